@@ -1,0 +1,3 @@
+"""A feature-extraction embedding store with lightweight classifiers."""
+
+__version__ = "0.1.0"
