@@ -33,6 +33,9 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     ├── QueryError             (ValueError)
     │   ├── BadFilter                               a --where that is not one boolean expression
     │   └── UnknownColumn                           ... that names a column the items lack
+    ├── HeadError
+    │   ├── UnknownHead        (LookupError)        no classifier of that name
+    │   └── BadHead            (ValueError)         an option the head lacks, or a head that cannot be stored so
     ├── LabelError             (ValueError)         labels cannot support the question asked
     └── MissingExtra           (ImportError)        an optional package is not installed
 """
@@ -167,6 +170,18 @@ class BadFilter(QueryError):
 
 class UnknownColumn(QueryError):
     """A filter that names a column the items lack."""
+
+
+class HeadError(EmbedstoreError):
+    """A classifier over the vectors."""
+
+
+class UnknownHead(HeadError, LookupError):
+    """No classifier of that name."""
+
+
+class BadHead(HeadError, ValueError):
+    """An option that the head does not have, or a head that cannot be stored or exported so."""
 
 
 class LabelError(EmbedstoreError, ValueError):
