@@ -1,1 +1,1 @@
-"""(in preparation)"""
+"""Source -> decode -> backbone -> store: what is missing is decided first, then done."""

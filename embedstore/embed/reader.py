@@ -1,0 +1,227 @@
+"""Files to pixels, in the order of the plan, on a pool of threads (decoders release the GIL).
+
+Two stages overlap: while one group of files is decoded, the next is read and hashed. What has a vector already is
+not decoded. Memory is bounded by one group and the queue, whatever the number of files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore import decode
+from embedstore.decode import preprocess
+from embedstore.embed import plan
+from embedstore.embed.plan import Todo
+from embedstore.errors import ImageError
+from embedstore.records import Failure, Picture
+from embedstore.space import Preprocess
+from embedstore.store.commit import strings
+
+GROUP_FILES = 256
+GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
+QUEUED = 128  # decoded images waiting for the backbone
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One file, ready for the backbone or for the catalog.
+
+    Attributes:
+        todo: the file; its ``item`` is the existing item, also one that was found under another name.
+        digest: of the bytes, or "" where they could not be read.
+        pixels: uint8 ``(3, H, W)``, or None where the content has a vector already, or failed.
+        picture: facts about the image where it was decoded. failure: why it could not be.
+        renamed: the item had another name before.
+    """
+
+    todo: Todo
+    digest: str = ""
+    pixels: NDArray[np.uint8] | None = None
+    picture: Picture | None = None
+    failure: Failure | None = None
+    renamed: bool = False
+
+
+def digest_of(data: bytes) -> str:
+    """The identity of a content: the first 128 bits of SHA-256, as 32 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+@contextmanager
+def reading(con: duckdb.DuckDBPyConnection, p: Preprocess, *, threads: int) -> Iterator[Iterator[Prepared]]:
+    """Prepared files from a thread of their own; leaving the block stops it.
+
+    Args:
+        con: the catalog's private connection, holding the plan's tables.
+        p: the space's preprocessing.
+        threads: of the decoding pool.
+    """
+    out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
+    stopped = threading.Event()
+
+    def produce() -> None:
+        try:
+            with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+                for prepared in _Preparer(con.cursor(), pool, p).run(stopped.is_set):
+                    _put(out, prepared, stopped)
+            _put(out, None, stopped)
+        except BaseException as e:  # noqa: BLE001 - handed to the thread that consumes, which raises it
+            _put(out, e, stopped)
+
+    thread = threading.Thread(target=produce, name="prepare", daemon=True)
+    thread.start()
+    try:
+        yield _drain(out)
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _put(
+    out: queue.Queue[Prepared | BaseException | None], value: Prepared | BaseException | None, stopped: threading.Event
+) -> None:
+    """Queue a value, waiting for room until told to stop."""
+    while not stopped.is_set():
+        with suppress(queue.Full):
+            out.put(value, timeout=0.1)
+            return
+
+
+def _drain(out: queue.Queue[Prepared | BaseException | None]) -> Iterator[Prepared]:
+    """Everything queued, until the end mark."""
+    while (value := out.get()) is not None:
+        if isinstance(value, BaseException):
+            raise value
+        yield value
+
+
+class _Preparer:
+    """The two stages.
+
+    Args:
+        con: a cursor for this thread alone. pool: runs both stages. p: the preprocessing.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, pool: ThreadPoolExecutor, p: Preprocess) -> None:
+        self._con = con
+        self._pool = pool
+        self._p = p
+
+    def run(self, stopped: Callable[[], bool]) -> Iterator[Prepared]:
+        """Every file of the plan, in order."""
+        ahead: list[Future[tuple[Todo, bytes, Prepared]]] | None = None
+        for group in _groups(plan.todo(self._con, GROUP_FILES)):
+            submitted = [self._pool.submit(_read, t) for t in group]
+            if ahead is not None:
+                yield from self._decode([f.result() for f in ahead])
+            ahead = submitted
+            if stopped():
+                return
+        if ahead is not None:
+            yield from self._decode([f.result() for f in ahead])
+
+    def _decode(self, read: Sequence[tuple[Todo, bytes, Prepared]]) -> Iterator[Prepared]:
+        """Decode what is new, once per content, and match the rest."""
+        rows = self._renamed([prepared for _, _, prepared in read])
+        known = self._known([r.digest for r in rows if r.failure is None])
+        running: dict[str, Future[Prepared]] = {}
+        for row, (_, data, _) in zip(rows, read, strict=True):
+            if row.failure is None and row.digest not in known and row.digest not in running:
+                running[row.digest] = self._pool.submit(_prepare, row, data, self._p)
+        finished: dict[str, Prepared] = {}
+        for row in rows:
+            if row.digest in finished:
+                yield _again(row, finished[row.digest])
+            elif row.digest in running:
+                finished[row.digest] = running[row.digest].result()
+                yield finished[row.digest]
+                finished[row.digest] = replace(finished[row.digest], pixels=None)
+            else:
+                yield row
+        self._learn([d for d, done in finished.items() if done.failure is None])
+
+    def _known(self, digests: Sequence[str]) -> set[str]:
+        """Which contents have a vector in the space."""
+        rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+        found = self._con.execute(
+            "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
+        )
+        return {c.replace("-", "") for (c,) in found.fetchall()}
+
+    def _learn(self, digests: Sequence[str]) -> None:
+        """Later files with these contents need no decoding."""
+        if digests:
+            rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+            self._con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
+
+    def _renamed(self, rows: Sequence[Prepared]) -> list[Prepared]:
+        """Give new names the items that had the same content and whose own name is gone; each item once."""
+        new = [r.digest for r in rows if r.failure is None and r.todo.item is None]
+        wanted = {"content": strings(new)}  # noqa: F841 - read by SQL
+        found = self._con.execute(
+            "SELECT content::VARCHAR, item FROM memory.main.gone "
+            "WHERE content IN (SELECT content::UUID FROM wanted) ORDER BY item DESC"
+        ).fetchall()
+        free: dict[str, list[int]] = {}
+        for content, item in found:
+            free.setdefault(content.replace("-", ""), []).append(item)
+        out, taken = [], []
+        for row in rows:
+            items = free.get(row.digest)
+            if items and row.failure is None and row.todo.item is None:
+                taken.append(items.pop())
+                out.append(replace(row, todo=Todo(row.todo.ref, taken[-1]), renamed=True))
+            else:
+                out.append(row)
+        if taken:
+            self._con.execute("DELETE FROM memory.main.gone WHERE list_contains(?, item)", [taken])
+        return out
+
+
+def _groups(chunks: Iterator[list[Todo]]) -> Iterator[list[Todo]]:
+    """Chunks split so that one group's files stay under the limit of bytes."""
+    for chunk in chunks:
+        group: list[Todo] = []
+        size = 0
+        for t in chunk:
+            if group and size + t.ref.size > GROUP_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(t)
+            size += t.ref.size
+        yield group
+
+
+def _read(t: Todo) -> tuple[Todo, bytes, Prepared]:
+    """One file's bytes and their digest; size and mtime stay those of the scan, so a later change is seen."""
+    try:
+        data = decode.read(t.ref.path)
+    except ImageError as e:
+        return t, b"", Prepared(t, failure=Failure.of(t.ref, e.reason, e.detail))
+    return t, data, Prepared(t, digest_of(data))
+
+
+def _prepare(row: Prepared, data: bytes, p: Preprocess) -> Prepared:
+    """Decode and resize one image."""
+    try:
+        image, picture = decode.open_image(data)
+        return replace(row, pixels=preprocess.apply(image, p), picture=picture)
+    except ImageError as e:
+        return replace(row, failure=Failure.of(row.todo.ref, e.reason, e.detail))
+
+
+def _again(row: Prepared, first: Prepared) -> Prepared:
+    """Another file with the bytes of one that was prepared just before."""
+    if first.failure is None:
+        return row
+    return replace(row, failure=Failure.of(row.todo.ref, first.failure.reason, first.failure.detail))

@@ -1,0 +1,299 @@
+"""The runner: prepared images through the backbone into commits, in the order of the plan."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.decode import DECODER
+from embedstore.embed import plan
+from embedstore.embed.reader import Prepared, reading
+from embedstore.embed.stop import Stop, stopping
+from embedstore.errors import NoImages
+from embedstore.records import Failure, ImageRef, Reason
+from embedstore.source import Source
+from embedstore.space import Space
+from embedstore.store.catalog import utc_now
+from embedstore.store.commit import Batch, FailureRow, ItemRow, usable
+from embedstore.store.storage import SpaceRow, Storage, Writer
+
+
+class ImageEncoder(Protocol):
+    """What the runner needs of a backbone."""
+
+    space: Space
+    device: str
+    precision: str
+    batch_size: int
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    Attributes:
+        batch_size: images per forward; None is the backbone's choice for its device.
+        threads: of the decoding pool; None is one per core.
+        commit_rows, commit_seconds: a commit is made when either is reached; a kill loses at most this much work.
+        wait: seconds to wait for another writer.
+    """
+
+    batch_size: int | None = None
+    threads: int | None = None
+    commit_rows: int = 4096
+    commit_seconds: float = 5.0
+    wait: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; ``total`` is 0 while the source is still being scanned."""
+
+    done: int
+    total: int
+    embedded: int
+    failed: int
+
+
+@dataclass
+class EmbedReport:
+    """What a run did; every file found is in exactly one of the first five counts.
+
+    Attributes:
+        embedded: files whose content got a new vector. reused: files whose content had one already.
+        unchanged: not even read: size and mtime as before. failed: by reason, in this run.
+        known_failures: failed before, unchanged since, not tried again.
+        renamed: of the above, recognised under a new name. missing: items whose file is no longer there.
+        found: files. seconds: wall time. images_per_second: files read per second of the embedding stage.
+    """
+
+    found: int = 0
+    embedded: int = 0
+    reused: int = 0
+    unchanged: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    known_failures: int = 0
+    renamed: int = 0
+    missing: int = 0
+    skipped: int = 0
+    commits: int = 0
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+    device: str = ""
+    precision: str = ""
+    batch_size: int = 0
+    space: str = ""
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def failures(self) -> int:
+        """How many files failed in this run."""
+        return sum(self.failed.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"failures": self.failures}
+
+
+def run(
+    storage: Storage,
+    source: Source,
+    backbone: ImageEncoder,
+    space: SpaceRow,
+    *,
+    options: Options = Options(),  # noqa: B008 - frozen
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> EmbedReport:
+    """Embed everything that a source finds and the space does not have.
+
+    A run that is killed loses what was not committed, and the next run does just that. SIGINT and SIGTERM commit
+    what has been embedded and stop.
+
+    Raises:
+        NoImages: the source has no file at all.
+        StoreBusy: another process is writing.
+        KeyboardInterrupt, SystemExit: stopped by a signal, after a commit.
+    """
+    begin, started = time.perf_counter(), utc_now()
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopping())
+        writer = stack.enter_context(storage.writing(f"embed {source.description}", wait=options.wait))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedstore-")))
+        runner = _Runner(storage, writer, backbone, space, options, progress, stop)
+        runner.begin(source, folder)
+        runner.work()
+        if not stop.requested:
+            runner.finish(source)
+        report = runner.report
+        report.seconds = round(time.perf_counter() - begin, 3)
+        report.notices = list(storage.notices)
+        settings = {"source": source.description, "options": asdict(options)}
+        writer.record_run("embed", space.key, settings, report.to_json(), started)
+    stop.leave()
+    return report
+
+
+class _Runner:
+    """One run's state: what is embedded but not committed, and the counts."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        writer: Writer,
+        backbone: ImageEncoder,
+        space: SpaceRow,
+        options: Options,
+        progress: Callable[[Progress], None],
+        stop: Stop,
+    ) -> None:
+        self.report = EmbedReport(space=space.name, device=backbone.device, precision=backbone.precision)
+        self._storage, self._writer, self._backbone, self._space = storage, writer, backbone, space
+        self._options, self._progress, self._stop = options, progress, stop
+        self._size = options.batch_size or backbone.batch_size
+        self._attributes: Path | None = None
+        self._failed: Counter[str] = Counter()
+        self._total = self._done = 0
+        self._waiting: list[Prepared] = []  # since the last forward, in order
+        self._pixels: list[NDArray[np.uint8]] = []
+        self._unusable: set[str] = set()  # contents whose vector cannot be stored
+        self._batch = Batch()
+        self._committed_at = time.monotonic()
+
+    def begin(self, source: Source, folder: Path) -> None:
+        """Scan, decide, and write what needs no image."""
+        scan = (self._seen(x) for x in source.scan())
+        made = plan.make(self._storage, self._space, scan, roots=source.roots, decoder=DECODER)
+        if not made.found:
+            raise NoImages(f"{source.description} has no files; name a folder, files or a manifest of images")
+        if source.columns:
+            self._attributes = folder / "attributes.parquet"
+            source.attributes(self._attributes)
+            self._writer.add_columns(source.columns)
+        if source.declares:
+            self._writer.update(_REDECLARE)
+            if self._attributes:
+                self._writer.set_attributes(self._attributes)
+        self._writer.update(_PRESENT_AGAIN)
+        self._batch.failures += [FailureRow(f, item) for f, item in made.unreadable]
+        self._failed.update(f.reason.value for f, _ in made.unreadable)
+        r = self.report
+        r.found, r.unchanged, r.known_failures = made.found, made.unchanged, made.known_failures
+        r.skipped = source.skipped
+        self._total, self._done = made.todo, 0
+
+    def work(self) -> None:
+        """Every file of the plan."""
+        begin = time.perf_counter()
+        threads = self._options.threads or os.cpu_count() or 1
+        preprocess = self._space.space.preprocess
+        if self._total and preprocess:
+            with reading(self._storage.catalog.scratch, preprocess, threads=threads) as files:
+                for prepared in files:
+                    self._take(prepared)
+                    if self._stop.requested:
+                        break
+        if not self._stop.requested:
+            self._forward()
+        self._commit()
+        self.report.batch_size = self._size
+        self.report.images_per_second = round(self._done / max(time.perf_counter() - begin, 1e-9), 1)
+        self.report.failed = dict(self._failed)
+
+    def finish(self, source: Source) -> None:
+        """Mark the items whose files have gone, when the source speaks for whole folders."""
+        if source.roots:
+            self._writer.update(_MISSING)
+            gone = self._storage.catalog.scratch.execute("SELECT count(*) FROM memory.main.gone").fetchall()
+            self.report.missing = int(gone[0][0])
+
+    def _seen(self, found: ImageRef | Failure) -> ImageRef | Failure:
+        """Show that the scan goes on."""
+        self._done += 1
+        if self._done % 1000 == 0:
+            self._progress(Progress(self._done, 0, 0, 0))
+        return found
+
+    def _take(self, prepared: Prepared) -> None:
+        """One file, in order."""
+        self._waiting.append(prepared)
+        if prepared.pixels is not None:
+            self._pixels.append(prepared.pixels)
+        if len(self._pixels) >= self._size:
+            self._forward()
+            if len(self._batch.items) >= self._options.commit_rows or self._late():
+                self._commit()
+        elif len(self._waiting) >= self._options.commit_rows:
+            self._forward()  # a long run of duplicates or failures: nothing to compute, much to write
+            self._commit()
+
+    def _late(self) -> bool:
+        """The last commit is long ago."""
+        return time.monotonic() - self._committed_at > self._options.commit_seconds
+
+    def _forward(self) -> None:
+        """Embed the waiting pixels and settle every waiting file."""
+        vectors = iter(self._backbone.encode_images(np.stack(self._pixels)) if self._pixels else ())
+        self._pixels = []
+        for p in self._waiting:
+            self._settle(p, next(vectors) if p.pixels is not None else None)
+        self._done += len(self._waiting)
+        self._waiting = []
+        self._progress(Progress(self._done, self._total, self.report.embedded, self._failed.total()))
+
+    def _settle(self, p: Prepared, vector: NDArray[np.float32] | None) -> None:
+        """Enter one file into the batch, as an item or as a failure."""
+        ref, failure = p.todo.ref, p.failure
+        if vector is not None and not usable(vector[None], self._space.dtype)[0]:
+            self._unusable.add(p.digest)
+        if p.digest in self._unusable:
+            failure = Failure.of(
+                ref, Reason.NOT_FINITE, f"the backbone's vector is zero, not finite or beyond {self._space.dtype}"
+            )
+        if failure is not None:
+            self._batch.failures.append(FailureRow(failure, p.todo.item))
+            self._failed[failure.reason.value] += 1
+            return
+        self._batch.items.append(ItemRow(ref, p.digest, p.todo.item))
+        self.report.renamed += p.renamed
+        if vector is None:
+            self.report.reused += 1
+            return
+        self.report.embedded += 1
+        self._batch.digests.append(p.digest)
+        self._batch.vectors.append(vector)
+        self._batch.pictures[p.digest] = (ref.size, p.picture)
+
+    def _commit(self) -> None:
+        """Make everything settled durable."""
+        if self._batch:
+            self._writer.commit(self._batch, space=self._space, decoder=DECODER, attributes=self._attributes)
+            self.report.commits += 1
+            self._batch = Batch()
+        self._committed_at = time.monotonic()
+
+
+_PRESENT_AGAIN = """
+UPDATE items SET present = true
+WHERE NOT present AND item IN (SELECT item FROM memory.main.joined WHERE state <> 'failed')
+"""
+
+_REDECLARE = """
+UPDATE items SET label = j.label, split = j.split, group_id = j.group_id FROM memory.main.joined j
+WHERE items.item = j.item AND (items.label IS DISTINCT FROM j.label OR items.split IS DISTINCT FROM j.split
+                               OR items.group_id IS DISTINCT FROM j.group_id)
+"""
+
+_MISSING = "UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.gone)"

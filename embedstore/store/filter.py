@@ -1,0 +1,109 @@
+"""A user's filter: one boolean SQL expression over the items, judged by DuckDB's own parser.
+
+The text is parsed, never run: its syntax tree may hold only comparisons, boolean logic, arithmetic, casts and the
+functions listed here; the SQL made from the checked tree is what runs. No subquery, so no other table or file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import duckdb
+
+from embedstore.errors import BadFilter, UnknownColumn, near
+
+_CLASSES = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "OPERATOR", "FUNCTION", "CAST", "BETWEEN", "CASE"}
+_FUNCTIONS = set(
+    "+ - * / // % ** ^ || ~~ !~~ ~~* !~~* ~~~ abs round floor ceil ceiling sqrt ln log log10 exp power pow sign mod "
+    "greatest least coalesce nullif ifnull lower upper lcase ucase length strlen trim ltrim rtrim substring substr "
+    "left right contains starts_with ends_with prefix suffix replace strip_accents reverse split_part concat "
+    "like_escape not_like_escape ilike_escape not_ilike_escape regexp_matches regexp_full_match regexp_extract "
+    "levenshtein jaccard "
+    "year month day hour minute second quarter week dayofweek dayofyear date_part datepart date_diff date_trunc "
+    "epoch strftime strptime make_date to_days to_months to_years "
+    "list_contains list_has array_contains len isnan isinf isfinite hash list_value parse_filename parse_dirname "
+    "row struct_extract array_extract list_extract".split()
+)
+
+
+def checked(expression: str, columns: Collection[str]) -> str:
+    """The expression, rewritten by DuckDB from its checked syntax tree.
+
+    Args:
+        expression: e.g. ``"split = 'val' and year >= 2020"``.
+        columns: the items' columns.
+
+    Returns:
+        SQL text of a boolean expression.
+
+    Raises:
+        BadFilter: not one boolean expression, or something a filter may not do.
+        UnknownColumn: a column the items lack; names the near ones.
+    """
+    with duckdb.connect() as con:
+        tree = _parse(con, expression)
+        for node in _nodes(tree["statements"][0]["node"]["where_clause"]):
+            _check(node, expression, columns)
+        sql = str(con.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()[0][0])
+    return sql.split(" WHERE ", 1)[1]
+
+
+def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
+    """The tree of ``SELECT 1 FROM items WHERE (expression)``, and nothing beside it."""
+    wrapped = f"SELECT 1 FROM items WHERE ({expression}\n)"
+    try:
+        statements = duckdb.extract_statements(wrapped)
+    except duckdb.Error as e:
+        raise BadFilter(f"cannot read the filter {expression!r}: {_message(e)}") from e
+    text = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [wrapped]).fetchall()[0][0]
+    tree: dict[str, Any] = json.loads(text)
+    if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
+        raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
+    node = tree["statements"][0]["node"]
+    plain = node["type"] == "SELECT_NODE" and node["from_table"]["type"] == "BASE_TABLE" and not node["modifiers"]
+    rest = ("group_expressions", "group_sets", "having", "qualify", "sample")
+    if not plain or node["from_table"]["table_name"] != "items" or any(node.get(r) for r in rest):
+        raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every expression node below and including this one."""
+    if isinstance(tree, dict):
+        if "class" in tree:
+            yield tree
+        for child in tree.values():
+            yield from _nodes(child)
+    elif isinstance(tree, list):
+        for child in tree:
+            yield from _nodes(child)
+
+
+def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> None:
+    """Refuse a node that is not on the list."""
+    kind = node["class"]
+    if kind not in _CLASSES:
+        raise BadFilter(f"a filter may not contain a {kind.lower()} ({expression!r}); use comparisons of columns")
+    if kind == "FUNCTION" and node["function_name"].lower() not in _FUNCTIONS:
+        raise BadFilter(
+            f"a filter may not call {node['function_name']}(){near(node['function_name'].lower(), _FUNCTIONS)}"
+        )
+    if kind == "COLUMN_REF":
+        _check_column(node["column_names"], columns)
+
+
+def _check_column(names: list[str], columns: Collection[str]) -> None:
+    """Refuse a column that the items lack (``items.label`` is ``label``; ``meta.x`` is a struct's field)."""
+    name = names[1] if len(names) > 1 and names[0].lower() == "items" else names[0]
+    lower = {c.lower() for c in columns}
+    if name.lower() not in lower:
+        raise UnknownColumn(
+            f"the items have no column {name!r}{near(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+        )
+
+
+def _message(error: Exception) -> str:
+    """DuckDB's message without its type and without the picture of the query."""
+    return str(error).splitlines()[0].split(": ", 1)[-1]

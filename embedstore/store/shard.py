@@ -1,0 +1,178 @@
+"""A vector file: written once, never changed, describing and checking itself.
+
+The file is in the safetensors format, so any tool that reads safetensors reads it: a tensor ``vectors``
+``(rows, dim)`` float16 or float32 and a tensor ``contents`` ``(rows, 16)`` uint8, the digests of the images.
+The header's ``__metadata__`` names the space, the commit's number and a checksum over everything else. Rows are
+read by memory map.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from embedstore.errors import StoreDamaged
+from embedstore.store.layout import sync_folder
+
+DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
+_CODES = {"float16": "F16", "float32": "F32"}
+_ALIGN = 64  # of the first vector's byte, a cache line
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a shard says of itself."""
+
+    space: str
+    number: int
+    rows: int
+    dim: int
+    dtype: str
+    checksum: str
+    start: int  # of the vectors, bytes from the beginning of the file
+
+    @property
+    def vector_bytes(self) -> int:
+        """Length of the vectors' part."""
+        return self.rows * self.dim * np.dtype(self.dtype).itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the whole file."""
+        return self.start + self.vector_bytes + self.rows * 16
+
+
+def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[Any]], contents: list[str]) -> Header:
+    """Write a shard under a temporary name, force it to the disk, and rename it into place.
+
+    Args:
+        path: where it will stand.
+        space: key of the space. number: of the commit.
+        vectors: ``(rows, dim)`` float16 or float32, finite.
+        contents: ``rows`` digests, 32 hexadecimal digits each.
+
+    Returns:
+        The header as written.
+
+    Raises:
+        OSError: the disk is full or fails; nothing is left at ``path``.
+    """
+    rows, dim = vectors.shape
+    digests = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(rows, 16)
+    facts = {"space": space, "number": str(number), "rows": str(rows), "dim": str(dim), "dtype": vectors.dtype.name}
+    data = np.ascontiguousarray(vectors)
+    checksum = _checksum(facts, data, digests)
+    head = _header_bytes(facts | {"checksum": checksum}, data, digests)
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as f:
+            f.write(head)
+            f.write(data.data)
+            f.write(digests.data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head))
+
+
+class Shard:
+    """One vector file, mapped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        StoreDamaged: it is missing, cut short, or not a shard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = read_header(path)
+
+    @cached_property
+    def vectors(self) -> NDArray[np.floating[Any]]:
+        """``(rows, dim)`` as stored, read-only, not loaded until touched."""
+        h = self.header
+        return np.memmap(self.path, DTYPES[h.dtype], "r", offset=h.start, shape=(h.rows, h.dim))
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint8]:
+        """``(rows, 16)`` digests of the images."""
+        h = self.header
+        return np.memmap(self.path, np.uint8, "r", offset=h.start + h.vector_bytes, shape=(h.rows, 16))
+
+    @property
+    def contents(self) -> list[str]:
+        """The digests as 32 hexadecimal digits each."""
+        text = self.digests.tobytes().hex()
+        return [text[i : i + 32] for i in range(0, len(text), 32)]
+
+    def verify(self) -> None:
+        """Read every byte and compare with the checksum.
+
+        Raises:
+            StoreDamaged: a byte is not what was written.
+        """
+        h = self.header
+        facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
+        if _checksum(facts, self.vectors, self.digests) != h.checksum:
+            raise StoreDamaged(f"{self.path} does not match its checksum; embed again what it held")
+
+
+def read_header(path: Path) -> Header:
+    """The header of a shard, checked against the file's length.
+
+    Raises:
+        StoreDamaged: it is missing, cut short, or not a shard.
+    """
+    try:
+        with path.open("rb") as f:
+            size = int.from_bytes(f.read(8), "little")
+            if not 0 < size <= 1 << 16:
+                raise ValueError("no header")
+            tensors = json.loads(f.read(size))
+            length = f.seek(0, os.SEEK_END)
+        m = tensors["__metadata__"]
+        head = Header(m["space"], int(m["number"]), int(m["rows"]), int(m["dim"]), m["dtype"], m["checksum"], 8 + size)
+        if head.dtype not in DTYPES or min(head.rows, head.dim) < 1:
+            raise ValueError("impossible header")
+        if length != head.file_bytes:
+            raise ValueError(f"{length} bytes instead of {head.file_bytes}")
+    except OSError as e:
+        raise StoreDamaged(f"cannot read the vectors in {path}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as e:
+        raise StoreDamaged(f"{path} is not a whole vector file ({e}); embed again what it held") from e
+    return head
+
+
+def _checksum(facts: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> str:
+    """XXH3-128 over the facts, the vectors and the digests (8.2 GB/s on one thread where it was measured)."""
+    h = xxhash.xxh3_128(json.dumps(facts, sort_keys=True).encode())
+    h.update(vectors.data)
+    h.update(digests.data)
+    return str(h.hexdigest())
+
+
+def _header_bytes(metadata: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> bytes:
+    """The safetensors header, padded with spaces so that the vectors begin on a cache line."""
+    end = vectors.nbytes
+    tensors = {
+        "__metadata__": metadata,
+        "vectors": {"dtype": _CODES[vectors.dtype.name], "shape": vectors.shape, "data_offsets": [0, end]},
+        "contents": {"dtype": "U8", "shape": digests.shape, "data_offsets": [end, end + digests.nbytes]},
+    }
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGN)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,84 @@
+"""All vectors of one space, in one generation, as one array of rows that is never loaded whole.
+
+A *position* is a row's place in that array: shards in the order of their numbers, rows in the order of the shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import StoreDamaged
+from embedstore.store.shard import Shard
+
+BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
+
+
+class Vectors:
+    """The shards of a space.
+
+    Args:
+        shards: ``(number, rows, file)``, ordered by number.
+        dim: of every vector.
+    """
+
+    def __init__(self, shards: Sequence[tuple[int, int, Path]], dim: int) -> None:
+        self.dim = dim
+        self.numbers = np.array([n for n, _, _ in shards], dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum([rows for _, rows, _ in shards], dtype=np.int64)])
+        self._rows = [rows for _, rows, _ in shards]
+        self._files = [file for _, _, file in shards]
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions of ``(shard number, row)`` pairs."""
+        place: NDArray[np.int64] = self.starts[np.searchsorted(self.numbers, shards)] + rows
+        return place
+
+    def places(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``(shard numbers, rows)`` of positions; the inverse of :meth:`positions`."""
+        which = np.searchsorted(self.starts, positions, side="right") - 1
+        return self.numbers[which], positions - self.starts[which]
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``."""
+        for i in range(len(self._files)):
+            stored = self._vectors(i)
+            for begin in range(0, len(stored), rows):
+                yield int(self.starts[i]) + begin, stored[begin : begin + rows].astype(np.float32)
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The vectors at the given positions: float32 ``(len(positions), dim)``, in the order given."""
+        out = np.empty((len(positions), self.dim), dtype=np.float32)
+        which = np.searchsorted(self.starts, positions, side="right") - 1
+        for i in np.unique(which):
+            here = np.flatnonzero(which == i)
+            out[here] = self._vectors(int(i))[positions[here] - self.starts[i]]
+        return out
+
+    def _vectors(self, i: int) -> NDArray[np.floating[Any]]:
+        """The rows of the i-th shard, mapped.
+
+        Raises:
+            StoreDamaged: the file is missing, cut, or has another shape than the catalog says.
+        """
+        stored = _mapped(self._files[i]).vectors
+        if stored.shape != (self._rows[i], self.dim):
+            raise StoreDamaged(
+                f"{self._files[i]} holds {stored.shape}, the catalog says {(self._rows[i], self.dim)}; "
+                "restore the store from a backup"
+            )
+        return stored
+
+
+@lru_cache(maxsize=4096)
+def _mapped(file: Path) -> Shard:
+    """A shard opened once: shards never change after they are written."""
+    return Shard(file)
