@@ -1,0 +1,150 @@
+"""One hidden layer with dropout and early stopping: what transfer-learning texts put on frozen features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from embedstore.heads._base import LogitClassifier
+from embedstore.heads._rows import Array, Floats, Ints, blocks
+
+_BLOCK = 8192
+
+
+class MLPHead(LogitClassifier):
+    """Standardise, one ReLU layer, dropout (Srivastava et al. 2014); AdamW; the best epoch is kept.
+
+    Training uses torch; prediction is numpy, so a loaded head needs no torch. The same seed on the same machine
+    gives the same head.
+
+    Args:
+        hidden: units. dropout: share of them dropped while training.
+        learning_rate, weight_decay, batch_size: of AdamW.
+        max_epochs: at most. patience: epochs without a better held-out loss before it stops.
+        validation_fraction: of the rows, held out by class, that decide when to stop; with a class of one row or
+            too few rows the training loss decides.
+        random_state: seed of the split, the first weights, dropout and the order of rows.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or any torch device.
+
+    Attributes:
+        classes_: labels ``(K,)``. mean_, scale_: float32 ``(D,)``. coefs_: weights ``(D, H)`` and ``(H, K)``.
+        intercepts_: ``(H,)`` and ``(K,)``. n_iter_: epochs done. loss_curve_: the loss that decides, by epoch.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument a hyper-parameter, as scikit-learn asks
+        self,
+        *,
+        hidden: int = 512,
+        dropout: float = 0.5,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-2,
+        batch_size: int = 256,
+        max_epochs: int = 200,
+        patience: int = 10,
+        validation_fraction: float = 0.1,
+        random_state: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.hidden = hidden
+        self.dropout = dropout
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Array, y: Array) -> MLPHead:
+        """Train until the held-out loss has stopped falling.
+
+        Args:
+            X: features ``(N, D)``.
+            y: labels ``(N,)``.
+
+        Raises:
+            ValueError: a single class.
+        """
+        X, y = validate_data(self, X, y)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"labels hold one class, {self.classes_[0]!r}; a classifier needs at least two")
+        train, held = self._split(codes)
+        self.mean_ = X[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+        spread = X[train].std(axis=0, dtype=np.float64).astype(np.float32)
+        self.scale_ = np.where(spread > 1e-12, spread, 1).astype(np.float32)
+        self._train(self._standard(X), codes, train, held)
+        return self
+
+    def _logits(self, X: Array) -> Floats:
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False)
+        return np.concatenate([self._forward(self._standard(X[s])) for s in blocks(len(X), _BLOCK)])
+
+    def _forward(self, X: Floats) -> Floats:
+        hidden = np.maximum(X @ self.coefs_[0] + self.intercepts_[0], 0)
+        return np.asarray(hidden @ self.coefs_[1] + self.intercepts_[1])
+
+    def _standard(self, X: Array) -> Floats:
+        return np.asarray((X - self.mean_) / self.scale_, dtype=np.float32)
+
+    def _split(self, codes: Ints) -> tuple[Ints, Ints]:
+        """Rows to train on and rows that decide when to stop; the same rows where a split is impossible."""
+        rows, counts = np.arange(len(codes)), np.bincount(codes)
+        held = int(np.ceil(self.validation_fraction * len(codes)))
+        if counts.min() < 2 or held < len(counts) or len(codes) - held < len(counts):
+            return rows, rows
+        splitter = StratifiedShuffleSplit(1, test_size=held, random_state=self.random_state)
+        train, test = next(splitter.split(rows, codes))
+        return train, test
+
+    def _train(self, X: Floats, codes: Ints, train: Ints, held: Ints) -> None:
+        import torch
+
+        device = torch.device(self._device(torch))
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(self.random_state)
+            net = self._net(torch, X.shape[1]).to(device)
+            data = [torch.as_tensor(a).to(device) for a in (X[train], codes[train], X[held], codes[held])]
+            self._epochs(torch, net, data)
+        layers = [m for m in net if isinstance(m, torch.nn.Linear)]
+        self.coefs_ = [np.ascontiguousarray(m.weight.detach().cpu().numpy().T) for m in layers]
+        self.intercepts_ = [m.bias.detach().cpu().numpy() for m in layers]
+
+    def _epochs(self, torch: Any, net: Any, data: list[Any]) -> None:
+        X, y, X_held, y_held = data
+        loss_of = torch.nn.functional.cross_entropy
+        optimiser = torch.optim.AdamW(net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        best, kept, self.loss_curve_ = np.inf, {}, []
+        for _ in range(self.max_epochs):
+            net.train()
+            for rows in torch.randperm(len(X)).to(X.device).split(self.batch_size):
+                optimiser.zero_grad()
+                loss_of(net(X[rows]), y[rows]).backward()
+                optimiser.step()
+            net.eval()
+            with torch.inference_mode():
+                self.loss_curve_.append(float(loss_of(net(X_held), y_held)))
+            if self.loss_curve_[-1] < best:
+                best, kept = self.loss_curve_[-1], {k: v.clone() for k, v in net.state_dict().items()}
+            if len(self.loss_curve_) - int(np.argmin(self.loss_curve_)) > self.patience:
+                break
+        net.load_state_dict(kept)
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _net(self, torch: Any, dim: int) -> Any:
+        nn = torch.nn
+        return nn.Sequential(
+            nn.Linear(dim, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, len(self.classes_))
+        )
+
+    def _device(self, torch: Any) -> str:
+        if self.device != "auto":
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
