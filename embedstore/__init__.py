@@ -1,3 +1,45 @@
-"""A feature-extraction embedding store with lightweight classifiers."""
+"""Embed an image collection once with a frozen backbone; search it, probe it, label it from the cached features.
+
+::
+
+    import embedstore as es
+
+    store = es.create("pets.store", backbone="clip")
+    store.embed("photos/")
+    hits = store.search("a dog on a beach", k=20, where="split = 'val'")
+    probe = store.probe("label")
+
+Importing this package imports nothing heavy; torch comes with the first backbone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["EmbedstoreError", "Store", "create", "open"]
+
+if TYPE_CHECKING:
+    from embedstore.api import Store, create
+    from embedstore.api import open_store as open
+    from embedstore.errors import EmbedstoreError
+
+_HOME = {
+    "Store": ("embedstore.api", "Store"),
+    "create": ("embedstore.api", "create"),
+    "open": ("embedstore.api", "open_store"),
+    "EmbedstoreError": ("embedstore.errors", "EmbedstoreError"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'embedstore' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

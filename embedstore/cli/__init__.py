@@ -1,1 +1,29 @@
-"""(in preparation)"""
+"""Verbs: parse, call, print. No logic."""
+
+from __future__ import annotations
+
+import sys
+
+from embedstore.errors import EmbedstoreError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
+    from embedstore.cli.app import app
+
+    try:
+        app(args=arguments, prog_name="embedstore")
+    except EmbedstoreError as e:
+        print(f"embedstore: {_one_line(e)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has had enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _one_line(error: Exception) -> str:
+    """The message without line breaks (a file name may hold some)."""
+    return " ".join(str(error).split())

@@ -67,7 +67,7 @@ def make(
         con.execute(_JOINED, {"space": space.key, "decoder": decoder})
         con.execute(_KNOWN, {"space": space.key})
         con.execute(_GONE, {"roots": [r.rstrip("/") + "/" for r in roots]})
-        unreadable = _with_items(con, [f for f in failures], decoder)
+        unreadable = _with_items(con, list(failures), decoder)
         con.execute("DROP TABLE memory.main.scan")
     numbers = dict(con.execute("SELECT state, count(*) FROM memory.main.joined GROUP BY state").fetchall())
     con.execute(_TODO)

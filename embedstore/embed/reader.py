@@ -75,7 +75,7 @@ def reading(con: duckdb.DuckDBPyConnection, p: Preprocess, *, threads: int) -> I
                 for prepared in _Preparer(con.cursor(), pool, p).run(stopped.is_set):
                     _put(out, prepared, stopped)
             _put(out, None, stopped)
-        except BaseException as e:  # noqa: BLE001 - handed to the thread that consumes, which raises it
+        except BaseException as e:
             _put(out, e, stopped)
 
     thread = threading.Thread(target=produce, name="prepare", daemon=True)

@@ -103,6 +103,22 @@ class EmbedReport:
         """How many files failed in this run."""
         return sum(self.failed.values())
 
+    def summary(self) -> str:
+        """One line for a person."""
+        parts = [f"{self.embedded:,} embedded"]
+        optional = (
+            (self.reused, "with known content"),
+            (self.unchanged, "unchanged"),
+            (self.renamed, "renamed"),
+            (self.missing, "missing now"),
+            (self.known_failures, "failed before"),
+        )
+        parts += [f"{n:,} {what}" for n, what in optional if n]
+        if self.failed:
+            parts.append(f"{self.failures:,} failed ({', '.join(f'{n} {r}' for r, n in sorted(self.failed.items()))})")
+        speed = f", {self.images_per_second:,.0f} images/s on {self.device}" if self.embedded else ""
+        return f"{self.found:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self) | {"failures": self.failures}
@@ -114,7 +130,7 @@ def run(
     backbone: ImageEncoder,
     space: SpaceRow,
     *,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = Options(),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> EmbedReport:
     """Embed everything that a source finds and the space does not have.

@@ -1,1 +1,1 @@
-"""(in preparation)"""
+"""Nearest neighbours of a query among vectors: higher score is nearer."""

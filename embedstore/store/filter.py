@@ -14,7 +14,18 @@ import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, near
 
-_CLASSES = {"CONSTANT", "COLUMN_REF", "COMPARISON", "CONJUNCTION", "OPERATOR", "FUNCTION", "CAST", "BETWEEN", "CASE"}
+_CLASSES = {
+    "CONSTANT",
+    "COLUMN_REF",
+    "COMPARISON",
+    "CONJUNCTION",
+    "OPERATOR",
+    "FUNCTION",
+    "CAST",
+    "TYPE",
+    "BETWEEN",
+    "CASE",
+}
 _FUNCTIONS = set(
     "+ - * / // % ** ^ || ~~ !~~ ~~* !~~* ~~~ abs round floor ceil ceiling sqrt ln log log10 exp power pow sign mod "
     "greatest least coalesce nullif ifnull lower upper lcase ucase length strlen trim ltrim rtrim substring substr "
@@ -24,7 +35,7 @@ _FUNCTIONS = set(
     "year month day hour minute second quarter week dayofweek dayofyear date_part datepart date_diff date_trunc "
     "epoch strftime strptime make_date to_days to_months to_years "
     "list_contains list_has array_contains len isnan isinf isfinite hash list_value parse_filename parse_dirname "
-    "row struct_extract array_extract list_extract".split()
+    "struct_extract array_extract list_extract".split()
 )
 
 
@@ -52,6 +63,8 @@ def checked(expression: str, columns: Collection[str]) -> str:
 
 def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
     """The tree of ``SELECT 1 FROM items WHERE (expression)``, and nothing beside it."""
+    if not expression.strip():
+        raise BadFilter("the filter is empty; leave it out, or say e.g. \"split = 'val'\"")
     wrapped = f"SELECT 1 FROM items WHERE ({expression}\n)"
     try:
         statements = duckdb.extract_statements(wrapped)

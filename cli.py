@@ -1,0 +1,5 @@
+"""``python cli.py …`` equals ``embedstore …``."""
+
+from embedstore.cli import main
+
+main()

@@ -1,0 +1,5 @@
+"""``python -m embedstore``."""
+
+from embedstore.cli import main
+
+main()

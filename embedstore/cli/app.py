@@ -1,0 +1,309 @@
+"""The verbs. Each parses, makes one call, and prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import embedstore as es
+from embedstore.cli import options as o
+from embedstore.cli import output, printing
+
+if TYPE_CHECKING:
+    from embedstore.api import BackboneOptions
+
+app = typer.Typer(
+    help="Embed an image collection once; search it, probe it, label it from the cached features.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"embedstore {es.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """Embed an image collection once; search it, probe it, label it from the cached features."""
+
+
+@app.command()
+def create(
+    store: o.StorePath,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm/NAME, open_clip/ARCH:TAG, module:factory, or an alias such as clip.")
+    ] = None,
+    weights: o.Weights = None,
+    backbone_arg: o.BackboneArg = [],
+    preprocess: o.PreprocessArg = [],
+    layer: o.Layer = None,
+    pool: o.Pool = None,
+    random_init: o.RandomInit = False,
+    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
+    dtype: Annotated[str, typer.Option(help="Of the vectors on disk: float16 or float32.")] = "float16",
+    name: Annotated[str | None, typer.Option(help="Of the space; by default the backbone's.")] = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    as_json: o.Json = False,
+) -> None:
+    """Make a store, with the space of a backbone unless none is named."""
+    chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, seed)
+    if backbone is None and any(chosen.values()):
+        raise typer.BadParameter("these options describe a backbone; name it with --backbone")
+    made = es.create(store, backbone, dtype=dtype, name=name, device=device, precision=precision, **chosen)
+    printing.print_info(made, as_json)
+
+
+@app.command()
+def embed(
+    store: o.StorePath,
+    source: Annotated[
+        list[str] | None, typer.Argument(help="An image folder, files or globs, or a CSV/Parquet manifest with `uri`.")
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="folder: the class is the parent folder's name; none: no class.")
+    ] = "folder",
+    space: o.SpaceName = None,
+    backbone: Annotated[str | None, typer.Option(help="Embed into the space of this backbone, made if new.")] = None,
+    weights: o.Weights = None,
+    backbone_arg: o.BackboneArg = [],
+    preprocess: o.PreprocessArg = [],
+    layer: o.Layer = None,
+    pool: o.Pool = None,
+    random_init: o.RandomInit = False,
+    vectors: Annotated[Path | None, typer.Option(help="Precomputed vectors (.npy) instead of a source.")] = None,
+    table: Annotated[Path | None, typer.Option(help="CSV/Parquet/JSON lines with one row a vector.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The table's column that names the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    allow_code: o.AllowCode = [],
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """Embed what is new or changed; resumable, and bad images are counted and named."""
+    if bool(source) == (vectors is not None):
+        raise typer.BadParameter("name either a source of images or --vectors")
+    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    if vectors is not None:
+        result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        output.as_json(result) if as_json else output.facts(list(result.items()))
+        return
+    if backbone:
+        chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
+        space = opened.add_space(backbone, name=space, **chosen).name
+    report = opened.embed(
+        source or [],
+        label=None if label == "none" else label,
+        space=space,
+        batch_size=batch_size,
+        threads=threads,
+        wait=wait,
+    )
+    if as_json:
+        output.as_json(report.to_json())
+    else:
+        for notice in report.notices:
+            output.note(notice)
+        print(report.summary())
+        printing.name_failures(opened, report.failures)
+
+
+@app.command()
+def info(store: o.StorePath, as_json: o.Json = False) -> None:
+    """What a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
+    printing.print_info(es.open(store), as_json)
+
+
+@app.command()
+def use(store: o.StorePath, space: Annotated[str, typer.Argument(help="Name or key.")]) -> None:
+    """Make a space the one that is used when none is named."""
+    es.open(store).use(space)
+
+
+@app.command()
+def search(
+    store: o.StorePath,
+    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Look for images like this one.")] = None,
+    item: Annotated[int | None, typer.Option(help="Look for items like this one.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    html: Annotated[Path | None, typer.Option(help="Write a contact sheet as one HTML page.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet as PNG.")] = None,
+    paths: Annotated[bool, typer.Option("--paths", help="Print the paths only, for pipes.")] = False,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """The k nearest items to words, an image or an item; with --where, the k nearest that match."""
+    if sum(q is not None for q in (text, image, item)) != 1:
+        raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: exactly one of them")
+    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    query = text if text is not None else item
+    hits = opened.search(query, image=image, k=k, where=where, space=space)
+    if html:
+        html.write_text(hits.html(), encoding="utf-8")
+        output.note(f"wrote {html}")
+    if sheet:
+        hits.png(sheet)
+        output.note(f"wrote {sheet}")
+    if as_json:
+        output.as_json(hits.to_json())
+    elif paths:
+        for hit in hits:
+            print(hit.uri)
+    else:
+        rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
+        output.table(("rank", "score", "item", "label", "split", "uri"), rows)
+
+
+@app.command()
+def probe(
+    store: o.StorePath,
+    label: o.Label = "label",
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """Logistic regression on frozen features, C by cross-validation, judged on held-out items."""
+    printing.print_evaluation(es.open(store).probe(label, where=where, space=space), as_json)
+
+
+@app.command()
+def knn(
+    store: o.StorePath,
+    label: o.Label = "label",
+    k: Annotated[int, typer.Option("-k", help="Neighbours.")] = 5,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """K nearest neighbours by cosine, weighted, judged on held-out items."""
+    printing.print_evaluation(es.open(store).knn(label, k=k, where=where, space=space), as_json)
+
+
+@app.command("zero-shot")
+def zero_shot(
+    store: o.StorePath,
+    label: o.Label = "label",
+    classes: Annotated[str | None, typer.Option(help="Class names with commas between; by default the labels.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSON: {class: prompt or [prompts]}.")] = None,
+    templates: Annotated[str, typer.Option(help="Sentences around a name: photo, name, simple, imagenet.")] = "photo",
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    as_json: o.Json = False,
+) -> None:
+    """Classify by words alone, judged against a label."""
+    opened = es.open(store, device=device, precision=precision)
+    named: Any = [c.strip() for c in classes.split(",") if c.strip()] if classes else opened.labels(label, where=where)
+    if prompts:
+        named = _prompts(prompts)
+    judged = opened.zero_shot(named, templates=templates, space=space).evaluate(label, where=where)
+    printing.print_evaluation(judged, as_json)
+
+
+@app.command()
+def backbones(
+    filter: Annotated[str, typer.Argument(help="Part of a name or family.")] = "",
+    text: Annotated[bool, typer.Option("--text", help="Only those that understand words.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """The known pre-trained backbones: family, parameters, dim, input size, licence; nothing is downloaded."""
+    from dataclasses import asdict
+
+    from embedstore.backbone import table
+
+    facts = [f for f in table(filter) if f.text or not text]
+    if as_json:
+        output.as_json([asdict(f) for f in facts])
+        return
+    rows = [
+        (f.name, f.family, f"{f.parameters / 1e6:.1f} M", f.dim, f.input_size, "yes" if f.text else "", f.licence)
+        for f in facts
+    ]
+    output.table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
+    output.note(f"{len(facts)} backbones; any other timm or open_clip name works too")
+
+
+@app.command()
+def failures(store: o.StorePath, as_json: o.Json = False) -> None:
+    """Every image that could not be embedded, with the reason."""
+    rows = es.open(store).failures()
+    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
+
+
+@app.command()
+def sql(
+    store: o.StorePath, query: Annotated[str, typer.Argument(help="A DuckDB query.")], as_json: o.Json = False
+) -> None:
+    """A read-only query over items, contents, spaces, failures, runs ….
+
+    `embedstore sql pets.store "select label, count(*) from items group by 1"`
+    """
+    rows = es.open(store).sql(query)
+    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
+
+
+@app.command()
+def export(
+    store: o.StorePath,
+    path: Annotated[Path, typer.Argument(help="FILE.parquet, or FILE.npy with a Parquet beside it.")],
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """Write items and vectors to Parquet or .npy."""
+    rows = es.open(store).export(path, where=where, space=space)
+    output.as_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
+
+
+def _backbone_options(
+    weights: Path | None,
+    backbone_arg: Sequence[str],
+    preprocess: Sequence[str],
+    layer: str | None,
+    pool: str | None,
+    random_init: bool,
+    seed: int,
+) -> BackboneOptions:
+    """The options that describe a backbone."""
+    return {
+        "weights": weights,
+        "backbone_args": o.pairs(backbone_arg, "--backbone-arg"),
+        "preprocess": o.pairs(preprocess, "--preprocess"),
+        "layer": layer,
+        "pool": pool,
+        "random_init": random_init,
+        "seed": seed,
+    }
+
+
+def _prompts(path: Path) -> dict[str, Any]:
+    """A prompt file."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as e:
+        raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}") from e
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{path} is not a JSON object of prompts by class")
+    return found

@@ -1,0 +1,55 @@
+"""Options that several verbs share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedstore.space import Value
+
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+SpaceName = Annotated[str | None, typer.Option("--space", help="Space, by name or key; by default the current one.")]
+Where = Annotated[
+    str | None, typer.Option("--where", help="Only items that match, in SQL: \"split = 'val' and year >= 2020\".")
+]
+Label = Annotated[str, typer.Argument(help="A column of the items.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
+Weights = Annotated[Path | None, typer.Option(help="A local weights file (.safetensors, or .pth read as data only).")]
+BackboneArg = Annotated[list[str], typer.Option("--backbone-arg", metavar="K=V", help="Argument of the architecture.")]
+PreprocessArg = Annotated[
+    list[str], typer.Option("--preprocess", metavar="K=V", help="Override: mean, std, size, resize, interpolation, …")
+]
+Layer = Annotated[str | None, typer.Option(help="Where features are taken, e.g. before-projection, final, 3.")]
+Pool = Annotated[str | None, typer.Option(help="How they are pooled: avg, max, token.")]
+RandomInit = Annotated[bool, typer.Option("--random-init", help="Random weights, on purpose; recorded in the space.")]
+AllowCode = Annotated[
+    list[str],
+    typer.Option("--allow-code", metavar="MODULE:FACTORY", help="Your own network that the store may import."),
+]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for another writer.")]
+
+
+def pairs(given: Sequence[str], option: str) -> dict[str, Value]:
+    """``K=V`` texts as a mapping; V is a JSON value where it parses as one, else text."""
+    out: dict[str, Value] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"expected K=V, not {text!r}", param_hint=option)
+        out[name.strip()] = _value(value)
+    return out
+
+
+def _value(text: str) -> Value:
+    """A number, true, false or null; otherwise the text itself."""
+    try:
+        value = json.loads(text.lower() if text.lower() in ("true", "false", "none", "null") else text)
+    except ValueError:
+        return None if text.lower() == "none" else text
+    return value if isinstance(value, str | int | float | bool) or value is None else text

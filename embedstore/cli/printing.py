@@ -1,0 +1,80 @@
+"""Results that several verbs print, as words."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from embedstore.cli import output
+
+if TYPE_CHECKING:
+    from embedstore.api import Store
+    from embedstore.evaluate import Evaluation
+
+
+def print_info(store: Store, as_json: bool) -> None:
+    """The numbers of a store."""
+    d = store.info()
+    if as_json:
+        output.as_json(d)
+        return
+    reasons = ", ".join(f"{n} {r}" for r, n in d["failure_reasons"].items())
+    output.facts([
+        ("store", d["path"]),
+        ("items", f"{d['items']:,}" + (f" ({d['missing']:,} missing)" if d["missing"] else "")),
+        ("contents", f"{d['contents']:,}"),
+        ("failures", f"{d['failures']:,}" + (f" ({reasons})" if reasons else "")),
+        ("bytes", output.size(d["bytes"])),
+    ])  # fmt: skip
+    for space in d["spaces"]:
+        _print_space(space)
+    if d["labels"]:
+        shown = list(d["labels"].items())
+        print("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + (", …" if len(shown) > 12 else ""))
+    if d["splits"]:
+        print("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items()))
+
+
+def _print_space(s: dict[str, Any]) -> None:
+    """One space, on one line or two."""
+    words = {"current": s["current"], "RANDOM WEIGHTS": s["random"], "understands words": s["text"]}
+    flags = ", ".join(word for word, on in words.items() if on)
+    vectors = f"{s['vectors']:,} vectors of {s['dim']} {s['dtype']}"
+    print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({flags})" if flags else ""))
+    if s["overrides"]:
+        print(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
+
+
+def name_failures(store: Store, count: int) -> None:
+    """The first failures of a run, on stderr."""
+    if not count:
+        return
+    rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows
+    for uri, reason, detail in rows[:count]:
+        output.note(f"  {uri}: {reason}: {detail}")
+    if count > len(rows):
+        output.note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
+
+
+def print_evaluation(e: Evaluation, as_json: bool) -> None:
+    """A report."""
+    if as_json:
+        output.as_json(e.to_json())
+        return
+    chosen = ", ".join(f"{k} = {v:.3g}" for k, v in e.chosen.items())
+    print(
+        f"{e.head} on {e.label}: {e.held} held-out items ({e.split}), {e.train} trained on, {e.seconds:.2f} s"
+        + (f", {chosen}" if chosen else "")
+    )
+    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.report.scores.items()]
+    output.table(("metric", "value", "95% interval"), rows)
+    per_class = [(c.name, c.support, c.precision, c.recall, c.f1) for c in e.report.per_class[:30]]
+    print()
+    output.table(("class", "items", "precision", "recall", "f1"), per_class)
+    if e.leaks:
+        output.note(f"{e.leaks} training items were left out: the same content or group is held out")
+    if e.unlabelled:
+        output.note(f"{e.unlabelled} items have no {e.label} and were left out")
+    if e.unseen:
+        output.note(f"classes without a training example, counted as wrong: {', '.join(e.unseen[:10])}")
+    sys.stdout.flush()

@@ -1,0 +1,124 @@
+"""Precomputed vectors and their table into a space of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import BadVectors, DimensionMismatch
+from embedstore.source.vectors import VectorTable, open_vectors
+from embedstore.space import Family, Space
+from embedstore.store.catalog import utc_now
+from embedstore.store.commit import Batch, ItemRow, strings, usable
+from embedstore.store.shard import DTYPES
+from embedstore.store.storage import SpaceRow, Storage, Writer
+
+UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
+
+
+def add_vectors(
+    storage: Storage,
+    vectors: str | Path | NDArray[Any],
+    table: Any,
+    *,
+    uri_column: str | None,
+    name: str,
+    unit: bool | None,
+    dtype: str,
+    wait: float,
+) -> dict[str, Any]:
+    """Store vectors computed elsewhere; see :meth:`embedstore.api.Store.add_vectors`."""
+    if dtype not in DTYPES:
+        raise BadVectors(f"vectors are stored as {' or '.join(DTYPES)}, not {dtype!r}")
+    found = open_vectors(vectors, table, uri_column=uri_column)
+    started = utc_now()
+    with storage.writing(f"import {found.description}", wait=wait) as writer, tempfile.TemporaryDirectory() as folder:
+        space = _space(storage, writer, found, name, unit, dtype)
+        attributes = Path(folder, "attributes.parquet") if found.columns else None
+        if attributes:
+            found.attributes(attributes)
+            writer.add_columns(found.columns)
+        result = _store(storage, writer, found, space, attributes)
+        writer.record_run("import", space.key, {"source": found.description}, result, started)
+    return result
+
+
+def _space(storage: Storage, writer: Writer, found: VectorTable, name: str, unit: bool | None, dtype: str) -> SpaceRow:
+    """The space of that name, made if it is new; its dimension must fit."""
+    for row in storage.spaces():
+        if name in (row.name, row.key):
+            if row.space.dim != found.dim:
+                raise DimensionMismatch(
+                    f"space {row.name} holds vectors of {row.space.dim}, {found.description} has {found.dim}; "
+                    "bring them into a space of another name"
+                )
+            if row.space.family is not Family.PRECOMPUTED:
+                raise BadVectors(
+                    f"space {row.name} is made by {row.space.architecture}; bring vectors into a space of their own"
+                )
+            return row
+    space = Space(
+        family=Family.PRECOMPUTED,
+        architecture=name,
+        weights="",
+        preprocess=None,
+        dim=found.dim,
+        unit=_looks_unit(found) if unit is None else unit,
+        origin=found.description,
+    )
+    writer.add_space(space, name=name, dtype=dtype, recipe=None)
+    return storage.space(space.key)
+
+
+def _looks_unit(found: VectorTable) -> bool:
+    """Every vector has length 1."""
+    return all(
+        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for _, _, vectors in found.batches()
+    )
+
+
+def _store(
+    storage: Storage, writer: Writer, found: VectorTable, space: SpaceRow, attributes: Path | None
+) -> dict[str, Any]:
+    """Commit block by block; a content that the space has already keeps its vector."""
+    rows = new_items = new_vectors = 0
+    for refs, digests, vectors in found.batches():
+        bad = np.flatnonzero(~usable(vectors, space.dtype))
+        if len(bad):
+            raise BadVectors(
+                f"row {rows + int(bad[0])} of {found.description} does not fit {space.dtype}: its largest value is "
+                f"{np.abs(vectors[bad[0]]).max():.4g}; store it with dtype float32"
+            )
+        known, items = _existing(storage, space, digests, [r.uri for r in refs])
+        first = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
+        batch = Batch(
+            items=[ItemRow(r, d, items.get(r.uri)) for r, d in zip(refs, digests, strict=True)],
+            pictures=dict.fromkeys(first, (0, None)),
+            digests=list(first),
+            vectors=[vectors[list(first.values())]] if first else [],
+        )
+        writer.commit(batch, space=space, attributes=attributes)
+        rows += len(refs)
+        new_items += sum(r.item is None for r in batch.items)
+        new_vectors += len(first)
+    return {
+        "rows": rows, "new_items": new_items, "new_vectors": new_vectors, "space": space.name, "dim": space.space.dim,
+    }  # fmt: skip
+
+
+def _existing(
+    storage: Storage, space: SpaceRow, digests: list[str], uris: list[str]
+) -> tuple[set[str], dict[str, int]]:
+    """Which contents have a vector here, and which uris are items already."""
+    with storage.catalog.read() as con:
+        wanted = {"content": strings(digests), "uri": strings(uris)}  # noqa: F841 - read by SQL
+        known = con.execute(
+            "SELECT content::VARCHAR FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM wanted)",
+            [space.key],
+        ).fetchall()
+        items = con.execute("SELECT uri, item FROM items WHERE uri IN (SELECT uri FROM wanted)").fetchall()
+    return {c.replace("-", "") for (c,) in known}, dict(items)

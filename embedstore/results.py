@@ -1,0 +1,154 @@
+"""What the Python face returns: lists that convert to tables and show themselves in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from embedstore import plots
+from embedstore.errors import MissingExtra
+from embedstore.records import Hit
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Hits(Sequence[Hit]):
+    """The answer of a search, best first.
+
+    Attributes:
+        hits: the hits. query: what was asked, in words. space: the name of the space searched.
+        seconds: wall time of the search, without loading a backbone.
+    """
+
+    hits: tuple[Hit, ...]
+    query: str
+    space: str
+    seconds: float
+
+    @overload
+    def __getitem__(self, i: int) -> Hit: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, i: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[i]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: ``{"query", "space", "seconds", "hits": [{"rank", "score", "item", "uri", …}]}``."""
+        return {
+            "query": self.query,
+            "space": self.space,
+            "seconds": round(self.seconds, 4),
+            "hits": [_flat(h) for h in self.hits],
+        }
+
+    def html(self) -> str:
+        """A contact sheet as one self-contained page."""
+        return plots.sheet_html(self.hits, self.query)
+
+    def png(self, path: str | Path) -> None:
+        """A contact sheet as a PNG file."""
+        plots.sheet_png(self.hits, Path(path))
+
+    def _repr_html_(self) -> str:
+        return plots.fragment(self.hits)
+
+    def df(self) -> pd.DataFrame:
+        """As a pandas DataFrame, one row a hit."""
+        return frame([_flat(h) for h in self.hits])
+
+    def arrow(self) -> pa.Table:
+        """As a pyarrow Table, one row a hit."""
+        return table([_flat(h) for h in self.hits])
+
+
+@dataclass(frozen=True)
+class Rows(Sequence[tuple[Any, ...]]):
+    """The answer of a query in SQL.
+
+    Attributes:
+        names: of the columns. rows: their values.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    @overload
+    def __getitem__(self, i: int) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[tuple[Any, ...]]: ...
+    def __getitem__(self, i: int | slice) -> tuple[Any, ...] | Sequence[tuple[Any, ...]]:
+        return self.rows[i]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object a row."""
+        return [{n: plain(v) for n, v in zip(self.names, row, strict=True)} for row in self.rows]
+
+    def df(self) -> pd.DataFrame:
+        """As a pandas DataFrame."""
+        return frame([dict(zip(self.names, row, strict=True)) for row in self.rows])
+
+    def arrow(self) -> pa.Table:
+        """As a pyarrow Table."""
+        return table([dict(zip(self.names, row, strict=True)) for row in self.rows])
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: NaN and infinity are null, dates and other types are text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value)
+
+
+def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a pandas DataFrame.
+
+    Raises:
+        MissingExtra: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as e:
+        raise MissingExtra("pandas is not installed; run `pip install embedstore[frames]`") from e
+    return pd.DataFrame(rows)
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows as a pyarrow Table.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as e:
+        raise MissingExtra("pyarrow is not installed; run `pip install embedstore[frames]`") from e
+    return pa.Table.from_pylist(rows)
+
+
+def _flat(hit: Hit) -> dict[str, Any]:
+    """A hit as one row; the user's own columns stand beside ours."""
+    row = {f.name: getattr(hit, f.name) for f in dataclasses.fields(hit) if f.name != "columns"}
+    row["score"] = round(hit.score, 6)
+    return row | {k: plain(v) for k, v in hit.columns.items()}

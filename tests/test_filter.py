@@ -1,0 +1,102 @@
+"""A filter is one boolean expression over the items, and nothing else."""
+
+import duckdb
+import pytest
+
+from embedstore.errors import BadFilter, UnknownColumn
+from embedstore.store.filter import checked
+
+COLUMNS = ["item", "uri", "label", "split", "year", "price", "tags", "taken", "Odd Name", "present"]
+
+GOOD = {
+    "split = 'val'": [2, 4],
+    "year >= 2020 and label <> 'cat'": [2, 4],
+    "label in ('cat', 'dog') or price > 9.5": [1, 2, 4],
+    "label is null": [3],
+    "not (split = 'val')": [1, 3],
+    "year between 2019 and 2020": [1, 2],
+    "uri like '%.png'": [2],
+    "lower(label) = 'cat'": [1, 4],
+    "regexp_matches(uri, '^/b')": [2, 4],
+    "list_contains(tags, 'red')": [1, 4],
+    "taken >= date '2021-01-01'": [3, 4],
+    "items.year = 2020": [2],
+    '"Odd Name" = 1': [1],
+    "abs(price - 5) < 1": [2],
+    "case when year > 2020 then split = 'val' else false end": [4],
+    "year::varchar = '2019' -- a comment": [1],
+    "year % 2 = 0": [2, 4],
+    "coalesce(label, 'none') = 'none'": [3],
+    "label ilike 'DO%'": [2],
+    "true": [1, 2, 3, 4],
+}
+
+HOSTILE = [
+    "",
+    "   ",
+    "1=1; drop table items",
+    "1=1) union select 1 from (select 1",
+    "true) or (select count(*) from read_csv('/etc/passwd')) > 0 --",
+    "exists (select 1 from read_text('/etc/passwd'))",
+    "item in (select item from predictions)",
+    "(select max(item) from items) = item",
+    "getenv('HOME') = 'x'",
+    "current_setting('threads') = '1'",
+    "label = ?",
+    "label = $1",
+    "sum(year) > 3",
+    "row_number() over () = 1",
+    "label = 'unterminated",
+    "year >",
+    "select 1",
+    "true) order by 1 limit 1 --",
+    "true group by 1",
+    "repeat('x', 1000000000) = label",
+    "nextval('s') = 1",
+    "true) t, read_text('/etc/passwd') --",
+    "read_blob('/etc/passwd') is not null",
+    "pragma_version() is null",
+    "true; attach 'x.db'",
+    "copy items to 'x.csv'",
+    "COLUMNS(*) = 1",
+    "lambda x: x",
+]
+
+
+@pytest.fixture(scope="module")
+def items():
+    con = duckdb.connect()
+    con.execute(
+        "CREATE TABLE items (item BIGINT, uri VARCHAR, label VARCHAR, split VARCHAR, year INTEGER, price DOUBLE, "
+        'tags VARCHAR[], taken DATE, "Odd Name" INTEGER, present BOOLEAN)'
+    )
+    con.execute("""INSERT INTO items VALUES
+        (1, '/a/1.jpg', 'cat', 'train', 2019, 1.0, ['red'], '2019-05-01', 1, true),
+        (2, '/b/2.png', 'dog', 'val', 2020, 5.5, ['blue'], '2020-05-01', 2, true),
+        (3, '/a/3.jpg', NULL, 'train', 2021, 9.0, [], '2021-05-01', 3, true),
+        (4, '/b/4.jpg', 'CAT', 'val', 2022, 99.0, ['red', 'blue'], '2022-05-01', 4, true)""")
+    yield con
+    con.close()
+
+
+@pytest.mark.parametrize("expression", GOOD)
+def test_a_filter_selects_what_it_says(items, expression):
+    """The rewritten expression selects the rows worked out by hand."""
+    sql = checked(expression, COLUMNS)
+    assert [r[0] for r in items.execute(f"SELECT item FROM items WHERE {sql} ORDER BY item").fetchall()] == GOOD[
+        expression
+    ]
+
+
+@pytest.mark.parametrize("expression", HOSTILE)
+def test_anything_else_is_refused_without_running(expression):
+    """One of our errors, on one line, before anything runs."""
+    with pytest.raises(BadFilter) as e:
+        checked(expression, COLUMNS)
+    assert "\n" not in str(e.value).replace(expression, "")
+
+
+def test_an_unknown_column_is_named_with_the_near_ones():
+    """The message says which column is missing and which one may be meant."""
+    with pytest.raises(UnknownColumn, match="no column 'yeer'; did you mean year"):
+        checked("yeer > 3", COLUMNS)
