@@ -61,7 +61,8 @@ def usable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
     largest = np.abs(vectors).max(axis=1, initial=0.0)  # NaN stays NaN, and NaN compares false
     good: NDArray[np.bool_] = (largest > 0) & (largest < np.inf) & (largest <= limit)
     if dtype == "float16":
-        good &= vectors.astype(np.float16).any(axis=1)  # 1e-9 becomes 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            good &= vectors.astype(np.float16).any(axis=1)  # 1e-9 becomes 0
     return good
 
 
