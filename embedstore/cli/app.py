@@ -277,6 +277,23 @@ def export(
     output.as_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
 
 
+@app.command()
+def quickstart(
+    images: Annotated[Path | None, typer.Argument(help="Your own image folder; by default handwritten digits.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("quickstart"),
+    as_json: o.Json = False,
+) -> None:
+    """The main job in one command: make images, embed, search, probe, compare. Nothing is downloaded."""
+    from embedstore import quickstart as q
+
+    result = q.run(folder, images, output.note)
+    if as_json:
+        output.as_json(result)
+        return
+    output.table(("step", "result", "seconds"), [(s["what"], s["result"], s["seconds"]) for s in result["steps"]])
+    output.note(q.NEXT)
+
+
 def _backbone_options(
     weights: Path | None,
     backbone_arg: Sequence[str],
