@@ -1,0 +1,93 @@
+"""A rescan with nothing new, against the limit: walking the same folder and asking for size and mtime alone.
+
+``python -m tests.benchmarks.bench_rescan [FILES]`` makes FILES small PNG files (100,000 by default) of few different
+contents, embeds them once, and rescans in a process of its own that reports its peak memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import embedstore as es
+from tests.conftest import TINY, picture
+
+_RESCAN = """
+import json, resource, sys, time
+import embedstore as es
+store = es.open(sys.argv[1])
+store.backbone()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begin = time.perf_counter()
+report = store.embed(sys.argv[2], show_progress=False)
+seconds = time.perf_counter() - begin
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": seconds, "unchanged": report.unchanged, "added_mb": (peak - before) / 1024}))
+"""
+
+
+def make_files(folder: Path, count: int) -> None:
+    """``count`` small files in folders of a thousand."""
+    contents = []
+    for n in range(50):
+        file = folder / f"{n}.png"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(n, (16, 16)).save(file)
+        contents.append(file.read_bytes())
+        file.unlink()
+    for n in range(count):
+        path = folder / f"{n // 1000:04d}" / f"{n:07d}.png"
+        if n % 1000 == 0:
+            path.parent.mkdir()
+        path.write_bytes(contents[n % 50])
+
+
+def walk_seconds(folder: Path) -> float:
+    """The limit: every entry's size and mtime, nothing else."""
+    begin = time.perf_counter()
+    for root, _, names in os.walk(folder):
+        for name in names:
+            os.stat(f"{root}/{name}")  # noqa: PTH116 - the bare system call is the limit
+    return time.perf_counter() - begin
+
+
+def measure(count: int) -> dict[str, float]:
+    """One row of the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, path = Path(name, "files"), Path(name, "s")
+        make_files(folder, count)
+        store = es.create(path, TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+        first = store.embed(folder, show_progress=False)
+        out = subprocess.run(
+            [sys.executable, "-c", _RESCAN, str(path), str(folder)], capture_output=True, text=True, check=True
+        )
+        row = json.loads(out.stdout)
+        assert row["unchanged"] == count
+        return {
+            "files": count,
+            "first_run_s": round(first.seconds, 2),
+            "rescan_s": round(row["seconds"], 2),
+            "walk_s": round(walk_seconds(folder), 2),
+            "rescan_added_mb": round(row["added_mb"], 1),
+        }
+
+
+def main(counts: list[int]) -> list[dict[str, float]]:
+    """The table, printed and returned."""
+    rows = [measure(n) for n in counts]
+    print("files     first run s  rescan s  walk alone s  ratio  added MB")
+    for r in rows:
+        print(
+            f"{r['files']:>8,.0f}  {r['first_run_s']:>11.2f}  {r['rescan_s']:>8.2f}  {r['walk_s']:>12.2f}  "
+            f"{r['rescan_s'] / r['walk_s']:>5.1f}  {r['rescan_added_mb']:>8.1f}"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main([int(a) for a in sys.argv[1:]] or [10_000, 100_000])

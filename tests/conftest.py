@@ -1,0 +1,57 @@
+"""Fixtures that many tests share: real data where it is present, and small real backbones."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = "timm/test_resnet.r160_in1k"  # timm's own test network: 0.5 M parameters, a real ResNet
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real photos and weights; the test is skipped where it is absent."""
+    folder = Path(os.environ.get("EMBEDSTORE_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "README.md").exists():
+        pytest.skip(f"real data are not here: {folder} (set EMBEDSTORE_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared_data, tmp_path_factory):
+    """Unpack one of the shared tars once a session: ``unpacked("hymenoptera")`` is its folder."""
+    done: dict[str, Path] = {}
+
+    def unpack(name: str) -> Path:
+        if name not in done:
+            folder = tmp_path_factory.mktemp(name)
+            with tarfile.open(shared_data / f"{name}.tar") as tar:
+                tar.extractall(folder, filter="data")
+            done[name] = folder / name
+        return done[name]
+
+    return unpack
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A picture of smooth random colours, different for every seed."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Twelve pictures: ``train|val/<cat|dog>/N.png``."""
+    folder = tmp_path / "photos"
+    for n in range(12):
+        path = folder / ("val" if n % 3 == 2 else "train") / ("cat" if n < 6 else "dog") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(n).save(path)
+    return folder

@@ -1,0 +1,105 @@
+"""If k items match, k come back: values and order against a brute-force oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
+from embedstore.search import item_vector, search
+from embedstore.store.commit import Batch, ItemRow
+from embedstore.records import ImageRef
+from tests.stores import digest, make, vector
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    """300 items over three shards: contents 1 … 280, of which 1 … 20 have two items each."""
+    storage = make(tmp_path_factory.mktemp("search") / "s", 100, 7, 173)
+    twins = [ItemRow(ImageRef(f"/twin/{n}.jpg", f"/twin/{n}.jpg", n, n, "twin"), digest(n)) for n in range(1, 21)]
+    with storage.writing("test") as writer:
+        writer.commit(Batch(items=twins), space=storage.space())
+    return storage
+
+
+def oracle(storage, query, k, where):
+    """Sort every matching item by cosine, then id, in plain Python."""
+    rows = storage.sql(f"SELECT item, uri, size FROM items WHERE {where or 'true'}")[1]
+    unit = query / np.linalg.norm(query)
+    scored = [(-float(vector(size) @ unit / np.linalg.norm(vector(size))), item, uri) for item, uri, size in rows]
+    return [(item, uri, -score) for score, item, uri in sorted(scored)[:k]]
+
+
+FILTERS = [None, "label = 'c1'", "item = 37", "item between 90 and 120", "label = 'twin'", "item % 50 = 0", "false"]
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    query=st.lists(st.integers(-9, 9), min_size=4, max_size=4).filter(any),
+    k=st.integers(1, 350),
+    where=st.sampled_from(FILTERS),
+)
+def test_search_equals_brute_force(storage, query, k, where):
+    """Count, scores and items for any query, k and filter; ties are by id."""
+    query = np.array(query, np.float32)
+    expected = oracle(storage, query, k, where)
+    hits = search(storage, storage.space(), query, k=k, where=where)
+    assert [h.rank for h in hits] == list(range(1, len(expected) + 1))
+    assert np.allclose([h.score for h in hits], [s for _, _, s in expected], atol=1e-6)
+    near = {h.item: h.score for h in hits}
+    for (item, _, score), hit in zip(expected, hits, strict=True):
+        if hit.item != item:  # float32 may swap what differs by less than it can tell
+            assert abs(near.get(item, hit.score) - score) < 1e-6
+
+
+def test_hits_carry_what_the_catalog_knows(storage):
+    """Rank, score, id, uri and label of an item's own vector."""
+    hit = search(storage, storage.space(), item_vector(storage, storage.space(), 37), k=1)[0]
+    assert (hit.rank, hit.uri, hit.label) == (1, "/i/37.jpg", "c1")
+    assert hit.score == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("k", [0, -3, 2_000_000_000])
+def test_k_out_of_range_is_refused(storage, k):
+    """Zero, negative and huge."""
+    with pytest.raises(QueryError, match="between 1 and 100,000"):
+        search(storage, storage.space(), vector(1), k=k)
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ([1, 2, 3], DimensionMismatch),
+        ([[1, 2, 3, 4]], DimensionMismatch),
+        ([0, 0, 0, 0], QueryError),
+        ([np.nan, 0, 0, 1], QueryError),
+        ([np.inf, 0, 0, 1], QueryError),
+    ],
+)
+def test_a_query_without_a_direction_is_refused(storage, query, error):
+    """Another length, zero, NaN, infinity."""
+    with pytest.raises(error):
+        search(storage, storage.space(), np.array(query, np.float32))
+
+
+def test_wrong_filters_are_refused(storage):
+    """An unknown column and a broken expression, each with its own error."""
+    with pytest.raises(UnknownColumn, match="did you mean label"):
+        search(storage, storage.space(), vector(1), where="labell = 'x'")
+    with pytest.raises(BadFilter):
+        search(storage, storage.space(), vector(1), where="label = ")
+
+
+def test_an_empty_store_answers_with_nothing(tmp_path):
+    """No vectors, no hits, no error."""
+    empty = make(tmp_path / "s")
+    assert search(empty, empty.space(), vector(1), k=5) == []
+
+
+def test_contents_without_items_do_not_take_a_hits_place(tmp_path):
+    """Vectors whose items are gone stand nearer than any other: k still come back."""
+    storage = make(tmp_path / "s", 50)
+    with storage.writing("test") as writer:
+        writer.update("UPDATE items SET present = false WHERE item <= 40")
+    hits = search(storage, storage.space(), vector(1), k=10)
+    assert sorted(h.item for h in hits) == list(range(41, 51))
