@@ -48,16 +48,16 @@ def _loaded(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
         raise BadBackbone("random weights and a weights file exclude each other: give --weights or --random-init")
     prefix = recipe.backbone.partition("/")[0]
     if prefix == "open_clip":
-        from embedstore.backbone import clip
+        from embedstore.backbone.clip import load as of_open_clip
 
-        return clip.load(recipe)
+        return of_open_clip(recipe)
     if prefix == "timm":
-        from embedstore.backbone import timms
+        from embedstore.backbone.timms import load as of_timm
 
-        return timms.load(recipe)
-    from embedstore.backbone import custom
+        return of_timm(recipe)
+    from embedstore.backbone.custom import load as of_custom
 
-    return custom.load(recipe, allow_code)
+    return of_custom(recipe, allow_code)
 
 
 def assemble(loaded: Loaded, recipe: Recipe, *, device: str, precision: str) -> Backbone:
@@ -68,7 +68,7 @@ def assemble(loaded: Loaded, recipe: Recipe, *, device: str, precision: str) -> 
 
     loaded.module.eval().requires_grad_(False)
     if convolutional(loaded.module):
-        loaded.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        loaded.module.to(memory_format=torch.channels_last)
     loaded.module.to(device)
     space = Space(
         family=loaded.family,

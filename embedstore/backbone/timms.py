@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from torch import nn
 from embedstore.backbone import weights
 from embedstore.backbone.base import Loaded
 from embedstore.backbone.layers import pick
-from embedstore.backbone.words import adjusted, one_line
-from embedstore.errors import BadBackbone, UnknownBackbone, near
+from embedstore.backbone.words import adjusted, one_line, several
+from embedstore.errors import BadBackbone, UnknownBackbone, WeightsNotFound, near
 from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode, Value
 
 OURS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes"}
@@ -80,7 +81,7 @@ def preprocess_of(module: nn.Module, args: dict[str, Any] | None = None) -> Prep
 
 
 def _config(name: str) -> dict[str, Any]:
-    """timm's facts on an architecture and tag.
+    """What timm knows of an architecture and tag.
 
     Raises:
         UnknownBackbone: timm has no such one.
@@ -92,7 +93,7 @@ def _config(name: str) -> dict[str, Any]:
         config = get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError:
         tags = [n.partition(".")[2] for n in list_pretrained(f"{architecture}.*")]
-        known = f"its tags are {', '.join(tags)}" if tags else "it has no pre-trained weights"
+        known = f"its tags are {several(tags)}" if tags else "it has no pre-trained weights"
         raise UnknownBackbone(f"timm/{architecture} has no tag {tag!r}; {known}") from None
     return dict(config.to_dict()) if config else {}
 
@@ -129,20 +130,28 @@ def _filled(name: str, args: dict[str, Any], path: Path, *, own: bool) -> nn.Mod
         own: the file is the tag's own, so names that timm itself ignores are no sign of another network.
     """
     what, where = f"timm/{name}", str(path)
-    weights.read(path)  # tells an unreadable file from an unfitting one; the second read comes from the page cache
     overlay = {"file": where, "num_classes": -1, "label_offset": 0}  # no number of classes equals -1: always dropped
     with weights.observed() as loading:
         try:
             module: nn.Module = timm.create_model(
                 name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **args
             )
-        except Exception as error:
+        except Exception as error:  # timm's filters stumble in many ways over a file of another network
+            weights.read(path)  # raises where the file is at fault: not readable
             with torch.device("meta"):
-                _built(name, args)  # raises BadBackbone where the arguments are at fault, not the weights
+                _built(name, args)  # raises where the arguments are at fault
             raise weights.misshaped(what, where, error) from error
     missing, unexpected = loading.keys_of(module) or (list(module.state_dict()), [])
-    weights.check(what, where, missing, [] if own else [k for k in unexpected if not k.startswith(DROPPED)])
+    weights.check(what, where, missing, [] if own else _foreign(module, unexpected))
     return module
+
+
+def _foreign(module: Any, unexpected: Sequence[str]) -> list[str]:
+    """Names in a file that belong neither to the network nor to the classifier that is left out."""
+    named = module.pretrained_cfg.get("classifier") or ()
+    classifiers = (named,) if isinstance(named, str) else tuple(named)
+    heads = tuple(f"{c.rpartition('.')[0] or c}." for c in classifiers)  # LeViT: head.linear comes with head.bn
+    return [k for k in unexpected if not k.startswith((*DROPPED, *heads))]
 
 
 def hub_file(name: str, config: dict[str, Any]) -> Path:
@@ -159,8 +168,8 @@ def hub_file(name: str, config: dict[str, Any]) -> Path:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         return weights.from_url(url, folder, what, lambda: torch.hub.load_state_dict_from_url(url, weights_only=True))
     tags = [f"timm/{n}" for n in list_pretrained(f"{name.partition('.')[0]}.*")]
-    known = f" or one of its tags: {', '.join(tags)}" if tags else ""
-    raise weights.WeightsNotFound(
+    known = f" or one of its tags: {several(tags)}" if tags else ""
+    raise WeightsNotFound(
         f"{what}: timm knows no pre-trained weights; give a file with --weights FILE{known}, or --random-init"
     )
 

@@ -107,7 +107,7 @@ def observed() -> Iterator[Loading]:
     def watch(parent: nn.Module, _name: str, _child: nn.Module | None) -> None:
         if threading.get_ident() == thread and id(parent) not in watched:
             watched[id(parent)] = parent  # held, so that no id is used twice
-            hooks.append(parent.register_load_state_dict_post_hook(note))
+            hooks.append(parent.register_load_state_dict_post_hook(note))  # type: ignore[no-untyped-call]
 
     handle = register_module_module_registration_hook(watch)
     try:
@@ -116,6 +116,19 @@ def observed() -> Iterator[Loading]:
         handle.remove()
         for hook in hooks:
             hook.remove()
+
+
+def fill(module: nn.Module, state: dict[str, torch.Tensor], what: str, where: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        WeightsMismatch: a missing, superfluous or mis-shaped parameter.
+    """
+    try:
+        keys = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise misshaped(what, where, error) from error
+    check(what, where, keys.missing_keys, keys.unexpected_keys)
 
 
 def check(what: str, where: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:

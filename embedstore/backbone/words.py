@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 from embedstore.errors import BadBackbone
 from embedstore.space import Preprocess, Value, overridden
 
@@ -10,6 +14,26 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """The text of an error on one line, cut to ``limit`` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def several(names: Sequence[str], n: int = 8) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more if names else "none"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep a library's chatter off stderr, unless the program has set up logging of its own.
+
+    open_clip logs through the root logger, which otherwise installs a handler that prints.
+    """
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def adjusted(own: Preprocess, overrides: dict[str, Value]) -> Preprocess:
