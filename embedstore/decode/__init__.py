@@ -112,18 +112,42 @@ def open_image(data: bytes | str | Path) -> tuple[Image.Image, Picture]:
         raise _image_error(e, data) from e
 
 
+def as_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+    """An image in whatever form a person has it: RGB, upright, transparency over white.
+
+    Args:
+        image: the bytes of a file, where it is, or an image that Pillow has opened.
+
+    Raises:
+        ImageError: for whatever keeps the image from being used.
+    """
+    if not isinstance(image, Image.Image):
+        return open_image(image)[0]
+    try:
+        with quiet():
+            return _finished(image)
+    except ImageError:
+        raise
+    except Exception as e:
+        raise _image_error(e, b"") from e
+
+
 def _decode(data: bytes) -> tuple[Image.Image, Picture]:
     """Decode, or raise whatever Pillow raises."""
     Image.preinit()
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
     with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED]) as image:
-        _must_fit(image)
-        deep = _is_deep(image)
-        image.load()
-        name = image.format or "unknown"
-        _must_fit(image)  # icons learn their size only now
-        upright = _upright(to_rgb(image, deep=deep), _orientation(image))
-    return upright, Picture(upright.width, upright.height, name)
+        upright = _finished(image)
+        return upright, Picture(upright.width, upright.height, image.format or "unknown")
+
+
+def _finished(image: Image.Image) -> Image.Image:
+    """Loaded, RGB and upright."""
+    _must_fit(image)
+    deep = _is_deep(image)
+    image.load()
+    _must_fit(image)  # icons learn their size only now
+    return _upright(to_rgb(image, deep=deep), _orientation(image))
 
 
 def _is_deep(image: Image.Image) -> bool:

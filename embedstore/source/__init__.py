@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +13,11 @@ from embedstore.source.folder import Folder
 from embedstore.source.listed import Files, Glob, is_glob
 from embedstore.source.manifest import Manifest, is_manifest
 from embedstore.source.several import Part, Several
+from embedstore.source.uris import REMOTE_CURE, local_path, remote_scheme, scheme_of
 
 __all__ = ["Source", "open_source"]
 
 LABEL_RULES = ("folder",)
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 
 
 class Source(Protocol):
@@ -82,10 +81,10 @@ def open_source(
 
 def _there(name: str) -> str:
     """The name as it can be opened, or an error that says what is not there."""
-    scheme = _SCHEME.match(name)
-    if scheme and scheme[1].lower() != "file":
-        raise SourceNotFound(f"{name}: {scheme[1]}:// is not read; copy the images to a folder first")
-    name = os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
+    scheme = remote_scheme(name)
+    if scheme:
+        raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")
+    name = local_path(name, folder="") if scheme_of(name) else os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
     if not os.path.lexists(name) and not is_glob(name):
         raise SourceNotFound(f"{name or repr(name)} is not there (looked in {Path.cwd()})")
     return name

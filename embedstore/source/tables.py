@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -69,6 +70,18 @@ class Tables:
             f"CREATE TABLE given AS SELECT row_number() OVER () - 1 AS {ROW}, *{replace} "
             f"FROM {reader.format(file=file, types=types)}"
         )
+
+    def take(self, frame: Any) -> None:
+        """Copy a dict of arrays or a DataFrame into ``given``.
+
+        Raises:
+            duckdb.Error: DuckDB does not know such an object.
+        """
+        self.con.execute(f"CREATE TABLE given AS SELECT row_number() OVER () - 1 AS {ROW}, * FROM frame")
+
+    def number(self, rows: int) -> None:
+        """Make ``given`` of rows that nothing is known of."""
+        self.con.execute(f"CREATE TABLE given AS SELECT range AS {ROW} FROM range(?)", [rows])
 
     def columns(self) -> dict[str, str]:
         """Name to DuckDB type, without the row number."""
