@@ -1,20 +1,41 @@
-"""Logistic regression whose C is chosen by cross-validation."""
+"""Logistic regression whose C is chosen by cross-validation, all folds and the whole path in one go."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.errors import LabelError
-from embedstore.heads._rows import Array, Floats, Ints
+from embedstore.heads._backend import backend
+from embedstore.heads._lbfgs import Solution, minimise
+from embedstore.heads._rows import Array, Floats, Ints, blocks, softmax
+from embedstore.heads._softmax import Basis, Problem, Rows
+
+_TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
+_REFIT = 1e-2  # the last fit is this much tighter than the path
+_BLOCK = 16_384  # rows scored at once
+_IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
+# Turning the rows costs N D^2 once; turning parameters and gradients costs 2 D^2 a column at every one of about 60
+# passes. So the rows are turned when there are at most this many of them a column.
+_TURNED_ROWS = 100
+
+
+class Scale(StrEnum):
+    """What is done to the features before the penalty sees them."""
+
+    NONE = "none"  # as they are: the protocol of the field
+    STANDARD = "standard"  # each divided by its standard deviation; the learned weights are for the raw features
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,75 +55,264 @@ class CPoint:
 
 
 class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """first version."""
+    """The linear probe: softmax regression with an L2 penalty, C by the lowest out-of-fold log-loss.
 
-    def __init__(
+    The same problem as scikit-learn's ``LogisticRegressionCV(scoring="neg_log_loss")``, solved for all folds at once
+    along the path of C, which ends when the loss has turned. Give ``groups`` to ``fit`` when rows belong together:
+    they then stay on one side of every fold.
+
+    Args:
+        Cs: how many, log-spaced in 1e-6 to 1e6 (the range of Radford et al. 2021, A.3), or the values themselves.
+            A single value is used without cross-validation.
+        cv: folds (fewer when no class has that many rows), or a share below 1: one stratified hold-out of that size
+            (Oquab et al. 2023 hold out 10% to pick C).
+        scale: ``none`` or ``standard``.
+        tol: relative distance from the optimum at which a fit on the path stops; the last fit is a hundred times
+            tighter.
+        max_iter: passes over the rows for each C at most.
+        patience: values of C in a row that are worse than the best before the path ends; None walks all of it.
+        random_state: of the folds.
+        device: ``auto`` (CUDA where there is one), ``cpu``, or a torch device.
+        keep_out_of_fold: keep ``out_of_fold_``, ``N x K`` numbers.
+
+    Attributes:
+        classes_: labels ``(K,)``. C_: the chosen value. path_: what each C tried gave, in order.
+        estimator_: a plain fitted scikit-learn ``LogisticRegression``, on the raw features.
+        coef_, intercept_: its own. n_iter_: passes over the rows in all. folds_: how many there were.
+        unjudged_: rows left out of the folds' losses because their class was not in the training part.
+        out_of_fold_: probabilities of each row from the fold that did not see it, NaN where there is none.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument a hyper-parameter, as scikit-learn asks
         self,
         Cs: int | Sequence[float] = 25,
-        cv: int = 5,
+        cv: float = 5,
         *,
-        tol: float = 1e-5,
+        scale: str = "none",
+        tol: float = 1e-6,
         max_iter: int = 1000,
-        patience: int = 2,
+        patience: int | None = 2,
         random_state: int = 0,
         device: str = "auto",
+        keep_out_of_fold: bool = False,
     ) -> None:
         self.Cs = Cs
         self.cv = cv
+        self.scale = scale
         self.tol = tol
         self.max_iter = max_iter
         self.patience = patience
         self.random_state = random_state
         self.device = device
+        self.keep_out_of_fold = keep_out_of_fold
 
     def fit(self, X: Array, y: Array, groups: Array | None = None) -> LogisticProbe:
-        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64))
+        """Choose C and fit on all rows.
+
+        Args:
+            X: features ``(N, D)``; float32 and float64 are computed in their own precision, float16 in float32. A
+                memory map is read in blocks.
+            y: labels ``(N,)``.
+            groups: ``(N,)``; rows of one group stay together.
+
+        Raises:
+            LabelError: one class; a class with one row, fewer rows or groups than folds (when C is to be chosen).
+            ValueError: features that are not finite numbers, a C that is not positive.
+        """
+        X, y = validate_data(self, X, y, dtype=(np.float32, np.float64, np.float16))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise LabelError(f"labels hold one class, {self.classes_[0]!r}; a classifier needs at least two")
-        Cs = np.logspace(-6, 6, self.Cs) if isinstance(self.Cs, int) else np.sort(np.asarray(self.Cs, float))
-        folds = self._folds(X, codes, groups)
-        self.path_ = []
-        for C in Cs:
-            losses, accs = [], []
-            for train, test in folds:
-                m = LogisticRegression(C=C, max_iter=self.max_iter).fit(X[train], codes[train])
-                p = np.zeros((len(test), len(self.classes_)))
-                p[:, m.classes_] = m.predict_proba(X[test])
-                losses.append(float(-np.log(np.maximum(p[np.arange(len(test)), codes[test]], 1e-15)).mean()))
-                accs.append(float((p.argmax(1) == codes[test]).mean()))
-            self.path_.append(
-                CPoint(float(C), float(np.mean(losses)), float(np.mean(accs)), tuple(losses), tuple(accs))
-            )
-            best = min(range(len(self.path_)), key=lambda i: self.path_[i].log_loss)
-            if len(self.path_) - 1 - best >= self.patience:
-                break
-        self.C_ = self.path_[best].C
-        self.estimator_ = LogisticRegression(C=self.C_, max_iter=self.max_iter).fit(X, y)
-        self.coef_, self.intercept_ = self.estimator_.coef_, self.estimator_.intercept_
+            raise LabelError(f"the labels hold 1 class, {self.classes_[0]!r}; a classifier needs at least two")
+        grid = _grid(self.Cs)
+        train = self._folds(codes, groups) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
+        rows, basis, back = self._prepared(X, codes, len(train))
+        everything = Problem(rows, np.ones((1, len(codes)), bool))
+        self.folds_, self.unjudged_, self.C_, self.n_iter_ = len(train), 0, grid[0], 0
+        self.path_: list[CPoint] = []
+        start = everything.start(basis)
+        if len(train):
+            folds = Problem(rows, train)
+            best = self._walk(folds, basis, grid)
+            start, self.n_iter_ = best.theta.mean(0)[None], folds.passes
+            self.unjudged_ = int((~train).sum() - folds.held_counts.sum())
+            if self.keep_out_of_fold:
+                self.out_of_fold_ = self._out_of_fold(folds, basis, best, train)
+        final = minimise(everything, basis, start, self.C_, tol=self.tol * _REFIT, max_iter=self.max_iter)
+        self.n_iter_ += everything.passes
+        self._finish(everything, basis, final, back)
         return self
 
-    def _folds(self, X: Array, y: Ints, groups: Array | None) -> list[tuple[Ints, Ints]]:
-        n = min(self.cv, int(np.bincount(y).max()))
-        splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
-            n, shuffle=True, random_state=self.random_state
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return list(splitter.split(np.zeros(len(y)), y, groups))
+    def decision_function(self, X: Array) -> Floats:
+        """Logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``."""
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=(np.float32, np.float64, np.float16))
+        w, b = self.coef_.T, self.intercept_
+        found = [np.asarray(X[s], np.promote_types(X.dtype, np.float32)) @ w + b for s in blocks(len(X), _BLOCK)]
+        logits = np.concatenate(found)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict_proba(self, X: Array) -> Floats:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return self.estimator_.predict_proba(X)
+        """Probabilities ``(N, K)``."""
+        return softmax(_two_sided(self.decision_function(X)))
 
     def predict(self, X: Array) -> Array:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return self.estimator_.predict(X)
+        """Labels ``(N,)``."""
+        best = _two_sided(self.decision_function(X)).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
-    def decision_function(self, X: Array) -> Array:
-        check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return self.estimator_.decision_function(X)
+    def _prepared(self, X: Array, codes: Ints, folds: int) -> tuple[Rows, Basis, Floats | None]:
+        """The rows and coordinates to solve in, and the matrix that leads weights back to the features."""
+        X, spread, back = _reduced(X, Scale(self.scale))
+        be = backend(self.device, X.dtype if X.dtype != np.float16 else np.dtype(np.float32))
+        rows = Rows(be, X, codes, len(self.classes_))
+        basis = rows.basis(spread)
+        columns = max(folds, 1) * (1 if rows.n_classes == 2 else rows.n_classes)
+        if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
+            return rows, basis, back
+        matrix = np.asarray(basis.matrix)
+        turned = Basis(None, basis.values, basis.mean @ matrix)
+        return Rows(be, X @ matrix, codes, rows.n_classes), turned, matrix if back is None else back @ matrix
+
+    def _walk(self, folds: Problem, basis: Basis, grid: list[float]) -> Solution:
+        """Along C from the strongest penalty; each fit starts where the last step would lead."""
+        theta, seen, towards = folds.start(basis), None, None
+        best: Solution | None = None
+        for C in grid:
+            found = minimise(folds, basis, theta, C, tol=self.tol, max_iter=self.max_iter, seen=seen, towards=towards)
+            towards, theta, seen = found.theta - theta, found.theta, found.seen
+            towards = towards if self.path_ else None
+            self.path_.append(_point(C, found))
+            losses = [p.log_loss for p in self.path_]
+            at = int(np.argmin(losses))
+            if best is None or at == len(losses) - 1:
+                best, self.C_ = found, C
+            worse = [loss > losses[at] * (1 + _TURNED) for loss in losses[at + 1 :]]
+            if self.patience is not None and sum(worse) >= self.patience and all(worse[-self.patience :]):
+                break
+        assert best is not None  # noqa: S101 - the grid is never empty
+        return best
+
+    def _folds(self, y: Ints, groups: Array | None) -> Array:
+        """Which rows each fold trains on, bool ``(F, N)``."""
+        counts = np.bincount(y)
+        if counts.min() < 2:
+            name = self.classes_[counts.argmin()]
+            raise LabelError(
+                f"class {name!r} has 1 sample and cross-validation needs 2 of each; label more, leave it out, "
+                "or give one value of C"
+            )
+        if self.cv < 1:
+            if groups is not None:
+                raise LabelError("groups need folds: give cv as a whole number")
+            splitter: Any = StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
+        else:
+            splitter = self._splitter(counts, groups)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is served all the same
+            parts = [train for train, _ in splitter.split(y, y, groups)]
+        train = np.zeros((len(parts), len(y)), bool)
+        for fold, part in zip(train, parts, strict=True):
+            fold[part] = True
+            if len(np.unique(y[part])) < 2:
+                raise LabelError("a fold would train on one class only; the groups are too uneven for cross-validation")
+        return train
+
+    def _splitter(self, counts: Ints, groups: Array | None) -> Any:
+        n = min(int(self.cv), int(counts.max()))
+        if int(self.cv) != self.cv or n < 2:
+            raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {self.cv}")
+        if groups is None:
+            return StratifiedKFold(n, shuffle=True, random_state=self.random_state)
+        if len(np.unique(groups)) < n:
+            raise LabelError(f"{len(np.unique(groups))} groups cannot be cut into {n} folds; give a smaller cv")
+        return StratifiedGroupKFold(n, shuffle=True, random_state=self.random_state)
+
+    def _out_of_fold(self, folds: Problem, basis: Basis, best: Solution, train: Array) -> Floats:
+        w, b = (folds.be.host(a) for a in folds.weights(best.theta, basis))
+        out = np.full((train.shape[1], len(self.classes_)), np.nan, np.float32)
+        for fold, (wf, bf) in enumerate(zip(_by_fold(w, len(train)), _by_fold(b, len(train)), strict=True)):
+            rows = np.flatnonzero(~train[fold])
+            for s in blocks(len(rows), _BLOCK):
+                logits = np.asarray(folds.rows.X[rows[s]], np.float32) @ wf.T.astype(np.float32) + bf
+                if folds.absent is not None:
+                    logits = logits + folds.be.host(folds.absent)[fold, :, 0]
+                out[rows[s]] = softmax(_two_sided(logits[:, 0] if logits.shape[1] == 1 else logits))
+        return out
+
+    def _finish(self, problem: Problem, basis: Basis, final: Solution, back: Floats | None) -> None:
+        if final.gap.max() > self.tol:
+            warnings.warn(
+                f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.passes} passes; "
+                "raise max_iter",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        w, b = (problem.be.host(a) for a in problem.weights(final.theta, basis))
+        w = w if back is None else w @ back.T
+        if len(b) > 1:  # softmax does not see a common shift: take the one that sums to zero, as scikit-learn's does
+            w, b = w - w.mean(0), b - b.mean()
+        self.estimator_ = LogisticRegression(C=self.C_, tol=self.tol * _REFIT, max_iter=self.max_iter)
+        learned = {
+            "classes_": self.classes_,
+            "coef_": w.astype(problem.be.dtype),
+            "intercept_": b.astype(problem.be.dtype),
+            "n_features_in_": self.n_features_in_,
+            "n_iter_": np.array([final.passes], dtype=np.int32),
+        }
+        for name, value in learned.items():
+            setattr(self.estimator_, name, value)
+        self.coef_, self.intercept_ = self.estimator_.coef_, self.estimator_.intercept_
+
+
+def _reduced(X: Array, scale: Scale) -> tuple[Array, Floats | None, Floats | None]:
+    """Rows in as few coordinates as they need.
+
+    With fewer rows than features the weights lie in the span of the rows, so N coordinates are enough, exactly.
+
+    Returns:
+        Rows ``(N, R)``; what each column is still to be divided by, or None; the matrix ``(D, R)`` from weights for
+        them to weights for the features, None where they are the same.
+    """
+    spread = None if scale is Scale.NONE else _spread(X)
+    if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
+        X = X.astype(np.float32)
+    if len(X) >= X.shape[1]:
+        return X, spread, None
+    inverse = np.ones(X.shape[1]) if spread is None else 1 / spread
+    q, r = np.linalg.qr((X * inverse).T.astype(np.float64))
+    return np.ascontiguousarray(r.T, dtype=X.dtype), None, inverse[:, None] * q
+
+
+def _spread(X: Array) -> Floats:
+    """Standard deviation of each feature, 1 for a constant one, without a copy of X."""
+    total, square = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    shift = np.asarray(X[0], np.float64)
+    for s in blocks(len(X), _BLOCK):
+        away = np.asarray(X[s], np.float64) - shift
+        total += away.sum(0)
+        square += (away * away).sum(0)
+    variance = square / len(X) - (total / len(X)) ** 2
+    return np.where(variance > 1e-12 * (square / len(X) + 1e-300), np.sqrt(np.maximum(variance, 1e-300)), 1.0)
+
+
+def _grid(Cs: int | Sequence[float]) -> list[float]:
+    values = np.logspace(-6, 6, Cs) if isinstance(Cs, int | np.integer) else np.unique(np.asarray(Cs, np.float64))
+    if len(values) == 0 or not (values > 0).all() or not np.isfinite(values).all():
+        raise ValueError(f"Cs must be positive numbers or how many of them, not {Cs!r}")
+    return [float(C) for C in values]
+
+
+def _point(C: float, found: Solution) -> CPoint:
+    losses, rights = found.seen.held_loss, found.seen.held_right
+    loss, right = tuple(float(v) for v in losses), tuple(float(v) for v in rights)
+    return CPoint(C, float(np.nanmean(losses)), float(np.nanmean(rights)), loss, right)
+
+
+def _by_fold(a: Floats, folds: int) -> Floats:
+    return a.reshape(folds, -1, *a.shape[1:])
+
+
+def _two_sided(logits: Floats) -> Floats:
+    """Two columns from one margin."""
+    return np.stack([np.zeros_like(logits), logits], axis=1) if logits.ndim == 1 else logits

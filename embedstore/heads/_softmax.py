@@ -1,0 +1,179 @@
+"""Loss and gradient of many penalised softmax regressions over the same rows, in one pass.
+
+A *task* is a set of training rows: one fold's, or all. All tasks share the two matrix products with X, and the rows
+that a task does not train on are judged in the same pass, so the out-of-fold loss is free.
+
+Parameters live in the eigenbasis of the centred X'X, where the Hessian of every task, class and C is nearly
+``diag(w * eigenvalue + penalty)`` with w the mean of p(1 - p): one eigendecomposition preconditions all of them. The
+last parameter of a class is its logit at the mean row, which interacts with the weights in second order only; like
+scikit-learn's intercept it is not penalised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedstore.heads._backend import Backend, Tensor
+from embedstore.heads._rows import Array, Floats, Ints, blocks
+
+_BLOCK_LOGITS = 8_000_000  # logits of all tasks held at once: 32 MB of float32, about 4 times that with temporaries
+_NEVER = -1e4  # logit of a class that a task's rows lack: exp gives exactly 0
+_ON_DEVICE = 0.4  # share of a GPU's free memory that the rows may take
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Coordinates of the parameters.
+
+    Attributes:
+        matrix: ``(D, R)``; weights of a class are ``matrix @ theta[:R]``. None when the rows are in these coordinates.
+        values: ``(R,)``, the second moments of the
+            rows along its columns. mean: ``(D,)``, the row at which the last parameter is the logit.
+    """
+
+    matrix: Tensor | None
+    values: Tensor
+    mean: Tensor
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the rows found for each of T tasks.
+
+    Attributes:
+        loss: mean training loss, float64 ``(T,)``. grad: its gradient ``(T, K, R + 1)``.
+        curvature: mean p(1 - p), ``(T, K)``. held_loss, held_right: mean loss and accuracy on the rows left out,
+            float64 ``(T,)``, NaN where there are none.
+    """
+
+    loss: Floats
+    grad: Tensor
+    curvature: Tensor
+    held_loss: Floats
+    held_right: Floats
+
+
+class Rows:
+    """Features and classes where they are computed with.
+
+    Args:
+        be: where to compute.
+        X: float ``(N, D)``; a memory map is read block by block and never held whole (unless a GPU has room).
+        y: int64 ``(N,)``, columns.
+        n_classes: at least 2.
+    """
+
+    def __init__(self, be: Backend, X: Array, y: Ints, n_classes: int) -> None:
+        self.be, self.X, self.codes, self.n_classes = be, X, y, n_classes
+        self.n, self.dim = X.shape
+        self.near = be.put(X) if X.nbytes < be.free_bytes() * _ON_DEVICE else X
+        self.y = be.put(y)
+
+    def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
+        """The rows in blocks on the device, in its precision."""
+        for s in blocks(self.n, size):
+            block = self.near[s]
+            yield s, self.be.put(np.asarray(block)) if isinstance(block, np.ndarray) else block
+
+    def basis(self, scale: Floats | None) -> Basis:
+        """The eigenbasis of the centred rows, each feature divided by its ``scale``."""
+        be, gram, total = self.be, self.be.zeros(self.dim, self.dim), np.zeros(self.dim)
+        for _, block in self.blocks(max(1, _BLOCK_LOGITS // self.dim)):
+            gram += block.T @ block
+            total += be.host(block.sum(0))
+        mean = be.put(total / self.n)
+        gram = gram / self.n - mean[:, None] * mean[None, :]
+        inverse = be.put(np.ones(self.dim) if scale is None else 1 / scale)
+        values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
+        return Basis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean)
+
+
+class Problem:
+    """Rows, and which of them each task trains on.
+
+    Args:
+        rows: features and classes; two classes have one weight vector, as in scikit-learn.
+        train: bool ``(T, N)``.
+    """
+
+    def __init__(self, rows: Rows, train: Array) -> None:
+        self.rows, self.be = rows, rows.be
+        self.columns = 1 if rows.n_classes == 2 else rows.n_classes
+        self.counts: Floats = train.sum(axis=1).astype(np.float64)
+        present = np.stack([np.bincount(rows.codes[part], minlength=rows.n_classes) > 0 for part in train])
+        held = ~train & present[:, rows.codes]  # a class never shown cannot be judged; the same rows for every C
+        self.train, self.held = (self.be.put(part.astype(self.be.dtype)) for part in (train, held))
+        self.held_counts: Floats = held.sum(axis=1).astype(np.float64)
+        self.absent = None if present.all() else self.be.put(np.where(present, 0.0, _NEVER))[:, :, None]
+        self.passes = 0
+
+    def start(self, basis: Basis) -> Tensor:
+        """All parameters zero: ``(T, K, R + 1)``."""
+        return self.be.zeros(len(self.counts), self.columns, len(basis.values) + 1)
+
+    def weights(self, theta: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
+        """Weights ``(T * K, D)`` and intercepts ``(T * K,)`` of the rows as they are."""
+        flat = theta.reshape(-1, theta.shape[-1])
+        w = flat[:, :-1] if basis.matrix is None else flat[:, :-1] @ basis.matrix.T
+        return w, flat[:, -1] - w @ basis.mean
+
+    def look(self, theta: Tensor, basis: Basis) -> Pass:
+        """One pass over the rows."""
+        self.passes += 1
+        be, (tasks, columns) = self.be, theta.shape[:2]
+        w, b = self.weights(theta, basis)
+        sums = np.zeros((3, tasks))  # training loss, held loss, held hits
+        grad, off_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
+        for s, block in self.rows.blocks(max(1, _BLOCK_LOGITS // len(w))):
+            logits = (w @ block.T + b[:, None]).reshape(tasks, columns, -1)
+            loss, p, off, right = self._two(logits, s) if columns == 1 else self._many(logits, s)
+            train, held = self.train[:, s], self.held[:, s]
+            sums += np.stack([be.host(v.sum(1)) for v in (loss * train, loss * held, right * held)])
+            curvature += (p * (1 - p) * train[:, None]).sum(2)
+            off *= train[:, None]
+            off = off.reshape(len(w), -1)
+            grad += off @ block
+            off_sum += off.sum(1)
+        grad -= off_sum[:, None] * basis.mean
+        grad = grad if basis.matrix is None else grad @ basis.matrix
+        grad = be.xp.concatenate([grad, off_sum[:, None]], -1).reshape(theta.shape)
+        n = be.put(self.counts)
+        with np.errstate(invalid="ignore"):
+            held_means = sums[1:] / np.where(self.held_counts > 0, self.held_counts, np.nan)
+        return Pass(sums[0] / self.counts, grad / n[:, None, None], curvature / n[:, None], *held_means)
+
+    def _two(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss ``(T, B)``, p and p - y ``(T, 1, B)``, hits ``(T, B)`` of two classes from the second's logit."""
+        xp, y = self.be.xp, self.rows.y[s]
+        sign = (2 * y - 1) * logits  # positive is right
+        e = xp.exp(-xp.abs(sign))
+        wrong = xp.where(sign >= 0, e, xp.ones_like(e)) / (1 + e)
+        loss = xp.log1p(e) + xp.clip(-sign, 0, None)
+        p = xp.where(y > 0, 1 - wrong, wrong)
+        return loss[:, 0], p, (1 - 2 * y) * wrong, (logits[:, 0] > 0) == (y > 0)
+
+    def _many(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As :meth:`_two` for several classes: p and p - y are ``(T, K, B)``; ``logits`` is used up.
+
+        The loss is log1p(sum of the others + p_true - 1) and p_true - 1 is minus the others' share, so that both keep
+        their digits in float32 where the true class is nearly certain.
+        """
+        xp, y = self.be.xp, self.rows.y[s]
+        here = self.be.put(np.arange(logits.shape[2]))
+        if self.absent is not None:
+            logits = logits + self.absent
+        right = logits.argmax(1) == y
+        logits -= xp.amax(logits, 1)[:, None]
+        true = logits[:, y, here]
+        p = xp.exp(logits)
+        total = p.sum(1)
+        p[:, y, here] = 0
+        others = p.sum(1)
+        p /= total[:, None]
+        off = p + 0.0
+        off[:, y, here] = -others / total
+        p[:, y, here] = xp.exp(true) / total
+        return xp.log1p(others + xp.expm1(true)) - true, p, off, right
