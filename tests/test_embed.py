@@ -237,7 +237,6 @@ from embedstore.embed.run import Options, run
 from embedstore.source import open_source
 store = es.open(sys.argv[1])
 options = Options(batch_size=8, threads=2, commit_rows=40)
-print("ready", flush=True)
 run(store._storage, open_source(sys.argv[2]), store.backbone(), store.spaces[0], options=options)
 """
 
@@ -250,6 +249,17 @@ def child(store, photos):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def started(store, photos):
+    """A child that has made a commit."""
+    shards = next((store / "spaces").iterdir()) / "shards"
+    before = len(list(shards.glob("*.vec")))
+    process = child(store, photos)
+    deadline = time.monotonic() + 60
+    while len(list(shards.glob("*.vec"))) == before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return process
 
 
 @pytest.fixture
@@ -269,13 +279,7 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path, many):
     straight.embed(many, batch_size=8)
     tiny(tmp_path / "killed")
     for _ in range(2):
-        process = child(tmp_path / "killed", many)
-        process.stdout.readline()
-        shards = next((tmp_path / "killed" / "spaces").iterdir()) / "shards"
-        before = len(list(shards.glob("*.vec")))
-        deadline = time.monotonic() + 60
-        while len(list(shards.glob("*.vec"))) == before and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+        process = started(tmp_path / "killed", many)
         process.send_signal(signal.SIGKILL)
         process.wait()
     store = es.open(tmp_path / "killed")
@@ -287,13 +291,12 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path, many):
 def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
     """Exit status 143 within seconds; the rest is left for the next run, and nothing is embedded twice."""
     tiny(tmp_path / "s")
-    process = child(tmp_path / "s", many)
-    process.stdout.readline()
-    time.sleep(0.3)
+    process = started(tmp_path / "s", many)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) in (143, 0)
+    assert process.wait(timeout=20) == 143
     store = es.open(tmp_path / "s")
     kept = store.info()["items"]
+    assert 0 < kept < 600
     report = store.embed(many)
     assert report.unchanged == kept
     assert report.embedded + report.reused == 600 - kept
