@@ -86,7 +86,8 @@ def _unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float
     length = float(np.linalg.norm(q))
     if not np.isfinite(length) or length == 0:
         raise QueryError("the query vector is zero or not finite; it has no direction to search in")
-    return q / np.float32(length)
+    unit: NDArray[np.float32] = q / np.float32(length)
+    return unit
 
 
 def _matching(con: duckdb.DuckDBPyConnection, space: SpaceRow, vectors: Vectors, condition: str) -> NDArray[np.int64]:

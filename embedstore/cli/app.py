@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -137,92 +136,6 @@ def use(store: o.StorePath, space: Annotated[str, typer.Argument(help="Name or k
 
 
 @app.command()
-def search(
-    store: o.StorePath,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Look for images like this one.")] = None,
-    item: Annotated[int | None, typer.Option(help="Look for items like this one.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    html: Annotated[Path | None, typer.Option(help="Write a contact sheet as one HTML page.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet as PNG.")] = None,
-    paths: Annotated[bool, typer.Option("--paths", help="Print the paths only, for pipes.")] = False,
-    device: o.Device = "auto",
-    precision: o.Precision = "auto",
-    allow_code: o.AllowCode = [],
-    as_json: o.Json = False,
-) -> None:
-    """The k nearest items to words, an image or an item; with --where, the k nearest that match."""
-    if sum(q is not None for q in (text, image, item)) != 1:
-        raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: exactly one of them")
-    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
-    query = text if text is not None else item
-    hits = opened.search(query, image=image, k=k, where=where, space=space)
-    if html:
-        html.write_text(hits.html(), encoding="utf-8")
-        output.note(f"wrote {html}")
-    if sheet:
-        hits.png(sheet)
-        output.note(f"wrote {sheet}")
-    if as_json:
-        output.as_json(hits.to_json())
-    elif paths:
-        for hit in hits:
-            print(hit.uri)
-    else:
-        rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
-        output.table(("rank", "score", "item", "label", "split", "uri"), rows)
-
-
-@app.command()
-def probe(
-    store: o.StorePath,
-    label: o.Label = "label",
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    as_json: o.Json = False,
-) -> None:
-    """Logistic regression on frozen features, C by cross-validation, judged on held-out items."""
-    printing.print_evaluation(es.open(store).probe(label, where=where, space=space), as_json)
-
-
-@app.command()
-def knn(
-    store: o.StorePath,
-    label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="Neighbours.")] = 5,
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    as_json: o.Json = False,
-) -> None:
-    """K nearest neighbours by cosine, weighted, judged on held-out items."""
-    printing.print_evaluation(es.open(store).knn(label, k=k, where=where, space=space), as_json)
-
-
-@app.command("zero-shot")
-def zero_shot(
-    store: o.StorePath,
-    label: o.Label = "label",
-    classes: Annotated[str | None, typer.Option(help="Class names with commas between; by default the labels.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSON: {class: prompt or [prompts]}.")] = None,
-    templates: Annotated[str, typer.Option(help="Sentences around a name: photo, name, simple, imagenet.")] = "photo",
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    device: o.Device = "auto",
-    precision: o.Precision = "auto",
-    as_json: o.Json = False,
-) -> None:
-    """Classify by words alone, judged against a label."""
-    opened = es.open(store, device=device, precision=precision)
-    named: Any = [c.strip() for c in classes.split(",") if c.strip()] if classes else opened.labels(label, where=where)
-    if prompts:
-        named = _prompts(prompts)
-    judged = opened.zero_shot(named, templates=templates, space=space).evaluate(label, where=where)
-    printing.print_evaluation(judged, as_json)
-
-
-@app.command()
 def backbones(
     filter: Annotated[str, typer.Argument(help="Part of a name or family.")] = "",
     text: Annotated[bool, typer.Option("--text", help="Only those that understand words.")] = False,
@@ -243,38 +156,6 @@ def backbones(
     ]
     output.table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
     output.note(f"{len(facts)} backbones; any other timm or open_clip name works too")
-
-
-@app.command()
-def failures(store: o.StorePath, as_json: o.Json = False) -> None:
-    """Every image that could not be embedded, with the reason."""
-    rows = es.open(store).failures()
-    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
-
-
-@app.command()
-def sql(
-    store: o.StorePath, query: Annotated[str, typer.Argument(help="A DuckDB query.")], as_json: o.Json = False
-) -> None:
-    """A read-only query over items, contents, spaces, failures, runs ….
-
-    `embedstore sql pets.store "select label, count(*) from items group by 1"`
-    """
-    rows = es.open(store).sql(query)
-    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
-
-
-@app.command()
-def export(
-    store: o.StorePath,
-    path: Annotated[Path, typer.Argument(help="FILE.parquet, or FILE.npy with a Parquet beside it.")],
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    as_json: o.Json = False,
-) -> None:
-    """Write items and vectors to Parquet or .npy."""
-    rows = es.open(store).export(path, where=where, space=space)
-    output.as_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
 
 
 @app.command()
@@ -313,14 +194,3 @@ def _backbone_options(
         "random_init": random_init,
         "seed": seed,
     }
-
-
-def _prompts(path: Path) -> dict[str, Any]:
-    """A prompt file."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
-        raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}") from e
-    if not isinstance(found, dict):
-        raise typer.BadParameter(f"{path} is not a JSON object of prompts by class")
-    return found

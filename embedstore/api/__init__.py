@@ -1,0 +1,75 @@
+"""The Python face: one object a store, composed of every room below. No logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Unpack
+
+from embedstore.api.asking import Asking
+from embedstore.api.judging import Judging, ZeroShot
+from embedstore.api.putting import Putting
+from embedstore.api.recipes import BackboneOptions, recipe_of
+from embedstore.backbone import load
+from embedstore.errors import StoreExists
+from embedstore.store.storage import Storage
+
+__all__ = ["BackboneOptions", "Store", "ZeroShot", "create", "open_store"]
+
+
+class Store(Putting, Asking, Judging):
+    """One store: a folder with items, spaces and their vectors.
+
+    Made by :func:`embedstore.create` and :func:`embedstore.open`.
+    """
+
+
+def create(
+    path: str | Path,
+    backbone: str | None = None,
+    *,
+    dtype: str = "float16",
+    name: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    **options: Unpack[BackboneOptions],
+) -> Store:
+    """Make a store, with the space of a backbone unless none is named.
+
+    Args:
+        path: a new folder.
+        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``module:factory`` or an alias.
+            None makes a store for precomputed vectors, or for a backbone named later.
+        dtype: of the vectors on disk, ``float16`` or ``float32``.
+        name: of the space. device, precision: ``auto`` or as torch names them.
+        options: see :class:`BackboneOptions`.
+
+    Raises:
+        StoreExists: something is at ``path``.
+        UnknownBackbone, WeightsNotFound, WeightsMismatch, BadBackbone: as their names say; nothing is made then.
+    """
+    if backbone is None:
+        return Store(Storage.create(path), device=device, precision=precision)
+    if Path(path).exists() and any(Path(path).iterdir()):
+        raise StoreExists(f"{path} exists already; open it, or choose another folder")
+    recipe = recipe_of(backbone, **options)
+    network = load(recipe, device=device, precision=precision, allow_code={recipe.backbone})
+    store = Store(Storage.create(path), device=device, precision=precision, allow_code={recipe.backbone})
+    store.register(network, recipe, name=name, dtype=dtype)
+    return store
+
+
+def open_store(
+    path: str | Path, *, device: str = "auto", precision: str = "auto", allow_code: Collection[str] = ()
+) -> Store:
+    """Open a store; a crash's traces are mended first.
+
+    Args:
+        path: its folder.
+        device, precision: for backbones loaded later.
+        allow_code: ``module:factory`` names that this store's spaces may import.
+
+    Raises:
+        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+    """
+    return Store(Storage.open(path), device=device, precision=precision, allow_code=allow_code)

@@ -1,0 +1,84 @@
+"""What every part of the face needs: the storage, and the loaded backbones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedstore.backbone import load
+from embedstore.errors import BadBackbone, NoTextTower, SpaceMismatch
+from embedstore.space import Recipe
+from embedstore.store.storage import SpaceRow, Storage
+
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
+
+
+class Face:
+    """A store's folder, and the backbones of its spaces, each loaded once."""
+
+    def __init__(
+        self, storage: Storage, *, device: str = "auto", precision: str = "auto", allow_code: Collection[str] = ()
+    ) -> None:
+        self._storage = storage
+        self._device, self._precision, self._allow_code = device, precision, set(allow_code)
+        self._networks: dict[str, Backbone] = {}
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._storage.at.root
+
+    @property
+    def spaces(self) -> list[SpaceRow]:
+        """Every space, oldest first."""
+        return self._storage.spaces()
+
+    @property
+    def notices(self) -> list[str]:
+        """What was mended when the store was opened, one sentence each."""
+        return self._storage.notices
+
+    def backbone(self, space: str | None = None) -> Backbone:
+        """The loaded backbone of a space.
+
+        Raises:
+            SpaceMismatch: what loads now is not what the space was made with. BadBackbone: precomputed vectors.
+        """
+        row = self._storage.space(space)
+        if row.key not in self._networks:
+            self._networks[row.key] = self._loaded(row)
+        return self._networks[row.key]
+
+    def _loaded(self, row: SpaceRow) -> Backbone:
+        """Load a space's backbone again, and check that it is the same."""
+        if row.recipe is None:
+            raise BadBackbone(
+                f"space {row.name} holds precomputed vectors: it has no backbone; ask with a vector or an item's id, "
+                "or add the space of a backbone with `embedstore embed STORE SOURCE --backbone NAME`"
+            )
+        network = self._load(row.recipe)
+        if network.space.key != row.key:
+            raise SpaceMismatch(
+                f"{row.recipe.weights or row.recipe.backbone} now gives space {network.space.key}, but {row.name} is "
+                f"{row.key}: its weights or preprocessing changed; bring the old weights back, or embed into a "
+                "space of its own with --backbone"
+            )
+        return network
+
+    def _text_backbone(self, row: SpaceRow) -> Backbone:
+        """A backbone that understands words."""
+        if not row.space.text:
+            raise NoTextTower(
+                f"space {row.name} ({row.space.architecture or 'precomputed'}) knows images only; words need a CLIP, "
+                "e.g. `--backbone clip`; `embedstore backbones --text` lists them"
+            )
+        return self.backbone(row.name)
+
+    def _load(self, recipe: Recipe) -> Backbone:
+        """A backbone on this store's device."""
+        return load(recipe, device=self._device, precision=self._precision, allow_code=self._allow_code)
