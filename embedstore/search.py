@@ -72,7 +72,8 @@ def item_vector(storage: Storage, space: SpaceRow, item: int) -> NDArray[np.floa
         if found is None:
             raise QueryError(f"item {item} does not exist or has no vector in space {space.name}")
         vectors = storage.vectors_in(con, space.space)
-    return vectors.gather(vectors.positions(np.array(found[:1]), np.array(found[1:])))[0]
+    vector: NDArray[np.float32] = vectors.gather(vectors.positions(np.array(found[:1]), np.array(found[1:])))[0]
+    return vector
 
 
 def _unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float32]:
