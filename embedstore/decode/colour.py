@@ -6,6 +6,7 @@ transparent pixels. Colour profiles are ignored, as the libraries' own transform
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,40 +14,45 @@ from numpy.typing import NDArray
 from PIL import Image
 
 WHITE = (255, 255, 255)
-TIFF_PHOTOMETRIC = 262  # TIFF 6.0, section 4; 0 means that 0 is white
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # TIFF 6.0, section 8
 WHITE_IS_ZERO = 0
+PNG_LEVELS = {"1": 255, "L;2": 85, "L;4": 17}  # Pillow widens these greys to 8 bits, but not the transparent one
 
 
-def to_rgb(image: Image.Image, *, deep: bool = False) -> Image.Image:
+def to_rgb(image: Image.Image, *, raw: str = "") -> Image.Image:
     """The loaded image in mode RGB; transparency is laid over white.
 
     Args:
         image: loaded, any mode.
-        deep: the file has 16 bits a channel, so that its transparent colour is one of 16 bits.
+        raw: how the file holds its pixels, in Pillow's words, e.g. ``"RGB;16B"``; known before loading only.
     """
     if image.mode.startswith("I") or image.mode == "F":
         return _grey(_levels(image))
+    hidden = image.info.get("transparency")
+    if image.mode in ("1", "L") and isinstance(hidden, int):
+        return _grey(_cleared(np.asarray(image.convert("L")), hidden * PNG_LEVELS.get(raw, 1)))
+    if image.mode == "RGB" and isinstance(hidden, tuple):
+        colour = [c >> 8 for c in hidden] if ";16" in raw else hidden
+        return Image.fromarray(_cleared(np.asarray(image), colour))
     if image.has_transparency_data:
-        return _over_white(_with_transparency(image, deep=deep))
+        return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
     """Lay an image with transparency over white."""
+    if image.mode in ("La", "RGBa"):  # premultiplied
+        image = image.convert(image.mode.upper())
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
     out = Image.new("RGB", rgba.size, WHITE)
     out.paste(rgba, mask=rgba)
     return out
 
 
-def _with_transparency(image: Image.Image, *, deep: bool) -> Image.Image:
-    """Premultiplied alpha divided out, and a transparent colour cut down to the 8 bits that Pillow kept."""
-    if image.mode in ("La", "RGBa"):
-        return image.convert(image.mode.upper())
-    colour = image.info.get("transparency")
-    if deep and isinstance(colour, tuple):
-        image.info["transparency"] = tuple(c >> 8 for c in colour)
-    return image
+def _cleared(pixels: NDArray[np.uint8], hidden: int | Sequence[int]) -> NDArray[np.uint8]:
+    """White where the pixel ``(H, W)`` or ``(H, W, 3)`` has the colour that stands for nothing."""
+    same = pixels == np.asarray(hidden)
+    return np.where(same.all(axis=2, keepdims=True) if same.ndim == 3 else same, np.uint8(255), pixels)
 
 
 def _grey(levels: NDArray[np.uint8]) -> Image.Image:
@@ -57,7 +63,7 @@ def _grey(levels: NDArray[np.uint8]) -> Image.Image:
 def _levels(image: Image.Image) -> NDArray[np.uint8]:
     """Grey levels ``(H, W)`` of an integer or float image; its transparent value becomes white."""
     values = np.asarray(image)
-    levels = _from_floats(values) if image.mode == "F" else _from_integers(values, sixteen=image.mode != "I")
+    levels = _from_floats(values) if image.mode == "F" else _from_integers(values, bits=_bits(image))
     if _tag(image, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
         levels = 255 - levels
     hidden = image.info.get("transparency")
@@ -66,25 +72,32 @@ def _levels(image: Image.Image) -> NDArray[np.uint8]:
     return levels
 
 
+def _bits(image: Image.Image) -> int:
+    """Bits that the values of an integer image use; 32 where only their range can tell."""
+    if image.mode == "I":
+        return 32
+    told = _tag(image, TIFF_BITS)
+    return min(16, told[0]) if told else 16
+
+
 def _tag(image: Image.Image, tag: int) -> Any:
     """A TIFF tag, or None."""
     tags = getattr(image, "tag_v2", None)
     return tags.get(tag) if tags is not None else None
 
 
-def _from_integers(values: NDArray[Any], *, sixteen: bool) -> NDArray[np.uint8]:
-    """Grey levels of integers: 0..65535 is scaled evenly, whatever the picture holds.
+def _from_integers(values: NDArray[Any], *, bits: int) -> NDArray[np.uint8]:
+    """Grey levels of integers: all that ``bits`` can hold is scaled evenly, whatever the picture holds.
 
     Args:
         values: ``(H, W)``.
-        sixteen: they are 16-bit; else they are 32-bit and their range says what they are.
+        bits: of a value; 32 stands for 8 or 16 if the values fit, and for a stretch over their range if not.
     """
-    low, high = (0, 65535) if sixteen else (int(values.min()), int(values.max()))
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         return _stretched(values.astype(np.float64), low, high)
-    if high <= 255:
-        return values.astype(np.uint8)
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    white = 2**bits - 1 if bits <= 16 else 255 if high <= 255 else 65535
+    return ((values.astype(np.uint32) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
 
 
 def _from_floats(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -93,12 +106,13 @@ def _from_floats(values: NDArray[Any]) -> NDArray[np.uint8]:
     if not known.any():
         return np.zeros(values.shape, np.uint8)
     low, high = float(values[known].min()), float(values[known].max())
-    values = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
-    levels = _stretched(values, 0, 1) if low >= 0 and high <= 1 else _stretched(values, low, high)
-    return np.where(np.isnan(np.where(known, 0.0, values)), np.uint8(0), levels)
+    black, white = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    levels = _stretched(np.nan_to_num(values.astype(np.float64), nan=black, posinf=white, neginf=black), black, white)
+    levels[np.isnan(values)] = 0
+    return levels
 
 
 def _stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
     """``low`` is black and ``high`` white; a flat image is black."""
     span = (high - low) or 1.0
-    return ((values - low) * (255.0 / span) + 0.5).clip(0, 255).astype(np.uint8)
+    return ((values - low) * 255.0 / span + 0.5).clip(0, 255).astype(np.uint8)
