@@ -25,7 +25,8 @@ Weighted = Callable[[Ints, Floats, Floats], Floats]
 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 _BLOCK = 4_000_000  # weights held at once: 16 MB of float32
-_RANK_BUDGET = 100_000_000  # rows x classes x replicates that a ranking metric may cost: about a second
+_RANK_BUDGET = 30_000_000  # rows x classes x replicates that a ranking metric may cost: about a second
+_FEWEST = 50  # with fewer replicates the 2.5% and 97.5% points mean nothing: then there is no interval
 
 
 class Metric(StrEnum):
@@ -193,7 +194,8 @@ def bootstrap_interval(
 
     Args:
         metric, y, proba: as for :func:`value`.
-        n: replicates. A ranking metric takes fewer when rows x classes x n would exceed a second of work.
+        n: replicates. A ranking metric takes fewer when rows x classes x n would exceed a second of work, and
+            has no interval (NaN) where fewer than 50 would be left.
         seed: of the resampling.
     """
     y, proba = _checked(y, proba)
@@ -316,9 +318,10 @@ def _replicates(metric: Metric, y: Ints, probas: list[Floats], n: int, seed: int
     """The metric of each classifier on n resamplings, the same for all of them."""
     rows, width = len(y), probas[0].shape[1]
     if metric in (Metric.AUROC, Metric.AVERAGE_PRECISION):
-        n = max(min(n, 50), min(n, _RANK_BUDGET // (rows * width)))
+        affordable = _RANK_BUDGET // (rows * width)
+        n = min(n, affordable) if affordable >= _FEWEST else 0
     rng = np.random.default_rng(seed)
-    out: list[list[Floats]] = [[] for _ in probas]
+    out: list[list[Floats]] = [[np.zeros(0)] for _ in probas]
     step = max(1, _BLOCK // rows)
     for start in range(0, n, step):
         weights = _counts(rng, min(step, n - start), rows)
@@ -334,7 +337,7 @@ def _counts(rng: np.random.Generator, n: int, rows: int) -> Floats:
 
 
 def _mean(per_row: Floats, weights: Floats) -> Floats:
-    return (weights @ per_row.astype(np.float64)) / weights.sum(axis=1, dtype=np.float64)
+    return np.asarray((weights @ per_row.astype(np.float64)) / weights.sum(axis=1, dtype=np.float64))
 
 
 def _grouped(weights: Floats, group: Ints, n_groups: int) -> Floats:

@@ -123,7 +123,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise LabelError(f"the labels hold 1 class, {self.classes_[0]!r}; a classifier needs at least two")
+            raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
         grid = _grid(self.Cs)
         train = self._folds(codes, groups) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         rows, basis, back = self._prepared(X, codes, len(train))
@@ -197,7 +197,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Which rows each fold trains on, bool ``(F, N)``."""
         counts = np.bincount(y)
         if counts.min() < 2:
-            name = self.classes_[counts.argmin()]
+            name = str(self.classes_[counts.argmin()])
             raise LabelError(
                 f"class {name!r} has 1 sample and cross-validation needs 2 of each; label more, leave it out, "
                 "or give one value of C"

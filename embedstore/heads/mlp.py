@@ -74,7 +74,7 @@ class MLPHead(LogitClassifier):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"labels hold one class, {self.classes_[0]!r}; a classifier needs at least two")
+            raise ValueError(f"labels hold one class, {str(self.classes_[0])!r}; a classifier needs at least two")
         train, held = self._split(codes)
         self.mean_ = X[train].mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = X[train].std(axis=0, dtype=np.float64).astype(np.float32)

@@ -1,0 +1,119 @@
+"""Our probe, scikit-learn's and (where there is a GPU) our probe on it: the same grid, the same folds, one table.
+
+Run by hand: ``python tests/benchmarks/bench_probe.py features.npz [...]``, each with ``X`` (N, D) and ``y`` (N,).
+``--synthetic N,D,K`` makes features of that shape; ``--ours`` leaves scikit-learn out; ``--hold-out S`` judges C on a
+share instead of five folds. Objective is C * sum of losses + |w|^2 / 2 of the last fit in float64, relative to the
+lowest in the table; out-of-fold log-loss is the mean over the folds at the chosen C.
+"""
+
+import argparse
+import resource
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
+
+from embedstore.heads import LogisticProbe
+
+
+def synthetic(n, d, k, seed=0):
+    """Overlapping classes in float32 features whose spectrum falls like that of a network's features."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, k, n)
+    centres = rng.standard_normal((k, d)).astype(np.float32)
+    X = rng.standard_normal((n, d), dtype=np.float32)
+    X += centres[y]
+    X *= np.arange(1, d + 1, dtype=np.float32) ** -0.5
+    return X, y
+
+
+def objective(X, y, head, C):
+    """In float64, block by block."""
+    codes, loss = np.searchsorted(head.classes_, y), 0.0
+    w, b = np.asarray(head.coef_, np.float64), np.asarray(head.intercept_, np.float64)
+    for i in range(0, len(X), 4096):
+        z = X[i : i + 4096].astype(np.float64) @ w.T + b
+        z = np.concatenate([np.zeros_like(z), z], 1) if z.shape[1] == 1 else z
+        top = z.max(1)
+        true = z[np.arange(len(z)), codes[i : i + 4096]]
+        loss += float((np.log(np.exp(z - top[:, None]).sum(1)) + top - true).sum())
+    return C * loss + float((w**2).sum()) / 2
+
+
+def timed(head, X, y):
+    """The fitted head and its seconds."""
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head.fit(X, y)
+    return head, time.perf_counter() - start
+
+
+def rows_of(X, y, grid, args):
+    """One row a solver: name, seconds, C, objective, log-loss, accuracy, values of C visited."""
+    cv = args.hold_out or 5
+    probes = {"ours": LogisticProbe(grid, cv, device="cpu")}
+    probes["ours, whole path"] = LogisticProbe(grid, cv, device="cpu", patience=None)
+    if _cuda():
+        LogisticProbe(grid, cv, device="cuda").fit(X[:2000], y[:2000])  # the context and the kernels are loaded once
+        probes["ours, CUDA"] = LogisticProbe(grid, cv, device="cuda")
+    if args.ours:
+        del probes["ours, whole path"]
+    for name, probe in probes.items():
+        head, seconds = timed(probe, X, y)
+        at = next(p for p in head.path_ if p.C == head.C_)
+        yield name, seconds, head.C_, objective(X, y, head, head.C_), at.log_loss, at.accuracy, len(head.path_)
+    if args.ours:
+        return
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=0).split(X, y))
+    for tol in (1e-4, 1e-6):
+        options = {"cv": folds, "scoring": "neg_log_loss", "max_iter": 1000, "tol": tol, "n_jobs": args.jobs}
+        head, seconds = timed(
+            LogisticRegressionCV(Cs=grid, l1_ratios=(0,), use_legacy_attributes=False, **options), X, y
+        )
+        C = float(head.C_)
+        loss = -head.scores_.mean(0).ravel()[list(grid).index(C)]
+        yield f"LogisticRegressionCV tol={tol}", seconds, C, objective(X, y, head, C), loss, np.nan, len(grid)
+
+
+def _cuda():
+    try:
+        import torch
+    except ImportError:
+        return False
+    return torch.cuda.is_available()
+
+
+def main():
+    """Print one table a data set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--synthetic")
+    parser.add_argument("--ours", action="store_true")
+    parser.add_argument("--hold-out", type=float, default=0.0)
+    parser.add_argument("--jobs", type=int, default=None)
+    parser.add_argument("--grid", default="-5,3,9", help="log10 of the first and last C, and how many")
+    args = parser.parse_args()
+    first, last, n = (int(v) for v in args.grid.split(","))
+    sets = {}
+    for file in args.files:
+        with np.load(file) as data:
+            sets[file.stem] = (data["X"].astype(np.float32), data["y"])
+    if args.synthetic:
+        sets[args.synthetic] = synthetic(*map(int, args.synthetic.split(",")))
+    for name, (X, y) in sets.items():
+        print(f"\n{name}: {X.shape[0]} rows, {X.shape[1]} features, {len(np.unique(y))} classes, C 1e{first}..1e{last}")
+        print(f"{'solver':34}{'seconds':>9}{'x':>8}{'C':>9}{'objective':>11}{'log-loss':>10}{'accuracy':>10}{'Cs':>4}")
+        table = list(rows_of(X, y, np.logspace(first, last, n), args))
+        base, best = table[-1][1], min(r[3] for r in table)
+        for solver, seconds, C, f, loss, acc, cs in table:
+            away = f / best - 1
+            print(f"{solver:34}{seconds:9.2f}{base / seconds:8.1f}{C:9.3g}{away:+11.1e}{loss:10.4f}{acc:10.4f}{cs:4d}")
+    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
