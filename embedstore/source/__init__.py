@@ -13,7 +13,7 @@ from embedstore.source.folder import Folder
 from embedstore.source.listed import Files, Glob, is_glob
 from embedstore.source.manifest import Manifest, is_manifest
 from embedstore.source.several import Part, Several
-from embedstore.source.uris import REMOTE_CURE, local_path, remote_scheme, scheme_of
+from embedstore.source.uris import REMOTE_CURE, local_path, moved, remote_scheme, scheme_of
 
 __all__ = ["Source", "open_source"]
 
@@ -120,15 +120,9 @@ def _without_nested(parts: Sequence[Part]) -> list[Part]:
     out: list[Part] = []
     for part in parts:
         if isinstance(part, Folder):
-            above = [r for r in real if r != part.root and real[part.root] == _moved(part.root, r, real[r])]
+            above = [r for r in real if r != part.root and real[part.root] == moved(part.root, r, real[r])]
             same = [p for p in out if isinstance(p, Folder) and p.root == part.root]
             if above or same:
                 continue
         out.append(part)
     return out
-
-
-def _moved(path: str, folder: str, to: str) -> str | None:
-    """The path with one folder above it replaced; None where it is not above."""
-    prefix = folder.rstrip("/") + "/"
-    return os.path.join(to, path[len(prefix) :]) if path.startswith(prefix) else None  # noqa: PTH118

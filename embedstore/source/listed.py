@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 from embedstore.records import Failure, ImageRef
 from embedstore.source.labels import label_and_split
 from embedstore.source.plain import Plain
+from embedstore.source.uris import moved
 from embedstore.source.walk import Labels, Walk, find
 
+ANY = "**"  # any number of folders
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -73,8 +75,8 @@ class Glob(Plain):
         self.skipped = 0
         self._base = os.path.abspath(typed_base)  # noqa: PTH100
         self._above = _components(typed_base)
-        self._pattern = re.compile(_translate(parts[fixed:]), re.DOTALL)
-        self._depth = None if "**" in parts else len(parts) - fixed
+        self._parts = parts[fixed:]
+        self._depth = None if ANY in parts else len(parts) - fixed
         self._labels = labels
         self._exclude = tuple(exclude)
 
@@ -90,7 +92,12 @@ class Glob(Plain):
     def claims(self, path: str) -> bool:
         """The pattern matches the path."""
         base = self._base.rstrip("/") + "/"
-        return path.startswith(base) and bool(self._pattern.fullmatch(path[len(base) :]))
+        return path.startswith(base) and _matches(self._parts, path[len(base) :].split("/"))
+
+    def reaches(self, folder: str) -> bool:
+        """No link to a folder stands between the fixed part and that folder."""
+        inside = moved(folder, self._base, os.path.realpath(self._base))
+        return inside is None or inside == os.path.realpath(folder)
 
     def _say(self, below: tuple[str, ...]) -> Labels:
         """Label and split of the files in one folder."""
@@ -98,15 +105,18 @@ class Glob(Plain):
         return (label if self._labels else None), split
 
 
-def _translate(parts: Sequence[str]) -> str:
-    """A regular expression for the path below the fixed part."""
-    out = ""
-    for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if part == "**":
-            out += r"(?:[^/.][^/]*/)*" + (r"[^/.][^/]*" if last else "")
-            continue
-        hidden = "" if part.startswith(".") else r"(?!\.)"
-        name = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z").replace(".*", "[^/]*")
-        out += hidden + name + ("" if last else "/")
-    return out
+def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    """A pattern's components match a path's."""
+    if not parts or not names:
+        return not parts and not names
+    if parts[0] != ANY:
+        return _matches_name(parts[0], names[0]) and _matches(parts[1:], names[1:])
+    entered = not names[0].startswith(".")
+    if len(parts) == 1:
+        return entered and (len(names) == 1 or _matches(parts, names[1:]))
+    return _matches(parts[1:], names) or (entered and _matches(parts, names[1:]))
+
+
+def _matches_name(part: str, name: str) -> bool:
+    """One component; a hidden name needs its dot written."""
+    return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))

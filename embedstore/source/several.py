@@ -10,7 +10,6 @@ from embedstore.source.listed import Files, Glob
 from embedstore.source.plain import Plain
 
 Part = Files | Glob | Folder
-_RANK = {Files: 0, Glob: 1, Folder: 2}  # the more exactly a file was named, the better its label is known
 
 
 class Several(Plain):
@@ -33,7 +32,22 @@ class Several(Plain):
     def scan(self) -> Iterator[ImageRef | Failure]:
         """The parts in the order given."""
         for i, part in enumerate(self._parts):
-            before = [p for j, p in enumerate(self._parts) if (_RANK[type(p)], j) < (_RANK[type(part)], i)]
+            before = [p for j, p in enumerate(self._parts) if _comes_before(p, part, earlier=j < i)]
             for found in part.scan():
                 if not any(p.claims(found.path) for p in before):
                     yield found
+
+
+def _comes_before(one: Part, other: Part, *, earlier: bool) -> bool:
+    """Of a file that both name, ``one`` gives it: the one that names it more exactly, of two globs the earlier.
+
+    Two folders never name one file: a folder within another was left out, unless only a link leads there, and
+    neither a folder nor a glob follows links.
+    """
+    if isinstance(one, Files):
+        return not isinstance(other, Files)
+    if isinstance(one, Folder):
+        return False
+    if isinstance(other, Glob):
+        return earlier
+    return isinstance(other, Folder) and one.reaches(other.root)

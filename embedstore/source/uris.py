@@ -33,3 +33,9 @@ def local_path(uri: str, *, folder: str) -> str:
     if scheme_of(uri) == FILE:
         uri = os.fsdecode(unquote_to_bytes(uri.split("://", 1)[1].removeprefix("localhost")))
     return os.path.normpath(os.path.join(folder, uri))  # noqa: PTH118
+
+
+def moved(path: str, folder: str, to: str) -> str | None:
+    """The path with one folder above it replaced; None where it is not above."""
+    prefix = folder.rstrip("/") + "/"
+    return os.path.join(to, path[len(prefix) :]) if path.startswith(prefix) else None  # noqa: PTH118
