@@ -96,13 +96,11 @@ class Backbone:
         start = 0
         while start < len(batch):
             part = batch[start : start + self.batch_size]
-            try:
-                out.append(self._forward(part))
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                self._halve(len(part), error)
+            vectors = self._tried(part)
+            if vectors is None:
+                self._halve(len(part))
                 continue
+            out.append(vectors)
             start += len(part)
         return np.concatenate(out) if out else np.empty((0, self.space.dim), np.float32)
 
@@ -141,6 +139,23 @@ class Backbone:
         images = (batch.float() / 255 - self._mean) / self._std
         return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
 
+    def _tried(self, batch: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        """A forward pass, or None where memory ran out and a smaller one may fit.
+
+        The error is let go of before another try: its traceback holds the tensors that filled the memory.
+        """
+        try:
+            return self._forward(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) > 1:
+                return None
+            raise BadBackbone(
+                f"one image of {'x'.join(map(str, self._loaded.preprocess.size))} does not fit into the memory of "
+                f"{self.device}; try --device cpu, --precision fp16 or a smaller backbone"
+            ) from error
+
     def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One forward pass, nothing caught."""
         pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._torch_device)
@@ -154,15 +169,10 @@ class Backbone:
             return nullcontext()
         return torch.autocast(self._torch_device.type, dtype=FLOAT[self.precision])
 
-    def _halve(self, tried: int, error: BaseException) -> None:
+    def _halve(self, tried: int) -> None:
         """Remember a batch size that is half of what did not fit."""
         if self._torch_device.type == "cuda":
             torch.cuda.empty_cache()
-        if tried <= 1:
-            raise BadBackbone(
-                f"one image of {'x'.join(map(str, self._loaded.preprocess.size))} does not fit into the memory of "
-                f"{self.device}; try --device cpu, --precision fp16 or a smaller backbone"
-            ) from error
         self.batch_size = tried // 2
 
 

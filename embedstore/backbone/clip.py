@@ -16,6 +16,7 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 
 from embedstore.backbone import weights
 from embedstore.backbone.base import Features, Loaded
+from embedstore.backbone.facts import licence
 from embedstore.backbone.towers import before_projection
 from embedstore.backbone.words import adjusted, one_line, quiet, several
 from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, UnknownBackbone, WeightsNotFound, near
@@ -61,6 +62,7 @@ def load(recipe: Recipe) -> Loaded:
         logit_scale=float(module.logit_scale.detach().exp()) if projected else None,
         activation="quick_gelu" if source.quick_gelu else "",
         origin="random weights" if recipe.random_init else source.origin,
+        licence="" if recipe.random_init or recipe.weights else licence(recipe.backbone),
         licence="",
     )
 

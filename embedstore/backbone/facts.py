@@ -56,6 +56,11 @@ def table(filter: str = "") -> list[Fact]:
     return [f for f in _table().facts if all(w in f"{f.name} {f.family}".lower() for w in words)]
 
 
+def licence(name: str) -> str:
+    """The licence of a tag's weights, as the library states it, or ""."""
+    return next((f.licence for f in _table().facts if f.name == name), "")
+
+
 def resolve(name: str) -> str:
     """The full name of a backbone: an alias, a bare timm or open_clip name, or a full name spelt right.
 

@@ -1,0 +1,114 @@
+"""What every backbone promises, whatever library built it."""
+
+import numpy as np
+import pytest
+import torch
+
+from embedstore.backbone import load
+from embedstore.decode.preprocess import apply
+from embedstore.errors import NoTextTower
+from embedstore.space import Recipe, Space
+from tests.conftest import picture
+
+PHOTO_SIZES = [(300, 200), (200, 300), (224, 224), (640, 90), (37, 51)]
+
+
+def prepared(space: Space) -> np.ndarray:
+    """Pictures of several shapes, prepared as the space says: uint8 (B, 3, H, W)."""
+    return np.stack([apply(picture(n, size), space.preprocess) for n, size in enumerate(PHOTO_SIZES)])
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row."""
+    return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+
+
+def centred(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosines after the mean of ``b`` is taken off both: features share a large common part that hides differences."""
+    return cosines(a - b.mean(0), b - b.mean(0))
+
+
+class BackboneContract:
+    """Subclasses give the fixture ``recipe``, and ``allow``, the code that may be imported."""
+
+    allow: tuple[str, ...] = ()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def backbone(cls, recipe):
+        return load(recipe, device="cpu", allow_code=cls.allow)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def vectors(cls, backbone):
+        return backbone.encode_images(prepared(backbone.space))
+
+    def test_an_image_is_one_float32_row_of_the_spaces_dimension(self, backbone, vectors):
+        """Rows are float32, finite, as long as the space says, and differ between images."""
+        assert vectors.dtype == np.float32
+        assert vectors.shape == (len(PHOTO_SIZES), backbone.space.dim)
+        assert np.isfinite(vectors).all()
+        assert len({row.tobytes() for row in vectors}) == len(PHOTO_SIZES)
+
+    def test_rows_have_length_one_exactly_where_the_space_says_so(self, backbone, vectors):
+        """`unit` in the space is what the vectors are."""
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) == backbone.space.unit
+
+    def test_the_batch_does_not_change_a_vector(self, backbone, vectors):
+        """One at a time gives the vectors of the whole batch."""
+        single = np.concatenate([backbone.encode_images(one[None]) for one in prepared(backbone.space)])
+        assert cosines(single, vectors).min() >= 0.999999
+
+    def test_no_images_give_no_rows(self, backbone):
+        """An empty batch keeps the dimension."""
+        empty = np.empty((0, 3, *backbone.space.preprocess.size), np.uint8)
+        assert backbone.encode_images(empty).shape == (0, backbone.space.dim)
+
+    def test_the_stored_recipe_gives_the_same_space_again(self, recipe, backbone, vectors):
+        """A recipe through JSON loads a network of the same key and the same vectors."""
+        again = load(Recipe.from_json(recipe.to_json()), device="cpu", allow_code=self.allow)
+        assert again.space.key == backbone.space.key
+        assert np.array_equal(again.encode_images(prepared(again.space)), vectors)
+
+    def test_the_space_survives_json(self, backbone):
+        """What is stored of the space is the space."""
+        assert Space.from_json(backbone.space.to_json()) == backbone.space
+
+    def test_pixels_of_another_size_or_type_are_refused(self, backbone):
+        """A wrong shape is an error that names what was expected."""
+        height, width = backbone.space.preprocess.size
+        with pytest.raises(ValueError, match=rf"expected uint8 \(B, 3, {height}, {width}\)"):
+            backbone.encode_images(np.zeros((1, 3, height + 1, width), np.uint8))
+        with pytest.raises(ValueError, match="float32"):
+            backbone.encode_images(np.zeros((1, 3, height, width), np.float32))
+
+    def test_out_of_memory_halves_the_batch_and_remembers(self, recipe, vectors):
+        """A device that takes two images at most gets two, from then on, and gives the same vectors."""
+        small = load(recipe, device="cpu", allow_code=self.allow)
+        forward, sizes = small._forward, []
+
+        def limited(batch: np.ndarray) -> np.ndarray:
+            sizes.append(len(batch))
+            if len(batch) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return forward(batch)
+
+        small._forward = limited
+        found = small.encode_images(prepared(small.space))
+        assert sizes == [5, 2, 2, 1]
+        assert small.batch_size == 2
+        assert cosines(found, vectors).min() >= 0.999999
+
+    def test_words_become_unit_rows_or_a_clear_error(self, backbone):
+        """A space either maps words into itself, or says which backbones do."""
+        if not backbone.space.text:
+            with pytest.raises(NoTextTower, match="--backbone clip"):
+                backbone.encode_texts(["a dog"])
+            return
+        words = backbone.encode_texts(["a dog", "a cat on a mat", "a dog"])
+        assert words.shape == (3, backbone.space.dim)
+        assert words.dtype == np.float32
+        assert np.allclose(np.linalg.norm(words, axis=1), 1, atol=1e-5)
+        assert np.allclose(words[0], words[2], atol=1e-6)
+        assert not np.allclose(words[0], words[1], atol=1e-3)
+        assert backbone.encode_texts([]).shape == (0, backbone.space.dim)
