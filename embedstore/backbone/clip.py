@@ -61,9 +61,8 @@ def load(recipe: Recipe) -> Loaded:
         texts=_texts(source, module, recipe) if projected else None,
         logit_scale=float(module.logit_scale.detach().exp()) if projected else None,
         activation="quick_gelu" if source.quick_gelu else "",
-        origin="random weights" if recipe.random_init else source.origin,
+        origin=f"random weights of seed {recipe.seed}" if recipe.random_init else source.origin,
         licence="" if recipe.random_init or recipe.weights else licence(recipe.backbone),
-        licence="",
     )
 
 

@@ -57,7 +57,7 @@ def load(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
         preprocess=adjusted(own, recipe.preprocess),
         layer="",
         pool="",
-        origin=recipe.weights or ("random weights" if recipe.random_init else name),
+        origin=recipe.weights or (f"random weights of seed {recipe.seed}" if recipe.random_init else name),
     )
 
 
