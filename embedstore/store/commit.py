@@ -133,8 +133,8 @@ def set_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Seque
     ]
     if not names:
         return
-    only = {"uri": strings(uris or [])}  # noqa: F841 - read by SQL
-    chosen = "AND a.uri IN (SELECT uri::VARCHAR FROM only)" if uris is not None else ""
+    given = {"uri": strings(uris or [])}  # noqa: F841 - read by SQL
+    chosen = "AND a.uri IN (SELECT uri::VARCHAR FROM given)" if uris is not None else ""
     sets = ", ".join(f"{identifier(n)} = a.{identifier(n)}" for n in names)
     con.execute(f"UPDATE items SET {sets} FROM read_parquet(?) a WHERE items.uri = a.uri {chosen}", [str(attributes)])
 
