@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,13 @@ class Tables:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="embedstore-")
+        folder = tempfile.mkdtemp(prefix="embedstore-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.con = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": MEMORY,
-                "temp_directory": self._folder.name,
+                "temp_directory": folder,
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
             },

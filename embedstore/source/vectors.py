@@ -144,6 +144,8 @@ def _table(table: Any, rows: int) -> tuple[Tables, str, str]:
         return tables, "", "no table"
     try:
         tables.take(_columns(table))
+    except BadVectors:
+        raise
     except (duckdb.Error, ValueError, TypeError) as e:
         raise BadManifest(
             f"the table cannot be read ({first_line(e)}); give a file, a dict of columns or a DataFrame"
