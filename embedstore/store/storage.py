@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from embedstore.errors import BadManifest, DimensionMismatch, SpaceNotFound, StoreDamaged, near
+from embedstore.errors import (
+    BadManifest,
+    DimensionMismatch,
+    SpaceNotFound,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    near,
+)
 from embedstore.space import Recipe, Space
 from embedstore.store import commit, layout, lock, recover, shard
 from embedstore.store.catalog import Catalog, one, utc_now
@@ -58,6 +68,7 @@ class Storage:
     def __init__(self, at: layout.Layout) -> None:
         self.at = at
         self.catalog = Catalog(at.catalog)
+        self.catalog.settle = self._settle
         self.notices: list[str] = []
 
     @classmethod
@@ -78,12 +89,15 @@ class Storage:
         """
         self = cls(layout.find(Path(path)))
         try:
-            if recover.needs_recovery(self.at):
+            behind = recover.is_behind(self.at, self.catalog)
+        except StoreDamaged as damage:
+            try:
                 self._recover()
-            with self.catalog.read() as con:
-                con.execute("SELECT 1 FROM counters")
-        except StoreDamaged:
-            self._recover()
+            except StoreBusy as e:
+                raise damage from e
+        else:
+            if behind:
+                self._settle()
         return self
 
     # ---- spaces
@@ -135,11 +149,17 @@ class Storage:
             return {r[0]: r[1] for r in con.execute("DESCRIBE items").fetchall()}
 
     def sql(self, query: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """Run a read-only query: column names and rows."""
+        """Run a read-only query: column names and rows.
+
+        Raises:
+            QueryError: DuckDB refuses it.
+        """
         with self.catalog.read() as con:
-            result = con.execute(query, list(parameters))
-            names = [d[0] for d in result.description or []]
-            return names, result.fetchall()
+            try:
+                result = con.execute(query, list(parameters))
+                return [d[0] for d in result.description or []], result.fetchall()
+            except duckdb.Error as e:
+                raise QueryError(" ".join(str(e).split("\n\nLINE", 1)[0].split())) from e
 
     # ---- writing
 
@@ -150,15 +170,20 @@ class Storage:
         Raises:
             StoreBusy: another process is writing.
         """
-        with lock.writer(self.at.lock, doing, wait=wait):
+        with lock.writer(self.at.lock, doing, wait=wait) as held:
             self.notices += recover.recover(self.at, self.catalog)
-            yield Writer(self)
+            yield Writer(self, held)
             recover.guarded_checkpoint(self.at, self.catalog)
 
-    def _recover(self) -> None:
+    def _recover(self, wait: float = 10.0) -> None:
         """Mend now, as a reader that met damage."""
-        with lock.writer(self.at.lock, "recovering", wait=10.0):
+        with lock.writer(self.at.lock, "recovering", wait=wait):
             self.notices += recover.recover(self.at, self.catalog)
+
+    def _settle(self) -> None:
+        """Mend what a killed writer left; a living one is at it itself, and a folder one may only read stays as is."""
+        with suppress(StoreBusy, StoreFailed):
+            self._recover(wait=0.0)
 
 
 class Writer:
@@ -166,17 +191,22 @@ class Writer:
 
     Args:
         storage: the store.
+        held: the lock.
+
+    Attributes:
+        after_crash: the writer before this one was killed.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, held: lock.Held) -> None:
         self._at = storage.at
         self._catalog = storage.catalog
+        self._held = held
+        self.after_crash = held.unclean
 
     def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Register a space unless it is known; the first one becomes current."""
-        self._at.shards(space.key).mkdir(parents=True, exist_ok=True)
-        layout.sync_tree(self._at.root / "spaces")
-        with self._catalog.write() as con:
+        self._note(space, name=name, dtype=dtype, recipe=recipe)
+        with self._transaction() as con:
             if one(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
                 return
             taken = {r[0] for r in con.execute("SELECT name FROM spaces").fetchall()}
@@ -188,7 +218,7 @@ class Writer:
 
     def use(self, key: str) -> None:
         """Make a space the current one."""
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             con.execute("UPDATE spaces SET current = (space = ?)", [key])
 
     def add_columns(self, columns: dict[str, str]) -> None:
@@ -197,7 +227,7 @@ class Writer:
         Raises:
             BadManifest: a column exists with a type that the new values do not fit.
         """
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             have = {r[0].lower(): r[1] for r in con.execute("DESCRIBE items").fetchall()}
             for name, kind in columns.items():
                 there = have.get(name.lower())
@@ -210,7 +240,7 @@ class Writer:
 
     def set_attributes(self, attributes: Path) -> None:
         """Bring the user's own columns of existing items up to date with a manifest."""
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             commit.set_attributes(con, attributes)
 
     def commit(self, batch: Batch, *, space: SpaceRow, decoder: str = "", attributes: Path | None = None) -> None:
@@ -218,10 +248,10 @@ class Writer:
 
         Raises:
             DimensionMismatch: vectors of another length than the space's.
-            StoreError, OSError: the disk is full or fails; nothing of the batch counts then.
+            StoreFailed: the disk is full or fails; what was committed before is kept.
         """
         head = self._write_shard(batch, space) if batch.digests else None
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             if head:
                 commit.insert_vectors(con, head, batch.digests)
                 con.execute("UPDATE counters SET next_shard = ?", [head.number + 1])
@@ -232,7 +262,7 @@ class Writer:
 
     def update(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """One statement as one transaction."""
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             con.execute(statement, list(parameters))
 
     def record_run(
@@ -240,13 +270,44 @@ class Writer:
     ) -> None:
         """Note what was done, with which settings, with what result."""
         seconds = (utc_now() - started).total_seconds()
-        with self._catalog.write() as con:
+        with self._transaction() as con:
             run = one(con.execute("SELECT next_run FROM counters"))[0]
             con.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [run, verb, space, json.dumps(settings), json.dumps(result), started, seconds],
             )
             con.execute("UPDATE counters SET next_run = ?", [run + 1])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction on a catalog whose last checkpoint is settled.
+
+        Raises:
+            StoreError: this process was forked from the one that holds the lock.
+        """
+        if os.getpid() != self._held.pid:
+            raise StoreError(
+                f"process {self._held.pid} holds {self._at.root} for writing, and this is a fork of it; "
+                "open the store in this process"
+            )
+        if recover.needs_recovery(self._at):
+            recover.settle(self._at, self._catalog)
+        with self._catalog.write() as con:
+            yield con
+
+    def _note(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
+        """Make a space's folder and say in it what the space means."""
+        folder = self._at.shards(space.key)
+        note = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self._at.note(space.key).exists():
+                layout.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
+            layout.sync_folder(folder)
+            layout.sync_folder(folder.parent)
+            layout.sync_folder(folder.parent.parent)
+        except OSError as e:
+            raise _failed(folder, e) from e
 
     def _write_shard(self, batch: Batch, space: SpaceRow) -> shard.Header:
         """The new vectors as one file."""
@@ -258,13 +319,25 @@ class Writer:
             )
         with self._catalog.read() as con:
             number = int(one(con.execute("SELECT next_shard FROM counters"))[0])
-        return shard.write(
-            self._at.shard(space.key, number),
-            space=space.key,
-            number=number,
-            vectors=vectors.astype(shard.DTYPES[space.dtype]),
-            contents=batch.digests,
-        )
+        path = self._at.shard(space.key, number)
+        try:
+            return shard.write(
+                path,
+                space=space.key,
+                number=number,
+                vectors=vectors.astype(shard.DTYPES[space.dtype]),
+                contents=batch.digests,
+            )
+        except OSError as e:
+            raise _failed(path, e) from e
+
+
+def _failed(path: Path, error: OSError) -> StoreFailed:
+    """What the disk refused."""
+    return StoreFailed(
+        f"cannot write {path}: {error.strerror or error}; make room or mend the disk and run it again; "
+        "what was committed is kept"
+    )
 
 
 def _names(name: str) -> Iterator[str]:
