@@ -17,6 +17,7 @@ import numpy as np
 from embedstore.errors import (
     BadManifest,
     DimensionMismatch,
+    QueryError,
     SpaceNotFound,
     StoreBusy,
     StoreDamaged,
