@@ -45,7 +45,7 @@ def folds(y, n=5):
     ids=["wide", "binary", "fewer rows than features", "binary, fewer rows than features"],
 )
 def test_it_agrees_with_scikit_learn_on_the_same_grid_and_folds(rows, dim, classes):
-    """The same C, each out-of-fold log-loss within 1e-3, an objective no worse (1e-6) than a tight fit of scikit-learn."""
+    """The same C, each out-of-fold log-loss within 1e-3, an objective no worse (1e-6) than a tight fit's."""
     X, y = overlapping(rows, dim, classes)
     ours = LogisticProbe(CS, patience=None).fit(X, y)
     options = {"Cs": CS, "cv": folds(y), "scoring": "neg_log_loss", "max_iter": 5000, "tol": 1e-8}

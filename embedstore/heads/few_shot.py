@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
 from embedstore.errors import LabelError
+from embedstore.heads._adam import AdamW
 from embedstore.heads._base import LogitClassifier, unit_features
 from embedstore.heads._rows import Array, Floats, Ints, codes, log_loss, softmax
 from embedstore.heads.prototype import class_means
@@ -158,11 +159,11 @@ class TipAdapter(_FewShot):
         """Keys after cross-entropy training on the shots themselves: float32 ``(N, D)``."""
         features, keys, base = keys, keys.copy(), self._text_logits(keys)
         votes = _one_hot(y, len(self.classes_))
-        step = _AdamW(keys, self.learning_rate)
+        optimiser = AdamW([keys], self.learning_rate)
         for rows, share in _batches(len(y), self.batch_size, self.epochs, self.random_state):
             near = np.exp(-beta * (1 - features[rows] @ keys.T))
             off = softmax(base[rows] + alpha * (near @ votes)) - votes[rows]
-            step(keys, alpha * beta * (near * (off @ votes.T)).T @ features[rows] / len(rows), share)
+            optimiser.step([alpha * beta * (near * (off @ votes.T)).T @ features[rows] / len(rows)], share)
         return keys
 
 
@@ -278,19 +279,3 @@ def _batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[Ints, 
         for b in range(per_epoch):
             done = (epoch * per_epoch + b) / (epochs * per_epoch)
             yield order[b * size : (b + 1) * size], 0.5 * (1 + float(np.cos(np.pi * done)))
-
-
-class _AdamW:
-    """Loshchilov and Hutter 2019, with PyTorch's default constants; changes the parameter in place."""
-
-    def __init__(self, like: Floats, rate: float) -> None:
-        self.rate, self.t = rate, 0
-        self.mean, self.square = np.zeros_like(like), np.zeros_like(like)
-
-    def __call__(self, parameter: Floats, grad: Floats, share: float) -> None:
-        self.t += 1
-        rate = self.rate * share
-        self.mean += 0.1 * (grad - self.mean)
-        self.square += 0.001 * (grad * grad - self.square)
-        parameter *= 1 - rate * 0.01
-        parameter -= rate * (self.mean / (1 - 0.9**self.t)) / (np.sqrt(self.square / (1 - 0.999**self.t)) + 1e-8)

@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from embedstore.heads._adam import AdamW
 from embedstore.heads._base import LogitClassifier
 from embedstore.heads._rows import Array, Floats, Ints, blocks
 
@@ -108,41 +109,48 @@ class MLPHead(LogitClassifier):
         import torch
 
         device = torch.device(self._device(torch))
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.random_state)
-            net = self._net(torch, X.shape[1]).to(device)
-            data = [torch.as_tensor(a).to(device) for a in (X[train], codes[train], X[held], codes[held])]
-            self._epochs(torch, net, data)
-        layers = [m for m in net if isinstance(m, torch.nn.Linear)]
-        self.coefs_ = [np.ascontiguousarray(m.weight.detach().cpu().numpy().T) for m in layers]
-        self.intercepts_ = [m.bias.detach().cpu().numpy() for m in layers]
+        draw = torch.Generator(device).manual_seed(self.random_state)
+        rows = torch.Generator().manual_seed(self.random_state)
+        layers = self._first_layers(torch, X.shape[1], rows, device)
+        data = [torch.as_tensor(a).to(device) for a in (X[train], codes[train], X[held], codes[held])]
+        kept = self._epochs(torch, layers, data, (rows, draw))
+        first, first_bias, second, second_bias = (p.detach().cpu().numpy() for p in kept)
+        self.coefs_, self.intercepts_ = [first, second], [first_bias, second_bias]
 
-    def _epochs(self, torch: Any, net: Any, data: list[Any]) -> None:
+    def _epochs(self, torch: Any, layers: list[Any], data: list[Any], draws: tuple[Any, Any]) -> list[Any]:
+        """The layers of the epoch with the lowest held-out loss."""
         X, y, X_held, y_held = data
         loss_of = torch.nn.functional.cross_entropy
-        optimiser = torch.optim.AdamW(net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        best, kept, self.loss_curve_ = np.inf, {}, []
+        optimiser = AdamW([p.data for p in layers], self.learning_rate, self.weight_decay)
+        kept, self.loss_curve_ = layers, []
         for _ in range(self.max_epochs):
-            net.train()
-            for rows in torch.randperm(len(X)).to(X.device).split(self.batch_size):
-                optimiser.zero_grad()
-                loss_of(net(X[rows]), y[rows]).backward()
-                optimiser.step()
-            net.eval()
+            for rows in torch.randperm(len(X), generator=draws[0]).to(X.device).split(self.batch_size):
+                loss = loss_of(self._noisy(torch, layers, X[rows], draws[1]), y[rows])
+                optimiser.step(torch.autograd.grad(loss, layers))
             with torch.inference_mode():
-                self.loss_curve_.append(float(loss_of(net(X_held), y_held)))
-            if self.loss_curve_[-1] < best:
-                best, kept = self.loss_curve_[-1], {k: v.clone() for k, v in net.state_dict().items()}
-            if len(self.loss_curve_) - int(np.argmin(self.loss_curve_)) > self.patience:
+                hidden = torch.relu(X_held @ layers[0] + layers[1])
+                self.loss_curve_.append(float(loss_of(hidden @ layers[2] + layers[3], y_held)))
+            since = len(self.loss_curve_) - 1 - int(np.argmin(self.loss_curve_))
+            kept = [p.detach().clone() for p in layers] if since == 0 else kept
+            if since >= self.patience:
                 break
-        net.load_state_dict(kept)
         self.n_iter_ = len(self.loss_curve_)
+        return kept
 
-    def _net(self, torch: Any, dim: int) -> Any:
-        nn = torch.nn
-        return nn.Sequential(
-            nn.Linear(dim, self.hidden), nn.ReLU(), nn.Dropout(self.dropout), nn.Linear(self.hidden, len(self.classes_))
-        )
+    def _noisy(self, torch: Any, layers: list[Any], X: Any, draw: Any) -> Any:
+        """Logits with dropout: what is kept is scaled up, so that prediction needs no change."""
+        hidden = torch.relu(X @ layers[0] + layers[1])
+        keep = torch.rand(hidden.shape, generator=draw, device=hidden.device) >= self.dropout
+        return (hidden * keep / max(1 - self.dropout, 1e-6)) @ layers[2] + layers[3]
+
+    def _first_layers(self, torch: Any, dim: int, draw: Any, device: Any) -> list[Any]:
+        """Weights and biases drawn uniformly within 1 / sqrt(inputs), as torch's own layers start."""
+        layers = []
+        for inputs, outputs in ((dim, self.hidden), (self.hidden, len(self.classes_))):
+            for shape in ((inputs, outputs), (outputs,)):
+                drawn = (torch.rand(shape, generator=draw) * 2 - 1) / inputs**0.5
+                layers.append(drawn.to(device).requires_grad_())
+        return layers
 
     def _device(self, torch: Any) -> str:
         if self.device != "auto":
