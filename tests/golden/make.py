@@ -1,0 +1,36 @@
+"""Make the stored store of the current format: ``python -m tests.golden.make vN``. A published one is never remade."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import embedstore as es
+from embedstore.records import Failure, Reason
+from embedstore.store.commit import Batch, FailureRow
+
+VECTORS = np.array([[3, 4], [4, 3], [-3, 4], [0, 1], [1, 0]], dtype=np.float32)
+TABLE = {
+    "uri": ["/golden/a.jpg", "/golden/b.jpg", "/golden/é.jpg", "/golden/d.jpg", "/golden/e.jpg"],
+    "label": ["cat", "cat", "dog", "dog", None],
+    "split": ["train", "val", "train", "val", None],
+    "group": ["g1", "g1", None, None, None],
+    "year": [2019, 2020, 2021, 2022, 2023],
+}
+
+
+def main(path: Path) -> None:
+    """Five items in two commits, one failure, one column of the user's."""
+    store = es.create(path)
+    first = {k: v[:3] for k, v in TABLE.items()}
+    rest = {k: v[3:] for k, v in TABLE.items()}
+    store.add_vectors(VECTORS[:3], first, space="golden")
+    store.add_vectors(VECTORS[3:], rest, space="golden")
+    failure = Failure("/golden/bad.jpg", "/golden/bad.jpg", 7, 8, Reason.CORRUPT, "made for the golden store")
+    storage = store._storage
+    with storage.writing("golden") as writer:
+        writer.commit(Batch(failures=[FailureRow(failure)]), space=storage.space(), decoder="golden")
+
+
+if __name__ == "__main__":
+    main(Path(__file__).parent / sys.argv[1])
