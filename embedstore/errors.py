@@ -12,6 +12,7 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     │   ├── StoreExists        (FileExistsError)    create would overwrite
     │   ├── StoreTooNew        (ValueError)         written by a later embedstore
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
+    │   ├── StoreFailed        (OSError)            the disk is full, fails, or refuses to be written
     │   └── StoreDamaged       (ValueError)         bytes are not what was written
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        no space of that name, or none yet
@@ -76,6 +77,10 @@ class StoreTooNew(StoreError, ValueError):
 
 class StoreBusy(StoreError, BlockingIOError):
     """Another process holds what is needed."""
+
+
+class StoreFailed(StoreError, OSError):
+    """The disk is full, fails, or may not be written; what was acknowledged before is kept."""
 
 
 class StoreDamaged(StoreError, ValueError):

@@ -30,6 +30,8 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # more pixels than the limit: a decompression bomb
     TOO_MANY_SCANS = "too_many_scans"  # a progressive JPEG made to be slow
     NO_MEMORY = "no_memory"  # decoding ran out of memory
+    TIMED_OUT = "timed_out"  # decoding did not end within its time
+    CRASHED = "crashed"  # the decoder died of it, twice
     NOT_FINITE = "not_finite"  # the backbone gave NaN, infinity or a zero vector
 
 

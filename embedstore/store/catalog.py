@@ -12,23 +12,29 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from embedstore.errors import StoreBusy, StoreDamaged, StoreError
+from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreFailed
 from embedstore.store import migrations
+from embedstore.store.layout import COMPLETE, GUARD, sync_folder
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
 _MEMORY = "1GB"  # for DuckDB's own buffers; past it, plans spill to the temporary folder
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
-_locks: dict[str, threading.RLock] = {}
+_turns: dict[str, threading.RLock] = {}  # by the file's real path: one file, one turn, however it is spelled
 _inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither use nor close its parent's
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_turns.clear)  # a thread that is not in the child may have held one
+
+_DISK = ("No space left", "Permission denied", "Read-only file system", "Input/output error", "Disk quota", "Too many")
+_FAILED = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.OutOfMemoryException)
 
 
 class Catalog:
@@ -36,13 +42,19 @@ class Catalog:
 
     Args:
         file: ``catalog.duckdb``.
+
+    Attributes:
+        settle: called by a read that finds an interrupted checkpoint beside the file; it mends what it may.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self.settle: Callable[[], None] = lambda: None
         self._con: duckdb.DuckDBPyConnection | None = None
         self._pid = os.getpid()
-        self._turn = _locks.setdefault(str(file), threading.RLock())
+        self._real = os.path.realpath(file)
+        self._log = file.with_name(file.name + ".wal")
+        self._mark = file.parent / GUARD / COMPLETE
 
     @property
     def scratch(self) -> duckdb.DuckDBPyConnection:
@@ -54,6 +66,11 @@ class Catalog:
             self._con, self._pid = _connect(), os.getpid()
         return self._con
 
+    @property
+    def _turn(self) -> threading.RLock:
+        """Held while this process works on the file."""
+        return _turns.setdefault(self._real, threading.RLock())
+
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One consistent generation of the tables, which are visible by their bare names.
@@ -61,9 +78,15 @@ class Catalog:
         Raises:
             StoreBusy: another process has not given the file back within 30 s.
             StoreDamaged: the file or its log is corrupt.
+            StoreFailed: it may not be read.
         """
         with self._attached(" (READ_ONLY)") as con:
-            yield con
+            try:
+                yield con
+            except _FAILED as e:
+                if self._is_ours(e):
+                    raise self._explained("read", e) from e
+                raise
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -71,47 +94,69 @@ class Catalog:
 
         Raises:
             StoreBusy, StoreDamaged: as :meth:`read`.
-            StoreError: the disk is full or failed; the outcome is looked up when the store is opened next.
+            StoreFailed: the disk is full or fails; the outcome is looked up when the store is opened next.
         """
+        fresh = not self._log.exists()
         with self._attached("") as con:
             con.execute("BEGIN")
             try:
                 yield con
                 con.execute("COMMIT")
-            except duckdb.FatalException as e:
-                raise StoreError(f"cannot commit to {self.file}: {_line(e)}; free some space and run it again") from e
+            except _FAILED as e:
+                _quietly(con, "ROLLBACK")
+                raise self._explained("commit to", e) from e
             except BaseException:
                 _quietly(con, "ROLLBACK")
                 raise
+        if fresh:
+            sync_folder(self.file.parent)  # DuckDB forces the log's bytes to the disk, not the log's name
 
     def create(self) -> None:
         """Make the file with every table, fully written (no log left beside it)."""
         con = self.scratch
-        con.execute(f"ATTACH {_quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
+            con.execute(f"ATTACH {_quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
             migrations.up(con)
             con.execute("CHECKPOINT cat")
+        except _FAILED as e:
+            raise self._explained("make", e) from e
         finally:
-            con.execute("DETACH cat")
+            self._detach(con)
 
     def migrate(self) -> None:
-        """Bring the tables to this version; the caller holds the writer's lock."""
+        """Bring the tables to this version; the caller holds the writer's lock.
+
+        Raises:
+            StoreDamaged: the file holds none of the tables.
+        """
         with self.read() as con:
-            current = migrations.version(con) == len(migrations.ALL)
-        if not current:
+            version = migrations.version(con)
+        if version == 0:
+            raise StoreDamaged(f"{self.file} is a database without the store's tables; run `embedstore repair`")
+        if version != len(migrations.ALL):
             with self.write() as con:
                 migrations.up(con)
 
     def checkpoint(self) -> None:
         """Fold the log into the file. Only safe under :func:`embedstore.store.recover.guarded_checkpoint`."""
         with self._attached("") as con:
-            con.execute("CHECKPOINT cat")
+            try:
+                con.execute("CHECKPOINT cat")
+            except _FAILED as e:
+                raise self._explained("fold the log into", e) from e
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Keep this process's threads off the file, while it is copied or replaced."""
         with self._turn:
             yield
+
+    def drop(self) -> None:
+        """Forget the private connection, which a fatal error made unusable; its temporary tables go with it."""
+        con, self._con = self._con, None
+        if con is not None:
+            with suppress(duckdb.Error):
+                con.close()
 
     @contextmanager
     def _attached(self, mode: str) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -123,24 +168,69 @@ class Catalog:
                 con.execute("USE cat")
                 yield con
             finally:
-                _quietly(con, "USE memory")
-                _quietly(con, "DETACH cat")
+                self._detach(con)
 
     def _attach(self, con: duckdb.DuckDBPyConnection, mode: str) -> None:
-        """Attach, waiting for other processes' turns."""
-        deadline, pause = time.monotonic() + _PATIENCE, 0.002
+        """Attach, waiting for other processes' turns, and for one that is undoing a checkpoint."""
+        deadline, pause, asked = time.monotonic() + _PATIENCE, 0.002, False
         while True:
-            try:
-                con.execute(f"ATTACH {_quoted(self.file)} AS cat{mode}")
-            except duckdb.Error as e:
-                if "Could not set lock" not in str(e):
-                    raise StoreDamaged(f"cannot open {self.file}: {_line(e)}") from e
-                if time.monotonic() > deadline:
-                    raise StoreBusy(f"{self.file} is open in another program: {_line(e)}; close it there") from e
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.1)
-            else:
+            problem = self._try(con, mode)
+            if problem is None:
                 return
+            if not asked and "checkpoint" in problem:
+                asked = True
+                self.settle()
+                continue
+            if time.monotonic() > deadline:
+                raise StoreBusy(f"{self.file} is open in another program: {problem}; close it there")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.1)
+
+    def _try(self, con: duckdb.DuckDBPyConnection, mode: str) -> str | None:
+        """Attach once: None, or why it has to wait."""
+        try:
+            con.execute(f"ATTACH {_quoted(self.file)} AS cat{mode}")
+        except duckdb.Error as e:
+            if "Could not set lock" in str(e):
+                return _line(e)
+            raise self._explained("open", e) from e
+        if mode and self._mark.exists():  # the pair of files may be half replaced by recovery
+            self._detach(con)
+            return "a checkpoint is under way"
+        return None
+
+    def _detach(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Give the file back, whatever state it is in."""
+        _quietly(con, "USE memory")
+        _quietly(con, "DETACH DATABASE IF EXISTS cat")
+        try:
+            still = con.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = 'cat'").fetchone()
+        except duckdb.Error:
+            still = (1,)
+        if still and con is self._con:
+            self.drop()
+
+    def _is_ours(self, error: duckdb.Error) -> bool:
+        """The error is about the catalog's own file, and not about one that a user's query names."""
+        text = str(error)
+        return self.file.name in text or "Corrupt database" in text or "has been invalidated" in text
+
+    def _explained(self, doing: str, error: duckdb.Error) -> StoreError:
+        """What DuckDB's error means here."""
+        said = _line(error)
+        if any(word in said for word in _DISK):
+            return StoreFailed(
+                f"cannot {doing} {self.file}: {said}; make room or mend the disk and run it again; "
+                "what was acknowledged is kept"
+            )
+        if doing == "commit to" and not self._is_corrupt(said):
+            return StoreFailed(f"cannot commit to {self.file}: {said}; run it again; what was acknowledged is kept")
+        return StoreDamaged(f"cannot {doing} {self.file}: {said}; run `embedstore repair`")
+
+    @staticmethod
+    def _is_corrupt(said: str) -> bool:
+        """The message is about bytes that are not what was written."""
+        return "orrupt" in said or "checksum" in said
 
 
 def utc_now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -11,10 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embedstore.errors import NotAStore, StoreDamaged, StoreExists, StoreNotFound, StoreTooNew
+from embedstore.errors import (
+    NotAStore,
+    StoreDamaged,
+    StoreError,
+    StoreExists,
+    StoreFailed,
+    StoreNotFound,
+    StoreTooNew,
+)
 
 FORMAT = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
+GUARD = "checkpoint.guard"
+COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Layout:
     @property
     def guard(self) -> Path:
         """The copy of catalog and log that a checkpoint can be undone from."""
-        return self.root / "checkpoint.guard"
+        return self.root / GUARD
 
     @property
     def quarantine(self) -> Path:
@@ -60,6 +71,10 @@ class Layout:
     def shards(self, space: str) -> Path:
         """The folder of a space's vector files."""
         return self.root / "spaces" / space / "shards"
+
+    def note(self, space: str) -> Path:
+        """What the space means, beside its vectors: a lost catalog is made again from it."""
+        return self.root / "spaces" / space / "space.json"
 
     def shard(self, space: str, number: int) -> Path:
         """One vector file."""
@@ -80,10 +95,10 @@ def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise StoreExists(f"{path} exists already; open it, or choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.creating")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         layout = Layout(temporary)
         (temporary / "spaces").mkdir()
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -93,11 +108,34 @@ def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
         fill(layout)
         sync_tree(temporary)
         temporary.rename(path)
-    except BaseException:
+        sync_folder(path.parent)
+    except BaseException as e:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, OSError) and not isinstance(e, StoreError):
+            raise StoreFailed(f"cannot make {path}: {e.strerror or e}; nothing is left of it") from e
         raise
-    sync_folder(path.parent)
     return Layout(path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left of the same store half made; nothing in it was ever acknowledged."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.creating"):
+        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".creating")
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """A process of that number runs. Where it cannot be asked, it is taken to."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find(path: Path) -> Layout:
@@ -113,8 +151,11 @@ def find(path: Path) -> Layout:
     if not layout.marker.is_file():
         raise NotAStore(f"{path} is no embedstore: it has no {MARKER}; make one with `embedstore create FOLDER`")
     try:
-        found = json.loads(layout.marker.read_bytes())["format"]
-    except (ValueError, KeyError, TypeError) as e:
+        with layout.marker.open("rb") as f:
+            found = json.loads(f.read(1 << 16))["format"]
+    except OSError as e:
+        raise StoreFailed(f"cannot read {layout.marker}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
     if not isinstance(found, int) or found > FORMAT:
         raise StoreTooNew(
@@ -150,3 +191,32 @@ def copy_synced(source: Path, target: Path) -> None:
     """Copy a file and force the copy to the disk."""
     shutil.copyfile(source, target)
     sync_file(target)
+
+
+def write_synced(target: Path, data: bytes) -> None:
+    """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder."""
+    temporary = target.with_name(target.name + ".new")
+    try:
+        with temporary.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def set_aside(layout: Layout, path: Path, name: str) -> Path:
+    """Move a file that cannot be used into the quarantine, under a name that is free there."""
+    layout.quarantine.mkdir(exist_ok=True)
+    target = layout.quarantine / name
+    n = 1
+    while target.exists():
+        n += 1
+        target = layout.quarantine / f"{name}.{n}"
+    path.replace(target)
+    sync_folder(layout.quarantine)
+    sync_folder(path.parent)
+    return target

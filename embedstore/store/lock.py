@@ -6,12 +6,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from embedstore.errors import StoreBusy
+from embedstore.errors import StoreBusy, StoreFailed
 
 if os.name == "nt":  # pragma: no cover - exercised on Windows only
     import msvcrt
@@ -24,6 +25,12 @@ if os.name == "nt":  # pragma: no cover - exercised on Windows only
         except OSError:
             return False
         return True
+
+    def _release(f: IO[str]) -> None:
+        """Give the lock back."""
+        f.seek(1 << 20)
+        with suppress(OSError):
+            msvcrt.locking(f.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
 else:
     import fcntl
 
@@ -35,9 +42,26 @@ else:
             return False
         return True
 
+    def _release(f: IO[str]) -> None:
+        """Give the lock back, also for a child that was forked meanwhile and holds the same open file."""
+        fcntl.flock(f, fcntl.LOCK_UN)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The writer's place, as it was found.
+
+    Attributes:
+        pid: who holds it.
+        unclean: the writer before this one ended without giving it back: it was killed, or the power went.
+    """
+
+    pid: int
+    unclean: bool
+
 
 @contextmanager
-def writer(lock: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
+def writer(lock: Path, doing: str, *, wait: float = 0.0) -> Iterator[Held]:
     """Hold the store's only writer's place.
 
     Args:
@@ -47,34 +71,65 @@ def writer(lock: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
 
     Raises:
         StoreBusy: another process is writing; the message says which, since when, and what.
+        StoreFailed: the folder cannot be written to.
     """
-    deadline = time.monotonic() + wait
-    with lock.open("a+", encoding="utf-8") as f:
-        while not _acquire(f):
-            if time.monotonic() >= deadline:
-                raise StoreBusy(f"{lock.parent} is being written by {_holder(f)}; wait for it, or pass --wait SECONDS")
-            time.sleep(0.05)
-        _write(f, {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": doing})
+    f = _locked(lock, time.monotonic() + wait)
+    held = Held(os.getpid(), unclean=_holder(f) is not None)
+    with f:
+        _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": doing})
         try:
-            yield
+            yield held
         finally:
-            _write(f, None)  # closing the file gives the lock back
+            if os.getpid() == held.pid:  # a forked child leaving the block holds nothing
+                _write(f, None)
+                _release(f)
 
 
-def _holder(f: IO[str]) -> str:
-    """Who wrote itself into the lock file."""
+def _locked(lock: Path, deadline: float) -> IO[str]:
+    """The lock file, open and locked."""
+    while True:
+        try:
+            f = lock.open("a+", encoding="utf-8")
+        except OSError as e:
+            raise StoreFailed(f"cannot write to {lock.parent}: {e.strerror}; writing needs permission there") from e
+        if _acquire(f):
+            if _same(f, lock):
+                return f
+        elif time.monotonic() >= deadline:
+            with f:
+                who = _holder(f) or "another process"
+            raise StoreBusy(f"{lock.parent} is being written by {who}; wait for it, or pass --wait SECONDS")
+        f.close()
+        time.sleep(0.05)
+
+
+def _same(f: IO[str], lock: Path) -> bool:
+    """The locked file is the one that is there by that name (it may have been replaced meanwhile)."""
+    try:
+        return os.path.samestat(os.fstat(f.fileno()), lock.stat())
+    except OSError:
+        return False
+
+
+def _holder(f: IO[str]) -> str | None:
+    """Who wrote itself into the lock file; None where nobody did."""
     f.seek(0)
     try:
-        d = json.loads(f.read())
+        text = f.read(1 << 16)
+    except (OSError, UnicodeDecodeError):
+        return None
+    try:
+        d = json.loads(text)
         return f"process {d['pid']} since {d['since']} ({d['doing']})"
     except (ValueError, KeyError, TypeError):
-        return "another process"
+        return "another process" if text.strip() else None
 
 
 def _write(f: IO[str], holder: dict[str, object] | None) -> None:
-    """Say who holds the lock, or nobody."""
-    f.seek(0)
-    f.truncate()
-    if holder:
-        f.write(json.dumps(holder))
-    f.flush()
+    """Say who holds the lock, or nobody. The lock holds without it, so a full disk is no obstacle."""
+    with suppress(OSError):
+        f.seek(0)
+        f.truncate()
+        if holder:
+            f.write(json.dumps(holder))
+        f.flush()

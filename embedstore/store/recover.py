@@ -5,18 +5,20 @@ Every function here runs under the writer's lock.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
 
 import numpy as np
 
-from embedstore.errors import StoreDamaged
+from embedstore.errors import StoreDamaged, StoreError, StoreFailed
 from embedstore.store import shard
-from embedstore.store.catalog import Catalog, utc_now
-from embedstore.store.layout import Layout, copy_synced, sync_folder
+from embedstore.store.catalog import Catalog, one, utc_now
+from embedstore.store.layout import COMPLETE, Layout, copy_synced, set_aside, sync_folder
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
+_CUTS = 8  # of one log, before its damage is called more than a torn end
 
 
 def recover(layout: Layout, catalog: Catalog) -> list[str]:
@@ -27,68 +29,127 @@ def recover(layout: Layout, catalog: Catalog) -> list[str]:
 
     Raises:
         StoreDamaged: the catalog cannot be opened and there is nothing to restore it from.
+        StoreFailed: the disk refuses.
     """
-    done = _undo_checkpoint(layout)
-    done += _cut_torn_log(layout, catalog)
-    catalog.migrate()
-    return done + _adopt(layout, catalog)
+    try:
+        done = settle(layout, catalog)
+        done += _cut_torn_log(layout, catalog)
+        catalog.migrate()
+        return done + _adopt(layout, catalog)
+    except OSError as e:
+        if isinstance(e, StoreError):
+            raise
+        raise StoreFailed(f"cannot mend {layout.root}: {e.strerror or e}; make room and open it again") from e
 
 
 def needs_recovery(layout: Layout) -> bool:
-    """A checkpoint was interrupted: not even a reader may trust the catalog."""
-    return (layout.guard / "COMPLETE").exists()
+    """A checkpoint is under way or was interrupted: not even a reader may trust the catalog."""
+    return (layout.guard / COMPLETE).exists()
+
+
+def is_behind(layout: Layout, catalog: Catalog) -> bool:
+    """There are vector files with numbers that the catalog has not given yet: it lost them, or a writer is at it."""
+    with catalog.read() as con:
+        following = one(con.execute("SELECT next_shard FROM counters"))[0]
+        spaces = [key for (key,) in con.execute("SELECT space FROM spaces").fetchall()]
+    return any(number >= following for s in spaces for number, _ in _files(layout, s))
 
 
 def guarded_checkpoint(layout: Layout, catalog: Catalog, *, above: int = 0) -> None:
     """Fold the log into the catalog, with a copy beside it while its blocks are rewritten in place.
 
+    What was committed is durable without it, so a disk without room for the copy only means a longer log.
+
     Args:
         layout, catalog: the store.
         above: do nothing while the log is not longer than this many bytes.
+
+    Raises:
+        StoreFailed: the disk failed half-way; the copy was put back, or will be when the store is opened next.
     """
     if not layout.wal.exists() or layout.wal.stat().st_size <= above:
         return
     with catalog.undisturbed():
-        _discard(layout.guard)
-        layout.guard.mkdir()
-        copy_synced(layout.catalog, layout.guard / layout.catalog.name)
-        copy_synced(layout.wal, layout.guard / layout.wal.name)
-        _mark(layout.guard / "COMPLETE")
-        catalog.checkpoint()
+        settle(layout, catalog)
+        try:
+            layout.guard.mkdir()
+            copy_synced(layout.catalog, layout.guard / layout.catalog.name)
+            copy_synced(layout.wal, layout.guard / layout.wal.name)
+        except OSError:
+            _discard(layout.guard)
+            return
+        try:
+            _mark(layout.guard / COMPLETE)
+            catalog.checkpoint()
+            sync_folder(layout.root)  # the log's removal; only then is the copy not needed any more
+        except StoreError:
+            settle(layout, catalog)
+            return
         _discard(layout.guard)
 
 
-def _undo_checkpoint(layout: Layout) -> list[str]:
-    """Put the copy back if a checkpoint did not finish; the copy and the finished checkpoint mean the same."""
+def settle(layout: Layout, catalog: Catalog) -> list[str]:
+    """Put the copy back if a checkpoint did not finish; the copy and the finished checkpoint mean the same.
+
+    The copy is moved, not copied: that needs no room, and a file that is no longer in the guard was put back by
+    an attempt before this one.
+    """
     if not needs_recovery(layout):
         _discard(layout.guard)
         return []
-    for name in (layout.catalog.name, layout.wal.name):
-        copy_synced(layout.guard / name, layout.root / f"{name}.restored")
-    for name in (layout.catalog.name, layout.wal.name):
-        (layout.root / f"{name}.restored").replace(layout.root / name)
-    sync_folder(layout.root)
-    _discard(layout.guard)
+    with catalog.undisturbed():
+        for suffix in (".checkpoint", ".recovery"):
+            stray = layout.wal.with_name(layout.wal.name + suffix)
+            if stray.exists():
+                set_aside(layout, stray, f"{stray.name}.{time.time_ns()}")
+        for name in (layout.catalog.name, layout.wal.name):
+            if (layout.guard / name).exists():
+                (layout.guard / name).replace(layout.root / name)
+        sync_folder(layout.root)
+        sync_folder(layout.guard)
+        _discard(layout.guard)
     return ["a checkpoint was interrupted: the catalog was restored from its guard copy"]
 
 
 def _cut_torn_log(layout: Layout, catalog: Catalog) -> list[str]:
     """Cut the log where its last, unfinished entry begins; the whole log goes to quarantine."""
-    try:
-        with catalog.read():
-            return []
-    except StoreDamaged as e:
-        found = re.search(r"Corrupt WAL file.*byte position (\d+)", str(e))
-        if not found:
-            raise
-    position = int(found[1])
+    done: list[str] = []
+    for _ in range(_CUTS):
+        try:
+            with catalog.read() as con:
+                con.execute("SELECT 1 FROM cat.counters")
+                return done
+        except StoreDamaged as e:
+            position = _torn_at(str(e))
+            if position is None or not layout.wal.exists() or position >= layout.wal.stat().st_size:
+                raise
+        done.append(_cut(layout, position))
+    with catalog.read():
+        return done
+
+
+def _torn_at(said: str) -> int | None:
+    """Where DuckDB says that the log breaks off."""
+    found = re.search(r"Corrupt WAL file.*?byte position (\d+)", said)
+    return int(found[1]) if found else None
+
+
+def _cut(layout: Layout, position: int) -> str:
+    """Shorten the log; the copy is on the disk first."""
     layout.quarantine.mkdir(exist_ok=True)
     kept = layout.quarantine / f"{layout.wal.name}.{time.time_ns()}"
     copy_synced(layout.wal, kept)
+    sync_folder(layout.quarantine)
     with layout.wal.open("r+b") as f:
         f.truncate(position)
-    with catalog.read():
-        return [f"the log ended in an unfinished entry: cut at byte {position}, the original is {kept}"]
+        os.fsync(f.fileno())
+    return f"the log ended in an unfinished entry: cut at byte {position}, the original is {kept}"
+
+
+def _files(layout: Layout, space: str) -> list[tuple[int, Path]]:
+    """The vector files of a space by number; what is not named like one is not ours to judge."""
+    found = [(p.stem, p) for p in layout.shards(space).glob("*.vec")]
+    return sorted((int(stem), p) for stem, p in found if stem.isdecimal())
 
 
 def _adopt(layout: Layout, catalog: Catalog) -> list[str]:
@@ -96,15 +157,45 @@ def _adopt(layout: Layout, catalog: Catalog) -> list[str]:
     with catalog.read() as con:
         known = set(con.execute("SELECT space, shard FROM shards").fetchall())
         spaces = {key for (key,) in con.execute("SELECT space FROM spaces").fetchall()}
+        following = one(con.execute("SELECT next_shard FROM counters"))[0]
     done: list[str] = []
     for space in sorted(spaces):
-        folder = layout.shards(space)
-        for stray in folder.glob("*.tmp"):
+        for stray in layout.shards(space).glob("*.tmp"):
             stray.unlink()
-        for path in sorted(folder.glob("*.vec")):
-            if (space, int(path.stem)) not in known:
+        for number, path in _files(layout, space):
+            if (space, number) in known:
+                continue
+            if number < following:
+                done.append(_left_over(layout, catalog, space, path))
+            else:
                 done.append(_adopt_one(layout, catalog, space, path))
     return done
+
+
+def _left_over(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
+    """A file that the catalog gave up on purpose: gone where every vector that is still asked for stands elsewhere."""
+    if _is_only_copy(catalog, space, path):
+        kept = set_aside(layout, path, f"{space}-{path.name}")
+        return f"{path.name} is not in the catalog any more and holds vectors that nothing else has: {kept}"
+    path.unlink()
+    return f"{path.name}, replaced by a later file, was removed"
+
+
+def _is_only_copy(catalog: Catalog, space: str, path: Path) -> bool:
+    """Some item's vector is in this file and nowhere else, or the file cannot be read."""
+    try:
+        found = shard.Shard(path)
+        found.verify()
+    except StoreDamaged:
+        return True
+    rows = {"content": np.array(found.contents, dtype=object)}  # noqa: F841 - read by SQL
+    with catalog.read() as con:
+        only = con.execute(
+            "SELECT count(*) FROM rows WHERE content::UUID IN (SELECT content FROM items) "
+            "AND content::UUID NOT IN (SELECT content FROM vectors WHERE space = ?)",
+            [space],
+        )
+        return bool(one(only)[0])
 
 
 def _adopt_one(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
@@ -112,12 +203,10 @@ def _adopt_one(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
     try:
         found = shard.Shard(path)
         found.verify()
-        if found.header.space != space:
-            raise StoreDamaged(f"{path} holds space {found.header.space}")
+        if (found.header.space, found.header.number) != (space, int(path.stem)):
+            raise StoreDamaged(f"{path} says that it is {found.header.number} of space {found.header.space}")
     except StoreDamaged as e:
-        layout.quarantine.mkdir(exist_ok=True)
-        path.replace(layout.quarantine / f"{space}-{path.name}")
-        return f"{e}: set aside in {layout.quarantine}"
+        return f"{e}: set aside as {set_aside(layout, path, f'{space}-{path.name}')}"
     h = found.header
     rows = {"content": np.array(found.contents, dtype=object), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     con = catalog.scratch
@@ -151,7 +240,7 @@ def _discard(guard: Path) -> None:
     """Remove the guard, its mark first."""
     if not guard.exists():
         return
-    (guard / "COMPLETE").unlink(missing_ok=True)
+    (guard / COMPLETE).unlink(missing_ok=True)
     sync_folder(guard)
     for path in guard.iterdir():
         path.unlink()

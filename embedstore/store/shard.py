@@ -38,6 +38,8 @@ class Header:
     dtype: str
     checksum: str
     start: int  # of the vectors, bytes from the beginning of the file
+    block_rows: int = 0  # rows that one of the block checksums covers; 0 in files written without them
+    blocks: tuple[str, ...] = ()  # XXH3-64 of each block's vectors and digests
 
     @property
     def vector_bytes(self) -> int:
@@ -67,8 +69,13 @@ def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[A
     """
     rows, dim = vectors.shape
     digests = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(rows, 16)
-    facts = {"space": space, "number": str(number), "rows": str(rows), "dim": str(dim), "dtype": vectors.dtype.name}
     data = np.ascontiguousarray(vectors)
+    per_block = block_rows_of(rows)
+    blocks = _block_checksums(data, digests, per_block)
+    facts = {
+        "space": space, "number": str(number), "rows": str(rows), "dim": str(dim), "dtype": vectors.dtype.name,
+        "block_rows": str(per_block), "blocks": ",".join(blocks),
+    }  # fmt: skip
     checksum = _checksum(facts, data, digests)
     head = _header_bytes(facts | {"checksum": checksum}, data, digests)
     temporary = path.with_suffix(".tmp")
@@ -84,7 +91,7 @@ def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[A
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-    return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head))
+    return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head), per_block, tuple(blocks))
 
 
 class Shard:
@@ -125,10 +132,26 @@ class Shard:
         Raises:
             StoreDamaged: a byte is not what was written.
         """
+        if _checksum(_facts(self.header), self.vectors, self.digests) != self.header.checksum:
+            bad = self.bad_rows()
+            where = f" in {len(bad)} rows from row {bad[0]}" if len(bad) else " in its header"
+            raise StoreDamaged(
+                f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
+            )
+
+    def bad_rows(self) -> NDArray[np.int64]:
+        """Rows of the blocks that do not match their checksums, ascending.
+
+        Of a file without block checksums that does not match as a whole: all of them.
+        """
         h = self.header
-        facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
-        if _checksum(facts, self.vectors, self.digests) != h.checksum:
-            raise StoreDamaged(f"{self.path} does not match its checksum; embed again what it held")
+        if not h.blocks:
+            whole = _checksum(_facts(h), self.vectors, self.digests) == h.checksum
+            return np.arange(0 if whole else h.rows)
+        found = _block_checksums(self.vectors, self.digests, h.block_rows)
+        bad = [i for i, (a, b) in enumerate(zip(found, h.blocks, strict=True)) if a != b]
+        rows = [np.arange(i * h.block_rows, min((i + 1) * h.block_rows, h.rows)) for i in bad]
+        return np.concatenate([np.arange(0), *rows])
 
 
 def read_header(path: Path) -> Header:
@@ -145,16 +168,57 @@ def read_header(path: Path) -> Header:
             tensors = json.loads(f.read(size))
             length = f.seek(0, os.SEEK_END)
         m = tensors["__metadata__"]
-        head = Header(m["space"], int(m["number"]), int(m["rows"]), int(m["dim"]), m["dtype"], m["checksum"], 8 + size)
+        head = _header(m, 8 + size)
         if head.dtype not in DTYPES or min(head.rows, head.dim) < 1:
             raise ValueError("impossible header")
+        if head.blocks and (head.block_rows < 1 or len(head.blocks) != -(-head.rows // head.block_rows)):
+            raise ValueError("impossible blocks")
         if length != head.file_bytes:
             raise ValueError(f"{length} bytes instead of {head.file_bytes}")
     except OSError as e:
         raise StoreDamaged(f"cannot read the vectors in {path}: {e.strerror}") from e
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as e:
-        raise StoreDamaged(f"{path} is not a whole vector file ({e}); embed again what it held") from e
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise StoreDamaged(f"{path} is not a whole vector file ({e}); run `embedstore repair`, then embed again") from e
     return head
+
+
+def block_rows_of(rows: int) -> int:
+    """Rows in a block: 256, or as many as keep a header of a large file under 32 KiB."""
+    return max(256, -(-rows // 1024))
+
+
+def _header(m: dict[str, str], start: int) -> Header:
+    """The header's metadata, typed."""
+    blocks = tuple(b for b in m.get("blocks", "").split(",") if b)
+    return Header(
+        m["space"],
+        int(m["number"]),
+        int(m["rows"]),
+        int(m["dim"]),
+        m["dtype"],
+        m["checksum"],
+        start,
+        int(m.get("block_rows", 0)),
+        blocks,
+    )
+
+
+def _facts(h: Header) -> dict[str, str]:
+    """What the checksum covers beside the data."""
+    facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
+    if h.blocks:
+        facts |= {"block_rows": str(h.block_rows), "blocks": ",".join(h.blocks)}
+    return facts
+
+
+def _block_checksums(vectors: NDArray[Any], digests: NDArray[np.uint8], rows: int) -> list[str]:
+    """XXH3-64 over the vectors and then the digests of each block."""
+    out = []
+    for begin in range(0, len(vectors), rows):
+        h = xxhash.xxh3_64(np.ascontiguousarray(vectors[begin : begin + rows]).data)
+        h.update(np.ascontiguousarray(digests[begin : begin + rows]).data)
+        out.append(str(h.hexdigest()))
+    return out
 
 
 def _checksum(facts: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> str:

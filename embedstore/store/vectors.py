@@ -17,6 +17,7 @@ from embedstore.errors import StoreDamaged
 from embedstore.store.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
+SMALL = 32 << 20  # bytes of a file that is verified before even one row of it is used: 4 ms at 8 GB/s
 
 
 class Vectors:
@@ -37,6 +38,15 @@ class Vectors:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    @property
+    def counts(self) -> list[tuple[int, int]]:
+        """``(number, rows)`` of every shard, in order."""
+        return list(zip(self.numbers.tolist(), self._rows, strict=True))
+
+    def arrays(self) -> list[NDArray[np.floating[Any]]]:
+        """Every shard's rows as stored, mapped: ``(n, dim)`` each. They outlive their files' removal."""
+        return [self._vectors(i) for i in range(len(self._files))]
+
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of ``(shard number, row)`` pairs."""
         place: NDArray[np.int64] = self.starts[np.searchsorted(self.numbers, shards)] + rows
@@ -50,7 +60,7 @@ class Vectors:
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``."""
         for i in range(len(self._files)):
-            stored = self._vectors(i)
+            stored = self._vectors(i, checked=True)
             for begin in range(0, len(stored), rows):
                 yield int(self.starts[i]) + begin, stored[begin : begin + rows].astype(np.float32)
 
@@ -63,22 +73,44 @@ class Vectors:
             out[here] = self._vectors(int(i))[positions[here] - self.starts[i]]
         return out
 
-    def _vectors(self, i: int) -> NDArray[np.floating[Any]]:
+    def _vectors(self, i: int, *, checked: bool = False) -> NDArray[np.floating[Any]]:
         """The rows of the i-th shard, mapped.
 
+        Args:
+            i: which.
+            checked: compare the whole file with its checksum, once in a process; a small file always is.
+
         Raises:
-            StoreDamaged: the file is missing, cut, or has another shape than the catalog says.
+            StoreDamaged: the file is missing, cut, not what was written, or another than the catalog says.
         """
-        stored = _mapped(self._files[i]).vectors
-        if stored.shape != (self._rows[i], self.dim):
+        found = _opened(self._files[i])
+        expected = (self._rows[i], self.dim, int(self.numbers[i]))
+        if (found.header.rows, found.header.dim, found.header.number) != expected:
             raise StoreDamaged(
-                f"{self._files[i]} holds {stored.shape}, the catalog says {(self._rows[i], self.dim)}; "
-                "restore the store from a backup"
+                f"{self._files[i]} holds {found.vectors.shape} of commit {found.header.number}, the catalog says "
+                f"{expected[:2]} of commit {expected[2]}; run `embedstore repair`"
             )
-        return stored
+        if checked or found.header.file_bytes <= SMALL:
+            _verified(found)
+        return found.vectors
+
+
+def _opened(file: Path) -> Shard:
+    """A shard opened once. It never changes, but another store may come to stand where this one stood."""
+    try:
+        s = file.stat()
+    except OSError as e:
+        raise StoreDamaged(f"cannot read the vectors in {file}: {e.strerror}; run `embedstore repair`") from e
+    return _mapped(file, (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
 
 
 @lru_cache(maxsize=4096)
-def _mapped(file: Path) -> Shard:
-    """A shard opened once: shards never change after they are written."""
+def _mapped(file: Path, _identity: tuple[int, ...]) -> Shard:
+    """A shard, opened once."""
     return Shard(file)
+
+
+@lru_cache(maxsize=65536)
+def _verified(found: Shard) -> None:
+    """Compare a shard with its checksum, once."""
+    found.verify()
