@@ -230,6 +230,43 @@ def test_a_manifests_columns_are_typed_queryable_and_kept_up_to_date(tmp_path, p
     assert store.sql("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").rows == (("a", 6), ("c", 6))
 
 
+def test_a_manifest_that_says_nothing_of_labels_leaves_them(tmp_path, photos):
+    """Labels and splits from the folders survive a manifest of uris and years."""
+    store = tiny(tmp_path / "s")
+    store.embed(photos)
+    lines = ["uri,year", *(f"{p},2020" for p in sorted(photos.rglob("*.png")))]
+    (tmp_path / "m.csv").write_text("\n".join(lines))
+    store.embed(tmp_path / "m.csv")
+    rows = store.sql("SELECT label, split, year, count(*) FROM items GROUP BY ALL ORDER BY ALL").rows
+    assert rows == (("cat", "train", 2020, 4), ("cat", "val", 2020, 2), ("dog", "train", 2020, 4), ("dog", "val", 2020, 2))
+
+
+def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_path, photos):
+    """The folder is a failure of its own; its items stay as they were."""
+    from embedstore.embed.run import run
+    from embedstore.records import Failure, Reason
+    from embedstore.source import open_source
+
+    store = tiny(tmp_path / "s")
+    store.embed(photos)
+    source = open_source(photos)
+
+    class Refused:
+        """The same folder, as it looks when val/dog refuses to be listed (root may list everything)."""
+
+        def __getattr__(self, name):
+            return getattr(source, name)
+
+        def scan(self):
+            folder = str(photos / "val" / "dog")
+            yield Failure(folder, folder, 0, 0, Reason.UNREADABLE, "Permission denied")
+            yield from (r for r in source.scan() if not r.uri.startswith(folder))
+
+    report = run(store._storage, Refused(), store.backbone(), store.spaces[0])
+    assert (report.missing, report.failed) == (0, {"unreadable": 1})
+    assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
+
+
 CHILD = """
 import sys
 import embedstore as es

@@ -66,7 +66,8 @@ def make(
     with storage.catalog.read() as con:
         con.execute(_JOINED, {"space": space.key, "decoder": decoder})
         con.execute(_KNOWN, {"space": space.key})
-        con.execute(_GONE, {"roots": [r.rstrip("/") + "/" for r in roots]})
+        unseen = [f.uri.rstrip("/") + "/" for f in failures]  # a folder that cannot be read says nothing of its files
+        con.execute(_GONE, {"roots": [r.rstrip("/") + "/" for r in roots], "unseen": unseen})
         unreadable = _with_items(con, list(failures), decoder)
         con.execute("DROP TABLE memory.main.scan")
     numbers = dict(con.execute("SELECT state, count(*) FROM memory.main.joined GROUP BY state").fetchall())
@@ -181,6 +182,7 @@ _GONE = """
 CREATE OR REPLACE TABLE memory.main.gone AS
 SELECT item, content FROM items i
 WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+  AND len(list_filter($unseen, lambda r: starts_with(i.uri, r))) = 0
   AND NOT EXISTS (SELECT 1 FROM memory.main.scan s WHERE s.uri = i.uri)
 ORDER BY item
 """
