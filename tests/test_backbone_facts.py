@@ -110,8 +110,17 @@ def test_well_known_numbers():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_resolves_to_its_default_tag(name):
-    """A bare timm name is the tag that timm itself would load."""
-    assert resolve(name) == f"timm/{name}.{timm.get_pretrained_cfg(name).tag}"
+    """A bare timm name is the tag that timm itself would load; EfficientNet-B6 and B7 have none (tf_… have)."""
+    tag = f".{timm.get_pretrained_cfg(name).tag}" if timm.is_model_pretrained(name) else ""
+    assert resolve(name) == f"timm/{name}{tag}"
+
+
+@same_versions
+def test_every_architecture_has_one_default():
+    """No bare name of the table is unknown, and each leads to one row."""
+    names = {f.name for f in table()}
+    for architecture in {f.name.partition(".")[0] for f in table() if f.name.startswith("timm/")}:
+        assert resolve(architecture) in names
 
 
 @pytest.mark.parametrize(
