@@ -253,7 +253,6 @@ def _connect() -> duckdb.DuckDBPyConnection:
     con.execute("SET checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
-    con.execute("SET enable_progress_bar = false")
     return con
 
 
