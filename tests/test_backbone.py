@@ -239,10 +239,11 @@ def test_a_local_file_keeps_the_preprocessing_of_its_tag(tag, mean, mode, filter
     assert not space.random
 
 
-def test_the_final_layer_averaged_is_the_pooled_one_of_a_resnet():
-    """`--layer final --pool avg` is the very average that a ResNet pools, and another space."""
-    pooled = load(Recipe(TINY, random_init=True), device="cpu")
-    final = load(Recipe(TINY, random_init=True, layer="final", pool="avg"), device="cpu")
+@pytest.mark.parametrize("name", [TINY, pytest.param("timm/swin_tiny_patch4_window7_224", marks=pytest.mark.slow)])
+def test_the_final_layer_averaged_is_the_pooled_one(name):
+    """`--layer final --pool avg` is the very average that ResNet and Swin (channels last) pool, and another space."""
+    pooled = load(Recipe(name, random_init=True), device="cpu")
+    final = load(Recipe(name, random_init=True, layer="final", pool="avg"), device="cpu")
     assert (
         cosines(pooled.encode_images(prepared(pooled.space)), final.encode_images(prepared(final.space))).min()
         > 0.99999
@@ -402,6 +403,16 @@ def test_a_network_of_fixed_size_is_built_for_the_size_asked_for(name, tmp_path)
     backbone = load(Recipe(name, random_init=name.startswith("timm"), preprocess={"size": 96}), device="cpu")
     assert backbone.space.preprocess.size == (96, 96)
     assert np.isfinite(backbone.encode_images(prepared(backbone.space))).all()
+
+
+def test_pixels_that_cannot_be_written_to_are_fine(recwarn):
+    """A read-only batch, as a memory map gives, embeds without a warning and is left alone."""
+    backbone = load(Recipe(TINY, random_init=True), device="cpu")
+    pixels = prepared(backbone.space)
+    frozen = pixels.copy()
+    frozen.flags.writeable = False
+    assert np.array_equal(backbone.encode_images(frozen), backbone.encode_images(pixels))
+    assert not [w for w in recwarn if "writable" in str(w.message)]
 
 
 def test_seeds_make_random_weights_again_and_others():

@@ -67,6 +67,21 @@ def test_a_networks_own_preprocessing_is_used():
     assert np.allclose(backbone.encode_images(pixels), [[2.0] * 4 + [-2.0] * 8])
 
 
+def test_what_a_network_leaves_unsaid_comes_from_the_recipe(tmp_path, monkeypatch):
+    """A size of its own and a mean and std that are given make one preprocessing."""
+    monkeypatch.chdir(tmp_path)
+    lines = ["from torch import nn", "def net():", "    n = nn.Flatten()"]
+    lines += ["    n.pretrained_cfg = {'input_size': (3, 6, 8)}", "    return n"]
+    Path("sized_net.py").write_text("\n".join(lines))
+    recipe = Recipe("sized_net:net", preprocess={"mean": 0.1, "std": 0.2})
+    p = load(recipe, device="cpu", allow_code=["sized_net:net"]).space.preprocess
+    assert (p.size, p.mean, p.std) == ((6, 8), (0.1,) * 3, (0.2,) * 3)
+    with pytest.raises(BadBackbone, match=r"\(mean, std\)"):
+        load(Recipe("sized_net:net"), device="cpu", allow_code="sized_net:net")
+    with pytest.raises(CodeNotAllowed):
+        load(recipe, device="cpu", allow_code="my_sized_net:net")  # one name as a plain string is that name alone
+
+
 @pytest.mark.parametrize("given", [{}, {"size": 32}, {"size": 32, "mean": 0.5}])
 def test_preprocessing_is_never_guessed(given):
     """A network that does not say its size, mean and std is refused until they are given."""

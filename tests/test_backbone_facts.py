@@ -3,15 +3,18 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import open_clip
 import pytest
 import timm
 
-from embedstore.backbone import Fact, resolve, table
+from embedstore.backbone import Fact, facts, load, resolve, table
 from embedstore.backbone.facts import ALIASES, _table
 from embedstore.errors import UnknownBackbone
+from embedstore.space import Recipe
 from tests.conftest import ROOT
 
 NAMED = [  # what issue and people name; the rest is behind slow
@@ -140,6 +143,7 @@ def test_every_architecture_has_one_default():
         ("RN50:openai", "open_clip/RN50:openai"),
         ("open_clip/local-dir:/a/b c", "open_clip/local-dir:/a/b c"),
         ("my.package:net", "my.package:net"),
+        ("open_clip/local-dir:clip", f"open_clip/local-dir:{Path.cwd() / 'clip'}"),
         (" clip ", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
     ],
 )
@@ -169,6 +173,14 @@ def test_an_unknown_name_lists_near_ones(given, hint):
     with pytest.raises(UnknownBackbone, match=hint) as raised:
         resolve(given)
     assert "\n" not in str(raised.value)
+
+
+def test_a_name_of_a_newer_library_is_left_to_the_library(monkeypatch):
+    """Where another timm is installed than the table was made from, timm decides; where it is the same, the table."""
+    monkeypatch.setattr(facts, "_table", lambda known=_table(): replace(known, versions={"timm": "0.0"}))
+    assert resolve("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
+    with pytest.raises(UnknownBackbone, match="timm has no architecture 'brand_new_net'"):
+        load(Recipe("timm/brand_new_net.tag"), device="cpu")
 
 
 def test_aliases_lead_to_backbones_of_the_table():

@@ -158,7 +158,8 @@ class Backbone:
 
     def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One forward pass, nothing caught."""
-        pixels = torch.from_numpy(np.ascontiguousarray(batch)).to(self._torch_device)
+        owned = np.require(batch, requirements=("C", "W"))  # torch warns of arrays that it could write through
+        pixels = torch.from_numpy(owned).to(self._torch_device)
         with torch.inference_mode(), self._autocast():
             out = self.features(self.normalised(pixels)).float()
         return _numpy(unit(out) if self.space.unit else out)

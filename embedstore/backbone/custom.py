@@ -38,7 +38,7 @@ def load(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
     name = recipe.backbone
     if not FACTORY.fullmatch(name):
         raise UnknownBackbone(f"unknown backbone {name!r}; use timm/…, open_clip/… or module:factory")
-    if name not in allow_code:
+    if name not in ({allow_code} if isinstance(allow_code, str) else allow_code):
         raise CodeNotAllowed(
             f"backbone {name} is Python code of module {name.partition(':')[0]}, which a store must not run by itself; "
             f"if you trust it, add --allow-code {name}"
@@ -143,10 +143,10 @@ def _own_preprocess(module: nn.Module, recipe: Recipe) -> Preprocess:
             f"{recipe.backbone} does not say how images are prepared ({', '.join(lacking)}); give --preprocess size=… "
             "--preprocess mean=… --preprocess std=…, or a pretrained_cfg on the network"
         )
-    if all(said.values()):
+    if config:
         from embedstore.backbone.timms import preprocess_of
 
-        return preprocess_of(module)
+        return preprocess_of(module)  # what it does not say is overridden by the recipe
     blank = Preprocess((1, 1), (1, 1), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     return adjusted(blank, {n: recipe.preprocess[n] for n in NEEDED if n in recipe.preprocess})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 import re
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ ALIASES = {
     "mobilenetv2": "timm/mobilenetv2_100.ra_in1k",
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
+LOCAL = "open_clip/local-dir:"
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:factory, dots in the module
 
 
@@ -64,8 +66,8 @@ def licence(name: str) -> str:
 def resolve(name: str) -> str:
     """The full name of a backbone: an alias, a bare timm or open_clip name, or a full name spelt right.
 
-    ``resnet50`` is ``timm/resnet50.<default tag>``. ``module:factory`` and ``open_clip/local-dir:…`` are returned as
-    they are.
+    ``resnet50`` is ``timm/resnet50.<default tag>``. The folder of ``open_clip/local-dir:…`` becomes absolute, so that
+    a store finds it from anywhere; ``module:factory`` is returned as it is.
 
     Raises:
         UnknownBackbone: nothing of that name; lists near ones.
@@ -73,8 +75,8 @@ def resolve(name: str) -> str:
     known, given = _table(), name.strip()
     if full := ALIASES.get(given.lower()):
         return full
-    if given.startswith("open_clip/local-dir:"):
-        return given
+    if given.startswith(LOCAL):
+        return LOCAL + os.path.abspath(os.path.expanduser(given.removeprefix(LOCAL)))  # noqa: PTH100, PTH111 - no links
     prefix, _, body = given.partition("/")
     if prefix == "timm":
         return known.timm(body) or _not_shipped(given, "timm")
