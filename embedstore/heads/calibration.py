@@ -56,6 +56,11 @@ class _Wrapper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Labels ``(K,)``, the head's own."""
         return np.asarray(self.head.classes_)
 
+    @property
+    def n_features_in_(self) -> int:
+        """D, the head's own."""
+        return int(self.head.n_features_in_)
+
     def predict_proba(self, X: Array) -> Floats:
         """Probabilities ``(N, K)``, the head's own unless the wrapper changes them."""
         check_is_fitted(self)

@@ -49,6 +49,7 @@ KINDS: dict[str, str] = {
     "WeightedKNN": "embedstore.heads.knn",
     "ZeroShot": "embedstore.heads.zero_shot",
 }
+_LEFT_OUT = ("out_of_fold_",)  # of the rows it was fitted on, not of the head
 _SKLEARN_STATE = ("classes_", "coef_", "intercept_", "n_features_in_", "n_iter_")  # all that predicting needs
 
 
@@ -74,7 +75,7 @@ def save(head: Any, folder: str | os.PathLike[str], binding: dict[str, Any]) -> 
         "format": FORMAT,
         "binding": binding,
         "classes": np.asarray(head.classes_).tolist(),
-        "features": int(head.n_features_in_) if hasattr(head, "n_features_in_") else _features(head),
+        "features": int(head.n_features_in_),
         "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__},
         "files": {ARRAYS_FILE: {"bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()}},
         "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
@@ -196,9 +197,9 @@ def _is_ours(kind: str) -> bool:
 
 def _encode_head(head: Any, arrays: dict[str, Array], name: str) -> dict[str, Any]:
     kind = type(head).__name__
-    learned = {k: v for k, v in vars(head).items() if k.endswith("_") and not k.startswith("_")}
+    learned = {k: v for k, v in vars(head).items() if k.endswith("_") and not k.startswith("_") and k not in _LEFT_OUT}
     if not _is_ours(kind):
-        learned = {k: v for k, v in learned.items() if k in _SKLEARN_STATE}
+        learned = {k: getattr(head, k) for k in _SKLEARN_STATE if hasattr(head, k)}
     if not learned and kind != "ZeroShot":
         raise BadHead(f"{kind} is not fitted; fit it before saving")
     params = head.get_params(deep=False)
@@ -232,28 +233,26 @@ def _decode(tree: Any, arrays: dict[str, Array]) -> Any:
 
 
 def _decode_head(kind: str, params: dict[str, Any], learned: dict[str, Any], arrays: dict[str, Array]) -> Any:
+    from sklearn.preprocessing import LabelBinarizer
+
     made = getattr(importlib.import_module(KINDS[kind]), kind)
     head = made(**{k: _decode(v, arrays) for k, v in params.items()})
     for name, tree in learned.items():
         if not re.fullmatch(r"[a-zA-Z]\w*_", name):
             raise ValueError(f"{name} is no learned attribute")
-        setattr(head, name, _decode(tree, arrays))
+        value = _decode(tree, arrays)
+        if kind == "RidgeClassifier" and name == "classes_":  # it asks its binarizer what kind of labels these are
+            head._label_binarizer = LabelBinarizer(pos_label=1, neg_label=-1).fit(value)
+        with contextlib.suppress(AttributeError):  # before 1.9 its classes are a property of the binarizer
+            setattr(head, name, value)
     return head
-
-
-def _features(head: Any) -> int:
-    inner = getattr(head, "head", None)
-    if inner is None or not hasattr(inner, "n_features_in_"):
-        raise BadHead(f"{type(head).__name__} is not fitted; fit it before saving")
-    return int(inner.n_features_in_)
 
 
 def _answers(head: Any) -> Floats:
     """Probabilities of a few fixed rows, float64 ``(2, K)``."""
     from embedstore.heads.calibration import probabilities
 
-    dim = int(head.n_features_in_) if hasattr(head, "n_features_in_") else _features(head)
-    rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, dim)).astype(np.float32)
+    rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, int(head.n_features_in_))).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rows without the column names of a data frame
         return probabilities(head, rows).astype(np.float64)
