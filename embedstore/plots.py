@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from embedstore import decode
 from embedstore.errors import ImageError
@@ -57,13 +57,12 @@ def sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> None:
 
 
 def thumbnail(uri: str) -> Image.Image:
-    """The image at a path, at most 180 pixels on its longer side; a grey square where it cannot be read."""
+    """The image at a path, 180 pixels on its longer side; a grey square where it cannot be read."""
     try:
         picture, _ = decode.open_image(decode.read(uri))
     except ImageError:
         return Image.new("RGB", (THUMB, THUMB), _GREY)
-    picture.thumbnail((THUMB, THUMB), Image.Resampling.BICUBIC)
-    return picture
+    return ImageOps.contain(picture, (THUMB, THUMB), Image.Resampling.BICUBIC)
 
 
 def _cell(hit: Hit) -> str:
