@@ -207,7 +207,7 @@ class Writer:
     def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Register a space unless it is known; the first one becomes current."""
         self._note(space, name=name, dtype=dtype, recipe=recipe)
-        with self._transaction() as con:
+        with self.transaction() as con:
             if one(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
                 return
             taken = {r[0] for r in con.execute("SELECT name FROM spaces").fetchall()}
@@ -219,7 +219,7 @@ class Writer:
 
     def use(self, key: str) -> None:
         """Make a space the current one."""
-        with self._transaction() as con:
+        with self.transaction() as con:
             con.execute("UPDATE spaces SET current = (space = ?)", [key])
 
     def add_columns(self, columns: dict[str, str]) -> None:
@@ -228,7 +228,7 @@ class Writer:
         Raises:
             BadManifest: a column exists with a type that the new values do not fit.
         """
-        with self._transaction() as con:
+        with self.transaction() as con:
             have = {r[0].lower(): r[1] for r in con.execute("DESCRIBE items").fetchall()}
             for name, kind in columns.items():
                 there = have.get(name.lower())
@@ -241,7 +241,7 @@ class Writer:
 
     def set_attributes(self, attributes: Path) -> None:
         """Bring the user's own columns of existing items up to date with a manifest."""
-        with self._transaction() as con:
+        with self.transaction() as con:
             commit.set_attributes(con, attributes)
 
     def commit(self, batch: Batch, *, space: SpaceRow, decoder: str = "", attributes: Path | None = None) -> None:
@@ -252,7 +252,7 @@ class Writer:
             StoreFailed: the disk is full or fails; what was committed before is kept.
         """
         head = self._write_shard(batch, space) if batch.digests else None
-        with self._transaction() as con:
+        with self.transaction() as con:
             if head:
                 commit.insert_vectors(con, head, batch.digests)
                 con.execute("UPDATE counters SET next_shard = ?", [head.number + 1])
@@ -263,7 +263,7 @@ class Writer:
 
     def update(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """One statement as one transaction."""
-        with self._transaction() as con:
+        with self.transaction() as con:
             con.execute(statement, list(parameters))
 
     def record_run(
@@ -271,7 +271,7 @@ class Writer:
     ) -> None:
         """Note what was done, with which settings, with what result."""
         seconds = (utc_now() - started).total_seconds()
-        with self._transaction() as con:
+        with self.transaction() as con:
             run = one(con.execute("SELECT next_run FROM counters"))[0]
             con.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -280,7 +280,7 @@ class Writer:
             con.execute("UPDATE counters SET next_run = ?", [run + 1])
 
     @contextmanager
-    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction on a catalog whose last checkpoint is settled.
 
         Raises:
