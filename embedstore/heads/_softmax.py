@@ -69,7 +69,7 @@ class Rows:
     def __init__(self, be: Backend, X: Array, y: Ints, n_classes: int) -> None:
         self.be, self.X, self.codes, self.n_classes = be, X, y, n_classes
         self.n, self.dim = X.shape
-        self.near = be.put(X) if X.nbytes < be.free_bytes() * _ON_DEVICE else X
+        self.near = be.put(X) if X.size * be.dtype.itemsize < be.free_bytes() * _ON_DEVICE else X
         self.y = be.put(y)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:

@@ -25,7 +25,7 @@ def synthetic(n, d, k, seed=0):
     y = rng.integers(0, k, n)
     centres = rng.standard_normal((k, d)).astype(np.float32)
     X = rng.standard_normal((n, d), dtype=np.float32)
-    X += centres[y]
+    X += 0.2 * centres[y]
     X *= np.arange(1, d + 1, dtype=np.float32) ** -0.5
     return X, y
 
@@ -106,16 +106,13 @@ def main():
         sets[args.synthetic] = synthetic(*map(int, args.synthetic.split(",")))
     for name, (X, y) in sets.items():
         print(f"\n{name}: {X.shape[0]} rows, {X.shape[1]} features, {len(np.unique(y))} classes, C 1e{first}..1e{last}")
-        print(
-            f"{'solver':34}{'wall s':>9}{'x':>7}{'cpu s':>9}{'x':>7}{'C':>9}{'objective':>11}{'log-loss':>10}{'accuracy':>10}{'Cs':>4}"
-        )
+        names = "wall s", "x", "cpu s", "x", "C", "objective", "log-loss", "accuracy", "Cs"
+        print(f"{'solver':34}" + "".join(f"{n:>10}" for n in names))
         table = list(rows_of(X, y, np.logspace(first, last, n), args))
         base, best = table[-1][1], min(r[3] for r in table)
         for solver, (wall, cpu), C, f, loss, acc, cs in table:
-            away = f / best - 1
-            print(
-                f"{solver:34}{wall:9.2f}{base[0] / wall:7.1f}{cpu:9.2f}{base[1] / cpu:7.1f}{C:9.3g}{away:+11.1e}{loss:10.4f}{acc:10.4f}{cs:4d}"
-            )
+            speeds = f"{wall:10.2f}{base[0] / wall:10.1f}{cpu:10.2f}{base[1] / cpu:10.1f}"
+            print(f"{solver:34}{speeds}{C:10.3g}{f / best - 1:+10.1e}{loss:10.4f}{acc:10.4f}{cs:10d}")
     print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
