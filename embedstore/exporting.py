@@ -33,9 +33,7 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
     if path.suffix not in (".parquet", ".npy"):
         raise QueryError(f"export writes .parquet or .npy, not {path.name!r}")
     with storage.catalog.read() as con:
-        columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
-        condition = item_filter.checked(where, columns) if where else "true"
-        con.execute(_CHOSEN.format(condition=condition), {"space": space.key})
+        con.execute(_CHOSEN.format(condition=item_filter.condition(con, where)), {"space": space.key})
         chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
         vectors = storage.vectors_in(con, space.space)
     positions = vectors.positions(np.asarray(chosen["shard"]), np.asarray(chosen["r"]))
@@ -87,6 +85,6 @@ def _copy(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
 _CHOSEN = """
 CREATE OR REPLACE TABLE memory.main.chosen AS
 SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, i.* EXCLUDE (path), v.shard, v."row"
-FROM items i JOIN vectors v ON v.content = i.content AND v.space = $space
-WHERE present AND ({condition})
+FROM (SELECT * FROM items WHERE present AND ({condition})) i
+JOIN vectors v ON v.content = i.content AND v.space = $space
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from embedstore.records import Split
 
 HELD_FRACTION = 0.2  # of each class, where the items have no split of their own
 HASHED = "hash"  # the name of such a split
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,27 @@ class Division:
 
     Attributes:
         train, held: rows, ascending.
-        name: of the held-out side: ``test`` or ``val`` of the items' own split, or ``hash``.
+        name: of the held-out side: ``test`` or ``val`` of the items' own split, ``hash``, or ``fold 1`` ….
         leaks: training rows left out because their content or group is also held out.
+        spare: rows that neither learn nor judge (``val`` where ``test`` judges) and share nothing with the
+            held-out side: good for choosing a threshold or a temperature.
     """
 
     train: NDArray[np.int64]
     held: NDArray[np.int64]
     name: str
     leaks: int
+    spare: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
 
-def divide(y: NDArray[np.object_], groups: NDArray[np.int64], splits: NDArray[np.object_]) -> Division:
+def divide(
+    y: NDArray[np.object_], groups: NDArray[np.int64], splits: NDArray[np.object_], *, seed: int = 0
+) -> Division:
     """The items' own split where they have one, else a deterministic fifth of every class.
 
     Args:
         y: labels ``(N,)``. groups: int64 ``(N,)``, equal where rows must not be parted. splits: ``(N,)`` or None each.
+        seed: another one gives another fifth; the items' own split stays what it is.
 
     Returns:
         The division; rows of the held-out side's groups never train. The ``test`` rows are held out if there are
@@ -45,33 +52,82 @@ def divide(y: NDArray[np.object_], groups: NDArray[np.int64], splits: NDArray[np
     """
     names = set(splits.tolist())
     name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASHED)
+    spare = np.zeros(len(y), dtype=bool)
     if name == HASHED:
-        held = _fifth(y, groups)
+        held = fifth(y, groups, seed=seed)
         train = ~held
     else:
         held = splits == name
         train = np.array([s in (None, Split.TRAIN) for s in splits.tolist()], dtype=bool)
+        spare = (splits == Split.VAL) & ~held
     leaking = train & np.isin(groups, groups[held])
     train &= ~leaking
+    spare &= ~np.isin(groups, groups[held | train])
     _check(y[train], int(held.sum()), name)
-    return Division(np.flatnonzero(train), np.flatnonzero(held), name, int(leaking.sum()))
+    return Division(np.flatnonzero(train), np.flatnonzero(held), name, int(leaking.sum()), np.flatnonzero(spare))
 
 
-def _fifth(y: NDArray[np.object_], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: int = 0) -> list[Division]:
+    """K stratified folds over all rows; a group is never cut, and every row is held out once.
+
+    Args:
+        y: labels ``(N,)``; tuples of labels are not stratified. groups: int64 ``(N,)``. k: at least 2. seed: of the
+            shuffling.
+
+    Raises:
+        LabelError: fewer than two folds, or a class that lives in fewer groups than folds.
+    """
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    if k < 2:
+        raise LabelError(f"cross-validation needs at least 2 folds, not {k}")
+    multi = any(isinstance(v, tuple) for v in y.tolist())
+    if multi:
+        _, numbers = np.unique(groups, return_inverse=True)
+        if numbers.max() + 1 < k:
+            raise LabelError(
+                f"{numbers.max() + 1} groups of items cannot be cut into {k} folds; give a smaller --folds"
+            )
+        cut = GroupKFold(k, shuffle=True, random_state=seed).split(y, None, numbers)
+    else:
+        codes = np.unique(y.astype(str), return_inverse=True)[1]
+        if len(np.unique(codes)) < 2:
+            raise LabelError(f"the labels hold one class only ({y[0]!r}); a classifier needs at least two")
+        fit = folds_for(y, groups, wanted=k)
+        if fit < k:
+            raise LabelError(f"the smallest class has {fit} separate items; `--folds {fit}` at most, or label more")
+        cut = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(codes, codes, groups)
+    return [Division(train, held, f"fold {i}", 0) for i, (train, held) in enumerate(cut, 1)]
+
+
+def fifth(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
     """A fifth of every class, group by group in the order of the groups' hashes: the same rows at every call."""
+    order = _shuffled(groups, seed)
     held = np.zeros(len(y), dtype=bool)
-    for label in sorted(set(y.tolist())):
-        own = y == label
-        names, sizes = np.unique(groups[own], return_counts=True)
+    codes = np.unique([str(v) for v in y.tolist()] if len(y) else [], return_inverse=True)[1]
+    for code in np.unique(codes):
+        own = codes == code
+        names, sizes = np.unique(order[own], return_counts=True)
         wanted = HELD_FRACTION * own.sum()
         chosen = names[np.cumsum(sizes) <= max(wanted, sizes[0] if len(names) > 1 else 0)]
-        held |= np.isin(groups, chosen)
+        held |= np.isin(order, chosen)
     return held
+
+
+def _shuffled(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Other names for the groups, one to one; the names themselves for seed 0."""
+    if seed == 0:
+        return groups
+    bits = groups.astype(np.uint64) ^ np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
+    with np.errstate(over="ignore"):  # the finaliser of SplitMix64 (Steele et al. 2014): a bijection of 64 bits
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (bits ^ (bits >> np.uint64(31))).view(np.int64)
 
 
 def _check(y: NDArray[np.object_], held: int, name: str) -> None:
     """Refuse a division that cannot answer anything."""
-    classes = sorted(set(y.tolist()))
+    classes = sorted({str(v) for v in y.tolist()})
     if not held or not len(y):
         side = f"split {name!r} holds" if not held else "training has"
         raise LabelError(f"{side} no labelled rows; label some, or give the items a `split` column of train and val")

@@ -46,6 +46,14 @@ def pairs(given: Sequence[str], option: str) -> dict[str, Value]:
     return out
 
 
+def numbers(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as e:
+        raise typer.BadParameter(f"expected whole numbers such as 1,2,4, not {text!r}", param_hint=option) from e
+
+
 def _value(text: str) -> Value:
     """A number, true, false or null; otherwise the text itself."""
     try:

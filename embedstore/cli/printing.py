@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import output
 
 if TYPE_CHECKING:
     from embedstore.api import Store
-    from embedstore.evaluate import Evaluation
 
 
 def print_info(store: Store, as_json: bool) -> None:
@@ -28,6 +26,8 @@ def print_info(store: Store, as_json: bool) -> None:
     ])  # fmt: skip
     for space in d["spaces"]:
         _print_space(space)
+    if d["heads"]:
+        print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in d["heads"]))
     if d["labels"]:
         shown = list(d["labels"].items())
         print("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + (", …" if len(shown) > 12 else ""))
@@ -54,27 +54,3 @@ def name_failures(store: Store, count: int) -> None:
         output.note(f"  {uri}: {reason}: {detail}")
     if count > len(rows):
         output.note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
-
-
-def print_evaluation(e: Evaluation, as_json: bool) -> None:
-    """A report."""
-    if as_json:
-        output.as_json(e.to_json())
-        return
-    chosen = ", ".join(f"{k} = {v:.3g}" for k, v in e.chosen.items())
-    print(
-        f"{e.head} on {e.label}: {e.held} held-out items ({e.split}), {e.train} trained on, {e.seconds:.2f} s"
-        + (f", {chosen}" if chosen else "")
-    )
-    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.report.scores.items()]
-    output.table(("metric", "value", "95% interval"), rows)
-    per_class = [(c.name, c.support, c.precision, c.recall, c.f1) for c in e.report.per_class[:30]]
-    print()
-    output.table(("class", "items", "precision", "recall", "f1"), per_class)
-    if e.leaks:
-        output.note(f"{e.leaks} training items were left out: the same content or group is held out")
-    if e.unlabelled:
-        output.note(f"{e.unlabelled} items have no {e.label} and were left out")
-    if e.unseen:
-        output.note(f"classes without a training example, counted as wrong: {', '.join(e.unseen[:10])}")
-    sys.stdout.flush()

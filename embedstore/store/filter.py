@@ -2,6 +2,10 @@
 
 The text is parsed, never run: its syntax tree may hold only comparisons, boolean logic, arithmetic, casts and the
 functions listed here; the SQL made from the checked tree is what runs. No subquery, so no other table or file.
+
+Beside the items' columns a filter may name what a head predicted: ``pred.NAME`` is its class and ``pred.NAME.score``
+how sure it was, NULL where it has said nothing of the item as it is now. Each becomes one fixed look-up in the table
+``predictions`` after the check.
 """
 
 from __future__ import annotations
@@ -39,12 +43,32 @@ _FUNCTIONS = set(
 )
 
 
-def checked(expression: str, columns: Collection[str]) -> str:
+def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Collection[str] = ()) -> str:
+    """A filter as SQL to stand after ``FROM items WHERE`` in the attached catalog; ``true`` for None.
+
+    Args:
+        con: the catalog. where: the filter. heads: that may be named though they have predicted nothing yet.
+
+    Raises:
+        BadFilter, UnknownColumn: as :func:`checked`.
+    """
+    if where is None:
+        return "true"
+    columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
+    said = (
+        [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
+        if "pred" in where.lower()
+        else []
+    )
+    return checked(where, columns, {*said, *heads})
+
+
+def checked(expression: str, columns: Collection[str], heads: Collection[str] = ()) -> str:
     """The expression, rewritten by DuckDB from its checked syntax tree.
 
     Args:
         expression: e.g. ``"split = 'val' and year >= 2020"``.
-        columns: the items' columns.
+        columns: the items' columns. heads: names that may stand after ``pred.``.
 
     Returns:
         SQL text of a boolean expression.
@@ -55,8 +79,11 @@ def checked(expression: str, columns: Collection[str]) -> str:
     """
     with duckdb.connect() as con:
         tree = _parse(con, expression)
-        for node in _nodes(tree["statements"][0]["node"]["where_clause"]):
-            _check(node, expression, columns)
+        for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
+            if (said := _prediction(node, columns, heads)) is None:
+                _check(node, expression, columns)
+            else:
+                _become(node, _lookup(con, *said))
         sql = str(con.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()[0][0])
     return sql.split(" WHERE ", 1)[1]
 
@@ -115,6 +142,42 @@ def _check_column(names: list[str], columns: Collection[str]) -> None:
         raise UnknownColumn(
             f"the items have no column {name!r}{near(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
         )
+
+
+def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collection[str]) -> tuple[str, str] | None:
+    """``(head, label or score)`` where the node is ``pred.NAME`` or ``pred.NAME.score``, else None."""
+    names = node["column_names"] if node["class"] == "COLUMN_REF" else []
+    names = names[1:] if names[:1] == ["items"] else names
+    if len(names) < 2 or names[0].lower() != "pred" or "pred" in {c.lower() for c in columns}:
+        return None
+    found = next((h for h in heads if h.lower() == names[1].lower()), None)
+    if found is None:
+        raise UnknownColumn(
+            f"no head {names[1]!r} has predicted anything{near(names[1], heads)}; make pred.HEAD with "
+            f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}"
+        )
+    what = names[2].lower() if len(names) == 3 else "label"
+    if len(names) > 3 or what not in ("label", "score"):
+        raise UnknownColumn(f"pred.{found} has .label and .score, not {'.'.join(names[2:])!r}")
+    return found, what
+
+
+def _lookup(con: duckdb.DuckDBPyConnection, head: str, what: str) -> dict[str, Any]:
+    """The tree of a scalar subquery; ``item`` and ``content`` in it are those of the row that is filtered."""
+    literal = head.replace("'", "''")
+    sql = (
+        f"SELECT (SELECT p.said FROM (SELECT item AS of_item, content AS of_content, {what} AS said FROM predictions "
+        f"WHERE head = '{literal}') AS p WHERE p.of_item = item AND p.of_content = content)"
+    )
+    tree = json.loads(con.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
+    found: dict[str, Any] = tree["statements"][0]["node"]["select_list"][0]
+    return found
+
+
+def _become(node: dict[str, Any], other: dict[str, Any]) -> None:
+    """Put another tree in a node's place."""
+    node.clear()
+    node.update(other)
 
 
 def _message(error: Exception) -> str:

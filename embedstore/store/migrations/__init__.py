@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 import duckdb
 
 from embedstore.errors import StoreTooNew
-from embedstore.store.migrations import m001_initial
+from embedstore.store.migrations import m001_initial, m002_predictions
 
-ALL: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (("m001_initial", m001_initial.up),)
+ALL: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
+    ("m001_initial", m001_initial.up),
+    ("m002_predictions", m002_predictions.up),
+)
 
 
 def version(con: duckdb.DuckDBPyConnection) -> int:

@@ -1,0 +1,157 @@
+"""Keeping: heads in the store, their predictions, and what they say about the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from embedstore import keeping, plots
+from embedstore.api.base import Face
+from embedstore.errors import LabelError
+from embedstore.evaluate import Evaluation, curve, fitting, suggest, suspects
+from embedstore.evaluate.suggest import Suggestions
+from embedstore.evaluate.suspects import Suspects
+from embedstore.features import features
+from embedstore.keeping import HeadRow
+from embedstore.records import Hit
+from embedstore.store.catalog import utc_now
+from embedstore.store.commit import identifier
+from embedstore.store.stream import streaming
+
+
+class Keeping(Face):
+    """Verbs that keep classifiers and let them speak."""
+
+    @property
+    def heads(self) -> list[HeadRow]:
+        """Every head that is kept, oldest first."""
+        return keeping.kept(self._storage)
+
+    def head(self, name: str, *, space: str | None = None) -> Any:
+        """A kept head as a fitted scikit-learn classifier.
+
+        Raises:
+            UnknownHead: no such name. SpaceMismatch: of another space. StoreDamaged: not the files that were saved.
+        """
+        row = self._storage.space(space) if space else None
+        return keeping.load(self._storage, name, space=row)[1]
+
+    def save_head(self, name: str, evaluation: Evaluation) -> HeadRow:
+        """Keep the head of an evaluation, bound to its space, label and classes; one of that name is replaced.
+
+        Raises:
+            BadHead: the name does not fit, or the head cannot be stored without pickle.
+        """
+        facts = {
+            "accuracy": evaluation.accuracy,
+            "split": evaluation.split,
+            "train": evaluation.train,
+            "held_out": evaluation.held,
+        } | evaluation.chosen
+        return keeping.keep(
+            self._storage,
+            self._storage.space(evaluation.space or None),
+            name,
+            evaluation.estimator,
+            label=evaluation.label,
+            kind=evaluation.head,
+            facts=facts,
+        )
+
+    def forget_head(self, name: str) -> None:
+        """Remove a head and its predictions."""
+        keeping.forget(self._storage, name)
+
+    def predict(self, head: str, *, where: str | None = None, space: str | None = None) -> dict[str, Any]:
+        """Write a kept head's class and probability for every matching item into the table ``predictions``.
+
+        From then on ``pred.NAME`` (the class) and ``pred.NAME.score`` can stand in every filter.
+
+        Args:
+            head: its name. where: a filter; ``"pred.NAME is null"`` takes what is new or changed since.
+            space: a space that the head must be of; by default its own.
+
+        Returns:
+            ``{"head", "items", "contents", "labels": {class: items}, "seconds"}``.
+
+        Raises:
+            UnknownHead, SpaceMismatch, StoreDamaged: as :meth:`head`. BadFilter, UnknownColumn: the filter.
+        """
+        row = self._storage.space(space) if space else None
+        return keeping.predict(self._storage, head, where=where, space=row)
+
+    def export_head(self, name: str, path: str | Path) -> Path:
+        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+
+        Raises:
+            BadHead: not linear, or another suffix. MissingExtra: onnx is not installed.
+        """
+        return keeping.export_head(self._storage, name, Path(path))
+
+    def suspects(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        folds: int = 5,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+    ) -> Suspects:
+        """Items whose label is likely wrong, the surest first: confident learning on out-of-fold probabilities.
+
+        Raises:
+            LabelError: several labels an item, or too few items a class.
+        """
+        row = self._storage.space(space)
+        started = utc_now()
+        found = suspects.suspects(
+            features(self._storage, row, label, where=where), label, head=head, folds=folds, seed=seed
+        )
+        with self._storage.writing("record suspects", wait=10.0) as writer:
+            settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where}
+            writer.record_run("suspects", row.key, settings, found.to_json(), started)
+        return found
+
+    def suggest(
+        self,
+        label: str = "label",
+        *,
+        k: int = 20,
+        head: str = "logistic",
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+    ) -> Suggestions:
+        """What to label next: k items without a label that the head is unsure of and that differ from each other.
+
+        Args:
+            label: the column; every item that has one teaches. k: items wanted. head: by name. seed: of it.
+            where: a filter on the items to choose from.
+
+        Raises:
+            LabelError: fewer than two classes have a label yet.
+        """
+        row = self._storage.space(space)
+        data = features(self._storage, row, label)
+        if data.multi or len(set(data.y.tolist())) < 2:
+            raise LabelError(f"suggest needs items of at least two classes in {label!r}, one label an item")
+        options = {"Cs": [curve.LONE_C]} if head == "logistic" and curve.lonely(data) else {}
+        estimator = fitting.fit(head, data, seed=seed, options=options)
+        empty = f"nullif(trim({identifier(label)}::VARCHAR), '') IS NULL"
+        with streaming(self._storage, row, where, also=empty) as stream:
+            return suggest.suggest(estimator, stream.blocks(), label, k=k, head=head)
+
+    def uris(self, items: Sequence[int]) -> dict[int, str]:
+        """Where items are, by their ids."""
+        if not items:
+            return {}
+        rows = self._storage.sql("SELECT item, uri FROM items WHERE list_contains(?, item)", [list(items)])[1]
+        return dict(rows)
+
+    def sheet(self, cells: Sequence[tuple[int, float, str]], title: str) -> str:
+        """A contact sheet as one self-contained HTML page: ``(item, score, what stands below it)`` in order."""
+        uris = self.uris([item for item, _, _ in cells])
+        hits = [Hit(i, score, item, uris.get(item, ""), word, None) for i, (item, score, word) in enumerate(cells, 1)]
+        return plots.sheet_html(hits, title)

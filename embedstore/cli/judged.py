@@ -1,0 +1,156 @@
+"""Judgements as words, JSON, HTML and PNG."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedstore.cli import output
+
+if TYPE_CHECKING:
+    from embedstore.api import Store
+    from embedstore.evaluate import Evaluation
+    from embedstore.evaluate.compare import Comparison
+    from embedstore.evaluate.curve import Curve
+
+SHOWN = 30  # classes and mistakes printed; --json and --html have all of them
+
+
+def show(
+    store: Store,
+    evaluation: Evaluation,
+    as_json: bool,
+    *,
+    html: Path | None = None,
+    png: Path | None = None,
+    curve: Curve | None = None,
+) -> None:
+    """A report, in every form that was asked for."""
+    from embedstore import report
+
+    uris = store.uris([m.item for m in evaluation.mistakes])
+    if html:
+        _write(html, report.page(evaluation, uris, curve=curve))
+    if png:
+        report.confusion_png(evaluation, png)
+        output.note(f"wrote {png}")
+    if as_json:
+        found = evaluation.to_json()
+        found["mistakes"] = [m | {"uri": uris.get(m["item"])} for m in found["mistakes"]]
+        output.as_json(found | ({"curve": curve.to_json()["points"]} if curve else {}))
+    else:
+        _print(evaluation)
+        if curve:
+            print()
+            _print_curve(curve)
+    for note in report.notes(evaluation):
+        output.note(note)
+    _list_near(store, evaluation)
+    sys.stdout.flush()
+
+
+def show_curve(curve: Curve, as_json: bool, *, html: Path | None, png: Path | None) -> None:
+    """A learning curve."""
+    from embedstore import report
+
+    if html:
+        _write(html, report.curve_page(curve))
+    if png:
+        report.curve_png(curve, png)
+        output.note(f"wrote {png}")
+    if as_json:
+        output.as_json(curve.to_json())
+    else:
+        print(f"{curve.head} on {curve.label}: {curve.held} held-out items ({curve.split}), {curve.seconds:.2f} s")
+        _print_curve(curve)
+
+
+def show_comparison(comparison: Comparison, as_json: bool) -> None:
+    """A comparison, best first."""
+    if as_json:
+        output.as_json(comparison.to_json())
+        return
+    c = comparison
+    print(f"{c.label}: {c.held} held-out items ({c.split}), {c.train} trained on; best first")
+    names = (
+        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "behind the best", "p", "seconds",
+        "images/s", "bytes/item",
+    )  # fmt: skip
+    output.table(names, [_contestant(x.to_json()) for x in c.contestants])
+    output.note("p: McNemar's exact test against the first, corrected for the number of rows (Holm)")
+    if c.left_out:
+        output.note(f"{c.left_out} labelled items lack a vector in one of the spaces and were left out")
+
+
+def _contestant(x: dict[str, Any]) -> tuple[Any, ...]:
+    """One row of the comparison."""
+    scores = x["metrics"]
+    accuracy = scores["accuracy"]
+    behind = x["behind"] and f"{x['behind'][0]:.3f} [{x['behind'][1]:.3f}, {x['behind'][2]:.3f}]"
+    p = None if x["p_value"] is None else f"{x['p_value']:.3g}"
+    return (
+        x["space"],
+        x["head"],
+        f"{accuracy['value']:.4f}",
+        f"[{accuracy['low']:.3f}, {accuracy['high']:.3f}]",
+        _value(scores.get("mean_per_class_recall")),
+        _value(scores.get("log_loss")),
+        behind,
+        p,
+        x["seconds"],
+        x["images_per_second"],
+        x["bytes_per_item"],
+    )
+
+
+def _value(score: dict[str, Any] | None) -> float | None:
+    return score["value"] if score else None
+
+
+def _print(e: Evaluation) -> None:
+    """Figures and classes."""
+    from embedstore import report
+
+    print(report.summary(e))
+    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.report.scores.items()]
+    output.table(("metric", "value", "95% interval"), rows)
+    if e.fold_accuracy:
+        print("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
+    print()
+    per_class = [
+        (c.name, c.support, _finite(c.precision), _finite(c.recall), _finite(c.f1)) for c in e.report.per_class
+    ]
+    output.table(("class", "items", "precision", "recall", "f1"), per_class[:SHOWN])
+    if len(per_class) > SHOWN:
+        output.note(f"… {len(per_class) - SHOWN} more classes: --json or --html")
+
+
+def _print_curve(curve: Curve) -> None:
+    rows = [
+        ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.accuracies)) for p in curve.points
+    ]
+    output.table(("labels a class", "trained on", "accuracy", "sd", "seeds"), rows)
+    for shots, why in curve.skipped:
+        output.note(f"{shots} a class was left out: {why}")
+
+
+def _list_near(store: Store, e: Evaluation) -> None:
+    """The first near-duplicates across the split, by name."""
+    pairs = e.near.pairs[:5] if e.near else ()
+    uris = store.uris([i for p in pairs for i in (p.train, p.held)])
+    for p in pairs:
+        output.note(f"  {p.cosine:.4f}  {uris.get(p.train)}  ~  {uris.get(p.held)}")
+    if e.near and e.near.count > len(pairs):
+        output.note(f"  … {e.near.count - len(pairs)} more: --json")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    output.note(f"wrote {path}")

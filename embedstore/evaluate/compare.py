@@ -1,0 +1,166 @@
+"""Which backbone, which head: all of them on one split, with the chance that a difference is luck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from embedstore import metrics
+from embedstore.errors import LabelError
+from embedstore.evaluate.judge import How, judge
+from embedstore.evaluate.outcome import Evaluation
+from embedstore.features import Features
+from embedstore.metrics import Difference, Metric
+
+HEADS = ("logistic", "knn", "prototype")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One head in one space.
+
+    Attributes:
+        evaluation: how it did. dim: of its vectors. bytes_per_item: of a vector on disk.
+        images_per_second: of the run that embedded the most images into its space; None where none is known.
+        behind: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
+        p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of contestants.
+    """
+
+    evaluation: Evaluation
+    dim: int
+    bytes_per_item: int
+    images_per_second: float | None
+    behind: Difference | None = None
+    p_value: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        e = self.evaluation
+        return {
+            "space": e.space,
+            "head": e.head,
+            "accuracy": e.accuracy,
+            **e.chosen,
+            "behind": None if self.behind is None else [self.behind.value, self.behind.low, self.behind.high],
+            "p_value": self.p_value,
+            "seconds": round(e.seconds, 3),
+            "dim": self.dim,
+            "bytes_per_item": self.bytes_per_item,
+            "images_per_second": self.images_per_second,
+            "near_duplicates": e.near and e.near.count,
+            "metrics": e.report.to_json()["scores"],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contestants, best first.
+
+    Attributes:
+        label: the column. split, train, held: as in :class:`Evaluation`, the same for all.
+        left_out: labelled items without a vector in one of the spaces.
+    """
+
+    label: str
+    split: str
+    train: int
+    held: int
+    left_out: int
+    contestants: tuple[Contestant, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "label": self.label,
+            "split": self.split,
+            "train": self.train,
+            "held_out": self.held,
+            "left_out": self.left_out,
+            "contestants": [c.to_json() for c in self.contestants],
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a space costs: bytes of a vector on disk, and how fast images were embedded into it."""
+
+    bytes_per_item: int
+    images_per_second: float | None
+
+
+def compare(
+    spaces: Mapping[str, tuple[Features, Cost]], label: str, *, heads: Sequence[str] = HEADS, how: How | None = None
+) -> Comparison:
+    """Judge every head in every space on the items that all spaces hold, on one and the same split.
+
+    Args:
+        spaces: features and cost by name. label: the column. heads: by name. how: folds, seed, leaks.
+
+    Raises:
+        LabelError: no item is in all of them, or the labels cannot support it.
+    """
+    how = how or How()
+    ids = sorted(set.intersection(*(set(data.ids.tolist()) for data, _ in spaces.values())))
+    if not ids:
+        raise LabelError(f"no labelled item has a vector in all of {', '.join(spaces)}; name fewer with --spaces")
+    judged: list[Contestant] = []
+    for name, (data, cost) in spaces.items():
+        shared = data.take(np.flatnonzero(np.isin(data.ids, ids)))
+        for head in heads:
+            found = replace(judge(head, shared, label, how), space=name)
+            judged.append(Contestant(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second))
+    ranked = sorted(judged, key=_rank)
+    first = ranked[0].evaluation
+    return Comparison(
+        label=label,
+        split=first.split,
+        train=first.train,
+        held=first.held,
+        left_out=max(len(data) for data, _ in spaces.values()) - len(ids),
+        contestants=_against_best(ranked),
+    )
+
+
+def _rank(c: Contestant) -> tuple[float, float]:
+    """The highest accuracy first, then the lowest log-loss."""
+    loss = c.evaluation.report.scores.get(Metric.LOG_LOSS)
+    return -c.evaluation.accuracy, loss.value if loss else 0.0
+
+
+def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
+    """Differences to the first, on the same rows."""
+    if ranked[0].evaluation.multi or len(ranked) < 2:
+        return tuple(ranked)
+    y, best = _codes_and_scores(ranked[0].evaluation)
+    found: list[tuple[Difference, float]] = []
+    for c in ranked[1:]:
+        own = _codes_and_scores(c.evaluation)[1]
+        p = metrics.mcnemar(y, best.argmax(1), own.argmax(1)).p_value
+        found.append((metrics.paired_bootstrap(Metric.ACCURACY, y, own, best), p))
+    corrected = holm([p for _, p in found])
+    rest = [
+        replace(c, behind=difference, p_value=p)
+        for c, (difference, _), p in zip(ranked[1:], found, corrected, strict=True)
+    ]
+    return (ranked[0], *rest)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that hold for all of them together (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    out, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order.tolist()):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        out[i] = highest
+    return out
+
+
+def _codes_and_scores(e: Evaluation) -> tuple[Any, Any]:
+    """True columns and scores with the columns in the order of the names, so that contestants line up."""
+    assert e.rows is not None  # noqa: S101 - judge keeps them
+    order = np.argsort(np.array(e.rows.classes))
+    names = [e.rows.classes[i] for i in order]
+    return metrics.codes(e.rows.y, names), e.rows.proba[:, order]

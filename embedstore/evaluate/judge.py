@@ -1,0 +1,268 @@
+"""Fit a head on one side of a leak-proof split, judge it on the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore import heads, leaks, metrics, splits
+from embedstore.errors import BadHead, LabelError
+from embedstore.evaluate import fitting, multilabel
+from embedstore.evaluate.outcome import Evaluation, HeldOut, trimmed
+from embedstore.features import Features
+from embedstore.metrics import Metric, Report
+from embedstore.splits import Division
+
+CALIBRATIONS = ("temperature", "isotonic")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a head is judged.
+
+    Attributes:
+        folds: cross-validate over all rows instead of the split; 0 does not.
+        seed: of the hashed split, the folds and the heads.
+        near: cosine from which a training row counts as a near-duplicate of a held-out one; None is 0.95 and leaves
+            very large searches out; 0 does not look.
+        drop_leaks: leave such training rows out.
+        calibrate: ``temperature`` or ``isotonic``, fitted on rows that neither train nor judge, or out of fold.
+        abstain: target precision of a head that may say "none of these".
+    """
+
+    folds: int = 0
+    seed: int = 0
+    near: float | None = None
+    drop_leaks: bool = False
+    calibrate: str | None = None
+    abstain: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise LabelError(f"folds must be 0 (the split) or at least 2, not {self.folds}")
+        if self.near is not None and not 0 <= self.near <= 1:
+            raise LabelError(f"near is a cosine in [0, 1], not {self.near:g}")
+        if self.calibrate not in (None, *CALIBRATIONS):
+            raise BadHead(f"calibrate is {' or '.join(CALIBRATIONS)}, not {self.calibrate!r}")
+        if self.abstain is not None and not 0 < self.abstain <= 1:
+            raise BadHead(f"abstain is a precision in (0, 1], not {self.abstain:g}")
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One fit and what it said of its held-out rows; ``raw`` is before calibration."""
+
+    estimator: Any
+    train: int
+    held: NDArray[np.int64]
+    proba: NDArray[np.float32]
+    raw: NDArray[np.float32] | None
+    tuned_on: int
+    near: leaks.NearDuplicates | None
+
+
+def judge(head: str, data: Features, label: str, how: How | None = None, **options: Any) -> Evaluation:
+    """Fit a head by name and judge it on the held-out side.
+
+    Args:
+        head: ``logistic``, ``knn`` or another of :data:`embedstore.heads.NAMES`.
+        data: labelled rows. label: the column, for the report.
+        how: folds, seed, leaks, calibration.
+        options: of the head.
+
+    Raises:
+        LabelError: the labels cannot support it. UnknownHead, BadHead: the name or an option.
+    """
+    begin = time.perf_counter()
+    how = how or How()
+    parts = divisions(data, how)
+    every = sorted(set(data.y.tolist())) if how.folds and not data.multi else None
+    rounds = [_round(head, data, p, how, options) for p in parts]
+    names, unseen = _names(rounds, data, every)
+    held = np.concatenate([r.held for r in rounds])
+    proba = np.concatenate([fitting.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
+    final = rounds[0].estimator if not how.folds else _final(head, data, how, options)
+    return Evaluation(
+        head=head,
+        label=label,
+        split=f"{how.folds} folds" if how.folds else parts[0].name,
+        train=len(data) if how.folds else rounds[0].train,
+        held=len(held),
+        classes=tuple(str(c) for c in final.classes_),
+        unseen=unseen,
+        leaks=parts[0].leaks,
+        unlabelled=data.unlabelled,
+        report=report(data.y[held], proba, names, multi=data.multi),
+        chosen=fitting.chosen(final),
+        estimator=final,
+        near=_merged([r.near for r in rounds]),
+        fold_accuracy=tuple(_accuracy(data, r, names) for r in rounds) if how.folds else (),
+        path=fitting.path(final),
+        calibration=_calibration(rounds, data, names, how),
+        abstain=_abstained(rounds, data, how),
+        rows=HeldOut(data.ids[held], data.y[held], proba, tuple(names)),
+        seed=how.seed,
+        multi=data.multi,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def divisions(data: Features, how: How) -> list[Division]:
+    """The rounds of a judgement: the folds, or the one split."""
+    if how.folds:
+        return splits.folds(data.y, data.groups, how.folds, seed=how.seed)
+    if not data.multi:
+        return [splits.divide(data.y, data.groups, data.splits, seed=how.seed)]
+    flat = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # several labels are not stratified
+    parts = splits.divide(flat, data.groups, data.splits, seed=how.seed)
+    return [parts]
+
+
+def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split: str, seed: int = 0) -> Evaluation:
+    """Judge a classifier that is fitted already on rows that it has not seen.
+
+    Args:
+        estimator: with ``classes_`` and probabilities. data: every row is judged. head, split: for the report.
+    """
+    begin = time.perf_counter()
+    proba = np.asarray(heads.probabilities(estimator, data.X), dtype=np.float32)
+    known = [str(c) for c in estimator.classes_]
+    unseen = tuple(sorted(set(data.y.tolist()) - set(known)))
+    names = [*known, *unseen]
+    proba = fitting.aligned(proba, estimator.classes_, names)
+    return Evaluation(
+        head=head,
+        label=label,
+        split=split,
+        train=0,
+        held=len(data),
+        classes=tuple(known),
+        unseen=unseen,
+        leaks=0,
+        unlabelled=data.unlabelled,
+        report=report(data.y, proba, names),
+        chosen=fitting.chosen(estimator),
+        seconds=time.perf_counter() - begin,
+        estimator=estimator,
+        rows=HeldOut(data.ids, data.y, proba, tuple(names)),
+        seed=seed,
+    )
+
+
+def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multi: bool = False) -> Report:
+    """Metrics of the judged rows."""
+    if multi:
+        return multilabel.report(y, proba, names)
+    return trimmed(metrics.report(y, proba, names))
+
+
+def _round(head: str, data: Features, part: Division, how: How, options: dict[str, Any]) -> _Round:
+    """Fit on one side, say the other."""
+    held = data.take(part.held)
+    rows, near = _without_near(data, part, held, how)
+    train, spare = data.take(rows), data.take(part.spare)
+    if not len(train):
+        raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
+    sure = fitting.Sure(how.calibrate, how.abstain)
+    estimator, tuned_on = fitting.fit_sure(head, train, spare, sure, seed=how.seed, options=options)
+    proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
+    raw = heads.probabilities(fitting.innermost(estimator), held.X) if how.calibrate else None
+    return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
+
+
+def _without_near(
+    data: Features, part: Division, held: Features, how: How
+) -> tuple[NDArray[np.int64], leaks.NearDuplicates | None]:
+    """The training rows, without near-duplicates of held-out ones where that is asked for, and what was found."""
+    if how.near == 0 and not how.drop_leaks:
+        return part.train, None
+    threshold = how.near or leaks.NEAR
+    asked = how.near is not None or how.drop_leaks
+    if not asked and leaks.too_many(len(part.train), len(part.held), data.X.shape[1]):
+        return part.train, leaks.NearDuplicates(threshold, 0, (), dropped=False, searched=False)
+    cosines, rows = leaks.nearest_held(data.take(part.train).X, held.X)
+    found = np.flatnonzero(cosines >= threshold)
+    order = found[np.argsort(-cosines[found], kind="stable")][: leaks.LISTED]
+    pairs = tuple(
+        leaks.NearPair(int(data.ids[part.train[i]]), int(held.ids[rows[i]]), float(cosines[i])) for i in order.tolist()
+    )
+    near = leaks.NearDuplicates(threshold, len(found), pairs, dropped=how.drop_leaks)
+    return np.delete(part.train, found) if how.drop_leaks else part.train, near
+
+
+def _merged(found: list[leaks.NearDuplicates | None]) -> leaks.NearDuplicates | None:
+    """What all rounds found."""
+    known = [f for f in found if f is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    pairs = sorted((p for f in known for p in f.pairs), key=lambda p: -p.cosine)[: leaks.LISTED]
+    return leaks.NearDuplicates(
+        known[0].threshold, sum(f.count for f in known), tuple(pairs), known[0].dropped, all(f.searched for f in known)
+    )
+
+
+def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tuple[list[str], tuple[str, ...]]:
+    """The columns of all rounds together, and the classes among them that could not be learned."""
+    known = sorted({str(c) for r in rounds for c in r.estimator.classes_}, key=str) if len(rounds) > 1 else None
+    known = known or [str(c) for c in rounds[0].estimator.classes_]
+    held = [v for r in rounds for v in data.y[r.held].tolist()]
+    said = {label for row in held for label in row} if data.multi else set(held)
+    unseen = tuple(sorted(said - set(known)))
+    unlearned = {n for r in rounds for n in getattr(r.estimator, "unlearned_", ())}
+    return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
+
+
+def _final(head: str, data: Features, how: How, options: dict[str, Any]) -> Any:
+    """The head of all rows, for keeping; the folds have judged its kind."""
+    sure = fitting.Sure(how.calibrate, how.abstain)
+    none = data.take(np.zeros(0, dtype=np.int64))
+    return fitting.fit_sure(head, data, none, sure, seed=how.seed, options=options)[0]
+
+
+def _accuracy(data: Features, r: _Round, names: Sequence[str]) -> float:
+    """Top-1 accuracy of one round (several labels: all of an item's right)."""
+    proba = fitting.aligned(r.proba, r.estimator.classes_, names)
+    if data.multi:
+        return float((multilabel.indicators(data.y[r.held], names) == (proba >= 0.5)).all(1).mean())
+    return float((np.array(names, dtype=object)[proba.argmax(1)] == data.y[r.held]).mean())
+
+
+def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how: How) -> dict[str, Any] | None:
+    """Calibration error and log-loss on the held-out rows, before and after."""
+    if how.calibrate is None:
+        return None
+    held = np.concatenate([r.held for r in rounds])
+    y = metrics.codes(data.y[held], names)
+    raws = [fitting.aligned(np.asarray(r.raw, dtype=np.float32), r.estimator.classes_, names) for r in rounds]
+    before = np.concatenate(raws)
+    after = np.concatenate([fitting.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
+    out: dict[str, Any] = {"method": how.calibrate, "rows": rounds[0].tuned_on}
+    for name, proba in (("before", before), ("after", after)):
+        for metric in (Metric.ECE, Metric.LOG_LOSS):
+            out[f"{metric.value}_{name}"] = round(metrics.value(metric, y, proba), 6)
+    return out
+
+
+def _abstained(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+    """The threshold, and its precision and coverage on the held-out rows."""
+    if how.abstain is None:
+        return None
+    answered = right = rows = 0
+    for r in rounds:
+        sure = r.proba.max(1) >= r.estimator.threshold_
+        said = np.asarray(r.estimator.classes_)[r.proba.argmax(1)]
+        answered += int(sure.sum())
+        right += int((said[sure] == data.y[r.held][sure]).sum())
+        rows += len(r.held)
+    return {
+        "target_precision": how.abstain,
+        "threshold": float(rounds[0].estimator.threshold_),
+        "precision": right / answered if answered else None,
+        "coverage": answered / rows,
+        "rows": rounds[0].tuned_on,
+    }

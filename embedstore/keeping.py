@@ -1,0 +1,229 @@
+"""Heads kept in a store, and what they say of its items."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore import heads
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, near
+from embedstore.heads.persist import ARRAYS_FILE, JSON_FILE
+from embedstore.store.catalog import utc_now
+from embedstore.store.commit import strings
+from embedstore.store.storage import SpaceRow, Storage
+from embedstore.store.stream import streaming
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One head of a store.
+
+    Attributes:
+        space: the key of the space it was trained in. kind: how it was made, e.g. ``logistic``.
+        facts: classes, digest of its files, and how it was judged.
+    """
+
+    name: str
+    space: str
+    label: str
+    kind: str
+    facts: dict[str, Any]
+    created: datetime
+
+
+def kept(storage: Storage) -> list[HeadRow]:
+    """Every head, oldest first."""
+    with storage.catalog.read() as con:
+        rows = con.execute(
+            "SELECT head, space, label, kind, facts, created FROM heads ORDER BY created, head"
+        ).fetchall()
+    return [HeadRow(n, s, lb, k, json.loads(f), c) for n, s, lb, k, f, c in rows]
+
+
+def find(storage: Storage, name: str) -> HeadRow:
+    """One head by its name.
+
+    Raises:
+        UnknownHead: there is none of that name; names the near ones.
+    """
+    rows = kept(storage)
+    for row in rows:
+        if row.name.lower() == name.lower():
+            return row
+    names = [r.name for r in rows]
+    raise UnknownHead(
+        f"{storage.at.root} has no head {name!r}{near(name, names)}; it has {', '.join(names) or 'none'}; "
+        f"`embedstore probe STORE LABEL --save {name}` makes one"
+    )
+
+
+def keep(
+    storage: Storage, space: SpaceRow, name: str, estimator: Any, *, label: str, kind: str, facts: dict[str, Any]
+) -> HeadRow:
+    """Save a fitted head under a name; one of that name is replaced and its predictions are forgotten.
+
+    Args:
+        storage, space: where it was trained. name: letters, digits, ``_`` and ``-``. estimator: fitted.
+        label, kind: the column, and how it was made. facts: how it was judged, kept beside it.
+
+    Raises:
+        BadHead: the name, or an estimator that cannot be stored without pickle.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
+    folder = _folder(storage, name)
+    with storage.writing(f"save head {name}", wait=10.0):
+        heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
+        known = {"classes": [str(c) for c in estimator.classes_], "digest": _digest(folder)} | facts
+        with storage.catalog.write() as con:
+            con.execute("DELETE FROM heads WHERE lower(head) = lower(?)", [name])
+            con.execute("DELETE FROM predictions WHERE lower(head) = lower(?)", [name])
+            con.execute(
+                "INSERT INTO heads BY NAME SELECT ? AS head, ? AS space, ? AS label, ? AS kind, ?::JSON AS facts, "
+                "?::TIMESTAMP AS created",
+                [name, space.key, label, kind, json.dumps(known), utc_now()],
+            )
+    return find(storage, name)
+
+
+def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple[HeadRow, Any]:
+    """A kept head, checked against the catalog and against itself.
+
+    Args:
+        storage: the store. name: of the head. space: where it shall be used; by default its own.
+
+    Raises:
+        UnknownHead: no such name. SpaceMismatch: trained in another space. StoreDamaged: not the files that were saved.
+    """
+    row = find(storage, name)
+    if space is not None and space.key != row.space:
+        own = next((s.name for s in storage.spaces() if s.key == row.space), row.space)
+        raise SpaceMismatch(
+            f"head {row.name} was trained in space {own} and means nothing in {space.name}; leave --space out, or "
+            f"train one there: `embedstore probe STORE {row.label} --space {space.name} --save NAME`"
+        )
+    folder = _folder(storage, row.name)
+    cure = f"train it again: `embedstore probe STORE {row.label} --head {row.kind} --save {row.name}`"
+    if not (folder / JSON_FILE).is_file():
+        raise StoreDamaged(f"the files of head {row.name} are gone from {folder}; {cure}")
+    if _digest(folder) != row.facts["digest"]:
+        raise StoreDamaged(f"{folder / JSON_FILE} is not what was saved; {cure}")
+    return row, heads.load(folder, expected={"space": row.space})
+
+
+def predict(storage: Storage, name: str, *, where: str | None = None, space: SpaceRow | None = None) -> dict[str, Any]:
+    """Write a head's class and its probability for every matching item into ``predictions``; what it said of them
+    before is replaced, in one transaction. Memory is bounded by a block of vectors and its scores.
+
+    Args:
+        storage: the store. name: of the head. where: a filter; ``"pred.NAME is null"`` takes what is new or changed.
+        space: a space that the head must be of.
+
+    Returns:
+        ``{"head", "items", "contents", "labels": {class: items}, "seconds"}``.
+
+    Raises:
+        UnknownHead, SpaceMismatch, StoreDamaged: as :func:`load`. BadFilter, UnknownColumn: the filter.
+    """  # noqa: D205
+    begin, started = time.perf_counter(), utc_now()
+    row, estimator = load(storage, name, space=space)
+    own = storage.space(row.space)
+    names = [str(c) for c in estimator.classes_]
+    answers = [*names, str(getattr(estimator, "other", ""))]
+    scratch = storage.catalog.scratch
+    try:
+        with streaming(storage, own, where, head=row.name) as stream:
+            scratch.execute("CREATE OR REPLACE TABLE memory.main.said (n BIGINT, code INTEGER, score DOUBLE)")
+            for first, _, X in stream.blocks(max(256, min(16384, _BLOCK_SCORES // len(names)))):
+                codes, scores = _answer(estimator, X)
+                block = {"n": first + np.arange(len(X)), "code": codes, "score": scores}  # noqa: F841 - read by SQL
+                scratch.execute("INSERT INTO memory.main.said SELECT n, code, score FROM block")
+            result = _write(storage, row.name, answers)
+            result |= {"contents": stream.rows, "seconds": round(time.perf_counter() - begin, 3)}
+            with storage.writing(f"record predict {row.name}", wait=10.0) as writer:
+                writer.record_run("predict", own.key, {"head": row.name, "where": where}, result, started)
+    finally:
+        scratch.execute("DROP TABLE IF EXISTS memory.main.said")
+    return result
+
+
+def export_head(storage: Storage, name: str, path: Path) -> Path:
+    """A linear head as ``.npz`` or ``.onnx``.
+
+    Raises:
+        BadHead: another suffix, or a head that is not linear. MissingExtra: onnx is not installed.
+    """
+    if path.suffix not in (".npz", ".onnx"):
+        raise BadHead(f"heads are exported to .npz or .onnx, not {path.name!r}")
+    estimator = load(storage, name)[1]
+    return heads.export_npz(estimator, path) if path.suffix == ".npz" else heads.export_onnx(estimator, path)
+
+
+def forget(storage: Storage, name: str) -> None:
+    """Remove a head and its predictions.
+
+    Raises:
+        UnknownHead: no such name.
+    """
+    row = find(storage, name)
+    folder = _folder(storage, row.name)
+    with storage.writing(f"forget head {row.name}", wait=10.0):
+        with storage.catalog.write() as con:
+            con.execute("DELETE FROM heads WHERE head = ?", [row.name])
+            con.execute("DELETE FROM predictions WHERE head = ?", [row.name])
+        for file in (JSON_FILE, ARRAYS_FILE):
+            (folder / file).unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The best class of each row by number, one past the last where the head abstains, and its probability."""
+    proba = heads.probabilities(estimator, X)
+    codes = proba.argmax(axis=1).astype(np.int32)
+    scores = proba[np.arange(len(codes)), codes].astype(np.float64)
+    codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
+    return codes, scores
+
+
+def _write(storage: Storage, name: str, answers: list[str]) -> dict[str, Any]:
+    """The staged answers as the head's predictions of the streamed items."""
+    with storage.writing(f"predict {name}", wait=10.0), storage.catalog.write() as con:
+        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
+        con.execute(
+            "DELETE FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)", [name]
+        )
+        con.execute(
+            "INSERT INTO predictions BY NAME SELECT ? AS head, i.item, c.label::VARCHAR AS label, s.score, i.content "
+            "FROM memory.main.said s JOIN memory.main.streamed v USING (n) "
+            "JOIN memory.main.streamed_items i ON i.content = v.content JOIN codes c ON c.code = s.code "
+            "ORDER BY i.item",
+            [name],
+        )
+        found = con.execute(
+            "SELECT label, count(*) FROM predictions WHERE head = ? "
+            "AND item IN (SELECT item FROM memory.main.streamed_items) GROUP BY 1 ORDER BY 2 DESC, 1",
+            [name],
+        ).fetchall()
+    return {"head": name, "items": sum(n for _, n in found), "labels": dict(found)}
+
+
+def _folder(storage: Storage, name: str) -> Path:
+    return storage.at.root / "heads" / name
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of the head's description, which itself holds that of its arrays."""
+    return hashlib.sha256((folder / JSON_FILE).read_bytes()).hexdigest()

@@ -1,0 +1,79 @@
+"""One line over points as SVG text: all that a report draws."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+WIDTH, HEIGHT = 640, 300
+_LEFT, _BOTTOM, _RIGHT, _TOP = 64, 46, 16, 14
+
+
+def line(
+    points: Sequence[tuple[float, float]],
+    *,
+    x: str,
+    y: str,
+    ticks: Sequence[str] | None = None,
+    spread: Sequence[float] | None = None,
+) -> str:
+    """Points joined in order, with axes.
+
+    Args:
+        points: ``(x, y)``, at least one. x, y: names of the axes.
+        ticks: a word below each point; by default its x. spread: half the length of a bar at each point.
+    """
+    bars = list(spread or [0.0] * len(points))
+    xs = [p[0] for p in points]
+    lows = [p[1] - b for p, b in zip(points, bars, strict=True)]
+    highs = [p[1] + b for p, b in zip(points, bars, strict=True)]
+    left, right = min(xs), max(xs)
+    low, high = _padded(min(lows), max(highs))
+
+    def at(px: float, py: float) -> tuple[float, float]:
+        across = (px - left) / ((right - left) or 1) if right > left else 0.5
+        return (
+            _LEFT + across * (WIDTH - _LEFT - _RIGHT),
+            HEIGHT - _BOTTOM - (py - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP),
+        )
+
+    words = list(ticks) if ticks is not None else [f"{v:.3g}" for v in xs]
+    every = max(1, len(words) // 14)
+    parts = [_grid(low, high)]
+    for i, ((px, py), bar) in enumerate(zip(points, bars, strict=True)):
+        cx, cy = at(px, py)
+        if bar:
+            top, bottom = at(px, py + bar)[1], at(px, py - bar)[1]
+            parts.append(f'<path d="M{cx:.1f} {top:.1f}V{bottom:.1f}" stroke="#1a5fb4" opacity=".5" stroke-width="3"/>')
+        parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="#1a5fb4"><title>{py:.4f}</title></circle>')
+        if i % every == 0:
+            parts.append(_text(cx, HEIGHT - _BOTTOM + 17, words[i], "middle"))
+    path = " ".join(f"{cx:.1f},{cy:.1f}" for cx, cy in (at(px, py) for px, py in points))
+    parts.append(f'<polyline points="{path}" fill="none" stroke="#1a5fb4" stroke-width="2"/>')
+    parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x, "middle"))
+    parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y, "middle")}</g>')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
+        f'font-family="system-ui,sans-serif" font-size="12">{"".join(parts)}</svg>'
+    )
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """A range with a little room on both sides."""
+    room = (high - low) * 0.06 or abs(high) * 0.05 or 0.05
+    return low - room, high + room
+
+
+def _grid(low: float, high: float) -> str:
+    """Five horizontal lines with their values."""
+    parts = []
+    for i in range(5):
+        value = low + (high - low) * i / 4
+        py = HEIGHT - _BOTTOM - i / 4 * (HEIGHT - _BOTTOM - _TOP)
+        parts.append(f'<path d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}" stroke="#ccc"/>')
+        parts.append(_text(_LEFT - 6, py + 4, f"{value:.3g}", "end"))
+    return "".join(parts)
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#555">{html.escape(text)}</text>'
