@@ -83,7 +83,7 @@ class Catalog:
         with self._attached(" (READ_ONLY)") as con:
             try:
                 yield con
-            except _FAILED as e:
+            except duckdb.Error as e:
                 if self._is_ours(e):
                     raise self._explained("read", e) from e
                 raise
@@ -102,11 +102,10 @@ class Catalog:
             try:
                 yield con
                 con.execute("COMMIT")
-            except _FAILED as e:
+            except BaseException as e:
                 _quietly(con, "ROLLBACK")
-                raise self._explained("commit to", e) from e
-            except BaseException:
-                _quietly(con, "ROLLBACK")
+                if isinstance(e, _FAILED) or (isinstance(e, duckdb.Error) and self._is_ours(e)):
+                    raise self._explained("commit to", e) from e
                 raise
         if fresh:
             sync_folder(self.file.parent)  # DuckDB forces the log's bytes to the disk, not the log's name
@@ -115,7 +114,7 @@ class Catalog:
         """Make the file with every table, fully written (no log left beside it)."""
         con = self.scratch
         try:
-            con.execute(f"ATTACH {_quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+            con.execute(f"ATTACH {quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
             migrations.up(con)
             con.execute("CHECKPOINT cat")
         except _FAILED as e:
@@ -189,7 +188,7 @@ class Catalog:
     def _try(self, con: duckdb.DuckDBPyConnection, mode: str) -> str | None:
         """Attach once: None, or why it has to wait."""
         try:
-            con.execute(f"ATTACH {_quoted(self.file)} AS cat{mode}")
+            con.execute(f"ATTACH {quoted(self.file)} AS cat{mode}")
         except duckdb.Error as e:
             if "Could not set lock" in str(e):
                 return _line(e)
@@ -264,7 +263,7 @@ def _quietly(con: duckdb.DuckDBPyConnection, statement: str) -> None:
         return
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """A path as an SQL string."""
     return "'" + str(path).replace("'", "''") + "'"
 

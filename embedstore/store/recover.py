@@ -172,6 +172,15 @@ def _adopt(layout: Layout, catalog: Catalog) -> list[str]:
     return done
 
 
+def adopt_all(layout: Layout, catalog: Catalog) -> list[str]:
+    """As at opening, and also files that the catalog once knew, where they hold vectors that nothing else has."""
+    with catalog.read() as con:
+        known = set(con.execute("SELECT space, shard FROM shards").fetchall())
+        spaces = {key for (key,) in con.execute("SELECT space FROM spaces").fetchall()}
+    unknown = [(s, path) for s in sorted(spaces) for n, path in _files(layout, s) if (s, n) not in known]
+    return [_adopt_one(layout, catalog, s, path) for s, path in unknown if _is_only_copy(catalog, s, path, of="rows")]
+
+
 def _left_over(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
     """A file that the catalog gave up on purpose: gone where every vector that is still asked for stands elsewhere."""
     if _is_only_copy(catalog, space, path):
@@ -181,8 +190,8 @@ def _left_over(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
     return f"{path.name}, replaced by a later file, was removed"
 
 
-def _is_only_copy(catalog: Catalog, space: str, path: Path) -> bool:
-    """Some item's vector is in this file and nowhere else, or the file cannot be read."""
+def _is_only_copy(catalog: Catalog, space: str, path: Path, *, of: str = "items") -> bool:
+    """Some vector (of an item) is in this file and in no other that is there, or the file cannot be read."""
     try:
         found = shard.Shard(path)
         found.verify()
@@ -190,12 +199,23 @@ def _is_only_copy(catalog: Catalog, space: str, path: Path) -> bool:
         return True
     rows = {"content": np.array(found.contents, dtype=object)}  # noqa: F841 - read by SQL
     with catalog.read() as con:
+        entered = con.execute("SELECT shard FROM shards WHERE space = ? AND shard <> ?", [space, int(path.stem)])
+        others = [n for (n,) in entered.fetchall() if _is_whole(path.with_name(f"{n:09d}.vec"))]
         only = con.execute(
-            "SELECT count(*) FROM rows WHERE content::UUID IN (SELECT content FROM items) "
-            "AND content::UUID NOT IN (SELECT content FROM vectors WHERE space = ?)",
-            [space],
+            f"SELECT count(*) FROM rows WHERE content::UUID IN (SELECT content::UUID FROM {of}) AND content::UUID "
+            "NOT IN (SELECT content FROM vectors WHERE space = ? AND list_contains(?::BIGINT[], shard))",
+            [space, others],
         )
         return bool(one(only)[0])
+
+
+def _is_whole(path: Path) -> bool:
+    """A vector file that is there in its full length."""
+    try:
+        shard.read_header(path)
+    except StoreDamaged:
+        return False
+    return True
 
 
 def _adopt_one(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:

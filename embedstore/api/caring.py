@@ -1,0 +1,231 @@
+"""Caring: check every byte, mend what is damaged, keep a copy elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from embedstore import decode
+from embedstore.api.base import Face
+from embedstore.embed import run as embedding
+from embedstore.embed.again import Lost
+from embedstore.embed.reader import digest_of
+from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, SpaceError
+from embedstore.index import files as index_files
+from embedstore.store import backup as copying
+from embedstore.store import layout, lock, repair, verify
+from embedstore.store.layout import Layout
+from embedstore.store.verify import Checked, Damage, Report
+
+IMAGES = 1024  # read at a time
+
+
+@dataclass
+class Repaired:
+    """What a repair did.
+
+    Attributes:
+        done: one sentence each.
+        lost: vectors that could not be saved. embedded: of them, made again. left: why the others were not.
+    """
+
+    done: list[str] = field(default_factory=list)
+    lost: int = 0
+    embedded: int = 0
+    left: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class Caring(Face):
+    """Verbs that keep a store whole."""
+
+    def verify(self, *, images: bool = False, progress: Callable[[Checked], None] = lambda _: None) -> Report:
+        """Read every byte that matters and compare it with its checksum.
+
+        Args:
+            images: read every image again too, and compare it with the content that was embedded.
+            progress: called as it goes on.
+        """
+        report = verify.verify(self._storage, progress=progress)
+        report.damage += verify.marker(self._storage.at)
+        report.damage += _beside(self._storage.at, report)
+        if images and not any(d.file == self._storage.at.catalog.name for d in report.damage):
+            self._images(report, progress)
+        return report
+
+    def repair(self, *, embed: bool = True, wait: float = 0.0) -> Repaired:
+        """Mend what :meth:`verify` names; see :func:`repair_store`.
+
+        Args:
+            embed: embed again what was lost, where the backbone can be loaded.
+            wait: seconds to wait for another writer.
+        """
+        mended = repair.repair(self.path, wait=wait)
+        result = Repaired(done=mended.done, lost=sum(map(len, mended.lost.values())))
+        with lock.writer(self._storage.at.lock, "repair", wait=wait):
+            result.done += _set_aside(self._storage.at)
+        for space, contents in mended.lost.items():
+            self._again(space, contents, result, embed=embed)
+        return result
+
+    def backup(
+        self, target: str | Path, *, link: bool = False, progress: Callable[[Checked], None] = lambda _: None
+    ) -> dict[str, int]:
+        """A consistent copy in a new folder, also while another process embeds.
+
+        Args:
+            target: a folder that is not there yet, outside of the store.
+            link: hard links instead of copies of the vectors: at once, but on the same disk.
+            progress: called as it goes on.
+
+        Returns:
+            ``{"shards", "bytes"}``.
+
+        Raises:
+            StoreExists: something is at ``target``. StoreDamaged: a file is not what was written.
+        """
+        return copying.backup(self._storage, target, link=link, progress=progress)
+
+    def _again(self, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
+        """Embed what one space lost."""
+        source = Lost(self._storage, contents)
+        row = self._storage.space(space)
+        if not embed or not len(source):
+            result.left.append(
+                f"space {row.name}: {len(contents)} contents, {len(source)} items; embed their source again"
+            )
+            return
+        try:
+            report = embedding.run(self._storage, source, lambda: self.backbone(row.name), row)
+        except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
+            result.left.append(f"space {row.name}: {len(source)} items could not be embedded again ({e})")
+            return
+        result.embedded += report.embedded
+        if report.failures:
+            result.left.append(f"space {row.name}: {report.failures} files cannot be embedded any more: see `failures`")
+
+    def _images(self, report: Report, progress: Callable[[Checked], None]) -> None:
+        """Compare the images with the contents that were embedded."""
+        _, rows = self._storage.sql(_IMAGES)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for begin in range(0, len(rows), IMAGES):
+                chunk = rows[begin : begin + IMAGES]
+                for row, said in zip(chunk, pool.map(_image, chunk), strict=True):
+                    if said == _ROTTEN:
+                        report.damage.append(Damage(row[0], "", said, "bring the file back, or embed it as it is now"))
+                    elif said:
+                        report.changed_images.append(row[0])
+                report.images += len(chunk)
+                progress(Checked("images", report.images, len(rows)))
+
+
+_IMAGES = """
+SELECT i.uri, i.path, i.content::VARCHAR, i.size, i.mtime_ns FROM items i JOIN contents c USING (content)
+WHERE i.present AND c.bytes IS DISTINCT FROM 0 ORDER BY i.item
+"""
+_ROTTEN = "its size and time are as before, but its bytes are others"
+
+
+def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
+    """What is wrong with one image; "" where nothing is."""
+    uri, raw, content, size, mtime_ns = row
+    path = uri if raw is None else raw.decode("utf-8", "surrogateescape")
+    try:
+        data = decode.read(path)
+        if digest_of(data) == content.replace("-", ""):
+            return ""
+        s = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
+    except (ImageError, OSError):
+        return "gone or unreadable"
+    return _ROTTEN if (s.st_size, s.st_mtime_ns) == (size, mtime_ns) else "changed since"
+
+
+def repair_store(
+    path: str | Path, *, embed: bool = True, wait: float = 0.0, open_store: Callable[[], Caring]
+) -> Repaired:
+    """Mend a store, also one that cannot be opened.
+
+    Args:
+        path: its folder.
+        embed, wait: as in :meth:`Caring.repair`.
+        open_store: opens it once it can be.
+
+    Raises:
+        StoreBusy: another process is writing. StoreDamaged: it cannot be mended; restore it from a backup.
+    """
+    mended = repair.repair(path, wait=wait)
+    result = open_store().repair(embed=embed, wait=wait)
+    result.done[:0] = mended.done
+    for space, contents in mended.lost.items():
+        result.lost += len(contents)
+        open_store()._again(space, contents, result, embed=embed)
+    return result
+
+
+def restore(
+    source: str | Path, target: str | Path, *, progress: Callable[[Checked], None] = lambda _: None
+) -> dict[str, int]:
+    """Make a store of a backup, checked on the way; see :meth:`Caring.backup`."""
+    return copying.restore(source, target, progress=progress)
+
+
+def _beside(at: Layout, report: Report) -> Iterator[Damage]:
+    """Indexes, heads and checkpoints against their sidecars."""
+    for folder in sorted(at.root.glob("spaces/*/index")):
+        for path, sidecar in index_files.sidecars(folder):
+            report.sidecars += 1
+            name = str(path.relative_to(at.root))
+            if isinstance(sidecar, str):
+                yield Damage(name, "", f"the sidecar {sidecar}")
+            elif (said := _other(folder / sidecar.file, sidecar.bytes, sidecar.xxh3)) is not None:
+                yield Damage(str((folder / sidecar.file).relative_to(at.root)), "", said)
+    for folder in sorted(at.root.glob("heads/*/")):
+        report.sidecars += 1
+        if said := _head(folder):
+            yield Damage(str(folder.relative_to(at.root)), "", said)
+
+
+def _other(path: Path, size: int, xxh3: str) -> str | None:
+    """A file that is not what its sidecar says."""
+    try:
+        if path.stat().st_size != size:
+            return f"it has {path.stat().st_size:,} bytes instead of {size:,}"
+        with path.open("rb") as f:
+            h = xxhash.xxh3_128()
+            while block := f.read(1 << 22):
+                h.update(block)
+    except OSError as e:
+        return f"it cannot be read: {e.strerror}"
+    return None if h.hexdigest() == xxh3 else "it does not match its checksum"
+
+
+def _head(folder: Path) -> str:
+    """What is wrong with a kept classifier."""
+    from embedstore.heads import persist
+
+    try:
+        persist.load(folder)
+    except EmbedstoreError as e:
+        return str(e)
+    return ""
+
+
+def _set_aside(at: Layout) -> list[str]:
+    """Derived files that are damaged go to the quarantine; searches do without an index, and a new one is made."""
+    done = []
+    for damage in list(_beside(at, Report())):
+        path = at.root / damage.file
+        kept = layout.set_aside(at, path, damage.file.replace("/", "-")) if path.exists() else None
+        where = f": it is now {kept}" if kept else ""
+        cure = "`embedstore index` makes a new one" if "index" in path.parts else "fit and keep it again"
+        done.append(f"{damage.file}: {damage.what}{where}; {cure}")
+    return done
