@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from embedstore.embed import run as embedding
 from embedstore.embed.again import Lost
 from embedstore.embed.reader import digest_of
 from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, SpaceError
-from embedstore.index import files as index_files
 from embedstore.store import backup as copying
 from embedstore.store import layout, lock, repair, verify
 from embedstore.store.layout import Layout
@@ -180,14 +180,16 @@ def restore(
 
 def _beside(at: Layout, report: Report) -> Iterator[Damage]:
     """Indexes, heads and checkpoints against their sidecars."""
-    for folder in sorted(at.root.glob("spaces/*/index")):
-        for path, sidecar in index_files.sidecars(folder):
-            report.sidecars += 1
-            name = str(path.relative_to(at.root))
-            if isinstance(sidecar, str):
-                yield Damage(name, "", f"the sidecar {sidecar}")
-            elif (said := _other(folder / sidecar.file, sidecar.bytes, sidecar.xxh3)) is not None:
-                yield Damage(str((folder / sidecar.file).relative_to(at.root)), "", said)
+    for path in sorted(at.root.glob("spaces/*/index/*.json")):
+        report.sidecars += 1
+        try:
+            sidecar = json.loads(path.read_bytes())
+            file, size, xxh3 = path.parent / str(sidecar["file"]), int(sidecar["bytes"]), str(sidecar["xxh3"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            yield Damage(str(path.relative_to(at.root)), "", f"the sidecar cannot be read ({type(e).__name__})")
+            continue
+        if said := _other(file, size, xxh3):
+            yield Damage(str(file.relative_to(at.root)), "", said)
     for folder in sorted(at.root.glob("heads/*/")):
         report.sidecars += 1
         if said := _head(folder):
