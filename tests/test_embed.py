@@ -13,7 +13,7 @@ import pytest
 
 import embedstore as es
 from embedstore.errors import NoImages, SourceNotFound, SpaceMismatch, SpaceNotFound
-from tests.conftest import TINY, picture
+from tests.conftest import ROOT, TINY, picture
 
 
 def tiny(path, **options):
@@ -54,6 +54,17 @@ def test_a_second_run_reads_nothing(tmp_path, photos):
     report = store.embed(photos)
     assert (report.unchanged, report.embedded, report.reused, report.commits) == (12, 0, 0, 0)
     assert table(store) == before
+
+
+def test_a_rescan_with_nothing_new_never_imports_torch(tmp_path, photos):
+    """Asked of the interpreter that ran it."""
+    tiny(tmp_path / "s").embed(photos)
+    code = (
+        "import sys, embedstore as es\n"
+        "assert es.open(sys.argv[1]).embed(sys.argv[2]).unchanged == 12\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "s"), str(photos)], check=True, cwd=ROOT)
 
 
 def test_new_changed_renamed_and_missing_files_are_told_apart(tmp_path, photos):
@@ -182,6 +193,8 @@ def test_weights_that_changed_since_are_refused(tmp_path, photos):
     name = next(k for k in state if k.endswith("weight"))
     state[name] = state[name] + 0.01
     save_file(state, file)
+    assert es.open(tmp_path / "s").embed(photos).unchanged == 12, "nothing to embed, nothing to load"
+    picture(99).save(photos / "new.png")
     with pytest.raises(SpaceMismatch, match="bring the old weights back"):
         es.open(tmp_path / "s").embed(photos)
 
@@ -238,7 +251,12 @@ def test_a_manifest_that_says_nothing_of_labels_leaves_them(tmp_path, photos):
     (tmp_path / "m.csv").write_text("\n".join(lines))
     store.embed(tmp_path / "m.csv")
     rows = store.sql("SELECT label, split, year, count(*) FROM items GROUP BY ALL ORDER BY ALL").rows
-    assert rows == (("cat", "train", 2020, 4), ("cat", "val", 2020, 2), ("dog", "train", 2020, 4), ("dog", "val", 2020, 2))
+    assert rows == (
+        ("cat", "train", 2020, 4),
+        ("cat", "val", 2020, 2),
+        ("dog", "train", 2020, 4),
+        ("dog", "val", 2020, 2),
+    )
 
 
 def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_path, photos):
@@ -262,7 +280,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
             yield Failure(folder, folder, 0, 0, Reason.UNREADABLE, "Permission denied")
             yield from (r for r in source.scan() if not r.uri.startswith(folder))
 
-    report = run(store._storage, Refused(), store.backbone(), store.spaces[0])
+    report = run(store._storage, Refused(), store.backbone, store.spaces[0])
     assert (report.missing, report.failed) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
@@ -274,7 +292,7 @@ from embedstore.embed.run import Options, run
 from embedstore.source import open_source
 store = es.open(sys.argv[1])
 options = Options(batch_size=8, threads=2, commit_rows=40)
-run(store._storage, open_source(sys.argv[2]), store.backbone(), store.spaces[0], options=options)
+run(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 

@@ -48,14 +48,16 @@ class Putting(Face):
 
         Raises:
             SourceNotFound, NoImages, BadManifest: as their names say.
+            WeightsNotFound, SpaceMismatch: the backbone does not load as it was; only when there is something to embed.
             StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
         found = open_source(source, label=label, exclude=[str(self.path)])
         options = embedding.Options(batch_size=batch_size, threads=threads, wait=wait)
-        network = self.backbone(row.name)
         with progress.bar(show=show_progress) as show:
-            return embedding.run(self._storage, found, network, row, options=options, progress=show)
+            return embedding.run(
+                self._storage, found, lambda: self.backbone(row.name), row, options=options, progress=show
+            )
 
     def add_vectors(
         self,

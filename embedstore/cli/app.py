@@ -151,7 +151,15 @@ def backbones(
         output.as_json([asdict(f) for f in facts])
         return
     rows = [
-        (f.name, f.family, f"{f.parameters / 1e6:.1f} M", f.dim, f.input_size, "yes" if f.text else "", f.licence)
+        (
+            f.name,
+            f.family,
+            f"{f.parameters / 1e6:.1f} M" if f.parameters else "",
+            f.dim,
+            f.input_size,
+            "yes" if f.text else "",
+            f.licence,
+        )
         for f in facts
     ]
     output.table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)

@@ -127,13 +127,18 @@ class EmbedReport:
 def run(
     storage: Storage,
     source: Source,
-    backbone: ImageEncoder,
+    load: Callable[[], ImageEncoder],
     space: SpaceRow,
     *,
     options: Options = Options(),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> EmbedReport:
     """Embed everything that a source finds and the space does not have.
+
+    Args:
+        storage, source: from where to where.
+        load: gives the space's backbone; called only when an image has to be embedded.
+        space: which space. options: how. progress: told where the run stands.
 
     A run that is killed loses what was not committed, and the next run does just that. SIGINT and SIGTERM commit
     what has been embedded and stop.
@@ -148,7 +153,7 @@ def run(
         stop = stack.enter_context(stopping())
         writer = stack.enter_context(storage.writing(f"embed {source.description}", wait=options.wait))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedstore-")))
-        runner = _Runner(storage, writer, backbone, space, options, progress, stop)
+        runner = _Runner(storage, writer, load, space, options, progress, stop)
         runner.begin(source, folder)
         runner.work()
         if not stop.requested:
@@ -169,16 +174,17 @@ class _Runner:
         self,
         storage: Storage,
         writer: Writer,
-        backbone: ImageEncoder,
+        load: Callable[[], ImageEncoder],
         space: SpaceRow,
         options: Options,
         progress: Callable[[Progress], None],
         stop: Stop,
     ) -> None:
-        self.report = EmbedReport(space=space.name, device=backbone.device, precision=backbone.precision)
-        self._storage, self._writer, self._backbone, self._space = storage, writer, backbone, space
+        self.report = EmbedReport(space=space.name)
+        self._storage, self._writer, self._load, self._space = storage, writer, load, space
+        self._backbone: ImageEncoder | None = None
         self._options, self._progress, self._stop = options, progress, stop
-        self._size = options.batch_size or backbone.batch_size
+        self._size = options.batch_size or 0
         self._attributes: Path | None = None
         self._failed: Counter[str] = Counter()
         self._total = self._done = 0
@@ -212,9 +218,11 @@ class _Runner:
 
     def work(self) -> None:
         """Every file of the plan."""
-        begin = time.perf_counter()
         threads = self._options.threads or os.cpu_count() or 1
         preprocess = self._space.space.preprocess
+        if self._total:
+            self._ready()
+        begin = time.perf_counter()
         if self._total and preprocess:
             with reading(self._storage.catalog.scratch, preprocess, threads=threads) as files:
                 for prepared in files:
@@ -227,6 +235,12 @@ class _Runner:
         self.report.batch_size = self._size
         self.report.images_per_second = round(self._done / max(time.perf_counter() - begin, 1e-9), 1)
         self.report.failed = dict(self._failed)
+
+    def _ready(self) -> None:
+        """Load the backbone: a run with nothing to read never does."""
+        self._backbone = self._load()
+        self._size = self._size or self._backbone.batch_size
+        self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
 
     def finish(self, source: Source) -> None:
         """Mark the items whose files have gone, when the source speaks for whole folders."""
@@ -261,7 +275,8 @@ class _Runner:
 
     def _forward(self) -> None:
         """Embed the waiting pixels and settle every waiting file."""
-        vectors = iter(self._backbone.encode_images(np.stack(self._pixels)) if self._pixels else ())
+        encode = self._backbone.encode_images if self._backbone else None
+        vectors = iter(encode(np.stack(self._pixels)) if encode and self._pixels else ())
         self._pixels = []
         for p in self._waiting:
             self._settle(p, next(vectors) if p.pixels is not None else None)
