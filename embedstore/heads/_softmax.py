@@ -19,7 +19,7 @@ import numpy as np
 from embedstore.heads._backend import Backend, Tensor
 from embedstore.heads._rows import Array, Floats, Ints, blocks
 
-_BLOCK_LOGITS = 8_000_000  # logits of all tasks held at once: 32 MB of float32, about 4 times that with temporaries
+_BLOCK_LOGITS = 4_000_000  # logits of all tasks held at once: 16 MB of float32, about 6 times that with temporaries
 _NEVER = -1e4  # logit of a class that a task's rows lack: exp gives exactly 0
 _ON_DEVICE = 0.4  # share of a GPU's free memory that the rows may take
 
