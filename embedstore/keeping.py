@@ -83,6 +83,8 @@ def keep(
     """
     if not _NAME.fullmatch(name):
         raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
+    if type(estimator).__name__ == "OneVsRest":
+        raise BadHead("a head of several labels an item cannot be kept yet; cut the column into one a label")
     folder = _folder(storage, name)
     with storage.writing(f"save head {name}", wait=10.0):
         heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})

@@ -41,12 +41,13 @@ def zero_shot_head(
 
 
 def zero_shot(vectors: NDArray[np.float32], names: list[str], logit_scale: float) -> Any:
-    """A zero-shot classifier of vectors that words were made into: ``(K, D)``.
+    """A zero-shot classifier of vectors that words were made into: ``(K, D)`` of any length.
 
     Raises:
         DimensionMismatch: not one vector a class. LabelError: a class twice.
     """
-    return heads.ZeroShot(vectors, names, logit_scale).fit()
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return heads.ZeroShot(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
 
 
 def text_vectors(
