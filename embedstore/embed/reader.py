@@ -1,7 +1,8 @@
 """Files to pixels, in the order of the plan, on a pool of threads (decoders release the GIL).
 
-Two stages overlap: while one group of files is decoded, the next is read and hashed. What has a vector already is
-not decoded. Memory is bounded by one group and the queue, whatever the number of files.
+A thread decodes an ordinary file itself and hands an odd one to a process (:mod:`embedstore.decode.isolated`). Two
+stages overlap: while one group of files is decoded, the next is read and hashed. What has a vector already is not
+decoded. Memory is bounded by one group and the queue, whatever the number of files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from embedstore import decode
 from embedstore.decode import preprocess
+from embedstore.decode.isolated import Isolation
+from embedstore.decode.screen import ordinary
 from embedstore.embed import plan
 from embedstore.embed.plan import Todo
 from embedstore.errors import ImageError
@@ -30,6 +33,7 @@ from embedstore.store.commit import strings
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
 QUEUED = 128  # decoded images waiting for the backbone
+PATIENCE = 0.2  # seconds between two looks at whether the run was asked to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +62,34 @@ def digest_of(data: bytes) -> str:
 
 
 @contextmanager
-def reading(con: duckdb.DuckDBPyConnection, p: Preprocess, *, threads: int) -> Iterator[Iterator[Prepared]]:
-    """Prepared files from a thread of their own; leaving the block stops it.
+def reading(
+    con: duckdb.DuckDBPyConnection,
+    p: Preprocess,
+    *,
+    threads: int,
+    careful: bool = False,
+    asked: Callable[[], object] = lambda: False,
+) -> Iterator[Iterator[Prepared]]:
+    """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
     Args:
         con: the catalog's private connection, holding the plan's tables.
         p: the space's preprocessing.
         threads: of the decoding pool.
+        careful: decode every file in a process of its own, ordinary ones too: the run before this one was killed, and
+            one of them may have done it.
+        asked: whether the run was asked to stop; the files then end early.
     """
     out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
     stopped = threading.Event()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    isolation = Isolation(p)
+    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful)
 
     def produce() -> None:
         try:
-            with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-                for prepared in _Preparer(con.cursor(), pool, p).run(stopped.is_set):
-                    _put(out, prepared, stopped)
+            for prepared in preparer.run(stopped.is_set):
+                _put(out, prepared, stopped)
             _put(out, None, stopped)
         except BaseException as e:
             _put(out, e, stopped)
@@ -81,9 +97,12 @@ def reading(con: duckdb.DuckDBPyConnection, p: Preprocess, *, threads: int) -> I
     thread = threading.Thread(target=produce, name="prepare", daemon=True)
     thread.start()
     try:
-        yield _drain(out)
+        yield _drain(out, asked)
     finally:
         stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        isolation.close()
+        pool.shutdown()
         thread.join()
 
 
@@ -97,9 +116,15 @@ def _put(
             return
 
 
-def _drain(out: queue.Queue[Prepared | BaseException | None]) -> Iterator[Prepared]:
-    """Everything queued, until the end mark."""
-    while (value := out.get()) is not None:
+def _drain(out: queue.Queue[Prepared | BaseException | None], asked: Callable[[], object]) -> Iterator[Prepared]:
+    """Everything queued, until the end mark or until asked to stop."""
+    while not asked():
+        try:
+            value = out.get(timeout=PATIENCE)
+        except queue.Empty:
+            continue
+        if value is None:
+            return
         if isinstance(value, BaseException):
             raise value
         yield value
@@ -110,12 +135,23 @@ class _Preparer:
 
     Args:
         con: a cursor for this thread alone. pool: runs both stages. p: the preprocessing.
+        isolation: decodes odd files. careful: ordinary ones too.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, pool: ThreadPoolExecutor, p: Preprocess) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        pool: ThreadPoolExecutor,
+        p: Preprocess,
+        isolation: Isolation,
+        *,
+        careful: bool,
+    ) -> None:
         self._con = con
         self._pool = pool
         self._p = p
+        self._isolation = isolation
+        self._careful = careful
 
     def run(self, stopped: Callable[[], bool]) -> Iterator[Prepared]:
         """Every file of the plan, in order."""
@@ -137,7 +173,7 @@ class _Preparer:
         running: dict[str, Future[Prepared]] = {}
         for row, (_, data, _) in zip(rows, read, strict=True):
             if row.failure is None and row.digest not in known and row.digest not in running:
-                running[row.digest] = self._pool.submit(_prepare, row, data, self._p)
+                running[row.digest] = self._pool.submit(self._prepare, row, data)
         finished: dict[str, Prepared] = {}
         for row in rows:
             if row.digest in finished:
@@ -149,6 +185,17 @@ class _Preparer:
             else:
                 yield row
         self._learn([d for d, done in finished.items() if done.failure is None])
+
+    def _prepare(self, row: Prepared, data: bytes) -> Prepared:
+        """Decode and resize one image, here or in a process of its own."""
+        try:
+            if not self._careful and ordinary(data):
+                image, picture = decode.open_image(data)
+                return replace(row, pixels=preprocess.apply(image, self._p), picture=picture)
+            pixels, picture = self._isolation.prepare(data)
+            return replace(row, pixels=pixels, picture=picture)
+        except ImageError as e:
+            return replace(row, failure=Failure.of(row.todo.ref, e.reason, e.detail))
 
     def _known(self, digests: Sequence[str]) -> set[str]:
         """Which contents have a vector in the space."""
@@ -209,15 +256,6 @@ def _read(t: Todo) -> tuple[Todo, bytes, Prepared]:
     except ImageError as e:
         return t, b"", Prepared(t, failure=Failure.of(t.ref, e.reason, e.detail))
     return t, data, Prepared(t, digest_of(data))
-
-
-def _prepare(row: Prepared, data: bytes, p: Preprocess) -> Prepared:
-    """Decode and resize one image."""
-    try:
-        image, picture = decode.open_image(data)
-        return replace(row, pixels=preprocess.apply(image, p), picture=picture)
-    except ImageError as e:
-        return replace(row, failure=Failure.of(row.todo.ref, e.reason, e.detail))
 
 
 def _again(row: Prepared, first: Prepared) -> Prepared:

@@ -224,7 +224,13 @@ class _Runner:
             self._ready()
         begin = time.perf_counter()
         if self._total and preprocess:
-            with reading(self._storage.catalog.scratch, preprocess, threads=threads) as files:
+            with reading(
+                self._storage.catalog.scratch,
+                preprocess,
+                threads=threads,
+                careful=self._writer.after_crash,
+                asked=lambda: self._stop.requested,
+            ) as files:
                 for prepared in files:
                     self._take(prepared)
                     if self._stop.requested:
@@ -250,7 +256,8 @@ class _Runner:
             self.report.missing = int(gone[0][0])
 
     def _seen(self, found: ImageRef | Failure) -> ImageRef | Failure:
-        """Show that the scan goes on."""
+        """Show that the scan goes on; nothing is lost by leaving it."""
+        self._stop.leave()
         self._done += 1
         if self._done % 1000 == 0:
             self._progress(Progress(self._done, 0, 0, 0))
