@@ -6,6 +6,7 @@ catalog's private connection; they spill to a temporary folder when they outgrow
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from embedstore.store.catalog import one
 from embedstore.store.commit import raw_paths, strings
 from embedstore.store.storage import SpaceRow, Storage
 
-CHUNK = 8192  # references on their way into the scan table
+CHUNK = 32768  # references held against the catalog at once: about 15 MB, and one pass over the items' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,32 +53,33 @@ class Plan:
 def make(
     storage: Storage, space: SpaceRow, scan: Iterable[ImageRef | Failure], *, roots: Sequence[str], decoder: str
 ) -> Plan:
-    """Hold a scan against the catalog.
+    """Hold a scan against the catalog, chunk by chunk; memory is that of a chunk and of what has to be done.
 
     Args:
         storage, space: where the vectors are to be.
-        scan: what the source finds, read once, in chunks.
+        scan: what the source finds, read once.
         roots: folders that the scan covers completely.
         decoder: its version; failures of another version are tried again.
     """
-    con = storage.catalog.scratch
-    failures = _stage(con, scan)
-    found = one(con.execute("SELECT count(*) FROM memory.main.scan"))[0]
+    counts: Counter[str] = Counter()
+    failures: list[Failure] = []
+    source = iter(scan)
     with storage.catalog.read() as con:
-        con.execute(_JOINED, {"space": space.key, "decoder": decoder})
-        con.execute(_KNOWN, {"space": space.key})
+        con.execute(_TABLES)
+        while chunk := list(islice(source, CHUNK)):
+            failures += [f for f in chunk if isinstance(f, Failure)]
+            counts += _hold(con, [r for r in chunk if isinstance(r, ImageRef)], space.key, decoder, counts["todo"])
         unseen = [f.uri.rstrip("/") + "/" for f in failures]  # a folder that cannot be read says nothing of its files
         con.execute(_GONE, {"roots": [r.rstrip("/") + "/" for r in roots], "unseen": unseen})
-        unreadable = _with_items(con, list(failures), decoder)
-        con.execute("DROP TABLE memory.main.scan")
-    numbers = dict(con.execute("SELECT state, count(*) FROM memory.main.joined GROUP BY state").fetchall())
-    con.execute(_TODO)
-    gone = one(con.execute("SELECT count(*) FROM memory.main.gone"))[0]
+        if counts["todo"]:
+            con.execute(_KNOWN, {"space": space.key})
+        unreadable = _with_items(con, failures, decoder)
+        gone = one(con.execute("SELECT count(*) FROM memory.main.gone"))[0]
     return Plan(
-        found=found + len(failures),
-        todo=numbers.get("todo", 0),
-        unchanged=numbers.get("same", 0),
-        known_failures=numbers.get("failed", 0) + len(failures) - len(unreadable),
+        found=counts.total() + len(failures),
+        todo=counts["todo"],
+        unchanged=counts["same"],
+        known_failures=counts["failed"] + len(failures) - len(unreadable),
         gone=gone,
         unreadable=unreadable,
     )
@@ -111,30 +113,30 @@ def _todo(
     return Todo(ImageRef(uri, name, size, mtime_ns, label, split, group), item)
 
 
-def _stage(con: duckdb.DuckDBPyConnection, scan: Iterable[ImageRef | Failure]) -> list[Failure]:
-    """Fill the table ``scan``; the scan's own failures are few and come back."""
+def _hold(con: duckdb.DuckDBPyConnection, refs: list[ImageRef], space: str, decoder: str, before: int) -> Counter[str]:
+    """Decide one chunk: how many references are to do, the same, or known to fail.
+
+    Args:
+        before: references to do in earlier chunks, for the numbering.
+    """
+    rows = {  # noqa: F841 - read by SQL
+        "n": np.arange(len(refs), dtype=np.int64),
+        "uri": strings([r.uri for r in refs]),
+        "path": raw_paths([(r.uri, r.path) for r in refs]),
+        "size": np.array([r.size for r in refs], dtype=np.int64),
+        "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
+        "label": strings([r.label for r in refs]),
+        "split": strings([r.split for r in refs]),
+        "group": strings([r.group for r in refs]),
+    }
+    if not refs:
+        return Counter()
     con.execute(_SCAN)
-    failures: list[Failure] = []
-    source, position = iter(scan), 0
-    while chunk := list(islice(source, CHUNK)):
-        refs = [r for r in chunk if isinstance(r, ImageRef)]
-        failures += [f for f in chunk if isinstance(f, Failure)]
-        rows = {  # noqa: F841 - read by SQL
-            "n": np.arange(position, position + len(refs), dtype=np.int64),
-            "uri": strings([r.uri for r in refs]),
-            "path": raw_paths([(r.uri, r.path) for r in refs]),
-            "size": np.array([r.size for r in refs], dtype=np.int64),
-            "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
-            "label": strings([r.label for r in refs]),
-            "split": strings([r.split for r in refs]),
-            "group": strings([r.group for r in refs]),
-        }
-        con.execute(
-            "INSERT INTO memory.main.scan SELECT n, uri::VARCHAR, path::BLOB, size, mtime_ns, "
-            'label::VARCHAR, split::VARCHAR, "group"::VARCHAR FROM rows'
-        )
-        position += len(refs)
-    return failures
+    con.execute(_MATCHED)
+    con.execute(_JUDGED, {"space": space, "decoder": decoder})
+    con.execute(_TODO, {"before": before})
+    con.execute(_SEEN)
+    return Counter(dict(con.execute("SELECT state, count(*) FROM memory.main.judged GROUP BY state").fetchall()))
 
 
 def _with_items(
@@ -153,42 +155,67 @@ def _with_items(
     return fresh
 
 
+_TABLES = """
+CREATE OR REPLACE TABLE memory.main.todo (
+    n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR,
+    item BIGINT);
+CREATE OR REPLACE TABLE memory.main.seen (item BIGINT);
+CREATE OR REPLACE TABLE memory.main.standing (item BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR);
+CREATE OR REPLACE TABLE memory.main.known (content UUID);
+"""
+
 _SCAN = """
-CREATE OR REPLACE TABLE memory.main.scan (
-    n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR)
+CREATE OR REPLACE TABLE memory.main.scan AS
+SELECT n, uri::VARCHAR AS uri, path::BLOB AS path, size, mtime_ns, label::VARCHAR AS label, split::VARCHAR AS split,
+       "group"::VARCHAR AS group_id FROM rows
+"""
+
+_MATCHED = """
+CREATE OR REPLACE TABLE memory.main.matched AS
+SELECT s.n, i.item, i.content, i.present,
+       i.size = s.size AND i.mtime_ns = s.mtime_ns AS same,
+       i.label IS DISTINCT FROM s.label OR i.split IS DISTINCT FROM s.split
+           OR i.group_id IS DISTINCT FROM s.group_id AS differs
+FROM memory.main.scan s JOIN items i ON i.uri = s.uri
 """
 
 # A file is the same when its size and mtime are, and it counts as done when its content has a vector in the space.
-_JOINED = """
-CREATE OR REPLACE TABLE memory.main.joined AS
-SELECT s.*, i.item, i.present,
-    CASE WHEN f.uri IS NOT NULL THEN 'failed'
-         WHEN i.size = s.size AND i.mtime_ns = s.mtime_ns AND v.content IS NOT NULL THEN 'same'
+_JUDGED = """
+CREATE OR REPLACE TABLE memory.main.judged AS
+SELECT s.n, m.item, m.present, m.differs,
+    CASE WHEN f.n IS NOT NULL THEN 'failed'
+         WHEN m.same AND v.content IS NOT NULL THEN 'same'
          ELSE 'todo' END AS state
 FROM memory.main.scan s
-LEFT JOIN items i ON i.uri = s.uri
-LEFT JOIN (SELECT DISTINCT content FROM vectors WHERE space = $space) v ON v.content = i.content
-LEFT JOIN (SELECT DISTINCT uri, size, mtime_ns FROM failures WHERE decoder = $decoder
-           AND (space IS NULL OR space = $space)) f
-    ON f.uri = s.uri AND f.size = s.size AND f.mtime_ns = s.mtime_ns
-ORDER BY s.n
+LEFT JOIN memory.main.matched m USING (n)
+LEFT JOIN (SELECT DISTINCT w.content FROM memory.main.matched w JOIN vectors x
+           ON x.content = w.content AND x.space = $space) v ON v.content = m.content
+LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
+           ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
+           AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
 """
 
-_KNOWN = """
-CREATE OR REPLACE TABLE memory.main.known AS SELECT DISTINCT content FROM vectors WHERE space = $space
+_TODO = """
+INSERT INTO memory.main.todo
+SELECT $before + row_number() OVER (ORDER BY n) - 1, uri, path, size, mtime_ns, label, split, group_id, item
+FROM memory.main.scan JOIN memory.main.judged USING (n) WHERE state = 'todo' ORDER BY n
 """
+
+# What stands, but is to be found again or described otherwise; the runner applies it.
+_SEEN = """
+INSERT INTO memory.main.seen SELECT item FROM memory.main.judged WHERE item IS NOT NULL;
+INSERT INTO memory.main.standing SELECT item, label, split, group_id
+FROM memory.main.scan JOIN memory.main.judged USING (n)
+WHERE item IS NOT NULL AND state <> 'failed' AND (differs OR NOT present)
+"""
+
+_KNOWN = "INSERT INTO memory.main.known SELECT DISTINCT content FROM vectors WHERE space = $space"
 
 _GONE = """
 CREATE OR REPLACE TABLE memory.main.gone AS
 SELECT item, content FROM items i
 WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
   AND len(list_filter($unseen, lambda r: starts_with(i.uri, r))) = 0
-  AND NOT EXISTS (SELECT 1 FROM memory.main.scan s WHERE s.uri = i.uri)
+  AND item NOT IN (SELECT item FROM memory.main.seen)
 ORDER BY item
-"""
-
-_TODO = """
-CREATE OR REPLACE TABLE memory.main.todo AS
-SELECT row_number() OVER (ORDER BY n) - 1 AS n, uri, path, size, mtime_ns, label, split, group_id, item
-FROM memory.main.joined WHERE state = 'todo' ORDER BY n;
 """

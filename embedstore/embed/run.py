@@ -325,14 +325,14 @@ class _Runner:
 
 _PRESENT_AGAIN = """
 UPDATE items SET present = true
-WHERE NOT present AND item IN (SELECT item FROM memory.main.joined WHERE state <> 'failed')
+WHERE NOT present AND item IN (SELECT item FROM memory.main.standing)
 """
 
 # What a manifest does not say, it leaves as it is.
 _REDECLARE = """
 UPDATE items SET label = coalesce(j.label, items.label), split = coalesce(j.split, items.split),
                  group_id = coalesce(j.group_id, items.group_id)
-FROM memory.main.joined j
+FROM memory.main.standing j
 WHERE items.item = j.item AND (items.label IS DISTINCT FROM j.label OR items.split IS DISTINCT FROM j.split
                                OR items.group_id IS DISTINCT FROM j.group_id)
 """
