@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from embedstore import plots
-from embedstore.errors import MissingExtra
+from embedstore.errors import MissingExtra, QueryError
 from embedstore.records import Hit
 
 if TYPE_CHECKING:
@@ -25,12 +27,16 @@ class Hits(Sequence[Hit]):
     Attributes:
         hits: the hits. query: what was asked, in words. space: the name of the space searched.
         seconds: wall time of the search, without loading a backbone.
+        plan: how they were found: way, counts, estimated and measured milliseconds.
+        notes: what a person should know, e.g. an index that was passed by.
     """
 
     hits: tuple[Hit, ...]
     query: str
     space: str
     seconds: float
+    plan: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, i: int) -> Hit: ...
@@ -51,8 +57,17 @@ class Hits(Sequence[Hit]):
             "query": self.query,
             "space": self.space,
             "seconds": round(self.seconds, 4),
+            "notes": list(self.notes),
             "hits": [_flat(h) for h in self.hits],
         }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat mapping a hit, the user's own columns beside ours."""
+        return [_flat(h) for h in self.hits]
+
+    def save(self, path: str | Path) -> None:
+        """Write the hits as ``.csv``, ``.parquet`` or ``.jsonl``; see :func:`save_rows`."""
+        save_rows(self.rows(), Path(path))
 
     def html(self) -> str:
         """A contact sheet as one self-contained page."""
@@ -106,6 +121,44 @@ class Rows(Sequence[tuple[Any, ...]]):
     def arrow(self) -> pa.Table:
         """As a pyarrow Table."""
         return table([dict(zip(self.names, row, strict=True)) for row in self.rows])
+
+
+def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows as a table, whole or not at all.
+
+    Args:
+        rows: mappings with the same keys. path: ``.csv``, ``.parquet`` or ``.jsonl``.
+
+    Raises:
+        QueryError: another suffix, or nothing to write.
+    """
+    if path.suffix not in (".csv", ".parquet", ".jsonl"):
+        raise QueryError(f"results are written as .csv, .parquet or .jsonl, not {path.name!r}")
+    if not rows:
+        raise QueryError(f"nothing was found; {path} is not written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".csv":
+        with temporary.open("w", newline="", encoding="utf-8") as f:
+            table_writer = csv.DictWriter(f, list(rows[0]))
+            table_writer.writeheader()
+            table_writer.writerows(rows)
+    else:
+        lines = (json.dumps({k: plain(v) for k, v in row.items()}, ensure_ascii=False) for row in rows)
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        if path.suffix == ".parquet":
+            _as_parquet(temporary)
+    temporary.replace(path)
+
+
+def _as_parquet(path: Path) -> None:
+    """Turn JSON lines into Parquet, in place; a column's type is that of its values."""
+    import duckdb
+
+    made = path.with_suffix(".parquet.tmp")
+    with duckdb.connect() as con:
+        con.read_json(str(path), format="newline_delimited", sample_size=-1).write_parquet(str(made))
+    made.replace(path)
 
 
 def plain(value: Any) -> Any:

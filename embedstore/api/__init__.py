@@ -8,6 +8,7 @@ from typing import Unpack
 
 from embedstore.api.asking import Asking
 from embedstore.api.caring import Caring
+from embedstore.api.changing import Changing
 from embedstore.api.judging import Judging, ZeroShot
 from embedstore.api.putting import Putting
 from embedstore.api.recipes import BackboneOptions, recipe_of
@@ -18,7 +19,7 @@ from embedstore.store.storage import Storage
 __all__ = ["BackboneOptions", "Store", "ZeroShot", "create", "open_store"]
 
 
-class Store(Putting, Asking, Judging, Caring):
+class Store(Putting, Asking, Changing, Judging, Caring):
     """One store: a folder with items, spaces and their vectors.
 
     Made by :func:`embedstore.create` and :func:`embedstore.open`.

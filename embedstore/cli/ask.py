@@ -11,6 +11,7 @@ import embedstore as es
 from embedstore.cli import options as o
 from embedstore.cli import output
 from embedstore.cli.app import app
+from embedstore.results import Hits
 
 
 @app.command()
@@ -19,37 +20,90 @@ def search(
     text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[Path | None, typer.Option(help="Look for images like this one.")] = None,
     item: Annotated[int | None, typer.Option(help="Look for items like this one.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
+    plus: Annotated[
+        list[str], typer.Option(metavar="PART", help="Add a part: words, item:ID or image:FILE, …*0.5.")
+    ] = [],
+    minus: Annotated[list[str], typer.Option(metavar="PART", help="Take a part away, likewise.")] = [],
+    like: Annotated[
+        list[str], typer.Option(metavar="EXAMPLE", help="More like this: words, item:ID, image:FILE.")
+    ] = [],
+    unlike: Annotated[list[str], typer.Option(metavar="EXAMPLE", help="Less like that.")] = [],
+    template: Annotated[
+        str | None, typer.Option(help="Prompt for words: 'a photo of a {}', or photo, imagenet.")
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", help="Hits wanted [10; with --min-score all].")] = None,
+    offset: Annotated[int, typer.Option(help="Hits to leave out at the front: the next page.")] = 0,
+    min_score: Annotated[float | None, typer.Option(help="Least cosine similarity of a hit.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(help="One hit a value of this column; content: a hit an image.")
+    ] = None,
+    diversity: Annotated[float, typer.Option(help="0: by score alone; towards 1: hits unlike each other.")] = 0.0,
+    exact: Annotated[bool, typer.Option("--exact", help="Never ask an approximate index.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say how it was found, at which cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
     html: Annotated[Path | None, typer.Option(help="Write a contact sheet as one HTML page.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet as PNG.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the hits as .csv, .parquet or .jsonl.")] = None,
     paths: Annotated[bool, typer.Option("--paths", help="Print the paths only, for pipes.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit.")] = False,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     allow_code: o.AllowCode = [],
     as_json: o.Json = False,
 ) -> None:
-    """The k nearest items to words, an image or an item; with --where, the k nearest that match."""
-    if sum(q is not None for q in (text, image, item)) != 1:
-        raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: exactly one of them")
+    """The k nearest items to words, an image or an item; with --where, the k nearest that match.
+
+    `embedstore search pets.store "a dog" --plus "snow*0.5" --minus leash --where "split = 'val'" --paths`
+    """
+    if sum(q is not None for q in (text, image, item)) > 1:
+        raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: one of them; add others with --plus")
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
-    query = text if text is not None else item
-    hits = opened.search(query, image=image, k=k, where=where, space=space)
-    if html:
-        html.write_text(hits.html(), encoding="utf-8")
-        output.note(f"wrote {html}")
-    if sheet:
-        hits.png(sheet)
-        output.note(f"wrote {sheet}")
+    hits = opened.search(
+        text if text is not None else item,
+        image=image,
+        plus=[o.part(p) for p in plus],
+        minus=[o.part(p) for p in minus],
+        like=[o.part(p)[0] for p in like],
+        unlike=[o.part(p)[0] for p in unlike],
+        template=template,
+        k=10 if k is None and min_score is None else k,
+        offset=offset,
+        min_score=min_score,
+        group_by=group_by,
+        diversity=diversity,
+        exact=exact,
+        where=where,
+        space=space,
+    )
+    for text_note in hits.notes:
+        output.note(text_note)
+    if explain:
+        output.note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
+    _written(hits, html, sheet, out)
     if as_json:
-        output.as_json(hits.to_json())
+        output.as_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
     elif paths:
         for hit in hits:
             print(hit.uri)
+    elif jsonl:
+        output.as_lines(hits.rows())
     else:
         rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
         output.table(("rank", "score", "item", "label", "split", "uri"), rows)
+
+
+def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None) -> None:
+    """The files that were asked for."""
+    if html:
+        html.write_text(hits.html(), encoding="utf-8")
+    if sheet:
+        hits.png(sheet)
+    if out:
+        hits.save(out)
+    for path in (html, sheet, out):
+        if path:
+            output.note(f"wrote {path}")
 
 
 @app.command()

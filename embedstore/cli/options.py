@@ -35,6 +35,23 @@ AllowCode = Annotated[
 Wait = Annotated[float, typer.Option(help="Seconds to wait for another writer.")]
 
 
+def part(text: str) -> tuple[str | int | Path, float]:
+    """``snow``, ``item:17``, ``image:a.jpg``, each with ``*WEIGHT`` behind if wanted: a query and its weight."""
+    body, star, number = text.rpartition("*")
+    weight = 1.0
+    if star:
+        try:
+            weight = float(number)
+        except ValueError:
+            body = text
+    what = body.strip() if star else text
+    if what.startswith("item:"):
+        if not what[5:].isdecimal():
+            raise typer.BadParameter(f"expected item:ID with a number, not {what!r}")
+        return int(what[5:]), weight
+    return (Path(what[6:]) if what.startswith("image:") else what), weight
+
+
 def pairs(given: Sequence[str], option: str) -> dict[str, Value]:
     """``K=V`` texts as a mapping; V is a JSON value where it parses as one, else text."""
     out: dict[str, Value] = {}

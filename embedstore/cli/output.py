@@ -15,6 +15,12 @@ def as_json(value: Any) -> None:
     print(json.dumps(plain(value), ensure_ascii=False, indent=1))
 
 
+def as_lines(rows: Sequence[Any]) -> None:
+    """One JSON document a line."""
+    for row in rows:
+        print(json.dumps(plain(row), ensure_ascii=False))
+
+
 def note(text: str) -> None:
     """A word beside the result."""
     print(text, file=sys.stderr)

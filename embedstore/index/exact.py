@@ -30,11 +30,11 @@ def top_k(
         scores = rows @ query
         if not unit:
             scores /= np.linalg.norm(rows, axis=1)
-        best = _largest(np.concatenate([best[0], scores]), np.concatenate([best[1], ids]), k)
+        best = largest(np.concatenate([best[0], scores]), np.concatenate([best[1], ids]), k)
     return best
 
 
-def _largest(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Ranked:
+def largest(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Ranked:
     """The k largest, by descending score, then ascending id."""
     if len(scores) > k:
         last = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -45,7 +45,7 @@ class Vectors:
 
     def arrays(self) -> list[NDArray[np.floating[Any]]]:
         """Every shard's rows as stored, mapped: ``(n, dim)`` each. They outlive their files' removal."""
-        return [self._vectors(i) for i in range(len(self._files))]
+        return [self._vectors(i, checked=True) for i in range(len(self._files))]
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of ``(shard number, row)`` pairs."""

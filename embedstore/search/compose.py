@@ -1,0 +1,81 @@
+"""Several examples as one query vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import QueryError
+
+Vector = NDArray[np.float32]
+
+# Rocchio 1971; the weights are those of Manning, Raghavan and Schütze 2008, section 9.1.1
+ALPHA, BETA, GAMMA = 1.0, 0.75, 0.15
+ENOUGH = 8  # examples on either side from which a classifier is fitted instead
+_C = 10.0  # of the classifier: unit vectors need weights beyond what C = 1 allows
+
+
+def combined(terms: Sequence[tuple[float, Vector]]) -> Vector:
+    """``a + b - c``: the weighted sum of the terms, each of length 1 before.
+
+    Raises:
+        QueryError: the terms cancel out, or a weight is not finite.
+    """
+    if not all(np.isfinite(w) for w, _ in terms):
+        raise QueryError("a weight of a query's part is not finite")
+    total = np.sum([w * unit(v) for w, v in terms], axis=0)
+    if not np.linalg.norm(total) > 1e-6:  # float32 leaves about 1e-7 of two equal vectors
+        raise QueryError("the parts of the query cancel out: nothing is left to search with")
+    out: Vector = total.astype(np.float32)
+    return out
+
+
+def by_examples(query: Vector | None, like: Sequence[Vector], unlike: Sequence[Vector]) -> tuple[Vector, str]:
+    """More like these, less like those: ``(vector, how)``.
+
+    With eight or more on either side and no other query, the direction that a logistic regression finds between
+    them; else Rocchio's: ``alpha query + beta mean(like) - gamma mean(unlike)``.
+
+    Args:
+        query: what was asked beside the examples, or None. like, unlike: vectors of any length.
+
+    Raises:
+        QueryError: nothing is wanted (only ``unlike``), or the examples cancel out.
+    """
+    if query is None and not like:
+        raise QueryError("say at least one example of what you want, not only of what you do not want")
+    if query is None and min(len(like), len(unlike)) >= ENOUGH:
+        return _between(like, unlike), "logistic"
+    terms = [] if query is None else [(ALPHA, query)]
+    if like:
+        terms.append((BETA, np.mean([unit(v) for v in like], axis=0)))
+    if unlike:
+        terms.append((GAMMA * -1, np.mean([unit(v) for v in unlike], axis=0)))
+    total = np.sum([w * v for w, v in terms], axis=0) if query is None else combined(terms)
+    return combined([(1.0, total.astype(np.float32))]), "rocchio"
+
+
+def unit(vector: Vector) -> Vector:
+    """A vector of length 1.
+
+    Raises:
+        QueryError: it is zero or not finite.
+    """
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    if not np.isfinite(length) or length == 0:
+        raise QueryError("a part of the query is zero or not finite; it has no direction")
+    out: Vector = (vector / length).astype(np.float32)
+    return out
+
+
+def _between(like: Sequence[Vector], unlike: Sequence[Vector]) -> Vector:
+    """The weights of a logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    X = np.stack([unit(v) for v in [*like, *unlike]])
+    y = np.array([1] * len(like) + [0] * len(unlike))
+    fitted = LogisticRegression(C=_C, class_weight="balanced", max_iter=1000).fit(X, y)
+    weights: Vector = fitted.coef_[0].astype(np.float32)
+    return weights

@@ -1,0 +1,32 @@
+"""Hits that resemble the query and not each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def diversified(
+    vectors: NDArray[np.float32], scores: NDArray[np.float64], count: int, diversity: float
+) -> NDArray[np.int64]:
+    """Maximal marginal relevance (Carbonell and Goldstein 1998), greedily.
+
+    Args:
+        vectors: float32 ``(n, D)`` of any length, best first. scores: of the query with each.
+        count: places wanted. diversity: 1 - lambda of the paper, in [0, 1].
+
+    Returns:
+        int64 ``(min(count, n),)``: places in the order in which they are chosen; equal gains by the better place.
+    """
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    closest = np.full(len(unit), -np.inf)
+    left = np.ones(len(unit), np.bool_)
+    order: list[int] = []
+    for _ in range(min(count, len(unit))):
+        penalty = closest if order else np.zeros(len(unit))
+        gain = np.where(left, (1 - diversity) * scores - diversity * penalty, -np.inf)
+        best = int(np.argmax(gain))
+        order.append(best)
+        left[best] = False
+        closest = np.maximum(closest, unit @ unit[best])
+    return np.array(order, np.int64)

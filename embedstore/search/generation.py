@@ -1,0 +1,169 @@
+"""What a search needs of one generation of the catalog, kept until the catalog changes.
+
+Rows are found by *position* (a row's place among all vectors of the space), items by id; the two meet in
+:class:`Placed`, 20 bytes an item, made when the first filter or mask asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.index import files
+from embedstore.index.scan import Scanner
+from embedstore.store.storage import SpaceRow, Storage
+from embedstore.store.vectors import Vectors
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+@dataclass
+class Generation:
+    """One state of the catalog. ``fields``: what was looked up of each space."""
+
+    stamp: Stamp
+    columns: list[str]
+    fields: dict[str, Field] = field(default_factory=dict)
+
+
+class Field:
+    """One space in one generation.
+
+    Args:
+        space: which. vectors: its rows.
+        found: the best index file that fits, and what is wrong with the others. state: of the index folder then.
+    """
+
+    def __init__(self, space: SpaceRow, vectors: Vectors, found: files.Found, state: files.State) -> None:
+        self.space = space
+        self.index_state = state
+        self.vectors = vectors
+        self.index = found.index
+        self.notes = found.notes
+        self._placed: Placed | None = None
+
+    @cached_property
+    def scanner(self) -> Scanner:
+        """Every row."""
+        return Scanner(self.vectors.arrays(), unit=self.space.space.unit)
+
+    @cached_property
+    def beside(self) -> Scanner:
+        """The rows that the index does not cover; they begin at position ``covered``."""
+        return Scanner(self.vectors.arrays()[self.covered_shards :], unit=self.space.space.unit)
+
+    @property
+    def covered_shards(self) -> int:
+        """How many shards, from the first, the index covers."""
+        return len(self.index.sidecar.shards) if self.index else 0
+
+    @property
+    def covered(self) -> int:
+        """How many rows, from the first, the index covers."""
+        return int(self.vectors.starts[self.covered_shards])
+
+    @property
+    def is_placed(self) -> bool:
+        """Items and rows have met already."""
+        return self._placed is not None
+
+    def placed(self, con: duckdb.DuckDBPyConnection) -> Placed:
+        """Which item is at which row."""
+        if self._placed is None:
+            self._placed = _placed(con, self.space, self.vectors)
+        return self._placed
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Present items that have a vector, ordered by position, then item.
+
+    Attributes:
+        positions, items: int64 ``(n,)``.
+        slots: int32, by item: its place in the two others, or -1.
+        rows: vectors of the space, with or without items.
+    """
+
+    positions: NDArray[np.int64]
+    items: NDArray[np.int64]
+    slots: NDArray[np.int32]
+    rows: int
+
+    def chosen(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which entries are the given items: bool ``(n,)``."""
+        chosen = np.zeros(len(self.items), np.bool_)
+        slots = self.slots[items[items < len(self.slots)]]
+        chosen[slots[slots >= 0]] = True
+        return chosen
+
+    def mask(self, chosen: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Which rows have a present item, or a chosen one: bool ``(rows,)``."""
+        mask = np.zeros(self.rows, np.bool_)
+        mask[self.positions if chosen is None else self.positions[chosen]] = True
+        return mask
+
+    def at(
+        self, positions: NDArray[np.int64], chosen: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``(items, which)``: the (chosen) items at some positions; ``which`` says at which of these."""
+        first = np.searchsorted(self.positions, positions, side="left")
+        count = np.searchsorted(self.positions, positions, side="right") - first
+        which = np.repeat(np.arange(len(positions)), count)
+        entries = np.repeat(first - np.concatenate([[0], np.cumsum(count)[:-1]]), count) + np.arange(len(which))
+        if chosen is not None:
+            kept = chosen[entries]
+            entries, which = entries[kept], which[kept]
+        return self.items[entries], which
+
+
+_generations: WeakKeyDictionary[Storage, Generation] = WeakKeyDictionary()
+
+
+def current(storage: Storage, con: duckdb.DuckDBPyConnection) -> Generation:
+    """The generation that a reader has open; looked up anew only where the catalog's files have changed."""
+    stamp = _stamp(storage)
+    known = _generations.get(storage)
+    if known is None or known.stamp != stamp:
+        columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
+        known = _generations[storage] = Generation(stamp, columns)
+    return known
+
+
+def of(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow) -> Field:
+    """One space as it stands now, with the best index that fits it."""
+    fields = current(storage, con).fields
+    folder = storage.at.index(space.key)
+    state = files.state(folder)
+    known = fields.get(space.key)
+    if known is None or known.index_state != state:
+        vectors = storage.vectors_in(con, space.space)
+        found = files.find(folder, space=space.key, dim=space.space.dim, shards=vectors.counts)
+        known = fields[space.key] = Field(space, vectors, found, state)
+    return known
+
+
+def _stamp(storage: Storage) -> Stamp:
+    """Identity, size and time of the catalog and its log: every commit changes one of them."""
+    stats = [p.stat() if p.exists() else None for p in (storage.at.catalog, storage.at.wal)]
+    return tuple((s.st_ino, s.st_size, s.st_mtime_ns) if s else (0, 0, 0) for s in stats)
+
+
+def _placed(con: duckdb.DuckDBPyConnection, space: SpaceRow, vectors: Vectors) -> Placed:
+    """Join items and vectors once."""
+    found = con.execute(
+        'SELECT i.item, v.shard, v."row"::BIGINT AS r FROM items i '
+        "JOIN vectors v ON v.content = i.content AND v.space = ? WHERE i.present",
+        [space.key],
+    ).fetchnumpy()
+    items = np.asarray(found["item"], np.int64)
+    positions = vectors.positions(np.asarray(found["shard"], np.int64), np.asarray(found["r"], np.int64))
+    order = np.lexsort((items, positions))
+    items, positions = items[order], positions[order]
+    slots = np.full(int(items.max(initial=-1)) + 1, -1, np.int32)
+    slots[items] = np.arange(len(items), dtype=np.int32)
+    return Placed(positions, items, slots, len(vectors))

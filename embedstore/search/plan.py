@@ -1,0 +1,101 @@
+"""How a query will be answered, decided from numbers alone.
+
+``gather``: read the matching rows one by one. ``scan``: go through all rows, skipping those that do not match.
+``index``: ask an approximate index, and score exactly what it proposes and the rows added since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embedstore.index.approximate import PROPOSED
+
+SHALLOW = 100  # hits that an index may be asked for: deeper lists (and every page beyond) are exact
+LEAST = 0.2  # share of the rows that must match before an index is asked under a filter: it would miss too many
+
+
+class Way(StrEnum):
+    """Where candidates come from."""
+
+    GATHER = "gather"
+    SCAN = "scan"
+    INDEX = "index"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds, measured on this machine with this space's rows.
+
+    Attributes:
+        score: of one row, in order. skip: ... that a mask rules out. gather: ... read out of order.
+    """
+
+    score: float
+    skip: float
+    gather: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, and what else could have been.
+
+    Attributes:
+        way: the cheapest. rows: vectors of the space. matching: those that may be hits.
+        depth: items ranked (offset and k together). covered: rows in the index.
+        estimates: milliseconds by way; only those that are possible.
+        why: one sentence.
+    """
+
+    way: Way
+    rows: int
+    matching: int
+    depth: int
+    covered: int
+    estimates: dict[str, float]
+    why: str
+
+
+def choose(
+    *,
+    rows: int,
+    matching: int,
+    depth: int,
+    costs: Costs,
+    covered: int = 0,
+    index_seconds: float | None = None,
+    exact: bool = False,
+    forced: Way | None = None,
+) -> Plan:
+    """The cheapest way.
+
+    Args:
+        rows: vectors of the space. matching: those that may be hits. depth: items ranked.
+        costs: of this machine.
+        covered: rows in the index. index_seconds: of one query of it, as measured; None where there is none.
+        exact: the index may not be asked.
+        forced: this way, where it is possible.
+    """
+    seconds = {Way.SCAN: (rows - matching) * costs.skip + matching * costs.score, Way.GATHER: matching * costs.gather}
+    why = "no index"
+    if index_seconds is not None:
+        why = _barred(matching, rows, depth, exact) or ""
+        if not why:
+            seconds[Way.INDEX] = index_seconds + (rows - covered) * costs.score + PROPOSED * costs.gather
+    estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
+    if forced in seconds:
+        return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")
+    way = min(seconds, key=lambda w: seconds[w])
+    why = f"{way} is the cheapest of {', '.join(estimates)}" + (f" ({why})" if why else "")
+    return Plan(way, rows, matching, depth, covered, estimates, why)
+
+
+def _barred(matching: int, rows: int, depth: int, exact: bool) -> str | None:
+    """Why the index may not be asked, or None."""
+    if exact:
+        return "exact was asked for"
+    if depth > SHALLOW:
+        return f"ranks beyond {SHALLOW} are exact, so that pages fit together"
+    if matching < LEAST * rows:
+        return f"under {LEAST:.0%} of the rows match, and an index would miss too many"
+    return None

@@ -1,0 +1,221 @@
+"""Items in the order of their scores, as many as asked: candidates by the plan, then exact scores, then one order.
+
+However candidates were found, every score that counts is computed alike (float64 sums over the stored rows), and
+equal scores stand by ascending item. So the order does not depend on the way, and pages of one list fit together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.index import approximate
+from embedstore.index.approximate import PROPOSED
+from embedstore.index.scan import Scanner
+from embedstore.search.generation import Field
+from embedstore.search.plan import Costs, Plan, Way, choose
+from embedstore.store.vectors import Vectors
+
+EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
+_SPARE = 16  # candidates beyond those wanted, so that a rounding rarely asks for another round
+_CHUNK = 4096  # rows scored exactly at a time: 16 MiB of float64 at 512 dimensions
+_ASKED = 2  # times an index is asked, the second time for more; then every row is scored
+_SAMPLE = 16384  # rows timed to learn this machine's costs
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The nearest items, best first.
+
+    Attributes:
+        items, positions: int64 ``(n,)``. scores: float64 ``(n,)``.
+        complete: nothing else matches.
+        plan: what was done. seconds: it took. rounds: of widening, from 1.
+    """
+
+    items: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    complete: bool
+    plan: Plan
+    seconds: float
+    rounds: int
+
+
+class Ranker:
+    """One query against one generation of a space.
+
+    Args:
+        con: a reader. field: what is searched.
+        query: float32 ``(dim,)`` of length 1.
+        chosen: which of the placed items match the filter; None without one.
+        exact: never ask an approximate index. way: this one, where it is possible.
+    """
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        field: Field,
+        query: NDArray[np.float32],
+        *,
+        chosen: NDArray[np.bool_] | None = None,
+        exact: bool = False,
+        way: Way | None = None,
+    ) -> None:
+        self._con, self._field, self._query, self._chosen = con, field, query, chosen
+        self._exact, self._way = exact, way
+        self._mask = None if chosen is None else field.placed(con).mask(chosen)
+        self._matching = len(field.vectors) if self._mask is None else int(np.count_nonzero(self._mask))
+
+    def plan(self, depth: int) -> Plan:
+        """What :meth:`top` will do."""
+        field = self._field
+        return choose(
+            rows=len(field.vectors),
+            matching=self._matching,
+            depth=depth,
+            costs=costs(field, self._query),
+            covered=field.covered,
+            index_seconds=field.index.sidecar.ms / 1000 if field.index else None,
+            exact=self._exact,
+            forced=self._way,
+        )
+
+    def top(self, depth: int) -> Ranked:
+        """The ``depth`` nearest items, or all of them where there are fewer."""
+        plan = self.plan(depth)
+        begin = time.perf_counter()
+        wanted, rounds = depth + _SPARE, 0
+        while True:
+            rounds += 1
+            way = Way.SCAN if plan.way is Way.INDEX and rounds > _ASKED else plan.way
+            positions, floor = self._candidates(way, wanted)
+            items, places, scores = self._sorted(positions)
+            everything = way is Way.GATHER or (way is Way.SCAN and wanted >= self._matching)
+            if everything or (len(items) >= depth and scores[depth - 1] > floor + EPS):
+                break
+            if len(items) < depth and self._mask is None and rounds == 1:
+                self._rule_out_the_dead()
+            wanted = 4 * wanted
+        seconds = time.perf_counter() - begin
+        complete = everything and len(items) <= depth
+        return Ranked(items[:depth], places[:depth], scores[:depth], complete, plan, seconds, rounds)
+
+    def _candidates(self, way: Way, wanted: int) -> tuple[NDArray[np.int64], float]:
+        """Rows that hold the best, and a score that no row left out is above."""
+        if way is Way.GATHER:
+            return np.flatnonzero(self._whole_mask()), -np.inf
+        if way is Way.INDEX:
+            return self._proposed(wanted), -np.inf
+        scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
+        return positions, float(scores[-1]) if len(scores) else -np.inf
+
+    def _proposed(self, wanted: int) -> NDArray[np.int64]:
+        """What the index proposes, and the best of the rows it does not cover."""
+        field = self._field
+        assert field.index is not None  # noqa: S101 - the plan names an index only where there is one
+        covered = field.covered
+        inside = None if self._mask is None else self._mask[:covered]
+        widen = max(1, -(-wanted // (PROPOSED // 4)))
+        found = approximate.propose(
+            field.index.faiss, self._query, PROPOSED * widen, probe=field.index.sidecar.probe * widen, mask=inside
+        )
+        if covered == len(field.vectors):
+            return found
+        outside = None if self._mask is None else self._mask[covered:]
+        _, beside = field.beside.top(self._query, wanted, mask=outside)
+        return np.concatenate([found, beside + covered])
+
+    def _sorted(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Every (matching) item at some rows, with its exact score, in the one order."""
+        items, which = self._items(positions)
+        scores = exact_scores(self._field.vectors, positions, self._query, unit=self._field.space.space.unit)[which]
+        order = np.lexsort((items, -scores))
+        return items[order], positions[which][order], scores[order]
+
+    def _items(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``(items, which)``: from memory if items and rows have met, else by SQL for these few."""
+        if self._chosen is not None or self._field.is_placed:
+            return self._field.placed(self._con).at(positions, self._chosen)
+        shards, places = self._field.vectors.places(positions)
+        near = {"shard": shards, "place": places, "n": np.arange(len(positions))}  # noqa: F841 - read by SQL
+        found = self._con.execute(
+            "WITH c AS (SELECT v.content, near.n FROM vectors v JOIN near ON v.shard = near.shard "
+            'AND v."row" = near.place WHERE v.space = ?) '
+            "SELECT i.item, c.n FROM items i JOIN c ON i.content = c.content WHERE i.present",
+            [self._field.space.key],
+        ).fetchnumpy()
+        return np.asarray(found["item"], np.int64), np.asarray(found["n"], np.int64)
+
+    def _whole_mask(self) -> NDArray[np.bool_]:
+        """The mask, made of the present items where there is no filter."""
+        if self._mask is None:
+            self._rule_out_the_dead()
+        assert self._mask is not None  # noqa: S101 - just made
+        return self._mask
+
+    def _rule_out_the_dead(self) -> None:
+        """Rows whose items are gone stood among the nearest: leave them out from here."""
+        self._mask = self._field.placed(self._con).mask()
+        self._matching = int(np.count_nonzero(self._mask))
+
+
+def exact_scores(
+    vectors: Vectors, positions: NDArray[np.int64], query: NDArray[np.float32], *, unit: bool
+) -> NDArray[np.float64]:
+    """Cosine of the query with rows, float64 ``(n,)``: the same number for a row whatever else is asked with it."""
+    out = np.empty(len(positions), np.float64)
+    q = query.astype(np.float64)
+    for begin in range(0, len(positions), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        rows = vectors.gather(positions[part]).astype(np.float64)
+        out[part] = (rows * q).sum(axis=1)
+        if not unit:
+            out[part] /= np.sqrt((rows * rows).sum(axis=1))
+    return out
+
+
+_costs: dict[tuple[int, str, bool], Costs] = {}
+
+
+def costs(field: Field, query: NDArray[np.float32]) -> Costs:
+    """What scoring, skipping and gathering a row cost here, timed once a process on at most 16,384 rows."""
+    key = (field.vectors.dim, field.space.dtype, field.space.space.unit)
+    if key not in _costs:
+        if len(field.vectors) < _SAMPLE // 4:
+            return Costs(score=1e-6, skip=1e-8, gather=5e-6)  # too few to time: any way takes no time
+        _costs[key] = _timed(field, query)
+    return _costs[key]
+
+
+def _timed(field: Field, query: NDArray[np.float32]) -> Costs:
+    """Time each kind of work."""
+    some: list[NDArray[np.floating[Any]]] = []
+    for rows in field.vectors.arrays():
+        some.append(rows[: _SAMPLE - sum(map(len, some))])
+        if sum(map(len, some)) >= _SAMPLE:
+            break
+    sample = Scanner(some, unit=field.space.space.unit)
+    one = np.zeros(sample.rows, np.bool_)
+    one[0] = True
+    few = np.sort(np.random.default_rng(0).integers(0, len(field.vectors), 256))
+    score = _fastest(lambda: sample.top(query, 10)) / sample.rows
+    skip = _fastest(lambda: sample.top(query, 10, mask=one)) / sample.rows
+    gather = _fastest(lambda: exact_scores(field.vectors, few, query, unit=field.space.space.unit)) / len(few)
+    return Costs(score=score, skip=skip, gather=gather)
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    """Seconds of the faster of three runs."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - begin)
+    return min(times)
