@@ -1,0 +1,179 @@
+"""SIGKILL at random moments and before every single step, and disks that fail at one: every row is right after."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.reliability.oracle import acknowledged, check
+from tests.reliability.steps import JOB, read_log, run, shim  # noqa: F401 - shim is a fixture
+from tests.stores import make
+
+SIZE = 8
+COMMITS = 2
+
+
+def fresh(folder: Path) -> None:
+    """A store with two commits."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    make(folder / "s", SIZE, SIZE)
+
+
+def steps_of(shim: Path, tmp_path: Path, **options: object) -> int:
+    """How many steps the job takes undisturbed."""
+    fresh(tmp_path / "d")
+    done = run(shim, tmp_path / "d", COMMITS, SIZE, 3000, log=tmp_path / "log", **options)
+    assert done.returncode == 0, done.stderr
+    return len(read_log(tmp_path / "log"))
+
+
+def killed_at(shim: Path, tmp_path: Path, step: int) -> None:
+    """Kill before one step, then check everything."""
+    fresh(tmp_path / "d")
+    done = run(shim, tmp_path / "d", COMMITS, SIZE, 3000, kill=step)
+    assert done.returncode == -signal.SIGKILL, (step, done.stderr)
+    check(tmp_path / "d", acknowledged(tmp_path / "d") or 2 * SIZE, SIZE)
+
+
+def failed_at(shim: Path, tmp_path: Path, step: int, code: int, *, sticky: bool) -> None:
+    """One step fails; with ``sticky`` every later write too, as on a full disk."""
+    fresh(tmp_path / "d")
+    done = run(shim, tmp_path / "d", COMMITS, SIZE, 3000, fail=step, errno=code, sticky=int(sticky))
+    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+    by_the_job_itself = "/embedstore/" not in done.stderr  # writing down what was acknowledged
+    clean = done.returncode == 0 or last.startswith("embedstore.errors.StoreFailed: cannot") or by_the_job_itself
+    assert clean, (step, done.stderr[-2000:])
+    check(tmp_path / "d", acknowledged(tmp_path / "d") or 2 * SIZE, SIZE)
+
+
+def some(count: int, total: int) -> list[int]:
+    """Steps spread over the whole job."""
+    return sorted({int(s) for s in np.linspace(1, total, count)})
+
+
+def test_a_kill_before_a_write_sync_rename_or_unlink(shim, tmp_path):  # noqa: F811
+    """Ten steps of the job, spread over it."""
+    for step in some(10, steps_of(shim, tmp_path)):
+        killed_at(shim, tmp_path, step)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_kill_before_every_step(shim, tmp_path):  # noqa: F811
+    """Each of them."""
+    for step in range(1, steps_of(shim, tmp_path) + 1):
+        killed_at(shim, tmp_path, step)
+
+
+@pytest.mark.parametrize(("code", "sticky"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_disk_that_fails_once_or_is_full_from_then_on(shim, tmp_path, code, sticky):  # noqa: F811
+    """Eight steps: one of our errors, what was acknowledged is kept, and it goes on after."""
+    for step in some(8, steps_of(shim, tmp_path)):
+        failed_at(shim, tmp_path, step, code, sticky=sticky)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("code", "sticky"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_a_disk_that_fails_at_every_step(shim, tmp_path, code, sticky):  # noqa: F811
+    """Each of them."""
+    for step in range(1, steps_of(shim, tmp_path) + 1):
+        failed_at(shim, tmp_path, step, code, sticky=sticky)
+
+
+def random_kills(tmp_path: Path, count: int) -> None:
+    """One store, killed again and again at random moments of an endless job."""
+    folder = tmp_path / "d"
+    fresh(folder)
+    rng = np.random.default_rng(7)
+    text = textwrap.dedent(JOB).replace("{control}", "")
+    for _ in range(count):
+        before = acknowledged(folder)
+        process = subprocess.Popen(
+            [sys.executable, "-c", text, str(folder), "1000000", str(SIZE), "20000"],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        deadline = time.monotonic() + 60
+        while acknowledged(folder) == before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        check(folder, acknowledged(folder), SIZE)
+
+
+def test_kills_at_random_moments(tmp_path):
+    """Six of them, one after another on one store."""
+    random_kills(tmp_path, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills_at_random_moments(tmp_path):
+    """Two hundred, on stores of at most twenty kills."""
+    for _ in range(10):
+        random_kills(tmp_path, 20)
+
+
+CREATE = """
+import sys
+from tests.stores import make
+make(sys.argv[1] + "/s", 8, 8)
+"""
+
+
+def test_a_kill_while_a_store_is_made_leaves_a_store_or_nothing(shim, tmp_path):  # noqa: F811
+    """Before the rename there is no store, after it a whole one; making it again works and sweeps up."""
+    folder = tmp_path / "d"
+    folder.mkdir()
+    assert run(shim, folder, code=CREATE, log=tmp_path / "log").returncode == 0
+    total = len(read_log(tmp_path / "log"))
+    for step in some(8, total):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        run(shim, folder, code=CREATE, kill=step)
+        if (folder / "s").exists():
+            from embedstore.store.storage import Storage
+
+            assert Storage.open(folder / "s").sql("SELECT count(*) FROM items")[1][0][0] in (0, 8, 16)
+        else:
+            make(folder / "s", 8)
+        assert sorted(p.name for p in folder.iterdir()) == ["s"]
+
+
+@pytest.mark.parametrize("megabytes", [3, 4, 6])
+def test_a_small_disk_that_fills_up(tmp_path, megabytes):
+    """A real file system without room: one of our errors, nothing acknowledged is lost; with room it goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
+    try:
+        make(disk / "s", SIZE, SIZE)
+        text = textwrap.dedent(JOB).replace("{control}", "")
+        done = subprocess.run(
+            [sys.executable, "-c", text, str(disk), "4000", "1024", "20000"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 1
+        last = done.stderr.strip().splitlines()[-1]
+        assert last.startswith("embedstore.errors.StoreFailed: cannot") or "/embedstore/" not in done.stderr, last
+        kept = acknowledged(disk) or 2 * SIZE
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        check(disk, kept, SIZE)
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)  # lazily: its vectors are still mapped
