@@ -1,11 +1,16 @@
 """The main job on real photos with real weights, end to end. Skipped where the data are absent."""
 
 import csv
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 import embedstore as es
+from tests.conftest import ROOT
 
 MOBILENET = "timm/mobilenetv2_100"
 ARGS = {"pad_type": "same", "bn_eps": 1e-3}
@@ -176,3 +181,43 @@ def _stored(store, uri):
 def cosine(a, b):
     """Row by row."""
     return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+KILLED = """
+import sys
+import embedstore as es
+from embedstore.embed.run import Options, run
+from embedstore.source import open_source
+store = es.open(sys.argv[1], allow_code=["tests.networks:resnet20"])
+run(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=Options(commit_rows=256))
+"""
+
+
+def test_a_run_over_4000_photos_killed_twice_equals_an_uninterrupted_one(shared_data, unpacked, tmp_path):
+    """CIFAR-10 through ResNet-20: SIGKILL in the first and in the second half, then resumed; every row is equal."""
+    weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
+    size = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
+    photos = unpacked("cifar10")
+
+    def make(name):
+        return es.create(tmp_path / name, "tests.networks:resnet20", weights=weights, preprocess=size)
+
+    straight = make("straight")
+    assert straight.embed(photos).found == 4000
+    make("killed")
+    folder = next((tmp_path / "killed" / "spaces").iterdir()) / "shards"
+    for commits in (4, 9):
+        child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(photos)], cwd=ROOT)
+        while len(list(folder.glob("*.vec"))) < commits and child.poll() is None:
+            time.sleep(0.01)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+    resumed = es.open(tmp_path / "killed", allow_code=["tests.networks:resnet20"])
+    report = resumed.embed(photos)
+    assert report.unchanged >= 9 * 256
+    assert report.unchanged + report.embedded + report.reused == 4000
+    query = "SELECT item, uri, content, label, split, size, mtime_ns, present FROM items ORDER BY item"
+    assert resumed.sql(query).rows == straight.sql(query).rows
+    ours, theirs = resumed.features("uri"), straight.features("uri")
+    assert np.array_equal(ours.ids, theirs.ids)
+    assert np.array_equal(ours.X, theirs.X)
