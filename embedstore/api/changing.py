@@ -6,8 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore import duplicates as duplicating
 from embedstore import indexing
 from embedstore.api.base import Face
+from embedstore.duplicates import Duplicates, Keep
+from embedstore.errors import QueryError
 from embedstore.store import change
 from embedstore.store import compact as compacting
 from embedstore.store.catalog import utc_now
@@ -129,6 +135,63 @@ class Changing(Face):
         row = self._storage.space(space)
         return indexing.build(self._storage, row, recall=recall, max_memory=max_memory, kind=kind, report=report)
 
+    def duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        where: str | None = None,
+        keep: str = "first",
+        exact: bool | None = None,
+        mark: bool = False,
+        space: str | None = None,
+        wait: float = 0.0,
+    ) -> Duplicates:
+        """Groups of items that look alike; see :func:`embedstore.duplicates.duplicates`.
+
+        Args:
+            threshold: least cosine of a pair. where: only items that match.
+            keep: which item of a group stays: first or largest.
+            exact: compare all with all; None decides by the number.
+            mark: write the columns ``duplicate_group`` and ``duplicate_keep``.
+            space: name or key. wait: seconds to wait for another writer.
+
+        Raises:
+            QueryError: a threshold or policy that does not exist.
+        """
+        if keep not in list(Keep):
+            raise QueryError(f"keep is {' or '.join(Keep)}, not {keep!r}")
+        row = self._storage.space(space)
+        found = duplicating.duplicates(
+            self._storage, row, threshold=threshold, where=where, keep=Keep(keep), exact=exact
+        )
+        if mark:
+            columns = {
+                "duplicate_group": np.array([r["group"] for r in found.rows], np.int64),
+                "duplicate_keep": np.array([r["keep"] for r in found.rows], np.bool_),
+            }
+            items = np.array([r["item"] for r in found.rows], np.int64)
+            self._change("duplicates", {"threshold": threshold, "where": where}, wait, _setter(items, columns))
+        return found
+
+    def cluster(
+        self,
+        k: int,
+        *,
+        where: str | None = None,
+        column: str = "cluster",
+        outlier: str = "outlier",
+        space: str | None = None,
+        wait: float = 0.0,
+    ) -> dict[str, int]:
+        """K-means into two columns of the items: the cluster (0 is the largest) and how unlike its centre an item is.
+
+        Returns:
+            ``{"items"}``: how many.
+        """
+        items, cluster, score = duplicating.clusters(self._storage, self._storage.space(space), k, where=where)
+        settings = {"k": k, "where": where, "column": column}
+        return self._change("cluster", settings, wait, _setter(items, {column: cluster, outlier: score}))
+
     def _change(
         self, verb: str, settings: dict[str, Any], wait: float, work: Callable[[Writer], dict[str, int]]
     ) -> dict[str, int]:
@@ -138,3 +201,8 @@ class Changing(Face):
             result = work(writer)
             writer.record_run(verb, None, {k: v for k, v in settings.items() if v is not None}, result, started)
         return result
+
+
+def _setter(items: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Callable[[Writer], dict[str, int]]:
+    """Writes computed columns."""
+    return lambda writer: {"items": change.set_values(writer, items, columns)}

@@ -12,6 +12,7 @@ import embedstore as es
 from embedstore.cli import options as o
 from embedstore.cli import output
 from embedstore.cli.app import app
+from embedstore.results import save_rows
 
 Items = Annotated[list[int], typer.Option("--item", help="An item's id; again for more.")]
 
@@ -109,6 +110,62 @@ def index(
         opened.index(recall=recall, max_memory=max_memory, kind=kind, space=space, report=output.note).to_json(),
         as_json,
     )
+
+
+@app.command()
+def duplicates(
+    store: o.StorePath,
+    threshold: Annotated[float, typer.Option(help="Least cosine similarity of a pair.")] = 0.95,
+    keep: Annotated[str, typer.Option(help="Which item of a group stays: first or largest.")] = "first",
+    across_splits: Annotated[bool, typer.Option("--across-splits", help="Only pairs in different splits.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all with all, whatever their number.")] = False,
+    mark: Annotated[bool, typer.Option("--mark", help="Write columns duplicate_group, duplicate_keep.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the table as .csv, .parquet or .jsonl.")] = None,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """Groups of images that look alike, chains included, each with its weakest link; and pairs across splits.
+
+    `embedstore duplicates pets.store --threshold 0.95 --mark`, then
+    `embedstore delete pets.store --where "not duplicate_keep"`
+    """
+    found = es.open(store).duplicates(
+        threshold, where=where, keep=keep, exact=exact or None, mark=mark, space=space, wait=wait
+    )
+    rows = found.across if across_splits else found.rows
+    if out:
+        save_rows(rows, out)
+        output.note(f"wrote {out}")
+    if as_json:
+        output.as_json(found.to_json())
+    elif not out and rows:
+        output.table(list(rows[0]), [list(r.values()) for r in rows])
+    output.note(
+        f"{len(found.rows)} items in {found.groups} groups, {len(found.across)} pairs across splits; "
+        f"{found.compared} contents compared, recall {found.recall}"
+    )
+
+
+@app.command()
+def cluster(
+    store: o.StorePath,
+    k: Annotated[int, typer.Option("-k", help="Clusters.")] = 20,
+    where: o.Where = None,
+    column: Annotated[str, typer.Option(help="Where the cluster's number goes.")] = "cluster",
+    outlier: Annotated[str, typer.Option(help="Where the outlier score goes.")] = "outlier",
+    space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """K-means clusters and outlier scores as columns of the items.
+
+    `embedstore cluster pets.store -k 50`, then
+    `embedstore sql pets.store "select uri, outlier from items order by outlier desc limit 20"`
+    """
+    found = es.open(store).cluster(k, where=where, column=column, outlier=outlier, space=space, wait=wait)
+    _say(found, as_json)
 
 
 def _say(result: Mapping[str, object], as_json: bool) -> None:

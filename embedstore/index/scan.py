@@ -70,11 +70,8 @@ class Scanner:
             whose scores differ by less may stand in any order.
         """
         chosen = [p for p in self._pieces if mask is None or mask[p.start : p.start + len(p.rows)].any()]
-        workers = min(len(chosen), _cores())
-        if workers < 2:
-            parts = [self._some(chosen, query, k, mask)]
-        else:
-            parts = list(_pool().map(lambda w: self._some(chosen[w::workers], query, k, mask), range(workers)))
+        workers = max(1, min(len(chosen), _cores()))
+        parts = list(_pool().map(lambda w: self._some(chosen[w::workers], query, k, mask), range(workers)))
         scores, positions = (np.concatenate(c) for c in zip(*parts, strict=True))
         return exact.largest(scores, positions, k)
 

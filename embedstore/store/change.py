@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, near
 from embedstore.store import filter as item_filter
@@ -265,3 +268,27 @@ def _is_name(column: str) -> bool:
 def _line(error: Exception) -> str:
     """DuckDB's message without its type and without the picture of the query."""
     return str(error).splitlines()[0].split(": ", 1)[-1]
+
+
+def set_values(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
+    """Write computed columns of items; all other items get NULL in them.
+
+    Args:
+        writer: of the store. items: int64 ``(n,)``. columns: ``(n,)`` numbers, booleans or text, by name.
+
+    Raises:
+        QueryError: a name that is one of ours.
+    """
+    with writer.transaction() as con:
+        have = {r[0].lower() for r in con.execute("DESCRIBE items").fetchall()}
+        computed = {"item": items, **columns}  # noqa: F841 - read by SQL
+        con.execute("CREATE OR REPLACE TEMP TABLE given AS SELECT * FROM computed")
+        for name, kind, *_ in con.execute("DESCRIBE given").fetchall()[1:]:
+            if not _is_name(name):
+                raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
+            if name.lower() not in have:
+                con.execute(f"ALTER TABLE items ADD COLUMN {identifier(name)} {kind}")
+            con.execute(f"UPDATE items SET {identifier(name)} = NULL")
+        sets = ", ".join(f"{identifier(n)} = g.{identifier(n)}" for n in columns)
+        con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.item = g.item")
+    return len(items)
