@@ -62,27 +62,27 @@ def too_many(train: int, held: int, dim: int) -> bool:
 
 
 def nearest_held(
-    train: NDArray[np.float32], held: NDArray[np.float32]
+    X: NDArray[np.float32], train: NDArray[np.int64], held: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The most similar held-out row of every training row.
+    """The most similar held-out row of every training row; beside X only the held-out rows are in memory.
 
     Args:
-        train: ``(N, D)`` of any length, read block by block. held: ``(M, D)``, M at least 1.
+        X: ``(N, D)`` of any length. train: rows. held: rows, at least one.
 
     Returns:
-        Cosines float32 ``(N,)`` and rows of ``held`` int64 ``(N,)``.
+        Cosines float32 ``(len(train),)``, and places in ``held`` int64 ``(len(train),)``.
     """
     import faiss
 
-    index = faiss.IndexFlatIP(held.shape[1])
+    index = faiss.IndexFlatIP(X.shape[1])
     for begin in range(0, len(held), _BLOCK):
-        index.add(_unit(held[begin : begin + _BLOCK]))
+        index.add(_unit(X[held[begin : begin + _BLOCK]]))
     cosines = np.empty(len(train), dtype=np.float32)
-    rows = np.empty(len(train), dtype=np.int64)
+    places = np.empty(len(train), dtype=np.int64)
     for begin in range(0, len(train), _BLOCK):
-        found, ids = index.search(_unit(train[begin : begin + _BLOCK]), 1)
-        cosines[begin : begin + _BLOCK], rows[begin : begin + _BLOCK] = found[:, 0], ids[:, 0]
-    return cosines, rows
+        found, ids = index.search(_unit(X[train[begin : begin + _BLOCK]]), 1)
+        cosines[begin : begin + _BLOCK], places[begin : begin + _BLOCK] = found[:, 0], ids[:, 0]
+    return cosines, places
 
 
 def _unit(block: NDArray[np.float32]) -> NDArray[np.float32]:

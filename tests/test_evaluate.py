@@ -333,3 +333,20 @@ def test_large_features_are_mapped(store, monkeypatch):
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, expected)
     assert store.probe("label", head="ridge").accuracy == before
+
+
+def test_an_answer_stands_while_another_process_writes(tmp_path, monkeypatch):
+    """The probe is not lost to a long embed: it answers, and a notice says that the run was not recorded."""
+    import fcntl
+
+    from embedstore.api import recording
+
+    monkeypatch.setattr(recording, "_PATIENCE", 0.1)
+    X, y = clusters(60)
+    store = store_of(tmp_path / "s", X, label=y)
+    runs = store.info()["runs"]
+    with (store.path / "LOCK").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.probe("label", head="ridge").accuracy == 1.0
+    assert store.info()["runs"] == runs
+    assert "not among the runs" in store.notices[-1]

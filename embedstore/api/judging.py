@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore import evaluate, keeping
 from embedstore.api.keeping import Keeping
+from embedstore.api.recording import record
 from embedstore.evaluate import Evaluation, How, compare, curve, words
 from embedstore.evaluate.compare import Comparison, Cost
 from embedstore.evaluate.curve import Curve
@@ -85,7 +84,7 @@ class Judging(Keeping):
         found = evaluate.judge(head, data, label, How(**how), **(options or {}))
         result = replace(found, space=row.name)
         settings = {"where": where, "save": save} | dict(options or {}) | dict(how)
-        _record(self._storage, row, head, {"label": label} | settings, result.to_json(), started)
+        record(self._storage, row, head, {"label": label} | settings, result.to_json(), started)
         if save:
             self.save_head(save, result)
         return result
@@ -168,7 +167,7 @@ class Judging(Keeping):
         found = words.judge_few_shot(data, label, text, head=head, shots=shots, seed=seed)
         result = replace(found, space=row.name)
         settings = {"label": label, "where": where, "shots": shots, "seed": seed}
-        _record(self._storage, row, head, settings, result.to_json(), started)
+        record(self._storage, row, head, settings, result.to_json(), started)
         if save:
             self.save_head(save, result)
         return result
@@ -194,7 +193,7 @@ class Judging(Keeping):
         )
         result = replace(found, space=row.name)
         settings = {"label": label, "where": where, "head": head, "budgets": list(budgets), "seeds": seeds}
-        _record(self._storage, row, "curve", settings, result.to_json(), started)
+        record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 
     def compare(
@@ -224,7 +223,7 @@ class Judging(Keeping):
         }
         result = compare.compare(found, label, heads=heads, how=How(**how))
         settings = {"label": label, "where": where, "spaces": list(found), "heads": list(heads)} | dict(how)
-        _record(self._storage, None, "compare", settings, result.to_json(), started)
+        record(self._storage, None, "compare", settings, result.to_json(), started)
         return result
 
     def labels(self, column: str = "label", *, where: str | None = None, space: str | None = None) -> list[str]:
@@ -278,7 +277,7 @@ class ZeroShot:
         data = features(self._storage, self._space, label, where=where)
         result = replace(evaluate.judge_zero_shot(self.head, data, label), space=self._space.name)
         settings = {"label": label, "where": where}
-        _record(self._storage, self._space, "zero_shot", settings, result.to_json(), started)
+        record(self._storage, self._space, "zero_shot", settings, result.to_json(), started)
         return result
 
     def save(self, name: str, *, label: str = "label") -> keeping.HeadRow:
@@ -286,17 +285,3 @@ class ZeroShot:
         return keeping.keep(
             self._storage, self._space, name, self.head, label=label, kind="zero_shot", facts={"train": 0}
         )
-
-
-def _record(
-    storage: Storage,
-    space: SpaceRow | None,
-    verb: str,
-    settings: dict[str, Any],
-    result: dict[str, Any],
-    started: datetime,
-) -> None:
-    """Keep a judgement as a run."""
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
-    with storage.writing(f"record {verb}", wait=10.0) as writer:
-        writer.record_run(verb, space.key if space else None, plain, result, started)

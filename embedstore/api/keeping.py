@@ -8,6 +8,7 @@ from typing import Any
 
 from embedstore import keeping, plots
 from embedstore.api.base import Face
+from embedstore.api.recording import record
 from embedstore.errors import LabelError
 from embedstore.evaluate import Evaluation, curve, fitting, suggest, suspects
 from embedstore.evaluate.suggest import Suggestions
@@ -109,9 +110,8 @@ class Keeping(Face):
         found = suspects.suspects(
             features(self._storage, row, label, where=where), label, head=head, folds=folds, seed=seed
         )
-        with self._storage.writing("record suspects", wait=10.0) as writer:
-            settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where}
-            writer.record_run("suspects", row.key, settings, found.to_json(), started)
+        settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where}
+        record(self._storage, row, "suspects", settings, found.to_json(), started)
         return found
 
     def suggest(

@@ -45,7 +45,7 @@ def show(
         if curve:
             print()
             _print_curve(curve)
-    for note in report.notes(evaluation):
+    for note in [*report.notes(evaluation), *store.notices]:
         output.note(note)
     _list_near(store, evaluation)
     sys.stdout.flush()

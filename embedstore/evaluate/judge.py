@@ -164,7 +164,7 @@ def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[s
 def _round(head: str, data: Features, part: Division, how: How, options: dict[str, Any]) -> _Round:
     """Fit on one side, say the other."""
     held = data.take(part.held)
-    rows, near = _without_near(data, part, held, how)
+    rows, near = _without_near(data, part, how)
     train, spare = data.take(rows), data.take(part.spare)
     if not len(train):
         raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
@@ -175,9 +175,7 @@ def _round(head: str, data: Features, part: Division, how: How, options: dict[st
     return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
 
 
-def _without_near(
-    data: Features, part: Division, held: Features, how: How
-) -> tuple[NDArray[np.int64], leaks.NearDuplicates | None]:
+def _without_near(data: Features, part: Division, how: How) -> tuple[NDArray[np.int64], leaks.NearDuplicates | None]:
     """The training rows, without near-duplicates of held-out ones where that is asked for, and what was found."""
     if how.near == 0 and not how.drop_leaks:
         return part.train, None
@@ -185,11 +183,12 @@ def _without_near(
     asked = how.near is not None or how.drop_leaks
     if not asked and leaks.too_many(len(part.train), len(part.held), data.X.shape[1]):
         return part.train, leaks.NearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, rows = leaks.nearest_held(data.take(part.train).X, held.X)
+    cosines, places = leaks.nearest_held(data.X, part.train, part.held)
     found = np.flatnonzero(cosines >= threshold)
     order = found[np.argsort(-cosines[found], kind="stable")][: leaks.LISTED]
     pairs = tuple(
-        leaks.NearPair(int(data.ids[part.train[i]]), int(held.ids[rows[i]]), float(cosines[i])) for i in order.tolist()
+        leaks.NearPair(int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i]))
+        for i in order.tolist()
     )
     near = leaks.NearDuplicates(threshold, len(found), pairs, dropped=how.drop_leaks)
     return np.delete(part.train, found) if how.drop_leaks else part.train, near
