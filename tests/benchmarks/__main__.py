@@ -1,0 +1,42 @@
+"""Run every benchmark, each in a process of its own: ``python -m tests.benchmarks [RESULTS.json]``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("torch", "timm", "open_clip_torch", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow")
+
+ARGUMENTS = {"bench_probe": ["--synthetic", "2000,512,5"]}  # of those that need some
+
+
+def main(results: Path) -> None:
+    """Print each table as it comes, and write all with the machine and the versions."""
+    tables = {}
+    for path in sorted(Path(__file__).parent.glob("bench_*.py")):
+        print(f"\n== {path.stem}", flush=True)
+        run = subprocess.run(
+            [sys.executable, "-m", f"tests.benchmarks.{path.stem}", *ARGUMENTS.get(path.stem, [])],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        print(run.stdout, end="", flush=True)
+        tables[path.stem] = {"status": run.returncode, "table": run.stdout.splitlines()}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+    versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+    results.write_text(json.dumps({"machine": machine, "versions": versions, "benchmarks": tables}, indent=1) + "\n")
+    print(f"\nwrote {results}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks.json"))
