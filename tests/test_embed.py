@@ -199,6 +199,29 @@ def test_weights_that_changed_since_are_refused(tmp_path, photos):
         es.open(tmp_path / "s").embed(photos)
 
 
+def test_weights_that_moved_are_named_and_found_again(tmp_path, photos):
+    """The error says what to run; after it, the space is the same and loads from the new place."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from embedstore.errors import WeightsNotFound
+
+    old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), old)
+    size = {"size": 32, "resize": 32}
+    es.create(tmp_path / "s", "timm/test_resnet", weights=old, preprocess=size).embed(photos)
+    old.rename(new)
+    picture(99).save(photos / "new.png")
+    with pytest.raises(WeightsNotFound, match="--weights FILE"):
+        es.open(tmp_path / "s").embed(photos)
+    store = es.open(tmp_path / "s")
+    assert store.add_space("timm/test_resnet", weights=new, preprocess=size).name == "test_resnet"
+    assert len(store.spaces) == 1
+    assert es.open(tmp_path / "s").embed(photos).embedded == 1
+
+
 def test_nothing_to_embed_is_an_error_with_the_path(tmp_path):
     """A missing folder and an empty one are different errors; a store without a space says what to add."""
     store = tiny(tmp_path / "s")

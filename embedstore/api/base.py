@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstore.backbone import load
-from embedstore.errors import BadBackbone, NoTextTower, SpaceMismatch
+from embedstore.errors import BadBackbone, NoTextTower, SpaceMismatch, WeightsNotFound
 from embedstore.space import Recipe
 from embedstore.store.storage import SpaceRow, Storage
 
@@ -61,7 +61,13 @@ class Face:
                 f"space {row.name} holds precomputed vectors: it has no backbone; ask with a vector or an item's id, "
                 "or add the space of a backbone with `embedstore embed STORE SOURCE --backbone NAME`"
             )
-        network = self._load(row.recipe)
+        try:
+            network = self._load(row.recipe)
+        except WeightsNotFound as e:
+            raise WeightsNotFound(
+                f"{e}; where the weights of space {row.name} have moved, say so once: `embedstore embed STORE SOURCE "
+                f"--backbone {row.recipe.backbone} --weights FILE` with the options it was created with"
+            ) from e
         if network.space.key != row.key:
             raise SpaceMismatch(
                 f"{row.recipe.weights or row.recipe.backbone} now gives space {network.space.key}, but {row.name} is "

@@ -205,10 +205,11 @@ class Writer:
         self.after_crash = held.unclean
 
     def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
-        """Register a space unless it is known; the first one becomes current."""
+        """Register a space; the first one becomes current. Of a known one, only how to load it again is replaced."""
         self._note(space, name=name, dtype=dtype, recipe=recipe)
         with self.transaction() as con:
             if one(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
+                con.execute("UPDATE spaces SET recipe = ? WHERE space = ?", [recipe and recipe.to_json(), space.key])
                 return
             taken = {r[0] for r in con.execute("SELECT name FROM spaces").fetchall()}
             free = next(n for n in _names(name) if n not in taken)

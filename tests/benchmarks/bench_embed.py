@@ -105,7 +105,8 @@ def main(count: int) -> None:
             cosine = (mine * theirs).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(theirs, axis=1)
             print(
                 f"{network:<16}  {count / seconds:>10.1f}  {count / theirs_seconds:>10.1f}  "
-                f"{theirs_seconds / seconds:>9.2f}  {count / least:>11.1f}  {least / seconds:>10.2f}  {cosine.min():.7f}"
+                f"{theirs_seconds / seconds:>9.2f}  {count / least:>11.1f}  {least / seconds:>10.2f}  "
+                f"{cosine.min():.7f}"
             )
 
 
