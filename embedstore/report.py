@@ -16,7 +16,9 @@ import numpy as np
 from embedstore import plots, svg
 from embedstore.errors import MissingExtra
 from embedstore.evaluate import Evaluation
+from embedstore.evaluate.compare import Comparison
 from embedstore.evaluate.curve import Curve
+from embedstore.metrics import Metric
 from embedstore.records import Hit
 
 SHOWN_CLASSES = 40  # in the confusion matrix: more are unreadable, the most confused are kept
@@ -48,6 +50,51 @@ def curve_page(curve: Curve) -> str:
     title = f"{curve.head} on {curve.label}: accuracy over labels a class"
     facts = f"{curve.held} held-out items ({curve.split}), {curve.seconds:.1f} s"
     return _document(title, [f"<h1>{_t(title)}</h1>", f"<p>{_t(facts)}</p>", _curve(curve)])
+
+
+COLUMNS = (
+    "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "behind the best", "p", "seconds",
+    "images/s", "bytes/item",
+)  # fmt: skip
+
+
+def comparison_page(c: Comparison) -> str:
+    """A comparison as a page of its own."""
+    title = f"{c.label}: {len(c.contestants)} classifiers on {c.held} held-out items ({c.split}), {c.train} trained on"
+    notes = "".join(f'<p class="note">{_t(n)}</p>' for n in comparison_notes(c))
+    rows = [
+        ["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in comparison_rows(c)
+    ]
+    return _document(title, [f"<h1>{_t(title)}</h1>", _table(COLUMNS, rows), notes])
+
+
+def comparison_rows(c: Comparison) -> list[tuple[Any, ...]]:
+    """One row a contestant, best first, in the order of :data:`COLUMNS`; None where there is nothing to say."""
+    rows: list[tuple[Any, ...]] = []
+    for x in c.contestants:
+        scores, b = x.evaluation.report.scores, x.behind
+        rows.append((
+            x.evaluation.space,
+            x.evaluation.head,
+            f"{x.evaluation.accuracy:.4f}",
+            f"[{scores['accuracy'].low:.3f}, {scores['accuracy'].high:.3f}]",
+            scores[Metric.RECALL].value if Metric.RECALL in scores else None,
+            scores[Metric.LOG_LOSS].value if Metric.LOG_LOSS in scores else None,
+            b and f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]",
+            None if x.p_value is None else f"{x.p_value:.3g}",
+            round(x.evaluation.seconds, 3),
+            x.images_per_second,
+            x.bytes_per_item,
+        ))  # fmt: skip
+    return rows
+
+
+def comparison_notes(c: Comparison) -> list[str]:
+    """How to read it, one sentence each."""
+    out = ["p: McNemar's exact test against the first, corrected for the number of rows (Holm)"]
+    if c.left_out:
+        out.append(f"{c.left_out} labelled items lack a vector in one of the spaces and were left out")
+    return out
 
 
 def summary(e: Evaluation) -> str:
@@ -222,6 +269,12 @@ def _document(title: str, parts: Sequence[str]) -> str:
 
 def _t(text: str) -> str:
     return html.escape(str(text))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _n(value: float) -> str:

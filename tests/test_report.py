@@ -9,6 +9,8 @@ from PIL import Image
 
 import embedstore as es
 from embedstore import report, svg
+from embedstore.errors import BadBackbone
+from embedstore.onego import folder_report
 from tests.clusters import clusters, store_of
 from tests.conftest import TINY, picture
 
@@ -101,3 +103,31 @@ def test_a_line_goes_through_its_points():
     assert float(first.get("cy")) > float(second.get("cy"))
     assert any(t.text == "a < b" for t in root.iter("{http://www.w3.org/2000/svg}text"))
     ElementTree.fromstring(svg.line([(3, 0.5)], x="x", y="y"))
+
+
+def test_from_a_labelled_folder_to_a_report_in_one_call(photos, tmp_path):
+    """The page, the store beside the photos, and on the second call nothing to embed and no backbone to name."""
+    said = []
+    options = {"random_init": True, "preprocess": {"size": 32, "resize": 32}}
+    page = tmp_path / "out" / "report.html"
+    store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", say=said.append, **options)
+    assert store.path == tmp_path / "photos.store"
+    assert (e.split, e.held, curve.points[-1].train) == ("val", 4, 8)
+    assert "prototype on label" in page.read_text()
+    folder_report(photos, page, head="prototype", say=said.append)
+    assert "12" in said[0]
+    assert store.info()["items"] == 12
+    with pytest.raises(BadBackbone, match="--backbone"):
+        folder_report(photos, page, store=tmp_path / "other.store")
+
+
+def test_a_comparison_is_a_table_and_a_page(tmp_path):
+    """The first row is the best, the others say how far behind they are; the page has the same cells."""
+    X, y = clusters(200, noise=1.5)
+    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"])
+    rows = report.comparison_rows(c)
+    assert len(rows[0]) == len(report.COLUMNS)
+    assert rows[0][6] is None
+    assert rows[1][6].startswith(f"{float(rows[0][2]) - float(rows[1][2]):.3f}"[:4])
+    page = report.comparison_page(c)
+    assert all(str(row[3]) in page for row in rows)

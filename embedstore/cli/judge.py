@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import embedstore as es
-from embedstore.cli import judged
+from embedstore.cli import judged, output
 from embedstore.cli import options as o
 from embedstore.cli.app import app
 
@@ -206,6 +206,7 @@ def compare(
     near: Near = None,
     drop_leaks: DropLeaks = False,
     separator: Separator = None,
+    html: Html = None,
     as_json: o.Json = False,
 ) -> None:
     """Spaces and heads side by side on one split, with the chance that a difference is luck."""
@@ -213,7 +214,41 @@ def compare(
     named = [s.strip() for s in spaces.split(",") if s.strip()] if spaces else None
     wanted = [h.strip() for h in heads.split(",") if h.strip()]
     found = es.open(store).compare(label, spaces=named, heads=wanted, where=where, separator=separator, **how)
-    judged.show_comparison(found, as_json)
+    judged.show_comparison(found, as_json, html=html)
+
+
+@app.command()
+def report(
+    source: Annotated[Path, typer.Argument(help="A labelled image folder, or a manifest with `uri` and `label`.")],
+    html: Annotated[Path, typer.Argument(help="The page to write.")] = Path("report.html"),
+    backbone: Annotated[str | None, typer.Option(help="Of a new store: timm/NAME, open_clip/ARCH:TAG, clip …")] = None,
+    store: Annotated[Path | None, typer.Option(help="The store's folder; by default SOURCE.store beside it.")] = None,
+    head: Head = "logistic",
+    weights: o.Weights = None,
+    backbone_arg: o.BackboneArg = [],
+    preprocess: o.PreprocessArg = [],
+    random_init: o.RandomInit = False,
+    as_json: o.Json = False,
+) -> None:
+    """From a labelled folder to a report in one command: embed what is new, probe, learning curve, one HTML page.
+
+    `embedstore report photos/ report.html --backbone timm/resnet50`
+    """
+    from embedstore.onego import folder_report
+
+    opened, found, drawn = folder_report(
+        source,
+        html,
+        backbone=backbone,
+        store=store,
+        head=head,
+        say=output.note,
+        weights=weights,
+        backbone_args=o.pairs(backbone_arg, "--backbone-arg"),
+        preprocess=o.pairs(preprocess, "--preprocess"),
+        random_init=random_init,
+    )
+    judged.show(opened, found, as_json, curve=drawn)
 
 
 def _how(

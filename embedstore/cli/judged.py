@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from embedstore.cli import output
 
@@ -67,46 +67,20 @@ def show_curve(curve: Curve, as_json: bool, *, html: Path | None, png: Path | No
         _print_curve(curve)
 
 
-def show_comparison(comparison: Comparison, as_json: bool) -> None:
+def show_comparison(comparison: Comparison, as_json: bool, *, html: Path | None = None) -> None:
     """A comparison, best first."""
+    from embedstore import report
+
+    if html:
+        _write(html, report.comparison_page(comparison))
     if as_json:
         output.as_json(comparison.to_json())
         return
     c = comparison
     print(f"{c.label}: {c.held} held-out items ({c.split}), {c.train} trained on; best first")
-    names = (
-        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "behind the best", "p", "seconds",
-        "images/s", "bytes/item",
-    )  # fmt: skip
-    output.table(names, [_contestant(x.to_json()) for x in c.contestants])
-    output.note("p: McNemar's exact test against the first, corrected for the number of rows (Holm)")
-    if c.left_out:
-        output.note(f"{c.left_out} labelled items lack a vector in one of the spaces and were left out")
-
-
-def _contestant(x: dict[str, Any]) -> tuple[Any, ...]:
-    """One row of the comparison."""
-    scores = x["metrics"]
-    accuracy = scores["accuracy"]
-    behind = x["behind"] and f"{x['behind'][0]:.3f} [{x['behind'][1]:.3f}, {x['behind'][2]:.3f}]"
-    p = None if x["p_value"] is None else f"{x['p_value']:.3g}"
-    return (
-        x["space"],
-        x["head"],
-        f"{accuracy['value']:.4f}",
-        f"[{accuracy['low']:.3f}, {accuracy['high']:.3f}]",
-        _value(scores.get("mean_per_class_recall")),
-        _value(scores.get("log_loss")),
-        behind,
-        p,
-        x["seconds"],
-        x["images_per_second"],
-        x["bytes_per_item"],
-    )
-
-
-def _value(score: dict[str, Any] | None) -> float | None:
-    return score["value"] if score else None
+    output.table(report.COLUMNS, report.comparison_rows(c))
+    for note in report.comparison_notes(c):
+        output.note(note)
 
 
 def _print(e: Evaluation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,9 @@ def fit(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | 
         LabelError: the labels cannot support it. UnknownHead, BadHead: the name, an option or its value.
     """
     try:
-        return _fit(head, train, seed, dict(options or {}))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # few labels of many classes
+            return _fit(head, train, seed, dict(options or {}))
     except (ValueError, TypeError) as e:
         if isinstance(e, EmbedstoreError):
             raise
