@@ -37,12 +37,14 @@ class Isolation:
 
     Args:
         p: the preprocessing.
-        deadline: seconds a file may take. memory: bytes of address space of a worker.
+        deadline: seconds a file may take, by default :data:`DEADLINE`.
+        memory: bytes of address space of a worker, by default :data:`MEMORY`.
     """
 
-    def __init__(self, p: Preprocess, *, deadline: float = DEADLINE, memory: int = MEMORY) -> None:
+    def __init__(self, p: Preprocess, *, deadline: float | None = None, memory: int | None = None) -> None:
         self._settings = json.dumps(asdict(p)).encode()
-        self._deadline, self._memory = deadline, memory
+        self._deadline = DEADLINE if deadline is None else deadline
+        self._memory = MEMORY if memory is None else memory
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()

@@ -10,6 +10,7 @@ import re
 import time
 from pathlib import Path
 
+import duckdb
 import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError, StoreFailed
@@ -50,8 +51,11 @@ def needs_recovery(layout: Layout) -> bool:
 def is_behind(layout: Layout, catalog: Catalog) -> bool:
     """There are vector files with numbers that the catalog has not given yet: it lost them, or a writer is at it."""
     with catalog.read() as con:
-        following = one(con.execute("SELECT next_shard FROM counters"))[0]
-        spaces = [key for (key,) in con.execute("SELECT space FROM spaces").fetchall()]
+        try:
+            following = one(con.execute("SELECT next_shard FROM counters"))[0]
+            spaces = [key for (key,) in con.execute("SELECT space FROM spaces").fetchall()]
+        except duckdb.CatalogException as e:
+            raise StoreDamaged(f"{layout.catalog} lacks the store's tables; run `embedstore repair`") from e
     return any(number >= following for s in spaces for number, _ in _files(layout, s))
 
 
@@ -117,7 +121,7 @@ def _cut_torn_log(layout: Layout, catalog: Catalog) -> list[str]:
     for _ in range(_CUTS):
         try:
             with catalog.read() as con:
-                con.execute("SELECT 1 FROM cat.counters")
+                con.execute("SELECT 1 FROM duckdb_tables() WHERE database_name = 'cat'")
                 return done
         except StoreDamaged as e:
             position = _torn_at(str(e))

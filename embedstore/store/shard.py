@@ -112,13 +112,18 @@ class Shard:
     def vectors(self) -> NDArray[np.floating[Any]]:
         """``(rows, dim)`` as stored, read-only, not loaded until touched."""
         h = self.header
-        return np.memmap(self.path, DTYPES[h.dtype], "r", offset=h.start, shape=(h.rows, h.dim))
+        return self._bytes[h.start : h.start + h.vector_bytes].view(DTYPES[h.dtype]).reshape(h.rows, h.dim)
 
     @cached_property
     def digests(self) -> NDArray[np.uint8]:
         """``(rows, 16)`` digests of the images."""
         h = self.header
-        return np.memmap(self.path, np.uint8, "r", offset=h.start + h.vector_bytes, shape=(h.rows, 16))
+        return self._bytes[h.start + h.vector_bytes :].reshape(h.rows, 16)
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        """The whole file, in one map."""
+        return np.memmap(self.path, np.uint8, "r", shape=(self.header.file_bytes,))
 
     @property
     def contents(self) -> list[str]:

@@ -17,7 +17,10 @@ from embedstore.errors import StoreDamaged
 from embedstore.store.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
+MAPPED = 256  # files at a time: every map holds a file descriptor, of which a process may have 1,024 by default
 SMALL = 32 << 20  # bytes of a file that is verified before even one row of it is used: 4 ms at 8 GB/s
+
+Identity = tuple[str, int, int, int, int]
 
 
 class Vectors:
@@ -83,7 +86,7 @@ class Vectors:
         Raises:
             StoreDamaged: the file is missing, cut, not what was written, or another than the catalog says.
         """
-        found = _opened(self._files[i])
+        found, identity = _opened(self._files[i])
         expected = (self._rows[i], self.dim, int(self.numbers[i]))
         if (found.header.rows, found.header.dim, found.header.number) != expected:
             raise StoreDamaged(
@@ -91,26 +94,31 @@ class Vectors:
                 f"{expected[:2]} of commit {expected[2]}; run `embedstore repair`"
             )
         if checked or found.header.file_bytes <= SMALL:
-            _verified(found)
+            _verify(found, identity)
         return found.vectors
 
 
-def _opened(file: Path) -> Shard:
+def _opened(file: Path) -> tuple[Shard, Identity]:
     """A shard opened once. It never changes, but another store may come to stand where this one stood."""
     try:
         s = file.stat()
     except OSError as e:
         raise StoreDamaged(f"cannot read the vectors in {file}: {e.strerror}; run `embedstore repair`") from e
-    return _mapped(file, (s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns))
+    identity = (str(file), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns)
+    return _mapped(file, identity), identity
 
 
-@lru_cache(maxsize=4096)
-def _mapped(file: Path, _identity: tuple[int, ...]) -> Shard:
+@lru_cache(maxsize=MAPPED)
+def _mapped(file: Path, _identity: Identity) -> Shard:
     """A shard, opened once."""
     return Shard(file)
 
 
-@lru_cache(maxsize=65536)
-def _verified(found: Shard) -> None:
-    """Compare a shard with its checksum, once."""
-    found.verify()
+_verified: set[Identity] = set()
+
+
+def _verify(found: Shard, identity: Identity) -> None:
+    """Compare a shard with its checksum, once in a process, whether or not it stays mapped."""
+    if identity not in _verified:
+        found.verify()
+        _verified.add(identity)

@@ -93,6 +93,7 @@ def run(shim: Path, folder: Path, *arguments: int, code: str = JOB, control: str
         [sys.executable, "-c", text, str(folder), *map(str, arguments)],
         env={**os.environ, "LD_PRELOAD": str(shim), "STEPS_UNDER": str(folder), "OMP_NUM_THREADS": "1", **environment},
         cwd=HERE.parent.parent,
+        check=False,
         capture_output=True,
         text=True,
         timeout=120,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import JOB, read_log, run, shim  # noqa: F401 - shim is a fixture
+from tests.reliability.steps import JOB, read_log, run
 from tests.stores import make
 
 SIZE = 8
@@ -60,7 +60,7 @@ def some(count: int, total: int) -> list[int]:
     return sorted({int(s) for s in np.linspace(1, total, count)})
 
 
-def test_a_kill_before_a_write_sync_rename_or_unlink(shim, tmp_path):  # noqa: F811
+def test_a_kill_before_a_write_sync_rename_or_unlink(shim, tmp_path):
     """Ten steps of the job, spread over it."""
     for step in some(10, steps_of(shim, tmp_path)):
         killed_at(shim, tmp_path, step)
@@ -68,14 +68,14 @@ def test_a_kill_before_a_write_sync_rename_or_unlink(shim, tmp_path):  # noqa: F
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_kill_before_every_step(shim, tmp_path):  # noqa: F811
+def test_a_kill_before_every_step(shim, tmp_path):
     """Each of them."""
     for step in range(1, steps_of(shim, tmp_path) + 1):
         killed_at(shim, tmp_path, step)
 
 
 @pytest.mark.parametrize(("code", "sticky"), [(errno.ENOSPC, True), (errno.EIO, False)])
-def test_a_disk_that_fails_once_or_is_full_from_then_on(shim, tmp_path, code, sticky):  # noqa: F811
+def test_a_disk_that_fails_once_or_is_full_from_then_on(shim, tmp_path, code, sticky):
     """Eight steps: one of our errors, what was acknowledged is kept, and it goes on after."""
     for step in some(8, steps_of(shim, tmp_path)):
         failed_at(shim, tmp_path, step, code, sticky=sticky)
@@ -84,7 +84,7 @@ def test_a_disk_that_fails_once_or_is_full_from_then_on(shim, tmp_path, code, st
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("code", "sticky"), [(errno.ENOSPC, True), (errno.EIO, False)])
-def test_a_disk_that_fails_at_every_step(shim, tmp_path, code, sticky):  # noqa: F811
+def test_a_disk_that_fails_at_every_step(shim, tmp_path, code, sticky):
     """Each of them."""
     for step in range(1, steps_of(shim, tmp_path) + 1):
         failed_at(shim, tmp_path, step, code, sticky=sticky)
@@ -131,7 +131,7 @@ make(sys.argv[1] + "/s", 8, 8)
 """
 
 
-def test_a_kill_while_a_store_is_made_leaves_a_store_or_nothing(shim, tmp_path):  # noqa: F811
+def test_a_kill_while_a_store_is_made_leaves_a_store_or_nothing(shim, tmp_path):
     """Before the rename there is no store, after it a whole one; making it again works and sweeps up."""
     folder = tmp_path / "d"
     folder.mkdir()
@@ -156,7 +156,7 @@ def test_a_small_disk_that_fills_up(tmp_path, megabytes):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk], check=False, capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small file system here: {mounted.stderr.strip()}")
@@ -165,6 +165,7 @@ def test_a_small_disk_that_fills_up(tmp_path, megabytes):
         text = textwrap.dedent(JOB).replace("{control}", "")
         done = subprocess.run(
             [sys.executable, "-c", text, str(disk), "4000", "1024", "20000"],
+            check=False,
             capture_output=True,
             text=True,
             timeout=120,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import Disk, Step, read_log, run, shim  # noqa: F401 - shim is a fixture
+from tests.reliability.steps import Disk, Step, read_log, run
 from tests.stores import make
 
 SIZE = 8
@@ -76,7 +76,7 @@ def at_checkpoints(steps: list[Step], count: int) -> list[int]:
     return np.random.default_rng(1).choice(spots, count).tolist()
 
 
-def test_a_power_cut_loses_nothing_acknowledged(shim, tmp_path):  # noqa: F811
+def test_a_power_cut_loses_nothing_acknowledged(shim, tmp_path):
     """Twenty cuts anywhere and ten at the checkpoints of a job of six commits: every acknowledged row is right."""
     base, steps, root = recorded(shim, tmp_path, commits=6, above=3000)
     assert sum(s.kind == "s" for s in steps) > 30
@@ -85,7 +85,7 @@ def test_a_power_cut_loses_nothing_acknowledged(shim, tmp_path):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_eight_hundred_power_cuts_and_three_hundred_at_checkpoints(shim, tmp_path):  # noqa: F811
+def test_eight_hundred_power_cuts_and_three_hundred_at_checkpoints(shim, tmp_path):
     """The same, long."""
     base, steps, root = recorded(shim, tmp_path, commits=12, above=3000)
     wrong = cuts(base, steps, root, anywhere(steps, 800) + at_checkpoints(steps, 300), tmp_path)
@@ -93,20 +93,20 @@ def test_eight_hundred_power_cuts_and_three_hundred_at_checkpoints(shim, tmp_pat
 
 
 @pytest.mark.parametrize("control", ["no fsync", "catalog before shard", "no name of the log"])
-def test_a_store_broken_on_purpose_is_noticed(shim, tmp_path, control):  # noqa: F811
+def test_a_store_broken_on_purpose_is_noticed(shim, tmp_path, control):
     """Without syncs, with the catalog before the vectors, or with an unsynced name of the log, rows are lost."""
     base, steps, root = recorded(shim, tmp_path, commits=6, above=3000, control=control)
     assert cuts(base, steps, root, anywhere(steps, 60), tmp_path, synced=control != "no fsync", most=1) != []
 
 
 @pytest.mark.slow
-def test_a_checkpoint_without_its_guard_is_noticed(shim, tmp_path):  # noqa: F811
+def test_a_checkpoint_without_its_guard_is_noticed(shim, tmp_path):
     """Cuts aimed at bare checkpoints find the hazard that the guard is there for."""
     base, steps, root = recorded(shim, tmp_path, commits=12, above=3000, control="no guard")
     assert cuts(base, steps, root, at_checkpoints(steps, 300), tmp_path, most=1) != []
 
 
-def test_a_whole_run_without_a_cut_passes_the_same_check(shim, tmp_path):  # noqa: F811
+def test_a_whole_run_without_a_cut_passes_the_same_check(shim, tmp_path):
     """The simulation itself loses nothing: after the last step and every sync, all is there."""
     base, steps, root = recorded(shim, tmp_path, commits=3, above=3000)
     folder = Path(root)

@@ -1,0 +1,356 @@
+"""Bytes that change by themselves: found, named and mended, or without effect; never a wrong answer."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedstore.errors import EmbedstoreError, StoreBusy, StoreDamaged, StoreError
+from embedstore.store import lock, recover, shard
+from embedstore.store.backup import backup, restore
+from embedstore.store.commit import insert_contents, insert_vectors, upsert_items
+from embedstore.store.repair import repair
+from embedstore.store.storage import Storage
+from embedstore.store.verify import verify
+from tests.reliability.oracle import missing
+from tests.stores import SPACE, batch, digest, expected, make, rows, vector
+
+
+def flip(path: Path, rng: np.random.Generator) -> None:
+    """One bit of a file becomes another."""
+    data = bytearray(path.read_bytes())
+    data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store of 600 rows in two files, all of it in the catalog proper."""
+    folder = tmp_path_factory.mktemp("whole") / "s"
+    make(folder, 300, 300)
+    return folder
+
+
+def answers(path: Path) -> dict[str, list[float]] | None:
+    """Every row, or None where the store says that it is damaged."""
+    try:
+        return rows(Storage.open(path))
+    except StoreDamaged:
+        return None
+
+
+def flips_in(whole: Path, tmp_path: Path, which: str, count: int) -> int:
+    """Flip bits of one file, one at a time: how many of them were found."""
+    found = 0
+    for seed in range(count):
+        path = tmp_path / "s"
+        shutil.copytree(whole, path)
+        target = sorted(path.rglob(which))[0]
+        flip(target, np.random.default_rng(seed))
+        got = answers(path)
+        assert got is None or got == expected(600), f"seed {seed}: a wrong answer"
+        try:
+            report = verify(Storage.open(path))
+        except StoreDamaged as e:
+            named, damaged = str(e), True
+        else:
+            named, damaged = " ".join(map(str, report.damage)), not report.ok
+        if damaged:
+            found += 1
+            assert target.name in named, "the file is named"
+            repair(path)
+            after = Storage.open(path)
+            assert verify(after).ok
+            left = rows(after)
+            assert left.items() <= expected(600).items(), "what is left is right"
+            with after.writing("again") as writer:
+                have = {u for (u,) in after.sql("SELECT uri FROM items")[1]}
+                again = missing(after, 1, 600)
+                again.items = [r for r in again.items if r.ref.uri not in have]
+                writer.commit(again, space=after.space())
+            assert rows(after) == expected(600), "and the rest can be added again"
+        else:
+            assert got == expected(600)
+        shutil.rmtree(path)
+    return found
+
+
+@pytest.mark.parametrize(("which", "least"), [("catalog.duckdb", 1), ("000000001.vec", 8)])
+def test_a_flipped_bit_is_found_or_harmless(whole, tmp_path, which, least):
+    """Eight bits of the catalog and of a vector file; what is found is mended."""
+    assert flips_in(whole, tmp_path, which, 8) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("which", "count"), [("catalog.duckdb", 150), ("000000001.vec", 100)])
+def test_many_flipped_bits(whole, tmp_path, which, count):
+    """150 in the catalog, 100 in a vector file."""
+    assert flips_in(whole, tmp_path, which, count) > count // 3
+
+
+@pytest.mark.parametrize("what", ["deleted", "cut in half", "emptied"])
+def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkeypatch):
+    """Three commits stand only in the log: without it their vectors are entered again from their files."""
+    storage = make(tmp_path / "s", 10)
+    monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
+    with storage.writing("killed before the log is folded in") as writer:
+        for i in range(3):
+            writer.commit(batch(11 + 10 * i, 10), space=storage.space())
+    monkeypatch.undo()
+    log = storage.at.wal
+    if what == "deleted":
+        log.unlink()
+    else:
+        os.truncate(log, 0 if what == "emptied" else log.stat().st_size // 2)
+    again = Storage.open(tmp_path / "s")
+    assert sum("taken back" in n for n in again.notices) >= 2
+    assert again.sql("SELECT count(*) FROM vectors")[1] == [(40,)]
+    assert verify(again).ok
+    found = rows(again)
+    assert found == expected(len(found))
+    with again.writing("again") as writer:
+        writer.commit(missing(again, len(found) + 1, 40 - len(found)), space=again.space())
+    assert rows(again) == expected(40)
+
+
+@pytest.mark.parametrize("what", ["catalog", "catalog and log", "catalog's tables"])
+def test_a_lost_catalog_is_made_again_from_what_lies_beside(tmp_path, what):
+    """Spaces come from their notes, vectors from their files; only the items have to be named again."""
+    storage = make(tmp_path / "s", 10, 20)
+    if what == "catalog's tables":
+        import duckdb
+
+        storage.at.catalog.unlink()
+        duckdb.connect(str(storage.at.catalog)).close()
+    else:
+        storage.at.catalog.unlink()
+    with pytest.raises(StoreDamaged, match="embedstore repair"):
+        rows(Storage.open(tmp_path / "s"))
+    repair(tmp_path / "s")
+    again = Storage.open(tmp_path / "s")
+    assert again.space("test").key == SPACE.key
+    assert again.sql("SELECT count(*) FROM vectors")[1] == [(30,)]
+    with again.writing("again") as writer:
+        writer.commit(missing(again, 1, 30), space=again.space())
+    assert rows(again) == expected(30)
+    assert verify(again).ok
+
+
+def test_repair_saves_the_blocks_that_are_whole(tmp_path):
+    """Of 600 rows in three blocks one block is damaged: 344 vectors stay, 256 are lost, the file is kept aside."""
+    storage = make(tmp_path / "s", 600)
+    path = storage.at.shard(SPACE.key, 1)
+    start = shard.read_header(path).start
+    data = bytearray(path.read_bytes())
+    data[start + 300 * 8] ^= 1
+    path.write_bytes(data)
+    report = verify(Storage.open(tmp_path / "s"))
+    assert [(d.file.rsplit("/", 1)[1], d.where) for d in report.damage] == [("000000001.vec", "block 1")]
+    mended = repair(tmp_path / "s")
+    assert len(mended.lost[SPACE.key]) == 256
+    again = Storage.open(tmp_path / "s")
+    assert verify(again).ok
+    kept = rows(again)
+    assert kept == {u: v for n, (u, v) in enumerate(expected(600).items()) if not 256 <= n < 512}
+    assert (storage.at.quarantine / f"{SPACE.key}-000000001.vec").read_bytes() == bytes(data)
+
+
+def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand_elsewhere(tmp_path):
+    """A file replaced by a later one goes; one whose items have nothing else is set aside, never deleted."""
+    storage = make(tmp_path / "s", 10, 10)
+    copy = shard.Shard(storage.at.shard(SPACE.key, 1))
+    with storage.writing("as a compaction that was killed before it cleaned up") as writer:
+        shard.write(
+            storage.at.shard(SPACE.key, 3), space=SPACE.key, number=3, vectors=copy.vectors, contents=copy.contents
+        )
+        h = shard.read_header(storage.at.shard(SPACE.key, 3))
+        writer.update("UPDATE vectors SET shard = 3 WHERE shard = 1")
+        writer.update("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
+        writer.update("DELETE FROM vectors WHERE shard = 2")
+        writer.update("DELETE FROM shards WHERE shard = 2")
+        writer.update("UPDATE counters SET next_shard = 4")
+    again = Storage.open(tmp_path / "s")
+    with again.writing("next"):
+        pass
+    names = sorted(p.name for p in (tmp_path / "s").rglob("*.vec"))
+    assert names == ["000000003.vec", f"{SPACE.key}-000000002.vec"]
+    assert len(again.notices) == 2
+
+
+def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp_path):
+    """Same path, same space, same file number, other vectors: the new ones are read."""
+    make(tmp_path / "s", 5)
+    assert rows(Storage.open(tmp_path / "s")) == expected(5)
+    shutil.rmtree(tmp_path / "s")
+    storage = Storage.create(tmp_path / "s")
+    other = batch(1, 5)
+    other.vectors = [v * 2 for v in other.vectors]
+    with storage.writing("test") as writer:
+        writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
+        writer.commit(other, space=storage.space())
+    assert rows(storage) == {u: [2 * x for x in v] for u, v in expected(5).items()}
+
+
+def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
+    """The guard of a living writer is no crash: a reader waits for its turn and gets its rows."""
+    code = """
+        import sys, time
+        from embedstore.store import recover
+        from embedstore.store.catalog import Catalog
+        from embedstore.store.storage import Storage
+        from tests.stores import batch
+        whole = Catalog.checkpoint
+        def slow(self):
+            print("in", flush=True)
+            time.sleep(1.0)
+            whole(self)
+        Catalog.checkpoint = slow
+        storage = Storage.open(sys.argv[1])
+        with storage.writing("adding") as writer:
+            writer.commit(batch(6, 5), space=storage.space())
+        """
+    make(tmp_path / "s", 5)
+    other = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "s")], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "in\n"
+    storage = Storage.open(tmp_path / "s")
+    assert rows(storage) == expected(10)
+    assert storage.notices == []
+    assert other.wait() == 0
+
+
+def test_a_fork_of_a_writer_cannot_write(tmp_path):
+    """The child is told so, its end does not give the lock away, and the parent goes on."""
+    storage = make(tmp_path / "s", 3)
+    with storage.writing("parent") as writer:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                writer.commit(batch(4, 1), space=storage.space())
+            except StoreError as e:
+                os._exit(7 if "fork" in str(e) else 8)
+            os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        with pytest.raises(StoreBusy), lock.writer(storage.at.lock, "other"):
+            pass
+        writer.commit(missing(storage, 4, 2), space=storage.space())
+    assert rows(Storage.open(tmp_path / "s")) == expected(5)
+
+
+def test_one_store_under_two_names_in_one_process(tmp_path):
+    """A link to the store: its two names take turns on one file, and a second writer is refused."""
+    storage = make(tmp_path / "s", 3)
+    (tmp_path / "link").symlink_to("s")
+    other = Storage.open(tmp_path / "link")
+    with storage.writing("first") as writer:
+        with pytest.raises(StoreBusy, match=rf"process {os.getpid()} .*first"), other.writing("second"):
+            pass
+        with other.catalog.read() as con:
+            con.execute("SELECT 1").fetchall()
+        writer.commit(batch(4, 3), space=storage.space())
+    assert rows(other) == expected(6)
+
+
+EMBED = """
+import sys
+from tests.stores import batch
+from embedstore.store.storage import Storage
+storage = Storage.open(sys.argv[1])
+with storage.writing("adding") as writer:
+    for i in range(60):
+        writer.commit(batch(1 + 10 * i, 10), space=storage.space())
+        print(i, flush=True)
+"""
+
+
+def test_a_backup_taken_while_another_process_writes_is_one_whole_generation(tmp_path):
+    """Each is a store of its own with a whole number of commits; restoring gives the same rows; damage is refused."""
+    make(tmp_path / "s")
+    other = subprocess.Popen([sys.executable, "-c", EMBED, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True)
+    sizes = []
+    for n in range(4):
+        other.stdout.readline()
+        backup(Storage.open(tmp_path / "s"), tmp_path / f"b{n}", link=n % 2 == 1)
+        copied = Storage.open(tmp_path / f"b{n}")
+        found = rows(copied)
+        assert found == expected(len(found))
+        assert verify(copied).ok
+        assert copied.notices == []
+        sizes.append(len(found))
+    other.stdout.read()
+    assert other.wait() == 0
+    assert {s % 10 for s in sizes} == {0}
+    assert sizes == sorted(sizes)
+    restore(tmp_path / "b3", tmp_path / "restored")
+    assert rows(Storage.open(tmp_path / "restored")) == expected(sizes[-1])
+    path = sorted((tmp_path / "b0").rglob("*.vec"))[0]
+    flip(path, np.random.default_rng(3))
+    with pytest.raises(StoreDamaged):
+        restore(tmp_path / "b0", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def header(length: int, text: bytes = b"") -> bytes:
+    """The beginning of a safetensors file."""
+    return length.to_bytes(8, "little") + text
+
+
+BOMBS = {
+    "claims a header of 8 EiB": header((1 << 63) - 1),
+    "claims a header of 1 GiB": header(1 << 30, b"{" * 100),
+    "nests 30,000 deep": header(30_000, b"[" * 30_000),
+    "is a pickle": b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",
+    "claims 2^60 rows": header(
+        500,
+        json.dumps({
+            "__metadata__": {"space": "s", "number": "1", "rows": str(1 << 60), "dim": "512", "dtype": "float16",
+                             "checksum": "0"}
+        }).encode().ljust(500),
+    ),
+    "has rows with 5,000 digits": header(
+        6000, json.dumps({"__metadata__": {"space": "s", "number": "1", "rows": "9" * 5000}}).encode().ljust(6000)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_vector_file_that_lies_is_refused_in_bounded_memory(tmp_path, name):
+    """Refused by its header alone; the process does not grow."""
+    path = tmp_path / "1.vec"
+    path.write_bytes(BOMBS[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(EmbedstoreError, match="not a whole vector file"):
+        shard.Shard(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_a_store_of_many_files_needs_few_descriptors(tmp_path):
+    """Six hundred vector files are read by a process that may open three hundred more than it has."""
+    storage = make(tmp_path / "s")
+    with storage.writing("many files"), storage.catalog.write() as con:
+        whole = batch(1, 600)
+        insert_contents(con, whole.pictures)
+        upsert_items(con, whole.items, None)
+        for n in range(1, 601):
+            path = storage.at.shard(SPACE.key, n)
+            v = np.array([vector(n)], dtype=np.float16)
+            head = shard.write(path, space=SPACE.key, number=n, vectors=v, contents=[digest(n)])
+            insert_vectors(con, head, [digest(n)])
+        con.execute("UPDATE counters SET next_shard = 601")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(300 + len(list(Path("/proc/self/fd").iterdir())), hard), hard))
+    try:
+        assert rows(storage) == expected(600)
+        assert verify(storage).ok
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
