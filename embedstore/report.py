@@ -297,11 +297,13 @@ def _save(figure: Any, path: Path) -> None:
 
 
 _STYLE = """
-body{margin:24px;max-width:1100px;font:14px/1.45 system-ui,sans-serif;color:#111;background:#fff}
+html body{margin:24px;max-width:1100px;font:14px/1.45 system-ui,sans-serif;color:#111;background:#fff}
 h1{font-size:20px} h2{font-size:16px;margin:26px 0 8px}
 table{border-collapse:collapse} td,th{padding:2px 9px;text-align:right;font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left} tr:nth-child(odd) td{background:#f5f7fa}
 .confusion td{width:26px;padding:3px 4px;text-align:center;font-size:12px}
 .confusion th{font-weight:400;font-size:12px} .up span{writing-mode:vertical-rl;transform:rotate(180deg)}
 .note{margin:3px 0;color:#8a4b00} svg{max-width:100%;height:auto}
+@media (prefers-color-scheme:dark){html body{color:#eee;background:#181818} tr:nth-child(odd) td{background:#222}
+.note{color:#f0b060}}
 """

@@ -70,10 +70,10 @@ def _grid(low: float, high: float) -> str:
     for i in range(5):
         value = low + (high - low) * i / 4
         py = HEIGHT - _BOTTOM - i / 4 * (HEIGHT - _BOTTOM - _TOP)
-        parts.append(f'<path d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}" stroke="#ccc"/>')
+        parts.append(f'<path d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}" stroke="#888" opacity=".35"/>')
         parts.append(_text(_LEFT - 6, py + 4, f"{value:.3g}", "end"))
     return "".join(parts)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="#555">{html.escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor" opacity=".75">{html.escape(text)}</text>'
