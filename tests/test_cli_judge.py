@@ -97,9 +97,10 @@ def test_words_from_files(store, tmp_path, ok):
     np.save(vectors, clusters(3, noise=0)[0])
     words = ("--classes", names, "--class-vectors", vectors)
     zero = ok("zero-shot", store, "label", *words)
-    few = ok("few-shot", store, "label", "--shots", 4, "--head", "blend", *words)
+    few = ok("few-shot", store, "label", "--shots", 4, "--head", "blend", "--curve", *words)
     assert (zero["split"], zero["held_out"], zero["classes"]) == ("all", 180, ["c0", "c1", "c2"])
     assert few["shots"] == 4
+    assert [p["shots"] for p in few["curve"]] == [1, 2, 4, 8, 16, None]
     assert few["train"] == 12
 
 

@@ -45,6 +45,15 @@ def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
     assert (some.split, some.train, some.chosen["tuned_on"]) == ("test", 48, "validation rows")
 
 
+def test_a_curve_over_shots(store, words):
+    """Budgets, five draws each, then every training row; the last equals the head on all of them."""
+    names, vectors = words
+    found = store.few_shot_curve("label", names, budgets=(1, 4), seeds=3, class_vectors=vectors)
+    assert [(p.shots, p.train, len(p.accuracies)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
+    every = store.few_shot("label", names, shots=1000, class_vectors=vectors)
+    assert found.points[-1].mean == pytest.approx(every.accuracy)
+
+
 def test_what_cannot_be_is_refused(store, words):
     """An unknown head, too few vectors, one class, no text tower."""
     names, vectors = words

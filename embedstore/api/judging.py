@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedstore import evaluate, keeping
 from embedstore.api.keeping import Keeping
 from embedstore.api.recording import record
-from embedstore.evaluate import Evaluation, How, compare, curve, words
+from embedstore.evaluate import Evaluation, How, compare, curve, shots, words
 from embedstore.evaluate.compare import Comparison, Cost
 from embedstore.evaluate.curve import Curve
 from embedstore.features import Features, features
@@ -170,6 +170,30 @@ class Judging(Keeping):
         record(self._storage, row, head, settings, result.to_json(), started)
         if save:
             self.save_head(save, result)
+        return result
+
+    def few_shot_curve(
+        self,
+        label: str = "label",
+        classes: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        *,
+        head: str = "tip-adapter",
+        budgets: Sequence[int] = curve.BUDGETS,
+        seeds: int = curve.SEEDS,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        **said: Unpack[WordOptions],
+    ) -> Curve:
+        """How many labelled images beside the words: accuracy over shots a class; arguments as :meth:`few_shot`."""
+        row = self._storage.space(space)
+        started = utc_now()
+        data = self.features(label, where=where, space=row.key)
+        text = self._words(row, classes or sorted(set(data.y.tolist())), **said)
+        found = shots.few_shot_curve(data, label, text, head=head, budgets=budgets, seeds=seeds, seed=seed)
+        result = replace(found, space=row.name)
+        settings = {"label": label, "where": where, "head": head, "budgets": list(budgets), "seeds": seeds}
+        record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 
     def curve(

@@ -141,6 +141,7 @@ def few_shot(
     where: o.Where = None,
     space: o.SpaceName = None,
     save: Save = None,
+    curve: Annotated[bool, typer.Option("--curve", help="Add the curve over shots a class, five draws each.")] = False,
     html: Html = None,
     png: Png = None,
     device: o.Device = "auto",
@@ -149,19 +150,32 @@ def few_shot(
 ) -> None:
     """Words and a few labelled images a class together, in a space with a text tower."""
     opened = es.open(store, device=device, precision=precision)
+    named, vectors, sentences = _classes(classes, prompts), _vectors(class_vectors), _templates(templates)
     found = opened.few_shot(
         label,
-        _classes(classes, prompts),
+        named,
         head=head,
         shots=shots,
         seed=seed,
         where=where,
         space=space,
         save=save,
-        templates=_templates(templates),
-        class_vectors=_vectors(class_vectors),
+        templates=sentences,
+        class_vectors=vectors,
     )
-    judged.show(opened, found, as_json, html=html, png=png)
+    drawn = None
+    if curve:
+        drawn = opened.few_shot_curve(
+            label,
+            named,
+            head=head,
+            seed=seed,
+            where=where,
+            space=space,
+            templates=sentences,
+            class_vectors=vectors,
+        )
+    judged.show(opened, found, as_json, html=html, png=png, curve=drawn)
 
 
 @app.command()

@@ -17,6 +17,8 @@ from embedstore.evaluate.outcome import Evaluation
 from embedstore.features import Features
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
+Text = tuple[list[str], NDArray[np.float32], float]
+"""Class names, one vector each ``(K, D)``, and the scale of the logits."""
 Encoder = Callable[[list[str]], NDArray[np.float32]]
 
 
@@ -82,7 +84,7 @@ def judge_zero_shot(estimator: Any, data: Features, label: str, *, head: str = "
 def judge_few_shot(
     data: Features,
     label: str,
-    text: tuple[list[str], NDArray[np.float32], float],
+    text: Text,
     *,
     head: str,
     shots: int,
@@ -98,14 +100,10 @@ def judge_few_shot(
     Raises:
         UnknownHead: another head. LabelError: the labels cannot support it.
     """
-    known = [h.value for h in FewShot]
-    if head not in known:
-        raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{near(head, known)}")
-    names, vectors, scale = text
-    own = data.take(np.flatnonzero(np.isin(data.y.astype(str), names)))
+    estimator = few_shot_head(head, text, seed)
+    own = among(data, text[0])
     part = divisions(own, How(seed=seed))[0]
     train, held, spare = own.take(drawn(own, part.train, shots, seed)), own.take(part.held), own.take(part.spare)
-    estimator = _made(FewShot(head), names, vectors, scale, seed)
     judged = (spare.X, spare.y) if len(spare) else ()
     estimator.fit(train.X, train.y, *judged)
     result = judge_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
@@ -121,8 +119,22 @@ def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDA
     return np.sort(np.concatenate(kept)) if kept else rows[:0]
 
 
-def _made(head: FewShot, names: list[str], vectors: NDArray[np.float32], scale: float, seed: int) -> Any:
-    match head:
+def among(data: Features, names: Sequence[str]) -> Features:
+    """The rows whose label is one of the names."""
+    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(names))))
+
+
+def few_shot_head(head: str, text: Text, seed: int) -> Any:
+    """An unfitted head of words and images.
+
+    Raises:
+        UnknownHead: another name than those of :class:`FewShot`.
+    """
+    known = [h.value for h in FewShot]
+    if head not in known:
+        raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{near(head, known)}")
+    names, vectors, scale = text
+    match FewShot(head):
         case FewShot.TIP_ADAPTER:
             return heads.TipAdapter(vectors, names, scale, random_state=seed)
         case FewShot.TIP_ADAPTER_F:
