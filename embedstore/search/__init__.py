@@ -107,7 +107,7 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
     begin = time.perf_counter()
     with storage.catalog.read() as con:
         now = generation.of(storage, con, space)
-        chosen = _chosen(con, now, ask.where)
+        chosen = _chosen(storage, con, now, ask.where)
         filtered = time.perf_counter()
         ranker = Ranker(con, now, unit, chosen=chosen, exact=ask.exact, way=ask.way)
         ranked, shown = _shown(con, now, ranker, ask)
@@ -161,11 +161,16 @@ def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float3
     return unit
 
 
-def _chosen(con: duckdb.DuckDBPyConnection, now: generation.Field, where: str | None) -> NDArray[np.bool_] | None:
+def _chosen(
+    storage: Storage, con: duckdb.DuckDBPyConnection, now: generation.Field, where: str | None
+) -> NDArray[np.bool_] | None:
     """Which of the placed items match a filter."""
     if where is None:
         return None
-    found = con.execute(f"SELECT item FROM items WHERE present AND ({item_filter.condition(con, where)})").fetchnumpy()
+    known = generation.current(storage, con).conditions
+    if where not in known:
+        known[where] = item_filter.condition(con, where)
+    found = con.execute(f"SELECT item FROM items WHERE present AND ({known[where]})").fetchnumpy()
     return now.placed(con).chosen(np.asarray(found["item"], np.int64))
 
 

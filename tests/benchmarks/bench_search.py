@@ -1,0 +1,199 @@
+"""Search and filtered search through a store, against a bare FAISS call and other tools, in one run.
+
+``python -m tests.benchmarks.bench_search [ROWS] [--peers PYTHON] [--with lancedb,hnswlib,chroma] [--index]``
+
+Vectors: 512 dimensions, 500 clusters on a 64-dimensional subspace with noise, unit length, float16. Every tool gets
+the same queries (near rows of the corpus) and the filter ``u < share`` over uniform u.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import faiss
+import numpy as np
+import pyarrow as pa
+
+import embedstore as es
+from embedstore.search import Ask, answer
+from tests.benchmarks.peers_search import SHARES
+
+DIM = 512
+QUERIES = 7
+
+
+def make(folder: Path, rows: int) -> es.Store:
+    """Vectors as .npy for the peers, and the store."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((500, 64)).astype(np.float32)
+    spread = rng.standard_normal((64, DIM)).astype(np.float32)
+    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, DIM))
+    u = rng.random(rows)
+    store = es.create(folder / "bench.store")
+    for begin in range(0, rows, 65536):
+        n = min(65536, rows - begin)
+        low = centres[rng.integers(0, 500, n)] + 0.6 * rng.standard_normal((n, 64)).astype(np.float32)
+        block = low @ spread + 0.5 * rng.standard_normal((n, DIM)).astype(np.float32)
+        block = (block / np.linalg.norm(block, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+        x[begin : begin + n] = block
+        table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + n)], "u": u[begin : begin + n]}
+        store.add_vectors(block, table, space="bench", unit=True)
+    q = x[rng.integers(0, rows, QUERIES)] + 0.02 * rng.standard_normal((QUERIES, DIM)).astype(np.float32)
+    q /= np.linalg.norm(q, axis=1, keepdims=True)
+    np.save(folder / "u.npy", u)
+    np.save(folder / "q.npy", q.astype(np.float32))
+    return store
+
+
+def bare(x: np.ndarray) -> faiss.Index:
+    """FAISS alone on the same float16 vectors."""
+    index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True
+    for begin in range(0, len(x), 65536):
+        index.add(np.ascontiguousarray(x[begin : begin + 65536]))
+    return index
+
+
+def timed(ask, queries) -> tuple[float, list[list[int]]]:
+    """Median milliseconds, and what was found."""
+    ask(queries[0])
+    times, found = [], []
+    for q in queries:
+        begin = time.perf_counter()
+        found.append(ask(q))
+        times.append(time.perf_counter() - begin)
+    return 1000 * float(np.median(times)), found
+
+
+def side_by_side(one, other, queries):
+    """Two ways in turn, query by query, so that whatever else the machine does falls on both."""
+    for ask in (one, other):
+        ask(queries[0])
+    times, found = ([], []), ([], [])
+    for q in np.repeat(queries, 3, axis=0):
+        for n, ask in enumerate((one, other)):
+            begin = time.perf_counter()
+            found[n].append(ask(q))
+            times[n].append(time.perf_counter() - begin)
+    return [(1000 * float(np.median(t)), f) for t, f in zip(times, found, strict=True)]
+
+
+def ours(store: es.Store, share: float | None, **options):
+    """A search through the store: row numbers of its hits (items are numbered from 1)."""
+    where = None if share is None else f"u < {share}"
+    space = store.spaces[0]
+    return lambda q: [h.item - 1 for h in answer(store._storage, space, q, Ask(where=where, **options)).hits]
+
+
+def by_faiss(index: faiss.Index, u: np.ndarray, share: float):
+    """FAISS with a bitmap that is ready before the clock starts; the truth too."""
+    bits = np.packbits(u < share, bitorder="little")
+    selector = faiss.IDSelectorBitmap(bits)
+    parameters = faiss.SearchParameters(sel=selector)
+    return lambda q, keep=(bits, selector): index.search(q[None], 10, params=parameters)[1][0].tolist()
+
+
+def by_duckdb(folder: Path, x: np.ndarray, u: np.ndarray):
+    """DuckDB's brute force."""
+    con = duckdb.connect(str(folder / "brute.duckdb"))
+    con.execute(f"CREATE TABLE t (id BIGINT, u DOUBLE, v FLOAT[{DIM}])")
+    for begin in range(0, len(x), 20_000):
+        rows = np.ascontiguousarray(x[begin : begin + 20_000])
+        given = pa.table(  # noqa: F841 - read by SQL
+            {
+                "id": np.arange(begin, begin + len(rows)),
+                "u": u[begin : begin + len(rows)],
+                "v": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), DIM),
+            }
+        )
+        con.execute("INSERT INTO t SELECT * FROM given")
+    sql = f"SELECT id FROM t WHERE u < ? ORDER BY array_inner_product(v, ?::FLOAT[{DIM}]) DESC LIMIT 10"
+    return lambda share: lambda q: [r[0] for r in con.execute(sql, [share, q.tolist()]).fetchall()]
+
+
+def recall(found: list[list[int]], truth: list[list[int]]) -> tuple[float, int]:
+    """Recall@10, and the fewest hits of a query."""
+    hits = sum(len(set(f) & {t for t in right if t >= 0}) for f, right in zip(found, truth, strict=True))
+    return hits / max(1, sum(t >= 0 for right in truth for t in right)), min(len(f) for f in found)
+
+
+def main() -> None:
+    """Everything, as one table on stdout."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
+    parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--with", dest="names", default="")
+    parser.add_argument("--duckdb", action="store_true")
+    parser.add_argument("--index", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        begin = time.perf_counter()
+        store = make(folder, given.rows)
+        x, u, q = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in "xuq")
+        q = np.array(q)
+        print(
+            f"{given.rows:,} × {DIM}, {os.cpu_count()} cores, Python {platform.python_version()}, FAISS "
+            f"{faiss.__version__}, DuckDB {duckdb.__version__}; data in {time.perf_counter() - begin:.0f} s"
+        )
+        index = bare(x)
+        print("| what | share | ms | recall@10 | fewest hits | × bare FAISS |\n| --- | --- | --- | --- | --- | --- |")
+        first, second = side_by_side(lambda v, i=index: i.search(v[None], 10)[1][0].tolist(), ours(store, None), q)
+        plain, truth = first
+        show("bare FAISS", None, first, truth, plain)
+        show("embedstore", None, second, truth, plain)
+        base, right = {}, {}
+        for share in SHARES:
+            first, second = side_by_side(by_faiss(index, np.asarray(u), share), ours(store, share), q)
+            base[share], right[share] = first[0], first[1][::3]
+            show("bare FAISS, bitmap given", share, first, first[1], first[0])
+            show("embedstore", share, second, first[1], first[0])
+        truth = truth[::3]
+        del index
+        for name in [n for n in given.names.split(",") if n]:
+            peer(given.peers, folder, name, right, base)
+        if given.duckdb:
+            ask = by_duckdb(folder, x, np.asarray(u))
+            for share in SHARES:
+                show("DuckDB brute force", share, timed(ask(share), q[:3]), right[share][:3], base[share])
+        if given.index:
+            begin = time.perf_counter()
+            built = store.index(recall=0.95).sidecar
+            seconds = time.perf_counter() - begin
+            print(f"| {built.setting}: built in {seconds:.0f} s, recall {built.recall} | | {built.ms:.1f} | | | |")
+            show(f"embedstore, {built.kind}", None, timed(ours(store, None), q), truth, plain)
+
+
+def show(what: str, share: float | None, measured, truth, base: float) -> None:
+    """One line."""
+    ms, found = measured
+    part, fewest = recall(found, truth)
+    print(f"| {what} | {'no filter' if share is None else f'{share:.2%}'} | {ms:.1f} | {part:.3f} | {fewest} "
+          f"| {ms / base:.2f} |", flush=True)  # fmt: skip
+
+
+def peer(python: str, folder: Path, name: str, truth, base) -> None:
+    """Another tool in its own interpreter."""
+    script = Path(__file__).with_name("peers_search.py")
+    run = subprocess.run([python, script, folder, name], capture_output=True, text=True, check=False)
+    for line in run.stdout.splitlines():
+        said = json.loads(line)
+        if "share" in said:
+            show(name, said["share"], (said["ms"], said["found"]), truth[said["share"]], base[said["share"]])
+        else:
+            print(f"| {name}: ingest {said['ingest_s']:.0f} s | | | | | |")
+    if run.returncode:
+        print(f"| {name} failed: {run.stderr.strip().splitlines()[-1]} | | | | | |")
+
+
+if __name__ == "__main__":
+    main()
