@@ -168,6 +168,9 @@ def test_the_command_line_changes_and_finds(store, capsys):
     assert json.loads(run(capsys, "compact", store.path, "--json")[1])["rows_dropped"] == 2
     assert json.loads(run(capsys, "index", store.path, "--json")[1])["recall"] == 1.0
     assert json.loads(run(capsys, "info", store.path, "--json")[1])["indexes"][0]["rows"] == 3
+    line = next(t for t in run(capsys, "info", store.path)[1].splitlines() if t.startswith("index "))
+    assert line.startswith("index SQfp16 of precomputed: 3 rows, recall@10 1.0, ")
+    assert line.endswith("; 0 rows added since")
     found = json.loads(run(capsys, "duplicates", store.path, "--threshold", 0.9, "--json")[1])
     assert [r["item"] for r in found["rows"]] == [1, 5]
     assert json.loads(run(capsys, "cluster", store.path, "-k", 2, "--json")[1]) == {"items": 3}

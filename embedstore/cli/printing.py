@@ -26,6 +26,8 @@ def print_info(store: Store, as_json: bool) -> None:
     ])  # fmt: skip
     for space in d["spaces"]:
         _print_space(space)
+    for index in d["indexes"]:
+        _index_line(index)
     if d["heads"]:
         print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in d["heads"]))
     if d["labels"]:
@@ -43,6 +45,15 @@ def _print_space(s: dict[str, Any]) -> None:
     print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({flags})" if flags else ""))
     if s["overrides"]:
         print(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
+
+
+def _index_line(i: dict[str, Any]) -> None:
+    """One index, on one line."""
+    if "rows" not in i:
+        print(f"index {i['file']} of {i['space']}: {i['why']}")
+        return
+    state = f"{i['rows_since']:,} rows added since" if i["usable"] else f"not used: it {i['why']}"
+    print(f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}")
 
 
 def name_failures(store: Store, count: int) -> None:
