@@ -1,5 +1,8 @@
 """A filter is one boolean expression over the items, and nothing else."""
 
+import random
+from contextlib import suppress
+
 import duckdb
 import pytest
 
@@ -26,6 +29,9 @@ GOOD = {
     "case when year > 2020 then split = 'val' else false end": [4],
     "year::varchar = '2019' -- a comment": [1],
     "year % 2 = 0": [2, 4],
+    "cast(price as decimal(5, 1)) = 5.5": [2],
+    "taken between '2019-01-01' and date '2020-12-31'": [1, 2],
+    "taken::timestamp with time zone is not null": [1, 2, 3, 4],
     "coalesce(label, 'none') = 'none'": [3],
     "label ilike 'DO%'": [2],
     "true": [1, 2, 3, 4],
@@ -60,6 +66,42 @@ HOSTILE = [
     "copy items to 'x.csv'",
     "COLUMNS(*) = 1",
     "lambda x: x",
+    "item = (select 1)",
+    "true union select 1",
+    "true) union all select 1 from (values (1)) where (true",
+    "query('select 1') is null",
+    "query_table('runs') is null",
+    "exists (from glob('/etc/*'))",
+    "exists (from duckdb_settings())",
+    "exists (from items)",
+    "item = any (select item from items)",
+    "label = getvariable('x')",
+    "setseed(0.5) is null",
+    "sleep_ms(1000) is null",
+    "write_log('x') is null",
+    "error('x') = 'x'",
+    "list_transform(tags, lambda x: x) = []",
+    "[x for x in tags] = []",
+    "count(*) > 1",
+    "first_value(label) over () = 'x'",
+    "rowid = 1; checkpoint",
+    "true -- ) \n; drop table items; --",
+    "true /* ",
+    "label = 'a' limit 1",
+    "true window w as (order by item)",
+    "case when (select true) then true else false end",
+    "install httpfs",
+    "load '/tmp/x.so'",
+    "set threads = 1",
+    "export database 'x'",
+    "range(1000000000) is not null",
+    "generate_series(1, 1000000000) is not null",
+    "lpad('x', 1000000000, 'y') = label",
+    "rpad('x', 1000000000, 'y') = label",
+    "label = printf('%1000000000d', 1)",
+    "label = format('{:>1000000000}', 1)",
+    "md5(label) = 'x'",
+    "* = 1",
 ]
 
 
@@ -100,3 +142,26 @@ def test_an_unknown_column_is_named_with_the_near_ones():
     """The message says which column is missing and which one may be meant."""
     with pytest.raises(UnknownColumn, match="no column 'yeer'; did you mean year"):
         checked("yeer > 3", COLUMNS)
+
+
+def test_random_text_is_refused_or_harmless(items):
+    """Two thousand mixtures of SQL's words: one of our errors, or a filter that runs and changes nothing."""
+    words = [
+        *"item uri label year price ( ) ( ) , ; = < > <> + - * / || :: and or not in is null like between".split(),
+        *"select from where group by order limit union items runs exists case when then else end true".split(),
+        *"'cat' 'x 2020 1.5 -- /* */ [ ] { } $1 ? . drop table attach copy to read_text lower count sum".split(),
+    ]
+    rng = random.Random(0)
+    before = items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall()
+    passed = 0
+    for _ in range(2000):
+        text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 9)))
+        try:
+            sql = checked(text, COLUMNS)
+        except (BadFilter, UnknownColumn):
+            continue
+        passed += 1
+        with suppress(duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException):
+            items.execute(f"SELECT item FROM items WHERE {sql}").fetchall()  # types may not fit; nothing else may fail
+    assert items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall() == before
+    assert passed < 200

@@ -42,6 +42,12 @@ _FUNCTIONS = set(
     "struct_extract array_extract list_extract".split()
 )
 
+_TYPES = set(
+    "boolean bool tinyint smallint integer int int1 int2 int4 int8 bigint long hugeint utinyint usmallint uinteger "
+    "ubigint float real double decimal numeric varchar text string char bpchar date time timestamp datetime interval "
+    "timestamptz timestamp_s timestamp_ms timestamp_ns uuid blob list".split()
+) | {"timestamp with time zone", "double precision", "time with time zone"}
+
 
 def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Collection[str] = ()) -> str:
     """A filter as SQL to stand after ``FROM items WHERE`` in the attached catalog; ``true`` for None.
@@ -130,6 +136,8 @@ def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> N
         raise BadFilter(
             f"a filter may not call {node['function_name']}(){near(node['function_name'].lower(), _FUNCTIONS)}"
         )
+    if kind == "TYPE" and node["type_name"].lower() not in _TYPES:
+        raise BadFilter(f"a filter knows no type {node['type_name']!r}{near(node['type_name'].lower(), _TYPES)}")
     if kind == "COLUMN_REF":
         _check_column(node["column_names"], columns)
 
