@@ -108,7 +108,17 @@ class Catalog:
                     raise self._explained("commit to", e) from e
                 raise
         if fresh:
-            sync_folder(self.file.parent)  # DuckDB forces the log's bytes to the disk, not the log's name
+            self._name_the_log()
+
+    def _name_the_log(self) -> None:
+        """Force the log's name to the disk; DuckDB does so with its bytes only."""
+        try:
+            sync_folder(self.file.parent)
+        except OSError as e:
+            raise StoreFailed(
+                f"cannot commit to {self.file}: {e.strerror or e}; mend the disk and run it again; "
+                "what was acknowledged is kept"
+            ) from e
 
     def create(self) -> None:
         """Make the file with every table, fully written (no log left beside it)."""

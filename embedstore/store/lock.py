@@ -127,9 +127,7 @@ def _holder(f: IO[str]) -> str | None:
 
 def _write(f: IO[str], holder: dict[str, object] | None) -> None:
     """Say who holds the lock, or nobody. The lock holds without it, so a full disk is no obstacle."""
-    with suppress(OSError):
-        f.seek(0)
-        f.truncate()
+    with suppress(OSError):  # past the file object: its buffer would be written again, and fail again, at the end
+        os.ftruncate(f.fileno(), 0)
         if holder:
-            f.write(json.dumps(holder))
-        f.flush()
+            os.write(f.fileno(), json.dumps(holder).encode())

@@ -34,6 +34,8 @@ def recover(layout: Layout, catalog: Catalog) -> list[str]:
     """
     try:
         done = settle(layout, catalog)
+        if layout.wal.exists():
+            sync_folder(layout.root)  # its writer may have died, or failed, before the name was on the disk
         done += _cut_torn_log(layout, catalog)
         catalog.migrate()
         return done + _adopt(layout, catalog)
