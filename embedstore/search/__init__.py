@@ -157,7 +157,7 @@ def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float3
     length = float(np.linalg.norm(q.astype(np.float64)))
     if not math.isfinite(length) or length == 0:
         raise QueryError("the query vector is zero or not finite; it has no direction to search in")
-    unit: NDArray[np.float32] = (q / length).astype(np.float32)
+    unit: NDArray[np.float32] = (q.astype(np.float64) / length).astype(np.float32)  # rounded once
     return unit
 
 

@@ -51,6 +51,7 @@ class Field:
         self.vectors = vectors
         self.index = found.index
         self.notes = found.notes
+        self.lookups = 0
         self._placed: Placed | None = None
 
     @cached_property

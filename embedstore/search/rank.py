@@ -26,6 +26,7 @@ EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by ab
 _SPARE = 16  # candidates beyond those wanted, so that a rounding rarely asks for another round
 _CHUNK = 4096  # rows scored exactly at a time: 16 MiB of float64 at 512 dimensions
 _ASKED = 2  # times an index is asked, the second time for more; then every row is scored
+_LOOKUPS = 3  # by SQL, in one generation; then items and rows meet in memory
 _SAMPLE = 16384  # rows timed to learn this machine's costs
 
 
@@ -140,8 +141,13 @@ class Ranker:
         return items[order], positions[which][order], scores[order]
 
     def _items(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """``(items, which)``: from memory if items and rows have met, else by SQL for these few."""
-        if self._chosen is not None or self._field.is_placed:
+        """``(items, which)``: from memory if items and rows have met, else by SQL for these few.
+
+        A look-up by SQL reads two columns of a table with a row a vector: 8 ms at a million. To let all of them meet
+        costs forty times that, so it waits until a generation has been asked a few times.
+        """
+        self._field.lookups += 1
+        if self._chosen is not None or self._field.is_placed or self._field.lookups > _LOOKUPS:
             return self._field.placed(self._con).at(positions, self._chosen)
         shards, places = self._field.vectors.places(positions)
         near = {"shard": shards, "place": places, "n": np.arange(len(positions))}  # noqa: F841 - read by SQL
