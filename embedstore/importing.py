@@ -17,6 +17,9 @@ from embedstore.store.commit import Batch, ItemRow, strings, usable
 from embedstore.store.shard import DTYPES
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
+Standing = tuple[str, NDArray[np.float32] | None]
+"""An existing item's content, and its vector in the space if there is one."""
+
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
 
 
@@ -86,14 +89,16 @@ def _store(
 ) -> dict[str, Any]:
     """Commit block by block; a content that the space has already keeps its vector."""
     rows = new_items = new_vectors = 0
-    for refs, digests, vectors in found.batches():
+    for refs, own, vectors in found.batches():
         bad = np.flatnonzero(~usable(vectors, space.dtype))
         if len(bad):
             raise BadVectors(
                 f"row {rows + int(bad[0])} of {found.description} does not fit {space.dtype}: its largest value is "
                 f"{np.abs(vectors[bad[0]]).max():.4g}; store it with dtype float32"
             )
-        known, items = _existing(storage, space, digests, [r.uri for r in refs])
+        items, standing = _existing(storage, space, [r.uri for r in refs])
+        digests = [_content(standing.get(r.uri), d, v, space) for r, d, v in zip(refs, own, vectors, strict=True)]
+        known = _known(storage, space, digests)
         first = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
         batch = Batch(
             items=[ItemRow(r, d, items.get(r.uri)) for r, d in zip(refs, digests, strict=True)],
@@ -110,15 +115,41 @@ def _store(
     }  # fmt: skip
 
 
-def _existing(
-    storage: Storage, space: SpaceRow, digests: list[str], uris: list[str]
-) -> tuple[set[str], dict[str, int]]:
-    """Which contents have a vector here, and which uris are items already."""
+def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32], space: SpaceRow) -> str:
+    """The content of a row: an existing item keeps its own, so that its vectors in other spaces stay with it.
+
+    Only where this space has another vector for that content already is the row a new content: the item changed.
+    """
+    if standing is None:
+        return digest
+    content, there = standing
+    same = there is None or np.array_equal(there, vector.astype(DTYPES[space.dtype]))
+    return content if same else digest
+
+
+def _existing(storage: Storage, space: SpaceRow, uris: list[str]) -> tuple[dict[str, int], dict[str, Standing]]:
+    """Items that have these uris already: their ids, and their contents with their vectors in this space."""
     with storage.catalog.read() as con:
-        wanted = {"content": strings(digests), "uri": strings(uris)}  # noqa: F841 - read by SQL
+        wanted = {"uri": strings(uris)}  # noqa: F841 - read by SQL
+        rows = con.execute(
+            'SELECT i.uri, i.item, i.content::VARCHAR, v.shard, v."row" FROM items i '
+            "LEFT JOIN vectors v ON v.content = i.content AND v.space = ? "
+            "WHERE i.uri IN (SELECT uri FROM wanted)",
+            [space.key],
+        ).fetchall()
+        vectors = storage.vectors_in(con, space.space)
+        held = [r for r in rows if r[3] is not None]
+        positions = vectors.positions(np.array([r[3] for r in held], int), np.array([r[4] for r in held], int))
+        stored = dict(zip((r[0] for r in held), vectors.gather(positions), strict=True))
+    return {r[0]: r[1] for r in rows}, {r[0]: (r[2].replace("-", ""), stored.get(r[0])) for r in rows}
+
+
+def _known(storage: Storage, space: SpaceRow, digests: list[str]) -> set[str]:
+    """Which contents have a vector in the space."""
+    with storage.catalog.read() as con:
+        wanted = {"content": strings(digests)}  # noqa: F841 - read by SQL
         known = con.execute(
             "SELECT content::VARCHAR FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM wanted)",
             [space.key],
         ).fetchall()
-        items = con.execute("SELECT uri, item FROM items WHERE uri IN (SELECT uri FROM wanted)").fetchall()
-    return {c.replace("-", "") for (c,) in known}, dict(items)
+    return {c.replace("-", "") for (c,) in known}

@@ -36,7 +36,7 @@ def sheet_html(hits: Sequence[Hit], title: str) -> str:
 
 def fragment(hits: Sequence[Hit]) -> str:
     """The same as a piece of a page, for notebooks."""
-    return f"<style>.embedstore {{all: initial}} {_STYLE}</style><main>{''.join(_cell(h) for h in hits)}</main>"
+    return f'<style>{_SCOPED}</style><div class="embedstore">{"".join(_cell(h) for h in hits)}</div>'
 
 
 def sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> None:

@@ -214,7 +214,7 @@ def test_a_run_over_4000_photos_killed_twice_equals_an_uninterrupted_one(shared_
         assert child.wait() == -signal.SIGKILL
     resumed = es.open(tmp_path / "killed", allow_code=["tests.networks:resnet20"])
     report = resumed.embed(photos)
-    assert report.unchanged >= 9 * 256
+    assert 0 < report.unchanged < 4000, "killed half way"
     assert report.unchanged + report.embedded + report.reused == 4000
     query = "SELECT item, uri, content, label, split, size, mtime_ns, present FROM items ORDER BY item"
     assert resumed.sql(query).rows == straight.sql(query).rows
