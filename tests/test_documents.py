@@ -57,7 +57,8 @@ def test_the_tutorials_python_runs(folder, tmp_path):
 
 def test_the_gate_runs_the_readmes_words():
     """Both set-up commands are marked, and the test command is pytest itself."""
-    commands = dict(re.findall(r"<!-- setup:(\w+) -->\s*```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    readme = (ROOT / "README.md").read_text()
+    commands = dict(re.findall(r"<!-- setup:(\w+) -->\s*```bash\n(.*?)```", readme, re.DOTALL))
     assert commands["run"].strip() == "pip install -e . && embedstore quickstart"
     assert commands["test"].strip() == "pip install -e .[test] && python -m pytest"
     assert "README.md" in (ROOT / ".ci" / "run").read_text()

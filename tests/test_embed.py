@@ -24,7 +24,7 @@ def tiny(path, **options):
 def table(store):
     """Every item with its vector, by uri: what two runs are compared by."""
     f = store.sql("SELECT item, uri, label, split, content, size, mtime_ns, present FROM items ORDER BY uri").rows
-    x = {i: v for i, v in zip(*_vectors(store), strict=True)}
+    x = dict(zip(*_vectors(store), strict=True))
     return {row[1]: (*row, x[row[0]].tolist() if row[0] in x else None) for row in f}
 
 
@@ -179,10 +179,9 @@ def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
 
 def test_weights_that_changed_since_are_refused(tmp_path, photos):
     """A weights file that now holds something else gives another space: an error, not mixed vectors."""
-    from safetensors.torch import load_file, save_file
-
     import timm
     import torch
+    from safetensors.torch import load_file, save_file
 
     file = tmp_path / "w.safetensors"
     torch.manual_seed(0)

@@ -28,7 +28,8 @@ def test_everything_stored_is_read(store):
     """Items, columns, failure and vectors, value by value."""
     rows = store.sql("SELECT uri, label, split, group_id, year FROM items ORDER BY item").rows
     assert rows == tuple(zip(*(TABLE[k] for k in ("uri", "label", "split", "group", "year")), strict=True))
-    assert [(u, r, d) for u, r, d, *_ in store.failures()] == [("/golden/bad.jpg", "corrupt", "made for the golden store")]
+    failure = store.failures()[0][:3]
+    assert failure == ("/golden/bad.jpg", "corrupt", "made for the golden store")
     assert np.array_equal(store.features("uri").X, VECTORS)
 
 

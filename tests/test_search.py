@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
+from embedstore.records import ImageRef
 from embedstore.search import item_vector, search
 from embedstore.store.commit import Batch, ItemRow
-from embedstore.records import ImageRef
 from tests.stores import digest, make, vector
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import embedstore as es
-from tests.conftest import ROOT
+from tests.conftest import ROOT, TINY
 
 MOBILENET = "timm/mobilenetv2_100"
 ARGS = {"pad_type": "same", "bn_eps": 1e-3}
@@ -111,7 +111,7 @@ def test_every_imagenet_photo_finds_itself_first(unpacked, weights, tmp_path):
 
 def test_every_file_of_the_nasty_corpus_is_embedded_or_has_a_reason(unpacked, tmp_path):
     """The run ends, the counts add up, and a second run decodes nothing."""
-    store = es.create(tmp_path / "s", "timm/test_resnet.r160_in1k", random_init=True, preprocess={"size": 32, "resize": 32})
+    store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     files = [p for p in unpacked("nasty").rglob("*") if p.is_file()]
     report = store.embed(unpacked("nasty"))
     assert report.found == len(files) == 1538

@@ -110,7 +110,7 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
     storage = make(tmp_path / "s", 1)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO \"schema\" VALUES (99, 'm099_future', NULL)")
-    with pytest.raises(StoreTooNew, match="had 99 migrations.*pip install -U"), storage.writing("test"):
+    with pytest.raises(StoreTooNew, match=r"had 99 migrations.*pip install -U"), storage.writing("test"):
         pass
     storage.at.marker.write_text(json.dumps({"format": 2, "id": "x"}))
     with pytest.raises(StoreTooNew, match="format 2"):
