@@ -75,6 +75,16 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, above: int = 0) -> N
     """
     if not layout.wal.exists() or layout.wal.stat().st_size <= above:
         return
+    try:
+        _under_guard(layout, catalog)
+    except OSError as e:
+        if isinstance(e, StoreError):
+            raise
+        raise StoreFailed(f"cannot clear {layout.guard}: {e.strerror or e}; mend the disk and run it again") from e
+
+
+def _under_guard(layout: Layout, catalog: Catalog) -> None:
+    """Copy, mark, fold in, take the copy away."""
     with catalog.undisturbed():
         settle(layout, catalog)
         try:

@@ -292,7 +292,7 @@ class Writer:
                 f"process {self._held.pid} holds {self._at.root} for writing, and this is a fork of it; "
                 "open the store in this process"
             )
-        if recover.needs_recovery(self._at):
+        if self._at.guard.exists():  # its removal failed, or is not on the disk yet
             recover.settle(self._at, self._catalog)
         with self._catalog.write() as con:
             yield con
