@@ -58,6 +58,8 @@ def search(
     """
     if sum(q is not None for q in (text, image, item)) > 1:
         raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: one of them; add others with --plus")
+    if text is None and image is None and item is None and not (plus or like):
+        raise typer.BadParameter("nothing is asked: say TEXT, --image FILE, --item ID, --plus or --like")
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
     hits = opened.search(
         text if text is not None else item,
