@@ -210,15 +210,19 @@ def _confusion(e: Evaluation) -> str:
     rows = []
     for name, row in zip(names, matrix, strict=True):
         total = max(int(row.sum()), 1)
-        cells = "".join(
-            f'<td style="background:rgba(20,90,200,{count / total:.2f})">{int(count) or ""}</td>' for count in row
-        )
+        cells = "".join(f'<td style="{_shade(count / total)}">{int(count) or ""}</td>' for count in row)
         rows.append(f"<tr><th>{_t(name)}</th>{cells}</tr>")
     note = f"<p>the {len(names)} most confused classes; {left} others are not shown</p>" if left else ""
     return (
         f'<h2>Confusion: true class in rows, predicted in columns</h2>{note}<table class="confusion">'
         f"<tr><th></th>{head}</tr>{''.join(rows)}</table>"
     )
+
+
+def _shade(share: float) -> str:
+    """A cell's colours: the more of its row, the darker, with letters that stand out."""
+    letters = ";color:#fff" if share > 0.5 else ""
+    return f"background:rgba(20,90,200,{share:.2f}){letters}"
 
 
 def _classes(e: Evaluation) -> str:
