@@ -2,6 +2,8 @@
 
 import os
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,23 @@ def unpacked(shared_data, tmp_path_factory):
         return done[name]
 
     return unpack
+
+
+@pytest.fixture
+def ordinary() -> Iterator[Path]:
+    """A folder in which the test is an ordinary user, whom permissions bind, also where the suite runs as root."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this system has no user ids")
+    with tempfile.TemporaryDirectory() as name:
+        before = os.geteuid()
+        if before == 0:
+            nobody = 65534
+            os.chown(name, nobody, nobody)
+            os.seteuid(nobody)
+        try:
+            yield Path(name)
+        finally:
+            os.seteuid(before)
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
