@@ -101,15 +101,6 @@ class Hit:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a head says of one item."""
-
-    item: int
-    label: str
-    score: float
-
-
 def display_uri(path: str) -> str:
     r"""The UTF-8 name of an ``os.fsdecode``d path; undecodable bytes are shown as ``\xNN``."""
     try:
