@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreExists, StoreFailed
-from embedstore.store import layout, shard
-from embedstore.store.catalog import STORAGE_VERSION, quoted
+from embedstore.store import layout, shard, witness
+from embedstore.store.catalog import STORAGE_VERSION, counted, quoted
 from embedstore.store.layout import Layout
 from embedstore.store.storage import Storage
 from embedstore.store.verify import Checked
@@ -82,6 +82,7 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
     with storage.catalog.read() as con:
         files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
+        count = counted(con)
         con.execute(f"ATTACH {quoted(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
@@ -89,6 +90,7 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
         finally:
             con.execute("DETACH copy")
     shutil.copyfile(storage.at.marker, at.marker)
+    witness.reset(at.root, count)
     for space in spaces:
         at.shards(space).mkdir(parents=True)
         if storage.at.note(space).exists():

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreFailed
-from embedstore.store import migrations
+from embedstore.store import migrations, witness
 from embedstore.store.layout import COMPLETE, GUARD, sync_folder
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
@@ -101,19 +101,36 @@ class Catalog:
             con.execute("BEGIN")
             try:
                 yield con
+                count = self._counted(con)
                 con.execute("COMMIT")
             except BaseException as e:
                 _quietly(con, "ROLLBACK")
                 if isinstance(e, _FAILED) or (isinstance(e, duckdb.Error) and self._is_ours(e)):
                     raise self._explained("commit to", e) from e
                 raise
-        if fresh:
-            self._name_the_log()
+        self._acknowledge(count, fresh=fresh)
 
-    def _name_the_log(self) -> None:
-        """Force the log's name to the disk; DuckDB does so with its bytes only."""
+    def _counted(self, con: duckdb.DuckDBPyConnection) -> int | None:
+        """Count this transaction in the catalog; None before the migration that brought the count."""
+        if not any(r[0] == "generation" for r in con.execute("DESCRIBE counters").fetchall()):
+            return None
+        row = con.execute("UPDATE counters SET generation = coalesce(generation, 0) + 1 RETURNING generation")
+        (count,) = row.fetchone() or (None,)
+        if count is not None and not witness.exists(self.file.parent):
+            self._witness(witness.reset, count - 1)
+        return count
+
+    def _acknowledge(self, count: int | None, *, fresh: bool) -> None:
+        """Force the name of a new log to the disk (DuckDB does so with its bytes only), then write the count down."""
+        if fresh:
+            self._witness(lambda folder, _: sync_folder(folder), 0)
+        if count is not None:
+            self._witness(witness.note, count)
+
+    def _witness(self, act: Callable[[Path, int], None], count: int) -> None:
+        """One act beside the catalog."""
         try:
-            sync_folder(self.file.parent)
+            act(self.file.parent, count)
         except OSError as e:
             raise StoreFailed(
                 f"cannot commit to {self.file}: {e.strerror or e}; mend the disk and run it again; "
@@ -127,10 +144,16 @@ class Catalog:
             con.execute(f"ATTACH {quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
             migrations.up(con)
             con.execute("CHECKPOINT cat")
+            self._witness(witness.reset, 0)
         except _FAILED as e:
             raise self._explained("make", e) from e
         finally:
             self._detach(con)
+
+    def count(self) -> int:
+        """How many transactions the catalog has seen; 0 before the migration that brought the count."""
+        with self.read() as con:
+            return counted(con)
 
     def migrate(self) -> None:
         """Bring the tables to this version; the caller holds the writer's lock.
@@ -245,6 +268,14 @@ class Catalog:
 def utc_now() -> datetime:
     """The time as the catalog's TIMESTAMP columns hold it: UTC, without a zone."""
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def counted(con: duckdb.DuckDBPyConnection) -> int:
+    """How many transactions the open generation of the catalog has seen."""
+    if not any(r[0] == "generation" for r in con.execute("DESCRIBE counters").fetchall()):
+        return 0
+    row = con.execute("SELECT generation FROM counters").fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:

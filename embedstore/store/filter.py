@@ -4,8 +4,9 @@ The text is parsed, never run: its syntax tree may hold only comparisons, boolea
 functions listed here; the SQL made from the checked tree is what runs. No subquery, so no other table or file.
 
 Beside the items' columns a filter may name what a head predicted: ``pred.NAME`` is its class and ``pred.NAME.score``
-how sure it was, NULL where it has said nothing of the item as it is now. Each becomes one fixed look-up in the table
-``predictions`` after the check.
+how sure it was, NULL where it has said nothing of the item as it is now. Of a head that answers with sets of classes
+(several labels an item, or conformal sets) the first is a list, the likeliest first and empty where it gives none, and
+the second its highest score. Each becomes one fixed look-up in the table ``predictions`` after the check.
 """
 
 from __future__ import annotations
@@ -61,20 +62,20 @@ def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Colle
     if where is None:
         return "true"
     columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
-    said = (
-        [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
-        if "pred" in where.lower()
-        else []
-    )
-    return checked(where, columns, {*said, *heads})
+    if "pred" not in where.lower():
+        return checked(where, columns, heads)
+    said = [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
+    sets = [r[0] for r in con.execute("SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN").fetchall()]
+    return checked(where, columns, {*said, *heads}, sets)
 
 
-def checked(expression: str, columns: Collection[str], heads: Collection[str] = ()) -> str:
+def checked(expression: str, columns: Collection[str], heads: Collection[str] = (), sets: Collection[str] = ()) -> str:
     """The expression, rewritten by DuckDB from its checked syntax tree.
 
     Args:
         expression: e.g. ``"split = 'val' and year >= 2020"``.
-        columns: the items' columns. heads: names that may stand after ``pred.``.
+        columns: the items' columns. heads: names that may stand after ``pred.``. sets: those among them that answer
+            with sets of classes.
 
     Returns:
         SQL text of a boolean expression.
@@ -89,7 +90,7 @@ def checked(expression: str, columns: Collection[str], heads: Collection[str] = 
             if (said := _prediction(node, columns, heads)) is None:
                 _check(node, expression, columns)
             else:
-                _become(node, _lookup(con, *said))
+                _become(node, _lookup(con, *said, many=said[0] in sets))
         sql = str(con.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()[0][0])
     return sql.split(" WHERE ", 1)[1]
 
@@ -170,12 +171,15 @@ def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collectio
     return found, what
 
 
-def _lookup(con: duckdb.DuckDBPyConnection, head: str, what: str) -> dict[str, Any]:
+def _lookup(con: duckdb.DuckDBPyConnection, head: str, what: str, *, many: bool) -> dict[str, Any]:
     """The tree of a scalar subquery; ``item`` and ``content`` in it are those of the row that is filtered."""
     literal = head.replace("'", "''")
+    label = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
+    said = {"label": label, "score": "max(score)"}[what] if many else what
     sql = (
-        f"SELECT (SELECT p.said FROM (SELECT item AS of_item, content AS of_content, {what} AS said FROM predictions "
-        f"WHERE head = '{literal}') AS p WHERE p.of_item = item AND p.of_content = content)"
+        f"SELECT (SELECT p.said FROM (SELECT item AS of_item, content AS of_content, {said} AS said FROM predictions "
+        f"WHERE head = '{literal}' {'GROUP BY item, content' if many else ''}) AS p "
+        "WHERE p.of_item = item AND p.of_content = content)"
     )
     tree = json.loads(con.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
     found: dict[str, Any] = tree["statements"][0]["node"]["select_list"][0]

@@ -24,6 +24,7 @@ from embedstore.errors import (
 
 FORMAT = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
+WITNESS = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
 COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
 
@@ -83,6 +84,10 @@ class Layout:
     def index(self, space: str) -> Path:
         """The folder of a space's indexes."""
         return self.root / "spaces" / space / "index"
+
+    def towers(self, space: str) -> Path:
+        """The folder of a space's exported networks."""
+        return self.root / "spaces" / space / "towers"
 
 
 def create(path: Path, fill: Callable[[Layout], None]) -> Layout:

@@ -14,22 +14,26 @@ import duckdb
 import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError, StoreFailed
-from embedstore.store import shard
-from embedstore.store.catalog import Catalog, one, utc_now
-from embedstore.store.layout import COMPLETE, Layout, copy_synced, set_aside, sync_folder
+from embedstore.store import shard, witness
+from embedstore.store.catalog import Catalog, counted, one, utc_now
+from embedstore.store.layout import COMPLETE, WITNESS, Layout, copy_synced, set_aside, sync_folder
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
 _CUTS = 8  # of one log, before its damage is called more than a torn end
 
 
-def recover(layout: Layout, catalog: Catalog) -> list[str]:
+def recover(layout: Layout, catalog: Catalog, *, accept: bool = False) -> list[str]:
     """Mend what is provable.
+
+    Args:
+        layout, catalog: the store.
+        accept: go on with what is left where acknowledged commits are gone; only ``repair`` does.
 
     Returns:
         What was done, one sentence each; empty after a clean shutdown.
 
     Raises:
-        StoreDamaged: the catalog cannot be opened and there is nothing to restore it from.
+        StoreDamaged: the catalog cannot be opened and there is nothing to restore it from, or commits are gone.
         StoreFailed: the disk refuses.
     """
     try:
@@ -38,6 +42,7 @@ def recover(layout: Layout, catalog: Catalog) -> list[str]:
             sync_folder(layout.root)  # its writer may have died, or failed, before the name was on the disk
         done += _cut_torn_log(layout, catalog)
         catalog.migrate()
+        done += _agree(layout, catalog, accept=accept)
         return done + _adopt(layout, catalog)
     except OSError as e:
         if isinstance(e, StoreError):
@@ -51,9 +56,16 @@ def needs_recovery(layout: Layout) -> bool:
 
 
 def is_behind(layout: Layout, catalog: Catalog) -> bool:
-    """There are vector files with numbers that the catalog has not given yet: it lost them, or a writer is at it."""
+    """There are vector files with numbers that the catalog has not given yet: it lost them, or a writer is at it.
+
+    Raises:
+        StoreDamaged: commits that were acknowledged are gone.
+    """
+    acknowledged = witness.read(layout.root) or 0  # first: a writer may go on meanwhile
     with catalog.read() as con:
         try:
+            if acknowledged > (count := counted(con)):
+                raise _gone(layout, acknowledged, count)
             following = one(con.execute("SELECT next_shard FROM counters"))[0]
             spaces = [key for (key,) in con.execute("SELECT space FROM spaces").fetchall()]
         except duckdb.CatalogException as e:
@@ -125,6 +137,29 @@ def settle(layout: Layout, catalog: Catalog) -> list[str]:
         sync_folder(layout.guard)
         _discard(layout.guard)
     return ["a checkpoint was interrupted: the catalog was restored from its guard copy"]
+
+
+def _agree(layout: Layout, catalog: Catalog, *, accept: bool) -> list[str]:
+    """The catalog against its witness."""
+    acknowledged, count = witness.read(layout.root), catalog.count()
+    if acknowledged == count:
+        return []
+    if acknowledged is not None and acknowledged > count and not accept:
+        raise _gone(layout, acknowledged, count)
+    witness.reset(layout.root, count)
+    if acknowledged is None:
+        return [f"{WITNESS} was missing or damaged and was made again"] if count else []
+    lost = acknowledged - count
+    return [f"{lost} acknowledged commits are gone: see what is missing, and embed it again"] if lost > 0 else []
+
+
+def _gone(layout: Layout, acknowledged: int, count: int) -> StoreDamaged:
+    """The catalog is younger than what was acknowledged."""
+    return StoreDamaged(
+        f"{layout.catalog} is at commit {count}, but commit {acknowledged} was acknowledged: its log "
+        f"{layout.wal.name} was deleted, cut or exchanged; bring it back (quarantine/ keeps what was cut), "
+        "or run `embedstore repair`, which takes vectors back from their files and goes on without the rest"
+    )
 
 
 def _cut_torn_log(layout: Layout, catalog: Catalog) -> list[str]:

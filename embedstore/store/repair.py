@@ -60,7 +60,7 @@ def _opened(at: Layout, mended: Mended) -> Catalog:
     """The catalog as recovery leaves it, or what could be saved of it."""
     catalog = Catalog(at.catalog)
     try:
-        mended.done += recover.recover(at, catalog)
+        mended.done += recover.recover(at, catalog, accept=True)
         _readable(catalog)
     except StoreDamaged as e:
         mended.done.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
@@ -68,7 +68,7 @@ def _opened(at: Layout, mended: Mended) -> Catalog:
         mended.done += salvage.rebuild(at)
         catalog = Catalog(at.catalog)
         mended.done += recover.adopt_all(at, catalog)
-        mended.done += recover.recover(at, catalog)
+        mended.done += recover.recover(at, catalog, accept=True)
     return catalog
 
 

@@ -173,11 +173,12 @@ def _from_notes(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
 
 _COUNTERS = """
 DELETE FROM cat.counters WHERE rowid > (SELECT min(rowid) FROM cat.counters);
-INSERT INTO cat.counters SELECT 1, 1, 1 WHERE NOT EXISTS (SELECT 1 FROM cat.counters);
+INSERT INTO cat.counters SELECT 1, 1, 1, 0 WHERE NOT EXISTS (SELECT 1 FROM cat.counters);
 UPDATE cat.counters SET
     next_item = greatest(next_item, (SELECT coalesce(max(item), 0) + 1 FROM cat.items)),
     next_shard = greatest(next_shard, (SELECT coalesce(max(shard), 0) + 1 FROM cat.shards)),
-    next_run = greatest(next_run, (SELECT coalesce(max(run), 0) + 1 FROM cat.runs));
+    next_run = greatest(next_run, (SELECT coalesce(max(run), 0) + 1 FROM cat.runs)),
+    generation = coalesce(generation, 0);
 """
 
 

@@ -94,7 +94,7 @@ class Storage:
         except StoreDamaged as damage:
             try:
                 self._recover()
-            except StoreBusy as e:
+            except (StoreBusy, StoreFailed) as e:
                 raise damage from e
         else:
             if behind:

@@ -13,10 +13,10 @@ import numpy as np
 
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
-from embedstore.store import shard
-from embedstore.store.catalog import one
+from embedstore.store import shard, witness
+from embedstore.store.catalog import counted, one
 from embedstore.store.commit import strings
-from embedstore.store.layout import Layout
+from embedstore.store.layout import WITNESS, Layout
 from embedstore.store.storage import Storage
 
 REPAIR = "run `embedstore repair`"
@@ -109,10 +109,12 @@ def verify(storage: Storage, *, progress: Callable[[Checked], None] = lambda _: 
     """
     report = Report(notices=list(storage.notices))
     try:
+        acknowledged = witness.read(storage.at.root)  # before the catalog: a writer may go on
         with storage.catalog.read() as con:
             _tables(con, report)
             if report.damage:
                 return report
+            _witness(con, acknowledged, report)
             _spaces(con, report)
             _references(con, report)
             known = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
@@ -139,6 +141,16 @@ def _tables(con: duckdb.DuckDBPyConnection, report: Report) -> None:
         else:
             report.tables += 1
             report.rows += int(rows)
+
+
+def _witness(con: duckdb.DuckDBPyConnection, acknowledged: int | None, report: Report) -> None:
+    """Every commit that was acknowledged is there."""
+    count = counted(con)
+    if acknowledged is None and count:
+        report.damage.append(Damage(WITNESS, "", "it is missing, or neither of its records is whole"))
+    elif acknowledged is not None and acknowledged > count:
+        said = f"it is at commit {count}, but commit {acknowledged} was acknowledged"
+        report.damage.append(Damage("catalog.duckdb", "", said))
 
 
 def _spaces(con: duckdb.DuckDBPyConnection, report: Report) -> None:

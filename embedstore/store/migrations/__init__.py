@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 import duckdb
 
 from embedstore.errors import StoreTooNew
-from embedstore.store.migrations import m001_initial, m002_predictions
+from embedstore.store.migrations import m001_initial, m002_predictions, m003_generation
 
 ALL: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("m001_initial", m001_initial.up),
     ("m002_predictions", m002_predictions.up),
+    ("m003_generation", m003_generation.up),
 )
 
 
