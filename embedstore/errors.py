@@ -24,6 +24,7 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     │   ├── WeightsMismatch    (ValueError)         weights do not fit the architecture
     │   ├── BadBackbone        (ValueError)         an option the backbone does not have
     │   ├── NoTextTower        (ValueError)         words asked of an image-only space
+    │   ├── RuntimeMismatch    (ValueError)         another runtime gives other vectors than the eager network
     │   └── CodeNotAllowed     (PermissionError)    a store names code the user did not allow
     ├── SourceError
     │   ├── SourceNotFound     (FileNotFoundError)  no such folder, file or glob
@@ -37,6 +38,7 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     ├── HeadError
     │   ├── UnknownHead        (LookupError)        no classifier of that name
     │   └── BadHead            (ValueError)         an option the head lacks, or a head that cannot be stored so
+    ├── BadTuning              (ValueError)         fine-tuning that cannot be done so
     ├── LabelError             (ValueError)         labels cannot support the question asked
     └── MissingExtra           (ImportError)        an optional package is not installed
 """
@@ -127,6 +129,10 @@ class NoTextTower(BackboneError, ValueError):
     """Words asked of a space that knows images only."""
 
 
+class RuntimeMismatch(BackboneError, ValueError):
+    """Another runtime gives other vectors than the eager network."""
+
+
 class CodeNotAllowed(BackboneError, PermissionError):
     """A store names a user's own code, and this user has not allowed it."""
 
@@ -187,6 +193,10 @@ class UnknownHead(HeadError, LookupError):
 
 class BadHead(HeadError, ValueError):
     """An option that the head does not have, or a head that cannot be stored or exported so."""
+
+
+class BadTuning(EmbedstoreError, ValueError):
+    """Fine-tuning with settings that do not fit the network, the data or each other."""
 
 
 class LabelError(EmbedstoreError, ValueError):

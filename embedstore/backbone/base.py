@@ -32,6 +32,7 @@ class Loaded:
         layer, pool: where the features are taken.
         unit: vectors of this space are compared on the sphere.
         texts: tokenises and encodes words to ``(T, D)`` features, or None.
+        tokens: words as its tokenizer's ids ``(T, L)``, or None.
         logit_scale: exp of CLIP's learned scale, or None.
     """
 
@@ -45,6 +46,7 @@ class Loaded:
     pool: str
     unit: bool = False
     texts: Callable[[Sequence[str], torch.device], torch.Tensor] | None = None
+    tokens: Callable[[Sequence[str]], torch.Tensor] | None = None
     logit_scale: float | None = None
     activation: str = ""
     origin: str = ""
@@ -118,10 +120,7 @@ class Backbone:
             WeightsNotFound: the tokenizer's files are not on this machine.
         """
         if self._loaded.texts is None:
-            raise NoTextTower(
-                f"{self.space.architecture} ({self.space.layer or 'vectors'}) maps no words into its space; "
-                "text search needs a CLIP-like backbone, e.g. `--backbone clip` (`embedstore backbones open_clip`)"
-            )
+            raise self._wordless()
         if not texts:
             return np.empty((0, self.space.dim), np.float32)
         parts = []
@@ -129,6 +128,24 @@ class Backbone:
             with torch.inference_mode(), self._autocast():
                 parts.append(self._loaded.texts(texts[start : start + TEXTS], self._torch_device).float())
         return _numpy(unit(torch.cat(parts)))
+
+    def tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """Texts as the ids of the network's own tokenizer, ``(T, L)``.
+
+        Raises:
+            NoTextTower, WeightsNotFound: as :meth:`encode_texts`.
+        """
+        if self._loaded.tokens is None:
+            raise self._wordless()
+        ids: NDArray[np.int64] = self._loaded.tokens(texts).long().numpy()
+        return ids
+
+    def _wordless(self) -> NoTextTower:
+        """The error of a network that knows images only."""
+        return NoTextTower(
+            f"{self.space.architecture} ({self.space.layer or 'vectors'}) maps no words into its space; "
+            "text search needs a CLIP-like backbone, e.g. `--backbone clip` (`embedstore backbones open_clip`)"
+        )
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Features ``(B, D)`` of normalised float images on the device, before any unit norm; keeps gradients."""
@@ -158,11 +175,23 @@ class Backbone:
 
     def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One forward pass, nothing caught."""
+        return self.run(batch, self.vectors)
+
+    def run(self, batch: NDArray[np.uint8], call: Features) -> NDArray[np.float32]:
+        """One forward pass of prepared images through ``call``, :meth:`vectors` or what was compiled of it."""
         owned = np.require(batch, requirements=("C", "W"))  # torch warns of arrays that it could write through
-        pixels = torch.from_numpy(owned).to(self._torch_device)
+        pixels = torch.from_numpy(owned)
+        if self._torch_device.type == "cuda":  # from pinned memory the copy runs beside the work before it
+            pixels = pixels.pin_memory().to(self._torch_device, non_blocking=True)
+        else:
+            pixels = pixels.to(self._torch_device)
         with torch.inference_mode(), self._autocast():
-            out = self.features(self.normalised(pixels)).float()
-        return _numpy(unit(out) if self.space.unit else out)
+            return _numpy(call(pixels))
+
+    def vectors(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 pixels ``(B, 3, H, W)`` on the device as the vectors of the space, float32."""
+        out = self.features(self.normalised(pixels)).float()
+        return unit(out) if self.space.unit else out
 
     def _autocast(self) -> Any:
         """Mixed precision where it was chosen."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, Unknow
 from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode
 
 LOCAL = "local-dir:"
+BUNDLED = "embedstore/tiny"
+BUNDLED_FOLDER = Path(__file__).parent / "tiny"  # its model card lies there too
 OURS = {"pretrained", "load_weights", "precision", "device", "jit", "output_dict", "require_pretrained", "cache_dir"}
 OURS |= {"weights_only", "pretrained_image", "pretrained_text", "pretrained_image_path", "pretrained_text_path"}
 OURS |= {"force_preprocess_cfg"}  # --preprocess says it, and is recorded
@@ -43,11 +45,12 @@ def load(recipe: Recipe) -> Loaded:
         raise BadBackbone(f"--backbone-arg {', '.join(forbidden)} is decided by embedstore; leave it out")
     if (layer := recipe.layer or LAYERS[0]) not in LAYERS or recipe.pool:
         raise BadBackbone(f"open_clip networks have the layers {' and '.join(LAYERS)}, and pool by themselves")
-    source = _local(name, recipe) if name.startswith(LOCAL) else _builtin(name, recipe)
+    source = _source(name, recipe)
     module = _built(source, recipe)
     mark = "random:" if recipe.random_init else ""
     digest = mark + weights.digest(module)
     projected = layer == LAYERS[0]
+    tokens = _tokens(source, recipe)
     return Loaded(
         family=Family.OPEN_CLIP,
         architecture=source.architecture,
@@ -58,7 +61,8 @@ def load(recipe: Recipe) -> Loaded:
         layer=layer,
         pool="",
         unit=projected,
-        texts=_texts(source, module, recipe) if projected else None,
+        texts=_texts(tokens, module) if projected else None,
+        tokens=tokens if projected else None,
         logit_scale=float(module.logit_scale.detach().exp()) if projected else None,
         activation="quick_gelu" if source.quick_gelu else "",
         origin=f"random weights of seed {recipe.seed}" if recipe.random_init else source.origin,
@@ -75,6 +79,7 @@ class Source:
         file: the weights; None for random ones, and for a local folder's own.
         architecture: its name in the space. quick_gelu: its activation.
         preprocess: what the weights' own tag says of the preprocessing.
+        vocabulary: the tokenizer's merges, where a local folder brings its own.
     """
 
     model: str
@@ -83,6 +88,15 @@ class Source:
     quick_gelu: bool
     origin: str
     preprocess: dict[str, Any]
+    vocabulary: Path | None = None
+
+
+def _source(name: str, recipe: Recipe) -> Source:
+    """What the name means: the bundled network, a local folder, or one of open_clip's own list."""
+    if name == BUNDLED:
+        bundled = _local(f"{LOCAL}{BUNDLED_FOLDER}", recipe)
+        return replace(bundled, architecture=BUNDLED, origin=recipe.weights or "bundled with embedstore")
+    return _local(name, recipe) if name.startswith(LOCAL) else _builtin(name, recipe)
 
 
 def _builtin(name: str, recipe: Recipe) -> Source:
@@ -137,7 +151,14 @@ def _local(name: str, recipe: Recipe) -> Source:
         quick_gelu=bool(recipe.args.get("force_quick_gelu") or config.get("quick_gelu", False)),
         origin=recipe.weights or str(folder),
         preprocess={},
+        vocabulary=_vocabulary(config, folder),
     )
+
+
+def _vocabulary(config: dict[str, Any], folder: Path) -> Path | None:
+    """The merges that the folder's configuration names, beside it."""
+    named = ((config.get("text_cfg") or {}).get("tokenizer_kwargs") or {}).get("bpe_path")
+    return folder / named if named else None
 
 
 def _tag_facts(architecture: str, tag: str) -> dict[str, Any]:
@@ -280,13 +301,14 @@ def _projection(module: Any) -> Features:
     return features
 
 
-def _texts(source: Source, module: Any, recipe: Recipe) -> Callable[[Sequence[str], torch.device], torch.Tensor]:
-    """Words to features; the tokenizer is made at the first words."""
+def _tokens(source: Source, recipe: Recipe) -> Callable[[Sequence[str]], torch.Tensor]:
+    """Words to ids; the tokenizer is made at the first words."""
 
     @functools.cache
     def tokenizer() -> Any:
         try:
-            return open_clip.get_tokenizer(source.model, context_length=recipe.args.get("force_context_length"))
+            own = {"bpe_path": str(source.vocabulary)} if source.vocabulary else {}
+            return open_clip.get_tokenizer(source.model, context_length=recipe.args.get("force_context_length"), **own)
         except Exception as error:  # transformers and the hub client raise their own trees
             if isinstance(error, ImportError) or "transformers" in str(error).lower():
                 raise MissingExtra(
@@ -298,8 +320,20 @@ def _texts(source: Source, module: Any, recipe: Recipe) -> Callable[[Sequence[st
                 "fill the hub's cache on a machine with a network and copy it"
             ) from error
 
+    def tokens(words: Sequence[str]) -> torch.Tensor:
+        out: torch.Tensor = tokenizer()(list(words))
+        return out
+
+    return tokens
+
+
+def _texts(
+    tokens: Callable[[Sequence[str]], torch.Tensor], module: Any
+) -> Callable[[Sequence[str], torch.device], torch.Tensor]:
+    """Words to features."""
+
     def texts(words: Sequence[str], device: torch.device) -> torch.Tensor:
-        out: torch.Tensor = module.encode_text(tokenizer()(list(words)).to(device), normalize=False)
+        out: torch.Tensor = module.encode_text(tokens(words).to(device), normalize=False)
         return out
 
     return texts

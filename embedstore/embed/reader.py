@@ -25,6 +25,7 @@ from embedstore.decode.isolated import Isolation
 from embedstore.decode.screen import ordinary
 from embedstore.embed import plan
 from embedstore.embed.plan import Todo
+from embedstore.embed.spent import Meter
 from embedstore.errors import ImageError
 from embedstore.records import Failure, Picture
 from embedstore.space import Preprocess
@@ -69,6 +70,7 @@ def reading(
     threads: int,
     careful: bool = False,
     asked: Callable[[], object] = lambda: False,
+    meter: Meter | None = None,
 ) -> Iterator[Iterator[Prepared]]:
     """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
@@ -79,12 +81,13 @@ def reading(
         careful: decode every file in a process of its own, ordinary ones too: the run before this one was killed, and
             one of them may have done it.
         asked: whether the run was asked to stop; the files then end early.
+        meter: of the time that reading and decoding take.
     """
     out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
     stopped = threading.Event()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     isolation = Isolation(p)
-    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful)
+    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful, meter=meter or Meter())
 
     def produce() -> None:
         try:
@@ -135,7 +138,7 @@ class _Preparer:
 
     Args:
         con: a cursor for this thread alone. pool: runs both stages. p: the preprocessing.
-        isolation: decodes odd files. careful: ordinary ones too.
+        isolation: decodes odd files. careful: ordinary ones too. meter: of the time it takes.
     """
 
     def __init__(
@@ -146,8 +149,10 @@ class _Preparer:
         isolation: Isolation,
         *,
         careful: bool,
+        meter: Meter,
     ) -> None:
         self._con = con
+        self._meter = meter
         self._pool = pool
         self._p = p
         self._isolation = isolation
@@ -157,7 +162,7 @@ class _Preparer:
         """Every file of the plan, in order."""
         ahead: list[Future[tuple[Todo, bytes, Prepared]]] | None = None
         for group in _groups(plan.todo(self._con, GROUP_FILES)):
-            submitted = [self._pool.submit(_read, t) for t in group]
+            submitted = [self._pool.submit(self._read, t) for t in group]
             if ahead is not None:
                 yield from self._decode([f.result() for f in ahead])
             ahead = submitted
@@ -186,8 +191,18 @@ class _Preparer:
                 yield row
         self._learn([d for d, done in finished.items() if done.failure is None])
 
+    def _read(self, t: Todo) -> tuple[Todo, bytes, Prepared]:
+        """One file's bytes and their digest."""
+        with self._meter.measured():
+            return _read(t)
+
     def _prepare(self, row: Prepared, data: bytes) -> Prepared:
-        """Decode and resize one image, here or in a process of its own."""
+        """Decode and resize one image."""
+        with self._meter.measured():
+            return self._pixels(row, data)
+
+    def _pixels(self, row: Prepared, data: bytes) -> Prepared:
+        """Pixels or a failure, made here or in a process of its own."""
         try:
             if not self._careful and ordinary(data):
                 image, picture = decode.open_image(data)

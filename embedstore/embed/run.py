@@ -10,34 +10,28 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.backbone.choose import Chosen
+from embedstore.backbone.runtime import Runtime
 from embedstore.decode import DECODER
 from embedstore.embed import plan
+from embedstore.embed.forward import Done, Forwards
 from embedstore.embed.reader import Prepared, reading
+from embedstore.embed.spent import Meter, Spent, cores
 from embedstore.embed.stop import Stop, stopping
 from embedstore.errors import NoImages
 from embedstore.records import Failure, ImageRef, Reason
 from embedstore.source import Source
-from embedstore.space import Space
 from embedstore.store.catalog import utc_now
 from embedstore.store.commit import Batch, FailureRow, ItemRow, usable
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
-
-class ImageEncoder(Protocol):
-    """What the runner needs of a backbone."""
-
-    space: Space
-    device: str
-    precision: str
-    batch_size: int
-
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
 
 
 @dataclass(frozen=True)
@@ -47,12 +41,14 @@ class Options:
     Attributes:
         batch_size: images per forward; None is the backbone's choice for its device.
         threads: of the decoding pool; None is one per core.
+        runtime: that the backbone runs in; vectors are the same in all.
         commit_rows, commit_seconds: a commit is made when either is reached; a kill loses at most this much work.
         wait: seconds to wait for another writer.
     """
 
     batch_size: int | None = None
     threads: int | None = None
+    runtime: Runtime = Runtime.AUTO
     commit_rows: int = 4096
     commit_seconds: float = 5.0
     wait: float = 0.0
@@ -78,6 +74,8 @@ class EmbedReport:
         known_failures: failed before, unchanged since, not tried again.
         renamed: of the above, recognised under a new name. missing: items whose file is no longer there.
         found: files. seconds: wall time. images_per_second: files read per second of the embedding stage.
+        runtime: that the backbone ran in. agreement: its least cosine to eager on this run's own images.
+        stages: where the time went, see :class:`~embedstore.embed.spent.Spent`. bottleneck: what that says.
     """
 
     found: int = 0
@@ -95,6 +93,10 @@ class EmbedReport:
     device: str = ""
     precision: str = ""
     batch_size: int = 0
+    runtime: str = ""
+    agreement: dict[str, float] | None = None
+    stages: dict[str, Any] = field(default_factory=dict)
+    bottleneck: str = ""
     space: str = ""
     notices: list[str] = field(default_factory=list)
 
@@ -116,7 +118,7 @@ class EmbedReport:
         parts += [f"{n:,} {what}" for n, what in optional if n]
         if self.failed:
             parts.append(f"{self.failures:,} failed ({', '.join(f'{n} {r}' for r, n in sorted(self.failed.items()))})")
-        speed = f", {self.images_per_second:,.0f} images/s on {self.device}" if self.embedded else ""
+        speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
         return f"{self.found:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
     def to_json(self) -> dict[str, Any]:
@@ -127,7 +129,7 @@ class EmbedReport:
 def run(
     storage: Storage,
     source: Source,
-    load: Callable[[], ImageEncoder],
+    load: Callable[[], Backbone],
     space: SpaceRow,
     *,
     options: Options = Options(),
@@ -160,7 +162,7 @@ def run(
             runner.finish(source)
         report = runner.report
         report.seconds = round(time.perf_counter() - begin, 3)
-        report.notices = list(storage.notices)
+        report.notices = [*storage.notices, *runner.notices]
         settings = {"source": source.description, "options": asdict(options)}
         writer.record_run("embed", space.key, settings, report.to_json(), started)
     stop.leave()
@@ -174,7 +176,7 @@ class _Runner:
         self,
         storage: Storage,
         writer: Writer,
-        load: Callable[[], ImageEncoder],
+        load: Callable[[], Backbone],
         space: SpaceRow,
         options: Options,
         progress: Callable[[Progress], None],
@@ -182,9 +184,10 @@ class _Runner:
     ) -> None:
         self.report = EmbedReport(space=space.name)
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
-        self._backbone: ImageEncoder | None = None
+        self._backbone: Chosen | None = None
+        self._forwards = Forwards(self._encoded, lambda: self._backbone.parallel if self._backbone else 1)
+        self._reading, self._writing = Meter(), Meter()
         self._options, self._progress, self._stop = options, progress, stop
-        self._size = options.batch_size or 0
         self._attributes: Path | None = None
         self._failed: Counter[str] = Counter()
         self._total = self._done = 0
@@ -222,30 +225,77 @@ class _Runner:
         preprocess = self._space.space.preprocess
         if self._total:
             self._ready()
-        begin = time.perf_counter()
-        if self._total and preprocess:
-            with reading(
-                self._storage.catalog.scratch,
-                preprocess,
-                threads=threads,
-                careful=self._writer.after_crash,
-                asked=lambda: self._stop.requested,
-            ) as files:
-                for prepared in files:
-                    self._take(prepared)
-                    if self._stop.requested:
-                        break
-        if not self._stop.requested:
-            self._forward()
+        begin, cpu = time.perf_counter(), time.process_time()
+        try:
+            if self._total and preprocess:
+                with reading(
+                    self._storage.catalog.scratch,
+                    preprocess,
+                    threads=threads,
+                    careful=self._writer.after_crash,
+                    asked=lambda: self._stop.requested,
+                    meter=self._reading,
+                ) as files:
+                    for prepared in files:
+                        self._take(prepared)
+                        if self._stop.requested:
+                            break
+            if not self._stop.requested:
+                self._send()
+            self._collect(everything=True)
+        finally:
+            self._forwards.close()
         self._commit()
-        self.report.batch_size = self._size
-        self.report.images_per_second = round(self._done / max(time.perf_counter() - begin, 1e-9), 1)
+        seconds = max(time.perf_counter() - begin, 1e-9)
+        self.report.images_per_second = round(self._done / seconds, 1)
         self.report.failed = dict(self._failed)
+        self._tell(seconds, time.process_time() - cpu, threads)
+
+    def _tell(self, seconds: float, cpu: float, threads: int) -> None:
+        """What ran, and where the time went."""
+        if self._backbone is None:
+            return
+        r, backbone = self.report, self._backbone
+        r.batch_size, r.runtime = self._size, backbone.runtime.value
+        if found := backbone.agreement:
+            r.agreement = {"cosine": found.cosine, "centred": found.centred, "rows": found.rows}
+        reads, writes = self._reading, self._writing
+        spent = Spent(
+            images=self._forwards.images,
+            seconds=seconds,
+            decode=reads.wall,
+            decode_cpu=reads.cpu,
+            forward=self._forwards.seconds,
+            write=writes.wall,
+            write_cpu=writes.cpu,
+            cpu=cpu,
+            threads=threads,
+            cores=cores(),
+            shared=backbone.device == "cpu",
+            runtime=r.runtime,
+        )
+        r.stages, r.bottleneck = spent.to_json(), spent.verdict()
+
+    @property
+    def notices(self) -> list[str]:
+        """What the choice of a runtime had to say."""
+        return self._backbone.notices if self._backbone else []
+
+    @property
+    def _size(self) -> int:
+        """Images per forward."""
+        return self._options.batch_size or (self._backbone.batch_size if self._backbone else 1)
+
+    def _encoded(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors of a batch, on whichever thread asks."""
+        if self._backbone is None:
+            raise RuntimeError("pixels before a backbone")
+        return self._backbone.encode_images(batch)
 
     def _ready(self) -> None:
         """Load the backbone: a run with nothing to read never does."""
-        self._backbone = self._load()
-        self._size = self._size or self._backbone.batch_size
+        folder = self._storage.at.towers(self._space.key)
+        self._backbone = Chosen(self._load(), self._options.runtime, folder, images=self._total)
         self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
 
     def finish(self, source: Source) -> None:
@@ -268,28 +318,35 @@ class _Runner:
         self._waiting.append(prepared)
         if prepared.pixels is not None:
             self._pixels.append(prepared.pixels)
-        if len(self._pixels) >= self._size:
-            self._forward()
+        if len(self._pixels) >= self._size or len(self._waiting) >= self._options.commit_rows:
+            self._send()  # ... or a long run of duplicates or failures: nothing to compute, much to write
+            self._collect()
             if len(self._batch.items) >= self._options.commit_rows or self._late():
                 self._commit()
-        elif len(self._waiting) >= self._options.commit_rows:
-            self._forward()  # a long run of duplicates or failures: nothing to compute, much to write
-            self._commit()
 
     def _late(self) -> bool:
         """The last commit is long ago."""
         return time.monotonic() - self._committed_at > self._options.commit_seconds
 
-    def _forward(self) -> None:
-        """Embed the waiting pixels and settle every waiting file."""
-        encode = self._backbone.encode_images if self._backbone else None
-        vectors = iter(encode(np.stack(self._pixels)) if encode and self._pixels else ())
-        self._pixels = []
-        for p in self._waiting:
+    def _send(self) -> None:
+        """Give the waiting pixels to the backbone."""
+        if self._waiting:
+            self._forwards.put(self._waiting, self._pixels)
+        self._waiting, self._pixels = [], []
+
+    def _collect(self, *, everything: bool = False) -> None:
+        """Settle every file of the batches that are finished."""
+        for batch in self._forwards.done(everything=everything):
+            with self._writing.measured():
+                self._settle_all(batch)
+            self._done += len(batch.files)
+            self._progress(Progress(self._done, self._total, self.report.embedded, self._failed.total()))
+
+    def _settle_all(self, batch: Done) -> None:
+        """Enter one batch."""
+        vectors = iter(batch.vectors if batch.vectors is not None else ())
+        for p in batch.files:
             self._settle(p, next(vectors) if p.pixels is not None else None)
-        self._done += len(self._waiting)
-        self._waiting = []
-        self._progress(Progress(self._done, self._total, self.report.embedded, self._failed.total()))
 
     def _settle(self, p: Prepared, vector: NDArray[np.float32] | None) -> None:
         """Enter one file into the batch, as an item or as a failure."""
@@ -316,10 +373,13 @@ class _Runner:
 
     def _commit(self) -> None:
         """Make everything settled durable."""
-        if self._batch:
+        if not self._batch:
+            self._committed_at = time.monotonic()
+            return
+        with self._writing.measured():
             self._writer.commit(self._batch, space=self._space, decoder=DECODER, attributes=self._attributes)
-            self.report.commits += 1
-            self._batch = Batch()
+        self.report.commits += 1
+        self._batch = Batch()
         self._committed_at = time.monotonic()
 
 

@@ -1,0 +1,176 @@
+"""The runtime of one run: eager at first, and another once it has proved on the run's own images that it may and pays.
+
+The first batch goes through the eager network in any case. Another runtime then embeds the same images: if its
+vectors are further off than :data:`~embedstore.backbone.runtime.LEAST` it is refused, and ``auto`` keeps whichever
+is faster. A short run never pays for an export.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.backbone.exported import Exported, opened
+from embedstore.backbone.runtime import Agreement, Runtime, Tower, agreement, can_export, must_export
+from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
+from embedstore.space import Space
+
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
+
+# Seconds of eager work ahead from which `auto` tries onnx. Export and comparison cost 2 to 6 s for a ResNet-50 or a
+# ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
+PAYS_TO_EXPORT = 60.0
+PAYS_TO_LOAD = 10.0  # where the tower was exported before
+FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
+MOST_AT_ONCE = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
+
+Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+class Chosen:
+    """An image encoder that settles its runtime at the first batch.
+
+    Args:
+        network: loaded. runtime: what was asked for. folder: of the space's exported towers.
+        images: how many are to come, for ``auto``.
+
+    Attributes:
+        runtime: what runs; EAGER until settled. parallel: how many batches may be encoded at once.
+        agreement: with eager, where another runtime was tried. notices: what a person should know.
+        batch_size: images per forward.
+    """
+
+    def __init__(self, network: Backbone, runtime: Runtime, folder: Path, *, images: int) -> None:
+        self.space: Space = network.space
+        self.device, self.precision = network.device, network.precision
+        self.runtime, self.parallel = Runtime.EAGER, 1
+        self.agreement: Agreement | None = None
+        self.notices: list[str] = []
+        self._network, self._asked, self._folder, self._left = network, runtime, folder, images
+        self._encode: Encode | None = network.encode_images if runtime is Runtime.EAGER else None
+        self._own: int | None = None
+        if runtime is Runtime.ONNX:
+            must_export()
+            self._must_be_cpu()
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward."""
+        return self._own or self._network.batch_size
+
+    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors of prepared images; the first call decides how later ones are made.
+
+        Raises:
+            RuntimeMismatch: the runtime that was asked for gives other vectors.
+            BadBackbone: it cannot run this network.
+        """
+        if self._encode is not None:
+            return self._encode(batch)
+        begin = time.perf_counter()
+        reference = self._network.encode_images(batch)
+        seconds = time.perf_counter() - begin
+        ahead = seconds / len(batch) * (self._left - len(batch))
+        self._encode = self._network.encode_images
+        if self._asked is Runtime.COMPILE:
+            self._compile(batch, reference)
+        elif self._asked is Runtime.ONNX:
+            self._export(batch, reference)
+        else:
+            self._maybe(batch, reference, ahead)
+        return reference
+
+    def _maybe(self, batch: NDArray[np.uint8], reference: NDArray[np.float32], ahead: float) -> None:
+        """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
+        if self.device != "cpu" or self.precision != "fp32" or not can_export():
+            return
+        there = not isinstance(self._towers(brief=True), str)
+        if ahead < (PAYS_TO_LOAD if there else PAYS_TO_EXPORT):
+            return
+        begin = time.perf_counter()
+        self._network.encode_images(batch)
+        eager = time.perf_counter() - begin
+        try:
+            self._export(batch, reference)
+        except (EmbedstoreError, OSError) as e:
+            self.notices.append(f"runtime eager: {e}")
+            return
+        if self._timed(batch) * FASTER > eager and self.runtime is Runtime.ONNX:
+            self.runtime, self.parallel, self._own = Runtime.EAGER, 1, None
+            self._encode = self._network.encode_images
+
+    def _export(self, batch: NDArray[np.uint8], reference: NDArray[np.float32]) -> None:
+        """Use onnx, from an export that is there or a new one."""
+        self._must_be_cpu()
+        fast = self._towers(brief=False)
+        if isinstance(fast, str):
+            from embedstore.backbone.export import export
+
+            export(self._network, self._folder, Tower.IMAGE, batch)
+            fast = self._towers(brief=False)
+        if isinstance(fast, str):
+            raise BadBackbone(f"the exported tower of {self.space.architecture} cannot be used: {fast}")
+        self._accept(Runtime.ONNX, fast.encode_images, batch, reference)
+        self.parallel, self._own = _at_once(), fast.batch_size
+
+    def _compile(self, batch: NDArray[np.uint8], reference: NDArray[np.float32]) -> None:
+        """Use torch.compile."""
+        from embedstore.backbone.compiled import Compiled
+
+        compiled = Compiled(self._network, len(batch))
+        self._accept(Runtime.COMPILE, compiled.encode_images, batch, reference)
+        self._own = compiled.batch_size
+
+    def _accept(
+        self, runtime: Runtime, encode: Encode, batch: NDArray[np.uint8], reference: NDArray[np.float32]
+    ) -> None:
+        """Take another runtime if its vectors are the eager ones.
+
+        Raises:
+            RuntimeMismatch: they are not.
+        """
+        self.agreement = agreement(reference, encode(batch))
+        if not self.agreement.good:
+            raise RuntimeMismatch(
+                f"--runtime {runtime} gives other vectors than eager on your images ({self.agreement}; 0.9999 is the "
+                "least); it is not used: --runtime eager"
+            )
+        self.runtime, self._encode = runtime, encode
+
+    def _towers(self, *, brief: bool) -> Exported | str:
+        """The exported image tower, or why there is none."""
+        cores = os.cpu_count() or 1
+        threads = max(1, cores // _at_once())
+        found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=brief)
+        return found if isinstance(found, str) else Exported(self.space, image=found)
+
+    def _timed(self, batch: NDArray[np.uint8]) -> float:
+        """Seconds of a batch as the run will do it: in parts, on several threads."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        encode = self._encode or self._network.encode_images
+        size = self.batch_size
+        with ThreadPoolExecutor(self.parallel) as pool:
+            begin = time.perf_counter()
+            list(pool.map(encode, [batch[i : i + size] for i in range(0, len(batch), size)]))
+        return time.perf_counter() - begin
+
+    def _must_be_cpu(self) -> None:
+        """Refuse onnx elsewhere."""
+        if self.device != "cpu" or self.precision != "fp32":
+            raise BadBackbone(
+                f"--runtime onnx runs on the CPU in fp32, not on {self.device} in {self.precision}; "
+                "leave it out, or add --device cpu"
+            )
+
+
+def _at_once() -> int:
+    """Forwards at a time: each on one thread, which wastes least, up to a bound."""
+    return min(os.cpu_count() or 1, MOST_AT_ONCE)
