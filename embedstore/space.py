@@ -90,6 +90,7 @@ class Recipe:
         layer, pool: which features; None is the backbone's default.
         random_init: random weights were asked for by name.
         seed: of the random weights.
+        parent: key of the space that the weights were fine-tuned from; its file lies in the store (a relative path).
     """
 
     backbone: str
@@ -100,6 +101,7 @@ class Recipe:
     pool: str | None = None
     random_init: bool = False
     seed: int = 0
+    parent: str | None = None
 
     def to_json(self) -> str:
         """Canonical JSON."""
@@ -155,6 +157,14 @@ class Space:
     def random(self) -> bool:
         """The weights are random: vectors carry no learned meaning."""
         return self.weights.startswith("random:")
+
+    def same_numbers(self, other: Space) -> bool:
+        """Whether both give the same vectors: they differ in nothing but where they come from."""
+
+        def bare(space: Space) -> Space:
+            return replace(space, parent=None, weights=space.weights.removeprefix("random:"))
+
+        return bare(self).key == bare(other).key
 
     def __hash__(self) -> int:
         return hash(self.key)
