@@ -1,15 +1,15 @@
-"""The main job in one command, with nothing to download: embed, search, probe, look.
+"""The main job in one command, with nothing to download: embed, index, search in words, probe, compare, look.
 
-The images are scikit-learn's handwritten digits (real scans, UCI ML repository, CC BY 4.0), written as PNG files, or
-the person's own folder. Until a trained model is bundled, the backbone has random weights and says so: probes on
-random convolutional features work surprisingly well on digits (Jarrett et al. 2009), search in words does not.
+The images are drawn scenes and scikit-learn's handwritten digits (real scans, UCI ML repository, CC BY 4.0), or the
+person's own folder. The backbone is the bundled ``embedstore/tiny``, which knows shapes, colours, patterns, numbers,
+digits and letters, and little of photographs.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,102 +18,135 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.api import Store
-from embedstore.evaluate import Evaluation
+from embedstore.scenes.collection import Row, write_manifest, write_scenes
 
-BACKBONE = "timm/resnet18.a1_in1k"
-SIDE = 64  # pixels of an image; the scans have 8 x 8
-PER_CLASS = 60
+BACKBONE = "embedstore/tiny"
+SCENES = 1500
+SIDE = 64  # pixels of a digit; the scans have 8 x 8
+QUERIES = ("a red heart", "the digit seven", "five green triangles")
+QUERIES_OF_OWN = ("a red circle", "a dark picture", "stripes")  # in words that the bundled network knows
 
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the comparison: what was done, with what result, in how many seconds."""
+    """One thing that was done.
 
-    what: str
-    result: str
+    Attributes:
+        command: what a person would type for it. result: what the verb gave.
+        seconds: wall time. files: what was written.
+    """
+
+    command: str
+    result: Any
     seconds: float
+    files: tuple[Path, ...] = ()
 
 
-def run(folder: Path, images: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """Make the store, embed, search by image, probe and compare; safe to run twice.
+def run(folder: Path, images: Path | None) -> Iterator[Step]:
+    """Every step as it is done; safe to run twice, and nothing is written outside the folder.
 
     Args:
-        folder: where everything is written, and nothing elsewhere.
-        images: the person's own folder, or None for the digits.
-        say: called with each line for the person.
-
-    Returns:
-        The steps and the files written, as plain values.
+        folder: where everything is written.
+        images: the person's own folder, or None for scenes and digits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if images is None:
-        images = folder / "digits"
-        say(f"writing scikit-learn's handwritten digits as PNG files to {images}")
-        write_digits(images)
-    store = _store(folder / "quickstart.store")
-    say(f"backbone {BACKBONE} with RANDOM weights (--random-init): no download, no learned meaning")
-    steps: list[Step] = []
-    report = store.embed(images)
-    say(report.summary())
-    steps.append(Step("embed", f"{report.found} files", report.seconds))
-    steps += _search(store, folder, say)
-    steps += _judge(store, say)
-    return {"folder": str(folder), "store": str(store.path), "steps": [vars(s) for s in steps]}
+    path = folder / ("yours.store" if images else "quickstart.store")
+    source = images or write_collection(folder / "images")
+    store = _store(path)
+    yield _timed(f"embed {path} {source}", lambda: store.embed(source))
+    yield _timed(f"index {path}", store.index)
+    for words in QUERIES_OF_OWN if images else QUERIES:
+        yield _searched(store, folder, words)
+    yield _searched(store, folder, _one(store))
+    yield from _judged(store, path)
+    yield _mapped(store, folder)
 
 
-def write_digits(folder: Path) -> None:
-    """The first 60 scans of each digit as ``<split>/<digit>/<number>.png``; files that are there stay untouched.
+def write_collection(folder: Path) -> Path:
+    """1,500 scenes and 1,797 scanned digits as PNG files; files that are there stay untouched.
 
-    Every fourth scan of a digit is ``val``, the others are ``train``.
+    Returns:
+        The manifest: a CSV with ``uri``, ``label``, ``split`` and what each picture shows.
     """
+    manifest = folder / "collection.csv"
+    rows = [*write_scenes(folder / "scenes", SCENES), *write_digits(folder / "digits")]
+    for row in rows:
+        row["uri"] = str(Path(str(row["uri"])).relative_to(folder))
+    write_manifest(manifest, rows)
+    return manifest
+
+
+def write_digits(folder: Path, per_class: int | None = None) -> list[Row]:
+    """The scans of each digit as ``<split>/<digit>/<n>.png``, dark on light; every fourth of a digit is ``val``."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
+    rows: list[Row] = []
     for digit in range(10):
-        for place, n in enumerate(np.flatnonzero(data.target == digit)[:PER_CLASS]):
-            path = folder / ("val" if place % 4 == 3 else "train") / str(digit) / f"{n:04d}.png"
-            if path.exists():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = (255 - data.images[n] * 255 / 16).astype(np.uint8)  # ink is dark
-            Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+        for place, n in enumerate(np.flatnonzero(data.target == digit)[:per_class]):
+            split = "val" if place % 4 == 3 else "train"
+            path = folder / split / str(digit) / f"{n:04d}.png"
+            rows.append({"uri": str(path), "label": f"digit {digit}", "split": split, "kind": "scan", "number": 1})
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = (255 - data.images[n] * 255 / 16).astype(np.uint8)
+                Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+    return rows
 
 
 def _store(path: Path) -> Store:
-    """The store, made at the first run."""
-    if path.exists():
-        return es.open(path)
-    return es.create(path, BACKBONE, random_init=True, preprocess={"size": SIDE, "resize": SIDE})
+    """The store, made at the first run, with the bundled network's space in use."""
+    if not path.exists():
+        return es.create(path, BACKBONE)
+    store = es.open(path)
+    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info()["spaces"]):
+        store.use(store.add_space(BACKBONE).key)
+    return store
 
 
-def _search(store: Store, folder: Path, say: Callable[[str], None]) -> list[Step]:
-    """One search by image, with its contact sheets."""
-    uri = store.sql("SELECT uri FROM items WHERE present ORDER BY split DESC, label, item").rows[0][0]
+def _timed(command: str, act: Callable[[], Any]) -> Step:
+    """A step and its wall time."""
     begin = time.perf_counter()
-    hits = store.search(image=uri, k=10)
-    took = time.perf_counter() - begin
-    (folder / "search.html").write_text(hits.html(), encoding="utf-8")
-    hits.png(folder / "search.png")
-    say(f"search by image {uri}: wrote {folder / 'search.html'} and {folder / 'search.png'}")
-    label = hits[0].label
-    same = sum(h.label == label for h in hits[1:])
-    return [Step("search by image", f"{same} of the 9 nearest others share its label {label!r}", round(took, 3))]
+    result = act()
+    return Step(f"embedstore {command}", result, time.perf_counter() - begin)
 
 
-def _judge(store: Store, say: Callable[[str], None]) -> list[Step]:
-    """Probe and kNN, when there are labels."""
-    labels = store.sql("SELECT count(DISTINCT label) FROM items WHERE present").rows[0][0]
-    if labels < 2:
-        say("the folder has fewer than two labels (sub-folders): nothing to probe")
-        return []
-    judged = [("logistic regression", store.probe("label")), ("5 nearest neighbours", store.knn("label", k=5))]
-    return [Step(name, _accuracy(e), round(e.seconds, 3)) for name, e in judged]
+def _searched(store: Store, folder: Path, query: str | Path) -> Step:
+    """One search, with its contact sheets."""
+    name = "like-this" if isinstance(query, Path) else "-".join(query.split())
+    files = (folder / f"{name}.html", folder / f"{name}.png")
+    asked = f"--image {query}" if isinstance(query, Path) else f'"{query}"'
+    step = _timed(
+        f"search {store.path} {asked} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10)
+    )
+    files[0].write_text(step.result.html(), encoding="utf-8")
+    step.result.png(files[1])
+    return replace(step, files=files)
 
 
-def _accuracy(e: Evaluation) -> str:
-    """Accuracy with its interval."""
-    score = e.report.scores["accuracy"]
-    return f"accuracy {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] on {e.held} held-out items"
+def _one(store: Store) -> Path:
+    """An image to ask with: the first held-out one, or the first."""
+    rows = store.sql("SELECT uri FROM items WHERE present ORDER BY split = 'val' DESC NULLS LAST, label, item LIMIT 1")
+    return Path(rows.rows[0][0])
+
+
+def _judged(store: Store, path: Path) -> Iterator[Step]:
+    """Logistic regression, neighbours and words on the label, when there is one to learn."""
+    counts = store.sql("SELECT count(*) FROM items WHERE present AND label IS NOT NULL GROUP BY label").rows
+    if len(counts) < 2 or min(n for (n,) in counts) < 2:
+        return
+    yield _timed(f"probe {path} label", lambda: store.probe("label"))
+    yield _timed(f"knn {path} label -k 5", lambda: store.knn("label", k=5))
+    yield _timed(f"zero-shot {path} label", lambda: store.zero_shot(store.labels("label")).evaluate("label"))
+
+
+def _mapped(store: Store, folder: Path) -> Step:
+    """The map, as a picture and as a page."""
+    files = (folder / "map.html", folder / "map.png")
+    step = _timed(f"map {store.path} --html {files[0]} --png {files[1]}", store.map)
+    files[0].write_text(step.result.html(), encoding="utf-8")
+    step.result.png(files[1])
+    return replace(step, files=files)
 
 
 NEXT = """\

@@ -20,6 +20,7 @@ ALIASES = {
     "clip": "open_clip/ViT-B-32:laion2b_s34b_b79k",
     "dinov2": "timm/vit_small_patch14_dinov2.lvd142m",
     "mobilenetv2": "timm/mobilenetv2_100.ra_in1k",
+    "tiny": "embedstore/tiny",
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
 LOCAL = "open_clip/local-dir:"
@@ -46,6 +47,9 @@ class Fact:
     input_size: str
     licence: str
     text: bool
+
+
+BUNDLED = Fact("embedstore/tiny", "clip", 0, 256, "64x64", "Apache-2.0", text=True)  # shipped in the package
 
 
 def table(filter: str = "") -> list[Fact]:
@@ -75,6 +79,8 @@ def resolve(name: str) -> str:
     known, given = _table(), name.strip()
     if full := ALIASES.get(given.lower()):
         return full
+    if given.lower() == BUNDLED.name:
+        return BUNDLED.name
     if given.startswith(LOCAL):
         return LOCAL + os.path.abspath(os.path.expanduser(given.removeprefix(LOCAL)))  # noqa: PTH100, PTH111 - no links
     prefix, _, body = given.partition("/")
@@ -135,7 +141,7 @@ def _table() -> _Table:
     text = files(__package__).joinpath("facts.csv").read_text(encoding="utf-8")
     head, _, body = text.partition("\n")
     rows = list(csv.DictReader(body.splitlines()))
-    facts = tuple(_fact(row) for row in rows)
+    facts = (BUNDLED, *(_fact(row) for row in rows))
     defaults = {row["name"].partition(".")[0].lower(): row["name"] for row in rows if row["default"]}
     versions = dict(part.strip(" #").rsplit(" ", 1) for part in head.split(","))
     return _Table(facts, {f.name.lower(): f.name for f in facts}, defaults, versions)

@@ -47,7 +47,7 @@ def _loaded(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
     if recipe.random_init and recipe.weights:
         raise BadBackbone("random weights and a weights file exclude each other: give --weights or --random-init")
     prefix = recipe.backbone.partition("/")[0]
-    if prefix == "open_clip":
+    if prefix in ("open_clip", "embedstore"):
         from embedstore.backbone.clip import load as of_open_clip
 
         return of_open_clip(recipe)
@@ -81,6 +81,7 @@ def assemble(loaded: Loaded, recipe: Recipe, *, device: str, precision: str) -> 
         pool=loaded.pool,
         args=dict(recipe.args),
         activation=loaded.activation,
+        parent=recipe.parent,
         text=loaded.texts is not None,
         origin=loaded.origin,
         licence=loaded.licence,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from embedstore import timing
 from embedstore.errors import EmbedstoreError
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
-    from embedstore.cli import ask, care, change, judge, label  # noqa: F401 - each module adds its verbs
+    from embedstore.cli import ask, care, change, judge, label, start  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
 
+    timing.add("Python and the command itself", timing.age() or 0.0)
     try:
         app(args=arguments, prog_name="embedstore")
     except EmbedstoreError as e:
@@ -23,6 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has had enough
         sys.stderr.close()
         sys.exit(0)
+    finally:
+        if timing.wanted:
+            for name, seconds in timing.report():
+                print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import embedstore as es
+from embedstore import timing
 from embedstore.cli import options as o
 from embedstore.cli import output, printing
 
@@ -36,6 +37,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
+    show_timing: o.Timing = False,
 ) -> None:
     """Embed an image collection once; search it, probe it, label it from the cached features."""
 
@@ -57,13 +59,17 @@ def create(
     name: Annotated[str | None, typer.Option(help="Of the space; by default the backbone's.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
     as_json: o.Json = False,
 ) -> None:
     """Make a store, with the space of a backbone unless none is named."""
     chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, seed)
     if backbone is None and any(chosen.values()):
         raise typer.BadParameter("these options describe a backbone; name it with --backbone")
-    made = es.create(store, backbone, dtype=dtype, name=name, device=device, precision=precision, **chosen)
+    how = {"device": device, "precision": precision, "runtime": runtime}
+    made = es.create(store, backbone, dtype=dtype, name=name, **how, **chosen)
+    if runtime == "onnx" and backbone:
+        output.note("\n".join(made.export_towers()))
     printing.print_info(made, as_json)
 
 
@@ -91,6 +97,7 @@ def embed(
     threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
     allow_code: o.AllowCode = [],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
@@ -98,7 +105,7 @@ def embed(
     """Embed what is new or changed; resumable, and bad images are counted and named."""
     if bool(source) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
-    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     if vectors is not None:
         result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
         output.as_json(result) if as_json else output.facts(list(result.items()))
@@ -120,13 +127,18 @@ def embed(
         for notice in report.notices:
             output.note(notice)
         print(report.summary())
+        if report.bottleneck:
+            print(report.bottleneck)
         printing.name_failures(opened, report.failures)
 
 
 @app.command()
-def info(store: o.StorePath, as_json: o.Json = False) -> None:
+def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = False) -> None:
     """What a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
-    printing.print_info(es.open(store), as_json)
+    with timing.step("opening the store"):
+        opened = es.open(store)
+    with timing.step("counting"):
+        printing.print_info(opened, as_json)
 
 
 @app.command()
@@ -164,23 +176,6 @@ def backbones(
     ]
     output.table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
     output.note(f"{len(facts)} backbones; any other timm or open_clip name works too")
-
-
-@app.command()
-def quickstart(
-    images: Annotated[Path | None, typer.Argument(help="Your own image folder; by default handwritten digits.")] = None,
-    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("quickstart"),
-    as_json: o.Json = False,
-) -> None:
-    """The main job in one command: make images, embed, search, probe, compare. Nothing is downloaded."""
-    from embedstore import quickstart as q
-
-    result = q.run(folder, images, output.note)
-    if as_json:
-        output.as_json(result)
-        return
-    output.table(("step", "result", "seconds"), [(s["what"], s["result"], s["seconds"]) for s in result["steps"]])
-    output.note(q.NEXT)
 
 
 def _backbone_options(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import embedstore as es
+from embedstore import timing
 from embedstore.cli import options as o
-from embedstore.cli import output
+from embedstore.cli import output, printing
 from embedstore.cli.app import app
 from embedstore.results import Hits
 
@@ -49,7 +51,9 @@ def search(
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit.")] = False,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
     allow_code: o.AllowCode = [],
+    show_timing: o.Timing = False,
     as_json: o.Json = False,
 ) -> None:
     """The k nearest items to words, an image or an item; with --where, the k nearest that match.
@@ -60,7 +64,8 @@ def search(
         raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: one of them; add others with --plus")
     if text is None and image is None and item is None and not (plus or like):
         raise typer.BadParameter("nothing is asked: say TEXT, --image FILE, --item ID, --plus or --like")
-    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    with timing.step("opening the store"):
+        opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     hits = opened.search(
         text if text is not None else item,
         image=image,
@@ -91,8 +96,12 @@ def search(
     elif jsonl:
         output.as_lines(hits.rows())
     else:
-        rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
-        output.table(("rank", "score", "item", "label", "split", "uri"), rows)
+        printing.print_hits(hits)
+    sys.stdout.flush()  # the answer stands; what follows is for the next one
+    with timing.step("keeping towers for the next search"):
+        said = opened.keep_towers()
+    if said:
+        output.note("\n".join(said))
 
 
 def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None) -> None:
@@ -104,6 +113,38 @@ def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None
     if out:
         hits.save(out)
     for path in (html, sheet, out):
+        if path:
+            output.note(f"wrote {path}")
+
+
+@app.command("map")
+def map_(
+    store: o.StorePath,
+    html: Annotated[Path | None, typer.Option(help="Write a page: move over a point to see its image.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
+    colour: Annotated[str, typer.Option(help="The column that points are coloured by.")] = "label",
+    most: Annotated[int, typer.Option(min=5, help="Of more items a random sample is shown.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the sample and the projection.")] = 0,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """The collection in the plane (t-SNE): what the network finds alike lies together.
+
+    `embedstore map pets.store --html map.html --where "split = 'train'"`
+    """
+    if not (html or png or as_json):
+        raise typer.BadParameter("say where the map goes: --html FILE, --png FILE or --json")
+    atlas = es.open(store).map(colour=colour, where=where, space=space, most=most, seed=seed)
+    if html:
+        html.write_text(atlas.html(), encoding="utf-8")
+    if png:
+        atlas.png(png)
+    if as_json:
+        output.as_json(atlas.to_json())
+        return
+    print(f"{atlas.title}, {atlas.seconds:.1f} s")
+    for path in (html, png):
         if path:
             output.note(f"wrote {path}")
 

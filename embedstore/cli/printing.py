@@ -8,6 +8,7 @@ from embedstore.cli import output
 
 if TYPE_CHECKING:
     from embedstore.api import Store
+    from embedstore.results import Hits
 
 
 def print_info(store: Store, as_json: bool) -> None:
@@ -54,6 +55,12 @@ def _index_line(i: dict[str, Any]) -> None:
         return
     state = f"{i['rows_since']:,} rows added since" if i["usable"] else f"not used: it {i['why']}"
     print(f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}")
+
+
+def print_hits(hits: Hits) -> None:
+    """Hits, one a line."""
+    rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
+    output.table(("rank", "score", "item", "label", "split", "uri"), rows)
 
 
 def name_failures(store: Store, count: int) -> None:

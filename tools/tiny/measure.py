@@ -1,0 +1,107 @@
+"""What the bundled model can do, measured beside a random-init twin: `python -m tools.tiny.measure [PHOTOS...]`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embedstore import backbone
+from embedstore.decode.preprocess import apply
+from embedstore.scenes import COLOURS, DIGITS, SHAPES, held_out, naming
+from embedstore.space import Recipe
+from tools.tiny import scenes
+
+Floats = NDArray[np.float32]
+FRESH = 1_000_003  # a seed that no training run uses
+TEMPLATES = ("a {}", "a picture of a {}", "a photo of a {}", "an image of a {}")
+DIGIT_TEMPLATES = ("the digit {}", "a handwritten digit {}", "the number {}", "a picture of the digit {}")
+NAMES = "zero one two three four five six seven eight nine".split()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone that encodes pictures of any size and words."""
+
+    network: Any
+
+    def pictures(self, images: list[NDArray[np.uint8]]) -> Floats:
+        """Unit rows ``(N, D)``, through the network's own preprocessing."""
+        return np.concatenate([self._some(images[n : n + 256]) for n in range(0, len(images), 256)])
+
+    def _some(self, images: list[NDArray[np.uint8]]) -> Floats:
+        how = self.network.space.preprocess
+        rows: Floats = self.network.encode_images(np.stack([apply(Image.fromarray(i), how) for i in images]))
+        return rows
+
+    def classes(self, names: list[str], templates: tuple[str, ...]) -> Floats:
+        """One unit row a class: the mean over the templates."""
+        told = self.network.encode_texts([t.format(n) for n in names for t in templates])
+        mean = told.reshape(len(names), len(templates), -1).mean(axis=1)
+        out: Floats = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        return out
+
+
+def unseen_pairs(model: Model, number: int = 2_400) -> dict[str, float]:
+    """Zero-shot over the 48 pairs of colour and shape that no training scene shows."""
+    pairs = [(c, s) for c in COLOURS for s in SHAPES if held_out(c, s)]
+    pictures, _, shown = scenes.fresh(FRESH, number, kind="single", unseen=True)
+    right = [pairs.index((s.things[0].colour, s.things[0].name)) for s in shown]
+    names = [f"{c} {naming(s)}" for c, s in pairs]
+    found = (model.pictures(list(pictures)) @ model.classes(names, TEMPLATES).T).argmax(axis=1)
+    return {"classes": len(pairs), "accuracy": float(np.mean(found == right)), "chance": 1 / len(pairs)}
+
+
+def retrieval(model: Model, number: int = 1_000) -> dict[str, float]:
+    """Text to image over fresh scenes, each told in full."""
+    pictures, captions, _ = scenes.fresh(FRESH + 1, number, detail=1.0)
+    told = model.network.encode_texts(captions)
+    scores = told @ model.pictures(list(pictures)).T
+    rank = (scores > np.diag(scores)[:, None]).sum(axis=1)
+    return {f"R@{k}": float(np.mean(rank < k)) for k in (1, 5, 10)}
+
+
+def digits(model: Model) -> dict[str, float]:
+    """scikit-learn's handwritten digits: zero-shot, and a logistic probe in 5 folds."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pictures = [np.repeat((p * 255 / 16).astype(np.uint8)[..., None], 3, axis=2) for p in data.images]
+    rows = model.pictures(pictures)
+    prompts = model.classes(NAMES, DIGIT_TEMPLATES) + model.classes(list(DIGITS), DIGIT_TEMPLATES)
+    found = (rows @ prompts.T).argmax(axis=1)
+    return {"zero_shot": float(np.mean(found == data.target)), "probe": _probe(rows, data.target)}
+
+
+def _probe(rows: Floats, labels: NDArray[Any]) -> float:
+    """Accuracy of logistic regression, 5 stratified folds."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return float(cross_val_score(LogisticRegression(C=100, max_iter=3000), rows, labels, cv=folds).mean())
+
+
+def all_of(recipe: Recipe) -> dict[str, Any]:
+    """Every figure of one network."""
+    model = Model(backbone.load(recipe))
+    return {"unseen_pairs": unseen_pairs(model), "retrieval": retrieval(model), "digits": digits(model)}
+
+
+def main() -> None:
+    """Prints both networks' figures as JSON."""
+    import sys
+
+    name = sys.argv[1] if len(sys.argv) > 1 else "embedstore/tiny"
+    name = name if not Path(name).is_dir() else f"open_clip/local-dir:{Path(name).resolve()}"
+    figures = {"trained": all_of(Recipe(name)), "random": all_of(Recipe(name, random_init=True))}
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The training scenes on disk: pictures and four captions each, in parts, so that an interrupted run goes on."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.scenes import caption, compose, draw
+
+SIDE = 64  # pixels
+PART = 4_000  # scenes a file
+CAPTIONS = 4  # wordings a scene
+
+
+def write(folder: Path, scenes: int, seed: int, workers: int) -> None:
+    """All parts that are not there yet; part ``p`` of a seed is always the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [p for p in range(scenes // PART) if not _captions(folder, p).exists()]
+    with ProcessPoolExecutor(workers) as pool:
+        for part in pool.map(_write_part, [folder] * len(missing), missing, [seed] * len(missing)):
+            print(f"part {part + 1} of {scenes // PART}", flush=True)
+
+
+def read(folder: Path, scenes: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+    """The pictures, uint8 ``(N, 64, 64, 3)``, and the captions of each."""
+    parts = range(scenes // PART)
+    pictures = np.concatenate([np.load(_pictures(folder, p)) for p in parts])
+    captions = [c for p in parts for c in json.loads(_captions(folder, p).read_text())]
+    return pictures, captions
+
+
+def fresh(
+    seed: int, number: int, *, kind: str = "", unseen: bool | None = False, detail: float | None = None
+) -> tuple[NDArray[np.uint8], list[str], list[object]]:
+    """Scenes that no training run has seen: pictures, one caption each, and what they show."""
+    pictures, captions, shown = [], [], []
+    for n in range(number):
+        rng = np.random.default_rng((seed, n))
+        scene = compose(rng, kind, unseen=unseen)
+        pictures.append(np.asarray(draw(scene, SIDE, rng)))
+        captions.append(caption(scene, rng, detail))
+        shown.append(scene)
+    return np.stack(pictures), captions, shown
+
+
+def _write_part(folder: Path, part: int, seed: int) -> int:
+    """One part; the captions come last, so a part with captions is whole."""
+    pictures, captions = [], []
+    for n in range(part * PART, (part + 1) * PART):
+        rng = np.random.default_rng((seed, n))
+        scene = compose(rng)
+        pictures.append(np.asarray(draw(scene, SIDE, rng)))
+        captions.append([caption(scene, rng) for _ in range(CAPTIONS)])
+    np.save(_pictures(folder, part), np.stack(pictures))
+    partial = _captions(folder, part).with_suffix(".partial")
+    partial.write_text(json.dumps(captions))
+    partial.rename(_captions(folder, part))
+    return part
+
+
+def _pictures(folder: Path, part: int) -> Path:
+    return folder / f"pictures-{part:04d}.npy"
+
+
+def _captions(folder: Path, part: int) -> Path:
+    return folder / f"captions-{part:04d}.json"
