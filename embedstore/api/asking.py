@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore import decode, exporting, heads, indexing
-from embedstore.api.base import Face
+from embedstore import decode, exporting, heads, indexing, timing
+from embedstore.api.encoding import Encoding
+from embedstore.atlas import Atlas
+from embedstore.backbone.runtime import Tower
 from embedstore.decode import preprocess
 from embedstore.errors import BadBackbone, QueryError
+from embedstore.projection import project
 from embedstore.results import Hits, Rows
 from embedstore.search import Ask, answer, item_vector
 from embedstore.search.compose import by_examples, combined
@@ -51,7 +54,7 @@ class Parts:
     unlike: Sequence[Query]
 
 
-class Asking(Face):
+class Asking(Encoding):
     """Verbs that answer."""
 
     def search(
@@ -89,7 +92,32 @@ class Asking(Face):
         asked, words = self._asked(row, query, image, Parts(plus, minus, like, unlike), template)
         begin = time.perf_counter()
         found = answer(self._storage, row, asked, ask)
-        return Hits(tuple(found.hits), words, row.name, time.perf_counter() - begin, found.plan, found.notes)
+        seconds = time.perf_counter() - begin
+        timing.add("the search itself", seconds)
+        return Hits(tuple(found.hits), words, row.name, seconds, found.plan, found.notes)
+
+    def map(
+        self,
+        *,
+        colour: str = "label",
+        where: str | None = None,
+        space: str | None = None,
+        most: int = 2000,
+        seed: int = 0,
+    ) -> Atlas:
+        """The collection in the plane, coloured by a column; ``.html()`` and ``.png(path)`` draw it.
+
+        Args:
+            colour: a column of the items. where: a filter. space: name or key.
+            most: of more items a random sample is shown. seed: of the sample and the projection.
+
+        Raises:
+            UnknownColumn, BadFilter: as their names say. QueryError: fewer than five items match.
+        """
+        row = self._storage.space(space)
+        begin = time.perf_counter()
+        found = project(self._storage, row, colour=colour, where=where, most=most, seed=seed)
+        return Atlas(found, colour, row.name, time.perf_counter() - begin)
 
     def sql(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
         """A read-only DuckDB query over the catalog's tables: items, contents, spaces, failures, runs …."""
@@ -155,9 +183,10 @@ class Asking(Face):
 
     def _text_vector(self, row: SpaceRow, words: str, template: str | None) -> NDArray[np.float32]:
         """Words through the text tower, in every sentence of a template set."""
-        network = self._text_backbone(row)
+        network = self._encoder(row, Tower.TEXT)
         if template is None:
-            plain: NDArray[np.float32] = network.encode_texts([words])[0]
+            with timing.step("the words as a vector"):
+                plain: NDArray[np.float32] = network.encode_texts([words])[0]
             return plain
         sentences = heads.prompts_for([words], [template] if "{}" in template else template)[words]
         mean: NDArray[np.float32] = heads.class_vectors(network.encode_texts, {words: sentences})[0]
@@ -165,12 +194,13 @@ class Asking(Face):
 
     def _image_vector(self, row: SpaceRow, image: Any) -> NDArray[np.float32]:
         """One image through the space's own preprocessing and backbone."""
-        network = self.backbone(row.name)
+        network = self._encoder(row, Tower.IMAGE)
         wanted = network.space.preprocess
         if wanted is None:
             raise BadBackbone(f"space {row.name} has no preprocessing for images")
-        pixels = preprocess.apply(decode.as_image(image), wanted)
-        vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
+        with timing.step("the image as a vector"):
+            pixels = preprocess.apply(decode.as_image(image), wanted)
+            vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
         return vector
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstore.backbone import load
-from embedstore.errors import BadBackbone, NoTextTower, SpaceMismatch, WeightsNotFound
+from embedstore.backbone.runtime import Tower, runtime_of
+from embedstore.errors import BadBackbone, SpaceMismatch, WeightsNotFound
 from embedstore.space import Recipe
 from embedstore.store.storage import SpaceRow, Storage
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
+    from embedstore.backbone.exported import Exported
 
 
 class Face:
     """A store's folder, and the backbones of its spaces, each loaded once."""
 
     def __init__(
-        self, storage: Storage, *, device: str = "auto", precision: str = "auto", allow_code: Collection[str] = ()
+        self,
+        storage: Storage,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        allow_code: Collection[str] = (),
+        runtime: str = "auto",
     ) -> None:
         self._storage = storage
         self._device, self._precision, self._allow_code = device, precision, set(allow_code)
+        self._runtime = runtime_of(runtime)
         self._networks: dict[str, Backbone] = {}
+        self._towers: dict[tuple[str, Tower], Exported] = {}
+        self._through_torch: set[tuple[str, Tower]] = set()
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -76,15 +88,8 @@ class Face:
             )
         return network
 
-    def _text_backbone(self, row: SpaceRow) -> Backbone:
-        """A backbone that understands words."""
-        if not row.space.text:
-            raise NoTextTower(
-                f"space {row.name} ({row.space.architecture or 'precomputed'}) knows images only; words need a CLIP, "
-                "e.g. `--backbone clip`; `embedstore backbones --text` lists them"
-            )
-        return self.backbone(row.name)
-
     def _load(self, recipe: Recipe) -> Backbone:
-        """A backbone on this store's device."""
+        """A backbone on this store's device; a relative weights file lies in the store."""
+        if recipe.weights:
+            recipe = replace(recipe, weights=str(self.path / recipe.weights))
         return load(recipe, device=self._device, precision=self._precision, allow_code=self._allow_code)

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import evaluate, keeping
+from embedstore.api.encoding import Encoding
 from embedstore.api.keeping import Keeping
 from embedstore.api.recording import record
+from embedstore.backbone.runtime import Tower
 from embedstore.evaluate import Evaluation, How, compare, curve, shots, words
 from embedstore.evaluate.compare import Comparison, Cost
 from embedstore.evaluate.curve import Curve
@@ -29,6 +31,15 @@ class HowOptions(TypedDict, total=False):
     drop_leaks: bool
     calibrate: str | None
     abstain: float | None
+    conformal: float | None
+
+
+class Draws(TypedDict, total=False):
+    """How a learning curve draws its labels; see :func:`embedstore.evaluate.curve.learning_curve`."""
+
+    budgets: Sequence[int]
+    seeds: int
+    seed: int
 
 
 class WordOptions(TypedDict, total=False):
@@ -39,7 +50,7 @@ class WordOptions(TypedDict, total=False):
     logit_scale: float | None
 
 
-class Judging(Keeping):
+class Judging(Keeping, Encoding):
     """Verbs that classify."""
 
     def features(
@@ -73,7 +84,7 @@ class Judging(Keeping):
             where: a filter. space: name or key. separator: cut the label's text into several labels.
             save: keep the fitted head under this name; after folds it is one more, fitted on all rows.
             options: of the head's constructor, e.g. ``{"k": 20}``.
-            how: folds, seed, near, drop_leaks, calibrate, abstain: see :class:`embedstore.evaluate.How`.
+            how: folds, seed, near, drop_leaks, calibrate, abstain, conformal: see :class:`embedstore.evaluate.How`.
 
         Raises:
             UnknownColumn, BadFilter, LabelError, UnknownHead, BadHead: as their names say.
@@ -97,12 +108,15 @@ class Judging(Keeping):
         weights: str = "softmax",
         where: str | None = None,
         space: str | None = None,
+        separator: str | None = None,
         save: str | None = None,
         **how: Unpack[HowOptions],
     ) -> Evaluation:
         """K nearest neighbours by cosine, judged on held-out items; weights ``softmax``, ``uniform``, ``distance``."""
         options = {"k": k, "weights": weights}
-        return self.probe(label, head="knn", where=where, space=space, save=save, options=options, **how)
+        return self.probe(
+            label, head="knn", where=where, space=space, separator=separator, save=save, options=options, **how
+        )
 
     def zero_shot(
         self,
@@ -201,22 +215,26 @@ class Judging(Keeping):
         label: str = "label",
         *,
         head: str = "logistic",
-        budgets: Sequence[int] = curve.BUDGETS,
-        seeds: int = curve.SEEDS,
-        seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        separator: str | None = None,
         options: Mapping[str, Any] | None = None,
+        **draws: Unpack[Draws],
     ) -> Curve:
-        """How many labels a head needs: accuracy over labels a class, mean and spread over several draws."""
+        """How many labels a head needs: accuracy over labels a class, mean and spread over several draws.
+
+        Of several labels an item (a list column, or text cut at ``separator``) it is the mean average precision.
+
+        Args:
+            label, head, where, space, separator, options: as for :meth:`probe`.
+            draws: budgets (labels a class), seeds (draws a budget), seed (of the first draw and of the split).
+        """
         row = self._storage.space(space)
         started = utc_now()
-        data = self.features(label, where=where, space=row.key)
-        found = curve.learning_curve(
-            head, data, label, budgets=budgets, seeds=seeds, seed=seed, options=dict(options or {})
-        )
+        data = self.features(label, where=where, space=row.key, separator=separator)
+        found = curve.learning_curve(head, data, label, options=dict(options or {}), **draws)
         result = replace(found, space=row.name)
-        settings = {"label": label, "where": where, "head": head, "budgets": list(budgets), "seeds": seeds}
+        settings = {"label": label, "where": where, "head": head} | dict(draws)
         record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 
@@ -264,7 +282,7 @@ class Judging(Keeping):
         scale, given = said.get("logit_scale"), said.get("class_vectors")
         if given is not None:
             return list(classes), np.asarray(given, dtype=np.float32), scale or 100.0
-        network = self._text_backbone(row)
+        network = self._encoder(row, Tower.TEXT)
         names, vectors = words.text_vectors(network.encode_texts, classes, said.get("templates", "photo"))
         return names, vectors, scale or network.logit_scale or 100.0
 

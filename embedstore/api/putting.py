@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedstore import importing, progress
 from embedstore.api.base import Face
 from embedstore.api.recipes import BackboneOptions, recipe_of, short_name
+from embedstore.backbone.runtime import runtime_of
 from embedstore.embed import run as embedding
 from embedstore.errors import BadBackbone
 from embedstore.source import open_source
@@ -33,6 +34,7 @@ class Putting(Face):
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
+        runtime: str | None = None,
         wait: float = 0.0,
         show_progress: bool | None = None,
     ) -> embedding.EmbedReport:
@@ -43,17 +45,20 @@ class Putting(Face):
             label: ``"folder"`` takes the class from the parent folder's name, None takes none.
             space: name or key; by default the current one.
             batch_size: images per forward. threads: of the decoding pool.
+            runtime: ``auto``, ``eager``, ``onnx``, ``compile``; by default the store's, see :func:`embedstore.open`.
             wait: seconds to wait for another writer.
             show_progress: None shows a bar only on a terminal.
 
         Raises:
             SourceNotFound, NoImages, BadManifest: as their names say.
+            RuntimeMismatch: the runtime that was asked for gives other vectors. MissingExtra: it is not installed.
             WeightsNotFound, SpaceMismatch: the backbone does not load as it was; only when there is something to embed.
             StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
         found = open_source(source, label=label, exclude=[str(self.path)])
-        options = embedding.Options(batch_size=batch_size, threads=threads, wait=wait)
+        chosen = runtime_of(runtime) if runtime else self._runtime
+        options = embedding.Options(batch_size=batch_size, threads=threads, runtime=chosen, wait=wait)
         with progress.bar(show=show_progress) as show:
             return embedding.run(
                 self._storage, found, lambda: self.backbone(row.name), row, options=options, progress=show

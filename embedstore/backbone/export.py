@@ -102,8 +102,7 @@ def export(
     try:
         _written(made, inputs[:2], temporary, network)
         found = _checked(temporary, inputs, reference, network, tower)
-        length = inputs.shape[1] if tower is Tower.TEXT else 0
-        _noted(temporary, network.space.key, tower, length, found)
+        _noted(temporary, network, tower, inputs.shape[1] if tower is Tower.TEXT else 0, found)
         _put(temporary, place(folder, tower))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -209,12 +208,12 @@ def _checked(
     return worst
 
 
-def _noted(folder: Path, space: str, tower: Tower, length: int, found: Agreement) -> None:
+def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Agreement) -> None:
     """``tower.json`` beside the files, everything forced to the disk."""
     names = [p.name for p in sorted(folder.iterdir())]
     note = Note(
         tower=tower.value,
-        space=space,
+        space=network.space.key,
         files={n: [(folder / n).stat().st_size, digest(folder / n)] for n in names},
         length=length,
         onnxruntime=version("onnxruntime"),
@@ -222,6 +221,7 @@ def _noted(folder: Path, space: str, tower: Tower, length: int, found: Agreement
         cosine=found.cosine,
         centred=found.centred,
         rows=found.rows,
+        logit_scale=network.logit_scale if tower is Tower.TEXT else None,
     )
     (folder / NOTE).write_text(note.to_json(), encoding="utf-8")
     for path in [*folder.iterdir(), folder]:

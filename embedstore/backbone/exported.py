@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,7 @@ class Note:
         files: name to ``[bytes, XXH3-128]``.
         length: tokens of a text; 0 of an image tower.
         onnxruntime: the version that it was checked with; torch: that exported it.
+        logit_scale: exp of CLIP's own, of a text tower.
         cosine, centred, rows: least agreement with the eager network, over how many images or texts.
     """
 
@@ -53,6 +55,7 @@ class Note:
     cosine: float
     centred: float
     rows: int
+    logit_scale: float | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -92,6 +95,26 @@ def read_note(folder: Path, tower: Tower, space: str) -> Note | str:
     if note.onnxruntime != version("onnxruntime"):
         return f"it was checked with onnxruntime {note.onnxruntime}, and {version('onnxruntime')} is installed"
     return note
+
+
+def refusal(folder: Path, tower: Tower, why: str) -> None:
+    """Remember that a tower cannot be exported with these versions; a folder that cannot be written forgets it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{tower.value}.refused").write_text(f"{_versions()}\n{why}\n", encoding="utf-8")
+
+
+def refused(folder: Path, tower: Tower) -> bool:
+    """Whether these versions could not export it before."""
+    try:
+        return (folder / f"{tower.value}.refused").read_text(encoding="utf-8").startswith(f"{_versions()}\n")
+    except (OSError, ValueError):
+        return False
+
+
+def _versions() -> str:
+    """The packages on which an export depends."""
+    return " ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxruntime"))
 
 
 class ExportedTower:
@@ -149,6 +172,7 @@ class Exported:
 
     Attributes:
         space: what its vectors mean. batch_size: images per forward.
+        logit_scale: exp of CLIP's own logit scale, where the text tower was opened.
     """
 
     device = "cpu"
@@ -157,6 +181,7 @@ class Exported:
 
     def __init__(self, space: Space, *, image: ExportedTower | None = None, text: ExportedTower | None = None) -> None:
         self.space = space
+        self.logit_scale = text.note.logit_scale if text else None
         self._image, self._text = image, text
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:

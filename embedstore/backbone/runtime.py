@@ -6,6 +6,7 @@ the person's own images before a runtime is used, and a runtime that is further 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
@@ -41,11 +42,12 @@ class Encoder(Protocol):
     """What search needs of a backbone, with torch or without it."""
 
     space: Space
+    logit_scale: float | None
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
 
-    def encode_texts(self, texts: list[str]) -> NDArray[np.float32]:
+    def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Texts to float32 ``(T, D)``, rows of length 1."""
 
 

@@ -9,7 +9,14 @@ from typing import Annotated
 
 import typer
 
+from embedstore import timing
 from embedstore.space import Value
+
+
+def _timed(wanted: bool) -> None:
+    if wanted:
+        timing.wanted = True
+
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -20,6 +27,9 @@ Where = Annotated[
 Label = Annotated[str, typer.Argument(help="A column of the items.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
+Runtime = Annotated[
+    str, typer.Option(help="auto, eager, onnx, compile: what runs the network; vectors are the same in all.")
+]
 Weights = Annotated[Path | None, typer.Option(help="A local weights file (.safetensors, or .pth read as data only).")]
 BackboneArg = Annotated[list[str], typer.Option("--backbone-arg", metavar="K=V", help="Argument of the architecture.")]
 PreprocessArg = Annotated[
@@ -32,6 +42,7 @@ AllowCode = Annotated[
     list[str],
     typer.Option("--allow-code", metavar="MODULE:FACTORY", help="Your own network that the store may import."),
 ]
+Timing = Annotated[bool, typer.Option("--timing", callback=_timed, help="Say where the time went, on stderr.")]
 Wait = Annotated[float, typer.Option(help="Seconds to wait for another writer.")]
 
 

@@ -25,7 +25,7 @@ from embedstore.decode.isolated import Isolation
 from embedstore.decode.screen import ordinary
 from embedstore.embed import plan
 from embedstore.embed.plan import Todo
-from embedstore.embed.spent import Meter
+from embedstore.embed.spent import Meters
 from embedstore.errors import ImageError
 from embedstore.records import Failure, Picture
 from embedstore.space import Preprocess
@@ -70,7 +70,7 @@ def reading(
     threads: int,
     careful: bool = False,
     asked: Callable[[], object] = lambda: False,
-    meter: Meter | None = None,
+    meters: Meters | None = None,
 ) -> Iterator[Iterator[Prepared]]:
     """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
@@ -81,13 +81,13 @@ def reading(
         careful: decode every file in a process of its own, ordinary ones too: the run before this one was killed, and
             one of them may have done it.
         asked: whether the run was asked to stop; the files then end early.
-        meter: of the time that reading and decoding take.
+        meters: of the time that both stages take.
     """
     out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
     stopped = threading.Event()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     isolation = Isolation(p)
-    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful, meter=meter or Meter())
+    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful, meters=meters or Meters())
 
     def produce() -> None:
         try:
@@ -138,7 +138,7 @@ class _Preparer:
 
     Args:
         con: a cursor for this thread alone. pool: runs both stages. p: the preprocessing.
-        isolation: decodes odd files. careful: ordinary ones too. meter: of the time it takes.
+        isolation: decodes odd files. careful: ordinary ones too. meters: of the time it takes.
     """
 
     def __init__(
@@ -149,10 +149,10 @@ class _Preparer:
         isolation: Isolation,
         *,
         careful: bool,
-        meter: Meter,
+        meters: Meters,
     ) -> None:
         self._con = con
-        self._meter = meter
+        self._meters = meters
         self._pool = pool
         self._p = p
         self._isolation = isolation
@@ -193,12 +193,12 @@ class _Preparer:
 
     def _read(self, t: Todo) -> tuple[Todo, bytes, Prepared]:
         """One file's bytes and their digest."""
-        with self._meter.measured():
+        with self._meters.read.measured():
             return _read(t)
 
     def _prepare(self, row: Prepared, data: bytes) -> Prepared:
         """Decode and resize one image."""
-        with self._meter.measured():
+        with self._meters.decode.measured():
             return self._pixels(row, data)
 
     def _pixels(self, row: Prepared, data: bytes) -> Prepared:

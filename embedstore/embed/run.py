@@ -21,7 +21,7 @@ from embedstore.decode import DECODER
 from embedstore.embed import plan
 from embedstore.embed.forward import Done, Forwards
 from embedstore.embed.reader import Prepared, reading
-from embedstore.embed.spent import Meter, Spent, cores
+from embedstore.embed.spent import Meters, Spent, cores
 from embedstore.embed.stop import Stop, stopping
 from embedstore.errors import NoImages
 from embedstore.records import Failure, ImageRef, Reason
@@ -186,7 +186,7 @@ class _Runner:
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
         self._backbone: Chosen | None = None
         self._forwards = Forwards(self._encoded, lambda: self._backbone.parallel if self._backbone else 1)
-        self._reading, self._writing = Meter(), Meter()
+        self._meters = Meters()
         self._options, self._progress, self._stop = options, progress, stop
         self._attributes: Path | None = None
         self._failed: Counter[str] = Counter()
@@ -234,7 +234,7 @@ class _Runner:
                     threads=threads,
                     careful=self._writer.after_crash,
                     asked=lambda: self._stop.requested,
-                    meter=self._reading,
+                    meters=self._meters,
                 ) as files:
                     for prepared in files:
                         self._take(prepared)
@@ -259,15 +259,13 @@ class _Runner:
         r.batch_size, r.runtime = self._size, backbone.runtime.value
         if found := backbone.agreement:
             r.agreement = {"cosine": found.cosine, "centred": found.centred, "rows": found.rows}
-        reads, writes = self._reading, self._writing
         spent = Spent(
             images=self._forwards.images,
             seconds=seconds,
-            decode=reads.wall,
-            decode_cpu=reads.cpu,
+            read=self._meters.read.time,
+            decode=self._meters.decode.time,
             forward=self._forwards.seconds,
-            write=writes.wall,
-            write_cpu=writes.cpu,
+            write=self._meters.write.time,
             cpu=cpu,
             threads=threads,
             cores=cores(),
@@ -337,7 +335,7 @@ class _Runner:
     def _collect(self, *, everything: bool = False) -> None:
         """Settle every file of the batches that are finished."""
         for batch in self._forwards.done(everything=everything):
-            with self._writing.measured():
+            with self._meters.write.measured():
                 self._settle_all(batch)
             self._done += len(batch.files)
             self._progress(Progress(self._done, self._total, self.report.embedded, self._failed.total()))
@@ -376,7 +374,7 @@ class _Runner:
         if not self._batch:
             self._committed_at = time.monotonic()
             return
-        with self._writing.measured():
+        with self._meters.write.measured():
             self._writer.commit(self._batch, space=self._space, decoder=DECODER, attributes=self._attributes)
         self.report.commits += 1
         self._batch = Batch()

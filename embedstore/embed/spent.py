@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 BUSY = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
-CLEAR = 0.9  # a stage that could not do so much more than what was reached limits
+CLEAR = 0.9  # of the device's rate: as much as can be had beside decoding
+BOUND = {"the network": "backbone-bound", "decoding": "decode-bound", "reading": "read-bound", "writing": "write-bound"}
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one stage over all its threads: on the clock, and of the processor."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
 
 
 class Meter:
-    """Seconds of one stage over all its threads: on the clock, and of the processor."""
+    """Adds up the time of one stage; for many threads."""
 
     def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
+        self.time = Time()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -28,9 +38,18 @@ class Meter:
         try:
             yield
         finally:
+            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
             with self._lock:
-                self.wall += time.perf_counter() - wall
-                self.cpu += time.thread_time() - cpu
+                self.time = Time(self.time.wall + wall, self.time.cpu + cpu)
+
+
+@dataclass(frozen=True)
+class Meters:
+    """Of the stages beside the backbone: reading and hashing, decoding and resizing, settling and committing."""
+
+    read: Meter = field(default_factory=Meter)
+    decode: Meter = field(default_factory=Meter)
+    write: Meter = field(default_factory=Meter)
 
 
 @dataclass(frozen=True)
@@ -39,22 +58,20 @@ class Spent:
 
     Attributes:
         images: decoded and embedded. seconds: on the clock.
-        decode, decode_cpu: seconds over all decoding threads, reading and hashing included.
+        read, decode, write: over all threads of the stage.
         forward: seconds on the clock in which the backbone was computing.
-        write, write_cpu: seconds of settling and committing.
-        cpu: of the whole process.
-        threads: of the decoding pool. cores: that this process may use.
+        cpu: seconds of the whole process.
+        threads: of the pool that reads and decodes. cores: that this process may use.
         shared: the backbone computes on the same cores.
         runtime: of the backbone.
     """
 
     images: int
     seconds: float
-    decode: float
-    decode_cpu: float
+    read: Time
+    decode: Time
     forward: float
-    write: float
-    write_cpu: float
+    write: Time
     cpu: float
     threads: int
     cores: int
@@ -62,36 +79,45 @@ class Spent:
     runtime: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, rounded."""
-        return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        """Plain values."""
+        return asdict(self)
 
     def verdict(self) -> str:
         """One line: which stage limits, by how much, and what would help; "" where nothing was embedded."""
-        if not self.images or self.seconds <= 0:
+        if not self.images or self.seconds <= 0 or self.cpu <= 0:
             return ""
+        if self._starved():
+            return self._reading()
         return self._on_shared_cores() if self.shared else self._beside_a_device()
+
+    def _starved(self) -> bool:
+        """Threads waited for the disk longer than they and the backbone worked."""
+        waited = self.read.wall - self.read.cpu
+        return waited > self.decode.wall and waited / self.threads > BUSY * self.forward
+
+    def _reading(self) -> str:
+        """The disk or the network file system limits."""
+        share = (self.read.wall - self.read.cpu) / (self.threads * self.seconds)
+        cure = f"more --threads than {self.threads} would read more files at once; a faster disk would help too"
+        return f"read-bound: {self.threads} threads waited for files {share:.0%} of the time; {cure}"
 
     def _on_shared_cores(self) -> str:
         """Decoding and the network take the same cores: what they take of them decides."""
-        if not self.cpu:
-            return ""
-        forward = max(0.0, self.cpu - self.decode_cpu - self.write_cpu)
-        shares = {"the network": forward, "decoding": self.decode_cpu, "writing": self.write_cpu}
+        shares = {"reading": self.read.cpu, "decoding": self.decode.cpu, "writing": self.write.cpu}
+        shares = {"the network": max(0.0, self.cpu - sum(shares.values())), **shares}
         used = self.cpu / (self.seconds * self.cores)
         told = ", ".join(f"{name} {part / self.cpu:.0%}" for name, part in shares.items())
-        if used < BUSY and self.decode - self.decode_cpu > self.decode_cpu and self.forward < BUSY * self.seconds:
-            more = "more --threads would overlap more reads" if self.threads < 4 * self.cores else "a faster disk helps"
-            return f"read-bound: decoding threads waited {1 - self.decode_cpu / self.decode:.0%} of their time; {more}"
         name = max(shares, key=lambda n: shares[n])
-        kind = {"the network": "backbone-bound", "decoding": "decode-bound", "writing": "write-bound"}[name]
-        where = f"{used * self.cores:.1f} of {self.cores} cores" if self.cores > 1 else f"{used:.0%} of one core"
-        return f"{kind}: {told} of the CPU time on {where}; {self._cure(name)}"
+        cure = self._cure(name)
+        if used < BUSY:
+            cure = f"{1 - used:.0%} of the cores stood idle or worked for other programs; " + cure
+        return f"{BOUND[name]}: of the CPU time {told}; {cure}"
 
     def _cure(self, name: str) -> str:
         """What to change where cores are the limit."""
         if name == "decoding":
             return "smaller files or more cores would lift it"
-        if name == "writing":
+        if name != "the network":
             return "a faster disk would lift it"
         if self.runtime == "eager":
             return "--runtime onnx, a smaller backbone or a GPU would lift it"
@@ -100,21 +126,17 @@ class Spent:
     def _beside_a_device(self) -> str:
         """The device computes while cores decode: the slower of the two rates decides."""
         reached = self.images / self.seconds
-        backbone = self.images / self.forward if self.forward else float("inf")
-        decoding = self.images * self.threads / self.decode if self.decode else float("inf")
-        if decoding >= backbone or reached >= CLEAR * backbone:
-            return (
-                f"backbone-bound: {reached / backbone:.0%} of the device's rate ({backbone:,.0f} images/s); "
-                "a smaller backbone, --precision bf16 or a faster device would lift it"
-            )
+        backbone = self.images / max(self.forward, 1e-9)
+        decoding = self.images * self.threads / max(self.read.wall + self.decode.wall, 1e-9)
         share = reached / backbone
-        wanted = min(self.cores, -(-self.threads * backbone // decoding))
+        of = f"{share:.0%} of the device's rate ({backbone:,.0f} images/s)"
+        if decoding >= backbone or share >= CLEAR:
+            return f"backbone-bound: {of}; a smaller backbone, --precision bf16 or a faster device would lift it"
+        wanted = min(self.cores, math.ceil(self.threads * backbone / decoding))
         if wanted > self.threads:
             lifted = min(1.0, share * wanted / self.threads)
-            cure = f"{wanted:.0f} threads instead of {self.threads} would lift it to {lifted:.0%}"
-        else:
-            cure = f"all {self.cores} cores decode: smaller files or more cores would lift it"
-        return f"decode-bound: {share:.0%} of the device's rate ({backbone:,.0f} images/s); {cure}"
+            return f"decode-bound: {of}; {wanted} threads instead of {self.threads} would lift it to {lifted:.0%}"
+        return f"decode-bound: {of}; all {self.cores} cores decode: smaller files or more cores would lift it"
 
 
 def cores() -> int:
