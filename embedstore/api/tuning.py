@@ -1,0 +1,415 @@
+"""Tuning: train a backbone further, embed again, compare, cut over, drop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+import numpy as np
+
+from embedstore import finetune, keeping, progress
+from embedstore.api.judging import Judging
+from embedstore.api.recording import record
+from embedstore.api.tuned import Tuned
+from embedstore.embed import run as embedding
+from embedstore.embed.present import Present
+from embedstore.errors import EmbedstoreError, LabelError, StoreFailed
+from embedstore.evaluate import judge_fitted, versus
+from embedstore.evaluate.versus import Pair, Versus
+from embedstore.features import Features
+from embedstore.finetune import Settings
+from embedstore.store import drop, lock
+from embedstore.store.catalog import utc_now
+from embedstore.store.storage import SpaceRow
+
+if TYPE_CHECKING:
+    from embedstore.finetune.run import Job, Trained
+
+ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
+
+
+class TuneOptions(TypedDict, total=False):
+    """How to fine-tune; the fields of :class:`embedstore.finetune.Settings` and ``Augment``."""
+
+    layers: str
+    start: str
+    average: str
+    metric: str
+    epochs: int
+    patience: int
+    lr: float | None
+    decay: float
+    warmup: float
+    weight_decay: float
+    smoothing: float
+    class_weights: bool
+    batch: int
+    micro: int | None
+    bn: bool
+    rank: int
+    seed: int
+    precision: str
+    workers: int
+    crop: float | None
+    flip: bool
+    rotate: float
+    colour: float
+    randaugment: int
+    mixup: float
+    cutmix: float
+
+
+class Tuning(Judging):
+    """Verbs that change what a store's vectors are made with."""
+
+    def finetune(
+        self,
+        label: str = "label",
+        *,
+        space: str | None = None,
+        name: str | None = None,
+        embed: bool = True,
+        where: str | None = None,
+        show_progress: bool | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        **options: Unpack[TuneOptions],
+    ) -> Tuned:
+        """Train the backbone of a space on a label: a checkpoint and a new space beside the old one.
+
+        By default the head of the probe is fitted first and then everything is trained from there at a low rate
+        (LP-FT). A run that was killed goes on where it was; one that had been finished is recognised. The old space
+        is not touched, and stays the current one; :meth:`use` changes that.
+
+        Args:
+            label: the column. space: whose backbone; by default the current one. where: a filter on the items.
+            name: of the new space; by default that of the old one and of the label.
+            embed: fill the new space with all images of the store, and set both spaces side by side.
+            show_progress: None shows a bar only on a terminal. say: told what a person should see before training.
+            options: see :class:`embedstore.finetune.Settings` and :class:`embedstore.finetune.Augment`.
+
+        Raises:
+            BadTuning: settings that do not fit. LabelError: labels that cannot support it.
+            MissingExtra: accelerate is not installed. StoreFailed: not enough room on the disk, said before training.
+            StoreBusy: the same run is going on in another process.
+        """
+        chosen = finetune.settings(dict(options))
+        row = self._storage.space(space)
+        made = self._known(row, label, where, chosen)
+        if made is None:
+            made = self._trained(row, label, where, chosen, name, show_progress, say)
+        elif embed:
+            self._must_have_room(row, 0, len(self._contents()))
+        return self._filled(row, made, label, where) if embed else made
+
+    def reembed(
+        self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None
+    ) -> embedding.EmbedReport:
+        """Give every image of the store a vector in a space: only what is missing is computed; resumable.
+
+        Args:
+            space: name or key; by default the current one. wait: seconds to wait for another writer.
+
+        Raises:
+            NoImages: the store's vectors came without images. StoreBusy: another process is writing.
+        """
+        row = self._storage.space(space)
+        options = embedding.Options(runtime=self._runtime, wait=wait)
+        with progress.bar(show=show_progress) as show:
+            return embedding.run(
+                self._storage,
+                Present(self._storage),
+                lambda: self.backbone(row.name),
+                row,
+                options=options,
+                progress=show,
+            )
+
+    def versus(
+        self,
+        label: str = "label",
+        new: str | None = None,
+        old: str | None = None,
+        *,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> Versus:
+        """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance.
+
+        Args:
+            label: the column. new: a space, by default the latest tuned one. old: by default its parent.
+            where: a filter. seed: of the split.
+
+        Raises:
+            SpaceNotFound, LabelError: as their names say.
+        """
+        started = utc_now()
+        after = self._storage.space(new) if new else self._latest_tuned()
+        before = self._storage.space(old or after.space.parent)
+        one, two = versus.shared(
+            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
+        )
+        pairs = versus.heads_in_both(one, two, label, seed=seed)
+        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
+        result = Versus(
+            label=label,
+            old=before.name,
+            new=after.name,
+            split=pairs[0].old.split,
+            train=pairs[0].old.train,
+            held=pairs[0].old.held,
+            pairs=tuple(pairs),
+            same=after.space.same_numbers(before.space),
+            cost=self._costs(before, after),
+        )
+        settings = {"label": label, "where": where, "old": before.key, "seed": seed}
+        record(self._storage, after, "versus", settings, result.to_json(), started)
+        return result
+
+    def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
+        """Take a space out of the store, with its vectors, indexes and checkpoint.
+
+        Returns:
+            ``{"vectors", "bytes"}``: forgotten and freed.
+
+        Raises:
+            SpaceNotFound: there is none. SpaceMismatch: heads depend on it, or it is the only or the current one.
+        """
+        row = self._storage.space(space)
+        with self._storage.writing(f"drop space {row.name}", wait=wait) as writer:
+            done = drop.drop_space(self._storage, writer, row)
+        self._networks.pop(row.key, None)
+        return done
+
+    def refit(self, to: str | None = None) -> dict[str, list[str]]:
+        """Fit the kept heads of other spaces again in one space, under their names; the old ones are replaced.
+
+        Args:
+            to: the space; by default the current one. A head of a space that is not its parent or child is left.
+
+        Returns:
+            ``{"refitted", "left"}``: names, and why some were left.
+        """
+        row = self._storage.space(to)
+        kin = {row.space.parent} | {s.key for s in self.spaces if s.space.parent == row.key}
+        kin |= {s.key for s in self.spaces if row.space.parent and s.space.parent == row.space.parent}
+        done: dict[str, list[str]] = {"refitted": [], "left": []}
+        for head in [h for h in self.heads if h.space in kin and h.space != row.key]:
+            try:
+                self._refitted(head, row)
+                done["refitted"].append(head.name)
+            except EmbedstoreError as e:
+                done["left"].append(f"{head.name} ({head.kind}): {e}")
+        return done
+
+    # ---- parts
+
+    def _refitted(self, head: keeping.HeadRow, row: SpaceRow) -> None:
+        """One head again, as it was made."""
+        estimator = self.head(head.name)
+        if hasattr(estimator, "head"):
+            raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
+        if head.kind == "zero_shot":
+            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            return
+        from embedstore.heads import NAMES
+
+        if head.kind not in NAMES:
+            raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
+        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
+
+    def _trained(
+        self,
+        row: SpaceRow,
+        label: str,
+        where: str | None,
+        chosen: Settings,
+        name: str | None,
+        show: bool | None,
+        say: Callable[[str], None],
+    ) -> Tuned:
+        """Train and enter the result."""
+        from embedstore.finetune import curves, task
+        from embedstore.finetune.engine import engine
+        from embedstore.finetune.run import images_of, run, sheet
+
+        started = utc_now()
+        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        curves.check()
+        data = self.features(label, where=where, space=row.key)
+        job = self._job(row, data, label, where, chosen)
+        assert row.recipe is not None and job.folder is not None  # noqa: S101, PT018 - checked above
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with lock.writer(job.folder / "LOCK", f"finetune {label}"):
+            network = self._load(row.recipe)
+            self._must_have_room(row, _state_bytes(network), len(self._contents()))
+            sheet(job, images_of(job, network), job.folder / "augmentation.png")
+            say(f"how training images are varied: {job.folder / 'augmentation.png'}")
+            precision = network.precision if chosen.precision == "auto" else chosen.precision
+            with progress.training(chosen.epochs, show=show) as tell:
+                trained = run(job, network, engine(network.device, precision), tell)
+            made = self._entered(row, label, job, trained, name)
+        settings = {"label": label, "where": where} | chosen.to_json()
+        record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return made
+
+    def _job(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> Job:
+        """What is to be learned, and the folder of its state."""
+        from embedstore.finetune import task
+        from embedstore.finetune.run import Job
+
+        parts = task.divide(data, seed=chosen.seed)
+        found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
+        files = {
+            item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
+            for item, uri, path, content in found
+        }
+        folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
+        return Job(data, parts, files, chosen, folder)
+
+    def _run_key(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> str:
+        """The same run, on the same labels and splits, has the same key."""
+        rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
+        said = chosen.to_json() | {"workers": 0}
+        return finetune.fingerprint({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
+
+    def _entered(self, row: SpaceRow, label: str, job: Job, trained: Trained, name: str | None) -> Tuned:
+        """The checkpoint in its place, then the space in the catalog."""
+        from embedstore.finetune import checkpoint, curves
+
+        assert job.folder is not None and row.recipe is not None  # noqa: S101, PT018 - as in _trained
+        made = job.folder / "made"
+        shutil.rmtree(made, ignore_errors=True)
+        tuning = trained.trainer.tuning
+        weights = {n: t.cpu() for n, t in (tuning.base | trained.chosen.weights).items()}
+        facts = _facts(row, label, trained) | {"run": job.folder.name.removeprefix("."), "how": job.settings.to_json()}
+        checkpoint.write(made, weights, trained.chosen.head, facts)
+        curves.draw(trained.history, made / "curves.png")
+        shutil.copyfile(job.folder / "augmentation.png", made / "augmentation.png")
+        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS), random_init=False, parent=row.key)
+        space = replace(self._load(recipe).space, licence=row.space.licence, origin=f"fine-tuned from {row.name}")
+        folder = self.path / "checkpoints" / space.key
+        checkpoint.place(made, folder)
+        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS}")
+        with self._storage.writing(f"add space of {label}", wait=60.0) as writer:
+            writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
+        added = self._storage.space(space.key)
+        same = space.same_numbers(row.space)
+        return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
+
+    def _known(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned | None:
+        """The result of the same run, if it was done before and its space is still there."""
+        from embedstore.finetune import checkpoint
+
+        tuned = [s for s in self.spaces if s.space.parent == row.key]
+        notes = {s.key: checkpoint.read(self.path / "checkpoints" / s.key) for s in tuned}
+        if not any(notes.values()):
+            return None
+        key = self._run_key(row, self.features(label, where=where, space=row.key), label, where, chosen)
+        for s in tuned:
+            if notes[s.key].get("run") == key:
+                shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
+                same = s.space.same_numbers(row.space)
+                folder = self.path / "checkpoints" / s.key
+                return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
+        return None
+
+    def _filled(self, row: SpaceRow, made: Tuned, label: str, where: str | None) -> Tuned:
+        """The new space with its vectors, and compared."""
+        report = self.reembed(made.key, wait=60.0)
+        return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
+
+    def _contents(self) -> list[str]:
+        """Every content that an image file stands behind."""
+        query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
+        return [c for (c,) in self._storage.sql(query)[1]]
+
+    def _must_have_room(self, row: SpaceRow, state: int, contents: int) -> None:
+        """Refuse before the work what the disk cannot hold."""
+        from embedstore.finetune.state import free
+
+        width = row.space.dim * (2 if row.dtype == "float16" else 4)
+        need, there = int(ROOM * (state + contents * (width + 64))), free(self.path)
+        if need > there:
+            raise StoreFailed(
+                f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
+                f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
+            )
+
+    def _latest_tuned(self) -> SpaceRow:
+        """The tuned space that was made last."""
+        tuned = [s for s in self.spaces if s.space.parent]
+        if not tuned:
+            raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
+        return tuned[-1]
+
+    def _own_head(self, probe: Pair, data: Features, row: SpaceRow, label: str) -> list[Pair]:
+        """The tuned network's own classifier against the old probe."""
+        from embedstore.finetune import checkpoint, head
+
+        folder = self.path / "checkpoints" / row.key
+        note = checkpoint.read(folder)
+        if note.get("label") != label or probe.old.rows is None:
+            return []
+        weight, bias = checkpoint.read_head(folder)
+        own = head.LinearHead(weight, bias, note["classes"])
+        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
+        judged = judge_fitted(own, held, label, head="own head", split=probe.old.split)
+        return [versus.pair("old probe, own head of the tuned network", probe.old, replace(judged, space=row.name))]
+
+    def _zero_shots(self, old: SpaceRow, new: SpaceRow, label: str, where: str | None) -> list[Pair]:
+        """Words as a classifier in both spaces, where they understand words."""
+        if not (old.space.text and new.space.text):
+            return []
+        names = sorted(set(self.labels(label, where=where, space=new.key)))
+        made = [self.zero_shot(names, space=s.key).evaluate(label, where=where) for s in (old, new)]
+        try:
+            return [versus.pair("zero-shot", *made)]
+        except LabelError:  # re-embedding is not finished: other items
+            return []
+
+    def _costs(self, old: SpaceRow, new: SpaceRow) -> dict[str, float | None]:
+        """Seconds and speeds."""
+        from embedstore.finetune import checkpoint
+
+        note = checkpoint.read(self.path / "checkpoints" / new.key)
+        return {
+            "training_seconds": note.get("seconds"),
+            "old_images_per_second": self._cost(old).images_per_second,
+            "new_images_per_second": self._cost(new).images_per_second,
+        }
+
+
+def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:
+    """What is noted beside the weights."""
+    from dataclasses import asdict
+
+    c = trained.chosen
+    return {
+        "parent": row.key,
+        "licence": row.space.licence,
+        "label": label,
+        "classes": list(trained.classes),
+        "epoch": c.epoch,
+        "alpha": c.alpha,
+        "val_score": asdict(c.val),
+        "mixtures": [{"alpha": a, **asdict(s)} for a, s in c.line],
+        "history": trained.history.to_json(),
+        "train": trained.train,
+        "val": trained.val,
+        "unread": trained.unread,
+        "blocks": trained.blocks,
+        "tuned_blocks": trained.tuned,
+        "parameters": trained.parameters,
+        "rate": trained.rate,
+        "seconds": round(trained.seconds, 3),
+    }
+
+
+def _state_bytes(network: Any) -> int:
+    """What a run may write: the checkpoint, and of the state weights, best, average and two moments, old and new."""
+    own = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+    return int(own * 11)

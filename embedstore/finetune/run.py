@@ -1,0 +1,151 @@
+"""From labelled features and a freshly loaded backbone to a tuned network, in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from embedstore.backbone.base import Backbone
+from embedstore.errors import LabelError
+from embedstore.features import Features
+from embedstore.finetune import augment, task
+from embedstore.finetune.history import Epoch, History, Step
+from embedstore.finetune.model import Tuning
+from embedstore.finetune.pictures import Pictures
+from embedstore.finetune.settings import Settings
+from embedstore.finetune.task import Parts
+from embedstore.finetune.train import Trainer
+from embedstore.finetune.wise import Chosen, choose
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SHOWN, VARIANTS = 6, 7  # images of the contact sheet, and how often each is varied
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run needs beside its settings.
+
+    Attributes:
+        data: labelled features of the parent space. parts: its rows. files: path and content digest by item.
+        settings: of the run. folder: of its state, None to keep none.
+    """
+
+    data: Features
+    parts: Parts
+    files: Mapping[int, tuple[str, str]]
+    settings: Settings
+    folder: Path | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """Those of the training rows, in order."""
+        return sorted(set(self.data.y[self.parts.train].astype(str).tolist()))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a run.
+
+    Attributes:
+        chosen: the weights. history: of the epochs. classes: in the order of the head.
+        train, val: rows used. unread: rows left out because their file is gone or changed.
+        blocks: of the network; tuned: how many of them learned. parameters: numbers that learned.
+        rate: of the last block. seconds: of this call. trainer: for asking the network about further rows.
+    """
+
+    chosen: Chosen
+    history: History
+    classes: tuple[str, ...]
+    train: int
+    val: int
+    unread: int
+    blocks: int
+    tuned: int
+    parameters: int
+    rate: float
+    seconds: float
+    trainer: Trainer
+
+    def accuracy(self, rows: NDArray[np.int64]) -> float:
+        """Share of some rows that the tuned network with its own head gets right; its own kind of judging."""
+        said = self.trainer.logits(rows).argmax(1)
+        y = np.array([self.trainer.pictures.samples[r].y for r in rows.tolist()])
+        return float((said == y).mean())
+
+
+def run(
+    job: Job, backbone: Backbone, engine: Accelerator, tell: Callable[[Step | Epoch], None] = lambda _: None
+) -> Trained:
+    """Train, choose among the weights by validation, and leave them in the backbone's network.
+
+    Args:
+        job: what to learn. backbone: freshly loaded; its network is changed. engine: accelerate's. tell: progress.
+
+    Raises:
+        LabelError, BadTuning, NoTextTower, StoreFailed: as their names say.
+    """
+    begin = time.perf_counter()
+    made = images_of(job, backbone)
+    train, val = (task.readable(made, rows) for rows in (job.parts.train, job.parts.val))
+    if not len(train) or not len(val):
+        raise LabelError("none of the training or validation images can be read any more; embed the source again")
+    head = task.first_head(job.data, train, job.classes, job.settings, backbone)
+    start = {n: p.detach().clone() for n, p in head.named_parameters()}
+    tuning = Tuning(backbone, head, job.settings)
+    trainer = Trainer(tuning, made, (train, val), engine, job.folder, tell)
+    count = sum(p.numel() for p in tuning.trained().values())
+    rate, history = tuning.rate, trainer.run()
+    chosen = choose(trainer, start)
+    return Trained(
+        chosen=chosen,
+        history=history,
+        classes=tuple(job.classes),
+        train=len(train),
+        val=len(val),
+        unread=len(job.parts.train) + len(job.parts.val) - len(train) - len(val),
+        blocks=len(tuning.blocks),
+        tuned=len(tuning.tuned),
+        parameters=count,
+        rate=rate,
+        seconds=time.perf_counter() - begin,
+        trainer=trainer,
+    )
+
+
+def images_of(job: Job, backbone: Backbone) -> Pictures:
+    """The rows as images for this backbone."""
+    p = backbone.space.preprocess
+    assert p is not None  # noqa: S101 - a backbone's space has preprocessing
+    return task.pictures(job.data, job.files, job.classes, p, job.settings)
+
+
+def sheet(job: Job, made: Pictures, path: Path) -> None:
+    """Show how training images are varied, before any training."""
+    train = job.parts.train
+    rows = [int(r) for r in train[np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int)]]
+    shown = []
+    for row in rows:
+        if made.readable(row):
+            plain = _picture(torch.from_numpy(made.plain([row])[0]))
+            varied = [_picture(made[(row, 1000 * (row + job.settings.seed) + n)][0]) for n in range(VARIANTS)]
+            shown.append((str(job.data.y[row]), plain, varied))
+    if shown:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        augment.contact_sheet(shown).save(temporary, "PNG")
+        temporary.replace(path)
+
+
+def _picture(pixels: torch.Tensor) -> Image.Image:
+    """uint8 ``(3, H, W)`` as an image."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())

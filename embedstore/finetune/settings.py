@@ -1,0 +1,178 @@
+"""What a person may say of a fine-tuning run, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from embedstore.errors import BadTuning
+
+LAYERS = re.compile(r"head|all|lora|last-[1-9][0-9]*")
+
+
+class Start(StrEnum):
+    """What the classifier on top begins with."""
+
+    PROBE = "probe"  # logistic regression on the cached features: LP-FT (Kumar et al. 2022)
+    TEXT = "text"  # the classes' names through the text tower: WiSE-FT's zero-shot head (Wortsman et al. 2022)
+    RANDOM = "random"  # zeros: plain fine-tuning
+
+
+class Average(StrEnum):
+    """Which weights of a run are the candidates; validation chooses among them."""
+
+    NONE = "none"  # those at the end of each epoch
+    EMA = "ema"  # their exponential moving average
+    WISE = "wise"  # the straight line from the old weights to the best epoch's (Wortsman et al. 2022)
+
+
+class Metric(StrEnum):
+    """What validation compares; equal figures are decided by the log-loss."""
+
+    ACCURACY = "accuracy"
+    RECALL = "recall"  # averaged over the classes
+    LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How training images are varied; evaluation never is.
+
+    Attributes:
+        crop: least share of the image's area that a random crop keeps; 1 is the evaluation's own crop. None is 0.6,
+            and for inputs below 96 pixels the evaluation's crop shifted by up to an eighth.
+        flip: mirror half of the images. rotate: at most so many degrees either way.
+        colour: strength of random brightness, contrast and saturation; 0 is none.
+        randaugment: magnitude (0 to 30) of RandAugment's two operations (Cubuk et al. 2020); 0 is none.
+        mixup, cutmix: alpha of the mixing of two images (Zhang et al. 2018, Yun et al. 2019); 0 is none.
+    """
+
+    crop: float | None = None
+    flip: bool = True
+    rotate: float = 0.0
+    colour: float = 0.2
+    randaugment: int = 0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        _within("crop", 1 if self.crop is None else self.crop, 0.05, 1)
+        _within("rotate", self.rotate, 0, 180)
+        _within("colour", self.colour, 0, 1)
+        _within("randaugment", self.randaugment, 0, 30)
+        _within("mixup", self.mixup, 0, 10)
+        _within("cutmix", self.cutmix, 0, 10)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run. The defaults are LP-FT of all layers with a low rate, smaller for earlier layers.
+
+    Attributes:
+        layers: ``head``, ``last-N`` blocks, ``all``, or ``lora``: adapters in the linear layers of the blocks.
+        start: see :class:`Start`. average: see :class:`Average`. metric: see :class:`Metric`.
+        epochs: at most. patience: epochs without a better validation figure before it stops.
+        lr: of the last block, for AdamW; None is 1e-4 for convolutional networks and 1e-5 for transformers: ten and a
+            hundred times below the usual 1e-3 (adapters: 1e-3, they begin at zero). decay: factor a block towards the
+            input (layer-wise decay, Clark et al. 2020).
+        warmup: share of the steps in which the rate rises from 0; after it, it falls as a cosine.
+        weight_decay: on matrices and kernels only. smoothing: of the labels (Szegedy et al. 2016).
+        class_weights: errors on rare classes count more, in inverse proportion to their number.
+        batch: images a step. micro: images in memory at once; None begins with the batch and is halved when memory
+            runs out; gradients are accumulated.
+        bn: let the statistics of BatchNorm follow the training images; they stand still otherwise.
+        rank: of the adapters. seed: of everything random. precision: ``auto``, ``fp32``, ``fp16``, ``bf16``.
+        workers: processes that prepare images; 0 does it here, and gives the same images.
+    """
+
+    layers: str = "all"
+    start: Start = Start.PROBE
+    average: Average = Average.EMA
+    metric: Metric = Metric.ACCURACY
+    epochs: int = 10
+    patience: int = 4
+    lr: float | None = None
+    decay: float = 0.8
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    smoothing: float = 0.1
+    class_weights: bool = False
+    batch: int = 32
+    micro: int | None = None
+    bn: bool = False
+    rank: int = 8
+    seed: int = 0
+    precision: str = "auto"
+    workers: int = 0
+    augment: Augment = field(default_factory=Augment)
+
+    def __post_init__(self) -> None:
+        if not LAYERS.fullmatch(self.layers):
+            raise BadTuning(f"layers are head, last-N (such as last-2), all or lora, not {self.layers!r}")
+        _within("epochs", self.epochs, 0, 10_000)
+        _within("patience", self.patience, 1, 10_000)
+        _within("decay", self.decay, 0.01, 1)
+        _within("warmup", self.warmup, 0, 1)
+        _within("weight_decay", self.weight_decay, 0, 10)
+        _within("smoothing", self.smoothing, 0, 0.9)
+        _within("batch", self.batch, 1, 65_536)
+        _within("micro", self.micro or 1, 1, 65_536)
+        _within("rank", self.rank, 1, 1024)
+        _within("workers", self.workers, 0, 256)
+        if self.lr is not None and not 0 < self.lr < 10:
+            raise BadTuning(f"lr must be above 0 and below 10, not {self.lr:g}")
+        if self.precision not in ("auto", "fp32", "fp16", "bf16"):
+            raise BadTuning(f"precision is auto, fp32, fp16 or bf16, not {self.precision!r}")
+        if self.average is Average.WISE and self.start is Start.RANDOM:
+            raise BadTuning("wise mixes with a network that could classify before; with start random take ema or none")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def settings(given: dict[str, Any]) -> Settings:
+    """Settings from plain values; names of :class:`Augment` may stand among them.
+
+    Raises:
+        BadTuning: an unknown name or a value that does not fit.
+    """
+    from embedstore.errors import near
+
+    own, inner = Settings.__dataclass_fields__, Augment.__dataclass_fields__
+    for name in given:
+        if name not in own and name not in inner:
+            raise BadTuning(f"fine-tuning has no setting {name!r}{near(name, [*own, *inner])}")
+    varied = {k: v for k, v in given.items() if k in inner}
+    plain = {k: v for k, v in given.items() if k in own}
+    kinds: dict[str, type[StrEnum]] = {"start": Start, "average": Average, "metric": Metric}
+    for name, kind in kinds.items():
+        if name in plain:
+            plain[name] = _member(kind, name, plain[name])
+    if varied:
+        plain["augment"] = Augment(**varied)
+    return Settings(**plain)
+
+
+def fingerprint(parts: dict[str, Any]) -> str:
+    """16 hexadecimal digits of plain values: the same run has the same."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _member(kind: type[StrEnum], name: str, value: Any) -> StrEnum:
+    """A choice by its word."""
+    try:
+        return kind(value)
+    except ValueError as e:
+        raise BadTuning(f"{name} is {', '.join(m.value for m in kind)}, not {value!r}") from e
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    """Refuse a number out of range."""
+    if not low <= value <= high:
+        raise BadTuning(f"{name} must be from {low:g} to {high:g}, not {value:g}")
