@@ -23,6 +23,7 @@ from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.stream import streaming
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NONE = "none"  # how items are counted to which a head gives no label
 _BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
 
 
@@ -32,7 +33,7 @@ class HeadRow:
 
     Attributes:
         space: the key of the space it was trained in. kind: how it was made, e.g. ``logistic``.
-        facts: classes, digest of its files, and how it was judged.
+        facts: classes, digest of its files, how it was judged, and whether it answers with sets of classes.
     """
 
     name: str
@@ -83,12 +84,14 @@ def keep(
     """
     if not _NAME.fullmatch(name):
         raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
-    if type(estimator).__name__ == "OneVsRest":
-        raise BadHead("a head of several labels an item cannot be kept yet; cut the column into one a label")
     folder = _folder(storage, name)
     with storage.writing(f"save head {name}", wait=10.0):
         heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
-        known = {"classes": [str(c) for c in estimator.classes_], "digest": _digest(folder)} | facts
+        known = {
+            "classes": [str(c) for c in estimator.classes_],
+            "digest": _digest(folder),
+            "sets": heads.set_threshold(estimator) is not None,
+        } | facts
         with storage.catalog.write() as con:
             con.execute("DELETE FROM heads WHERE lower(head) = lower(?)", [name])
             con.execute("DELETE FROM predictions WHERE lower(head) = lower(?)", [name])
@@ -129,12 +132,16 @@ def predict(storage: Storage, name: str, *, where: str | None = None, space: Spa
     """Write a head's class and its probability for every matching item into ``predictions``; what it said of them
     before is replaced, in one transaction. Memory is bounded by a block of vectors and its scores.
 
+    A head of several labels, or one that answers with sets of classes, writes a row for each; an item of which it says
+    none has one row without a label, and the highest score that any class has.
+
     Args:
         storage: the store. name: of the head. where: a filter; ``"pred.NAME is null"`` takes what is new or changed.
         space: a space that the head must be of.
 
     Returns:
-        ``{"head", "items", "contents", "labels": {class: items}, "seconds"}``.
+        ``{"head", "items", "contents", "labels": {class: items}, "seconds"}``; items without any class count as
+        ``none``.
 
     Raises:
         UnknownHead, SpaceMismatch, StoreDamaged: as :func:`load`. BadFilter, UnknownColumn: the filter.
@@ -143,14 +150,14 @@ def predict(storage: Storage, name: str, *, where: str | None = None, space: Spa
     row, estimator = load(storage, name, space=space)
     own = storage.space(row.space)
     names = [str(c) for c in estimator.classes_]
-    answers = [*names, str(getattr(estimator, "other", ""))]
+    answers = [*names, None if heads.set_threshold(estimator) is not None else str(getattr(estimator, "other", ""))]
     scratch = storage.catalog.scratch
     try:
         with streaming(storage, own, where, head=row.name) as stream:
             scratch.execute("CREATE OR REPLACE TABLE memory.main.said (n BIGINT, code INTEGER, score DOUBLE)")
             for first, _, X in stream.blocks(max(256, min(16384, _BLOCK_SCORES // len(names)))):
-                codes, scores = _answer(estimator, X)
-                block = {"n": first + np.arange(len(X)), "code": codes, "score": scores}  # noqa: F841 - read by SQL
+                rows, codes, scores = _answer(estimator, X)
+                block = {"n": first + rows, "code": codes, "score": scores}  # noqa: F841 - read by SQL
                 scratch.execute("INSERT INTO memory.main.said SELECT n, code, score FROM block")
             result = _write(storage, row.name, answers)
             result |= {"contents": stream.rows, "seconds": round(time.perf_counter() - begin, 3)}
@@ -191,16 +198,22 @@ def forget(storage: Storage, name: str) -> None:
             folder.rmdir()
 
 
-def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The best class of each row by number, one past the last where the head abstains, and its probability."""
+def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+    """Rows, classes by number (one past the last where none is given) and their probabilities."""
     proba = heads.probabilities(estimator, X)
-    codes = proba.argmax(axis=1).astype(np.int32)
-    scores = proba[np.arange(len(codes)), codes].astype(np.float64)
-    codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
-    return codes, scores
+    codes, rows, given = proba.argmax(axis=1), np.arange(len(X)), heads.set_threshold(estimator)
+    if given is None:
+        scores = proba[rows, codes]
+        codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
+    else:
+        member = np.hstack([proba >= given, (proba.max(1) < given)[:, None]])
+        best = proba.max(1)
+        rows, codes = np.nonzero(member)
+        scores = np.hstack([proba, best[:, None]])[rows, codes]
+    return rows.astype(np.int64), codes.astype(np.int32), scores.astype(np.float64)
 
 
-def _write(storage: Storage, name: str, answers: list[str]) -> dict[str, Any]:
+def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, Any]:
     """The staged answers as the head's predictions of the streamed items."""
     with storage.writing(f"predict {name}", wait=10.0), storage.catalog.write() as con:
         codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
@@ -211,15 +224,15 @@ def _write(storage: Storage, name: str, answers: list[str]) -> dict[str, Any]:
             "INSERT INTO predictions BY NAME SELECT ? AS head, i.item, c.label::VARCHAR AS label, s.score, i.content "
             "FROM memory.main.said s JOIN memory.main.streamed v USING (n) "
             "JOIN memory.main.streamed_items i ON i.content = v.content JOIN codes c ON c.code = s.code "
-            "ORDER BY i.item",
+            "ORDER BY i.item, s.score DESC",
             [name],
         )
+        said = "FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)"
         found = con.execute(
-            "SELECT label, count(*) FROM predictions WHERE head = ? "
-            "AND item IN (SELECT item FROM memory.main.streamed_items) GROUP BY 1 ORDER BY 2 DESC, 1",
-            [name],
+            f"SELECT coalesce(label, '{NONE}'), count(*) {said} GROUP BY 1 ORDER BY 2 DESC, 1", [name]
         ).fetchall()
-    return {"head": name, "items": sum(n for _, n in found), "labels": dict(found)}
+        items = con.execute(f"SELECT count(DISTINCT item) {said}", [name]).fetchall()[0][0]
+    return {"head": name, "items": items, "labels": dict(found)}
 
 
 def _folder(storage: Storage, name: str) -> Path:

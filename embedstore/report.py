@@ -47,7 +47,7 @@ def page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None
 
 def curve_page(curve: Curve) -> str:
     """A learning curve as a page of its own."""
-    title = f"{curve.head} on {curve.label}: accuracy over labels a class"
+    title = f"{curve.head} on {curve.label}: {_metric(curve)} over labels a class"
     facts = f"{curve.held} held-out items ({curve.split}), {curve.seconds:.1f} s"
     return _document(title, [f"<h1>{_t(title)}</h1>", f"<p>{_t(facts)}</p>", _curve(curve)])
 
@@ -137,16 +137,41 @@ def notes(e: Evaluation) -> list[str]:
             f"abstains below {a['threshold']:.3f} (chosen for precision {a['target_precision']:g} on {a['rows']} "
             f"items): answers {a['coverage']:.3f} of the held-out items with precision {precision}"
         )
+    if e.conformal:
+        c = e.conformal
+        out.append(
+            f"answers with sets (chosen for coverage {c['target_coverage']:g} on {c['rows']} items): "
+            f"{c['coverage']:.3f} of the held-out items' sets hold the true class; {c['mean_size']:.2f} classes a set "
+            f"on average, {c['single']:.3f} of the sets have one, {c['empty']:.3f} none"
+        )
     return out
 
 
-def confusion_png(e: Evaluation, path: Path) -> None:
-    """The confusion matrix as a picture.
+def png(e: Evaluation, path: Path) -> None:
+    """The confusion matrix as a picture; of several labels an item, average precision by label.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
     figure, axis = _axes()
+    if e.multi:
+        _bars(axis, e)
+    else:
+        _matrix(axis, e)
+    _save(figure, path)
+
+
+def _bars(axis: Any, e: Evaluation) -> None:
+    """Average precision of the labels, the best of at most 40 on top."""
+    known = [c for c in e.report.per_class if math.isfinite(c.average_precision)]
+    rows = sorted(known, key=lambda c: c.average_precision)[-SHOWN_CLASSES:]
+    axis.barh([c.name for c in rows], [c.average_precision for c in rows])
+    axis.set_xlim(0, 1)
+    axis.set_xlabel("average precision")
+    axis.set_title(f"{e.head} on {e.label}: mean average precision {e.report['average_precision_macro']:.3f}")
+
+
+def _matrix(axis: Any, e: Evaluation) -> None:
     names, matrix = shown(e)
     axis.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(len(names)), names, rotation=90)
@@ -159,7 +184,6 @@ def confusion_png(e: Evaluation, path: Path) -> None:
             for j, count in enumerate(row):
                 light = count > row.sum() / 2
                 axis.text(j, i, int(count), ha="center", va="center", color="white" if light else "black", fontsize=8)
-    _save(figure, path)
 
 
 def curve_png(curve: Curve, path: Path) -> None:
@@ -173,7 +197,7 @@ def curve_png(curve: Curve, path: Path) -> None:
     axis.errorbar(places, [p.mean for p in curve.points], [p.spread for p in curve.points], marker="o", capsize=3)
     axis.set_xticks(places, [_budget(p.shots) for p in curve.points])
     axis.set_xlabel("labels a class")
-    axis.set_ylabel(f"accuracy on {curve.held} held-out items")
+    axis.set_ylabel(f"{_metric(curve)} on {curve.held} held-out items")
     axis.set_title(f"{curve.head} on {curve.label}")
     _save(figure, path)
 
@@ -238,9 +262,9 @@ def _classes(e: Evaluation) -> str:
 def _curve(curve: Curve) -> str:
     points = [(float(i), p.mean) for i, p in enumerate(curve.points)]
     ticks = [_budget(p.shots) for p in curve.points]
-    drawn = svg.line(points, x="labels a class", y="accuracy", ticks=ticks, spread=[p.spread for p in curve.points])
-    rows = [(_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread), str(len(p.accuracies))) for p in curve.points]
-    return drawn + _table(("labels a class", "trained on", "accuracy", "standard deviation", "seeds"), rows)
+    drawn = svg.line(points, x="labels a class", y=_metric(curve), ticks=ticks, spread=[p.spread for p in curve.points])
+    rows = [(_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread), str(len(p.values))) for p in curve.points]
+    return drawn + _table(("labels a class", "trained on", _metric(curve), "standard deviation", "seeds"), rows)
 
 
 def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
@@ -251,6 +275,10 @@ def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
         for i, m in enumerate(e.mistakes, 1)
     ]
     return f"<h2>Most confident mistakes</h2>{plots.fragment(hits)}"
+
+
+def _metric(curve: Curve) -> str:
+    return {Metric.ACCURACY.value: "accuracy", Metric.AVERAGE_PRECISION.value: "mean average precision"}[curve.metric]
 
 
 def _budget(shots: int | None) -> str:

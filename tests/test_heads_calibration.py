@@ -132,6 +132,16 @@ def test_the_conformal_rank_by_hand():
     assert few.predict_set([[1.0, 0.0]]).all()
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
+def test_sets_equal_mapies(too_sure, alpha):
+    """The same classes in every set as MAPIE's split conformal classifier with its score 1 - p ("lac")."""
+    library = pytest.importorskip("mapie.classification")
+    (X, y), new = drawn(500, 1), drawn(500, 2)[0]
+    ours = ConformalSets(too_sure, alpha).fit(X, y).predict_set(new)
+    theirs = library.SplitConformalClassifier(too_sure, confidence_level=1 - alpha, conformity_score="lac", prefit=True)
+    assert np.array_equal(ours, theirs.conformalize(X, y).predict_set(new)[1][:, :, 0])
+
+
 @pytest.mark.parametrize("wrapper", [Calibrated, Abstain, ConformalSets])
 def test_no_rows_are_refused(wrapper):
     """Nothing to calibrate on is said, not guessed."""

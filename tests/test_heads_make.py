@@ -17,6 +17,7 @@ from embedstore.errors import BadHead, UnknownHead
         heads.WeightedKNN(),
         heads.NearestPrototype(),
         heads.MLPHead(hidden=32, max_epochs=60),
+        heads.OneVsRest("ridge"),
     ]
 )
 def test_scikit_learn_accepts_the_estimator(estimator, check):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.errors import BadFilter, BadHead, SpaceMismatch, StoreDamaged, UnknownColumn, UnknownHead
+from embedstore.errors import BadFilter, BadHead, LabelError, SpaceMismatch, StoreDamaged, UnknownColumn, UnknownHead
 from tests.clusters import add, clusters, store_of
 
 
@@ -185,13 +185,52 @@ def test_linear_heads_are_exported(store, tmp_path):
         store.export_head("line", tmp_path / "line.pkl")
 
 
-def test_several_labels_an_item_cannot_be_kept_and_say_so(tmp_path):
-    """A clear refusal, and no row."""
-    X, _ = clusters(60)
-    store = store_of(tmp_path / "s", X, tags=[("a,b", "b,c", "a")[n % 3] for n in range(60)])
-    with pytest.raises(BadHead, match="several labels"):
-        store.probe("tags", separator=",", head="ridge", save="many")
-    assert store.heads == []
+def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
+    """Bit for bit after loading; every label that is given is a row of the table, an item without any has one row
+    without a label; in filters ``pred.NAME`` is a list, the likeliest first, empty for none."""
+    X, y = clusters(150, noise=1.0)
+    tags = ["" if label == "c2" else f"{label},{'odd' if n % 2 else 'even'}" for n, label in enumerate(y)]
+    store = store_of(tmp_path / "s", np.hstack([X, np.arange(150)[:, None] % 2]), tags=[t or "," for t in tags])
+    e = store.probe("tags", separator=",", head="logistic", calibrate="temperature", save="tags")
+    X = store.features("tags", separator=",").X
+    proba = e.estimator.predict_proba(X)
+    assert np.array_equal(store.head("tags").predict_proba(X), proba)
+    assert store.heads[0].facts["sets"] is True
+    result = store.predict("tags")
+    names = [str(c) for c in e.estimator.classes_]
+    expected = {(i + 1, names[k]) for i, k in zip(*np.nonzero(proba >= 0.5), strict=True)}
+    rows = store.sql("SELECT item, label, score FROM predictions WHERE label IS NOT NULL").rows
+    assert {(i, label) for i, label, _ in rows} == expected
+    assert [s for _, _, s in sorted(rows)] == pytest.approx([proba[i - 1, names.index(n)] for i, n in sorted(expected)])
+    none = [i + 1 for i in range(150) if proba[i].max() < 0.5]
+    assert [r[0] for r in store.sql("SELECT item FROM predictions WHERE label IS NULL ORDER BY 1").rows] == none
+    assert len(none) > 10
+    assert result["items"] == 150
+    assert result["labels"]["none"] == len(none)
+
+    def matching(where):
+        return store.features("tags", separator=",", where=where).ids.tolist()
+
+    assert matching("list_contains(pred.tags, 'odd')") == sorted(i for i, n in expected if n == "odd")
+    assert matching("len(pred.tags) = 0") == none
+    assert matching("pred.tags is not null and pred.tags.score < 0.5") == none
+    best = [names[k] for k in proba.argmax(1)]
+    assert matching("pred.tags[1] = 'even'") == [i + 1 for i in range(150) if i + 1 not in none and best[i] == "even"]
+    with pytest.raises(LabelError, match="no item"):
+        store.features("tags", separator=",", where="pred.tags is null")
+
+
+def test_sets_of_classes_are_kept_and_predicted(store):
+    """A conformal head's sets stand in the table and in filters: the classes at or above its threshold."""
+    e = store.probe("label", head="lda", conformal=0.05, save="sets")
+    store.predict("sets")
+    X, _ = clusters(120, noise=1.0)
+    member = store.head("sets").predict_set(X)
+    assert np.array_equal(member, e.estimator.predict_proba(X) >= e.conformal["threshold"])
+    rows = store.sql("SELECT item, count(label) FROM predictions GROUP BY 1 ORDER BY 1").rows
+    assert [n for _, n in rows] == member.sum(1).tolist()
+    unsure = [h.item for h in store.search(1, k=120, where="len(pred.sets) > 1")]
+    assert sorted(unsure) == (np.flatnonzero(member.sum(1) > 1) + 1).tolist()
 
 
 def test_predicting_is_a_run(store):

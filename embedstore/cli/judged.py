@@ -11,6 +11,7 @@ from embedstore.cli import output
 
 if TYPE_CHECKING:
     from embedstore.api import Store
+    from embedstore.cli.bundles import Shown
     from embedstore.evaluate import Evaluation
     from embedstore.evaluate.compare import Comparison
     from embedstore.evaluate.curve import Curve
@@ -18,25 +19,17 @@ if TYPE_CHECKING:
 SHOWN = 30  # classes and mistakes printed; --json and --html have all of them
 
 
-def show(
-    store: Store,
-    evaluation: Evaluation,
-    as_json: bool,
-    *,
-    html: Path | None = None,
-    png: Path | None = None,
-    curve: Curve | None = None,
-) -> None:
+def show(store: Store, evaluation: Evaluation, shown: Shown, *, curve: Curve | None = None) -> None:
     """A report, in every form that was asked for."""
     from embedstore import report
 
     uris = store.uris([m.item for m in evaluation.mistakes])
-    if html:
-        _write(html, report.page(evaluation, uris, curve=curve))
-    if png:
-        report.confusion_png(evaluation, png)
-        output.note(f"wrote {png}")
-    if as_json:
+    if shown.html:
+        _write(shown.html, report.page(evaluation, uris, curve=curve))
+    if shown.png:
+        report.png(evaluation, shown.png)
+        output.note(f"wrote {shown.png}")
+    if shown.as_json:
         found = evaluation.to_json()
         found["mistakes"] = [m | {"uri": uris.get(m["item"])} for m in found["mistakes"]]
         output.as_json(found | ({"curve": curve.to_json()["points"]} if curve else {}))
@@ -51,16 +44,16 @@ def show(
     sys.stdout.flush()
 
 
-def show_curve(curve: Curve, as_json: bool, *, html: Path | None, png: Path | None) -> None:
+def show_curve(curve: Curve, shown: Shown) -> None:
     """A learning curve."""
     from embedstore import report
 
-    if html:
-        _write(html, report.curve_page(curve))
-    if png:
-        report.curve_png(curve, png)
-        output.note(f"wrote {png}")
-    if as_json:
+    if shown.html:
+        _write(shown.html, report.curve_page(curve))
+    if shown.png:
+        report.curve_png(curve, shown.png)
+        output.note(f"wrote {shown.png}")
+    if shown.as_json:
         output.as_json(curve.to_json())
     else:
         print(f"{curve.head} on {curve.label}: {curve.held} held-out items ({curve.split}), {curve.seconds:.2f} s")
@@ -103,9 +96,9 @@ def _print(e: Evaluation) -> None:
 
 def _print_curve(curve: Curve) -> None:
     rows = [
-        ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.accuracies)) for p in curve.points
+        ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.values)) for p in curve.points
     ]
-    output.table(("labels a class", "trained on", "accuracy", "sd", "seeds"), rows)
+    output.table(("labels a class", "trained on", curve.metric, "sd", "seeds"), rows)
     for shots, why in curve.skipped:
         output.note(f"{shots} a class was left out: {why}")
 

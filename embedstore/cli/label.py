@@ -11,7 +11,7 @@ import embedstore as es
 from embedstore.cli import options as o
 from embedstore.cli import output
 from embedstore.cli.app import app
-from embedstore.cli.judge import Folds, Head, Seed
+from embedstore.cli.bundles import Folds, Head, Seed
 
 if TYPE_CHECKING:
     from embedstore.api import Store

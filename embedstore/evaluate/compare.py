@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedstore import metrics
 from embedstore.errors import LabelError
 from embedstore.evaluate.judge import How, judge
+from embedstore.evaluate.multilabel import exactly_right
 from embedstore.evaluate.outcome import Evaluation
 from embedstore.features import Features
 from embedstore.metrics import Difference, Metric
@@ -132,14 +134,15 @@ def _rank(c: Contestant) -> tuple[float, float]:
 
 def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
     """Differences to the first, on the same rows."""
-    if ranked[0].evaluation.multi or len(ranked) < 2:
+    if len(ranked) < 2:
         return tuple(ranked)
-    y, best = _codes_and_scores(ranked[0].evaluation)
+    best = _right(ranked[0].evaluation)
+    one = np.ones(len(best), dtype=np.int64)
     found: list[tuple[Difference, float]] = []
     for c in ranked[1:]:
-        own = _codes_and_scores(c.evaluation)[1]
-        p = metrics.mcnemar(y, best.argmax(1), own.argmax(1)).p_value
-        found.append((metrics.paired_bootstrap(Metric.ACCURACY, y, own, best), p))
+        own = _right(c.evaluation)
+        p = metrics.mcnemar(one, best, own).p_value
+        found.append((metrics.paired_bootstrap(Metric.ACCURACY, one, _sides(own), _sides(best)), p))
     corrected = holm([p for _, p in found])
     rest = [
         replace(c, behind=difference, p_value=p)
@@ -158,9 +161,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return out
 
 
-def _codes_and_scores(e: Evaluation) -> tuple[Any, Any]:
-    """True columns and scores with the columns in the order of the names, so that contestants line up."""
+def _right(e: Evaluation) -> NDArray[np.int64]:
+    """1 for each held-out item that is right, else 0, in the order of the items, so that contestants line up."""
     assert e.rows is not None  # noqa: S101 - judge keeps them
-    order = np.argsort(np.array(e.rows.classes))
-    names = [e.rows.classes[i] for i in order]
-    return metrics.codes(e.rows.y, names), e.rows.proba[:, order]
+    if e.multi:
+        right = exactly_right(e.rows.y, e.rows.proba, e.rows.classes)
+    else:
+        right = np.array(e.rows.classes, dtype=object)[e.rows.proba.argmax(1)] == e.rows.y
+    return right[np.argsort(e.rows.ids)].astype(np.int64)
+
+
+def _sides(right: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores of "wrong" and "right": ``(M, 2)``."""
+    return np.stack([1 - right, right], axis=1).astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from embedstore import heads
 from embedstore.errors import BadHead, LabelError
-from embedstore.evaluate import fitting
+from embedstore.evaluate import fitting, multilabel
 from embedstore.evaluate.judge import How, divisions
 from embedstore.evaluate.words import drawn
 from embedstore.features import Features
+from embedstore.metrics import Metric
 
 BUDGETS = (1, 2, 4, 8, 16)  # labels a class; "all" is always the last point. The field's few-shot protocol
 SEEDS = 5
@@ -27,23 +29,23 @@ class CurvePoint:
     """One budget.
 
     Attributes:
-        shots: labels a class, None for all. train: rows trained on. accuracies: one a seed.
+        shots: labels a class, None for all. train: rows trained on. values: the curve's metric, one a seed.
         mean, spread: of them; the spread is the standard deviation, 0 for a single seed.
     """
 
     shots: int | None
     train: int
-    accuracies: tuple[float, ...]
+    values: tuple[float, ...]
 
     @property
     def mean(self) -> float:
         """Over the seeds."""
-        return float(np.mean(self.accuracies))
+        return float(np.mean(self.values))
 
     @property
     def spread(self) -> float:
         """Standard deviation over the seeds."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Curve:
 
     Attributes:
         points: by budget; the last is all labels. skipped: budgets that the head cannot learn from, and why.
+        metric: of the points: accuracy, or of several labels an item the mean average precision over the labels.
     """
 
     head: str
@@ -62,6 +65,7 @@ class Curve:
     seconds: float
     space: str = ""
     skipped: tuple[tuple[int, str], ...] = ()
+    metric: str = Metric.ACCURACY.value
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -72,14 +76,15 @@ class Curve:
             "split": self.split,
             "held_out": self.held,
             "seconds": round(self.seconds, 3),
+            "metric": self.metric,
             "skipped": [{"shots": shots, "reason": why} for shots, why in self.skipped],
             "points": [
                 {
                     "shots": p.shots,
                     "train": p.train,
-                    "accuracy": p.mean,
+                    self.metric: p.mean,
                     "spread": p.spread,
-                    "accuracies": list(p.accuracies),
+                    "values": list(p.values),
                 }
                 for p in self.points
             ],
@@ -104,11 +109,11 @@ def learning_curve(
         seeds: draws a budget. seed: of the split and of the first draw. options: of the head.
 
     Raises:
-        LabelError: the labels cannot support it; several labels an item.
+        LabelError: the labels cannot support it.
     """
 
     def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
-        return _fitted_accuracy(head, data.take(rows), held, draw, options)
+        return _fitted_value(head, data.take(rows), held, draw, options)
 
     return curve_of(one, head, data, label, budgets=budgets, seeds=seeds, seed=seed)
 
@@ -123,13 +128,11 @@ def curve_of(
     seeds: int,
     seed: int,
 ) -> Curve:
-    """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its accuracy."""
+    """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
     begin = time.perf_counter()
-    if data.multi:
-        raise LabelError("a learning curve over labels a class wants one label an item")
     part = divisions(data, How(seed=seed))[0]
     held = data.take(part.held)
-    largest = int(np.unique(data.y[part.train].astype(str), return_counts=True)[1].max())
+    largest = _largest(data.y[part.train], multi=data.multi)
     points, skipped = [], []
     for shots in [b for b in sorted(set(budgets)) if 0 < b < largest]:
         draws = [drawn(data, part.train, shots, seed + s) for s in range(seeds)]
@@ -141,17 +144,33 @@ def curve_of(
         points.append(CurvePoint(shots, len(draws[0]), found))
     points.append(CurvePoint(None, len(part.train), (judge_rows(part.train, held, seed),)))
     took = time.perf_counter() - begin
-    return Curve(head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped))
+    metric = multilabel.CURVE_METRIC if data.multi else Metric.ACCURACY
+    return Curve(head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value)
 
 
-def _fitted_accuracy(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
-    """Accuracy of a head fitted on some rows; C is 1 where a class has one example only."""
+def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
+    """Rows of the class that has the most."""
+    names = [label for row in y.tolist() for label in row] if multi else [str(label) for label in y.tolist()]
+    return max(Counter(names).values(), default=0)
+
+
+def _fitted_value(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
+    """How good a head is that was fitted on some rows; C is 1 where a class has one example only."""
     options = dict(options or {})
-    if head == "logistic" and lonely(train):
+    if head == "logistic" and not train.multi and lonely(train):
         options["Cs"] = [LONE_C]
     estimator = fitting.fit(head, train, seed=seed, options=options)
-    said = np.asarray(estimator.classes_)[np.asarray(heads.probabilities(estimator, held.X)).argmax(1)]
+    proba = np.asarray(heads.probabilities(estimator, held.X))
+    if train.multi:
+        return _precision(proba, [str(c) for c in estimator.classes_], held)
+    said = np.asarray(estimator.classes_)[proba.argmax(1)]
     return float((said == held.y).mean())
+
+
+def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> float:
+    """Mean average precision over all labels that are held out; one that was not drawn has probability 0."""
+    names = sorted({*known, *(label for row in held.y.tolist() for label in row)})
+    return multilabel.average_precision(held.y, fitting.aligned(proba, np.array(known, dtype=object), names), names)
 
 
 def lonely(train: Features) -> bool:

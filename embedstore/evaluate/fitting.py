@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from embedstore import heads, splits
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
-from embedstore.evaluate.multilabel import OneVsRest
 from embedstore.features import Features
+from embedstore.labels import indicators
 
 
 def fit(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
@@ -36,7 +36,11 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
     if seed and head in ("logistic", "mlp", "svm"):
         options.setdefault("random_state", seed)
     if train.multi:
-        return OneVsRest(head, options).fit(train.X, train.y, groups=train.groups)
+        names = sorted({label for row in train.y.tolist() for label in row})
+        if len(names) < 2:
+            raise LabelError(f"training has {len(names)} different labels; a classifier needs at least two")
+        heads.make(head, **options)  # so that a wrong name or option is told at once
+        return heads.OneVsRest(head, options, names).fit(train.X, indicators(train.y, names), groups=train.groups)
     if head == "logistic":
         if "Cs" not in options or np.size(options["Cs"]) > 1:
             options.setdefault("cv", splits.folds_for(train.y, train.groups))
@@ -49,51 +53,66 @@ class Sure:
     """What a head should add to its scores.
 
     Attributes:
-        calibrate: ``temperature`` or ``isotonic``. abstain: target precision.
+        calibrate: ``temperature`` or ``isotonic``. abstain: target precision. conformal: share of items whose set of
+            classes may miss the true one.
     """
 
     calibrate: str | None = None
     abstain: float | None = None
+    conformal: float | None = None
 
     def __bool__(self) -> bool:
-        return self.calibrate is not None or self.abstain is not None
+        return (self.calibrate, self.abstain, self.conformal) != (None, None, None)
 
 
 def fit_sure(
     head: str, train: Features, spare: Features, sure: Sure, *, seed: int = 0, options: dict[str, Any] | None = None
 ) -> tuple[Any, int]:
-    """A head that is calibrated, abstains, or both, and on how many rows that was chosen.
+    """A head that is calibrated, abstains or answers with sets, and on how many rows that was chosen.
 
     The rows are ``spare`` where there are some; else the training rows themselves, each with the scores of a head
     that did not see it (as scikit-learn's ``CalibratedClassifierCV(ensemble=False)`` does).
 
     Raises:
-        LabelError: as :func:`fit`; several labels an item.
+        LabelError: as :func:`fit`. BadHead: several labels an item and a head that shall abstain or answer with sets.
     """
+    if train.multi and (sure.abstain is not None or sure.conformal is not None):
+        raise BadHead(
+            "--abstain and --conformal want one label an item; with several, an item may have none of them anyway: "
+            "leave them out, or use --calibrate"
+        )
     fitted = fit(head, train, seed=seed, options=options)
     if not sure:
         return fitted, 0
-    if train.multi:
-        raise LabelError("calibration and abstaining want one label an item; leave them out for several labels")
-    if len(spare):
-        return _surely(fitted, fitted, spare.X, spare.y, sure), len(spare)
     names = [str(c) for c in fitted.classes_]
-    folds = splits.folds_for(train.y, train.groups)
+    if len(spare):
+        return _surely(fitted, fitted, spare.X, _true(spare.y, names, multi=train.multi), sure), len(spare)
+    folds = 5 if train.multi else splits.folds_for(train.y, train.groups)
     proba = out_of_fold(train, names, head=head, folds=folds, seed=seed, options=options)
-    scores = np.log(np.maximum(proba, np.finfo(np.float32).eps))
-    return _surely(fitted, _Said(fitted.classes_, len(names)), scores, train.y, sure), len(train)
+    said = _Said(fitted.classes_, len(names), train.multi)
+    return _surely(fitted, said, proba, _true(train.y, names, multi=train.multi), sure), len(train)
 
 
-def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[np.object_], sure: Sure) -> Any:
+def _true(y: NDArray[np.object_], names: list[str], *, multi: bool) -> NDArray[Any]:
+    """What a wrapper learns from: indicators of several labels, else the labels."""
+    return indicators(y, names).astype(np.int64) if multi else y
+
+
+def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], sure: Sure) -> Any:
     """What ``judged`` teaches about rows, put around ``fitted``."""
-    known = np.isin(y.astype(str), np.asarray(fitted.classes_).astype(str))
+    known = np.isin(y.astype(str), np.asarray(fitted.classes_).astype(str)) if y.ndim == 1 else np.ones(len(y), bool)
     if not known.any():
-        raise LabelError("no rows are left to calibrate on; label more, or leave --calibrate and --abstain out")
+        raise LabelError(
+            "no rows are left to calibrate on; label more, or leave --calibrate, --abstain and --conformal out"
+        )
     if sure.calibrate is not None:
         judged = heads.Calibrated(judged, sure.calibrate).fit(X[known], y[known])
         fitted = _learned(judged, heads.Calibrated(fitted, sure.calibrate))
     if sure.abstain is not None:
         fitted = _learned(heads.Abstain(judged, sure.abstain).fit(X, y), heads.Abstain(fitted, sure.abstain))
+    if sure.conformal is not None:
+        sets = heads.ConformalSets(judged, sure.conformal).fit(X[known], y[known])
+        fitted = _learned(sets, heads.ConformalSets(fitted, sure.conformal))
     return fitted
 
 
@@ -107,14 +126,15 @@ def _learned(source: Any, target: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Said:
-    """A head whose features are its own logits, said before."""
+    """A head whose features are its own probabilities, said before."""
 
     classes_: NDArray[Any]
     n_features_in_: int
+    multilabel_: bool = False
 
-    def decision_function(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits; for two classes their difference."""
-        return X[:, 1] - X[:, 0] if X.shape[1] == 2 else X
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As they were said."""
+        return X
 
 
 def out_of_fold(
@@ -132,7 +152,7 @@ def out_of_fold(
         data: labelled rows. names: the K classes, in order. head, options: of the head. folds, seed: of the folds.
     """
     options = dict(options or {})
-    if head == "logistic":
+    if head == "logistic" and not data.multi:
         made = heads.make(head, **{"random_state": seed} | options | {"cv": folds, "keep_out_of_fold": True})
         made.fit(data.X, data.y, groups=data.groups)
         if hasattr(made, "out_of_fold_"):  # a single C is fitted without folds

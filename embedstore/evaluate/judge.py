@@ -15,6 +15,7 @@ from embedstore.errors import BadHead, LabelError
 from embedstore.evaluate import fitting, multilabel
 from embedstore.evaluate.outcome import Evaluation, HeldOut, trimmed
 from embedstore.features import Features
+from embedstore.labels import codes
 from embedstore.metrics import Metric, Report
 from embedstore.splits import Division
 
@@ -33,6 +34,7 @@ class How:
         drop_leaks: leave such training rows out.
         calibrate: ``temperature`` or ``isotonic``, fitted on rows that neither train nor judge, or out of fold.
         abstain: target precision of a head that may say "none of these".
+        conformal: the head answers with sets of classes; share of items whose set may miss the true one.
     """
 
     folds: int = 0
@@ -41,6 +43,7 @@ class How:
     drop_leaks: bool = False
     calibrate: str | None = None
     abstain: float | None = None
+    conformal: float | None = None
 
     def __post_init__(self) -> None:
         if self.folds < 0 or self.folds == 1:
@@ -51,6 +54,15 @@ class How:
             raise BadHead(f"calibrate is {' or '.join(CALIBRATIONS)}, not {self.calibrate!r}")
         if self.abstain is not None and not 0 < self.abstain <= 1:
             raise BadHead(f"abstain is a precision in (0, 1], not {self.abstain:g}")
+        if self.conformal is not None and not 0 < self.conformal < 1:
+            raise BadHead(f"conformal is a share of misses in (0, 1), e.g. 0.1, not {self.conformal:g}")
+        if self.abstain is not None and self.conformal is not None:
+            raise BadHead("abstain and conformal are two answers to one question, what to say when unsure: give one")
+
+    @property
+    def sure(self) -> fitting.Sure:
+        """What the head adds to its scores."""
+        return fitting.Sure(self.calibrate, self.abstain, self.conformal)
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,7 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
         path=fitting.path(final),
         calibration=_calibration(rounds, data, names, how),
         abstain=_abstained(rounds, data, how),
+        conformal=_covered(rounds, data, how),
         rows=HeldOut(data.ids[held], data.y[held], proba, tuple(names)),
         seed=how.seed,
         multi=data.multi,
@@ -168,8 +181,7 @@ def _round(head: str, data: Features, part: Division, how: How, options: dict[st
     train, spare = data.take(rows), data.take(part.spare)
     if not len(train):
         raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
-    sure = fitting.Sure(how.calibrate, how.abstain)
-    estimator, tuned_on = fitting.fit_sure(head, train, spare, sure, seed=how.seed, options=options)
+    estimator, tuned_on = fitting.fit_sure(head, train, spare, how.sure, seed=how.seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
     raw = heads.probabilities(fitting.innermost(estimator), held.X) if how.calibrate else None
     return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
@@ -218,16 +230,15 @@ def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tup
 
 def _final(head: str, data: Features, how: How, options: dict[str, Any]) -> Any:
     """The head of all rows, for keeping; the folds have judged its kind."""
-    sure = fitting.Sure(how.calibrate, how.abstain)
     none = data.take(np.zeros(0, dtype=np.int64))
-    return fitting.fit_sure(head, data, none, sure, seed=how.seed, options=options)[0]
+    return fitting.fit_sure(head, data, none, how.sure, seed=how.seed, options=options)[0]
 
 
 def _accuracy(data: Features, r: _Round, names: Sequence[str]) -> float:
     """Top-1 accuracy of one round (several labels: all of an item's right)."""
     proba = fitting.aligned(r.proba, r.estimator.classes_, names)
     if data.multi:
-        return float((multilabel.indicators(data.y[r.held], names) == (proba >= 0.5)).all(1).mean())
+        return float(multilabel.exactly_right(data.y[r.held], proba, names).mean())
     return float((np.array(names, dtype=object)[proba.argmax(1)] == data.y[r.held]).mean())
 
 
@@ -236,14 +247,16 @@ def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how
     if how.calibrate is None:
         return None
     held = np.concatenate([r.held for r in rounds])
-    y = metrics.codes(data.y[held], names)
     raws = [fitting.aligned(np.asarray(r.raw, dtype=np.float32), r.estimator.classes_, names) for r in rounds]
     before = np.concatenate(raws)
     after = np.concatenate([fitting.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
     out: dict[str, Any] = {"method": how.calibrate, "rows": rounds[0].tuned_on}
     for name, proba in (("before", before), ("after", after)):
+        y, scores = (
+            multilabel.decisions(data.y[held], proba, names) if data.multi else (codes(data.y[held], names), proba)
+        )
         for metric in (Metric.ECE, Metric.LOG_LOSS):
-            out[f"{metric.value}_{name}"] = round(metrics.value(metric, y, proba), 6)
+            out[f"{metric.value}_{name}"] = round(metrics.value(metric, y, scores), 6)
     return out
 
 
@@ -263,5 +276,28 @@ def _abstained(rounds: list[_Round], data: Features, how: How) -> dict[str, Any]
         "threshold": float(rounds[0].estimator.threshold_),
         "precision": right / answered if answered else None,
         "coverage": answered / rows,
+        "rows": rounds[0].tuned_on,
+    }
+
+
+def _covered(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+    """How often the sets hold the true class on the held-out rows, and how large they are."""
+    if how.conformal is None:
+        return None
+    inside: list[NDArray[np.bool_]] = []
+    sizes: list[NDArray[np.int64]] = []
+    for r in rounds:
+        member = r.proba >= r.estimator.threshold_
+        known = np.asarray(r.estimator.classes_).astype(str)
+        inside.append((member & (known == data.y[r.held].astype(str)[:, None])).any(1))
+        sizes.append(member.sum(1))
+    size = np.concatenate(sizes)
+    return {
+        "target_coverage": 1 - how.conformal,
+        "threshold": float(rounds[0].estimator.threshold_),
+        "coverage": float(np.concatenate(inside).mean()),
+        "mean_size": float(size.mean()),
+        "empty": float((size == 0).mean()),
+        "single": float((size == 1).mean()),
         "rows": rounds[0].tuned_on,
     }

@@ -1,4 +1,4 @@
-"""Any number of labels an item: one yes-or-no head a label, and the figures that are honest for it."""
+"""Any number of labels an item: the figures that are honest for it."""
 
 from __future__ import annotations
 
@@ -9,116 +9,98 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore import heads, metrics
-from embedstore.errors import LabelError
-from embedstore.metrics import ClassRow, Metric, Report, Score
+from embedstore import metrics
+from embedstore.labels import indicators
+from embedstore.metrics import REPLICATES, Metric, Report, Score
 
-_YES = 0.5  # the probability from which a label is given
-_REPLICATES, _SEED = 1000, 0
-
-
-class OneVsRest:
-    """One two-class head a label; a label with examples of one kind only, or in one group, keeps its share.
-
-    Args:
-        head: by name. options: of its constructor.
-
-    Attributes:
-        classes_: labels ``(K,)``. heads_: a fitted head or, where there was nothing to learn, a constant probability.
-        unlearned_: the labels of such constants.
-    """
-
-    def __init__(self, head: str, options: dict[str, Any]) -> None:
-        self.head = head
-        self.options = options
-
-    def fit(self, X: NDArray[np.float32], y: NDArray[np.object_], groups: NDArray[np.int64]) -> OneVsRest:
-        """Fit every label.
-
-        Args:
-            X: ``(N, D)``. y: tuples of labels ``(N,)``. groups: ``(N,)``, kept together inside cross-validation.
-
-        Raises:
-            LabelError: fewer than two labels.
-        """
-        names = sorted({label for row in y.tolist() for label in row})
-        if len(names) < 2:
-            raise LabelError(f"training has {len(names)} different labels; a classifier needs at least two")
-        self.classes_ = np.array(names, dtype=object)
-        self.n_features_in_ = X.shape[1]
-        given = indicators(y, names)
-        self.heads_ = [self._one(X, given[:, k], groups) for k in range(len(names))]
-        self.unlearned_ = tuple(n for n, h in zip(names, self.heads_, strict=True) if isinstance(h, float))
-        return self
-
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Each label's own probability: float32 ``(M, K)``; rows do not sum to 1."""
-        columns = [
-            np.full(len(X), h, np.float32) if isinstance(h, float) else heads.probabilities(h, X)[:, 1]
-            for h in self.heads_
-        ]
-        return np.stack(columns, axis=1).astype(np.float32)
-
-    def predict(self, X: NDArray[np.float32]) -> NDArray[np.object_]:
-        """Tuples of labels ``(M,)``: those with a probability of at least one half."""
-        out = np.empty(len(X), dtype=object)
-        out[:] = [tuple(self.classes_[row].tolist()) for row in self.predict_proba(X) >= _YES]
-        return out
-
-    def _one(self, X: NDArray[np.float32], yes: NDArray[np.bool_], groups: NDArray[np.int64]) -> Any:
-        spread = min(len(np.unique(groups[yes])), len(np.unique(groups[~yes])))
-        if spread < 2:
-            return float(yes.mean())
-        options = dict(self.options)
-        if self.head == "logistic":
-            options.setdefault("cv", min(5, spread))
-            return heads.make(self.head, **options).fit(X, yes.astype(np.int64), groups=groups)
-        return heads.make(self.head, **options).fit(X, yes.astype(np.int64))
-
-
-def indicators(y: NDArray[np.object_], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which labels each row has: bool ``(N, K)``; labels that are not among the names are left out."""
-    column = {n: k for k, n in enumerate(names)}
-    out = np.zeros((len(y), len(names)), dtype=bool)
-    for i, row in enumerate(y.tolist()):
-        out[i, [column[label] for label in row if label in column]] = True
-    return out
+YES = 0.5  # the probability from which a label is given
+CURVE_METRIC = Metric.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
 
 
 def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> Report:
     """Figures with 95% bootstrap intervals over items: ``accuracy`` (all labels of an item right), micro and macro F1
-    at a probability of one half, macro average precision and AUROC; no confusion matrix, for there is none.
+    at a probability of one half, macro average precision and AUROC, and over all yes-or-no decisions log-loss and
+    calibration error; no confusion matrix, for there is none.
 
     Args:
         y: tuples of labels ``(M,)``. proba: ``(M, K)``. names: the K labels.
     """  # noqa: D205 - the list is the sentence
-    true, said = indicators(y, names), proba >= _YES
-    scores = _counted(true, said)
-    for metric in (Metric.AVERAGE_PRECISION, Metric.AUROC):
+    true, said = indicators(y, names), proba >= YES
+    ranks = metrics.ranked(true, proba)
+    scores = _counted(true, proba)
+    for metric, found in ((Metric.AVERAGE_PRECISION, ranks.mean_precision), (Metric.AUROC, ranks.mean_area)):
         low, high = metrics.bootstrap_interval(metric, true.astype(np.int64), proba)
-        scores[metric.value] = Score(metrics.value(metric, true.astype(np.int64), proba), low, high, _REPLICATES)
+        scores[metric.value] = Score(found, low, high, REPLICATES)
+    counted = zip((true & said).sum(0).tolist(), true.sum(0).tolist(), said.sum(0).tolist(), strict=True)
     return Report(
         rows=len(y),
         classes=tuple(names),
         scores=scores,
         confusion=(),
-        per_class=tuple(_row(n, true[:, k], said[:, k], proba[:, k]) for k, n in enumerate(names)),
+        per_class=tuple(
+            metrics.class_row(name, c, float(ranks.area[k]), float(ranks.precision[k]))
+            for k, (name, c) in enumerate(zip(names, counted, strict=True))
+        ),
     )
 
 
-def _counted(true: NDArray[np.bool_], said: NDArray[np.bool_]) -> dict[str, Score]:
-    """The figures that are ratios of counts, with all replicates in one product."""
-    n = len(true)
-    rng = np.random.default_rng(_SEED)
-    weights = np.vstack([np.ones(n), rng.multinomial(n, np.full(n, 1 / n), _REPLICATES)]).astype(np.float32)
-    exact = weights @ (true == said).all(1) / n
+def exactly_right(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which items have all their labels and no other: ``(M,)``; a label beyond the names is never given."""
+    known = np.array([set(row) <= set(names) for row in y.tolist()], dtype=bool)
+    same: NDArray[np.bool_] = (indicators(y, names) == (proba >= YES)).all(1)
+    return known & same
+
+
+def decisions(
+    y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.float32]]:
+    """Every yes or no as a row of its own, for calibration figures: 0 or 1 ``(M * K,)``, ``(M * K, 2)``."""
+    yes = proba.ravel()
+    return indicators(y, names).ravel().astype(np.int64), np.stack([1 - yes, yes], axis=1)
+
+
+def average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:
+    """Mean over the labels that occur."""
+    return metrics.ranked(indicators(y, names), proba).mean_precision
+
+
+def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, Score]:
+    """The figures that are ratios of sums over items: first their values, then their replicates."""
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    ones = np.ones((1, len(true)), dtype=np.float32)
+    for weights in (ones, *metrics.counts(len(true), REPLICATES, 0)):
+        for name, values in _weighted(true, proba, weights).items():
+            found.setdefault(name, []).append(values)
+    return {name: _score(np.concatenate(values)) for name, values in found.items()}
+
+
+def _weighted(
+    true: NDArray[np.bool_], proba: NDArray[np.float32], weights: NDArray[Any]
+) -> dict[str, NDArray[np.float64]]:
+    said = proba >= YES
+    total = weights.sum(1)
     hits, wrong = weights @ (true & said), weights @ (true ^ said)  # F1 = 2 hits / (2 hits + misses + false alarms)
-    micro = _ratio(2 * hits.sum(1), 2 * hits.sum(1) + wrong.sum(1))
     each = _ratio(2 * hits, 2 * hits + wrong)
     with np.errstate(invalid="ignore"):
         macro = np.nansum(each, 1) / np.isfinite(each).sum(1)
-    named = {"accuracy": exact, "micro_f1": micro, "macro_f1": macro}
-    return {name: _score(values) for name, values in named.items()}
+    p = np.clip(np.where(true, proba, 1 - proba).astype(np.float64), np.finfo(np.float32).eps, 1)
+    return {
+        "accuracy": weights @ (true == said).all(1) / total,
+        "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + wrong.sum(1)),
+        "macro_f1": macro,
+        Metric.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
+        Metric.ECE.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
+    }
+
+
+def _gaps(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Right minus confidence of an item's decisions, by bin of confidence, over the labels: ``(M, bins)``."""
+    sure = np.maximum(proba, 1 - proba).astype(np.float64)
+    bins = np.clip(np.ceil(sure * metrics.ECE_BINS).astype(int) - 1, 0, metrics.ECE_BINS - 1)
+    gap = (true == (proba >= YES)) - sure
+    out = np.zeros((len(true), metrics.ECE_BINS))
+    np.add.at(out, (np.arange(len(true))[:, None], bins), gap / true.shape[1])
+    return out
 
 
 def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -126,24 +108,6 @@ def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) ->
         return np.where(bottom > 0, top / bottom, np.nan).astype(np.float64)
 
 
-def _score(values: NDArray[np.floating[Any]]) -> Score:
-    low, high = np.nanquantile(values[1:], [0.025, 0.975])
-    return Score(float(values[0]), float(low), float(high), _REPLICATES)
-
-
-def _row(name: str, true: NDArray[np.bool_], said: NDArray[np.bool_], proba: NDArray[np.float32]) -> ClassRow:
-    hits, support, predicted = int((true & said).sum()), int(true.sum()), int(said.sum())
-    both = np.stack([1 - proba, proba], axis=1)
-    known = 0 < support < len(true)
-    return ClassRow(
-        name=name,
-        support=support,
-        predicted=predicted,
-        precision=hits / predicted if predicted else math.nan,
-        recall=hits / support if support else math.nan,
-        f1=2 * hits / (support + predicted) if support + predicted else math.nan,
-        auroc=metrics.auroc(true.astype(np.int64), both) if known else math.nan,
-        average_precision=metrics.average_precision(true[:, None].astype(np.int64), proba[:, None])
-        if support
-        else math.nan,
-    )
+def _score(values: NDArray[np.float64]) -> Score:
+    low, high = metrics.interval(values[1:])
+    return Score(float(values[0]) if math.isfinite(values[0]) else math.nan, low, high, REPLICATES)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.evaluate.multilabel import YES, exactly_right
+from embedstore.labels import indicators
 from embedstore.leaks import NearDuplicates
 from embedstore.metrics import Metric, Report
 
@@ -57,7 +59,7 @@ class Evaluation:
             every row.
         near: near-duplicates across the split. fold_accuracy: of each fold.
         path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
-        calibration, abstain: what was asked for and what came of it on the held-out rows.
+        calibration, abstain, conformal: what was asked for and what came of it on the held-out rows.
         rows: the judged rows. space: the name of the space. seed: of splits, folds and heads.
     """
 
@@ -79,6 +81,7 @@ class Evaluation:
     path: tuple[tuple[float, float, float], ...] = ()
     calibration: dict[str, Any] | None = None
     abstain: dict[str, Any] | None = None
+    conformal: dict[str, Any] | None = None
     rows: HeldOut | None = field(default=None, repr=False)
     space: str = ""
     seed: int = 0
@@ -91,16 +94,17 @@ class Evaluation:
 
     @property
     def mistakes(self) -> list[Mistake]:
-        """The most confident mistakes first, at most 60; none for several labels an item."""
-        if self.rows is None or self.multi:
+        """The most confident mistakes first, at most 60.
+
+        Of several labels an item: those with a label too many or too few, by how sure the head was of the worst one.
+        """
+        if self.rows is None:
             return []
-        best = self.rows.proba.argmax(1)
-        said = np.array(self.rows.classes, dtype=object)[best]
-        score = self.rows.proba[np.arange(len(best)), best]
-        wrong = np.flatnonzero(said != self.rows.y)
+        wrong, said, score = _several(self.rows) if self.multi else _single(self.rows)
         order = wrong[np.lexsort((self.rows.ids[wrong], -score[wrong]))][:MISTAKES]
         return [
-            Mistake(int(self.rows.ids[i]), str(self.rows.y[i]), str(said[i]), float(score[i])) for i in order.tolist()
+            Mistake(int(self.rows.ids[i]), _named(self.rows.y[i]), _named(said[i]), float(score[i]))
+            for i in order.tolist()
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -127,6 +131,7 @@ class Evaluation:
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],
             "calibration": self.calibration,
             "abstain": self.abstain,
+            "conformal": self.conformal,
             "c_path": [{"C": c, "log_loss": loss, "accuracy": right} for c, loss, right in self.path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
@@ -135,6 +140,27 @@ class Evaluation:
                 for m in self.mistakes
             ],
         }
+
+
+def _single(rows: HeldOut) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.float32]]:
+    """Which rows are wrong, what the head says of every row, and its probability."""
+    best = rows.proba.argmax(1)
+    said = np.array(rows.classes, dtype=object)[best]
+    return np.flatnonzero(said != rows.y), said, rows.proba[np.arange(len(best)), best]
+
+
+def _several(rows: HeldOut) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
+    """The same for several labels an item; the score is that of the surest wrong decision."""
+    given, true = rows.proba >= YES, indicators(rows.y, rows.classes)
+    names = np.array(rows.classes, dtype=object)
+    sure = np.where(given != true, np.maximum(rows.proba, 1 - rows.proba), 0)
+    wrong = np.flatnonzero(~exactly_right(rows.y, rows.proba, rows.classes))
+    return wrong, [tuple(names[g]) for g in given], sure.max(1)
+
+
+def _named(label: Any) -> str:
+    """A label, or several."""
+    return (", ".join(label) or "no label") if isinstance(label, tuple) else str(label)
 
 
 def trimmed(report: Report) -> Report:

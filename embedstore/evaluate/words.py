@@ -112,11 +112,18 @@ def judge_few_shot(
 
 
 def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
-    """At most ``shots`` of the rows for each class; with one seed more shots contain the fewer."""
+    """At most ``shots`` of the rows for each class; with one seed more shots contain the fewer.
+
+    Of several labels an item: the first ``shots`` items of each label, and of those without any.
+    """
     order = np.random.default_rng(seed).permutation(rows)
-    labels = data.y[order].astype(str)
-    kept = [order[labels == name][:shots] for name in np.unique(labels)]
-    return np.sort(np.concatenate(kept)) if kept else rows[:0]
+    seen: dict[str, int] = {}
+    kept = np.zeros(len(order), dtype=bool)
+    for i, label in enumerate(data.y[order].tolist()):
+        for name in (label or ("",)) if data.multi else (str(label),):
+            seen[name] = seen.get(name, 0) + 1
+            kept[i] |= seen[name] <= shots
+    return np.sort(order[kept])
 
 
 def among(data: Features, names: Sequence[str]) -> Features:

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 from embedstore.errors import BadHead, UnknownHead, near
 
 if TYPE_CHECKING:
-    from embedstore.heads.calibration import Abstain, Calibrated, ConformalSets, probabilities
+    from embedstore.heads.calibration import Abstain, Calibrated, ConformalSets, probabilities, set_threshold
     from embedstore.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.heads.knn import WeightedKNN
     from embedstore.heads.logistic import LogisticProbe
     from embedstore.heads.mlp import MLPHead
+    from embedstore.heads.multilabel import OneVsRest
     from embedstore.heads.persist import binding, export_npz, export_onnx, load, save
     from embedstore.heads.prototype import NearestPrototype
     from embedstore.heads.zero_shot import ZeroShot, class_vectors, prompts_for, templates
 
 _HOMES = {
-    "calibration": ("Abstain", "Calibrated", "ConformalSets", "probabilities"),
+    "calibration": ("Abstain", "Calibrated", "ConformalSets", "probabilities", "set_threshold"),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "knn": ("WeightedKNN",),
     "logistic": ("LogisticProbe",),
     "mlp": ("MLPHead",),
+    "multilabel": ("OneVsRest",),
     "persist": ("binding", "export_npz", "export_onnx", "load", "save"),
     "prototype": ("NearestPrototype",),
     "zero_shot": ("ZeroShot", "class_vectors", "prompts_for", "templates"),
@@ -52,6 +54,7 @@ __all__ = [
     "LogisticProbe",
     "MLPHead",
     "NearestPrototype",
+    "OneVsRest",
     "PromptBlend",
     "TipAdapter",
     "WeightedKNN",
@@ -65,6 +68,7 @@ __all__ = [
     "probabilities",
     "prompts_for",
     "save",
+    "set_threshold",
     "templates",
 ]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from embedstore.errors import LabelError
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.floating[Any]]
@@ -43,17 +41,3 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     """Slices that cover ``range(n)`` in order."""
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
-
-
-def codes(labels: Sequence[Any] | Array, classes: Sequence[Any] | Array) -> Ints:
-    """The column of each label, int64 ``(N,)``.
-
-    Raises:
-        LabelError: a label that is not among the classes.
-    """
-    column = {c: i for i, c in enumerate(np.asarray(classes).tolist())}
-    values = np.asarray(labels).tolist()
-    unknown = sorted({str(v) for v in values if v not in column})
-    if unknown:
-        raise LabelError(f"labels {', '.join(unknown[:5])} are not among the head's {len(column)} classes")
-    return np.array([column[v] for v in values], dtype=np.int64)

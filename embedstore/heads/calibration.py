@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from embedstore.errors import LabelError
-from embedstore.heads._rows import Array, Floats, Ints, codes, log_loss, softmax
+from embedstore.heads._rows import Array, Floats, Ints, log_loss, softmax
+from embedstore.labels import codes
 
 
 class Method(StrEnum):
@@ -46,6 +47,15 @@ def probabilities(head: Any, X: Array) -> Floats:
     return softmax(logits(head, X))
 
 
+def set_threshold(head: Any) -> float | None:
+    """The probability from which a class is in the answer of a head that answers with sets: one of several labels a
+    row, or :class:`ConformalSets`; None for a head that names one class.
+    """  # noqa: D205
+    if isinstance(head, ConformalSets):
+        return float(head.threshold_)
+    return 0.5 if getattr(head, "multilabel_", False) else None
+
+
 class _Wrapper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted head and what held-out rows say of it."""
 
@@ -66,10 +76,17 @@ class _Wrapper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return probabilities(self.head, X)
 
+    @property
+    def multilabel_(self) -> bool:
+        """Whether a row may have several labels, as the head says."""
+        return bool(getattr(self.head, "multilabel_", False))
+
     def predict(self, X: Array) -> Array:
-        """Labels ``(N,)``."""
-        best = self.predict_proba(X).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        """Labels ``(N,)``; of several labels a row, 0 or 1 each ``(N, K)``."""
+        proba = self.predict_proba(X)
+        if self.multilabel_:
+            return (proba >= 0.5).astype(np.int64)
+        return np.asarray(self.classes_[proba.argmax(axis=1)])
 
 
 class Calibrated(_Wrapper):
@@ -80,7 +97,8 @@ class Calibrated(_Wrapper):
 
     Attributes:
         temperature_: logits are divided by it (``temperature``). curves_: for each class the increasing scores and
-            the probabilities at them, straight in between (``isotonic``).
+            the probabilities at them, straight in between (``isotonic``). Of several labels a row, each is a yes or no
+            of its own: one temperature for all of them, or a curve each.
     """
 
     def __init__(self, head: Any, method: str = "temperature") -> None:
@@ -92,26 +110,43 @@ class Calibrated(_Wrapper):
 
         Args:
             X: features ``(N, D)``.
-            y: labels ``(N,)``.
+            y: labels ``(N,)``; for a head of several labels 0 and 1, ``(N, K)``.
 
         Raises:
             LabelError: no rows, or a label that the head does not know.
         """
+        if self.multilabel_:
+            return self._fit_labels(probabilities(self.head, X), np.asarray(y).astype(bool))
         column = _columns(y, self.classes_)
         match Method(self.method):
             case Method.TEMPERATURE:
                 self.temperature_ = _best_temperature(logits(self.head, X), column)
             case Method.ISOTONIC:
-                self.curves_ = _isotonic(probabilities(self.head, X), column)
+                self.curves_ = _isotonic(probabilities(self.head, X), column[:, None] == np.arange(len(self.classes_)))
+        return self
+
+    def _fit_labels(self, proba: Floats, yes: Array) -> Calibrated:
+        if len(yes) == 0:
+            raise LabelError("no held-out rows to calibrate on")
+        match Method(self.method):
+            case Method.TEMPERATURE:
+                half = _odds(proba).ravel() / 2
+                self.temperature_ = _best_temperature(np.stack([-half, half], 1), yes.ravel().astype(np.int64))
+            case Method.ISOTONIC:
+                self.curves_ = _isotonic(proba, yes)
         return self
 
     def predict_proba(self, X: Array) -> Floats:
         """Calibrated probabilities ``(N, K)``."""
         check_is_fitted(self)
         if Method(self.method) is Method.TEMPERATURE:
+            if self.multilabel_:
+                return np.asarray(1 / (1 + np.exp(-_odds(probabilities(self.head, X)) / self.temperature_)))
             return softmax(logits(self.head, X) / self.temperature_)
         raw = probabilities(self.head, X).astype(np.float64)
         each = np.stack([np.interp(raw[:, k], *curve) for k, curve in enumerate(self.curves_)], axis=1)
+        if self.multilabel_:
+            return each
         total = each.sum(axis=1, keepdims=True)
         return np.where(total > 0, each / np.where(total > 0, total, 1), raw)  # where all curves say 0, as it was
 
@@ -245,11 +280,21 @@ def _best_temperature(scores: Floats, y: Ints) -> float:
     return float(np.exp(found.x))
 
 
-def _isotonic(proba: Floats, y: Ints) -> list[tuple[Floats, Floats]]:
+def _odds(proba: Floats) -> Floats:
+    """Logarithms of p / (1 - p), finite."""
+    p = np.clip(proba.astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def _isotonic(proba: Floats, yes: Array) -> list[tuple[Floats, Floats]]:
+    """A curve a column; where the rows are all of one kind, nothing is changed."""
     from sklearn.isotonic import IsotonicRegression
 
     curves = []
-    for k in range(proba.shape[1]):
-        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(proba[:, k].astype(float), y == k)
+    for score, true in zip(proba.astype(float).T, yes.T, strict=True):
+        if true.all() or not true.any():
+            curves.append((np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+            continue
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, true)
         curves.append((fitted.X_thresholds_, fitted.y_thresholds_))
     return curves

@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from embedstore.errors import LabelError
 from embedstore.heads._adam import AdamW
 from embedstore.heads._base import LogitClassifier, unit_features
-from embedstore.heads._rows import Array, Floats, Ints, codes, log_loss, softmax
+from embedstore.heads._rows import Array, Floats, Ints, log_loss, softmax
 from embedstore.heads.prototype import class_means
 from embedstore.heads.zero_shot import checked_vectors
+from embedstore.labels import codes
 
 Judged = tuple[float, float]
 """(accuracy, minus log-loss): compared in this order."""

@@ -43,6 +43,7 @@ KINDS: dict[str, str] = {
     "LogisticRegression": "sklearn.linear_model",
     "MLPHead": "embedstore.heads.mlp",
     "NearestPrototype": "embedstore.heads.prototype",
+    "OneVsRest": "embedstore.heads.multilabel",
     "PromptBlend": "embedstore.heads.few_shot",
     "RidgeClassifier": "sklearn.linear_model",
     "TipAdapter": "embedstore.heads.few_shot",
@@ -184,6 +185,8 @@ def _encode(value: Any, arrays: dict[str, Array], name: str) -> Any:
     if isinstance(value, list | tuple):
         items = [_encode(v, arrays, f"{name}.{i}") for i, v in enumerate(value)]
         return {"tuple": isinstance(value, tuple), "items": items}
+    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {"map": {k: _encode(v, arrays, f"{name}.{k}") for k, v in value.items()}}
     if isinstance(value, CPoint):
         return {"c_point": _encode(list(asdict(value).values()), arrays, name)}
     if type(value).__name__ in KINDS and type(value).__module__.startswith(KINDS[type(value).__name__]):
@@ -225,6 +228,8 @@ def _decode(tree: Any, arrays: dict[str, Array]) -> Any:
         case {"items": list(items), "tuple": bool(is_tuple)}:
             found = [_decode(v, arrays) for v in items]
             return tuple(found) if is_tuple else found
+        case {"map": dict(pairs)}:
+            return {k: _decode(v, arrays) for k, v in pairs.items()}
         case {"c_point": point}:
             return CPoint(*_decode(point, arrays))
         case None | bool() | int() | float() | str():
