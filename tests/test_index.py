@@ -71,6 +71,22 @@ def test_a_filter_through_an_index_gives_k(store):
         assert [h.item for h in found][:1] == [h.item for h in exact][:1]
 
 
+@pytest.mark.parametrize("where", [None, "n % 3 > 0"])
+def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
+    """Page after page, of any size and from any process, every matching item once; the index fills 100 ranks."""
+    store.index(kind="ivf", recall=0.3)
+    query = clustered(1, seed=3)[0]
+    exact = ids(store, query, None, k=3000, where=where, exact=True)
+    whole = ids(store, query, None, k=3000, where=where)
+    assert whole[:100] != exact[:100], "the index must miss something, or this proves nothing"
+    assert sorted(whole) == sorted(exact)
+    for size in (7, 60, 250):
+        pages = [ids(store, query, None, k=size, offset=o, where=where) for o in range(0, 700, size)]
+        assert [i for page in pages for i in page] == whole[: len(pages) * size]
+    behind = [i for i in exact if i not in set(whole[:100])]
+    assert whole[100:] == behind
+
+
 def damage_bytes(folder):
     path = next(folder.glob("*.faiss"))
     raw = bytearray(path.read_bytes())
@@ -165,15 +181,16 @@ COSTS = Costs(score=1e-7, skip=1e-9, gather=4e-6)
 
 
 def test_the_plan_takes_the_cheapest_way():
-    """Few rows are gathered, many are scanned, and an index is asked where it pays and may be."""
+    """Few rows are gathered, many are scanned, and an index is asked where there is one and it may be."""
     few = choose(rows=1_000_000, matching=100, depth=10, costs=COSTS)
     many = choose(rows=1_000_000, matching=500_000, depth=10, costs=COSTS)
     assert (few.way, few.estimates) == (Way.GATHER, {"scan": 1.01, "gather": 0.4})
     assert (many.way, many.estimates) == (Way.SCAN, {"scan": 50.5, "gather": 2000.0})
     index = {"costs": COSTS, "covered": 990_000, "index_seconds": 0.002}
     assert choose(rows=1_000_000, matching=1_000_000, depth=10, **index).way is Way.INDEX
-    for options in ({"depth": 101}, {"depth": 10, "exact": True}):
-        assert choose(rows=1_000_000, matching=1_000_000, **options, **index).way is Way.SCAN
+    deep = choose(rows=1_000_000, matching=1_000_000, depth=101, **index)
+    assert (deep.way, "beyond 100 are exact" in deep.why) == (Way.INDEX, True)
+    assert choose(rows=1_000_000, matching=1_000_000, depth=10, exact=True, **index).way is Way.SCAN
     barred = choose(rows=1_000_000, matching=100_000, depth=10, **index)
     assert (barred.way, "20%" in barred.why) == (Way.SCAN, True)
 

@@ -64,6 +64,11 @@ class Ask:
         if not 0 <= self.diversity <= 1:
             raise QueryError(f"diversity is between 0 and 1, not {self.diversity}")
 
+    @property
+    def whole_list(self) -> bool:
+        """No item may be missed: all that reach a score are wanted, or a choice among very many is made."""
+        return self.exact or self.k is None or self.diversity > 0
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -109,7 +114,7 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
         now = generation.of(storage, con, space)
         chosen = _chosen(storage, con, now, ask.where)
         filtered = time.perf_counter()
-        ranker = Ranker(con, now, unit, chosen=chosen, exact=ask.exact, way=ask.way)
+        ranker = Ranker(con, now, unit, chosen=chosen, exact=ask.whole_list, way=ask.way)
         ranked, shown = _shown(con, now, ranker, ask)
         columns = generation.current(storage, con).columns
         hits = _hits(con, ranked, shown, columns, ask.offset)

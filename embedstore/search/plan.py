@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from embedstore.index.approximate import PROPOSED
 
-SHALLOW = 100  # hits that an index may be asked for: deeper lists (and every page beyond) are exact
+SHALLOW = 100  # ranks that an index may fill; those behind are exact, without the ones before
 LEAST = 0.2  # share of the rows that must match before an index is asked under a filter: it would miss too many
 
 
@@ -67,7 +67,10 @@ def choose(
     exact: bool = False,
     forced: Way | None = None,
 ) -> Plan:
-    """The cheapest way.
+    """The index where there is one and it may be asked, else the cheaper exact way.
+
+    Which of the exact ways answers changes no hit. Whether an index does may, so that never depends on a timing:
+    pages that different processes ask for are parts of one list.
 
     Args:
         rows: vectors of the space. matching: those that may be hits. depth: items ranked.
@@ -79,23 +82,28 @@ def choose(
     seconds = {Way.SCAN: (rows - matching) * costs.skip + matching * costs.score, Way.GATHER: matching * costs.gather}
     why = "no index"
     if index_seconds is not None:
-        why = _barred(matching, rows, depth, exact) or ""
+        why = _barred(matching, rows, exact) or ""
         if not why:
             seconds[Way.INDEX] = index_seconds + (rows - covered) * costs.score + PROPOSED * costs.gather
     estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
     if forced in seconds:
         return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")
+    if Way.INDEX in seconds:
+        return Plan(Way.INDEX, rows, matching, depth, covered, estimates, f"an index is there{_and(depth)}")
     way = min(seconds, key=lambda w: seconds[w])
-    why = f"{way} is the cheapest of {', '.join(estimates)}" + (f" ({why})" if why else "")
+    why = f"{way} is the cheaper of {' and '.join(estimates)} ({why})"
     return Plan(way, rows, matching, depth, covered, estimates, why)
 
 
-def _barred(matching: int, rows: int, depth: int, exact: bool) -> str | None:
+def _and(depth: int) -> str:
+    """What comes behind the ranks of an index."""
+    return f"; ranks beyond {SHALLOW} are exact" if depth > SHALLOW else ""
+
+
+def _barred(matching: int, rows: int, exact: bool) -> str | None:
     """Why the index may not be asked, or None."""
     if exact:
-        return "exact was asked for"
-    if depth > SHALLOW:
-        return f"ranks beyond {SHALLOW} are exact, so that pages fit together"
+        return "an exact list was asked for"
     if matching < LEAST * rows:
         return f"under {LEAST:.0%} of the rows match, and an index would miss too many"
     return None

@@ -19,7 +19,7 @@ from embedstore.index import approximate
 from embedstore.index.approximate import PROPOSED
 from embedstore.index.scan import Scanner
 from embedstore.search.generation import Field
-from embedstore.search.plan import Costs, Plan, Way, choose
+from embedstore.search.plan import SHALLOW, Costs, Plan, Way, choose
 from embedstore.store.vectors import Vectors
 
 EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
@@ -31,22 +31,47 @@ _SAMPLE = 16384  # rows timed to learn this machine's costs
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """The nearest items, best first.
+class Ranking:
+    """Items in one order.
 
     Attributes:
         items, positions: int64 ``(n,)``. scores: float64 ``(n,)``.
-        complete: nothing else matches.
-        plan: what was done. seconds: it took. rounds: of widening, from 1.
+        complete: nothing else matches. rounds: of widening, from 1.
     """
 
     items: NDArray[np.int64]
     positions: NDArray[np.int64]
     scores: NDArray[np.float64]
     complete: bool
+    rounds: int
+
+    def first(self, depth: int) -> Ranking:
+        """The first ``depth`` of them."""
+        whole = self.complete and len(self.items) <= depth
+        return Ranking(self.items[:depth], self.positions[:depth], self.scores[:depth], whole, self.rounds)
+
+    def then(self, other: Ranking) -> Ranking:
+        """All of these, then what the other has besides, in its order."""
+        new = ~np.isin(other.items, self.items)
+        return Ranking(
+            np.concatenate([self.items, other.items[new]]),
+            np.concatenate([self.positions, other.positions[new]]),
+            np.concatenate([self.scores, other.scores[new]]),
+            other.complete,
+            self.rounds + other.rounds,
+        )
+
+
+@dataclass(frozen=True)
+class Ranked(Ranking):
+    """The nearest items, best first.
+
+    Attributes:
+        plan: what was done. seconds: it took.
+    """
+
     plan: Plan
     seconds: float
-    rounds: int
 
 
 class Ranker:
@@ -89,14 +114,35 @@ class Ranker:
         )
 
     def top(self, depth: int) -> Ranked:
-        """The ``depth`` nearest items, or all of them where there are fewer."""
+        """The ``depth`` nearest items, or all of them where there are fewer.
+
+        Where an index answers, it fills the first hundred ranks, whatever depth is asked for; behind them stand all
+        other items in exact order, those too that the index missed. So every page is part of one list.
+        """
         plan = self.plan(depth)
         begin = time.perf_counter()
+        if plan.way is Way.INDEX:
+            found = self._ranking(Way.INDEX, SHALLOW)
+            if depth > SHALLOW and not found.complete:
+                found = found.then(self._ranking(self._exact_way(depth), depth))
+        else:
+            found = self._ranking(plan.way, depth)
+        return Ranked(**vars(found.first(depth)), plan=plan, seconds=time.perf_counter() - begin)
+
+    def _exact_way(self, depth: int) -> Way:
+        """The cheaper of the exact ways."""
+        return choose(
+            rows=len(self._field.vectors), matching=self._matching, depth=depth, costs=costs(self._field, self._query)
+        ).way
+
+    def _ranking(self, way: Way, depth: int) -> Ranking:
+        """At least ``depth`` items found in one way, or all of them."""
         wanted, rounds = depth + _SPARE, 0
         while True:
             rounds += 1
-            way = Way.SCAN if plan.way is Way.INDEX and rounds > _ASKED else plan.way
-            positions, floor = self._candidates(way, wanted)
+            if way is Way.INDEX and rounds > _ASKED:
+                way = Way.SCAN
+            positions, floor = self._candidates(way, wanted, rounds)
             items, places, scores = self._sorted(positions)
             everything = way is Way.GATHER or (way is Way.SCAN and wanted >= self._matching)
             if everything or (len(items) >= depth and scores[depth - 1] > floor + EPS):
@@ -104,26 +150,23 @@ class Ranker:
             if len(items) < depth and self._mask is None and rounds == 1:
                 self._rule_out_the_dead()
             wanted = 4 * wanted
-        seconds = time.perf_counter() - begin
-        complete = everything and len(items) <= depth
-        return Ranked(items[:depth], places[:depth], scores[:depth], complete, plan, seconds, rounds)
+        return Ranking(items, places, scores, everything, rounds).first(depth)
 
-    def _candidates(self, way: Way, wanted: int) -> tuple[NDArray[np.int64], float]:
+    def _candidates(self, way: Way, wanted: int, rounds: int) -> tuple[NDArray[np.int64], float]:
         """Rows that hold the best, and a score that no row left out is above."""
         if way is Way.GATHER:
             return np.flatnonzero(self._whole_mask()), -np.inf
         if way is Way.INDEX:
-            return self._proposed(wanted), -np.inf
+            return self._proposed(wanted, 4 ** (rounds - 1)), -np.inf
         scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
         return positions, float(scores[-1]) if len(scores) else -np.inf
 
-    def _proposed(self, wanted: int) -> NDArray[np.int64]:
-        """What the index proposes, and the best of the rows it does not cover."""
+    def _proposed(self, wanted: int, widen: int) -> NDArray[np.int64]:
+        """What the index proposes, looking ``widen`` times as far as usual, and the best rows it does not cover."""
         field = self._field
         assert field.index is not None  # noqa: S101 - the plan names an index only where there is one
         covered = field.covered
         inside = None if self._mask is None else self._mask[:covered]
-        widen = max(1, -(-wanted // (PROPOSED // 4)))
         found = approximate.propose(
             field.index.faiss, self._query, PROPOSED * widen, probe=field.index.sidecar.probe * widen, mask=inside
         )
