@@ -49,7 +49,7 @@ class Fact:
     text: bool
 
 
-BUNDLED = Fact("embedstore/tiny", "clip", 0, 256, "64x64", "Apache-2.0", text=True)  # shipped in the package
+BUNDLED = Fact("embedstore/tiny", "clip", 2346329, 256, "64x64", "Apache-2.0", text=True)  # shipped in the package
 
 
 def table(filter: str = "") -> list[Fact]:
