@@ -112,9 +112,3 @@ class Putting(Face):
             writer.add_space(network.space, name=name or short_name(recipe.backbone), dtype=dtype, recipe=recipe)
         self._networks[network.space.key] = network
         return self._storage.space(network.space.key)
-
-    def use(self, space: str) -> None:
-        """Make a space the one that is used when none is named."""
-        row = self._storage.space(space)
-        with self._storage.writing(f"use {space}") as writer:
-            writer.use(row.key)

@@ -7,20 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-import numpy as np
-
-from embedstore import finetune, keeping, progress
-from embedstore.api.judging import Judging
+from embedstore import finetune, progress
+from embedstore.api.cutover import Cutover
 from embedstore.api.recording import record
 from embedstore.api.tuned import Tuned
 from embedstore.embed import run as embedding
 from embedstore.embed.present import Present
-from embedstore.errors import EmbedstoreError, LabelError, StoreFailed
-from embedstore.evaluate import judge_fitted, versus
-from embedstore.evaluate.versus import Pair, Versus
+from embedstore.errors import StoreFailed
 from embedstore.features import Features
 from embedstore.finetune import Settings
-from embedstore.store import drop, lock
+from embedstore.store import lock
 from embedstore.store.catalog import utc_now
 from embedstore.store.storage import SpaceRow
 
@@ -61,7 +57,7 @@ class TuneOptions(TypedDict, total=False):
     cutmix: float
 
 
-class Tuning(Judging):
+class Tuning(Cutover):
     """Verbs that change what a store's vectors are made with."""
 
     def finetune(
@@ -126,99 +122,7 @@ class Tuning(Judging):
                 progress=show,
             )
 
-    def versus(
-        self,
-        label: str = "label",
-        new: str | None = None,
-        old: str | None = None,
-        *,
-        where: str | None = None,
-        seed: int = 0,
-    ) -> Versus:
-        """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance.
-
-        Args:
-            label: the column. new: a space, by default the latest tuned one. old: by default its parent.
-            where: a filter. seed: of the split.
-
-        Raises:
-            SpaceNotFound, LabelError: as their names say.
-        """
-        started = utc_now()
-        after = self._storage.space(new) if new else self._latest_tuned()
-        before = self._storage.space(old or after.space.parent)
-        one, two = versus.shared(
-            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
-        )
-        pairs = versus.heads_in_both(one, two, label, seed=seed)
-        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
-        result = Versus(
-            label=label,
-            old=before.name,
-            new=after.name,
-            split=pairs[0].old.split,
-            train=pairs[0].old.train,
-            held=pairs[0].old.held,
-            pairs=tuple(pairs),
-            same=after.space.same_numbers(before.space),
-            cost=self._costs(before, after),
-        )
-        settings = {"label": label, "where": where, "old": before.key, "seed": seed}
-        record(self._storage, after, "versus", settings, result.to_json(), started)
-        return result
-
-    def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
-        """Take a space out of the store, with its vectors, indexes and checkpoint.
-
-        Returns:
-            ``{"vectors", "bytes"}``: forgotten and freed.
-
-        Raises:
-            SpaceNotFound: there is none. SpaceMismatch: heads depend on it, or it is the only or the current one.
-        """
-        row = self._storage.space(space)
-        with self._storage.writing(f"drop space {row.name}", wait=wait) as writer:
-            done = drop.drop_space(self._storage, writer, row)
-        self._networks.pop(row.key, None)
-        return done
-
-    def refit(self, to: str | None = None) -> dict[str, list[str]]:
-        """Fit the kept heads of other spaces again in one space, under their names; the old ones are replaced.
-
-        Args:
-            to: the space; by default the current one. A head of a space that is not its parent or child is left.
-
-        Returns:
-            ``{"refitted", "left"}``: names, and why some were left.
-        """
-        row = self._storage.space(to)
-        kin = {row.space.parent} | {s.key for s in self.spaces if s.space.parent == row.key}
-        kin |= {s.key for s in self.spaces if row.space.parent and s.space.parent == row.space.parent}
-        done: dict[str, list[str]] = {"refitted": [], "left": []}
-        for head in [h for h in self.heads if h.space in kin and h.space != row.key]:
-            try:
-                self._refitted(head, row)
-                done["refitted"].append(head.name)
-            except EmbedstoreError as e:
-                done["left"].append(f"{head.name} ({head.kind}): {e}")
-        return done
-
     # ---- parts
-
-    def _refitted(self, head: keeping.HeadRow, row: SpaceRow) -> None:
-        """One head again, as it was made."""
-        estimator = self.head(head.name)
-        if hasattr(estimator, "head"):
-            raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
-        if head.kind == "zero_shot":
-            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
-            return
-        from embedstore.heads import NAMES
-
-        if head.kind not in NAMES:
-            raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
-        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
-        self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
     def _trained(
         self,
@@ -338,49 +242,6 @@ class Tuning(Judging):
                 f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
                 f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
             )
-
-    def _latest_tuned(self) -> SpaceRow:
-        """The tuned space that was made last."""
-        tuned = [s for s in self.spaces if s.space.parent]
-        if not tuned:
-            raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
-        return tuned[-1]
-
-    def _own_head(self, probe: Pair, data: Features, row: SpaceRow, label: str) -> list[Pair]:
-        """The tuned network's own classifier against the old probe."""
-        from embedstore.finetune import checkpoint, head
-
-        folder = self.path / "checkpoints" / row.key
-        note = checkpoint.read(folder)
-        if note.get("label") != label or probe.old.rows is None:
-            return []
-        weight, bias = checkpoint.read_head(folder)
-        own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
-        judged = judge_fitted(own, held, label, head="own head", split=probe.old.split)
-        return [versus.pair("old probe, own head of the tuned network", probe.old, replace(judged, space=row.name))]
-
-    def _zero_shots(self, old: SpaceRow, new: SpaceRow, label: str, where: str | None) -> list[Pair]:
-        """Words as a classifier in both spaces, where they understand words."""
-        if not (old.space.text and new.space.text):
-            return []
-        names = sorted(set(self.labels(label, where=where, space=new.key)))
-        made = [self.zero_shot(names, space=s.key).evaluate(label, where=where) for s in (old, new)]
-        try:
-            return [versus.pair("zero-shot", *made)]
-        except LabelError:  # re-embedding is not finished: other items
-            return []
-
-    def _costs(self, old: SpaceRow, new: SpaceRow) -> dict[str, float | None]:
-        """Seconds and speeds."""
-        from embedstore.finetune import checkpoint
-
-        note = checkpoint.read(self.path / "checkpoints" / new.key)
-        return {
-            "training_seconds": note.get("seconds"),
-            "old_images_per_second": self._cost(old).images_per_second,
-            "new_images_per_second": self._cost(new).images_per_second,
-        }
 
 
 def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:

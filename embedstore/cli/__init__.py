@@ -10,7 +10,7 @@ from embedstore.errors import EmbedstoreError
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
-    from embedstore.cli import ask, care, change, judge, label, start  # noqa: F401 - each module adds its verbs
+    from embedstore.cli import ask, care, change, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
 
     timing.add("Python and the command itself", timing.age() or 0.0)

@@ -142,12 +142,6 @@ def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = Fa
 
 
 @app.command()
-def use(store: o.StorePath, space: Annotated[str, typer.Argument(help="Name or key.")]) -> None:
-    """Make a space the one that is used when none is named."""
-    es.open(store).use(space)
-
-
-@app.command()
 def backbones(
     filter: Annotated[str, typer.Argument(help="Part of a name or family.")] = "",
     text: Annotated[bool, typer.Option("--text", help="Only those that understand words.")] = False,

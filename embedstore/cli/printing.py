@@ -40,7 +40,13 @@ def print_info(store: Store, as_json: bool) -> None:
 
 def _print_space(s: dict[str, Any]) -> None:
     """One space, on one line or two."""
-    words = {"current": s["current"], "RANDOM WEIGHTS": s["random"], "understands words": s["text"]}
+    words = {
+        "current": s["current"],
+        "tuned": s["parent"],
+        "same vectors as its parent": s["same_as_parent"],
+        "RANDOM WEIGHTS": s["random"],
+        "understands words": s["text"],
+    }
     flags = ", ".join(word for word, on in words.items() if on)
     vectors = f"{s['vectors']:,} vectors of {s['dim']} {s['dtype']}"
     print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({flags})" if flags else ""))

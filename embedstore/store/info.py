@@ -54,6 +54,7 @@ def info(storage: Storage) -> dict[str, Any]:
                 "preprocess": json.loads(row.space.to_json())["preprocess"],
                 "overrides": row.recipe.preprocess if row.recipe else {},
                 "parent": row.space.parent,
+                "same_as_parent": any(p.key == row.space.parent and row.space.same_numbers(p.space) for p in spaces),
                 "origin": row.space.origin,
                 "licence": row.space.licence,
                 "vectors": int(vectors.get(row.key, 0)),
