@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from torch import nn
 
 from embedstore.backbone import bpe
 from embedstore.backbone.base import Backbone
-from embedstore.backbone.exported import GRAPH, NOTE, WEIGHTS, Note, digest, place, session
+from embedstore.backbone.exported import GRAPH, MERGES, NOTE, WEIGHTS, Note, digest, place, session
 from embedstore.backbone.runtime import Agreement, Tower, agreement, must_export
 from embedstore.backbone.words import one_line, quiet
 from embedstore.errors import BadBackbone, RuntimeMismatch
@@ -29,6 +30,7 @@ OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to
 LARGEST = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB
 STALE = 3600.0  # seconds after which what a killed export left is removed
 
+_one_at_a_time = threading.Lock()  # the exporter keeps its state in module variables
 Example = tuple[nn.Module, NDArray[Any], NDArray[np.float32]]  # what to export, inputs, and their eager vectors
 
 # Tokens and vectors are compared on these: ordinary words, entities, mojibake, other scripts, one text that is cut.
@@ -101,6 +103,8 @@ def export(
     temporary = Path(tempfile.mkdtemp(prefix=f".{tower.value}.", suffix=".tmp", dir=folder))
     try:
         _written(made, inputs[:2], temporary, network)
+        if tower is Tower.TEXT and network.vocabulary:
+            shutil.copyfile(network.vocabulary, temporary / MERGES)
         found = _checked(temporary, inputs, reference, network, tower)
         _noted(temporary, network, tower, inputs.shape[1] if tower is Tower.TEXT else 0, found)
         _put(temporary, place(folder, tower))
@@ -131,7 +135,7 @@ def _text(network: Backbone) -> Example:
         BadBackbone: it has none, or its tokenizer is not the one that is known without torch.
     """
     theirs = network.tokens(SENTENCES)
-    ours = bpe.tokens(SENTENCES, theirs.shape[1])
+    ours = bpe.tokens(SENTENCES, theirs.shape[1], network.vocabulary)
     if not np.array_equal(theirs, ours):
         raise BadBackbone(f"the tokenizer of {network.space.architecture} is not CLIP's own: words need torch there")
     made = _Texts(network).eval().to(network.device)
@@ -150,7 +154,7 @@ def _written(made: nn.Module, inputs: NDArray[Any], folder: Path, network: Backb
     whole = folder / "whole.onnx"
     example = torch.from_numpy(np.repeat(inputs[:1], 2, axis=0) if len(inputs) < 2 else inputs).to(network.device)
     try:
-        with _tracing():
+        with _one_at_a_time, _tracing():
             torch.onnx.export(
                 made, (example,), os.fspath(whole), dynamo=False, opset_version=OPSET, input_names=["inputs"],
                 output_names=["vectors"], dynamic_axes={"inputs": {0: "batch"}, "vectors": {0: "batch"}},

@@ -1,0 +1,302 @@
+"""How fast this machine embeds: every stage alone and all together, on a person's own images."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import embedstore as es
+from embedstore import decode
+from embedstore.backbone import load, resolve
+from embedstore.backbone.choose import Chosen
+from embedstore.backbone.knee import knee
+from embedstore.backbone.runtime import Runtime, can_export
+from embedstore.decode import preprocess
+from embedstore.embed.spent import cores
+from embedstore.errors import EmbedstoreError, ImageError, NoImages
+from embedstore.records import ImageRef
+from embedstore.source import open_source
+from embedstore.space import Preprocess, Recipe
+
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
+
+LOOKED_THROUGH = 20_000  # files of a folder among which the sample is drawn
+GENERATED = 64  # pictures, where no folder is named
+LARGE = 256 << 20  # bytes of files in memory at once
+LARGEST = 256  # images per forward that are tried
+WRITTEN = 20_000  # vectors
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Attributes:
+        backbone: its architecture counts, not its weights: random ones are drawn, and nothing is downloaded.
+        args, preprocess: as of :func:`embedstore.create`.
+        images: how many of the folder. seconds: that a stage is given.
+        threads: of the decoding pool; None is one per core.
+        runtime: ``auto`` measures eager and onnx, ``compile`` and the others only what they say.
+    """
+
+    backbone: str = "timm/resnet50"
+    args: dict[str, Any] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    images: int = 256
+    seconds: float = 5.0
+    threads: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: Runtime = Runtime.AUTO
+
+
+@dataclass(frozen=True)
+class Network:
+    """One runtime: images per second, its least cosine to eager, and why it could not be measured."""
+
+    runtime: str
+    images_per_second: float
+    cosine: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Images per second of every stage; ``limit`` is what the stages together allow.
+
+    Attributes:
+        images, pixels: how many were measured, and their mean number of pixels.
+        failed: files that could not be decoded.
+        read, decode: on all threads. networks: every runtime. write: vectors per second.
+        batches: images per second of the eager network by batch size; knee: from which more bring nothing.
+        end_to_end: of a whole run with the fastest runtime; limit: decoding and network one after the other on the
+            same cores, or the slower of the two beside a device.
+        bottleneck: what the whole run says of itself.
+    """
+
+    backbone: str
+    device: str
+    precision: str
+    threads: int
+    cores: int
+    images: int
+    pixels: int
+    failed: int
+    read: float
+    decode: float
+    networks: list[Network]
+    batches: dict[int, float]
+    knee: int
+    write: float
+    runtime: str
+    end_to_end: float
+    limit: float
+    bottleneck: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def run(
+    folder: str | Path | None, setting: Setting = Setting(), note: Callable[[str], None] = lambda _: None
+) -> Result:
+    """Measure every stage on a sample of a folder, or on generated pictures; memory is that of the sample.
+
+    Args:
+        folder: of images; None makes some. setting: what is measured. note: told what is being measured.
+
+    Raises:
+        SourceNotFound, NoImages: nothing to measure on. UnknownBackbone, BadBackbone: as of ``create``.
+    """
+    with tempfile.TemporaryDirectory(prefix="embedstore-bench-") as name:
+        home = Path(name)
+        note("looking for images")
+        refs = _sample(folder or _generated(home / "pictures"), setting.images)
+        recipe = Recipe(resolve(setting.backbone), args=setting.args, preprocess=setting.preprocess, random_init=True)
+        network = load(recipe, device=setting.device, precision=setting.precision, allow_code={recipe.backbone})
+        return _measured(home, refs, network, setting, note)
+
+
+def _measured(
+    home: Path, refs: Sequence[ImageRef], network: Backbone, setting: Setting, note: Callable[[str], None]
+) -> Result:
+    """All stages, one after the other."""
+    threads = setting.threads or os.cpu_count() or 1
+    p = network.space.preprocess
+    if p is None:
+        raise NoImages(f"{network.space.architecture} takes no images")
+    note("decoding")
+    data, read, decoding, pixels = _decoding(refs, p, threads, setting.seconds)
+    if not len(pixels):
+        raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
+    networks = []
+    for runtime in _runtimes(setting.runtime, network.device):
+        note(f"the network, {runtime}")
+        networks.append(_network(network, runtime, pixels, home / "towers", setting.seconds))
+    note("batch sizes")
+    best_batch, batches = knee(_rated(network, pixels), 1, LARGEST)
+    note("writing")
+    write = _writing(home / "vectors.store", network.space.dim)
+    fastest = max(networks, key=lambda n: n.images_per_second)
+    note(f"end to end, {fastest.runtime}")
+    report, seconds = _end_to_end(home / "whole.store", refs, setting, fastest.runtime)
+    shared = network.device == "cpu"
+    both = (decoding, fastest.images_per_second)
+    return Result(
+        backbone=setting.backbone,
+        device=network.device,
+        precision=network.precision,
+        threads=threads,
+        cores=cores(),
+        images=len(pixels),
+        pixels=data,
+        failed=len(refs) - len(pixels),
+        read=read,
+        decode=decoding,
+        networks=networks,
+        batches=batches,
+        knee=best_batch,
+        write=write,
+        runtime=fastest.runtime,
+        end_to_end=len(pixels) / seconds,
+        limit=1 / sum(1 / r for r in both) if shared else min(both),
+        bottleneck=report.bottleneck,
+    )
+
+
+def _runtimes(asked: Runtime, device: str) -> list[Runtime]:
+    """Which are measured."""
+    if asked is not Runtime.AUTO:
+        return list(dict.fromkeys([Runtime.EAGER, asked]))
+    return [Runtime.EAGER, Runtime.ONNX] if device == "cpu" and can_export() else [Runtime.EAGER]
+
+
+def _sample(source: str | Path, count: int) -> list[ImageRef]:
+    """Files evenly spread over what a source finds first."""
+    found = [r for r in islice(open_source(str(source), label=None).scan(), LOOKED_THROUGH) if isinstance(r, ImageRef)]
+    if not found:
+        raise NoImages(f"{source} has no files; name a folder of images")
+    step = max(1.0, len(found) / count)
+    spread = [found[int(i * step)] for i in range(min(count, len(found)))]
+    room = np.cumsum([r.size for r in spread]) <= LARGE
+    return [r for r, fits in zip(spread, room, strict=True) if fits] or spread[:1]
+
+
+def _decoding(
+    refs: Sequence[ImageRef], p: Preprocess, threads: int, seconds: float
+) -> tuple[int, float, float, NDArray[np.uint8]]:
+    """Mean pixels, files read per second, images decoded per second, and prepared images ``(B, 3, H, W)``."""
+
+    def one(data: bytes) -> tuple[int, NDArray[np.uint8]] | None:
+        try:
+            image, picture = decode.open_image(data)
+            return picture.width * picture.height, preprocess.apply(image, p)
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        begin = time.perf_counter()
+        data = [d for d in pool.map(_bytes, refs) if d is not None]
+        read = len(refs) / (time.perf_counter() - begin)
+        made, begin, rounds = [], time.perf_counter(), 0
+        while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
+            made = [m for m in pool.map(one, data) if m is not None]
+            rounds += 1
+        rate = rounds * len(data) / (time.perf_counter() - begin)
+    if not made:
+        return 0, read, rate, np.empty((0, 3, *p.size), np.uint8)
+    return int(np.mean([m[0] for m in made])), read, rate, np.stack([m[1] for m in made])
+
+
+def _bytes(ref: ImageRef) -> bytes | None:
+    """A file, or None where it cannot be read."""
+    try:
+        return decode.read(ref.path)
+    except ImageError:
+        return None
+
+
+def _network(network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], towers: Path, seconds: float) -> Network:
+    """One runtime on prepared images, as a run would use it."""
+    try:
+        chosen = Chosen(network, runtime, towers, images=len(pixels))
+        chosen.encode_images(pixels[: network.batch_size])
+        size = chosen.batch_size
+        parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
+        with ThreadPoolExecutor(chosen.parallel) as pool:
+            done, begin = 0, time.perf_counter()
+            while time.perf_counter() - begin < seconds:
+                for vectors in pool.map(chosen.encode_images, parts[: max(chosen.parallel, 4)]):
+                    done += len(vectors)
+            rate = done / (time.perf_counter() - begin)
+    except (EmbedstoreError, OSError) as e:
+        return Network(runtime.value, 0.0, why=" ".join(str(e).split()))
+    return Network(runtime.value, rate, chosen.agreement.cosine if chosen.agreement else None)
+
+
+def _rated(network: Backbone, pixels: NDArray[np.uint8]) -> Callable[[int], float | None]:
+    """Images per second of the eager network at a batch size, from one forward after a warm-up."""
+
+    def rate(size: int) -> float | None:
+        batch = np.resize(pixels, (size, *pixels.shape[1:]))
+        network.batch_size = max(network.batch_size, size)
+        network.encode_images(batch[:1] if size == 1 else batch)
+        if network.batch_size < size:  # it was halved: this many do not fit
+            return None
+        begin = time.perf_counter()
+        network.encode_images(batch)
+        return size / (time.perf_counter() - begin)
+
+    return rate
+
+
+def _writing(path: Path, dim: int) -> float:
+    """Vectors committed per second."""
+    store = es.create(path)
+    vectors = np.random.default_rng(0).normal(size=(WRITTEN, dim)).astype(np.float32)
+    begin = time.perf_counter()
+    store.add_vectors(vectors)
+    return WRITTEN / (time.perf_counter() - begin)
+
+
+def _end_to_end(path: Path, refs: Sequence[ImageRef], setting: Setting, runtime: str) -> tuple[Any, float]:
+    """A whole run, and the seconds of its stages at work; the network is loaded and exported before."""
+    store = es.create(
+        path,
+        setting.backbone,
+        device=setting.device,
+        precision=setting.precision,
+        backbone_args=setting.args,
+        preprocess=setting.preprocess,
+        random_init=True,
+    )
+    towers = path.parent / "towers"
+    if runtime == Runtime.ONNX and towers.is_dir():
+        towers.rename(path / "spaces" / store.spaces[0].key / "towers")
+    report = store.embed([r.path for r in refs], threads=setting.threads, runtime=runtime, show_progress=False)
+    return report, report.stages.get("seconds", report.seconds) or report.seconds
+
+
+def _generated(folder: Path) -> Path:
+    """JPEG files of 500 x 375 with the detail of photos: smooth shapes and fine noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(GENERATED):
+        shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        coarse = np.asarray(shapes.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        noisy = np.clip(coarse + rng.normal(0, 12, (375, 500, 1)), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{n:04d}.jpg", quality=90)
+    return folder

@@ -1,0 +1,75 @@
+"""The verb that measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedstore.cli import options as o
+from embedstore.cli import output
+from embedstore.cli.app import app
+
+if TYPE_CHECKING:
+    from embedstore.bench import Result
+
+
+@app.command()
+def bench(
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Your images; by default made ones.")] = None,
+    backbone: Annotated[str, typer.Option(help="Whose architecture; random weights, none are loaded.")] = (
+        "timm/resnet50"
+    ),
+    backbone_arg: o.BackboneArg = [],
+    preprocess: o.PreprocessArg = [],
+    images: Annotated[int, typer.Option(min=1, help="How many of the folder, spread over it.")] = 256,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each stage.")] = 5.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
+    as_json: o.Json = False,
+) -> None:
+    """How fast this machine embeds: each stage alone and all together, which one limits, and what to change.
+
+    `embedstore bench photos --backbone timm/mobilenetv2_100`
+    """
+    from embedstore import bench as b
+    from embedstore.backbone.runtime import runtime_of
+
+    setting = b.Setting(
+        backbone,
+        o.pairs(backbone_arg, "--backbone-arg"),
+        o.pairs(preprocess, "--preprocess"),
+        images=images,
+        seconds=seconds,
+        threads=threads,
+        device=device,
+        precision=precision,
+        runtime=runtime_of(runtime),
+    )
+    result = b.run(folder, setting, output.note)
+    output.as_json(result.to_json()) if as_json else _print(result)
+
+
+def _print(r: Result) -> None:
+    """The table."""
+    rows: list[tuple[Any, ...]] = [
+        ("reading", r.read, f"{r.threads} threads"),
+        ("decoding", r.decode, f"{r.threads} threads, {r.pixels / 1e6:.2f} megapixels" + _failed(r)),
+    ]
+    for n in r.networks:
+        said = n.why or ("" if n.cosine is None else f"least cosine to eager {n.cosine:.6f}")
+        rows.append((f"network, {n.runtime}", n.images_per_second, said))
+    rows.append(("writing", r.write, "vectors/s"))
+    rows.append(("limit", r.limit, "of decoding and the fastest network together"))
+    rows.append(("end to end", r.end_to_end, f"{r.runtime}, {r.end_to_end / r.limit:.2f} of the limit"))
+    print(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
+    output.table(("stage", "images/s", ""), [(name, round(rate, 1), said) for name, rate, said in rows])
+    print(f"batch size: {r.knee} is enough ({', '.join(f'{b}: {rate:.0f}/s' for b, rate in r.batches.items())})")
+    print(r.bottleneck)
+
+
+def _failed(r: Result) -> str:
+    return f"; {r.failed} files failed" if r.failed else ""
