@@ -136,8 +136,7 @@ def chosen(
     """Present items that match and have a vector, by id, with the positions of their vectors."""
     with storage.catalog.read() as con:
         condition = item_filter.condition(con, where)
-        vectors = storage.vectors_in(con, space.space)
-        vectors.arrays()  # mapped while they are there
+        vectors = storage.vectors_in(con, space.space).hold()
         found = con.execute(
             f'SELECT i.item, v.shard, v."row"::BIGINT AS r FROM (SELECT * FROM items WHERE present AND ({condition})) '
             "i JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",

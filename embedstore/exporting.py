@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import duckdb
 import numpy as np
-from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
 from embedstore.store import filter as item_filter
+from embedstore.store import parquet
 from embedstore.store.storage import SpaceRow, Storage
 
 BLOCK = 4096  # vectors on their way to Parquet
@@ -35,7 +34,7 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
     with storage.catalog.read() as con:
         con.execute(_CHOSEN.format(condition=item_filter.condition(con, where)), {"space": space.key})
         chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
-        vectors = storage.vectors_in(con, space.space)
+        vectors = storage.vectors_in(con, space.space).hold(np.asarray(chosen["shard"]))
     positions = vectors.positions(np.asarray(chosen["shard"]), np.asarray(chosen["r"]))
     if not len(positions):
         raise QueryError("nothing to export: no present item with a vector matches")
@@ -47,14 +46,14 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
             for begin in range(0, len(positions), BLOCK):
                 out[begin : begin + BLOCK] = vectors.gather(positions[begin : begin + BLOCK])
             out.flush()
-            _copy(
+            parquet.copy(
                 con, "SELECT * EXCLUDE (n, shard, row) FROM memory.main.chosen ORDER BY n", path.with_suffix(".parquet")
             )
         else:
             con.execute("CREATE OR REPLACE TABLE memory.main.exported (n BIGINT, vector FLOAT[])")
             for begin in range(0, len(positions), BLOCK):
-                _stage(con, begin, vectors.gather(positions[begin : begin + BLOCK]))
-            _copy(
+                parquet.stage(con, "memory.main.exported", begin, vectors.gather(positions[begin : begin + BLOCK]))
+            parquet.copy(
                 con,
                 "SELECT c.* EXCLUDE (n, shard, row), e.vector FROM memory.main.chosen c "
                 "JOIN memory.main.exported e USING (n) ORDER BY n",
@@ -64,22 +63,6 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
         con.execute("DROP TABLE IF EXISTS memory.main.exported")
         con.execute("DROP TABLE IF EXISTS memory.main.chosen")
     return len(positions)
-
-
-def _stage(con: duckdb.DuckDBPyConnection, begin: int, block: NDArray[np.float32]) -> None:
-    """A block of vectors as list values."""
-    rows, dim = block.shape
-    flat = {  # noqa: F841 - read by SQL
-        "n": np.repeat(np.arange(begin, begin + rows, dtype=np.int64), dim),
-        "i": np.tile(np.arange(dim, dtype=np.int32), rows),
-        "v": block.ravel(),
-    }
-    con.execute("INSERT INTO memory.main.exported SELECT n, list(v ORDER BY i) FROM flat GROUP BY n")
-
-
-def _copy(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """A query's rows as a Parquet file."""
-    con.execute(f"COPY ({query}) TO '{str(path).replace(chr(39), chr(39) * 2)}' (FORMAT parquet)")
 
 
 _CHOSEN = """

@@ -93,8 +93,8 @@ def features(
             "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
             [space.key],
         ).fetchall()
-        vectors = storage.vectors_in(con, space.space)
-    kept = [r for r in rows if r[1] is not None and r[5] is not None]
+        kept = [r for r in rows if r[1] is not None and r[5] is not None]
+        vectors = storage.vectors_in(con, space.space).hold(np.array([r[5] for r in kept], np.int64))
     unlabelled = sum(r[1] is None for r in rows)
     if not kept:
         raise LabelError(

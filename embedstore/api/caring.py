@@ -14,6 +14,8 @@ import xxhash
 
 from embedstore import decode
 from embedstore.api.base import Face
+from embedstore.archive import read as reading
+from embedstore.archive import write as writing
 from embedstore.embed import run as embedding
 from embedstore.embed.again import Lost
 from embedstore.embed.reader import digest_of
@@ -94,6 +96,20 @@ class Caring(Face):
             StoreExists: something is at ``target``. StoreDamaged: a file is not what was written.
         """
         return copying.backup(self._storage, target, link=link, progress=progress)
+
+    def export_all(self, folder: str | Path) -> dict[str, int]:
+        """Everything as Parquet files in a new folder, one generation, also while another process writes.
+
+        Every table, every vector of every space bit for bit, heads and checkpoints; :func:`import_store` makes a store
+        of it again. Not carried: indexes, which are built again, and the quarantine.
+
+        Returns:
+            Rows by table, and ``vectors``, ``files``, ``bytes``.
+
+        Raises:
+            StoreExists: something is at ``folder``. StoreDamaged: a vector is not what was written.
+        """
+        return writing.write(self._storage, Path(folder))
 
     def _again(self, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
         """Embed what one space lost."""
@@ -178,6 +194,22 @@ def restore(
     return copying.restore(source, target, progress=progress)
 
 
+def import_store(path: str | Path, folder: str | Path) -> dict[str, int]:
+    """Make a store of what :meth:`Caring.export_all` wrote: all of it or nothing.
+
+    Args:
+        path: a new folder. folder: the export.
+
+    Returns:
+        Rows by table, and ``vectors``.
+
+    Raises:
+        StoreExists: something is at ``path``.
+        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: of the export; nothing is made.
+    """
+    return reading.read(Path(folder), Path(path))
+
+
 def _beside(at: Layout, report: Report) -> Iterator[Damage]:
     """Indexes, heads and checkpoints against their sidecars."""
     for path in sorted(at.root.glob("spaces/*/index/*.json")):
@@ -190,10 +222,29 @@ def _beside(at: Layout, report: Report) -> Iterator[Damage]:
             continue
         if said := _other(file, size, xxh3):
             yield Damage(str(file.relative_to(at.root)), "", said)
+    for path in sorted(at.root.glob("checkpoints/*/checkpoint.json")):
+        yield from _checkpoint(at, path, report)
     for folder in sorted(at.root.glob("heads/*/")):
         report.sidecars += 1
         if said := _head(folder):
             yield Damage(str(folder.relative_to(at.root)), "", said)
+
+
+def _checkpoint(at: Layout, note: Path, report: Report) -> Iterator[Damage]:
+    """The files of a tuned network against what was noted of them."""
+    report.sidecars += 1
+    cure = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
+    try:
+        files = [
+            (note.parent / str(f["file"]), int(f["bytes"]), str(f["xxh3"]))
+            for f in json.loads(note.read_bytes())["files"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+        yield Damage(str(note.relative_to(at.root)), "", f"the note cannot be read ({type(e).__name__})", cure)
+        return
+    for file, size, xxh3 in files:
+        if said := _other(file, size, xxh3):
+            yield Damage(str(file.relative_to(at.root)), "", said, cure)
 
 
 def _other(path: Path, size: int, xxh3: str) -> str | None:
@@ -225,6 +276,8 @@ def _set_aside(at: Layout) -> list[str]:
     """Derived files that are damaged go to the quarantine; searches do without an index, and a new one is made."""
     done = []
     for damage in list(_beside(at, Report())):
+        if damage.file.startswith("checkpoints/"):
+            continue  # nothing can make it again: it stays for whoever has a copy
         path = at.root / damage.file
         kept = layout.set_aside(at, path, damage.file.replace("/", "-")) if path.exists() else None
         where = f": it is now {kept}" if kept else ""

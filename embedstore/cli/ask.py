@@ -171,11 +171,22 @@ def sql(
 @app.command()
 def export(
     store: o.StorePath,
-    path: Annotated[Path, typer.Argument(help="FILE.parquet, or FILE.npy with a Parquet beside it.")],
+    path: Annotated[
+        Path,
+        typer.Argument(help="FILE.parquet, FILE.npy with a Parquet beside it, or a new FOLDER for all there is."),
+    ],
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write items and vectors to Parquet or .npy."""
+    """Write items and their vectors to Parquet or .npy; into a folder, everything: `embedstore import` takes it."""
+    if not path.suffix:
+        if where or space:
+            raise typer.BadParameter("a folder gets everything; --where and --space go with FILE.parquet or FILE.npy")
+        done = es.open(store).export_all(path)
+        output.as_json({"path": str(path), **done}) if as_json else print(
+            f"wrote {done['items']:,} items and {done['vectors']:,} vectors to {path}"
+        )
+        return
     rows = es.open(store).export(path, where=where, space=space)
     output.as_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")

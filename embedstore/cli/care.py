@@ -96,6 +96,24 @@ def restore(
     )
 
 
+@app.command("import")
+def import_(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="A new folder; nothing is written over.")],
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `embedstore export STORE FOLDER` wrote.")],
+    as_json: o.Json = False,
+) -> None:
+    """Make a store of an export: every table, every vector bit for bit, heads and checkpoints.
+
+    `embedstore import pets2.store pets-export`
+    """
+    from embedstore.api.caring import import_store
+
+    done = import_store(store, source)
+    output.as_json(done) if as_json else print(
+        f"{done['items']:,} items and {done['vectors']:,} vectors of {done['spaces']} spaces: {store}"
+    )
+
+
 @contextmanager
 def _progress() -> Iterator[Callable[[Checked], None]]:
     """A bar on stderr for whoever watches a terminal."""

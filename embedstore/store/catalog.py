@@ -115,7 +115,8 @@ class Catalog:
         if not any(r[0] == "generation" for r in con.execute("DESCRIBE counters").fetchall()):
             return None
         row = con.execute("UPDATE counters SET generation = coalesce(generation, 0) + 1 RETURNING generation")
-        (count,) = row.fetchone() or (None,)
+        found = row.fetchone()
+        count = int(found[0]) if found else None
         if count is not None and not witness.exists(self.file.parent):
             self._witness(witness.reset, count - 1)
         return count

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
 from embedstore.store.layout import sync_folder
+from embedstore.store.mapped import mapped
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _CODES = {"float16": "F16", "float32": "F32"}
@@ -123,7 +124,14 @@ class Shard:
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
         """The whole file, in one map."""
-        return np.memmap(self.path, np.uint8, "r", shape=(self.header.file_bytes,))
+        try:
+            return mapped(self.path, self.header.file_bytes)
+        except OSError as e:
+            raise StoreDamaged(f"cannot read the vectors in {self.path}: {e.strerror}") from e
+
+    def hold(self) -> None:
+        """Map it now: from here on it is read on although another process removes it."""
+        _ = self._bytes
 
     @property
     def contents(self) -> list[str]:
@@ -143,6 +151,29 @@ class Shard:
             raise StoreDamaged(
                 f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
             )
+
+    def verify_rows(self, rows: NDArray[np.int64], known: set[int]) -> None:
+        """Compare the blocks that some rows lie in with their checksums.
+
+        Args:
+            rows: which. known: blocks that were compared before; those compared now are added.
+
+        Raises:
+            StoreDamaged: a block is not what was written.
+        """
+        h = self.header
+        if not h.blocks:
+            if not known:
+                self.verify()
+            known.add(0)
+            return
+        for block in np.unique(rows // h.block_rows).tolist():
+            if block in known:
+                continue
+            part = slice(block * h.block_rows, (block + 1) * h.block_rows)
+            if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
+                raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
+            known.add(block)
 
     def bad_rows(self) -> NDArray[np.int64]:
         """Rows of the blocks that do not match their checksums, ascending.

@@ -135,7 +135,7 @@ class Storage:
     def vectors(self, space: Space) -> Vectors:
         """The vectors of a space as they stand now."""
         with self.catalog.read() as con:
-            return self.vectors_in(con, space)
+            return self.vectors_in(con, space).hold()
 
     def vectors_in(self, con: duckdb.DuckDBPyConnection, space: Space) -> Vectors:
         """The vectors of a space in the generation that a reader has open."""

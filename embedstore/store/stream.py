@@ -66,7 +66,7 @@ def streaming(
             condition = f"({item_filter.condition(con, where, heads=[head] if head else [])}) AND ({also})"
             con.execute(_TABLES.format(condition=condition, space=space.key))
             rows = int(one(con.execute("SELECT count(*) FROM memory.main.streamed"))[0])
-            vectors = storage.vectors_in(con, space.space)
+            vectors = storage.vectors_in(con, space.space).hold()
         yield Stream(rows, storage, vectors)
     finally:
         for table in ("streamed", "streamed_items"):

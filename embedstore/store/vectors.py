@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ from embedstore.errors import StoreDamaged
 from embedstore.store.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
-MAPPED = 256  # files at a time: every map holds a file descriptor, of which a process may have 1,024 by default
-SMALL = 32 << 20  # bytes of a file that is verified before even one row of it is used: 4 ms at 8 GB/s
+MAPPED = 256  # files that stay mapped when nobody needs them: the disk keeps what is mapped although it was removed
+SMALL = 32 << 20  # bytes of a file that is verified whole before even one row of it is used: 4 ms at 8 GB/s
 
 Identity = tuple[str, int, int, int, int]
 
@@ -37,6 +38,7 @@ class Vectors:
         self.starts = np.concatenate([[0], np.cumsum([rows for _, rows, _ in shards], dtype=np.int64)])
         self._rows = [rows for _, rows, _ in shards]
         self._files = [file for _, _, file in shards]
+        self._held: dict[int, tuple[Shard, Identity]] = {}
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -45,6 +47,19 @@ class Vectors:
     def counts(self) -> list[tuple[int, int]]:
         """``(number, rows)`` of every shard, in order."""
         return list(zip(self.numbers.tolist(), self._rows, strict=True))
+
+    def hold(self, shards: NDArray[np.int64] | None = None) -> Vectors:
+        """Map the files now, while a reader has their generation open: a compaction may remove them afterwards.
+
+        Args:
+            shards: numbers of the files that will be read; by default all.
+        """
+        which = range(len(self._files)) if shards is None else np.searchsorted(self.numbers, np.unique(shards)).tolist()
+        for i in which:
+            found, identity = _opened(self._files[i])
+            found.hold()
+            self._held[i] = found, identity
+        return self
 
     def arrays(self) -> list[NDArray[np.floating[Any]]]:
         """Every shard's rows as stored, mapped: ``(n, dim)`` each. They outlive their files' removal."""
@@ -73,20 +88,24 @@ class Vectors:
         which = np.searchsorted(self.starts, positions, side="right") - 1
         for i in np.unique(which):
             here = np.flatnonzero(which == i)
-            out[here] = self._vectors(int(i))[positions[here] - self.starts[i]]
+            rows = positions[here] - self.starts[i]
+            out[here] = self._vectors(int(i), rows=rows)[rows]
         return out
 
-    def _vectors(self, i: int, *, checked: bool = False) -> NDArray[np.floating[Any]]:
+    def _vectors(
+        self, i: int, *, checked: bool = False, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.floating[Any]]:
         """The rows of the i-th shard, mapped.
 
         Args:
             i: which.
             checked: compare the whole file with its checksum, once in a process; a small file always is.
+            rows: that are wanted: of a large file their blocks are compared, each once in a process.
 
         Raises:
             StoreDamaged: the file is missing, cut, not what was written, or another than the catalog says.
         """
-        found, identity = _opened(self._files[i])
+        found, identity = self._held.get(i) or _opened(self._files[i])
         expected = (self._rows[i], self.dim, int(self.numbers[i]))
         if (found.header.rows, found.header.dim, found.header.number) != expected:
             raise StoreDamaged(
@@ -95,6 +114,8 @@ class Vectors:
             )
         if checked or found.header.file_bytes <= SMALL:
             _verify(found, identity)
+        elif rows is not None and identity not in _verified:
+            found.verify_rows(rows, _blocks.setdefault(identity, set()))
         return found.vectors
 
 
@@ -109,11 +130,16 @@ def _opened(file: Path) -> tuple[Shard, Identity]:
 
 
 @lru_cache(maxsize=MAPPED)
-def _mapped(file: Path, _identity: Identity) -> Shard:
-    """A shard, opened once."""
-    return Shard(file)
+def _mapped(file: Path, identity: Identity) -> Shard:
+    """A shard, opened once while anybody holds it."""
+    found = _in_use.get(identity)
+    if found is None:
+        found = _in_use[identity] = Shard(file)
+    return found
 
 
+_in_use: WeakValueDictionary[Identity, Shard] = WeakValueDictionary()
+_blocks: dict[Identity, set[int]] = {}  # that were compared with their checksums
 _verified: set[Identity] = set()
 
 

@@ -1,0 +1,64 @@
+"""A file as an array of its bytes, mapped without keeping a file descriptor: thousands of files can be held at once.
+
+Python's own ``mmap`` keeps a duplicate of the descriptor before 3.13 (``trackfd``), and a process may have 1,024.
+A mapped file can be unlinked by another process and is read on undisturbed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def mapped(path: Path, size: int) -> NDArray[np.uint8]:
+    """The first bytes of a file: uint8 ``(size,)``, read-only, not loaded until touched.
+
+    Raises:
+        OSError: it cannot be opened or mapped.
+    """
+    if os.name == "nt":
+        return np.memmap(path, np.uint8, "r", shape=(size,))
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return np.asarray(_Map(fd, size))
+    finally:
+        os.close(fd)
+
+
+class _Map:
+    """One mapping, undone when the last array over it goes."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        import mmap
+
+        found = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if found in (None, ctypes.c_void_p(-1).value):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        self._at, self._size = found, size
+        self._unmap = _libc().munmap  # looked up now: at the interpreter's end names may be gone
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3, "data": (found, True), "shape": (size,), "typestr": "|u1"
+        }  # fmt: skip
+
+    def __del__(self) -> None:
+        if hasattr(self, "_unmap") and not sys.is_finalizing():
+            self._unmap(self._at, self._size)
+
+
+@cache
+def _libc() -> Any:
+    """The two calls, typed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong
+    ]  # fmt: skip
+    libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return libc
