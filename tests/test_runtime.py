@@ -96,6 +96,14 @@ def test_tokens_are_open_clips_own():
         assert np.array_equal(bpe.tokens(corpus, length), theirs(corpus, context_length=length).numpy())
 
 
+def test_tokens_of_a_networks_own_vocabulary_are_open_clips_too():
+    """The bundled network's merges, on the same corpus."""
+    corpus = strings()
+    merges = ROOT / "embedstore" / "backbone" / "tiny" / "merges.txt.gz"
+    theirs = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges))
+    assert np.array_equal(bpe.tokens(corpus, 32, merges), theirs(corpus, context_length=32).numpy())
+
+
 def test_agreement_looks_at_what_tells_images_apart():
     """A common part hides a wrong runtime from the plain cosine, not from the centred one."""
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Loaded:
         unit: vectors of this space are compared on the sphere.
         texts: tokenises and encodes words to ``(T, D)`` features, or None.
         tokens: words as its tokenizer's ids ``(T, L)``, or None.
+        vocabulary: the file of the tokenizer's merges, where they are the network's own.
         logit_scale: exp of CLIP's learned scale, or None.
     """
 
@@ -47,6 +49,7 @@ class Loaded:
     unit: bool = False
     texts: Callable[[Sequence[str], torch.device], torch.Tensor] | None = None
     tokens: Callable[[Sequence[str]], torch.Tensor] | None = None
+    vocabulary: Path | None = None
     logit_scale: float | None = None
     activation: str = ""
     origin: str = ""
@@ -61,6 +64,7 @@ class Backbone:
         device, precision: as chosen, e.g. ``cuda`` and ``bf16``.
         module: the library's own network (fine-tuning trains it; embedding only reads it).
         logit_scale: exp of CLIP's own logit scale, or None.
+        vocabulary: the file of its tokenizer's merges, where they are its own.
         batch_size: images per forward: a sensible choice for the device, halved when memory runs out.
     """
 
@@ -70,6 +74,7 @@ class Backbone:
         self.precision = precision
         self.module = loaded.module
         self.logit_scale = loaded.logit_scale
+        self.vocabulary = loaded.vocabulary
         self._loaded = loaded
         self._torch_device = torch.device(device)
         mean, std = loaded.preprocess.mean, loaded.preprocess.std

@@ -1,7 +1,8 @@
 """CLIP's byte-pair encoding without torch: the tokens that open_clip's own tokenizer gives, for any string.
 
-The vocabulary is the file that open_clip ships: 48,894 merges in order of rank. Ids are the 256 bytes, the 256 bytes
-that end a word, the merges, then the start and the end of a text (Radford et al. 2021, section 2.4).
+A vocabulary is a file of merges in order of rank: the 48,894 that open_clip ships, or a network's own. Ids are the 256
+bytes, the 256 bytes that end a word, the merges, then the start and the end of a text (Radford et al. 2021, section
+2.4).
 """
 
 from __future__ import annotations
@@ -18,41 +19,81 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MERGES = 49152 - 256 - 2
-START, END = 512 + MERGES, 513 + MERGES
-MARKS = {"<start_of_text>": START, "<end_of_text>": END}
-VOCABULARY = END + 1
+MERGES = 49152 - 256 - 2  # at most, as open_clip reads them
+BYTES = 512  # ids before the merges: of the bytes, and of the bytes that end a word
+START, END = "<start_of_text>", "<end_of_text>"
 _WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _PLAIN = re.compile(r"[ -%'-~]*")  # printable ASCII without &: repairing text and entities would change nothing
 Part = tuple[str, int]  # a piece of a word and its id
 _NONE = 1 << 30  # the rank of a pair that is not merged
 
 
-def tokens(texts: Sequence[str], length: int) -> NDArray[np.int64]:
+def tokens(texts: Sequence[str], length: int, merges: Path | None = None) -> NDArray[np.int64]:
     """Texts as ids.
 
     Args:
         texts: one string a row.
         length: of a row; longer texts are cut, and still end with the end mark.
+        merges: the network's own vocabulary; by default open_clip's.
 
     Returns:
         int64 ``(T, length)``, zeros behind the end.
     """
+    known = vocabulary(merges)
     out = np.zeros((len(texts), length), np.int64)
     for row, text in zip(out, texts, strict=True):
-        ids = [START, *encode(text), END]
+        ids = [known.marks[START], *known.encode(text), known.marks[END]]
         if len(ids) > length:
-            ids = [*ids[: length - 1], END]
+            ids = [*ids[: length - 1], known.marks[END]]
         row[: len(ids)] = ids
     return out
 
 
-def encode(text: str) -> list[int]:
-    """The ids of a text, without the marks."""
-    out: list[int] = []
-    for word in _pattern().findall(cleaned(text)):
-        out += _merged(word)
-    return out
+class Vocabulary:
+    """Merges and their ranks.
+
+    Args:
+        merges: the text of the file: a heading, then one pair a line.
+
+    Attributes:
+        marks: the ids of the start and the end of a text.
+    """
+
+    def __init__(self, merges: str) -> None:
+        lines = merges.split("\n")[1 : MERGES + 1]
+        self._ranks = {pair: rank for rank, pair in enumerate(lines)}
+        self.marks = {START: BYTES + len(lines), END: BYTES + len(lines) + 1}
+        self._merged = cache(self._word)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without the marks."""
+        return [number for word in _pattern().findall(cleaned(text)) for number in self._merged(word)]
+
+    def _word(self, word: str) -> tuple[int, ...]:
+        """The ids of one word: the pair of lowest rank is joined, everywhere in the word, until none is left."""
+        if word in self.marks:
+            return (self.marks[word],)
+        letters, ranks = _letters(), self._ranks
+        parts = [letters[b] for b in word.encode("utf-8")]
+        parts[-1] = (parts[-1][0] + "</w>", parts[-1][1] + 256)
+        while len(parts) > 1:
+            pairs = [f"{a} {b}" for (a, _), (b, _) in pairwise(parts)]
+            best = min(pairs, key=lambda pair: ranks.get(pair, _NONE))
+            if best not in ranks:
+                break
+            parts = _joined(parts, pairs, best, BYTES + ranks[best])
+        return tuple(number for _, number in parts)
+
+
+@cache
+def vocabulary(merges: Path | None) -> Vocabulary:
+    """The vocabulary of a file (gzip), or open_clip's; open_clip is found but not imported."""
+    if merges is None:
+        spec = find_spec("open_clip")
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
+        merges = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    return Vocabulary(gzip.decompress(merges.read_bytes()).decode("utf-8"))
 
 
 def cleaned(text: str) -> str:
@@ -71,23 +112,6 @@ def _pattern() -> re.Pattern[str]:
 
     compiled: re.Pattern[str] = regex.compile(_WORDS, regex.IGNORECASE)
     return compiled
-
-
-@cache
-def _merged(word: str) -> tuple[int, ...]:
-    """The ids of one word: the pair of lowest rank is joined, everywhere in the word, until none is left."""
-    if word in MARKS:
-        return (MARKS[word],)
-    letters, ranks = _letters(), _ranks()
-    parts = [letters[b] for b in word.encode("utf-8")]
-    parts[-1] = (parts[-1][0] + "</w>", parts[-1][1] + 256)
-    while len(parts) > 1:
-        pairs = [f"{a} {b}" for (a, _), (b, _) in pairwise(parts)]
-        best = min(pairs, key=lambda pair: ranks.get(pair, _NONE))
-        if best not in ranks:
-            break
-        parts = _joined(parts, pairs, best, 512 + ranks[best])
-    return tuple(number for _, number in parts)
 
 
 def _joined(parts: list[Part], pairs: list[str], best: str, new: int) -> list[Part]:
@@ -113,18 +137,3 @@ def _letters() -> list[Part]:
     for number, byte in enumerate(shown + hidden):
         out[byte] = (chr(byte) if byte in shown else chr(256 + number - len(shown)), number)
     return out
-
-
-@cache
-def _ranks() -> dict[str, int]:
-    """The rank of every pair that is joined, named as in the file: both parts with a space between."""
-    return dict(zip(_file().split("\n")[1 : MERGES + 1], range(MERGES), strict=True))
-
-
-def _file() -> str:
-    """The merges as text; open_clip is found but not imported."""
-    spec = find_spec("open_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
-    path = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    return gzip.decompress(path.read_bytes()).decode("utf-8")

@@ -63,6 +63,7 @@ def load(recipe: Recipe) -> Loaded:
         unit=projected,
         texts=_texts(tokens, module) if projected else None,
         tokens=tokens if projected else None,
+        vocabulary=source.vocabulary,
         logit_scale=float(module.logit_scale.detach().exp()) if projected else None,
         activation="quick_gelu" if source.quick_gelu else "",
         origin=f"random weights of seed {recipe.seed}" if recipe.random_init else source.origin,

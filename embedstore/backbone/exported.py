@@ -1,8 +1,9 @@
 """The towers of a space as exported graphs, run by onnxruntime; torch is not imported here.
 
-A tower is a folder that appears whole or not at all: the graph, its weights, and ``tower.json``, which says which
-space it belongs to, the digest of both files, and how near it was to the eager network when it was made. A tower
-that is absent, damaged, of another space or checked with another onnxruntime is passed by, never used.
+A tower is a folder that appears whole or not at all: the graph, its weights, merges where the vocabulary is its own,
+and ``tower.json``, which says which space it belongs to, the digest of every file, and how near it was to the eager
+network when it was made. A tower that is absent, damaged, of another space or checked with another onnxruntime is
+passed by, never used.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from embedstore.errors import NoTextTower
 from embedstore.space import Space
 
 FORMAT = 1
-NOTE, GRAPH, WEIGHTS = "tower.json", "graph.onnx", "weights.bin"
+NOTE, GRAPH, WEIGHTS, MERGES = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
 TOGETHER = 8  # images per forward: 1 to 16 are equally fast on a CPU (docs/benchmarks.md); more only costs memory
 TEXTS = 64  # per forward
 MOST_THREADS = 8  # of one query: more start slower than they compute
@@ -131,9 +132,10 @@ class ExportedTower:
     def __init__(self, path: Path, note: Note, *, threads: int, brief: bool) -> None:
         for name, (size, wanted) in note.files.items():
             file = path / name
-            if name not in (GRAPH, WEIGHTS) or file.stat().st_size != size or digest(file) != wanted:
+            if name not in (GRAPH, WEIGHTS, MERGES) or file.stat().st_size != size or digest(file) != wanted:
                 raise ValueError(f"{file} is not what was written")
         self.note = note
+        self.vocabulary = path / MERGES if MERGES in note.files else None
         self._session = session(path / GRAPH, threads=threads, brief=brief)
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -197,7 +199,8 @@ class Exported:
         """As :meth:`embedstore.backbone.base.Backbone.encode_texts`."""
         if self._text is None:
             raise NoTextTower(f"{self.space.architecture} maps no words into its space")
-        return _in_parts(self._text, bpe.tokens(texts, self._text.note.length), TEXTS, self.space.dim)
+        ids = bpe.tokens(texts, self._text.note.length, self._text.vocabulary)
+        return _in_parts(self._text, ids, TEXTS, self.space.dim)
 
 
 def _in_parts(tower: ExportedTower, rows: NDArray[Any], size: int, dim: int) -> NDArray[np.float32]:
