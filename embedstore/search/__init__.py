@@ -168,15 +168,17 @@ def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float3
 
 def _chosen(
     storage: Storage, con: duckdb.DuckDBPyConnection, now: generation.Field, where: str | None
-) -> NDArray[np.bool_] | None:
-    """Which of the placed items match a filter."""
+) -> generation.Choice | None:
+    """Which items and rows match a filter."""
     if where is None:
         return None
-    known = generation.current(storage, con).conditions
-    if where not in known:
-        known[where] = item_filter.condition(con, where)
-    found = con.execute(f"SELECT item FROM items WHERE present AND ({known[where]})").fetchnumpy()
-    return now.placed(con).chosen(np.asarray(found["item"], np.int64))
+
+    def find() -> NDArray[np.bool_]:
+        condition = item_filter.condition(con, where)
+        found = con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
+        return now.placed(con).chosen(np.asarray(found["item"], np.int64))
+
+    return now.choice(con, where, find)
 
 
 def _shown(

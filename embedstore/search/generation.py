@@ -6,6 +6,7 @@ Rows are found by *position* (a row's place among all vectors of the space), ite
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ from embedstore.index.scan import Scanner
 from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.vectors import Vectors
 
+FILTERS = 8  # kept in a generation: two bytes an item each
+
 Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -28,13 +31,11 @@ class Generation:
 
     Attributes:
         columns: of the items. fields: what was looked up of each space, by key.
-        conditions: checked filters, by their text: a check takes 20 ms, as long as scoring 150,000 rows.
     """
 
     stamp: Stamp
     columns: list[str]
     fields: dict[str, Field] = field(default_factory=dict)
-    conditions: dict[str, str] = field(default_factory=dict)
 
 
 class Field:
@@ -52,6 +53,7 @@ class Field:
         self.index = found.index
         self.notes = found.notes
         self.lookups = 0
+        self.choices: dict[str, Choice] = {}
         self._placed: Placed | None = None
 
     @cached_property
@@ -73,6 +75,16 @@ class Field:
     def covered(self) -> int:
         """How many rows, from the first, the index covers."""
         return int(self.vectors.starts[self.covered_shards])
+
+    def choice(self, con: duckdb.DuckDBPyConnection, where: str, find: Callable[[], NDArray[np.bool_]]) -> Choice:
+        """What a filter leaves, found once while the catalog stays as it is; the latest few filters are kept."""
+        if where not in self.choices:
+            while len(self.choices) >= FILTERS:
+                del self.choices[next(iter(self.choices))]
+            entries = find()
+            mask = self.placed(con).mask(entries)
+            self.choices[where] = Choice(entries, mask, int(np.count_nonzero(mask)))
+        return self.choices[where]
 
     @property
     def is_placed(self) -> bool:
@@ -126,6 +138,19 @@ class Placed:
             kept = chosen[entries]
             entries, which = entries[kept], which[kept]
         return self.items[entries], which
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a filter leaves of a space.
+
+    Attributes:
+        entries: which of the placed items, bool. mask: which rows, bool. matching: how many rows.
+    """
+
+    entries: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+    matching: int
 
 
 _generations: WeakKeyDictionary[Storage, Generation] = WeakKeyDictionary()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedstore.index import approximate
 from embedstore.index.approximate import PROPOSED
 from embedstore.index.scan import Scanner
-from embedstore.search.generation import Field
+from embedstore.search.generation import Choice, Field
 from embedstore.search.plan import SHALLOW, Costs, Plan, Way, choose
 from embedstore.store.vectors import Vectors
 
@@ -80,7 +80,7 @@ class Ranker:
     Args:
         con: a reader. field: what is searched.
         query: float32 ``(dim,)`` of length 1.
-        chosen: which of the placed items match the filter; None without one.
+        chosen: what the filter leaves; None without one.
         exact: never ask an approximate index. way: this one, where it is possible.
     """
 
@@ -90,14 +90,15 @@ class Ranker:
         field: Field,
         query: NDArray[np.float32],
         *,
-        chosen: NDArray[np.bool_] | None = None,
+        chosen: Choice | None = None,
         exact: bool = False,
         way: Way | None = None,
     ) -> None:
-        self._con, self._field, self._query, self._chosen = con, field, query, chosen
+        self._con, self._field, self._query = con, field, query
+        self._entries = chosen.entries if chosen else None
         self._exact, self._way = exact, way
-        self._mask = None if chosen is None else field.placed(con).mask(chosen)
-        self._matching = len(field.vectors) if self._mask is None else int(np.count_nonzero(self._mask))
+        self._mask = chosen.mask if chosen else None
+        self._matching = chosen.matching if chosen else len(field.vectors)
 
     def plan(self, depth: int) -> Plan:
         """What :meth:`top` will do."""
@@ -190,8 +191,8 @@ class Ranker:
         costs forty times that, so it waits until a generation has been asked a few times.
         """
         self._field.lookups += 1
-        if self._chosen is not None or self._field.is_placed or self._field.lookups > _LOOKUPS:
-            return self._field.placed(self._con).at(positions, self._chosen)
+        if self._entries is not None or self._field.is_placed or self._field.lookups > _LOOKUPS:
+            return self._field.placed(self._con).at(positions, self._entries)
         shards, places = self._field.vectors.places(positions)
         near = {"shard": shards, "place": places, "n": np.arange(len(positions))}  # noqa: F841 - read by SQL
         found = self._con.execute(
