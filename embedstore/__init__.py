@@ -17,17 +17,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EmbedstoreError", "Store", "create", "open"]
+__all__ = ["EmbedstoreError", "Store", "counting", "create", "open"]
 
 if TYPE_CHECKING:
     from embedstore.api import Store, create
     from embedstore.api import open_store as open
+    from embedstore.api.counting import counting
     from embedstore.errors import EmbedstoreError
 
 _HOME = {
-    "Store": ("embedstore.api", "Store"),
-    "create": ("embedstore.api", "create"),
-    "open": ("embedstore.api", "open_store"),
+    "Store": ("embedstore.api.store", "Store"),
+    "create": ("embedstore.api.store", "create"),
+    "open": ("embedstore.api.store", "open_store"),
+    "counting": ("embedstore.api.counting", "counting"),  # open, for commands that need no vectors
     "EmbedstoreError": ("embedstore.errors", "EmbedstoreError"),
 }
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from embedstore import plots
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.records import Hit
 
@@ -71,13 +70,19 @@ class Hits(Sequence[Hit]):
 
     def html(self) -> str:
         """A contact sheet as one self-contained page."""
+        from embedstore import plots  # it imports Pillow
+
         return plots.sheet_html(self.hits, self.query)
 
     def png(self, path: str | Path) -> None:
         """A contact sheet as a PNG file."""
+        from embedstore import plots  # it imports Pillow
+
         plots.sheet_png(self.hits, Path(path))
 
     def _repr_html_(self) -> str:
+        from embedstore import plots  # it imports Pillow
+
         return plots.fragment(self.hits)
 
     def df(self) -> pd.DataFrame:

@@ -1,91 +1,23 @@
-"""The Python face: one object a store, composed of every room below. No logic of its own."""
+"""The Python face: one object a store, composed of every room below.
+
+Names are fetched when they are asked for: a command that only counts imports only what counting needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Any
 
-from embedstore.api.asking import Asking
-from embedstore.api.caring import Caring
-from embedstore.api.changing import Changing
-from embedstore.api.judging import ZeroShot
-from embedstore.api.putting import Putting
-from embedstore.api.recipes import BackboneOptions, recipe_of
-from embedstore.api.tuning import Tuning
-from embedstore.backbone import load
-from embedstore.backbone.runtime import Runtime, must_export, runtime_of
-from embedstore.errors import StoreExists
-from embedstore.store.storage import Storage
+if TYPE_CHECKING:
+    from embedstore.api.judging import ZeroShot
+    from embedstore.api.recipes import BackboneOptions
+    from embedstore.api.store import Store, create, open_store
 
 __all__ = ["BackboneOptions", "Store", "ZeroShot", "create", "open_store"]
 
 
-class Store(Putting, Asking, Changing, Tuning, Caring):
-    """One store: a folder with items, spaces and their vectors.
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    from embedstore.api import store
 
-    Made by :func:`embedstore.create` and :func:`embedstore.open`.
-    """
-
-
-def create(
-    path: str | Path,
-    backbone: str | None = None,
-    *,
-    dtype: str = "float16",
-    name: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    runtime: str = "auto",
-    **options: Unpack[BackboneOptions],
-) -> Store:
-    """Make a store, with the space of a backbone unless none is named.
-
-    Args:
-        path: a new folder.
-        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``module:factory`` or an alias.
-            None makes a store for precomputed vectors, or for a backbone named later.
-        dtype: of the vectors on disk, ``float16`` or ``float32``.
-        name: of the space. device, precision: ``auto`` or as torch names them.
-        runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; no part of the space, see :func:`open_store`.
-        options: see :class:`BackboneOptions`.
-
-    Raises:
-        StoreExists: something is at ``path``.
-        UnknownBackbone, WeightsNotFound, WeightsMismatch, BadBackbone: as their names say; nothing is made then.
-    """
-    if backbone is None:
-        return Store(Storage.create(path), device=device, precision=precision, runtime=runtime)
-    if Path(path).exists() and any(Path(path).iterdir()):
-        raise StoreExists(f"{path} exists already; open it, or choose another folder")
-    recipe = recipe_of(backbone, **options)
-    if runtime_of(runtime) is Runtime.ONNX:
-        must_export()
-    network = load(recipe, device=device, precision=precision, allow_code={recipe.backbone})
-    how = {"device": device, "precision": precision, "runtime": runtime}
-    store = Store(Storage.create(path), **how, allow_code={recipe.backbone})
-    store.register(network, recipe, name=name, dtype=dtype)
-    return store
-
-
-def open_store(
-    path: str | Path,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    runtime: str = "auto",
-    allow_code: Collection[str] = (),
-) -> Store:
-    """Open a store; a crash's traces are mended first.
-
-    Args:
-        path: its folder.
-        device, precision: for backbones loaded later.
-        runtime: ``auto`` (eager for short runs; onnxruntime where it is installed, pays and is as exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all; one that is further off than cosine 0.9999 is refused.
-        allow_code: ``module:factory`` names that this store's spaces may import.
-
-    Raises:
-        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
-    """
-    return Store(Storage.open(path), device=device, precision=precision, allow_code=allow_code, runtime=runtime)
+    return getattr(store, name)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore import decode, exporting, heads, indexing, timing
+from embedstore import decode, exporting, heads, timing
+from embedstore.api.counting import Counting
 from embedstore.api.encoding import Encoding
 from embedstore.atlas import Atlas
 from embedstore.backbone.runtime import Tower
 from embedstore.decode import preprocess
 from embedstore.errors import BadBackbone, QueryError
 from embedstore.projection import project
-from embedstore.results import Hits, Rows
+from embedstore.results import Hits
 from embedstore.search import Ask, answer, item_vector
 from embedstore.search.compose import by_examples, combined
-from embedstore.store.info import info
 from embedstore.store.storage import SpaceRow
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Parts:
     unlike: Sequence[Query]
 
 
-class Asking(Encoding):
+class Asking(Encoding, Counting):
     """Verbs that answer."""
 
     def search(
@@ -118,19 +118,6 @@ class Asking(Encoding):
         begin = time.perf_counter()
         found = project(self._storage, row, colour=colour, where=where, most=most, seed=seed)
         return Atlas(found, colour, row.name, time.perf_counter() - begin)
-
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
-        """A read-only DuckDB query over the catalog's tables: items, contents, spaces, failures, runs …."""
-        names, rows = self._storage.sql(query, parameters)
-        return Rows(tuple(names), tuple(rows))
-
-    def failures(self) -> Rows:
-        """Every image that could not be embedded, with the reason."""
-        return self.sql("SELECT uri, reason, detail, size, failed FROM failures ORDER BY uri")
-
-    def info(self) -> dict[str, Any]:
-        """Counts and sizes: items, contents, failures, spaces, indexes, heads, bytes."""
-        return info(self._storage) | {"indexes": indexing.listing(self._storage)}
 
     def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
         """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet of the items beside it.

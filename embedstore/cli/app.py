@@ -136,7 +136,7 @@ def embed(
 def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = False) -> None:
     """What a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
     with timing.step("opening the store"):
-        opened = es.open(store)
+        opened = es.counting(store)
     with timing.step("counting"):
         printing.print_info(opened, as_json)
 

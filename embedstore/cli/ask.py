@@ -152,7 +152,7 @@ def map_(
 @app.command()
 def failures(store: o.StorePath, as_json: o.Json = False) -> None:
     """Every image that could not be embedded, with the reason."""
-    rows = es.open(store).failures()
+    rows = es.counting(store).failures()
     output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
 
 
@@ -164,7 +164,7 @@ def sql(
 
     `embedstore sql pets.store "select label, count(*) from items group by 1"`
     """
-    rows = es.open(store).sql(query)
+    rows = es.counting(store).sql(query)
     output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
 
 

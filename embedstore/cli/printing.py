@@ -8,10 +8,11 @@ from embedstore.cli import output
 
 if TYPE_CHECKING:
     from embedstore.api import Store
+    from embedstore.api.counting import Counting
     from embedstore.results import Hits
 
 
-def print_info(store: Store, as_json: bool) -> None:
+def print_info(store: Counting, as_json: bool) -> None:
     """The numbers of a store."""
     d = store.info()
     if as_json:
