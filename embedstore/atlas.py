@@ -21,7 +21,7 @@ from embedstore.projection import Projection
 LEGEND = 24  # labels with a colour of their own; the rarer ones share grey
 WIDTH, HEIGHT, MARGIN, SIDE = 1400, 1000, 50, 220  # of the PNG, and of its legend
 THUMB = 44  # pixels of an image on the map
-GREY = (150, 150, 150)
+GREY, OTHERS = (150, 150, 150), "rarer, or none"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Atlas:
             pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=tone)
         self._images(sheet, places, tones)
         pen.text((MARGIN, 6), self.title, "black", font)
-        for n, (name, tone) in enumerate(self.palette.items()):
+        for n, (name, tone) in enumerate([*self.palette.items(), (OTHERS, GREY)]):
             y = MARGIN + 22 * n
             pen.rectangle((WIDTH - SIDE + 10, y, WIDTH - SIDE + 24, y + 14), fill=tone)
             pen.text((WIDTH - SIDE + 32, y - 1), name[:24], "black", font)
@@ -89,7 +89,8 @@ class Atlas:
             for (x, y), label, uri in zip(p.xy, p.labels, p.uris, strict=True)
         ]
         legend = "".join(
-            f'<li><i style="background:{self._hex(name)}"></i>{html.escape(name)}</li>' for name in self.palette
+            f'<li><i style="background:{self._hex(name)}"></i>{html.escape(name or OTHERS)}</li>'
+            for name in (*self.palette, None)
         )
         data = json.dumps(points, ensure_ascii=True).replace("<", "\\u003c")
         return _PAGE.format(title=html.escape(self.title), legend=legend, data=data)
