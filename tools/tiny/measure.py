@@ -1,7 +1,8 @@
-"""What the bundled model can do, measured beside a random-init twin: `python -m tools.tiny.measure [PHOTOS...]`."""
+"""What the bundled network can do, beside a random-init twin: `python -m tools.tiny.measure [PHOTOS...]`."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedstore import backbone
+from embedstore.decode import open_image
 from embedstore.decode.preprocess import apply
+from embedstore.errors import ImageError
 from embedstore.scenes import COLOURS, DIGITS, SHAPES, held_out, naming
 from embedstore.space import Recipe
 from tools.tiny import scenes
@@ -78,6 +81,28 @@ def digits(model: Model) -> dict[str, float]:
     return {"zero_shot": float(np.mean(found == data.target)), "probe": _probe(rows, data.target)}
 
 
+def photos(model: Model, folder: Path) -> float:
+    """Accuracy of a logistic probe on photographs: ``<folder>/train|val|test/<class>/*``."""
+    from sklearn.linear_model import LogisticRegression
+
+    sides = [s for s in ("train", "val", "test") if (folder / s).is_dir()]
+    rows, labels = zip(*(_folder(model, folder / s) for s in sides), strict=True)
+    probe = LogisticRegression(C=10, max_iter=3000).fit(rows[0], labels[0])
+    return float(np.mean(probe.predict(rows[-1]) == labels[-1]))
+
+
+def _folder(model: Model, folder: Path) -> tuple[Floats, NDArray[Any]]:
+    """Vectors and classes of the images in ``<folder>/<class>/``; what is no image is left out."""
+    pictures, labels = [], []
+    for path in sorted(p for p in folder.glob("*/*") if p.is_file()):
+        try:
+            pictures.append(np.asarray(open_image(path)[0]))
+        except ImageError:
+            continue
+        labels.append(path.parent.name)
+    return model.pictures(pictures), np.array(labels)
+
+
 def _probe(rows: Floats, labels: NDArray[Any]) -> float:
     """Accuracy of logistic regression, 5 stratified folds."""
     from sklearn.linear_model import LogisticRegression
@@ -87,20 +112,21 @@ def _probe(rows: Floats, labels: NDArray[Any]) -> float:
     return float(cross_val_score(LogisticRegression(C=100, max_iter=3000), rows, labels, cv=folds).mean())
 
 
-def all_of(recipe: Recipe) -> dict[str, Any]:
+def all_of(recipe: Recipe, folders: list[Path]) -> dict[str, Any]:
     """Every figure of one network."""
     model = Model(backbone.load(recipe))
-    return {"unseen_pairs": unseen_pairs(model), "retrieval": retrieval(model), "digits": digits(model)}
+    found = {"unseen_pairs": unseen_pairs(model), "retrieval": retrieval(model), "digits": digits(model)}
+    return found | {"photos": {f.name: photos(model, f) for f in folders}}
 
 
 def main() -> None:
-    """Prints both networks' figures as JSON."""
-    import sys
-
-    name = sys.argv[1] if len(sys.argv) > 1 else "embedstore/tiny"
-    name = name if not Path(name).is_dir() else f"open_clip/local-dir:{Path(name).resolve()}"
-    figures = {"trained": all_of(Recipe(name)), "random": all_of(Recipe(name, random_init=True))}
-    print(json.dumps(figures, indent=2))
+    """Prints the figures of the trained network and of its random twin as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m tools.tiny.measure", description=__doc__)
+    parser.add_argument("photos", type=Path, nargs="*", help="folders with train|val|test/<class>/ for a probe")
+    parser.add_argument("--model", default="embedstore/tiny", help="or open_clip/local-dir:FOLDER")
+    said = parser.parse_args()
+    twins = {"trained": Recipe(said.model), "random": Recipe(said.model, random_init=True)}
+    print(json.dumps({name: all_of(recipe, said.photos) for name, recipe in twins.items()}, indent=2))
 
 
 if __name__ == "__main__":

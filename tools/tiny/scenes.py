@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.scenes import caption, compose, draw
+from embedstore.scenes import COLOURS, caption, compose, draw
+from embedstore.scenes.compose import KINDS
 
 SIDE = 64  # pixels
 PART = 4_000  # scenes a file
 CAPTIONS = 4  # wordings a scene
 
 
-def write(folder: Path, scenes: int, seed: int, workers: int) -> None:
-    """All parts that are not there yet; part ``p`` of a seed is always the same."""
+def write(folder: Path, scenes: int, seed: int, workers: int, *, part: int = PART) -> None:
+    """All parts of ``part`` scenes that are not there yet; part ``p`` of a seed is always the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [p for p in range(scenes // PART) if not _captions(folder, p).exists()]
-    with ProcessPoolExecutor(workers) as pool:
-        for part in pool.map(_write_part, [folder] * len(missing), missing, [seed] * len(missing)):
-            print(f"part {part + 1} of {scenes // PART}", flush=True)
+    missing = [p for p in range(scenes // part) if not _captions(folder, p).exists()]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done in pool.map(partial(_write_part, folder, part, seed), missing):
+            print(f"part {done + 1} of {scenes // part}", flush=True)
 
 
-def read(folder: Path, scenes: int) -> tuple[NDArray[np.uint8], list[list[str]]]:
+def read(folder: Path, scenes: int, *, part: int = PART) -> tuple[NDArray[np.uint8], list[list[str]]]:
     """The pictures, uint8 ``(N, 64, 64, 3)``, and the captions of each."""
-    parts = range(scenes // PART)
+    parts = range(scenes // part)
     pictures = np.concatenate([np.load(_pictures(folder, p)) for p in parts])
     captions = [c for p in parts for c in json.loads(_captions(folder, p).read_text())]
     return pictures, captions
+
+
+def alike(scenes: int, seed: int) -> NDArray[np.int64]:
+    """Scenes of one kind whose first thing has one colour share a number, ``(N,)``."""
+    kinds, colours = list(KINDS), list(COLOURS)
+    shown = (compose(np.random.default_rng((seed, n))) for n in range(scenes))
+    return np.array([kinds.index(s.kind) * len(colours) + colours.index(s.things[0].colour) for s in shown])
 
 
 def fresh(
@@ -47,18 +57,18 @@ def fresh(
     return np.stack(pictures), captions, shown
 
 
-def _write_part(folder: Path, part: int, seed: int) -> int:
+def _write_part(folder: Path, size: int, seed: int, part: int) -> int:
     """One part; the captions come last, so a part with captions is whole."""
     pictures, captions = [], []
-    for n in range(part * PART, (part + 1) * PART):
+    for n in range(part * size, (part + 1) * size):
         rng = np.random.default_rng((seed, n))
         scene = compose(rng)
         pictures.append(np.asarray(draw(scene, SIDE, rng)))
         captions.append([caption(scene, rng) for _ in range(CAPTIONS)])
     np.save(_pictures(folder, part), np.stack(pictures))
-    partial = _captions(folder, part).with_suffix(".partial")
-    partial.write_text(json.dumps(captions))
-    partial.rename(_captions(folder, part))
+    unfinished = _captions(folder, part).with_suffix(".partial")
+    unfinished.write_text(json.dumps(captions))
+    unfinished.rename(_captions(folder, part))
     return part
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from tools.tiny import merges, network, scenes
+from tools.tiny import merges, network
+from tools.tiny import scenes as scenes_on_disk
 
 
 @dataclass(frozen=True)
@@ -22,38 +24,61 @@ class Plan:
     """How to train.
 
     Attributes:
-        scenes: how many. seed: of the scenes, the first weights and the order. steps, batch: how long.
+        scenes: how many, in files of ``part``. seed: of the scenes, the first weights and the order.
+        steps, batch: how long.
         rate: the highest learning rate, reached after ``warm_up`` steps, then falling as a cosine to nothing.
         decay: weight decay (of matrices only). save_every: steps between two checkpoints.
+        hard_from: from this step on, every other batch holds scenes of one kind and colour, so that what else they
+            show must tell them apart; before, colours alone lower the loss and shapes would be learned late.
     """
 
     scenes: int = 160_000
+    part: int = scenes_on_disk.PART
     seed: int = 1
-    steps: int = 3_600
+    steps: int = 3_000
     batch: int = 256
     rate: float = 2e-3
     warm_up: int = 150
     decay: float = 0.05
     save_every: int = 100
+    hard_from: int = 800
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from.
+
+    Attributes:
+        pictures: uint8 ``(N, 64, 64, 3)``. tokens: int16 ``(N, wordings, 32)``.
+        alike: int ``(N,)``: scenes with one value are of one kind and colour.
+    """
+
+    pictures: Any
+    tokens: Any
+    alike: Any
 
 
 def prepare(folder: Path, plan: Plan) -> None:
     """Vocabulary, configuration and the captions as tokens, from scenes that :func:`tools.tiny.scenes.write` wrote."""
     if (folder / "tokens.npy").exists():
         return
-    _, captions = scenes.read(folder / "scenes", plan.scenes)
+    _, captions = scenes_on_disk.read(folder / "scenes", plan.scenes, part=plan.part)
     merges.write(folder / network.MERGES, merges.learn(c for told in captions[:40_000] for c in told))
     tokenizer = network.tokenizer(folder)
     config = network.configuration(tokenizer.vocab_size)
     (folder / network.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     tokens = np.stack([tokenizer(told).numpy() for told in captions]).astype(np.int16)
+    np.save(folder / "alike.npy", scenes_on_disk.alike(plan.scenes, plan.seed))
     np.save(folder / "tokens.npy", tokens)
 
 
 def train(folder: Path, plan: Plan, device: str) -> None:
     """Trains to the last step and writes the weights in float16."""
-    pictures, _ = scenes.read(folder / "scenes", plan.scenes)
-    tokens = np.load(folder / "tokens.npy")
+    data = Data(
+        scenes_on_disk.read(folder / "scenes", plan.scenes, part=plan.part)[0],
+        np.load(folder / "tokens.npy"),
+        np.load(folder / "alike.npy"),
+    )
     model = network.build(folder, plan.seed).to(device, memory_format=torch.channels_last)
     optimiser = _optimiser(model, plan)
     step, seconds = _resume(folder, model, optimiser)
@@ -61,7 +86,7 @@ def train(folder: Path, plan: Plan, device: str) -> None:
     losses: list[float] = []
     model.train()
     while step < plan.steps:
-        images, words = _batch(pictures, tokens, plan, step)
+        images, words = _batch(data, plan, step)
         for group in optimiser.param_groups:
             group["lr"] = _rate(plan, step)
         loss = _loss(model, images.to(device), words.to(device))
@@ -80,15 +105,24 @@ def train(folder: Path, plan: Plan, device: str) -> None:
     save_file(weights, folder / network.WEIGHTS, {"made_by": "tools/tiny", "seed": str(plan.seed)})
 
 
-def _batch(pictures: Any, tokens: Any, plan: Plan, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images, -1 to 1, ``(B, 3, 64, 64)``, and one wording each, ``(B, 32)``; the step alone decides."""
-    each = len(pictures) // plan.batch
-    epoch, place = divmod(step, each)
-    rng = np.random.default_rng((plan.seed, epoch))
-    rows = np.sort(rng.permutation(len(pictures))[place * plan.batch : (place + 1) * plan.batch])
-    wording = np.random.default_rng((plan.seed, epoch, place)).integers(tokens.shape[1], size=len(rows))
-    images = torch.from_numpy(pictures[rows]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
-    return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(tokens[rows, wording]).long()
+def chosen(plan: Plan, alike: Any, step: int) -> tuple[Any, np.random.Generator]:
+    """The scenes of a step's batch, ascending, and the generator that goes on from there; the step alone decides."""
+    epoch, place = divmod(step, len(alike) // plan.batch)
+    order = np.random.default_rng((plan.seed, epoch)).permutation(len(alike))
+    rng = np.random.default_rng((plan.seed, epoch, place))
+    if step >= plan.hard_from and step % 2:
+        order = order[np.argsort(alike[order], kind="stable")]
+        place = int(rng.integers(len(order) // plan.batch))
+    return np.sort(order[place * plan.batch : (place + 1) * plan.batch]), rng
+
+
+def _batch(data: Data, plan: Plan, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images, -1 to 1, ``(B, 3, 64, 64)``, and one wording each, ``(B, 32)``."""
+    rows, rng = chosen(plan, data.alike, step)
+    wording = rng.integers(data.tokens.shape[1], size=len(rows))
+    images = torch.from_numpy(data.pictures[rows]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    words = torch.from_numpy(data.tokens[rows, wording]).long()
+    return images.contiguous(memory_format=torch.channels_last), words
 
 
 def _loss(model: Any, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
@@ -126,8 +160,6 @@ def _save(folder: Path, model: Any, optimiser: torch.optim.AdamW, step: int, sec
 
 def _resume(folder: Path, model: Any, optimiser: torch.optim.AdamW) -> tuple[int, float]:
     """The step and the seconds reached before; 0 at the first time."""
-    from safetensors import safe_open
-
     file = folder / "training.safetensors"
     if not file.exists():
         return 0, 0.0
