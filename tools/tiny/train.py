@@ -35,7 +35,7 @@ class Plan:
     scenes: int = 160_000
     part: int = scenes_on_disk.PART
     seed: int = 1
-    steps: int = 3_000
+    steps: int = 3_400
     batch: int = 256
     rate: float = 2e-3
     warm_up: int = 150
