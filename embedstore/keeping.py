@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead,
 from embedstore.heads.persist import ARRAYS_FILE, JSON_FILE
 from embedstore.store.catalog import utc_now
 from embedstore.store.commit import strings
+from embedstore.store.layout import sync_folder, sync_tree
 from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.stream import streaming
 
@@ -86,6 +88,7 @@ def keep(
         raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
     folder = _folder(storage, name)
     with storage.writing(f"save head {name}", wait=10.0):
+        _set_by(folder)
         heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
         known = {
             "classes": [str(c) for c in estimator.classes_],
@@ -100,6 +103,7 @@ def keep(
                 "?::TIMESTAMP AS created",
                 [name, space.key, label, kind, json.dumps(known), utc_now()],
             )
+        _sweep(folder)
     return find(storage, name)
 
 
@@ -119,7 +123,7 @@ def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple
             f"head {row.name} was trained in space {own} and means nothing in {space.name}; leave --space out, or "
             f"train one there: `embedstore probe STORE {row.label} --space {space.name} --save NAME`"
         )
-    folder = _folder(storage, row.name)
+    folder = _settled(_folder(storage, row.name), row.facts["digest"])
     cure = f"train it again: `embedstore probe STORE {row.label} --head {row.kind} --save {row.name}`"
     if not (folder / JSON_FILE).is_file():
         raise StoreDamaged(f"the files of head {row.name} are gone from {folder}; {cure}")
@@ -239,6 +243,35 @@ def _folder(storage: Storage, name: str) -> Path:
     return storage.at.root / "heads" / name
 
 
+def _previous(folder: Path) -> Path:
+    """Where a head's files stand by until the catalog knows those that replace them."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _set_by(folder: Path) -> None:
+    """Copy the files that are to be replaced: a kill before the catalog's commit leaves the head that it names."""
+    if folder.is_dir():
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+        shutil.copytree(folder, _previous(folder))
+        sync_tree(_previous(folder))
+        sync_folder(folder.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what stood by, and what killed processes left half written."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _settled(folder: Path, digest: str) -> Path:
+    """The folder with the files that the catalog names."""
+    for candidate in (folder, _previous(folder)):
+        if (candidate / JSON_FILE).is_file() and _digest(candidate) == digest:
+            return candidate
+    return folder
+
+
 def _digest(folder: Path) -> str:
     """SHA-256 of the head's description, which itself holds that of its arrays."""
-    return hashlib.sha256((folder / JSON_FILE).read_bytes()).hexdigest()
+    with (folder / JSON_FILE).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -11,6 +11,8 @@ from embedstore.store.storage import Storage
 
 SPACE = Space(family=Family.PRECOMPUTED, architecture="test", weights="", preprocess=None, dim=4, unit=False)
 
+OTHER = Space(family=Family.PRECOMPUTED, architecture="other", weights="", preprocess=None, dim=3, unit=False)
+
 
 def digest(n: int) -> str:
     """The content of item number n."""
@@ -20,6 +22,11 @@ def digest(n: int) -> str:
 def vector(n: int) -> np.ndarray:
     """The vector of item number n, exact in float16."""
     return np.array([1, n % 7, n % 11, n % 13], dtype=np.float32)
+
+
+def other(n: int) -> np.ndarray:
+    """The vector of item number n in the other space, exact in float32 only."""
+    return np.array([n, 1 / 3, -n / 7], dtype=np.float32)
 
 
 def batch(first: int, count: int) -> Batch:
@@ -49,7 +56,9 @@ def rows(storage: Storage) -> dict[str, list[float]]:
     """Every item's vector by uri: what the oracle compares."""
     with storage.catalog.read() as con:
         found = con.execute(
-            'SELECT i.uri, v.shard, v."row" FROM items i JOIN vectors v USING (content) ORDER BY i.item'
+            'SELECT i.uri, v.shard, v."row" FROM items i JOIN vectors v ON v.content = i.content AND v.space = ? '
+            "ORDER BY i.item",
+            [SPACE.key],
         ).fetchall()
         vectors = storage.vectors_in(con, SPACE)
     positions = vectors.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))

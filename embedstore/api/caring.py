@@ -215,8 +215,8 @@ def _beside(at: Layout, report: Report) -> Iterator[Damage]:
     for path in sorted(at.root.glob("spaces/*/index/*.json")):
         report.sidecars += 1
         try:
-            sidecar = json.loads(path.read_bytes())
-            file, size, xxh3 = path.parent / str(sidecar["file"]), int(sidecar["bytes"]), str(sidecar["xxh3"])
+            sidecar = json.loads(layout.read_note(path))
+            file, size, xxh3 = _by(path, sidecar["file"]), int(sidecar["bytes"]), str(sidecar["xxh3"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             yield Damage(str(path.relative_to(at.root)), "", f"the sidecar cannot be read ({type(e).__name__})")
             continue
@@ -224,7 +224,7 @@ def _beside(at: Layout, report: Report) -> Iterator[Damage]:
             yield Damage(str(file.relative_to(at.root)), "", said)
     for path in sorted(at.root.glob("checkpoints/*/checkpoint.json")):
         yield from _checkpoint(at, path, report)
-    for folder in sorted(at.root.glob("heads/*/")):
+    for folder in sorted(p for p in at.root.glob("heads/*/") if not p.name.startswith(".")):
         report.sidecars += 1
         if said := _head(folder):
             yield Damage(str(folder.relative_to(at.root)), "", said)
@@ -236,8 +236,7 @@ def _checkpoint(at: Layout, note: Path, report: Report) -> Iterator[Damage]:
     cure = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
     try:
         files = [
-            (note.parent / str(f["file"]), int(f["bytes"]), str(f["xxh3"]))
-            for f in json.loads(note.read_bytes())["files"]
+            (_by(note, f["file"]), int(f["bytes"]), str(f["xxh3"])) for f in json.loads(layout.read_note(note))["files"]
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         yield Damage(str(note.relative_to(at.root)), "", f"the note cannot be read ({type(e).__name__})", cure)
@@ -245,6 +244,17 @@ def _checkpoint(at: Layout, note: Path, report: Report) -> Iterator[Damage]:
     for file, size, xxh3 in files:
         if said := _other(file, size, xxh3):
             yield Damage(str(file.relative_to(at.root)), "", said, cure)
+
+
+def _by(note: Path, name: Any) -> Path:
+    """The file of that name beside a sidecar.
+
+    Raises:
+        ValueError: it is not a plain name; a stranger's sidecar must not have other files set aside.
+    """
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise ValueError("a sidecar names a file beside it")
+    return note.parent / name
 
 
 def _other(path: Path, size: int, xxh3: str) -> str | None:

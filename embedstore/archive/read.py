@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import duckdb
 import numpy as np
 
 from embedstore.archive import note as notes
-from embedstore.archive.note import TABLES, Note, Piece, whole
+from embedstore.archive.note import TABLES, Note, Piece, sha256, whole
 from embedstore.errors import StoreDamaged, StoreError
 from embedstore.space import Space
 from embedstore.store import layout, parquet, shard
@@ -169,7 +168,7 @@ def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
     """Every head of the catalog has its files."""
     for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
         path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != json.loads(facts).get("digest"):
+        if not path.is_file() or sha256(path) != json.loads(facts).get("digest"):
             raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -12,13 +11,13 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.archive.note import BESIDE, FILE, TABLES, Note, Piece, piece
+from embedstore.archive.note import BESIDE, FILE, TABLES, Note, Piece, piece, sha256
 from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreFailed
 from embedstore.space import Space
 from embedstore.store import parquet
 from embedstore.store.catalog import one, quoted
 from embedstore.store.commit import identifier
-from embedstore.store.layout import sync_folder, sync_tree
+from embedstore.store.layout import read_note, sync_folder, sync_tree
 from embedstore.store.storage import Storage
 from embedstore.store.vectors import Vectors
 
@@ -91,7 +90,7 @@ def _write(storage: Storage, folder: Path) -> Note:
     finally:
         for s in spaces:
             con.execute(f"DROP TABLE IF EXISTS {s.table}")
-    marker = json.loads(storage.at.marker.read_bytes())
+    marker = json.loads(read_note(storage.at.marker))
     return Note(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
 
@@ -185,7 +184,7 @@ def _unchanged(folder: Path, heads: list[tuple[str, str]]) -> None:
     for name, facts in heads:
         path = folder / "heads" / name / "head.json"
         wanted = json.loads(facts).get("digest")
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        if not path.is_file() or sha256(path) != wanted:
             raise StoreDamaged(
                 f"the files of head {name} are not those that were saved; if another process saves heads, run it "
                 "again, else fit and keep it again"

@@ -25,6 +25,8 @@ FORMAT = 1
 _LIMIT = 1 << 40  # bytes one vector inside an index file may claim
 State = tuple[tuple[str, int, int], ...]
 
+_SIDECAR = 16 << 20  # bytes: half a million vector files
+
 
 @dataclass(frozen=True)
 class Sidecar:
@@ -122,7 +124,7 @@ def sidecars(folder: Path) -> list[tuple[Path, Sidecar | str]]:
     found: list[tuple[Path, Sidecar | str]] = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            known = json.loads(path.read_text())
+            known = json.loads(_text(path))
             found.append((path, Sidecar(**known) if known["format"] == FORMAT else f"has format {known['format']}"))
         except (OSError, ValueError, TypeError, KeyError) as e:
             found.append((path, f"cannot be read ({type(e).__name__})"))
@@ -195,6 +197,19 @@ def unfit(sidecar: Sidecar, space: str, dim: int, shards: Sequence[tuple[int, in
     if not covers(sidecar, shards):
         return "covers vector files that were merged or removed since"
     return None
+
+
+def _text(path: Path) -> bytes:
+    """A sidecar's bytes.
+
+    Raises:
+        ValueError: it is longer than any sidecar.
+    """
+    with path.open("rb") as f:
+        data = f.read(_SIDECAR + 1)
+    if len(data) > _SIDECAR:
+        raise ValueError("too long")
+    return data
 
 
 def _digest(path: Path) -> str:

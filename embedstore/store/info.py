@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.store.catalog import one
+from embedstore.store.layout import read_note
 from embedstore.store.storage import Storage
 
 
@@ -25,7 +26,7 @@ def info(storage: Storage) -> dict[str, Any]:
         splits = con.execute("SELECT split, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall()
         heads = con.execute("SELECT head, space, label, kind FROM heads ORDER BY created").fetchall()
         reasons = con.execute("SELECT reason, count(*) FROM failures GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    marker = json.loads(storage.at.marker.read_bytes())
+    marker = json.loads(read_note(storage.at.marker))
     return {
         "path": str(storage.at.root),
         "id": marker["id"],

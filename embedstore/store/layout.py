@@ -26,6 +26,7 @@ FORMAT = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
 WITNESS = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
+NOTE_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
 COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
 
 
@@ -167,6 +168,19 @@ def find(path: Path) -> Layout:
             f"{path} has format {found}, this embedstore reads up to {FORMAT}; run `pip install -U embedstore`"
         )
     return layout
+
+
+def read_note(path: Path) -> bytes:
+    """The bytes of a small JSON file that stands beside others.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is longer than any of them.
+    """
+    with path.open("rb") as f:
+        data = f.read(NOTE_BYTES + 1)
+    if len(data) > NOTE_BYTES:
+        raise ValueError(f"it has more than {NOTE_BYTES} bytes")
+    return data
 
 
 def sync_file(path: Path) -> None:

@@ -14,7 +14,7 @@ from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.store import migrations
 from embedstore.store.catalog import STORAGE_VERSION, one, utc_now
-from embedstore.store.layout import Layout, copy_synced, sync_file, sync_folder
+from embedstore.store.layout import Layout, copy_synced, read_note, sync_file, sync_folder
 
 RANGE = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
 
@@ -154,7 +154,7 @@ def _from_notes(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         if key in have:
             continue
         try:
-            note = json.loads(path.read_bytes())
+            note = json.loads(read_note(path))
             space = Space.from_json(note["facts"])
             if space.key != key:
                 continue

@@ -16,7 +16,7 @@ from embedstore.space import Space
 from embedstore.store import shard, witness
 from embedstore.store.catalog import counted, one
 from embedstore.store.commit import strings
-from embedstore.store.layout import WITNESS, Layout
+from embedstore.store.layout import WITNESS, Layout, read_note
 from embedstore.store.storage import Storage
 
 REPAIR = "run `embedstore repair`"
@@ -263,7 +263,7 @@ def marker(at: Layout) -> Iterator[Damage]:
     """The notes beside the vectors, from which a lost catalog is made again."""
     for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
         try:
-            note = json.loads(path.read_bytes())
+            note = json.loads(read_note(path))
             if Space.from_json(note["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give its folder's name")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:

@@ -14,7 +14,7 @@ import pytest
 
 from embedstore.errors import EmbedstoreError, StoreBusy, StoreDamaged, StoreError
 from embedstore.records import ImageRef
-from embedstore.store import change, lock, recover, shard
+from embedstore.store import change, compact, lock, recover, shard, vectors
 from embedstore.store.backup import backup, restore
 from embedstore.store.change import Chosen
 from embedstore.store.commit import Batch, ItemRow, insert_contents, insert_vectors, upsert_items
@@ -251,6 +251,99 @@ def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand
     names = sorted(p.name for p in (tmp_path / "s").rglob("*.vec"))
     assert names == ["000000003.vec", f"{SPACE.key}-000000002.vec"]
     assert len(again.notices) == 2
+
+
+def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
+    """Before and after a compaction, with damage in a file of either kind: the rest is saved, nothing comes back."""
+    storage = make(tmp_path / "s", 300, 300)
+    gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
+    with storage.writing("forget") as writer:
+        change.forget(writer, Chosen(items=[2, 301, 302]))
+    repair(tmp_path / "s")
+    wanted = {u: v for u, v in expected(600).items() if u not in gone}
+    assert rows(Storage.open(tmp_path / "s")) == wanted
+    for compacted in (False, True):
+        storage = Storage.open(tmp_path / "s")
+        if compacted:
+            with storage.writing("compact") as writer:
+                compact.compact(storage, writer)
+        last = sorted(p for p in (tmp_path / "s" / "spaces").rglob("*.vec"))[-1]
+        head = shard.read_header(last)
+        data = bytearray(last.read_bytes())
+        data[head.start + 5] ^= 1
+        last.write_bytes(data)
+        lost = set(repair(tmp_path / "s").lost[SPACE.key])
+        again = Storage.open(tmp_path / "s")
+        assert verify(again).ok
+        assert rows(again) == {u: v for u, v in wanted.items() if digest(int(u[3:-4])) not in lost}
+        with again.writing("embed again") as writer:
+            left = [n for n in range(1, 601) if digest(n) in lost]
+            assert left
+            made = Batch(digests=[digest(n) for n in left], vectors=[vector(n) for n in left])
+            writer.commit(made, space=again.space())
+        assert rows(again) == wanted
+    storage = Storage.open(tmp_path / "s")
+    with storage.writing("compact") as writer:
+        compact.compact(storage, writer)
+    stored = {c for p in (tmp_path / "s" / "spaces").rglob("*.vec") for c in shard.Shard(p).contents}
+    assert stored == {digest(int(u[3:-4])) for u in wanted}
+
+
+def test_forgotten_vectors_in_files_that_a_killed_compaction_left_are_not_taken_back(tmp_path):
+    """The old files are there still when repair comes: they go, and what was forgotten with them."""
+    storage = make(tmp_path / "s", 20, 20)
+    with storage.writing("forget") as writer:
+        change.forget(writer, Chosen(items=[5]))
+    old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
+    with storage.writing("compact") as writer:
+        compact.compact(storage, writer)
+    for path, data in old.items():
+        path.write_bytes(data)
+    repair(tmp_path / "s")
+    again = Storage.open(tmp_path / "s")
+    assert rows(again) == {u: v for u, v in expected(40).items() if u != "/i/5.jpg"}
+    assert verify(again).ok
+    assert digest(5) not in {c for p in (tmp_path / "s" / "spaces").rglob("*.vec") for c in shard.Shard(p).contents}
+
+
+def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
+    """Closing a second descriptor of the file gives DuckDB's own lock away: ours still keeps a second writer out."""
+    storage = make(tmp_path / "s", 3)
+    code = """
+        import sys
+        from embedstore.errors import StoreBusy
+        from embedstore.store.storage import Storage
+        try:
+            with Storage.open(sys.argv[1]).writing("second"):
+                pass
+        except StoreBusy as e:
+            print(e)
+        """
+    with storage.writing("owner") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET label = 'new'")
+        with storage.at.catalog.open("rb") as f:
+            f.read(10)
+        command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "s")]
+        other = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert f"process {os.getpid()} since" in other.stdout
+    again = Storage.open(tmp_path / "s")
+    assert again.sql("SELECT DISTINCT label FROM items")[1] == [("new",)]
+    assert rows(again) == expected(3)
+    assert verify(again).ok
+
+
+def test_rows_of_a_large_file_are_compared_by_their_blocks(tmp_path, monkeypatch):
+    """Of a file that is not read whole first, a damaged block is found when one of its rows is wanted."""
+    monkeypatch.setattr(vectors, "SMALL", 0)
+    storage = make(tmp_path / "s", 600)
+    path = storage.at.shard(SPACE.key, 1)
+    data = bytearray(path.read_bytes())
+    data[shard.read_header(path).start + 300 * 8] ^= 1
+    path.write_bytes(data)
+    held = Storage.open(tmp_path / "s").vectors(SPACE)
+    assert held.gather(np.array([0, 255, 512, 599])).tolist() == [vector(n).tolist() for n in (1, 256, 513, 600)]
+    with pytest.raises(StoreDamaged, match="block 1"):
+        held.gather(np.array([0, 256]))
 
 
 def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp_path):

@@ -1,0 +1,146 @@
+"""Three processes search while a fourth adds, deletes, builds indexes and compacts: no crash, no wrong id."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedstore import indexing
+from embedstore.store import change, compact
+from embedstore.store.change import Chosen
+from embedstore.store.storage import Storage
+from tests.conftest import ROOT
+from tests.stores import batch, make
+
+SEARCHER = """
+import json, sys
+from pathlib import Path
+from tests.reliability.test_searchers import look
+print(json.dumps(look(Path(sys.argv[1]), int(sys.argv[2]))))
+"""
+
+K = 7
+
+
+def scores(query: np.ndarray, numbers: list[int]) -> dict[int, float]:
+    """The cosine of every item with a query, by hand."""
+    v = np.array([[1, n % 7, n % 11, n % 13] for n in numbers], np.float64).reshape(-1, 4)
+    return dict(zip(numbers, (v @ query / np.sqrt((v * v).sum(axis=1))).tolist(), strict=True))
+
+
+def stable(folder: Path) -> set[int]:
+    """Items that were there when this was written, and stay until it is written anew."""
+    return set(json.loads((folder / "stable").read_text()))
+
+
+def look(folder: Path, seed: int) -> dict[str, int]:
+    """Search until told to stop: every hit has its own score, and no item that was there throughout is left out."""
+    from embedstore.search import Ask, answer
+
+    rng = np.random.default_rng(seed)
+    storage = Storage.open(folder / "s")
+    done = filtered = with_index = 0
+    while not (folder / "stop").exists():
+        q = rng.normal(size=4)
+        unit = (q / np.linalg.norm(q)).astype(np.float32)
+        where = "item % 2 = 0" if done % 3 == 0 else None
+        before = stable(folder)
+        found = answer(storage, storage.space(), q.astype(np.float32), Ask(k=K, where=where))
+        there = {i for i in before & stable(folder) if where is None or i % 2 == 0}
+        hits = {h.item: h.score for h in found.hits}
+        own = scores(unit.astype(np.float64), list(hits))
+        assert all(abs(own[i] - s) < 1e-6 for i, s in hits.items()), (hits, own)
+        assert all(h.uri == f"/i/{h.item}.jpg" for h in found.hits), found.hits
+        assert where is None or all(i % 2 == 0 for i in hits), hits
+        assert not hits.keys() & set(json.loads((folder / "gone").read_text())) - before, "deleted before the search"
+        assert len(hits) == K or len(there) < K
+        worst = min(hits.values(), default=-2.0)
+        missed = [i for i, s in scores(unit.astype(np.float64), sorted(there)).items() if s > worst + 1e-6]
+        assert set(missed) <= hits.keys(), (missed, hits)
+        done += 1
+        filtered += where is not None
+        with_index += bool(found.plan.get("way") not in (None, "scan", "gather"))
+    return {"searches": done, "filtered": filtered, "with index": with_index}
+
+
+def work(folder: Path, rounds: int) -> dict[str, int]:
+    """Add, delete, index, compact, again and again; says what stays before each change and after it."""
+    storage = Storage.open(folder / "s")
+    there = set(range(1, 201))
+    rng = np.random.default_rng(0)
+    following, counts = 201, {"add": 0, "delete": 0, "index": 0, "compact": 0}
+    for n in range(rounds):
+        doing = ("add", "delete", "index", "compact")[n % 4]
+        counts[doing] += 1
+        if doing == "add":
+            with storage.writing("adding") as writer:
+                writer.commit(batch(following, 40), space=storage.space())
+            there |= set(range(following, following + 40))
+            following += 40
+        elif doing == "delete":
+            gone = sorted(rng.choice(sorted(there), 20, replace=False).tolist())
+            there -= set(gone)
+            say(folder, "stable", there)
+            with storage.writing("deleting") as writer:
+                change.delete(writer, Chosen(items=gone))
+            say(folder, "gone", set(range(1, following)) - there)
+        elif doing == "index":
+            indexing.build(storage, storage.space(), recall=1.0, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+        else:
+            with storage.writing("compacting") as writer:
+                compact.compact(storage, writer)
+        say(folder, "stable", there)
+    return counts
+
+
+def say(folder: Path, name: str, items: set[int]) -> None:
+    """Write a list at once."""
+    (folder / f"{name}.new").write_text(json.dumps(sorted(items)))
+    (folder / f"{name}.new").replace(folder / name)
+
+
+def together(folder: Path, rounds: int) -> list[dict[str, int]]:
+    """Three searchers beside one writer: what each did."""
+    make(folder / "s", 100, 100)
+    say(folder, "stable", set(range(1, 201)))
+    say(folder, "gone", set())
+    searchers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SEARCHER, str(folder), str(seed)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for seed in range(3)
+    ]
+    try:
+        counts = work(folder, rounds)
+    finally:
+        (folder / "stop").touch()
+    assert min(counts.values()) >= rounds // 4
+    done = []
+    for process in searchers:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        done.append(json.loads(out))
+    return done
+
+
+def test_three_searchers_beside_a_writer(tmp_path):
+    """Sixteen changes of four kinds; every search of each process is right."""
+    done = together(tmp_path, 16)
+    assert all(d["searches"] > 3 and d["filtered"] > 0 for d in done), done
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_three_searchers_beside_a_writer_for_long(tmp_path):
+    """Two hundred changes."""
+    done = together(tmp_path, 200)
+    assert sum(d["searches"] for d in done) > 300
