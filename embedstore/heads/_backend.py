@@ -42,6 +42,16 @@ class Backend:
         """A float64 numpy copy."""
         return np.array(a if self.device is None else a.detach().cpu().numpy(), dtype=np.float64)
 
+    def dot(self, a: Tensor, b: Tensor) -> Floats:
+        """Inner product along all axes but the first: float64 numpy ``(T,)``."""
+        tasks = len(a)
+        flat = a.reshape(tasks, -1), b.reshape(tasks, -1)
+        return self.host(np.vecdot(*flat) if self.device is None else self.xp.linalg.vecdot(*flat))
+
+    def exp_in_place(self, a: Tensor) -> Tensor:
+        """The exponential, where the argument was."""
+        return np.exp(a, out=a) if self.device is None else a.exp_()
+
     def eigh(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """Eigenvalues and eigenvectors (columns) of a symmetric matrix."""
         if self.device is not None:

@@ -15,9 +15,11 @@ from embedstore.heads._backend import Backend, Tensor
 from embedstore.heads._rows import Array, Floats
 from embedstore.heads._softmax import Basis, Pass, Problem
 
-_MEMORY = 10  # pairs kept (Nocedal and Wright recommend 3 to 20)
+_MEMORY = 5  # pairs kept (Nocedal and Wright recommend 3 to 20; 10 took as many passes and twice the work)
 _ARMIJO = 1e-4  # least share of the promised decrease (Nocedal and Wright, section 3.1)
 _NOISE = {4: 3e-7, 8: 1e-15}  # relative rounding of a loss, by the bytes of a number: less is no increase
+_CLEARLY = 4.0  # square roots of the gap
+_ROUGH = 0.03  # square root of a gap at which a loss is good to a few per cent, enough for a C that is no candidate
 _LEAST_CURVATURE = 1e-4  # a class that is all but certain still bends a little
 
 
@@ -37,31 +39,46 @@ class Solution:
     passes: int
 
 
-def minimise(
-    problem: Problem,
-    basis: Basis,
-    theta: Tensor,
-    C: float,
-    *,
-    tol: float,
-    max_iter: int,
-    seen: Pass | None = None,
-    towards: Tensor | None = None,
-) -> Solution:
+@dataclass(frozen=True)
+class Start:
+    """Where a search begins.
+
+    Attributes:
+        theta: ``(T, K, R + 1)``. seen: the pass at theta, where it is known.
+        towards: first direction to try, where it goes down: along a path of C, the last step.
+    """
+
+    theta: Tensor
+    seen: Pass | None = None
+    towards: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a search ends.
+
+    Attributes:
+        tol: when half the squared Newton step, g'Hg / 2, is below this share of the objective in every task.
+        max_iter: passes at most.
+        held_best: a mean held-out loss; a solution that will certainly be worse than it is not polished.
+    """
+
+    tol: float
+    max_iter: int
+    held_best: float | None = None
+
+
+def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop) -> Solution:
     """Minimise mean loss + |w|^2 / (2 C n) of every task.
 
     Args:
-        problem, basis: the rows and the coordinates.
-        theta: where to start, ``(T, K, R + 1)``.
+        problem, basis: the rows and the coordinates. start, stop: where it begins and when it ends.
         C: inverse strength of the penalty, as scikit-learn counts it.
-        tol: stop when half the squared Newton step, g'Hg / 2, is below this share of the objective in every task.
-        max_iter: passes at most.
-        seen: the pass at theta, where it is known.
-        towards: first direction to try, where it goes down: along a path of C, the last step.
     """
     be, before = problem.be, problem.passes
     penalty = 1 / (C * problem.counts)
-    seen = seen or problem.look(theta, basis)
+    theta, towards = start.theta, start.towards
+    seen = start.seen or problem.look(theta, basis)
     value, grad = _penalised(be, theta, seen, penalty)
     scale = _preconditioner(be, seen, basis, penalty)
     history: deque[tuple[Tensor, Tensor, Floats]] = deque(maxlen=_MEMORY)
@@ -69,16 +86,16 @@ def minimise(
     way, gap = be.zeros(*theta.shape), np.full(len(value), np.inf)
     moved: Array = np.ones(len(value), bool)
     noise = _NOISE[be.dtype.itemsize]
-    while problem.passes - before < max_iter:
+    while problem.passes - before < stop.max_iter:
         fresh = _direction(be, grad, scale, history)
-        gap = np.where(moved, -_dot(be, grad, fresh) / 2 / np.maximum(value, 1e-300), gap)
-        done |= gap <= tol
-        if done.all():
+        gap = np.where(moved, -be.dot(grad, fresh) / 2 / np.maximum(value, 1e-300), gap)
+        done |= gap <= stop.tol
+        if done.all() or (stop.held_best is not None and _hopeless(seen, gap, stop.held_best)):
             break
         if towards is not None:
-            fresh, towards = _where(be, _dot(be, towards, grad) < 0, towards, fresh), None
+            fresh, towards = _where(be, be.dot(towards, grad) < 0, towards, fresh), None
         way = _where(be, moved, fresh, way)
-        slope = _dot(be, grad, way)
+        slope = be.dot(grad, way)
         trial = theta + _each(be, step) * way
         looked = problem.look(trial, basis)
         new_value, new_grad = _penalised(be, trial, looked, penalty)
@@ -94,11 +111,20 @@ def minimise(
     return Solution(theta, seen, value, gap, problem.passes - before)
 
 
+def _hopeless(seen: Pass, gap: Floats, best: float) -> bool:
+    """The held-out loss is worse than the best by more than the way that is left can change.
+
+    To first order a loss moves by no more than the square root of the gap; four times that is on the safe side.
+    """
+    way = float(np.sqrt(gap.max()))
+    return way < _ROUGH and float(np.nanmean(seen.held_loss)) > best * (1 + _CLEARLY * way)
+
+
 def _penalised(be: Backend, theta: Tensor, seen: Pass, penalty: Floats) -> tuple[Floats, Tensor]:
     """Objective float64 ``(T,)`` and its gradient; the last parameter is free of penalty."""
     pull = theta * _each(be, penalty)
     pull[..., -1] = 0
-    return seen.loss + _dot(be, pull, theta) / 2, seen.grad + pull
+    return seen.loss + be.dot(pull, theta) / 2, seen.grad + pull
 
 
 def _preconditioner(be: Backend, seen: Pass, basis: Basis, penalty: Floats) -> Tensor:
@@ -121,8 +147,8 @@ def _merged(be: Backend, moved: Array, new: Pass, old: Pass) -> Pass:
 
 def _pair(be: Backend, s: Tensor, y: Tensor, moved: Array) -> tuple[Tensor, Tensor, Floats]:
     """A step, the change of gradient along it, and 1 / s'y; zero for a task that did not move or is not convex."""
-    sy = _dot(be, s, y)
-    good = moved & (sy > 1e-12 * _dot(be, s, s))
+    sy = be.dot(s, y)
+    good = moved & (sy > 1e-12 * be.dot(s, s))
     return s, y, np.where(good, 1 / np.where(good, sy, 1), 0)
 
 
@@ -130,22 +156,17 @@ def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Te
     """Minus the approximate inverse Hessian times the gradient."""
     q, parts = grad, []
     for s, y, rho in reversed(history):
-        part = rho * _dot(be, s, q)
+        part = rho * be.dot(s, q)
         parts.append(part)
         q = q - _each(be, part) * y
     q = q * scale
     if history:
         _, y, rho = history[-1]
-        bend = rho * _dot(be, y, scale * y)
+        bend = rho * be.dot(y, scale * y)
         q = q * _each(be, np.where(bend > 0, 1 / np.where(bend > 0, bend, 1), 1))
     for (s, y, rho), part in zip(history, reversed(parts), strict=True):
-        q = q + _each(be, part - rho * _dot(be, y, q)) * s
+        q = q + _each(be, part - rho * be.dot(y, q)) * s
     return -q
-
-
-def _dot(be: Backend, a: Tensor, b: Tensor) -> Floats:
-    """Inner product of each task: float64 ``(T,)``."""
-    return be.host(be.xp.einsum("tkr,tkr->t", a, b))
 
 
 def _each(be: Backend, per_task: Floats) -> Tensor:

@@ -19,7 +19,9 @@ import numpy as np
 from embedstore.heads._backend import Backend, Tensor
 from embedstore.heads._rows import Array, Floats, Ints, blocks
 
-_BLOCK_LOGITS = 4_000_000  # logits of all tasks held at once: 16 MB of float32, about 6 times that with temporaries
+_BLOCK_LOGITS = 250_000  # logits of all tasks held at once: 1 MB of float32, so that they stay in the cache
+_LEAST_ROWS = 256  # rows of a block, or the matrix products lose their speed
+_SAMPLE = 64  # rows of a block whose curvature is looked at
 _NEVER = -1e4  # logit of a class that a task's rows lack: exp gives exactly 0
 _ON_DEVICE = 0.4  # share of a GPU's free memory that the rows may take
 
@@ -71,6 +73,8 @@ class Rows:
         self.n, self.dim = X.shape
         self.near = be.put(X) if X.size * be.dtype.itemsize < be.free_bytes() * _ON_DEVICE else X
         self.y = be.put(y)
+        self.one = be.put(np.ones(1))[0]
+        self.sign = be.put(2.0 * y - 1)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
         """The rows in blocks on the device, in its precision."""
@@ -127,13 +131,15 @@ class Problem:
         w, b = self.weights(theta, basis)
         sums = np.zeros((3, tasks))  # training loss, held loss, held hits
         grad, off_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
-        for s, block in self.rows.blocks(max(1, _BLOCK_LOGITS // len(w))):
-            logits = (w @ block.T + b[:, None]).reshape(tasks, columns, -1)
-            loss, p, off, right = self._two(logits, s) if columns == 1 else self._many(logits, s)
+        for s, block in self.rows.blocks(max(_LEAST_ROWS, _BLOCK_LOGITS // len(w))):
+            logits = w @ block.T
+            logits += b[:, None]
+            logits = logits.reshape(tasks, columns, -1)
+            loss, off, right = self._two(logits, s) if columns == 1 else self._many(logits, s)
             train, held = self.train[:, s], self.held[:, s]
-            sums += np.stack([be.host(v.sum(1)) for v in (loss * train, loss * held, right * held)])
-            curvature += (p * (1 - p) * train[:, None]).sum(2)
+            sums += np.stack([be.dot(loss, train), be.dot(loss, held), be.dot(right, held)])
             off *= train[:, None]
+            curvature += self._bend(off, s)
             off = off.reshape(len(w), -1)
             grad += off @ block
             off_sum += off.sum(1)
@@ -145,18 +151,27 @@ class Problem:
             held_means = sums[1:] / np.where(self.held_counts > 0, self.held_counts, np.nan)
         return Pass(sums[0] / self.counts, grad / n[:, None, None], curvature / n[:, None], *held_means)
 
-    def _two(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Loss ``(T, B)``, p and p - y ``(T, 1, B)``, hits ``(T, B)`` of two classes from the second's logit."""
+    def _bend(self, off: Tensor, s: slice) -> Tensor:
+        """Sum of p(1 - p) over the training rows of a block, ``(T, K)``; from some of its rows where it is long.
+
+        p(1 - p) is |off| (1 - |off|), whichever class is true. It only scales the search, so a sample will do.
+        """
+        every = max(1, off.shape[2] // _SAMPLE)
+        part = self.be.xp.abs(off[:, :, ::every])
+        return (part - part * part).sum(2) * (off.shape[2] / part.shape[2])
+
+    def _two(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss ``(T, B)``, p - y ``(T, 1, B)``, hits ``(T, B)`` of two classes from the second's logit."""
         xp, y = self.be.xp, self.rows.y[s]
-        sign = (2 * y - 1) * logits  # positive is right
+        sign = self.rows.sign[s] * logits  # positive is right
         e = xp.exp(-xp.abs(sign))
         wrong = xp.where(sign >= 0, e, xp.ones_like(e)) / (1 + e)
         loss = xp.log1p(e) + xp.clip(-sign, 0, None)
-        p = xp.where(y > 0, 1 - wrong, wrong)
-        return loss[:, 0], p, (1 - 2 * y) * wrong, (logits[:, 0] > 0) == (y > 0)
+        right = ((logits[:, 0] > 0) == (y > 0)) * self.rows.one
+        return loss[:, 0], -self.rows.sign[s] * wrong, right
 
-    def _many(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As :meth:`_two` for several classes: p and p - y are ``(T, K, B)``; ``logits`` is used up.
+    def _many(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`_two` for several classes: p - y is ``(T, K, B)``; ``logits`` is used up.
 
         The loss is log1p(sum of the others + p_true - 1) and p_true - 1 is minus the others' share, so that both keep
         their digits in float32 where the true class is nearly certain.
@@ -164,16 +179,13 @@ class Problem:
         xp, y = self.be.xp, self.rows.y[s]
         here = self.be.put(np.arange(logits.shape[2]))
         if self.absent is not None:
-            logits = logits + self.absent
-        right = logits.argmax(1) == y
+            logits += self.absent
         logits -= xp.amax(logits, 1)[:, None]
         true = logits[:, y, here]
-        p = xp.exp(logits)
-        total = p.sum(1)
-        p[:, y, here] = 0
-        others = p.sum(1)
-        p /= total[:, None]
-        off = p + 0.0
+        off = self.be.exp_in_place(logits)
+        off[:, y, here] = 0
+        others = off.sum(1)
+        total = others + xp.exp(true)
+        off /= total[:, None]
         off[:, y, here] = -others / total
-        p[:, y, here] = xp.exp(true) / total
-        return xp.log1p(others + xp.expm1(true)) - true, p, off, right
+        return xp.log1p(others + xp.expm1(true)) - true, off, (true >= 0) * self.rows.one

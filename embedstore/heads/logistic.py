@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.errors import LabelError
 from embedstore.heads._backend import backend
-from embedstore.heads._lbfgs import Solution, minimise
+from embedstore.heads._lbfgs import Solution, Start, Stop, minimise
 from embedstore.heads._rows import Array, Floats, Ints, blocks, softmax
 from embedstore.heads._softmax import Basis, Problem, Rows
 
 _TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
 _REFIT = 1e-2  # the last fit is this much tighter than the path
 _BLOCK = 16_384  # rows scored at once
+_NOTHING = 1e-12  # of the largest variance: what is left of a direction that the rows do not have
 _IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
 # Operations of one pass below which one thread does it: threads that wait for each other a thousand times a second take
 # 15 times as long on a busy machine (measured: 0.9 s became 13 s) and save little on an idle one.
@@ -54,7 +56,8 @@ class CPoint:
     """One C of the path, judged out of fold.
 
     Attributes:
-        C: inverse strength of the penalty. log_loss, accuracy: means over the folds.
+        C: inverse strength of the penalty. log_loss, accuracy: means over the folds; good to a few per cent only where
+            the C is certainly worse than the best before it.
         fold_log_loss, fold_accuracy: of each fold.
     """
 
@@ -141,25 +144,26 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         grid = _grid(self.Cs)
         train = self._folds(codes, groups) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
-        with threadpool_limits(1 if work < _ONE_THREAD else None):
+        with _threads().limit(limits=1 if work < _ONE_THREAD else None):
             return self._solve(X, codes, grid, train)
 
     def _solve(self, X: Array, codes: Ints, grid: list[float], train: Array) -> LogisticProbe:
         """Walk the path, then fit on all rows."""
         rows, basis, back = self._prepared(X, codes, len(train))
         everything = Problem(rows, np.ones((1, len(codes)), bool))
-        self.folds_, self.unjudged_, self.C_, self.n_iter_ = len(train), 0, grid[0], 0
+        self.folds_, self.unjudged_, self.C_ = len(train), 0, grid[0]
         self.path_: list[CPoint] = []
-        start = everything.start(basis)
-        if len(train):
-            folds = Problem(rows, train)
+        start, folds = everything.start(basis), Problem(rows, train) if len(train) else None
+        if folds is not None:
             best = self._walk(folds, basis, grid)
-            start, self.n_iter_ = best.theta.mean(0)[None], folds.passes
+            start = best.theta.mean(0)[None]
             self.unjudged_ = int((~train).sum() - folds.held_counts.sum())
             if self.keep_out_of_fold:
+                tight = Stop(self.tol * _REFIT, self.max_iter)
+                best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, tight)
                 self.out_of_fold_ = self._out_of_fold(folds, basis, best, train)
-        final = minimise(everything, basis, start, self.C_, tol=self.tol * _REFIT, max_iter=self.max_iter)
-        self.n_iter_ += everything.passes
+        final = minimise(everything, basis, Start(start), self.C_, Stop(self.tol * _REFIT, self.max_iter))
+        self.n_iter_ = everything.passes + (folds.passes if folds else 0)
         self._finish(everything, basis, final, back)
         return self
 
@@ -183,16 +187,22 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _prepared(self, X: Array, codes: Ints, folds: int) -> tuple[Rows, Basis, Floats | None]:
         """The rows and coordinates to solve in, and the matrix that leads weights back to the features."""
-        X, spread, back = _reduced(X, Scale(self.scale))
-        be = backend(self.device, X.dtype if X.dtype != np.float16 else np.dtype(np.float32))
-        rows = Rows(be, X, codes, len(self.classes_))
+        spread = None if Scale(self.scale) is Scale.NONE else _spread(X)
+        dtype = np.dtype(np.float32) if X.dtype == np.float16 else X.dtype
+        be, n_classes = backend(self.device, dtype), len(self.classes_)
+        if len(X) < X.shape[1]:
+            Z, values, mean, back = _spanned(X, spread)
+            return Rows(be, Z.astype(dtype), codes, n_classes), Basis(None, be.put(values), be.put(mean)), back
+        if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
+            X = X.astype(np.float32)
+        rows = Rows(be, X, codes, n_classes)
         basis = rows.basis(spread)
-        columns = max(folds, 1) * (1 if rows.n_classes == 2 else rows.n_classes)
+        columns = max(folds, 1) * (1 if n_classes == 2 else n_classes)
         if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
-            return rows, basis, back
+            return rows, basis, None
         matrix = np.asarray(basis.matrix)
         turned = Basis(None, basis.values, basis.mean @ matrix)
-        return Rows(be, X @ matrix, codes, rows.n_classes), turned, matrix if back is None else back @ matrix
+        return Rows(be, X @ matrix, codes, n_classes), turned, matrix
 
     def _walk(self, folds: Problem, basis: Basis, grid: list[float]) -> Solution:
         """Along C from the strongest penalty; each fit starts where the last step would lead."""
@@ -200,7 +210,9 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         better = _by(Criterion(self.criterion))
         best: Solution | None = None
         for C in grid:
-            found = minimise(folds, basis, theta, C, tol=self.tol, max_iter=self.max_iter, seen=seen, towards=towards)
+            least = min((p.log_loss for p in self.path_), default=np.inf)
+            stop = Stop(self.tol, self.max_iter, self._worth(least))
+            found = minimise(folds, basis, Start(theta, seen, towards), C, stop)
             towards = found.theta - theta if self.path_ else None  # the first step starts from nowhere
             theta, seen = found.theta, found.seen
             self.path_.append(_point(C, found))
@@ -210,6 +222,11 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 break
         assert best is not None  # noqa: S101 - the grid is never empty
         return best
+
+    def _worth(self, least: float) -> float | None:
+        """The log-loss above which a C is no candidate; None where all of them count to the last digit."""
+        ends = self.patience is not None and Criterion(self.criterion) is Criterion.LOG_LOSS and np.isfinite(least)
+        return least * (1 + _TURNED) if ends else None
 
     def _folds(self, y: Ints, groups: Array | None) -> Array:
         """Which rows each fold trains on, bool ``(F, N)``."""
@@ -283,23 +300,34 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.coef_, self.intercept_ = self.estimator_.coef_, self.estimator_.intercept_
 
 
-def _reduced(X: Array, scale: Scale) -> tuple[Array, Floats | None, Floats | None]:
-    """Rows in as few coordinates as they need.
+@cache
+def _threads() -> ThreadpoolController:
+    """The thread pools of the linear algebra; to find them takes 5 ms, as long as a small fit."""
+    return ThreadpoolController()
 
-    With fewer rows than features the weights lie in the span of the rows, so N coordinates are enough, exactly.
+
+def _spanned(X: Array, spread: Floats | None) -> tuple[Floats, Floats, Floats, Floats]:
+    """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
+
+    They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
+    than that of the features and needs no QR of them.
 
     Returns:
-        Rows ``(N, R)``; what each column is still to be divided by, or None; the matrix ``(D, R)`` from weights for
-        them to weights for the features, None where they are the same.
+        Rows ``(N, R)``; their second moments ``(R,)`` and mean ``(R,)`` in these coordinates; the matrix ``(D, R)``
+        from weights for them to weights for the features.
     """
-    spread = None if scale is Scale.NONE else _spread(X)
-    if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
-        X = X.astype(np.float32)
-    if len(X) >= X.shape[1]:
-        return X, spread, None
+    from scipy.linalg import eigh
+
     inverse = np.ones(X.shape[1]) if spread is None else 1 / spread
-    q, r = np.linalg.qr((X * inverse).T.astype(np.float64))
-    return np.ascontiguousarray(r.T, dtype=X.dtype), None, inverse[:, None] * q
+    scaled = np.asarray(X, np.float64) * inverse
+    mean = scaled.mean(0)
+    scaled -= mean
+    squares, U = eigh(scaled @ scaled.T, driver="evd", check_finite=False)
+    kept = squares > _NOTHING * max(squares[-1], 0)
+    lengths = np.sqrt(squares[kept])
+    directions = scaled.T @ (U[:, kept] / lengths)
+    middle = mean @ directions
+    return U[:, kept] * lengths + middle, squares[kept] / len(X), middle, inverse[:, None] * directions
 
 
 def _spread(X: Array) -> Floats:
