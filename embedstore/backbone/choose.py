@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PAYS_TO_EXPORT = 60.0
 PAYS_TO_LOAD = 10.0  # where the tower was exported before
 FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
+FIRST = 16  # images on which onnx is compared where it was asked for: they are embedded twice
 MOST_AT_ONCE = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
 
 Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -55,7 +56,7 @@ class Chosen:
         self.notices: list[str] = []
         self._network, self._asked, self._folder, self._left = network, runtime, folder, images
         self._encode: Encode | None = network.encode_images if runtime is Runtime.EAGER else None
-        self._own: int | None = None
+        self._own = FIRST if runtime is Runtime.ONNX else None
         if runtime is Runtime.ONNX:
             must_export()
             self._must_be_cpu()

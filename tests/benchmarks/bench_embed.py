@@ -1,114 +1,120 @@
-"""Embedding end to end against what a user would write instead, and against the limit of this machine.
+"""Embedding end to end against what a user would pick instead, and against the limit of this machine.
 
-``python -m tests.benchmarks.bench_embed [IMAGES]``: JPEG photos of 500 x 375 (made here), one network with random
-weights. The peer is timm's own transform and model in a torch DataLoader with one worker a core, then ``np.save``.
-The limit adds the time of decoding alone (on all cores) and of the forward alone: two cores cannot do both at once.
+``python -m tests.benchmarks.bench_embed [IMAGES] [--rounds 2] [--networks …] [--runtimes …] [--peers PYTHON]``: JPEG
+photos of 500 x 375 (made here), random weights of one seed on both sides. Ours runs from files to a committed store,
+the comparison of the runtime included. Ours and the peers take turns; the table shows the median of the rounds. The
+limit is ``embedstore bench`` on the same images: decoding alone and the forward alone, each on all cores, added up.
+PYTHON is an environment that has clip-retrieval and sentence-transformers too; without it the two are left out.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import timm
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 import embedstore as es
-from embedstore import decode
-from embedstore.decode import preprocess
+from embedstore import bench
+from embedstore.backbone.runtime import Runtime, agreement
 
-NETWORKS = ("mobilenetv2_100", "resnet50")
-CORES = os.cpu_count() or 1
-
-
-class Photos(Dataset[torch.Tensor]):
-    """The peer's data set."""
-
-    def __init__(self, files: list[Path], transform: Any) -> None:
-        self.files, self.transform = files, transform
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, i: int) -> torch.Tensor:
-        return self.transform(Image.open(self.files[i]).convert("RGB"))
+NETWORKS = ("timm/mobilenetv2_100", "timm/resnet50", "open_clip/ViT-B-32")
+OTHERS = {"timm": ("dataloader", "timm_loop"), "open_clip": ("dataloader", "clip_retrieval", "sentence_transformers")}
+ELSEWHERE = ("clip_retrieval", "sentence_transformers")  # in the environment of --peers
+OWN_WEIGHTS = ("sentence_transformers",)  # another module layout: no vectors to compare
 
 
-def make_photos(folder: Path, count: int) -> list[Path]:
+def make_photos(folder: Path, count: int) -> Path:
     """JPEG files with the detail of photos: smooth shapes and fine noise."""
+    folder.mkdir()
     rng = np.random.default_rng(0)
-    files = []
     for n in range(count):
         shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
         coarse = shapes.resize((500, 375), Image.Resampling.BICUBIC)
         noisy = np.clip(np.asarray(coarse, np.int16) + rng.normal(0, 12, (375, 500, 1)), 0, 255).astype(np.uint8)
-        files.append(folder / f"{n:05d}.jpg")
-        Image.fromarray(noisy).save(files[-1], quality=90)
-    return files
+        Image.fromarray(noisy).save(folder / f"{n:05d}.jpg", quality=90)
+    return folder
 
 
-def ours(folder: Path, photos: Path, name: str) -> tuple[float, np.ndarray]:
-    """Seconds from files to a committed store, and the vectors."""
-    store = es.create(folder / f"{name}.store", f"timm/{name}", random_init=True, dtype="float32")
-    begin = time.perf_counter()
-    store.embed(photos, show_progress=False)
-    seconds = time.perf_counter() - begin
-    return seconds, store.features("uri").X
+def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np.ndarray, dict[str, float]]:
+    """Seconds from files to a committed store, the vectors in the order of the files, and the stages."""
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        store = es.create(Path(home) / "s", name, random_init=True, dtype="float32", runtime=runtime)
+        begin = time.perf_counter()
+        report = store.embed(photos, show_progress=False)
+        seconds = time.perf_counter() - begin
+        found = store.features("uri")
+        return seconds, found.X[np.argsort(found.y)], report.stages
 
 
-def peer(files: list[Path], model: torch.nn.Module) -> tuple[float, np.ndarray]:
-    """Seconds of the plain script, and its vectors."""
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    loader = DataLoader(Photos(files, transform), batch_size=32, num_workers=CORES, multiprocessing_context="spawn")
-    begin = time.perf_counter()
-    with torch.inference_mode():
-        vectors = torch.cat([model(batch) for batch in loader]).numpy()
-    return time.perf_counter() - begin, vectors
+def peer(python: str, which: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray]:
+    """Seconds of a peer in a process of its own, and its vectors."""
+    command = [python, "-m", "tests.benchmarks.peers_embed", which, name, str(photos), str(out)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(run.stdout.splitlines()[-1])["seconds"], np.load(out)
 
 
-def limit(files: list[Path], name: str, folder: Path) -> float:
-    """Seconds of decoding alone plus the forward alone."""
-    network = es.open(folder / f"{name}.store").backbone()
-    p = network.space.preprocess
-    assert p is not None
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(CORES) as pool:
-        pixels = list(pool.map(lambda f: preprocess.apply(decode.open_image(f)[0], p), files))
-    for start in range(0, len(pixels), 32):
-        network.encode_images(np.stack(pixels[start : start + 32]))
-    return time.perf_counter() - begin
-
-
-def main(count: int) -> None:
-    """The table."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        photos = folder / "photos"
-        photos.mkdir()
-        files = make_photos(photos, count)
-        print("network           ours img/s  peer img/s  ours/peer  limit img/s  ours/limit  least cosine to peer")
-        for network in NETWORKS:
-            seconds, mine = ours(folder, photos, network)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                model = timm.create_model(network, num_classes=0).eval()
-            theirs_seconds, theirs = peer(files, model)
-            least = limit(files, network, folder)
-            cosine = (mine * theirs).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(theirs, axis=1)
+def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) -> None:
+    """The rows of one network."""
+    count = options.images
+    pythons = {p: options.peers if p in ELSEWHERE else sys.executable for p in OTHERS[name.partition("/")[0]]}
+    took: dict[str, list[float]] = {}
+    vectors: dict[str, np.ndarray] = {}
+    stages = {}
+    for _ in range(options.rounds):
+        for runtime in options.runtimes:
+            seconds, vectors[runtime], stages[runtime] = ours(folder, photos, name, runtime)
+            took.setdefault(runtime, []).append(seconds)
+        for which, python in pythons.items():
+            if python:
+                seconds, vectors[which] = peer(python, which, name, photos, folder / "peer.npy")
+                took.setdefault(which, []).append(seconds)
+    median = {k: statistics.median(v) for k, v in took.items()}
+    others = [k for k in took if k in pythons]
+    for runtime in options.runtimes:
+        setting = bench.Setting(name, images=count, seconds=4.0, runtime=Runtime(runtime))
+        alone = bench.run(photos, setting)
+        forward = next(n.images_per_second for n in alone.networks if n.runtime == runtime)
+        limit = 1 / (1 / alone.decode + 1 / forward)
+        write = stages[runtime]["write"]["cpu"] / stages[runtime]["cpu"]
+        rate = count / median[runtime]
+        print(
+            f"{name:<22} {runtime:<8} {rate:>8.1f} {alone.decode:>8.1f} {forward:>9.1f} {limit:>7.1f} "
+            f"{rate / limit:>6.2f} {write:>7.1%}"
+        )
+        for which in others:
+            same = "its own weights" if which in OWN_WEIGHTS else str(agreement(vectors[which], vectors[runtime]))
+            ratio = median[which] / median[runtime]
             print(
-                f"{network:<16}  {count / seconds:>10.1f}  {count / theirs_seconds:>10.1f}  "
-                f"{theirs_seconds / seconds:>9.2f}  {count / least:>11.1f}  {least / seconds:>10.2f}  "
-                f"{cosine.min():.7f}"
+                f"    {which:<22} {count / median[which]:>8.1f} img/s; embedstore is {ratio:.2f} times as fast; {same}"
             )
 
 
+def main() -> None:
+    """The table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("images", nargs="?", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--runtimes", nargs="+", default=["eager", "onnx"])
+    parser.add_argument("--peers", default="")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = make_photos(folder / "photos", options.images)
+        print(f"{options.images} images, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+        print("network                runtime     img/s  decode/s forward/s   limit  share  writing")
+        for network in options.networks:
+            measure(folder, photos, network, options)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 320)
+    main()
