@@ -55,13 +55,14 @@ class History:
 
     Attributes:
         epochs: in order, 0 first. best: number of the best. stopped: why it ended before the last epoch, or "".
-        micro: images in memory at once. done: nothing is left to train.
+        micro: images in memory at once. begun: training loss of the first step. done: nothing is left to train.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int = 0
     stopped: str = ""
     micro: int = 0
+    begun: float | None = None
     done: bool = False
 
     def to_json(self) -> dict[str, Any]:

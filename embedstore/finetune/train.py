@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CLIP = 1.0  # largest norm of a gradient (as timm's recipes for fine-tuning)
 EMA = 0.99  # of the averaged weights, less in the first steps: min(EMA, (1 + t) / (10 + t))
 DIVERGED = 3.0  # times the loss of guessing: from there nothing comes back at a falling rate
+RECENT = 5  # steps that must agree on it
 HELD_BYTES = 1 << 29  # of validation pixels kept in memory
 
 
@@ -135,15 +136,14 @@ class Trainer:
         self.tuning.train()
         mix = mixer(self.settings.augment, self.classes)
         losses, steps = [], len(self.order)
-        worst = DIVERGED * max(math.log(self.classes), self._first_loss())
         for i, (pixels, y) in enumerate(batches):
             loss = self._everywhere(self._step(pixels, y, mix, (number, i)))
-            if not math.isfinite(loss) or loss > worst:
+            losses.append(loss)
+            if self._diverged(losses):
                 self.history.stopped = f"diverged in epoch {number}: the training loss reached {loss:.3g}"
                 return math.nan
             self.schedule.step_update((number - 1) * steps + i + 1)
             self._average((number - 1) * steps + i)
-            losses.append(loss)
             self.tell(Step(number, i + 1, steps, loss))
         return float(np.mean(losses))
 
@@ -153,10 +153,13 @@ class Trainer:
             return loss
         return float(self.engine.reduce(torch.tensor(loss, device=self.device), "mean"))
 
-    def _first_loss(self) -> float:
-        """The validation loss before training, if it was a number."""
-        first = self.history.epochs[0].val.loss
-        return first if math.isfinite(first) else 0.0
+    def _diverged(self, losses: list[float]) -> bool:
+        """No number, or the last steps are far worse than guessing and than the first step, whose rate was 0."""
+        if self.history.begun is None:
+            self.history.begun = losses[0]
+        recent = losses[-RECENT:]
+        worst = DIVERGED * max(math.log(self.classes), self.history.begun)
+        return not math.isfinite(losses[-1]) or (len(recent) == RECENT and float(np.mean(recent)) > worst)
 
     def _step(self, pixels: torch.Tensor, y: torch.Tensor, mix: Any, place: tuple[int, int]) -> float:
         """One step of the optimiser, in as many parts as memory asks for."""
