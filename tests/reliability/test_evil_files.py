@@ -168,15 +168,6 @@ HEADS = [
 ]  # fmt: skip
 
 
-def test_evil_heads_are_refused(tmp_path):
-    """Nothing of them runs, and nothing they claim is believed."""
-    for how in HEADS:
-        evil_head(good_head(tmp_path / how), how, tmp_path / "it ran")
-    for at, said in ask(*(("head", tmp_path / how) for how in HEADS)).items():
-        assert said.startswith(("StoreDamaged", "StoreNotFound", "BadHead")), (at, said)
-    assert not (tmp_path / "it ran").exists()
-
-
 def faiss_claiming(rows: int) -> bytes:
     """A flat index of a few bytes that claims many."""
     import faiss
@@ -215,8 +206,10 @@ def evil_index(path: Path, how: str) -> None:
             f.truncate(4 << 30)
 
 
-def test_evil_indexes_notes_and_exchanged_heads_are_refused(tmp_path):
-    """An index that claims 12 GB, sidecars and notes that are no such thing, a head that is not the one kept."""
+def test_evil_heads_indexes_and_notes_are_refused(tmp_path):
+    """Nothing of them runs, nothing they claim is believed; a head that is not the one that was kept is noticed."""
+    for how in HEADS:
+        evil_head(good_head(tmp_path / "heads" / how), how, tmp_path / "it ran")
     for how in INDEXES:
         evil_index(tmp_path / how, how)
     storage = make(tmp_path / "s", 16)
@@ -227,8 +220,11 @@ def test_evil_indexes_notes_and_exchanged_heads_are_refused(tmp_path):
     (tmp_path / "out").mkdir()
     with (tmp_path / "out" / "export.json").open("wb") as f:
         f.truncate(4 << 30)
-    looks = [*(("index", tmp_path / how) for how in INDEXES), ("kept", tmp_path / "s"), ("import", tmp_path / "out")]
-    said = ask(*looks)
+    looks = [*(("head", tmp_path / "heads" / how) for how in HEADS), *(("index", tmp_path / how) for how in INDEXES)]
+    said = ask(*looks, ("kept", tmp_path / "s"), ("import", tmp_path / "out"))
+    for how in HEADS:
+        assert said[str(tmp_path / "heads" / how)].startswith(("StoreDamaged", "StoreNotFound", "BadHead")), how
+    assert not (tmp_path / "it ran").exists()
     assert "StoreDamaged" in said[str(tmp_path / "s")]
     assert "StoreDamaged" in said[str(tmp_path / "out")]
 

@@ -296,7 +296,7 @@ def odd(seed: int, mark: bytes = b"") -> bytes:
 def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path, monkeypatch):
     """Each becomes a row with its reason; the others are embedded; no process is left."""
     monkeypatch.setattr(isolated, "_START", EVIL)
-    monkeypatch.setattr(isolated, "DEADLINE", 8.0)
+    monkeypatch.setattr(isolated, "DEADLINE", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()
     for n in range(12):

@@ -265,7 +265,7 @@ def recorder(shim):
 
 CHECKS = list(HealthCheck)
 Machine.TestCase.settings = settings(
-    max_examples=3, stateful_step_count=8, deadline=None, suppress_health_check=CHECKS, derandomize=True
+    max_examples=2, stateful_step_count=7, deadline=None, suppress_health_check=CHECKS, derandomize=True
 )
 
 
