@@ -1,4 +1,4 @@
-"""Fine-tuning through the store: a new space beside the old one, equal where nothing changed, refused where it must be."""
+"""Fine-tuning through the store: a new space beside the old one, equal where nothing changed, refused where it must."""
 
 import json
 import shutil
