@@ -1,0 +1,101 @@
+"""Readers that work on after their read closed, while another process compacts: one generation, to the end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from embedstore import exporting, features
+from embedstore.errors import StoreDamaged
+from embedstore.store import stream
+from embedstore.store.change import Chosen, delete
+from embedstore.store.storage import Storage
+from embedstore.store.vectors import Vectors
+from tests.conftest import ROOT
+from tests.stores import make, vector
+
+COMPACT = """
+import sys
+from embedstore.store import change, compact
+from embedstore.store.storage import Storage
+storage = Storage.open(sys.argv[1])
+with storage.writing("compact") as writer:
+    change.forget(writer, change.Chosen(items=[3]))
+    compact.compact(storage, writer)
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Three small files, one item deleted."""
+    storage = make(tmp_path / "s", 8, 8, 8)
+    with storage.writing("delete") as writer:
+        delete(writer, Chosen(items=[9]))
+    return storage
+
+
+THERE = [n for n in range(1, 25) if n != 9]
+
+
+def compacted(storage: Storage) -> None:
+    """Another process forgets item 3 and compacts: every file that was there is gone."""
+    before = set(storage.at.root.rglob("*.vec"))
+    subprocess.run([sys.executable, "-c", COMPACT, str(storage.at.root)], check=True, cwd=ROOT)
+    assert not before & set(storage.at.root.rglob("*.vec"))
+
+
+def interrupted(monkeypatch, storage: Storage) -> None:
+    """The compaction comes between the read of the catalog and the first vector."""
+    gather, done = Vectors.gather, []
+
+    def late(self, positions):
+        if not done:
+            done.append(compacted(storage))
+        return gather(self, positions)
+
+    monkeypatch.setattr(Vectors, "gather", late)
+
+
+def check_features(storage: Storage) -> None:
+    found = features.features(storage, storage.space(), "label")
+    assert found.ids.tolist() == THERE
+    assert np.array_equal(found.X, np.array([vector(n) for n in THERE]))
+
+
+def check_export(storage: Storage) -> None:
+    path = storage.at.root.with_name("out.parquet")
+    assert exporting.export(storage, storage.space(), Path(path), where=None) == len(THERE)
+    with duckdb.connect() as con:
+        rows = con.execute(f"SELECT item, vector FROM '{path}' ORDER BY item").fetchall()
+    assert rows == [(n, vector(n).tolist()) for n in THERE]
+
+
+def check_stream(storage: Storage) -> None:
+    with stream.streaming(storage, storage.space(), None) as found:
+        blocks = list(found.blocks(5))
+    items = np.concatenate([b[1] for b in blocks]).tolist()
+    got = np.concatenate([b[2] for b in blocks]).tolist()
+    assert dict(zip(items, got, strict=True)) == {n: vector(n).tolist() for n in THERE}
+
+
+CHECKS = [check_features, check_export, check_stream]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_compaction_meanwhile_changes_nothing(store, monkeypatch, check):
+    """Also what was forgotten meanwhile is in the generation that was read; the next one has it not."""
+    interrupted(monkeypatch, store)
+    check(store)
+    monkeypatch.undo()
+    assert 3 not in features.features(Storage.open(store.at.root), store.space(), "label").ids
+
+
+def test_a_reader_that_holds_nothing_is_noticed(store, monkeypatch):
+    """The control: without holding the files, the same compaction is an error."""
+    interrupted(monkeypatch, store)
+    monkeypatch.setattr(Vectors, "hold", lambda self, shards=None: self)
+    with pytest.raises(StoreDamaged, match="No such file"):
+        check_features(store)
