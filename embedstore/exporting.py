@@ -30,7 +30,7 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
         QueryError: another suffix, or nothing matches.
     """
     if path.suffix not in (".parquet", ".npy"):
-        raise QueryError(f"export writes .parquet or .npy, not {path.name!r}")
+        raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
     with storage.catalog.read() as con:
         con.execute(_CHOSEN.format(condition=item_filter.condition(con, where)), {"space": space.key})
         chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
