@@ -48,12 +48,14 @@ def divide(
         any, else the ``val`` rows; with ``test``, the ``val`` rows are used by neither side.
 
     Raises:
-        LabelError: one side is empty, or the training side has fewer than two classes.
+        LabelError: one side is empty, the training side has fewer than two classes, or (without a split of their own)
+            a class has one example only.
     """
     names = set(splits.tolist())
     name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASHED)
     spare = np.zeros(len(y), dtype=bool)
     if name == HASHED:
+        folds_for(y, groups)  # a class of one example cannot be both learned and judged
         held = fifth(y, groups, seed=seed)
         train = ~held
     else:
@@ -141,12 +143,21 @@ def folds_for(y: NDArray[np.object_], groups: NDArray[np.int64], *, wanted: int 
     Raises:
         LabelError: a class lives in one group only (one example): it cannot be both learned and judged.
     """
-    spread = {label: len(np.unique(groups[y == label])) for label in sorted(set(y.tolist()))}
-    lonely = [label for label, n in spread.items() if n < 2]
+    names, spread = spreads(y, groups)
+    lonely = [str(name) for name in names[spread < 2].tolist()]
     if lonely:
         named = ", ".join(repr(label) for label in lonely[:5])
         raise LabelError(
-            f"{len(lonely)} classes have one training example only ({named}); label more of them, or leave them out "
-            f"with --where"
+            f"{len(lonely)} class{'es have' if len(lonely) > 1 else ' has'} one example only ({named}), copies and "
+            "groups counted once; label more, or leave out what has too few with --where"
         )
-    return min(wanted, *spread.values())
+    return int(min(wanted, spread.min()))
+
+
+def spreads(y: NDArray[np.object_], groups: NDArray[np.int64]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+    """The classes, sorted, and in how many groups each lives."""
+    names, codes = np.unique(y.astype(str), return_inverse=True)
+    order = np.lexsort((groups, codes))
+    new = np.diff(codes[order], prepend=-1) != 0
+    new[1:] |= np.diff(groups[order]) != 0
+    return names, np.bincount(codes[order][new], minlength=len(names))

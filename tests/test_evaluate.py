@@ -122,7 +122,7 @@ def test_missing_labels_are_counted(tmp_path):
     [
         (["a"] * 20, {}, "one class only"),
         (["a"] * 20, {"folds": 3}, "one class only"),
-        (["a"] * 19 + ["b"], {"folds": 3}, "one training example only"),
+        (["a"] * 19 + ["b"], {"folds": 3}, "one example only"),
         (["a", "b"] * 10, {"folds": 11}, "`--folds 10` at most"),
         (["a", "b"] * 10, {"folds": 1}, "at least 2"),
         (["a", "b"] * 10, {"near": 2}, "cosine"),
@@ -141,12 +141,48 @@ def test_unknown_heads_and_options_are_named(store):
         store.probe("label", head="logistics")
     with pytest.raises(BadHead, match="has no option 'kk'"):
         store.probe("label", head="knn", options={"kk": 3})
-    with pytest.raises(BadHead, match="k must be at least 1"):
+    with pytest.raises(BadHead, match="at least 1, not 0"):
         store.knn("label", k=0)
     with pytest.raises(BadHead, match="temperature or isotonic"):
         How(calibrate="platt")
     with pytest.raises(BadHead, match="precision"):
         How(abstain=1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "knn", "options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
+        ({"head": "knn", "options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
+        ({"options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"options": {"scale": "unit"}}, "none or standard, not 'unit'"),
+    ],
+)
+def test_values_that_cannot_be_say_what_can(store, options, message):
+    """One line with the words or numbers that there are."""
+    with pytest.raises(BadHead, match=message):
+        store.probe("label", **options)
+
+
+def test_more_neighbours_than_rows_all_vote(store):
+    """k beyond the training rows: all vote, and the report says how many that is."""
+    e = store.probe("label", head="knn", options={"k": 10_000})
+    assert e.chosen == {"k": e.train}
+
+
+def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
+    """Without a split of their own such items can be learned or judged, not both; the class is named."""
+    X, y = clusters(40)
+    store = store_of(tmp_path / "s", X, label=[*y[:-1], "rare 'one'"])
+    for head in ("logistic", "knn"):
+        with pytest.raises(LabelError, match=r"1 class has one example only .*rare 'one'"):
+            store.probe("label", head=head)
+
+
+def test_nothing_to_compare_is_one_line(store):
+    """No heads named."""
+    with pytest.raises(UnknownHead, match="at least one head"):
+        store.compare("label", heads=[])
 
 
 def test_calibration_lowers_the_error_of_held_out_probabilities(store):
@@ -244,7 +280,7 @@ def test_suggest_needs_two_classes(tmp_path):
 def test_a_learning_curve_rises_with_the_labels(store):
     """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
     found = store.curve("label", head="prototype", budgets=(1, 4, 1000))
-    assert [(p.shots, p.train, len(p.accuracies)) for p in found.points] == [(1, 3, 5), (4, 12, 5), (None, 225, 1)]
+    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 5), (4, 12, 5), (None, 225, 1)]
     assert found.points[0].mean < found.points[2].mean
     assert found.points[2].spread == 0
     assert found.points[2].mean == pytest.approx(store.probe("label", head="prototype").accuracy)

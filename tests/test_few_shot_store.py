@@ -49,7 +49,7 @@ def test_a_curve_over_shots(store, words):
     """Budgets, five draws each, then every training row; the last equals the head on all of them."""
     names, vectors = words
     found = store.few_shot_curve("label", names, budgets=(1, 4), seeds=3, class_vectors=vectors)
-    assert [(p.shots, p.train, len(p.accuracies)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
+    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
     every = store.few_shot("label", names, shots=1000, class_vectors=vectors)
     assert found.points[-1].mean == pytest.approx(every.accuracy)
 

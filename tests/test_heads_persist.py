@@ -234,6 +234,16 @@ def test_a_linear_head_as_onnx_gives_the_same_answers(classes, name, labels, row
         assert [str(v) for v in label] == [str(v) for v in head.predict(X[:count])]
 
 
+def test_a_calibrated_linear_head_is_exported_as_it_answers(rows, tmp_path):
+    """Weights and intercepts divided by the temperature give the calibrated probabilities."""
+    X, y = rows
+    head = heads.Calibrated(heads.make("svm").fit(X[::2], y[::2])).fit(X[1::2], y[1::2])
+    with np.load(heads.export_npz(head, tmp_path / "head.npz"), allow_pickle=False) as data:
+        logits = X @ data["weights"].T + data["intercepts"]
+    proba = np.exp(logits - logits.max(1, keepdims=True))
+    assert proba / proba.sum(1, keepdims=True) == pytest.approx(head.predict_proba(X), abs=1e-5)
+
+
 def test_onnx_without_its_package_names_the_cure(rows, tmp_path, monkeypatch):
     """One line says what to install; no half-written file stays."""
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)

@@ -59,7 +59,7 @@ def test_the_most_confident_mistakes_come_first(store):
 def test_pictures_are_written(store, tmp_path):
     """Confusion matrix and curve as PNG files that open."""
     pytest.importorskip("matplotlib")
-    report.confusion_png(store.probe("label", head="ridge"), tmp_path / "c.png")
+    report.png(store.probe("label", head="ridge"), tmp_path / "c.png")
     report.curve_png(store.curve("label", head="ridge", budgets=(2,), seeds=2), tmp_path / "k.png")
     for name in ("c.png", "k.png"):
         with Image.open(tmp_path / name) as image:

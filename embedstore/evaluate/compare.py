@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import metrics
-from embedstore.errors import LabelError
+from embedstore.errors import LabelError, UnknownHead
 from embedstore.evaluate.judge import How, judge
 from embedstore.evaluate.multilabel import exactly_right
 from embedstore.evaluate.outcome import Evaluation
@@ -102,9 +102,11 @@ def compare(
         spaces: features and cost by name. label: the column. heads: by name. how: folds, seed, leaks.
 
     Raises:
-        LabelError: no item is in all of them, or the labels cannot support it.
+        LabelError: no item is in all of them, or the labels cannot support it. UnknownHead: no heads, or another name.
     """
     how = how or How()
+    if not heads or not spaces:
+        raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
     ids = sorted(set.intersection(*(set(data.ids.tolist()) for data, _ in spaces.values())))
     if not ids:
         raise LabelError(f"no labelled item has a vector in all of {', '.join(spaces)}; name fewer with --spaces")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore import heads
+from embedstore import heads, splits
 from embedstore.errors import BadHead, LabelError
 from embedstore.evaluate import fitting, multilabel
 from embedstore.evaluate.judge import How, divisions
@@ -133,8 +133,11 @@ def curve_of(
     part = divisions(data, How(seed=seed))[0]
     held = data.take(part.held)
     largest = _largest(data.y[part.train], multi=data.multi)
-    points, skipped = [], []
-    for shots in [b for b in sorted(set(budgets)) if 0 < b < largest]:
+    wanted = sorted(set(budgets))
+    if wanted and wanted[0] < 1:
+        raise LabelError(f"a budget is a number of labels a class, at least 1, not {wanted[0]}")
+    points, skipped = [], [(b, f"no class has more than {largest} training items") for b in wanted if b >= largest]
+    for shots in [b for b in wanted if b < largest]:
         draws = [drawn(data, part.train, shots, seed + s) for s in range(seeds)]
         try:
             found = tuple(judge_rows(rows, held, seed + s) for s, rows in enumerate(draws))
@@ -175,4 +178,4 @@ def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> 
 
 def lonely(train: Features) -> bool:
     """Some class lives in one group only."""
-    return any(len(np.unique(train.groups[train.y == c])) < 2 for c in set(train.y.tolist()))
+    return bool(splits.spreads(train.y, train.groups)[1].min() < 2)

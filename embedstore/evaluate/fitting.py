@@ -191,7 +191,7 @@ def chosen(estimator: Any) -> dict[str, Any]:
     if hasattr(inner, "C_"):
         out["C"] = float(np.ravel(inner.C_)[0])
     if hasattr(inner, "k_"):
-        out["k"] = int(inner.k)
+        out["k"] = int(inner.k_)
     for name in ("alpha_", "beta_", "pull_"):
         if np.isfinite(getattr(inner, name, np.inf)):
             out[name.rstrip("_")] = float(getattr(inner, name))

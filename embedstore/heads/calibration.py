@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from embedstore.errors import LabelError
+from embedstore.heads._choice import Choice
 from embedstore.heads._rows import Array, Floats, Ints, log_loss, softmax
 from embedstore.labels import codes
 
 
-class Method(StrEnum):
+class Method(Choice):
     """How scores become calibrated probabilities."""
 
     TEMPERATURE = "temperature"  # one number for all classes (Guo et al. 2017); keeps every prediction

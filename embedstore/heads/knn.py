@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from embedstore.heads._choice import Choice
 from embedstore.heads._rows import Array, Floats, Ints, blocks, unit_rows
 
 _SPARE = 32  # neighbours looked at beyond k, so that ties at the border are seen
 _DIGITS = 6  # float32 sums of products of unit vectors are good to about 1e-7: nearer than 1e-6 is a tie
 
 
-class Weights(StrEnum):
+class Weights(Choice):
     """How much a neighbour's vote counts."""
 
     SOFTMAX = "softmax"  # exp(cosine / temperature)
@@ -59,8 +58,8 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         Weights(self.weights)
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, not {self.k}")
+        if not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, not {self.k!r}")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.codes_: Ints = codes.astype(np.int64)
         self.vectors_ = unit_rows(X)

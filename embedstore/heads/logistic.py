@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  
 
 from embedstore.errors import LabelError
 from embedstore.heads._backend import backend
+from embedstore.heads._choice import Choice
 from embedstore.heads._lbfgs import Solution, Start, Stop, minimise
 from embedstore.heads._rows import Array, Floats, Ints, blocks, softmax
 from embedstore.heads._softmax import Basis, Problem, Rows
@@ -37,14 +37,14 @@ _ONE_THREAD = 4e9
 _TURNED_ROWS = 100
 
 
-class Scale(StrEnum):
+class Scale(Choice):
     """What is done to the features before the penalty sees them."""
 
     NONE = "none"  # as they are: the protocol of the field
     STANDARD = "standard"  # each divided by its standard deviation; the learned weights are for the raw features
 
 
-class Criterion(StrEnum):
+class Criterion(Choice):
     """What the best C has out of fold."""
 
     LOG_LOSS = "log_loss"  # the lowest: smooth, and what the fit itself minimises
@@ -343,9 +343,12 @@ def _spread(X: Array) -> Floats:
 
 
 def _grid(Cs: int | Sequence[float]) -> list[float]:
-    values = np.logspace(-6, 6, Cs) if isinstance(Cs, int | np.integer) else np.unique(np.asarray(Cs, np.float64))
+    if isinstance(Cs, int | np.integer):
+        values = np.logspace(-6, 6, max(Cs, 0))
+    else:
+        values = np.unique(np.asarray(Cs, np.float64))
     if len(values) == 0 or not (values > 0).all() or not np.isfinite(values).all():
-        raise ValueError(f"Cs must be positive numbers or how many of them, not {Cs!r}")
+        raise ValueError(f"Cs must be positive numbers, or how many of them, not {Cs!r}")
     return [float(C) for C in values]
 
 

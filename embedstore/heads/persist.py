@@ -128,8 +128,14 @@ def linear(head: Any) -> tuple[Floats, Floats, Array]:
     Raises:
         BadHead: the head is not linear in its features.
     """
+    if type(head).__name__ == "Calibrated" and not head.multilabel_ and hasattr(head, "temperature_"):
+        w, b, classes = linear(head.head)
+        return w / np.float32(head.temperature_), b / np.float32(head.temperature_), classes
     if not hasattr(head, "coef_"):
-        raise BadHead(f"{type(head).__name__} is not a linear head; export logistic, lda, svm or ridge")
+        raise BadHead(
+            f"{type(head).__name__} is not a linear head; export logistic, lda, svm or ridge, as they are or "
+            "calibrated by temperature"
+        )
     w, b = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
     if len(w) == 1:
         w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
