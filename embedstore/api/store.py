@@ -6,13 +6,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Unpack
 
+from embedstore.api.advising import Advising
 from embedstore.api.asking import Asking
 from embedstore.api.caring import Caring
 from embedstore.api.changing import Changing
 from embedstore.api.judging import ZeroShot
 from embedstore.api.putting import Putting
 from embedstore.api.recipes import BackboneOptions, recipe_of
-from embedstore.api.tuning import Tuning
 from embedstore.backbone import load
 from embedstore.backbone.runtime import Runtime, must_export, runtime_of
 from embedstore.errors import StoreExists
@@ -21,7 +21,7 @@ from embedstore.store.storage import Storage
 __all__ = ["BackboneOptions", "Store", "ZeroShot", "create", "open_store"]
 
 
-class Store(Putting, Asking, Changing, Tuning, Caring):
+class Store(Putting, Asking, Changing, Advising, Caring):
     """One store: a folder with items, spaces and their vectors.
 
     Made by :func:`embedstore.create` and :func:`embedstore.open`.

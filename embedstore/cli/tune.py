@@ -140,6 +140,31 @@ def drop_space(
     )
 
 
+@app.command()
+def advise(
+    store: o.StorePath,
+    label: o.Label = "label",
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    seed: Annotated[int, typer.Option(help="Of the split and the draws.")] = 0,
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Frozen features, a new head, the last layers or all of them: which fits, why, and what to expect."""
+    a = es.open(store, device=device, allow_code=allow_code).advise(label, space=space, where=where, seed=seed)
+    if as_json:
+        output.as_json(a.to_json())
+        return
+    print(f"{a.strategy.value}: `{a.command}`")
+    print(f"expected gain in accuracy: {a.gain[0]:.3f} to {a.gain[1]:.3f}")
+    for reason in a.reasons:
+        print(f"- {reason}")
+    rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
+    here = (a.size.value, "different" if a.domain.different else "similar")
+    output.table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
+
+
 def _print_tuned(made: Tuned) -> None:
     """A run in words."""
     f = made.facts

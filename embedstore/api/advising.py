@@ -1,0 +1,100 @@
+"""Advice before work: what tuning may be worth on a label, and the figures that say so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore import decode
+from embedstore.api.recording import record
+from embedstore.api.tuning import Tuning
+from embedstore.decode import preprocess
+from embedstore.errors import EmbedstoreError, ImageError
+from embedstore.evaluate.advise import Advice, Domain, advise
+from embedstore.features import Features
+from embedstore.store.catalog import utc_now
+from embedstore.store.storage import SpaceRow
+
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
+
+
+class Advising(Tuning):
+    """A verb that looks before tuning."""
+
+    def advise(
+        self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
+    ) -> Advice:
+        """Which of four strategies fits: frozen features, a new head, tuning the last layers, tuning all.
+
+        Reads the number of labels a class, the probe on held-out and on training items, what the last doubling of the
+        labels gave, and how far at most 256 images are from the network's own statistics. Networks without BatchNorm
+        are compared with themselves at random weights instead.
+
+        Args:
+            label: the column. space: name or key; by default the current one. where: a filter. seed: of the split.
+
+        Raises:
+            LabelError: the labels cannot support a probe.
+        """
+        row = self._storage.space(space)
+        started = utc_now()
+        data = self.features(label, where=where, space=row.key)
+        found = advise(data, label, self._domain(row, data, seed), seed=seed)
+        settings = {"label": label, "where": where, "seed": seed}
+        record(self._storage, row, "advise", settings, found.to_json(), started)
+        return found
+
+    def _domain(self, row: SpaceRow, data: Features, seed: int) -> Domain:
+        """How foreign the images are to the network of a space."""
+        from embedstore.finetune.shift import SAMPLE, shift
+
+        if row.recipe is None or row.space.preprocess is None or row.space.random:
+            return Domain("unknown", None, 0)
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
+        rows, pixels = self._pixels(row, data, drawn)
+        if not len(rows):
+            return Domain("unknown", None, 0)
+        network = self.backbone(row.key)
+        found = shift(network, pixels)
+        if found is not None:
+            return Domain("batchnorm", found.value, found.images)
+        lift = self._lift(row, network, data.take(rows), pixels, seed)
+        return Domain("twin" if lift is not None else "unknown", lift, len(rows))
+
+    def _pixels(
+        self, row: SpaceRow, data: Features, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Some rows as embedding prepares them; what cannot be read is left out."""
+        p = row.space.preprocess
+        assert p is not None  # noqa: S101 - _domain has looked
+        uris = self.uris(data.ids[rows].tolist())
+        kept, pixels = [], []
+        for r in rows.tolist():
+            try:
+                image = decode.open_image(decode.read(uris[int(data.ids[r])]))[0]
+            except ImageError:
+                continue
+            kept.append(r)
+            pixels.append(preprocess.apply(image, p))
+        return np.array(kept, dtype=np.int64), np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
+
+    def _lift(
+        self, row: SpaceRow, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
+    ) -> float | None:
+        """Two-fold accuracy of class means on these images, above the same network's with random weights."""
+        from embedstore.evaluate import How, judge
+
+        assert row.recipe is not None  # noqa: S101 - _domain has looked
+        try:
+            twin = self._load(replace(row.recipe, weights=None, random_init=True, parent=None))
+            own, random = (
+                judge("prototype", replace(data, X=b.encode_images(pixels)), "label", How(folds=2, seed=seed, near=0))
+                for b in (network, twin)
+            )
+        except EmbedstoreError:  # too few of a class among these, or a network that cannot be made at random
+            return None
+        return own.accuracy - random.accuracy
