@@ -17,11 +17,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EmbedstoreError", "Store", "counting", "create", "open"]
+__all__ = ["EmbedstoreError", "Store", "asking", "counting", "create", "open"]
 
 if TYPE_CHECKING:
     from embedstore.api import Store, create
     from embedstore.api import open_store as open
+    from embedstore.api.asking import asking
     from embedstore.api.counting import counting
     from embedstore.errors import EmbedstoreError
 
@@ -29,6 +30,7 @@ _HOME = {
     "Store": ("embedstore.api.store", "Store"),
     "create": ("embedstore.api.store", "create"),
     "open": ("embedstore.api.store", "open_store"),
+    "asking": ("embedstore.api.asking", "asking"),  # open, for commands that only search
     "counting": ("embedstore.api.counting", "counting"),  # open, for commands that need no vectors
     "EmbedstoreError": ("embedstore.errors", "EmbedstoreError"),
 }

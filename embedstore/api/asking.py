@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import decode, exporting, heads, timing
+from embedstore.api.base import FaceOptions
 from embedstore.api.counting import Counting
 from embedstore.api.encoding import Encoding
 from embedstore.atlas import Atlas
@@ -22,7 +23,7 @@ from embedstore.projection import project
 from embedstore.results import Hits
 from embedstore.search import Ask, answer, item_vector
 from embedstore.search.compose import by_examples, combined
-from embedstore.store.storage import SpaceRow
+from embedstore.store.storage import SpaceRow, Storage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,6 +53,15 @@ class Parts:
     minus: Sequence[Part]
     like: Sequence[Query]
     unlike: Sequence[Query]
+
+
+def asking(path: str | Path, **how: Unpack[FaceOptions]) -> Asking:
+    """A store opened for asking only; arguments as of :func:`embedstore.open`.
+
+    Raises:
+        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+    """
+    return Asking(Storage.open(path), **how)
 
 
 class Asking(Encoding, Counting):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from embedstore.backbone import load
 from embedstore.backbone.runtime import Tower, runtime_of
@@ -16,6 +16,15 @@ from embedstore.store.storage import SpaceRow, Storage
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
     from embedstore.backbone.exported import Exported
+
+
+class FaceOptions(TypedDict, total=False):
+    """How backbones are loaded: the arguments of :func:`embedstore.open` beside the path."""
+
+    device: str
+    precision: str
+    runtime: str
+    allow_code: Collection[str]
 
 
 class Face:

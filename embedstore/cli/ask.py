@@ -65,7 +65,7 @@ def search(
     if text is None and image is None and item is None and not (plus or like):
         raise typer.BadParameter("nothing is asked: say TEXT, --image FILE, --item ID, --plus or --like")
     with timing.step("opening the store"):
-        opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
+        opened = es.asking(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     hits = opened.search(
         text if text is not None else item,
         image=image,
