@@ -20,7 +20,7 @@ import embedstore as es
 from embedstore import decode
 from embedstore.backbone import load, resolve
 from embedstore.backbone.choose import Chosen
-from embedstore.backbone.knee import knee
+from embedstore.backbone.knee import knee, rated
 from embedstore.backbone.runtime import Runtime, can_export
 from embedstore.decode import preprocess
 from embedstore.embed.spent import cores
@@ -147,7 +147,7 @@ def _measured(
         note(f"the network, {runtime}")
         networks.append(_network(network, runtime, pixels, home / "towers", setting.seconds))
     note("batch sizes")
-    best_batch, batches = knee(_rated(network, pixels), 1, LARGEST)
+    best_batch, batches = knee(rated(network, pixels), 1, LARGEST)
     note("writing")
     write = _writing(home / "vectors.store", network.space.dim)
     fastest = max(networks, key=lambda n: n.images_per_second)
@@ -245,22 +245,6 @@ def _network(network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], tow
     except (EmbedstoreError, OSError) as e:
         return Network(runtime.value, 0.0, why=" ".join(str(e).split()))
     return Network(runtime.value, rate, chosen.agreement.cosine if chosen.agreement else None)
-
-
-def _rated(network: Backbone, pixels: NDArray[np.uint8]) -> Callable[[int], float | None]:
-    """Images per second of the eager network at a batch size, from one forward after a warm-up."""
-
-    def rate(size: int) -> float | None:
-        batch = np.resize(pixels, (size, *pixels.shape[1:]))
-        network.batch_size = max(network.batch_size, size)
-        network.encode_images(batch[:1] if size == 1 else batch)
-        if network.batch_size < size:  # it was halved: this many do not fit
-            return None
-        begin = time.perf_counter()
-        network.encode_images(batch)
-        return size / (time.perf_counter() - begin)
-
-    return rate
 
 
 def _writing(path: Path, dim: int) -> float:

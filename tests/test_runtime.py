@@ -193,6 +193,19 @@ def test_auto_stays_eager_for_short_runs_and_exports_for_long_ones(tmp_path, cli
     assert (tmp_path / "long" / "image" / NOTE).exists()
 
 
+def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
+    """As on a device with much ahead: between a quarter and four times the first choice, which the network keeps."""
+    network, _ = clip
+    pixels, before = prepared(network), network.batch_size
+    try:
+        chosen = Chosen(network, Runtime.AUTO, tmp_path, images=10**9)
+        found = chosen._sized(pixels)
+        assert before // 4 <= found <= 4 * before
+        assert network.batch_size == found
+    finally:
+        network.batch_size = before
+
+
 def test_damaged_foreign_and_outdated_towers_are_passed_by(tmp_path, clip):
     """One flipped byte, another space, another onnxruntime: none of them is run."""
     network, _ = clip

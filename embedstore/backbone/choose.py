@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.backbone.exported import Exported, opened
+from embedstore.backbone.exported import Exported, opened, read_note
+from embedstore.backbone.knee import knee, rated
 from embedstore.backbone.runtime import Agreement, Runtime, Tower, agreement, can_export, must_export
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
 from embedstore.space import Space
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
 PAYS_TO_EXPORT = 60.0
 PAYS_TO_LOAD = 10.0  # where the tower was exported before
+PAYS_TO_SIZE = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
 FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
 FIRST = 16  # images on which onnx is compared where it was asked for: they are embedded twice
 MOST_AT_ONCE = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
@@ -90,9 +92,11 @@ class Chosen:
 
     def _maybe(self, batch: NDArray[np.uint8], reference: NDArray[np.float32], ahead: float) -> None:
         """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
+        if self.device != "cpu" and ahead > PAYS_TO_SIZE:
+            self._own = self._sized(batch)
         if self.device != "cpu" or self.precision != "fp32" or not can_export():
             return
-        there = not isinstance(self._towers(brief=True), str)
+        there = not isinstance(read_note(self._folder, Tower.IMAGE, self.space.key), str)
         if ahead < (PAYS_TO_LOAD if there else PAYS_TO_EXPORT):
             return
         begin = time.perf_counter()
@@ -107,15 +111,22 @@ class Chosen:
             self.runtime, self.parallel, self._own = Runtime.EAGER, 1, None
             self._encode = self._network.encode_images
 
+    def _sized(self, batch: NDArray[np.uint8]) -> int:
+        """The batch size from which more images at once bring no more speed, between a quarter and four times ours."""
+        own = self._network.batch_size
+        found, _ = knee(rated(self._network, batch), max(1, own // 4), 4 * own)
+        self._network.batch_size = found
+        return found
+
     def _export(self, batch: NDArray[np.uint8], reference: NDArray[np.float32]) -> None:
         """Use onnx, from an export that is there or a new one."""
         self._must_be_cpu()
-        fast = self._towers(brief=False)
+        fast = self._towers()
         if isinstance(fast, str):
             from embedstore.backbone.export import export
 
             export(self._network, self._folder, Tower.IMAGE, batch)
-            fast = self._towers(brief=False)
+            fast = self._towers()
         if isinstance(fast, str):
             raise BadBackbone(f"the exported tower of {self.space.architecture} cannot be used: {fast}")
         self._accept(Runtime.ONNX, fast.encode_images, batch, reference)
@@ -145,11 +156,11 @@ class Chosen:
             )
         self.runtime, self._encode = runtime, encode
 
-    def _towers(self, *, brief: bool) -> Exported | str:
+    def _towers(self) -> Exported | str:
         """The exported image tower, or why there is none."""
         cores = os.cpu_count() or 1
         threads = max(1, cores // _at_once())
-        found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=brief)
+        found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=False)
         return found if isinstance(found, str) else Exported(self.space, image=found)
 
     def _timed(self, batch: NDArray[np.uint8]) -> float:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
 
 GAIN = 1.05  # by which twice the images must be faster to be worth twice the memory
 
@@ -31,3 +39,24 @@ def knee(rate: Callable[[int], float | None], start: int, most: int) -> tuple[in
         return max(1, start // 2), found
     best = max(found.values())
     return min(s for s, r in found.items() if r * GAIN >= best), found
+
+
+def rated(network: Backbone, pixels: NDArray[np.uint8]) -> Callable[[int], float | None]:
+    """Images per second of a network at a batch size, from one forward after a warm-up, for :func:`knee`.
+
+    Args:
+        network: its ``batch_size`` is raised to what is tried, and comes back halved where memory ran out.
+        pixels: prepared images ``(B, 3, H, W)``, repeated as needed.
+    """
+
+    def rate(size: int) -> float | None:
+        batch = np.resize(pixels, (size, *pixels.shape[1:]))
+        network.batch_size = max(network.batch_size, size)
+        network.encode_images(batch)
+        if network.batch_size < size:
+            return None
+        begin = time.perf_counter()
+        network.encode_images(batch)
+        return size / (time.perf_counter() - begin)
+
+    return rate

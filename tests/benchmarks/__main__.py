@@ -10,7 +10,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("torch", "timm", "open_clip_torch", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow")
+PACKAGES = ("torch", "timm", "open_clip_torch", "onnxruntime", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow")
 
 ARGUMENTS = {"bench_probe": ["--synthetic", "2000,512,5"]}  # of those that need some
 
