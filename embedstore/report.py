@@ -271,7 +271,9 @@ def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
     if not e.mistakes:
         return ""
     hits = [
-        Hit(i, m.score, m.item, uris.get(m.item, ""), f"{m.true}, not {m.predicted}", None)
+        Hit(
+            i, m.score, m.item, uris.get(m.item, ""), f"{m.true}{'; said ' if e.multi else ', not '}{m.predicted}", None
+        )
         for i, m in enumerate(e.mistakes, 1)
     ]
     return f"<h2>Most confident mistakes</h2>{plots.fragment(hits)}"
@@ -329,6 +331,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 _STYLE = """
+html{color-scheme:light dark}
 html body{margin:24px;max-width:1100px;font:14px/1.45 system-ui,sans-serif;color:#111;background:#fff}
 h1{font-size:20px} h2{font-size:16px;margin:26px 0 8px}
 table{border-collapse:collapse} td,th{padding:2px 9px;text-align:right;font-variant-numeric:tabular-nums}
@@ -337,5 +340,5 @@ td:first-child,th:first-child{text-align:left} tr:nth-child(odd) td{background:#
 .confusion th{font-weight:400;font-size:12px} .up span{writing-mode:vertical-rl;transform:rotate(180deg)}
 .note{margin:3px 0;color:#8a4b00} svg{max-width:100%;height:auto}
 @media (prefers-color-scheme:dark){html body{color:#eee;background:#181818} tr:nth-child(odd) td{background:#222}
-.note{color:#f0b060}}
+.note{color:#f0b060} [stroke="#1a5fb4"]{stroke:#62a0ea} [fill="#1a5fb4"]{fill:#62a0ea}}
 """

@@ -115,6 +115,18 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty():
     assert 180 <= held <= 198
 
 
+def test_the_interval_of_the_calibration_error_holds_the_calibration_error():
+    """On 60 rows resampling alone doubles it; the interval is moved back by that, and so holds the figure."""
+    y, proba = random_scores(60, 4)
+    found = metrics.report(y, proba, [0, 1, 2, 3])
+    for name in ("expected_calibration_error", "average_precision_macro"):
+        score = found.scores[name]
+        assert 0 <= score.low < score.value < score.high <= 1
+        assert metrics.bootstrap_interval(name, y, proba) == pytest.approx((score.low, score.high))
+    drawn = intervals.replicates([metrics.Metric.ECE], y, [proba])[metrics.Metric.ECE][0]
+    assert drawn.mean() > 1.3 * found["expected_calibration_error"]
+
+
 def test_the_same_seed_gives_the_same_interval():
     """Two calls agree to the last digit; another seed does not."""
     y, proba = random_scores()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +70,7 @@ def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, S
     for weights in (ones, *metrics.counts(len(true), REPLICATES, 0)):
         for name, values in _weighted(true, proba, weights).items():
             found.setdefault(name, []).append(values)
-    return {name: _score(np.concatenate(values)) for name, values in found.items()}
+    return {name: _score(name, np.concatenate(values)) for name, values in found.items()}
 
 
 def _weighted(
@@ -108,6 +107,6 @@ def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) ->
         return np.where(bottom > 0, top / bottom, np.nan).astype(np.float64)
 
 
-def _score(values: NDArray[np.float64]) -> Score:
-    low, high = metrics.interval(values[1:])
-    return Score(float(values[0]) if math.isfinite(values[0]) else math.nan, low, high, REPLICATES)
+def _score(name: str, values: NDArray[np.float64]) -> Score:
+    centre = float(values[0]) if name == Metric.ECE else None
+    return Score(float(values[0]), *metrics.interval(values[1:], centre=centre), REPLICATES)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from embedstore.labels import codes
 from embedstore.metrics.figures import Floats, Ints, Metric, checked, confusion_matrix, indicator, value
-from embedstore.metrics.intervals import REPLICATES, interval, replicates
+from embedstore.metrics.intervals import REPLICATES, TOO_HIGH, interval, replicates
 from embedstore.metrics.ranking import Ranked, ranked
 
 
@@ -97,10 +97,15 @@ def report(
     return Report(
         rows=len(y),
         classes=names,
-        scores={m.value: Score(values[m], *interval(drawn[m][0]), n) for m in Metric},
+        scores={m.value: _score(m, values[m], drawn[m][0]) for m in Metric},
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         per_class=class_table(ranks, names, confusion),
     )
+
+
+def _score(metric: Metric, value: float, drawn: Floats) -> Score:
+    centre = value if metric in TOO_HIGH and math.isfinite(value) else None
+    return Score(value, *interval(drawn, centre=centre), len(drawn))
 
 
 def class_table(ranks: Ranked, names: Sequence[str], confusion: Ints) -> tuple[ClassRow, ...]:
