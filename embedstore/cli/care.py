@@ -110,7 +110,7 @@ def import_(
 
     done = import_store(store, source)
     output.as_json(done) if as_json else print(
-        f"{done['items']:,} items and {done['vectors']:,} vectors of {done['spaces']} spaces: {store}"
+        f"{done['items']:,} items and {done['vectors']:,} vectors, spaces: {done['spaces']}, in {store}"
     )
 
 

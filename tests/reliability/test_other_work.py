@@ -273,7 +273,7 @@ def killed(shim: Path, tmp_path: Path, name: str, most: int | None) -> int:
     assert done.returncode == 0, done.stderr
     job.check(folder)
     total = len(read_log(tmp_path / "log"))
-    for step in [total * (n + 1) // (most + 1) for n in range(most)] if most else range(1, total + 1):
+    for step in sorted({max(1, total * (n + 1) // (most + 1)) for n in range(most)}) if most else range(1, total + 1):
         shutil.rmtree(folder)
         shutil.copytree(base, folder)
         done = run(shim, folder, code=job.code, kill=step)

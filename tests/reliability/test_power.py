@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embedstore.store import recover
 from tests.reliability.oracle import acknowledged, check
 from tests.reliability.steps import Disk, Step, read_log, run
 from tests.stores import make
@@ -14,15 +15,15 @@ SIZE = 8
 
 
 def recorded(
-    shim: Path, tmp_path: Path, *, commits: int, above: int, control: str = ""
+    shim: Path, tmp_path: Path, *, commits: int, above: int, control: str = "", size: int = SIZE
 ) -> tuple[Path, list[Step], str]:
     """A store before, and the steps of a job that adds to it."""
     folder = tmp_path / "d"
     folder.mkdir()
-    make(folder / "s", SIZE, SIZE)
+    make(folder / "s", size, size)
     base = tmp_path / "base"
     shutil.copytree(folder, base)
-    done = run(shim, folder, commits, SIZE, above, log=tmp_path / "log", control=control)
+    done = run(shim, folder, commits, size, above, log=tmp_path / "log", control=control)
     assert done.returncode == 0, done.stderr
     return base, read_log(tmp_path / "log"), str(folder)
 
@@ -36,6 +37,7 @@ def cuts(
     *,
     synced: bool = True,
     most: int = 1000,
+    size: int = SIZE,
 ) -> list[str]:
     """Cut the power at each moment; what went wrong, one line a cut, and at most so many."""
     wrong = []
@@ -47,9 +49,9 @@ def cuts(
         target = tmp_path / f"cut{seed}"
         disk.cut(np.random.default_rng(seed), target)
         said = disk.names.get(root + "/acknowledged")
-        least = int(said.seen.split()[-1]) if said is not None and said.seen else 2 * SIZE
+        least = int(said.seen.split()[-1]) if said is not None and said.seen else 2 * size
         try:
-            check(target, least, SIZE)
+            check(target, least, size)
         except Exception as e:  # whatever keeps the store from being used counts
             wrong.append(f"cut {seed} after step {moment}: {type(e).__name__}: {str(e)[:300]}")
         shutil.rmtree(target)
@@ -97,6 +99,15 @@ def test_a_store_broken_on_purpose_is_noticed(shim, tmp_path, control):
     """Without syncs, with the catalog before the vectors, or with an unsynced name of the log, rows are lost."""
     base, steps, root = recorded(shim, tmp_path, commits=6, above=3000, control=control)
     assert cuts(base, steps, root, anywhere(steps, 60), tmp_path, synced=control != "no fsync", most=1) != []
+
+
+def test_a_store_that_does_not_cut_its_torn_log_is_noticed(shim, tmp_path, monkeypatch):
+    """Without the cut at the last whole entry, some stores do not open."""
+    base, steps, root = recorded(shim, tmp_path, commits=2, above=1 << 30, size=200)
+    log = f"{root}/s/catalog.duckdb.wal"
+    written = [i for i, s in enumerate(steps, 1) if s.kind == "w" and s.path == log]
+    monkeypatch.setattr(recover, "_cut_torn_log", lambda *_: [])
+    assert cuts(base, steps, root, [written[-2]] * 12, tmp_path, most=1, size=200) != []
 
 
 @pytest.mark.slow
