@@ -131,7 +131,9 @@ def test_exported_towers_give_the_eager_vectors(clip):
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_035"])
-@pytest.mark.parametrize("runtime", ["onnx", pytest.param("compile", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "runtime", ["onnx", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 def test_every_runtime_gives_the_same_vectors_with_real_weights(tmp_path, shared_data, unpacked, runtime, name):
     """Real weights on real photos: at least 0.9999, plain and centred, and the space is one and the same."""
     weights = shared_data / "weights" / f"{name}_imagenet.safetensors"
