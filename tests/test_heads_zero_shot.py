@@ -75,6 +75,26 @@ def test_prompts_are_encoded_batch_by_batch(clip):
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(300), abs=1e-6)
 
 
+def test_a_class_list_of_thousands():
+    """5,000 names in two templates: encoded in batches of a bounded size, and each picture gets the nearest name."""
+    sizes = []
+
+    def encode(sentences):
+        sizes.append(len(sentences))
+        rows = [np.random.default_rng(abs(int(s.split()[-1]))).standard_normal(16) for s in sentences]
+        return np.array(rows, dtype=np.float32)
+
+    names = [f"class {n}" for n in range(5000)]
+    vectors = class_vectors(encode, prompts_for(names, ["a {}", "the {}"]), batch=256)
+    assert vectors.shape == (5000, 16)
+    assert max(sizes) <= 256
+    assert sum(sizes) == 10_000
+    pictures = vectors[[4999, 0, 1234]] + 0.01
+    head = ZeroShot(vectors, names).fit()
+    assert head.predict(pictures).tolist() == ["class 4999", "class 0", "class 1234"]
+    assert head.predict_proba(pictures).sum(1) == pytest.approx(np.ones(3), abs=1e-5)
+
+
 def test_logits_are_the_scale_times_the_cosine():
     """Features (3, 4) and class vectors on the axes: 100 * (.6, .8); the probability is that of a difference of 20."""
     head = ZeroShot(np.eye(2), ["cat", "dog"])
