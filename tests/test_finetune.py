@@ -127,6 +127,7 @@ def test_only_the_chosen_blocks_learn(plain):
     assert not any("running" in n for n in changed)
 
 
+@pytest.mark.slow
 def test_statistics_follow_when_asked(plain):
     """bn=True: running means move too."""
     result = plain.finetune("label", **QUICK, bn=True, embed=False)
@@ -179,6 +180,7 @@ def test_a_space_is_dropped_only_when_nothing_needs_it(tuned):
     assert es.open(tuned.path).verify().ok
 
 
+@pytest.mark.slow
 def test_a_drop_that_was_killed_is_finished_by_the_next(tuned):
     """The catalog has forgotten the space, its files still lie there: they go, and those of living spaces stay."""
     from embedstore.store import drop

@@ -87,6 +87,7 @@ def train_under_fire(path, whole, rng, epochs):
     same_result(path, whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(whole, tmp_path):
     """Killed in the second epoch; resumed, every weight is equal, bit for bit."""
     path = shutil.copytree(whole[0] / "before", tmp_path / "s")

@@ -60,6 +60,7 @@ def test_blocks_of_a_vision_transformer():
     assert any(n.startswith(("norm", "fc_norm")) for n in found[-1].parameters)
 
 
+@pytest.mark.slow
 def test_blocks_of_a_mobile_network():
     """Stages of stages are seen through: seventeen inverted residuals, the last with the layers behind it."""
     found = blocks("timm/mobilenetv2_100")
@@ -110,6 +111,7 @@ def test_adapters_become_part_of_a_transformer(tmp_path, photos):
     assert len(vectors(store, result.key)) == 30
 
 
+@pytest.mark.slow
 def test_adapters_in_a_clip(clip):
     """open_clip's attention takes them too."""
     store, _ = clip
@@ -117,6 +119,7 @@ def test_adapters_in_a_clip(clip):
     assert not result.same
 
 
+@pytest.mark.slow
 def test_a_mixture_lies_on_the_line(tmp_path, photos):
     """WISE tries eleven points; the weights are exactly between old and new, as far as validation chose."""
     store = store_of(tmp_path / "s", photos, VIT)
@@ -130,6 +133,7 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
         assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up(tmp_path, photos):
     """Two images in memory at once give the weights of eight at once."""
     store = store_of(tmp_path / "s", photos)

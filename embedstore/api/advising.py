@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import decode
 from embedstore.api.recording import record
-from embedstore.api.tuning import Tuning
+from embedstore.api.tuning import TuneOptions, Tuning
 from embedstore.decode import preprocess
 from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.evaluate.advise import Advice, Domain, advise
+from embedstore.evaluate.words import drawn
 from embedstore.features import Features
+from embedstore.finetune import settings
 from embedstore.store.catalog import utc_now
 from embedstore.store.storage import SpaceRow
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
+    from embedstore.finetune.lore import Cell, Lore
 
 
 class Advising(Tuning):
-    """A verb that looks before tuning."""
+    """Verbs that look before tuning."""
 
     def advise(
         self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
@@ -46,6 +51,51 @@ class Advising(Tuning):
         found = advise(data, label, self._domain(row, data, seed), seed=seed)
         settings = {"label": label, "where": where, "seed": seed}
         record(self._storage, row, "advise", settings, found.to_json(), started)
+        return found
+
+    def lore(
+        self,
+        label: str = "label",
+        *,
+        budgets: Sequence[int] = (10, 50),
+        last: str = "last-2",
+        png: str | Path | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        tell: Callable[[Cell], None] = lambda _: None,
+        **options: Unpack[TuneOptions],
+    ) -> Lore:
+        """From scratch, frozen probe, last layers and all layers, over labels a class, on the same held-out items.
+
+        Nothing of it is kept but the run. Every cell is a training of its own: this takes long.
+
+        Args:
+            label: the column. budgets: labels a class; all labels come last. last: which layers "last layers" are.
+            png: where to draw it. where: a filter. space: name or key. tell: called after each cell.
+            options: of every training, as for :meth:`finetune`.
+
+        Raises:
+            BadTuning, LabelError, MissingExtra: as for :meth:`finetune`.
+        """
+        from embedstore.finetune import curves, task
+        from embedstore.finetune.lore import draw_plot, lore
+
+        row = self._storage.space(space)
+        started = utc_now()
+        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        curves.check()
+        recipe = row.recipe
+        assert recipe is not None  # noqa: S101 - checked above
+        data = self.features(label, where=where, space=row.key)
+        job = self._job(row, data, label, where, settings(dict(options)))
+        bare = replace(recipe, weights=None, random_init=True, parent=None)
+        found = lore(
+            job, label, lambda new: self._load(bare if new else recipe), drawn, budgets=budgets, last=last, tell=tell
+        )
+        if png is not None:
+            draw_plot(found, Path(png))
+        said = {"label": label, "where": where, "budgets": list(budgets), "last": last} | dict(options)
+        record(self._storage, row, "lore", said, found.to_json(), started)
         return found
 
     def _domain(self, row: SpaceRow, data: Features, seed: int) -> Domain:

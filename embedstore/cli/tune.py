@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
@@ -163,6 +164,46 @@ def advise(
     rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
     here = (a.size.value, "different" if a.domain.different else "similar")
     output.table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
+
+
+@app.command()
+def lore(
+    store: o.StorePath,
+    label: o.Label = "label",
+    budgets: Annotated[str, typer.Option(help="Labels a class, with commas between; all labels come last.")] = "10,50",
+    last: Annotated[str, typer.Option(help="Which layers the last ones are.")] = "last-2",
+    epochs: Annotated[int, typer.Option(min=0, help="Of tuning, at most; from scratch three times as many.")] = 10,
+    lr: Annotated[float | None, typer.Option(help="Of tuning.")] = None,
+    more: Set = [],
+    png: Annotated[Path | None, typer.Option(help="Draw the table.")] = None,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """From scratch, frozen probe, last layers, all layers over labels a class: the table of the textbooks, measured."""
+    opened = es.open(store, device=device, allow_code=allow_code)
+    given = cast("TuneOptions", {"epochs": epochs, "lr": lr} | o.pairs(more, "--set"))
+    found = opened.lore(
+        label,
+        budgets=o.numbers(budgets, "--budgets"),
+        last=last,
+        png=png,
+        where=where,
+        space=space,
+        tell=lambda c: output.note(f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"),
+        **given,
+    )
+    if as_json:
+        output.as_json(found.to_json())
+        return
+    print(f"accuracy on {found.held:,} held-out items ({found.split})")
+    ways = list(found.rows()[0][2])
+    rows = [(labels, train, *(f"{by[w]:.3f}" for w in ways)) for labels, train, by in found.rows()]
+    output.table(("labels a class", "images", *ways), rows)
+    if png:
+        output.note(f"wrote {png}")
 
 
 def _print_tuned(made: Tuned) -> None:

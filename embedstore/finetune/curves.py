@@ -41,7 +41,7 @@ def draw(history: History, path: Path) -> None:
     for axes in (losses, figures):
         axes.axvline(history.best, color="0.6", lw=1, ls="--", label=f"best: epoch {history.best}")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="center right")
         axes.xaxis.get_major_locator().set_params(integer=True)
     temporary = path.with_name(f".{path.name}.new")
     figure.savefig(temporary, format="png", dpi=110)

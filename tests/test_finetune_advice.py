@@ -1,0 +1,104 @@
+"""Advice before tuning, and the table from scratch / frozen / last / all."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import embedstore as es
+from embedstore.evaluate.advise import TABLE, Domain, Size, Strategy, advise
+from embedstore.finetune.shift import shift
+from tests.clusters import clusters, store_of
+from tests.tuning import store_of as textures_in
+from tests.tuning import textures
+
+
+def numbers(tmp_path, n, noise):
+    """Features of two classes, a fifth of them held out by hash."""
+    X, y = clusters(n, 2, noise=noise)
+    return store_of(tmp_path / "s", X, label=y).features("label")
+
+
+NEAR, FOREIGN = Domain("batchnorm", 0.1, 256), Domain("batchnorm", 0.9, 256)
+
+
+@pytest.mark.parametrize(
+    ("n", "domain", "expected"),
+    [
+        (100, NEAR, Strategy.FROZEN),
+        (100, FOREIGN, Strategy.HEAD),
+        (400, NEAR, Strategy.LAST),
+        (400, FOREIGN, Strategy.ALL),
+    ],
+)
+def test_the_table_is_read_by_size_and_domain(tmp_path, n, domain, expected):
+    """40 or 160 labels a class, near or far; a gain is a share of the probe's error."""
+    found = advise(numbers(tmp_path, n, 4.0), "label", domain)
+    assert found.strategy is found.table is expected
+    assert found.labels[1] == pytest.approx(0.4 * n, abs=1)
+    assert 0 <= found.gain[0] <= found.gain[1] <= 1 - found.accuracy[0]
+    assert len(found.reasons) >= 3
+
+
+def test_what_is_nearly_right_is_left_alone(tmp_path):
+    """No error is left: frozen features, whatever the table says, and the reason is given."""
+    found = advise(numbers(tmp_path, 400, 0.1), "label", FOREIGN)
+    assert (found.table, found.strategy) == (Strategy.ALL, Strategy.FROZEN)
+    assert found.gain == (0.0, 0.0)
+    assert any("not worth it" in r for r in found.reasons)
+
+
+def test_the_table_has_every_case():
+    """Three sizes, two domains, four strategies."""
+    assert set(TABLE) == {(s, far) for s in Size for far in (False, True)}
+    assert set(TABLE.values()) == set(Strategy)
+
+
+def test_the_shift_is_the_distance_from_the_running_statistics():
+    """A network of one BatchNorm whose inputs have mean 1 and deviation 2, where 0 and 1 are remembered: sqrt(2)."""
+    import torch
+    from torch import nn
+
+    from embedstore.backbone.base import Backbone, Loaded
+    from embedstore.space import Family, Preprocess, Space
+
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    p = Preprocess((4, 4), (4, 4), (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
+    loaded = Loaded(Family.CUSTOM, "one", "sha256:0", module, module, p, "", "")
+    space = Space(Family.CUSTOM, "one", "sha256:0", p, 3, unit=False)
+    network = Backbone(loaded, space, device="cpu", precision="fp32")
+    module[0].running_mean.fill_(-1.0)
+    pixels = np.zeros((2, 3, 4, 4), np.uint8)
+    pixels[1] = 4  # mean 2, deviation 2: 3 and 1 away in units of 1
+    found = shift(network, pixels)
+    assert found.value == pytest.approx(np.sqrt(9 + 1), rel=1e-3)
+    assert (found.layers, found.images) == (1, 2)
+    assert torch.equal(module[0].running_mean, torch.full((3,), -1.0))
+
+
+def test_random_weights_remember_nothing(tmp_path):
+    """Nothing measures the domain there, and it says so."""
+    store = textures_in(tmp_path / "s", textures(tmp_path / "photos", 10))
+    found = store.advise("label")
+    assert found.domain.kind == "unknown"
+    assert any("nothing measures it" in r for r in found.reasons)
+
+
+@pytest.mark.slow
+def test_the_lore_is_a_table_and_a_plot(tmp_path):
+    """The command gives four ways for five and for all labels, on the same held-out items, and draws them."""
+    store = textures_in(tmp_path / "s", textures(tmp_path / "photos", 10))
+    command = [sys.executable, "-m", "embedstore", "lore", store.path, "label", "--budgets", "5", "--epochs", "1"]
+    out = subprocess.run(
+        [*command, "--png", tmp_path / "lore.png", "--json"], check=True, capture_output=True, text=True
+    )
+    d = json.loads(out.stdout)
+    assert [(c["way"], c["labels"]) for c in d["cells"]] == [
+        (way, n) for n in (5, None) for way in ("from scratch", "frozen probe", "last layers", "all layers")
+    ]
+    assert {c["train"] for c in d["cells"]} == {15, 24}
+    assert d["held_out"] == 6
+    assert (tmp_path / "lore.png").read_bytes().startswith(b"\x89PNG")
+    assert [s.space.parent for s in es.open(store.path).spaces] == [None]
