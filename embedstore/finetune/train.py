@@ -66,7 +66,9 @@ class Trainer:
         )
         total = max(1, len(self.order) * self.settings.epochs)
         warm = min(total - 1, round(self.settings.warmup * total))
-        self.schedule = CosineLRScheduler(self.raw, total - warm, warmup_t=warm, warmup_prefix=True, t_in_epochs=False)
+        self.schedule = CosineLRScheduler(
+            self.raw, max(2, total - warm), warmup_t=warm, warmup_prefix=True, t_in_epochs=False
+        )
         self.model, self.optimizer = engine.prepare(tuning.model, self.raw, device_placement=[False, False])
         self.classes = len(self.head.bias)
         self.history = History(micro=self.settings.micro or self.settings.batch)
