@@ -23,7 +23,7 @@ from embedstore.scenes.collection import Row, write_manifest, write_scenes
 BACKBONE = "embedstore/tiny"
 SCENES = 1500
 SIDE = 64  # pixels of a digit; the scans have 8 x 8
-QUERIES = ("a red heart", "the digit seven", "five green triangles")
+QUERIES = ("a red heart", "the digit seven", "six small circles")
 QUERIES_OF_OWN = ("a red circle", "a dark picture", "stripes")  # in words that the bundled network knows
 
 

@@ -1,9 +1,13 @@
 """Fixtures that many tests share: real data where it is present, and small real backbones."""
 
+import json
 import os
+import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +60,29 @@ def ordinary() -> Iterator[Path]:
             yield Path(name)
         finally:
             os.seteuid(before)
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What ``embedstore quickstart --json`` said, and where it wrote."""
+
+    folder: Path
+    steps: list[dict]
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "quickstart.store"
+
+
+@pytest.fixture(scope="session")
+def quickstart(tmp_path_factory) -> Quickstart:
+    """The README's first command, run once a session by a real process; treat its store as read-only, or copy it."""
+    folder = tmp_path_factory.mktemp("first") / "quickstart"
+    command = [sys.executable, "-m", "embedstore", "quickstart", "--folder", str(folder), "--json"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    out = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, env=environment, check=False)
+    assert out.returncode == 0, out.stderr
+    return Quickstart(folder, json.loads(out.stdout))
 
 
 def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +69,44 @@ def retrieval(model: Model, number: int = 1_000) -> dict[str, float]:
     return {f"R@{k}": float(np.mean(rank < k)) for k in (1, 5, 10)}
 
 
-def digits(model: Model) -> dict[str, float]:
-    """scikit-learn's handwritten digits: zero-shot, and a logistic probe in 5 folds."""
+def digits(model: Model) -> float:
+    """Zero-shot over scikit-learn's handwritten digits, by prompts with the number as a word and as a figure."""
+    pictures, right = _scans()
+    prompts = model.classes(NAMES, DIGIT_TEMPLATES) + model.classes(list(DIGITS), DIGIT_TEMPLATES)
+    return float(np.mean((model.pictures(pictures) @ prompts.T).argmax(axis=1) == right))
+
+
+def digits_probe(features: Model) -> float:
+    """A logistic probe on the same digits, 5 stratified folds."""
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    pictures, right = _scans()
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    return float(cross_val_score(_probe(), features.pictures(pictures), right, cv=folds).mean())
+
+
+def photos_probe(features: Model, folder: Path) -> float:
+    """A logistic probe on photographs: ``<folder>/train|val|test/<class>/*``, judged on the last of them."""
+    sides = [s for s in ("train", "val", "test") if (folder / s).is_dir()]
+    rows, labels = zip(*(_folder(features, folder / s) for s in sides), strict=True)
+    return float(np.mean(_probe().fit(rows[0], labels[0]).predict(rows[-1]) == labels[-1]))
+
+
+def _probe() -> Any:
+    """Logistic regression on standardised features: C fixed, so that nothing is chosen on what is judged."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=3000))
+
+
+def _scans() -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """The digits as they come, 8 x 8, light on dark, and what they are."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    pictures = [np.repeat((p * 255 / 16).astype(np.uint8)[..., None], 3, axis=2) for p in data.images]
-    rows = model.pictures(pictures)
-    prompts = model.classes(NAMES, DIGIT_TEMPLATES) + model.classes(list(DIGITS), DIGIT_TEMPLATES)
-    found = (rows @ prompts.T).argmax(axis=1)
-    return {"zero_shot": float(np.mean(found == data.target)), "probe": _probe(rows, data.target)}
-
-
-def photos(model: Model, folder: Path) -> float:
-    """Accuracy of a logistic probe on photographs: ``<folder>/train|val|test/<class>/*``."""
-    from sklearn.linear_model import LogisticRegression
-
-    sides = [s for s in ("train", "val", "test") if (folder / s).is_dir()]
-    rows, labels = zip(*(_folder(model, folder / s) for s in sides), strict=True)
-    probe = LogisticRegression(C=10, max_iter=3000).fit(rows[0], labels[0])
-    return float(np.mean(probe.predict(rows[-1]) == labels[-1]))
+    return [np.repeat((p * 255 / 16).astype(np.uint8)[..., None], 3, axis=2) for p in data.images], data.target
 
 
 def _folder(model: Model, folder: Path) -> tuple[Floats, NDArray[Any]]:
@@ -103,20 +121,15 @@ def _folder(model: Model, folder: Path) -> tuple[Floats, NDArray[Any]]:
     return model.pictures(pictures), np.array(labels)
 
 
-def _probe(rows: Floats, labels: NDArray[Any]) -> float:
-    """Accuracy of logistic regression, 5 stratified folds."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return float(cross_val_score(LogisticRegression(C=100, max_iter=3000), rows, labels, cv=folds).mean())
-
-
 def all_of(recipe: Recipe, folders: list[Path]) -> dict[str, Any]:
-    """Every figure of one network."""
-    model = Model(backbone.load(recipe))
-    found = {"unseen_pairs": unseen_pairs(model), "retrieval": retrieval(model), "digits": digits(model)}
-    return found | {"photos": {f.name: photos(model, f) for f in folders}}
+    """Every figure of one network; probes stand on the features before the projection (Radford et al. 2021, A.3)."""
+    model, features = Model(backbone.load(recipe)), Model(backbone.load(replace(recipe, layer="before-projection")))
+    return {
+        "unseen_pairs": unseen_pairs(model),
+        "retrieval": retrieval(model),
+        "digits": {"zero_shot": digits(model), "probe": digits_probe(features)},
+        "photos": {f.name: photos_probe(features, f) for f in folders},
+    }
 
 
 def main() -> None:

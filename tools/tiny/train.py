@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from torch.nn import functional
 from tools.tiny import merges, network
 from tools.tiny import scenes as scenes_on_disk
 
+SETTLED = 64  # batches over which the statistics of batch normalisation are taken at the end
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -27,6 +29,8 @@ class Plan:
         scenes: how many, in files of ``part``. seed: of the scenes, the first weights and the order.
         steps, batch: how long.
         rate: the highest learning rate, reached after ``warm_up`` steps, then falling as a cosine to nothing.
+        more, restart: further steps, whose rate begins at ``restart`` and falls likewise (a warm restart, Loshchilov
+            and Hutter 2017).
         decay: weight decay (of matrices only). save_every: steps between two checkpoints.
         hard_from: from this step on, every other batch holds scenes of one kind and colour, so that what else they
             show must tell them apart; before, colours alone lower the loss and shapes would be learned late.
@@ -39,9 +43,16 @@ class Plan:
     batch: int = 256
     rate: float = 2e-3
     warm_up: int = 150
+    more: int = 450
+    restart: float = 7e-4
     decay: float = 0.05
     save_every: int = 100
     hard_from: int = 800
+
+    @property
+    def total(self) -> int:
+        """All steps."""
+        return self.steps + self.more
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ def train(folder: Path, plan: Plan, device: str) -> None:
     begin = time.perf_counter() - seconds
     losses: list[float] = []
     model.train()
-    while step < plan.steps:
+    while step < plan.total:
         images, words = _batch(data, plan, step)
         for group in optimiser.param_groups:
             group["lr"] = _rate(plan, step)
@@ -97,10 +108,11 @@ def train(folder: Path, plan: Plan, device: str) -> None:
         model.logit_scale.data.clamp_(0, math.log(100))
         losses.append(loss.item())
         step += 1
-        if step % plan.save_every == 0 or step == plan.steps:
+        if step % plan.save_every == 0 or step == plan.total:
             _save(folder, model, optimiser, step, time.perf_counter() - begin)
             print(f"step {step} loss {np.mean(losses):.4f} {time.perf_counter() - begin:.0f} s", flush=True)
             losses.clear()
+    _settle(model, data, plan, device)
     weights = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in model.state_dict().items()}
     save_file(weights, folder / network.WEIGHTS, {"made_by": "tools/tiny", "seed": str(plan.seed)})
 
@@ -133,6 +145,21 @@ def _loss(model: Any, images: torch.Tensor, words: torch.Tensor) -> torch.Tensor
     return (functional.cross_entropy(scores, right) + functional.cross_entropy(scores.T, right)) / 2
 
 
+@torch.no_grad()
+def _settle(model: Any, data: Data, plan: Plan, device: str) -> None:
+    """Statistics of batch normalisation over random batches, in place of a running mean over the last, odd ones.
+
+    Wu and Johnson 2021 ("Rethinking 'batch' in BatchNorm"), section 3: precise BatchNorm.
+    """
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches
+    model.train()
+    for step in range(SETTLED):
+        model.encode_image(_batch(data, replace(plan, hard_from=SETTLED), step)[0].to(device))
+
+
 def _optimiser(model: Any, plan: Plan) -> torch.optim.AdamW:
     """AdamW; gains, biases and the temperature do not decay."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -145,7 +172,14 @@ def _rate(plan: Plan, step: int) -> float:
     """The learning rate of a step."""
     if step < plan.warm_up:
         return plan.rate * (step + 1) / plan.warm_up
-    return plan.rate * (1 + math.cos(math.pi * (step - plan.warm_up) / (plan.steps - plan.warm_up))) / 2
+    if step < plan.steps:
+        return plan.rate * _cosine((step - plan.warm_up) / (plan.steps - plan.warm_up))
+    return plan.restart * _cosine((step - plan.steps) / plan.more)
+
+
+def _cosine(share: float) -> float:
+    """From 1 to 0."""
+    return (1 + math.cos(math.pi * share)) / 2
 
 
 def _save(folder: Path, model: Any, optimiser: torch.optim.AdamW, step: int, seconds: float) -> None:
