@@ -81,8 +81,13 @@ def test_things_stand_out_from_the_background():
 
 @pytest.mark.parametrize(
     ("x", "y", "words"),
-    [(0.2, 0.2, "in the upper left corner"), (0.5, 0.5, "in the centre"), (0.8, 0.5, "on the right"), (0.5, 0.8, "at the bottom")],
-)  # fmt: skip
+    [
+        (0.2, 0.2, "in the upper left corner"),
+        (0.5, 0.5, "in the centre"),
+        (0.8, 0.5, "on the right"),
+        (0.5, 0.8, "at the bottom"),
+    ],
+)
 def test_a_place_is_told_as_it_is(x, y, words):
     """The ninth of the picture that the centre lies in, and no other."""
     captions = told(scene_of(Thing("star", "red", x=x, y=y)))
