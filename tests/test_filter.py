@@ -165,4 +165,4 @@ def test_random_text_is_refused_or_harmless(items, texts):
         with suppress(duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException):
             items.execute(f"SELECT item FROM items WHERE {sql}").fetchall()  # types may not fit; nothing else may fail
     assert items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall() == before
-    assert passed < 200
+    assert 0 < passed < texts / 10
