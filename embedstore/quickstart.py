@@ -56,10 +56,10 @@ def run(folder: Path, images: Path | None) -> Iterator[Step]:
     yield _timed(f"embed {path} {source}", lambda: store.embed(source))
     yield _timed(f"index {path}", store.index)
     for words in QUERIES_OF_OWN if images else QUERIES:
-        yield _searched(store, folder, words)
-    yield _searched(store, folder, _one(store))
+        yield _searched(store, path, words)
+    yield _searched(store, path, _one(store))
     yield from _judged(store, path)
-    yield _mapped(store, folder)
+    yield _mapped(store, path)
 
 
 def write_collection(folder: Path) -> Path:
@@ -111,14 +111,12 @@ def _timed(command: str, act: Callable[[], Any]) -> Step:
     return Step(f"embedstore {command}", result, time.perf_counter() - begin)
 
 
-def _searched(store: Store, folder: Path, query: str | Path) -> Step:
-    """One search, with its contact sheets."""
+def _searched(store: Store, path: Path, query: str | Path) -> Step:
+    """One search, with its contact sheets beside the store."""
     name = "like-this" if isinstance(query, Path) else "-".join(query.split())
-    files = (folder / f"{name}.html", folder / f"{name}.png")
+    files = (path.parent / f"{name}.html", path.parent / f"{name}.png")
     asked = f"--image {query}" if isinstance(query, Path) else f'"{query}"'
-    step = _timed(
-        f"search {store.path} {asked} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10)
-    )
+    step = _timed(f"search {path} {asked} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10))
     files[0].write_text(step.result.html(), encoding="utf-8")
     step.result.png(files[1])
     return replace(step, files=files)
@@ -140,10 +138,10 @@ def _judged(store: Store, path: Path) -> Iterator[Step]:
     yield _timed(f"zero-shot {path} label", lambda: store.zero_shot(store.labels("label")).evaluate("label"))
 
 
-def _mapped(store: Store, folder: Path) -> Step:
-    """The map, as a picture and as a page."""
-    files = (folder / "map.html", folder / "map.png")
-    step = _timed(f"map {store.path} --html {files[0]} --png {files[1]}", store.map)
+def _mapped(store: Store, path: Path) -> Step:
+    """The map, as a picture and as a page, beside the store."""
+    files = (path.parent / "map.html", path.parent / "map.png")
+    step = _timed(f"map {path} --html {files[0]} --png {files[1]}", store.map)
     files[0].write_text(step.result.html(), encoding="utf-8")
     step.result.png(files[1])
     return replace(step, files=files)
