@@ -1,5 +1,5 @@
-"""The recorder, for every test here."""
+"""The interpreter that jobs are forked from, and the recorder in it, for every test here."""
 
-from tests.reliability.steps import shim
+from tests.reliability.steps import shim, warm
 
-__all__ = ["shim"]
+__all__ = ["shim", "warm"]

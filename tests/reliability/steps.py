@@ -5,7 +5,6 @@ from its log in the most hostile reading of POSIX: what was not synced persists 
 folder's entries likewise, one by one, until that folder is synced.
 """
 
-import os
 import shutil
 import struct
 import subprocess
@@ -17,7 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.reliability.warm import Done, Process, Warm
+
 HERE = Path(__file__).parent
+MODULES = (
+    "faiss", "embedstore.archive.read", "embedstore.archive.write", "embedstore.store.backup",
+    "tests.reliability.test_machine", "tests.reliability.test_other_work",
+)  # fmt: skip
 PIECE = 4096  # bytes that a disk writes at once, or not
 
 JOB = """
@@ -69,35 +74,48 @@ st.Writer.commit = backwards
 
 
 @pytest.fixture(scope="session")
-def shim(tmp_path_factory) -> Path:
-    """The compiled recorder."""
-    if sys.platform != "linux" or not shutil.which("cc"):
-        pytest.skip("needs Linux and a C compiler: the recorder is loaded before libc")
-    out = tmp_path_factory.mktemp("shim") / "shim.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-w", "-o", out, HERE / "shim.c", "-ldl", "-lpthread"], check=True)
-    return out
+def warm(tmp_path_factory):
+    """An interpreter to fork jobs from, with the recorder in it where there is a compiler."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux: jobs are forks of one interpreter that looks for its threads in /proc")
+    library = None
+    if shutil.which("cc"):
+        library = tmp_path_factory.mktemp("shim") / "shim.so"
+        options = ["-shared", "-fPIC", "-O1", "-w", "-ldl", "-lpthread"]
+        subprocess.run(["cc", HERE / "shim.c", "-o", library, *options], check=True)
+    server = Warm(*MODULES, preload=library)
+    yield server
+    server.close()
 
 
-def run(shim: Path, folder: Path, *arguments: int, code: str = JOB, control: str = "", **settings: object):
+@pytest.fixture(scope="session")
+def shim(warm) -> Warm:
+    """The same, and the recorder is there."""
+    if warm.preload is None:
+        pytest.skip("needs a C compiler: the recorder is loaded before libc")
+    return warm
+
+
+def run(shim: Warm, folder: Path, *arguments: int, code: str = JOB, control: str = "", **settings: object) -> Done:
     """A job in a process of its own, recorded or disturbed.
 
     Args:
-        shim: the recorder. folder: what it watches; the store is ``folder/s``.
+        shim: what it is forked from. folder: what is watched; the store is ``folder/s``.
         arguments: of the job. control: how the store is broken.
         settings: log, kill, fail, errno, sticky: the recorder's.
     """
     environment = {f"STEPS_{k.upper()}": str(v) for k, v in settings.items()}
-    # str.format would trip over the braces of the job itself
-    text = textwrap.dedent(code).replace("{control}", CONTROLS[control])
-    return subprocess.run(
-        [sys.executable, "-c", text, str(folder), *map(str, arguments)],
-        env={**os.environ, "LD_PRELOAD": str(shim), "STEPS_UNDER": str(folder), "OMP_NUM_THREADS": "1", **environment},
-        cwd=HERE.parent.parent,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return shim.run(job(code, control), folder, *arguments, env={"STEPS_UNDER": str(folder), **environment})
+
+
+def begin(warm: Warm, folder: Path, *arguments: int, code: str = JOB) -> Process:
+    """A job in a process of its own, as it is."""
+    return warm.start(job(code), folder, *arguments)
+
+
+def job(code: str, control: str = "") -> str:
+    """Its code. ``str.format`` would trip over the braces of the job itself."""
+    return textwrap.dedent(code).replace("{control}", CONTROLS[control])
 
 
 @dataclass(frozen=True)

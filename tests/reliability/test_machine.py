@@ -21,6 +21,7 @@ from embedstore.store.commit import Batch, ItemRow
 from embedstore.store.storage import Storage
 from embedstore.store.verify import verify
 from tests.reliability.steps import Disk, read_log, run
+from tests.reliability.warm import Warm
 from tests.stores import OTHER, SPACE, digest, other, vector
 
 CODE = """
@@ -130,7 +131,7 @@ def rows(storage: Storage) -> list[tuple]:
 class Machine(RuleBasedStateMachine):
     """Steps of every kind; some are interrupted, and then the store is as before the step or as after it."""
 
-    shim: Path
+    shim: Warm
 
     def __init__(self):
         super().__init__()

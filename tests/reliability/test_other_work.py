@@ -24,6 +24,7 @@ from embedstore.store.verify import verify
 from tests.conftest import ROOT
 from tests.golden.make import VECTORS
 from tests.reliability.steps import read_log, run
+from tests.reliability.warm import Warm
 from tests.stores import OTHER, digest, expected, make, rows, vector
 
 OPEN = "import sys\nfrom pathlib import Path\nfrom embedstore.store.storage import Storage\nhere = Path(sys.argv[1])\n"
@@ -263,7 +264,7 @@ JOBS = {
 }
 
 
-def killed(shim: Path, tmp_path: Path, name: str, most: int | None) -> int:
+def killed(shim: Warm, tmp_path: Path, name: str, most: int | None) -> int:
     """Kill the job before some of its steps, or each; how many steps it has."""
     job, base, folder = JOBS[name], tmp_path / "base", tmp_path / "d"
     base.mkdir()

@@ -9,13 +9,14 @@ import pytest
 from embedstore.store import recover
 from tests.reliability.oracle import acknowledged, check
 from tests.reliability.steps import Disk, Step, read_log, run
+from tests.reliability.warm import Warm
 from tests.stores import make
 
 SIZE = 8
 
 
 def recorded(
-    shim: Path, tmp_path: Path, *, commits: int, above: int, control: str = "", size: int = SIZE
+    shim: Warm, tmp_path: Path, *, commits: int, above: int, control: str = "", size: int = SIZE
 ) -> tuple[Path, list[Step], str]:
     """A store before, and the steps of a job that adds to it."""
     folder = tmp_path / "d"
