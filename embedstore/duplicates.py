@@ -18,6 +18,7 @@ from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.vectors import Vectors
 
 _CHECKED = 200  # rows whose neighbours are searched exactly, to measure what was missed
+_RELEASED = 200_000  # rows: at 512 dimensions 200 to 800 MB of pages
 _MOST_PAIRS = 1000  # items of a group whose pairs across splits are listed
 
 
@@ -147,10 +148,16 @@ def chosen(
 
 
 def _gatherer(vectors: Vectors, places: NDArray[np.int64]) -> pairs.Gather:
-    """Unit rows by their number among ``places``."""
+    """Unit rows by their number among ``places``; the files' pages leave this process's memory now and then."""
+    gathered = 0
 
     def gather(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        nonlocal gathered
         found = vectors.gather(places[rows])
+        gathered += len(rows)
+        if gathered > _RELEASED:
+            vectors.release()
+            gathered = 0
         unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
         return unit
 

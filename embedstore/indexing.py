@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from embedstore.errors import QueryError, StoreFailed
 from embedstore.index import approximate, files
 from embedstore.index.approximate import PROPOSED, Setting
-from embedstore.index.scan import Scanner
+from embedstore.index.library import faiss
 from embedstore.store.storage import SpaceRow, Storage
-from embedstore.store.vectors import Vectors
+from embedstore.store.vectors import BLOCK_ROWS, Vectors
 
 QUERIES = 200  # held-out rows that recall is measured with: its standard error at 0.95 is under 0.5%
-_BLOCK = 16384  # rows added at a time
+_NEAREST = 10  # of each, that an index should find
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 Report = Callable[[str], None]
 
@@ -57,7 +57,7 @@ def build(
     Args:
         storage, space: what to index.
         recall: of the exact ten nearest, how many a search must find, on average.
-        max_memory: of the loaded index: bytes, or text such as ``4GB``.
+        max_memory: of the index, loaded or while it is built: bytes, or text such as ``4GB``.
         kind: flat, hnsw or ivf; None chooses.
         report: called with a sentence at every step.
 
@@ -69,25 +69,25 @@ def build(
         raise QueryError(f"recall is above 0 and at most 1, not {recall}")
     if kind not in (None, "flat", "hnsw", "ivf"):
         raise QueryError(f"an index is flat, hnsw or ivf, not {kind!r}")
-    vectors = storage.vectors(space.space)
+    vectors = storage.vectors(space.space).hold()
     if not len(vectors):
         raise QueryError(f"space {space.name} has no vectors to index yet")
-    arrays = vectors.arrays()
     memory = bytes_of(max_memory)
     possible = approximate.settings(len(vectors), vectors.dim, recall=recall, memory=memory, kind=kind)
     if not possible:
         raise QueryError(f"no index of {len(vectors):,} × {vectors.dim} fits {max_memory}; allow more memory")
-    held_out, sample = _held_out(vectors, max(s.train for s in possible))
-    truth = _Truth.of(Scanner(arrays, unit=space.space.unit), vectors, held_out)
+    order = np.random.default_rng(0).permutation(len(vectors))
+    truth = _Truth.of(vectors, np.sort(order[:QUERIES]))
+    others = order[QUERIES:] if len(order) > 2 * QUERIES else order
     tried: list[str] = []
     for setting in possible:
         begin = time.perf_counter()
-        index = _built(setting, vectors, arrays, sample[: setting.train], report)
+        index = _built(setting, vectors, np.sort(others[: setting.train]), report)
         probe, found, ms = _tuned(index, setting, truth, recall)
         seconds = time.perf_counter() - begin
         if found >= recall:
             measured = {
-                "probe": probe, "recall": round(found, 4), "queries": len(held_out), "target": recall,
+                "probe": probe, "recall": round(found, 4), "queries": len(truth.own), "target": recall,
                 "ms": round(ms, 3), "seconds": round(seconds, 2),
             }  # fmt: skip
             facts = _facts(space, vectors, setting) | measured
@@ -134,7 +134,7 @@ def rebuild(storage: Storage, space: SpaceRow, *, report: Report = lambda _: Non
         return None
     last = known[0]
     return build(
-        storage, space, recall=last.target, max_memory=max(2 * last.memory, 1 << 20), kind=last.kind, report=report
+        storage, space, recall=last.target, max_memory=max(4 * last.memory, 1 << 20), kind=last.kind, report=report
     )
 
 
@@ -160,47 +160,45 @@ class _Truth:
     nearest: list[set[int]]
 
     @classmethod
-    def of(cls, scanner: Scanner, vectors: Vectors, held_out: NDArray[np.int64]) -> _Truth:
-        """By exact search."""
+    def of(cls, vectors: Vectors, held_out: NDArray[np.int64]) -> _Truth:
+        """By exact search for all of them at once, block by block."""
         queries = _scaled(vectors.gather(held_out))
+        scores = np.full((len(queries), _NEAREST + 1), -np.inf, np.float32)
+        places = np.full(scores.shape, -1, np.int64)
+        for first, rows in vectors.blocks():
+            found, where = faiss().knn(queries, _scaled(rows), len(scores[0]), metric=faiss().METRIC_INNER_PRODUCT)
+            found[where < 0] = -np.inf
+            both = np.hstack([scores, found]), np.hstack([places, np.where(where < 0, -1, where + first)])
+            best = np.argsort(-both[0], axis=1, kind="stable")[:, : _NEAREST + 1]
+            scores, places = (np.take_along_axis(a, best, axis=1) for a in both)
         nearest = [
-            set([p for p in scanner.top(q, 11)[1].tolist() if p != own][:10])
-            for q, own in zip(queries, held_out.tolist(), strict=True)
+            set([p for p in row if p not in (own, -1)][:_NEAREST])
+            for row, own in zip(places.tolist(), held_out.tolist(), strict=True)
         ]
         return cls(queries, held_out, nearest)
 
 
-def _held_out(vectors: Vectors, train: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions of the queries, and rows to train with, which are others while there are enough."""
-    order = np.random.default_rng(0).permutation(len(vectors))
-    queries = np.sort(order[: min(QUERIES, len(order))])
-    rest = order[len(queries) :] if len(order) > 2 * len(queries) else order
-    return queries, _scaled(vectors.gather(np.sort(rest[:train])))
-
-
-def _built(
-    setting: Setting,
-    vectors: Vectors,
-    arrays: list[NDArray[np.floating[Any]]],
-    sample: NDArray[np.float32],
-    report: Report,
-) -> Any:
-    """One index, whole."""
+def _built(setting: Setting, vectors: Vectors, sample: NDArray[np.int64], report: Report) -> Any:
+    """One index, whole, trained with the rows at some positions."""
     report(f"building {setting.factory} over {len(vectors):,} rows")
-    index = None
+    index = approximate.trained(setting, _gathered(vectors, sample))
     last = time.monotonic()
-    for done, index in approximate.build(setting, vectors.dim, sample, _blocks(arrays)):  # noqa: B007 - the last counts
+    for first, rows in vectors.blocks():
+        index.add(_scaled(rows))
         if time.monotonic() - last > 5:  # seconds between two signs of life
             last = time.monotonic()
-            report(f"{setting.factory}: {done:,} of {len(vectors):,} rows")
+            report(f"{setting.factory}: {first + len(rows):,} of {len(vectors):,} rows")
     return index
 
 
-def _blocks(arrays: list[NDArray[np.floating[Any]]]) -> Iterator[NDArray[np.float32]]:
-    """Every row, of length 1, block by block."""
-    for rows in arrays:
-        for begin in range(0, len(rows), _BLOCK):
-            yield _scaled(rows[begin : begin + _BLOCK].astype(np.float32))
+def _gathered(vectors: Vectors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Unit rows at ascending positions; the files are not kept in memory."""
+    out = np.empty((len(positions), vectors.dim), np.float32)
+    for begin in range(0, len(positions), BLOCK_ROWS):
+        part = slice(begin, begin + BLOCK_ROWS)
+        out[part] = _scaled(vectors.gather(positions[part]))
+        vectors.release()
+    return out
 
 
 def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,9 @@ from embedstore.index.library import faiss
 PROPOSED = 400  # rows an index proposes, whatever is asked: one list for every page; they are scored exactly
 HNSW_MOST = 2_000_000  # rows: beyond, two cores take hours to link them
 FLAT_MOST = 20_000  # rows: an exact scan takes under 3 ms
+_FEWEST_FOR_PQ = 10_000  # rows: 256 centroids a piece want some to be trained with
+_LISTS = 4096  # lists of an IVF up to 17 million rows: to train and to fill more takes longer than it ever saves
+_TRAIN = 64  # rows a list that k-means is trained with
 _DEGREE = 32  # links of an HNSW node; Malkov and Yashunin 2016 use 16 to 48 for high dimensions
 
 
@@ -23,6 +25,7 @@ class Setting:
 
     Attributes:
         kind: flat, hnsw or ivf. factory: FAISS's string. memory: bytes when loaded, about.
+        peak: bytes while it is built, about: arrays are copied where they grow, and k-means works on a copy.
         probes: efSearch or nprobe to try, ascending; (0,) where there is nothing to set.
         train: rows to train with; 0 for none.
     """
@@ -30,31 +33,24 @@ class Setting:
     kind: str
     factory: str
     memory: int
+    peak: int
     probes: tuple[int, ...]
     train: int
 
 
 def settings(rows: int, dim: int, *, recall: float, memory: int, kind: str | None = None) -> list[Setting]:
-    """What to try, the most promising first; only what fits the memory.
+    """What to try, the most promising first; only what fits the memory, while it is built too.
 
     Args:
         rows, dim: of the space.
-        recall: wanted at 10. memory: bytes that the loaded index may take.
+        recall: wanted at 10. memory: bytes that the index may take, loaded or while it is built.
         kind: only this one.
     """
-    lists = max(1, min(65536, int(4 * rows**0.5), rows // 40 or 1))
-    probes = _probes(1, lists)
-    efs = tuple(e for e in (16, 32, 64, 128, 256, 512, 1024))
-    flat = Setting("flat", "SQfp16", rows * dim * 2, (0,), 1)
-    hnsw = Setting("hnsw", f"HNSW{_DEGREE},SQfp16", rows * (dim * 2 + _DEGREE * 2 * 4 + 24), efs, 1)
-    table = lists * dim * 4 + rows * 8
-    train = min(rows, 64 * lists)
-    ivf = [
-        Setting("ivf", f"IVF{lists},SQfp16", rows * dim * 2 + table, probes, train),
-        Setting("ivf", f"IVF{lists},SQ8", rows * dim + table, probes, train),
-    ]
-    if dim % 8 == 0 and rows >= 10_000:
-        ivf.append(Setting("ivf", f"IVF{lists},PQ{dim // 8}", rows * dim // 8 + table, probes, train))
+    flat = _whole("flat", "SQfp16", rows * dim * 2, (0,))
+    hnsw = _whole("hnsw", f"HNSW{_DEGREE},SQfp16", rows * (dim * 2 + _DEGREE * 2 * 4 + 24), _probes(16, 1024))
+    ivf = [_ivf(rows, dim, code, memory) for code in ("SQfp16", "SQ8", f"PQ{dim // 8}")]
+    if dim % 8 or rows < _FEWEST_FOR_PQ:
+        ivf.pop()
     if recall >= 1 or rows <= FLAT_MOST:
         order = [flat, hnsw, *ivf]
     elif rows <= HNSW_MOST // 10:
@@ -63,7 +59,21 @@ def settings(rows: int, dim: int, *, recall: float, memory: int, kind: str | Non
         order = [*ivf, hnsw, flat] if rows <= HNSW_MOST else [*ivf, flat]
     if kind == "hnsw" and hnsw not in order:
         order.append(hnsw)
-    return [s for s in order if s.memory <= memory and kind in (None, s.kind)]
+    return [s for s in order if s.peak <= memory and kind in (None, s.kind)]
+
+
+def _whole(kind: str, factory: str, memory: int, probes: tuple[int, ...]) -> Setting:
+    """One array that holds everything, and is copied whole where it grows."""
+    return Setting(kind, factory, memory, 2 * memory, probes, 1)
+
+
+def _ivf(rows: int, dim: int, code: str, memory: int) -> Setting:
+    """Inverted lists of one kind of codes."""
+    lists = max(1, min(int(4 * rows**0.5), max(_LISTS, int(rows**0.5)), rows // 40 or 1))
+    bytes_a_row = {"SQfp16": 2 * dim, "SQ8": dim}.get(code, dim // 8)
+    size = rows * (bytes_a_row + 8) + lists * dim * 4
+    train = min(rows, _TRAIN * lists, max(_TRAIN // 4 * lists, memory // (8 * dim)))
+    return Setting("ivf", f"IVF{lists},{code}", size, max(size * 3 // 2, train * dim * 8), _probes(1, lists), train)
 
 
 def _probes(first: int, most: int) -> tuple[int, ...]:
@@ -74,28 +84,20 @@ def _probes(first: int, most: int) -> tuple[int, ...]:
     return tuple(out)
 
 
-def build(
-    setting: Setting, dim: int, sample: NDArray[np.float32], blocks: Iterator[NDArray[np.float32]]
-) -> Iterator[tuple[int, Any]]:
-    """Build an index block by block.
+def trained(setting: Setting, sample: NDArray[np.float32]) -> Any:
+    """An empty index of FAISS, ready for rows.
 
     Args:
-        setting: which. dim: of a vector.
-        sample: unit rows to train with. blocks: unit rows, all of them, in order.
-
-    Yields:
-        ``(rows added so far, the index)`` after every block; the last one is whole.
+        setting: which. sample: unit rows ``(n, dim)`` to train with.
     """
-    index = faiss().index_factory(dim, setting.factory, faiss().METRIC_INNER_PRODUCT)
+    index = faiss().index_factory(sample.shape[1], setting.factory, faiss().METRIC_INNER_PRODUCT)
     if setting.kind == "ivf":
         index.cp.seed = 0
-        index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, 64
+        index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, _TRAIN
     if setting.kind == "hnsw":
         index.hnsw.efConstruction = 100
     index.train(sample)
-    for rows in blocks:
-        index.add(rows)
-        yield index.ntotal, index
+    return index
 
 
 def propose(

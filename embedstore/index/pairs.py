@@ -17,7 +17,7 @@ from embedstore.index.library import faiss
 EXACT = 100_000  # rows: at 512 dimensions 5e12 multiplications, about a minute on two cores
 BLOCK = 4096  # rows of one side of a block: 64 MiB of scores
 CELLS = 3  # nearest cells that a row is compared in
-_ROWS_A_CELL = 500
+ROWS_A_CELL = 500
 _FEW = 20_000  # rows that k-means is tried on several times: one bad start may split a cluster and join two
 _BUFFER = 2_000_000  # pairs held before they are reduced to a forest: 40 MB
 
@@ -48,7 +48,7 @@ def pairs(gather: Gather, count: int, threshold: float, *, exact: bool) -> Itera
         gather: unit rows, float32 ``(n, D)``, at given numbers. count: of rows.
         threshold: least cosine. exact: compare all with all.
     """
-    if exact or count <= 2 * _ROWS_A_CELL:
+    if exact or count <= 2 * ROWS_A_CELL:
         for first in range(0, count, BLOCK):
             rows = np.arange(first, min(count, first + BLOCK))
             left = gather(rows)
@@ -136,7 +136,7 @@ def _ordered(a: NDArray[np.int64], b: NDArray[np.int64], cosine: NDArray[np.floa
 
 def _cells(gather: Gather, count: int) -> Iterator[NDArray[np.int64]]:
     """The members of every cell, ascending; a row is in several."""
-    centres = trained(gather, count, max(2, count // _ROWS_A_CELL))
+    centres = trained(gather, count, max(2, count // ROWS_A_CELL))
     owners = np.empty((count, CELLS), np.int32)
     for begin in range(0, count, BLOCK):
         rows = np.arange(begin, min(count, begin + BLOCK))

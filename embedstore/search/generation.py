@@ -64,7 +64,7 @@ class Field:
     @cached_property
     def beside(self) -> Scanner:
         """The rows that the index does not cover; they begin at position ``covered``."""
-        return Scanner(self.vectors.arrays()[self.covered_shards :], unit=self.space.space.unit)
+        return Scanner(self.vectors.arrays(self.covered_shards), unit=self.space.space.unit)
 
     @property
     def covered_shards(self) -> int:

@@ -32,6 +32,21 @@ def mapped(path: Path, size: int) -> NDArray[np.uint8]:
         os.close(fd)
 
 
+def release(rows: NDArray[Any]) -> None:
+    """Take a mapped array's pages out of this process's memory; what is read again comes from the disk's cache.
+
+    The first and last page may be a neighbour's, and stay. Does nothing where the system has no such call.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    import mmap
+
+    start = -(-rows.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = (rows.ctypes.data + rows.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        _libc().madvise(start, length, mmap.MADV_DONTNEED)
+
+
 class _Map:
     """One mapping, undone when the last array over it goes."""
 
@@ -54,11 +69,12 @@ class _Map:
 
 @cache
 def _libc() -> Any:
-    """The two calls, typed."""
+    """The calls, typed."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [
         ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_longlong
     ]  # fmt: skip
     libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return libc

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
+from embedstore.store.mapped import release
 from embedstore.store.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
@@ -61,9 +62,12 @@ class Vectors:
             self._held[i] = found, identity
         return self
 
-    def arrays(self) -> list[NDArray[np.floating[Any]]]:
-        """Every shard's rows as stored, mapped: ``(n, dim)`` each. They outlive their files' removal."""
-        return [self._vectors(i, checked=True) for i in range(len(self._files))]
+    def arrays(self, first: int = 0) -> list[NDArray[np.floating[Any]]]:
+        """Every shard's rows as stored, from the ``first`` shard on, mapped: ``(n, dim)`` each.
+
+        They outlive their files' removal.
+        """
+        return [self._vectors(i, checked=True) for i in range(first, len(self._files))]
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of ``(shard number, row)`` pairs."""
@@ -76,11 +80,20 @@ class Vectors:
         return self.numbers[which], positions - self.starts[which]
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``."""
+        """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``.
+
+        What was passed does not stay in this process's memory, however large the space is.
+        """
         for i in range(len(self._files)):
             stored = self._vectors(i, checked=True)
             for begin in range(0, len(stored), rows):
                 yield int(self.starts[i]) + begin, stored[begin : begin + rows].astype(np.float32)
+            release(stored)
+
+    def release(self) -> None:
+        """Take the files that are held out of this process's memory; they are read again when they are needed."""
+        for found, _ in self._held.values():
+            release(found.vectors)
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at the given positions: float32 ``(len(positions), dim)``, in the order given."""

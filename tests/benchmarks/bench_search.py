@@ -1,9 +1,9 @@
 """Search and filtered search through a store, against a bare FAISS call and other tools, in one run.
 
-``python -m tests.benchmarks.bench_search [ROWS] [--peers PYTHON] [--with lancedb,hnswlib,chroma] [--index]``
-
-Vectors: 512 dimensions, 500 clusters on a 64-dimensional subspace with noise, unit length, float16. Every tool gets
-the same queries (near rows of the corpus) and the filter ``u < share`` over uniform u.
+``python -m tests.benchmarks.bench_search [ROWS] [--peers PYTHON] [--with lancedb,hnswlib,chroma] [--duckdb]
+[--only-peers] [--folder FOLDER]``. The vectors are those of ``corpus.py``. Every tool gets the same queries (near rows
+of the corpus) and the filter ``u < share`` over uniform u. A folder that is named keeps the vectors and what the others
+made of them.
 """
 
 from __future__ import annotations
@@ -25,38 +25,13 @@ import pyarrow as pa
 
 import embedstore as es
 from embedstore.search import Ask, answer
+from tests.benchmarks import corpus
 from tests.benchmarks.peers_search import SHARES
-
-DIM = 512
-QUERIES = 7
-
-
-def make(folder: Path, rows: int) -> es.Store:
-    """Vectors as .npy for the peers, and the store."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((500, 64)).astype(np.float32)
-    spread = rng.standard_normal((64, DIM)).astype(np.float32)
-    x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, DIM))
-    u = rng.random(rows)
-    store = es.create(folder / "bench.store")
-    for begin in range(0, rows, 65536):
-        n = min(65536, rows - begin)
-        low = centres[rng.integers(0, 500, n)] + 0.6 * rng.standard_normal((n, 64)).astype(np.float32)
-        block = low @ spread + 0.5 * rng.standard_normal((n, DIM)).astype(np.float32)
-        block = (block / np.linalg.norm(block, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
-        x[begin : begin + n] = block
-        table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + n)], "u": u[begin : begin + n]}
-        store.add_vectors(block, table, space="bench", unit=True)
-    q = x[rng.integers(0, rows, QUERIES)] + 0.02 * rng.standard_normal((QUERIES, DIM)).astype(np.float32)
-    q /= np.linalg.norm(q, axis=1, keepdims=True)
-    np.save(folder / "u.npy", u)
-    np.save(folder / "q.npy", q.astype(np.float32))
-    return store
 
 
 def bare(x: np.ndarray) -> faiss.Index:
     """FAISS alone on the same float16 vectors."""
-    index = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexScalarQuantizer(corpus.DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True
     for begin in range(0, len(x), 65536):
         index.add(np.ascontiguousarray(x[begin : begin + 65536]))
@@ -105,19 +80,27 @@ def by_faiss(index: faiss.Index, u: np.ndarray, share: float):
 def by_duckdb(folder: Path, x: np.ndarray, u: np.ndarray):
     """DuckDB's brute force."""
     con = duckdb.connect(str(folder / "brute.duckdb"))
-    con.execute(f"CREATE TABLE t (id BIGINT, u DOUBLE, v FLOAT[{DIM}])")
+    begin = time.perf_counter()
+    if con.execute("FROM duckdb_tables()").fetchone() is None:
+        _filled(con, x, u)
+        print(f"| DuckDB: ingest {time.perf_counter() - begin:.0f} s | | | | | |")
+    sql = f"SELECT id FROM t WHERE u < ? ORDER BY array_inner_product(v, ?::FLOAT[{corpus.DIM}]) DESC LIMIT 10"
+    return lambda share: lambda q: [r[0] for r in con.execute(sql, [share, q.tolist()]).fetchall()]
+
+
+def _filled(con: duckdb.DuckDBPyConnection, x: np.ndarray, u: np.ndarray) -> None:
+    """Vectors into a table."""
+    con.execute(f"CREATE TABLE t (id BIGINT, u DOUBLE, v FLOAT[{corpus.DIM}])")
     for begin in range(0, len(x), 20_000):
         rows = np.ascontiguousarray(x[begin : begin + 20_000])
         given = pa.table(  # noqa: F841 - read by SQL
             {
                 "id": np.arange(begin, begin + len(rows)),
                 "u": u[begin : begin + len(rows)],
-                "v": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), DIM),
+                "v": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), corpus.DIM),
             }
         )
         con.execute("INSERT INTO t SELECT * FROM given")
-    sql = f"SELECT id FROM t WHERE u < ? ORDER BY array_inner_product(v, ?::FLOAT[{DIM}]) DESC LIMIT 10"
-    return lambda share: lambda q: [r[0] for r in con.execute(sql, [share, q.tolist()]).fetchall()]
 
 
 def recall(found: list[list[int]], truth: list[list[int]]) -> tuple[float, int]:
@@ -133,44 +116,44 @@ def main() -> None:
     parser.add_argument("--peers", default=sys.executable)
     parser.add_argument("--with", dest="names", default="")
     parser.add_argument("--duckdb", action="store_true")
-    parser.add_argument("--index", action="store_true")
+    parser.add_argument("--only-peers", action="store_true", help="leave out the lines of bare FAISS")
+    parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        begin = time.perf_counter()
-        store = make(folder, given.rows)
-        x, u, q = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in "xuq")
-        q = np.array(q)
+        folder = given.folder or Path(temporary)
+        store = es.open(corpus.store_of(folder, given.rows))
+        x, u, q = corpus.arrays_of(folder, given.rows)
         print(
-            f"{given.rows:,} × {DIM}, {os.cpu_count()} cores, Python {platform.python_version()}, FAISS "
-            f"{faiss.__version__}, DuckDB {duckdb.__version__}; data in {time.perf_counter() - begin:.0f} s"
+            f"{given.rows:,} × {corpus.DIM}, {os.cpu_count()} cores, Python {platform.python_version()}, FAISS "
+            f"{faiss.__version__}, DuckDB {duckdb.__version__}"
         )
-        index = bare(x)
-        print("| what | share | ms | recall@10 | fewest hits | × bare FAISS |\n| --- | --- | --- | --- | --- | --- |")
-        first, second = side_by_side(lambda v, i=index: i.search(v[None], 10)[1][0].tolist(), ours(store, None), q)
-        plain, truth = first
-        show("bare FAISS", None, first, truth, plain)
-        show("embedstore", None, second, truth, plain)
-        base, right = {}, {}
+        print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
+        truth = None if given.only_peers else beside_faiss(store, x, u, q)
+        own, right = {}, {}
         for share in SHARES:
-            first, second = side_by_side(by_faiss(index, np.asarray(u), share), ours(store, share), q)
-            base[share], right[share] = first[0], first[1][::3]
-            show("bare FAISS, bitmap given", share, first, first[1], first[0])
-            show("embedstore", share, second, first[1], first[0])
-        truth = truth[::3]
-        del index
+            own[share], right[share] = timed(ours(store, share), q)
+            if truth is None:
+                show("embedstore", share, (own[share], right[share]), right[share], own[share])
         for name in [n for n in given.names.split(",") if n]:
-            peer(given.peers, folder, name, right, base)
+            peer(given.peers, folder, name, right, own)
         if given.duckdb:
-            ask = by_duckdb(folder, x, np.asarray(u))
+            ask = by_duckdb(folder, x, u)
             for share in SHARES:
-                show("DuckDB brute force", share, timed(ask(share), q[:3]), right[share][:3], base[share])
-        if given.index:
-            begin = time.perf_counter()
-            built = store.index(recall=0.95).sidecar
-            seconds = time.perf_counter() - begin
-            print(f"| {built.setting}: built in {seconds:.0f} s, recall {built.recall} | | {built.ms:.1f} | | | |")
-            show(f"embedstore, {built.kind}", None, timed(ours(store, None), q), truth, plain)
+                show("DuckDB brute force", share, timed(ask(share), q[:3]), right[share][:3], own[share])
+
+
+def beside_faiss(store: es.Store, x: np.ndarray, u: np.ndarray, q: np.ndarray) -> list[list[int]]:
+    """The store and a bare FAISS index over the same float16 vectors, in turns; what is right without a filter."""
+    index = bare(x)
+    first, second = side_by_side(lambda v: index.search(v[None], 10)[1][0].tolist(), ours(store, None), q)
+    truth = first[1]
+    show("bare FAISS", None, first, truth, second[0])
+    show("embedstore", None, second, truth, second[0])
+    for share in SHARES:
+        first, second = side_by_side(by_faiss(index, u, share), ours(store, share), q)
+        show("bare FAISS, bitmap given", share, first, first[1], second[0])
+        show("embedstore", share, second, first[1], second[0])
+    return truth
 
 
 def show(what: str, share: float | None, measured, truth, base: float) -> None:
@@ -190,7 +173,7 @@ def peer(python: str, folder: Path, name: str, truth, base) -> None:
         if "share" in said:
             show(name, said["share"], (said["ms"], said["found"]), truth[said["share"]], base[said["share"]])
         else:
-            print(f"| {name}: ingest {said['ingest_s']:.0f} s | | | | | |")
+            print(f"| {name}: ready after {said['ready_s']:.0f} s | | | | | |")
     if run.returncode:
         print(f"| {name} failed: {run.stderr.strip().splitlines()[-1]} | | | | | |")
 

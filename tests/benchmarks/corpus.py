@@ -1,0 +1,74 @@
+"""Made vectors with structure, and a store of them, kept in a folder so that a later run finds them.
+
+512 dimensions, 500 clusters on a 64-dimensional subspace with noise, unit length, float16. One row in a hundred is a
+near copy of another (cosine about 0.98). Item ``i`` has a uniform number ``u`` to filter by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import embedstore as es
+
+DIM = 512
+BLOCK = 65536  # rows, and the rows of a vector file
+_COPIES = 100  # one row in so many is a near copy
+
+Block = tuple[int, NDArray[np.float32], NDArray[np.float64]]
+
+
+def blocks(rows: int, *, first: int = 0) -> Iterator[Block]:
+    """``(number of the first row, unit vectors (n, DIM), u (n,))``; a row does not depend on how many are made.
+
+    Args:
+        rows: to which number. first: from which, a multiple of BLOCK.
+    """
+    fixed = np.random.default_rng(0)
+    centres = fixed.standard_normal((500, 64), np.float32)
+    spread = fixed.standard_normal((64, DIM), np.float32)
+    for begin in range(first, rows, BLOCK):
+        rng = np.random.default_rng([1, begin])
+        low = centres[rng.integers(0, 500, BLOCK)] + 0.6 * rng.standard_normal((BLOCK, 64), np.float32)
+        x = low @ spread + 0.5 * rng.standard_normal((BLOCK, DIM), np.float32)
+        copies = x[:: 2 * _COPIES]
+        x[1 :: 2 * _COPIES] = copies + 2.0 * rng.standard_normal(copies.shape, np.float32)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        n = min(BLOCK, rows - begin)
+        yield begin, x[:n].astype(np.float16).astype(np.float32), rng.random(BLOCK)[:n]
+
+
+def add(store: es.Store, rows: int, *, first: int = 0) -> None:
+    """Rows ``first`` to ``rows`` into a store."""
+    for begin, x, u in blocks(rows, first=first):
+        table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + len(x))], "u": u}
+        store.add_vectors(x, table, space="bench", unit=True)
+
+
+def store_of(folder: Path, rows: int) -> Path:
+    """A store of so many rows in a folder, made where it is missing."""
+    path = folder / "bench.store"
+    if not path.exists():
+        making = folder / "making.store"
+        add(es.create(making), rows)
+        making.rename(path)
+    return path
+
+
+def arrays_of(folder: Path, rows: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    """``(x (rows, DIM), u (rows,), q (7, DIM))``, as ``.npy`` in a folder; x is mapped, q is near rows of it."""
+    if not (folder / "q.npy").exists():
+        x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, DIM))
+        u = np.empty(rows)
+        for begin, part, share in blocks(rows):
+            x[begin : begin + len(part)], u[begin : begin + len(part)] = part, share
+        x.flush()
+        rng = np.random.default_rng(2)
+        q = x[np.sort(rng.integers(0, rows, 7))] + 0.02 * rng.standard_normal((7, DIM), np.float32)
+        np.save(folder / "u.npy", u)
+        np.save(folder / "q.npy", (q / np.linalg.norm(q, axis=1, keepdims=True)).astype(np.float32))
+    x, u, q = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in "xuq")
+    return x, np.asarray(u), np.asarray(q)
