@@ -22,6 +22,7 @@ class Tuned:
         same: the weights were not changed: the new space gives the vectors of its parent.
         embedded: what re-embedding did, None where it was not asked for. versus: old and new side by side.
         known: the same run had been done before; nothing was trained.
+        beside: this process trained beside the first one, which embeds, compares and reports.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Tuned:
     embedded: EmbedReport | None = None
     versus: Versus | None = None
     known: bool = False
+    beside: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -48,6 +50,11 @@ class Tuned:
             out.append(f"stopped: {history['stopped']}; epoch {history['best']} was kept")
         if history["micro"] < min(self.settings.batch, self.facts["train"]):
             out.append(f"gradients were accumulated over parts of {history['micro']} images")
+        if self.facts["refitted"]:
+            out.append(
+                f"after validation had chosen epoch {self.facts['epoch']}, the network was trained once more on all "
+                f"{self.facts['refitted']} images up to it"
+            )
         if self.facts["unread"]:
             out.append(f"{self.facts['unread']} images are gone or have changed since they were embedded: left out")
         first, best = history["epochs"][0]["val"], self.facts["val_score"]

@@ -21,6 +21,7 @@ from embedstore.store.catalog import utc_now
 from embedstore.store.storage import SpaceRow
 
 if TYPE_CHECKING:
+    from embedstore.backbone.base import Backbone
     from embedstore.finetune.run import Job, Trained
 
 ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
@@ -44,6 +45,7 @@ class TuneOptions(TypedDict, total=False):
     batch: int
     micro: int | None
     bn: bool
+    refit: bool
     rank: int
     seed: int
     precision: str
@@ -53,6 +55,8 @@ class TuneOptions(TypedDict, total=False):
     rotate: float
     colour: float
     randaugment: int
+    jpeg: int
+    erase: float
     mixup: float
     cutmix: float
 
@@ -78,6 +82,8 @@ class Tuning(Cutover):
         (LP-FT). A run that was killed goes on where it was; one that had been finished is recognised. The old space
         is not touched, and stays the current one; :meth:`use` changes that.
 
+        Under ``accelerate launch`` every process trains, and the first one alone writes, embeds and compares.
+
         Args:
             label: the column. space: whose backbone; by default the current one. where: a filter on the items.
             name: of the new space; by default that of the old one and of the label.
@@ -90,9 +96,13 @@ class Tuning(Cutover):
             MissingExtra: accelerate is not installed. StoreFailed: not enough room on the disk, said before training.
             StoreBusy: the same run is going on in another process.
         """
+        from embedstore.finetune.engine import rank
+
         chosen = finetune.settings(dict(options))
         row = self._storage.space(space)
         made = self._known(row, label, where, chosen)
+        if rank():
+            return replace(made or self._helped(row, label, where, chosen), beside=True)
         if made is None:
             made = self._trained(row, label, where, chosen, name, show_progress, say)
         elif embed:
@@ -148,17 +158,42 @@ class Tuning(Cutover):
         job.folder.mkdir(parents=True, exist_ok=True)
         with lock.writer(job.folder / "LOCK", f"finetune {label}"):
             network = self._load(row.recipe)
-            self._must_have_room(row, _state_bytes(network), len(self._contents()))
+            self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
             sheet(job, images_of(job, network), job.folder / "augmentation.png")
             say(f"how training images are varied: {job.folder / 'augmentation.png'}")
             precision = network.precision if chosen.precision == "auto" else chosen.precision
             with progress.training(chosen.epochs, show=show) as tell:
-                trained = run(job, network, engine(network.device, precision), tell)
+                engine_ = engine(network.device, precision)
+                trained = run(job, self._afresh(row, network), engine_, tell)
             made = self._entered(row, label, job, trained, name)
+            engine_.wait_for_everyone()
         settings = {"label": label, "where": where} | chosen.to_json()
         record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
         shutil.rmtree(job.folder, ignore_errors=True)
         return made
+
+    def _helped(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned:
+        """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
+        from embedstore.finetune import task
+        from embedstore.finetune.engine import engine
+        from embedstore.finetune.run import run
+
+        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        assert row.recipe is not None  # noqa: S101 - checked above
+        job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
+        network = self._load(row.recipe)
+        beside = engine(network.device, network.precision if chosen.precision == "auto" else chosen.precision)
+        run(job, self._afresh(row, network), beside)
+        beside.wait_for_everyone()
+        made = self._known(row, label, where, chosen)
+        assert made is not None  # noqa: S101 - the first process has entered it
+        return made
+
+    def _afresh(self, row: SpaceRow, network: Backbone) -> Callable[[], Backbone]:
+        """The network of a space, newly loaded at each call; the first call gives the one at hand."""
+        at_hand, recipe = [network], row.recipe
+        assert recipe is not None  # noqa: S101 - _trained has looked
+        return lambda: at_hand.pop() if at_hand else self._load(recipe)
 
     def _job(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> Job:
         """What is to be learned, and the folder of its state."""
@@ -262,6 +297,7 @@ def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:
         "train": trained.train,
         "val": trained.val,
         "unread": trained.unread,
+        "refitted": trained.refitted,
         "blocks": trained.blocks,
         "tuned_blocks": trained.tuned,
         "parameters": trained.parameters,

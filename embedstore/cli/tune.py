@@ -22,8 +22,9 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="K=V",
-        help="Any other setting: decay, warmup, weight_decay, smoothing, class_weights, batch, micro, bn, rank, "
-        "patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, mixup, cutmix.",
+        help="Any other setting: decay, warmup, weight_decay, smoothing, class_weights, batch, micro, bn, "
+        "refit, rank, patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, jpeg, erase, "
+        "mixup, cutmix.",
     ),
 ]
 
@@ -32,7 +33,7 @@ Set = Annotated[
 def finetune(
     store: o.StorePath,
     label: o.Label = "label",
-    layers: Annotated[str, typer.Option(help="head, last-N blocks, all, or lora adapters.")] = "all",
+    layers: Annotated[str, typer.Option(help="head, last-N or first-N blocks, all, or lora adapters.")] = "all",
     epochs: Annotated[int, typer.Option(min=0, help="At most; it stops early when validation gets no better.")] = 10,
     lr: Annotated[float | None, typer.Option(help="Of the last block [1e-4 for CNNs, 1e-5 for transformers].")] = None,
     start: Annotated[str, typer.Option(help="The head begins as probe (LP-FT), text or random.")] = "probe",
@@ -58,6 +59,8 @@ def finetune(
     made = opened.finetune(
         label, space=space, name=name, embed=embed, where=where, say=output.note, **cast("TuneOptions", given)
     )
+    if made.beside:
+        return
     if as_json:
         output.as_json(made.to_json())
         return

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +18,7 @@ from embedstore.space import Preprocess
 CROP = 0.6  # least share of the area by default
 SMALL = 96  # pixels: smaller inputs are shifted by an eighth instead, as He et al. 2015 do for CIFAR
 SHIFT = 8
+JPEG_BEST = 95  # quality; above it Pillow advises against, since files grow and nothing is seen
 _LABEL = 16  # pixels below a picture of the contact sheet
 
 
@@ -42,6 +46,10 @@ def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], t
         steps.append(v2.RandAugment(num_ops=2, magnitude=augment.randaugment))
     if augment.colour:
         steps.append(v2.ColorJitter(augment.colour, augment.colour, augment.colour))
+    if augment.jpeg:
+        steps.append(v2.RandomApply([v2.Lambda(partial(recompressed, lowest=augment.jpeg))], p=0.5))
+    if augment.erase:
+        steps.append(v2.Lambda(partial(erased, share=augment.erase, fill=p.mean)))
     varied = v2.Compose(first + steps)
 
     def apply(image: Image.Image, seed: int) -> torch.Tensor:
@@ -51,6 +59,27 @@ def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], t
         return out
 
     return apply
+
+
+def recompressed(image: torch.Tensor, *, lowest: int) -> torch.Tensor:
+    """Through JPEG at a random quality from ``lowest`` to 95, colours at half the resolution or not, as files come."""
+    quality, halved = int(torch.randint(lowest, JPEG_BEST + 1, ())), bool(torch.rand(()) < 0.5)
+    file = io.BytesIO()
+    plain = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    plain.save(file, "JPEG", quality=quality, subsampling=2 if halved else 0)
+    with Image.open(file) as again:
+        return torch.from_numpy(np.array(again)).permute(2, 0, 1).contiguous()
+
+
+def erased(image: torch.Tensor, *, share: float, fill: tuple[float, ...]) -> torch.Tensor:
+    """A square of the network's mean colour, its centre anywhere, so that it may reach over the edge."""
+    height, width = image.shape[1:]
+    side = max(1, round(share * min(height, width)))
+    top, left = (int(torch.randint(0, n, ())) - side // 2 for n in (height, width))
+    out = image.clone()
+    colour = torch.tensor(fill).mul(255).round().clamp(0, 255).to(torch.uint8)[:, None, None]
+    out[:, max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)] = colour
+    return out
 
 
 def small(p: Preprocess) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+
+
+def rank() -> int:
+    """Number of this process among those that ``accelerate launch`` started, 0 when it is alone. On GPUs each process
+    takes its own, so this is asked before a network is loaded.
+    """  # noqa: D205
+    local = int(os.environ.get("LOCAL_RANK", "-1"))
+    if local >= 0 and torch.cuda.is_available():  # pragma: no cover - wants a GPU
+        torch.cuda.set_device(local)
+    return int(os.environ.get("RANK", "0"))
 
 
 def engine(device: str, precision: str) -> Accelerator:

@@ -131,19 +131,20 @@ def _composite(module: nn.Module) -> bool:
 
 
 def chosen(found: list[Block], layers: str) -> list[Block]:
-    """The blocks that ``head``, ``last-N`` or ``all`` means, input first.
+    """The blocks that ``head``, ``last-N``, ``first-N`` or ``all`` means, input first.
 
     Raises:
         BadTuning: the network has fewer blocks.
     """
     if layers == "head":
         return []
-    if not layers.startswith("last-"):
+    side, _, number = layers.partition("-")
+    if not number:
         return found
-    count = int(layers.removeprefix("last-"))
+    count = int(number)
     if count > len(found):
-        raise BadTuning(f"the network has {len(found)} blocks; use last-1 to last-{len(found)}, or all")
-    return found[-count:]
+        raise BadTuning(f"the network has {len(found)} blocks; use {side}-1 to {side}-{len(found)}, or all")
+    return found[-count:] if side == "last" else found[:count]
 
 
 def norms(module: nn.Module) -> list[nn.Module]:

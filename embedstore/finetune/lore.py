@@ -132,7 +132,7 @@ def _cell(
     train, val = (rows, rows[:1]) if way is Way.FROZEN else hold_out(job.data, rows, seed=s.seed)
     network = load(scratch)
     made = replace(job, settings=ways[way], parts=replace(job.parts, train=train, val=val), folder=None)
-    trained = run(made, network, engine(network.device, network.precision))
+    trained = run(made, lambda: load(scratch), engine(network.device, network.precision))
     return Cell(way, count, len(rows), trained.accuracy(job.parts.held), round(time.perf_counter() - begin, 2))
 
 

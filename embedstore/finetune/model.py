@@ -153,8 +153,11 @@ class Tuning:
             self._adapters = None
 
     def changed(self) -> dict[str, torch.Tensor]:
-        """The network's tensors that differ from those it was loaded with, on the CPU; adapters must be merged."""
-        now = self.model.module.state_dict()
+        """The network's numbers that differ from those it was loaded with, on the CPU; adapters must be merged.
+
+        Counters (BatchNorm's of batches) are left out: they say nothing to a network that is only used.
+        """
+        now = {n: t for n, t in self.model.module.state_dict().items() if t.is_floating_point()}
         return {n: t.detach().to("cpu", copy=True) for n, t in now.items() if not torch.equal(t, self.base[n])}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,7 @@ class Trained:
         train, val: rows used. unread: rows left out because their file is gone or changed.
         blocks: of the network; tuned: how many of them learned. parameters: numbers that learned.
         rate: of the last block. seconds: of this call. trainer: for asking the network about further rows.
+        refitted: rows that the kept weights learned from when they were trained once more; 0 where they were not.
     """
 
     chosen: Chosen
@@ -75,6 +76,7 @@ class Trained:
     rate: float
     seconds: float
     trainer: Trainer
+    refitted: int = 0
 
     def accuracy(self, rows: NDArray[np.int64]) -> float:
         """Share of some rows that the tuned network with its own head gets right; its own kind of judging."""
@@ -84,28 +86,30 @@ class Trained:
 
 
 def run(
-    job: Job, backbone: Backbone, engine: Accelerator, tell: Callable[[Step | Epoch], None] = lambda _: None
+    job: Job, load: Callable[[], Backbone], engine: Accelerator, tell: Callable[[Step | Epoch], None] = lambda _: None
 ) -> Trained:
-    """Train, choose among the weights by validation, and leave them in the backbone's network.
+    """Train, choose among the weights by validation, train once more where that is asked for.
 
     Args:
-        job: what to learn. backbone: freshly loaded; its network is changed. engine: accelerate's. tell: progress.
+        job: what to learn. load: the backbone, afresh at each call; its network is changed. engine: accelerate's.
+        tell: progress.
 
     Raises:
         LabelError, BadTuning, NoTextTower, StoreFailed: as their names say.
     """
     begin = time.perf_counter()
+    backbone = load()
     made = images_of(job, backbone)
     train, val = (task.readable(made, rows) for rows in (job.parts.train, job.parts.val))
     if not len(train) or not len(val):
         raise LabelError("none of the training or validation images can be read any more; embed the source again")
-    head = task.first_head(job.data, train, job.classes, job.settings, backbone)
-    start = {n: p.detach().clone() for n, p in head.named_parameters()}
-    tuning = Tuning(backbone, head, job.settings)
-    trainer = Trainer(tuning, made, (train, val), engine, job.folder, tell)
-    count = sum(p.numel() for p in tuning.trained().values())
-    rate, history = tuning.rate, trainer.run()
+    trainer, start = _prepared(job, backbone, made, (train, val), engine, job.folder, tell)
+    tuning = trainer.tuning
+    count, rate, history = sum(p.numel() for p in tuning.trained().values()), tuning.rate, trainer.run()
     chosen = choose(trainer, start)
+    both = np.sort(np.concatenate([train, val])) if job.settings.refit and chosen.epoch else train[:0]
+    if len(both):
+        trainer, chosen = _again(job, load(), made, (both, val), engine, chosen, tell)
     return Trained(
         chosen=chosen,
         history=history,
@@ -119,7 +123,48 @@ def run(
         rate=rate,
         seconds=time.perf_counter() - begin,
         trainer=trainer,
+        refitted=len(both),
     )
+
+
+def _prepared(
+    job: Job,
+    backbone: Backbone,
+    made: Pictures,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    engine: Accelerator,
+    folder: Path | None,
+    tell: Callable[[Step | Epoch], None],
+    *,
+    until: int | None = None,
+) -> tuple[Trainer, dict[str, torch.Tensor]]:
+    """A trainer before its first step, and its head's parameters then."""
+    head = task.first_head(job.data, rows[0], job.classes, job.settings, backbone)
+    start = {n: p.detach().clone() for n, p in head.named_parameters()}
+    return Trainer(Tuning(backbone, head, job.settings), made, rows, engine, folder, tell, until=until), start
+
+
+def _again(
+    job: Job,
+    backbone: Backbone,
+    made: Pictures,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    engine: Accelerator,
+    chosen: Chosen,
+    tell: Callable[[Step | Epoch], None],
+) -> tuple[Trainer, Chosen]:
+    """The same training on more rows, up to the chosen epoch and mixture; its score stays that of the choice."""
+    folder = job.folder and job.folder / "again"
+    steps = _steps(tell)
+    trainer, start = _prepared(job, backbone, made, rows, engine, folder, steps, until=chosen.epoch)
+    trainer.run()
+    found = choose(trainer, start, alphas=() if chosen.alpha is None else (chosen.alpha,))
+    return trainer, replace(found, epoch=chosen.epoch, val=chosen.val, line=chosen.line)
+
+
+def _steps(tell: Callable[[Step | Epoch], None]) -> Callable[[Step | Epoch], None]:
+    """Passes steps on and no epochs: nothing judges them."""
+    return lambda at: tell(at) if isinstance(at, Step) else None
 
 
 def images_of(job: Job, backbone: Backbone) -> Pictures:

@@ -11,7 +11,7 @@ from typing import Any
 
 from embedstore.errors import BadTuning
 
-LAYERS = re.compile(r"head|all|lora|last-[1-9][0-9]*")
+LAYERS = re.compile(r"head|all|lora|(last|first)-[1-9][0-9]*")
 
 
 class Start(StrEnum):
@@ -48,6 +48,9 @@ class Augment:
         flip: mirror half of the images. rotate: at most so many degrees either way.
         colour: strength of random brightness, contrast and saturation; 0 is none.
         randaugment: magnitude (0 to 30) of RandAugment's two operations (Cubuk et al. 2020); 0 is none.
+        jpeg: lowest quality at which half of the images are compressed again, at random up to 95; 0 is none.
+        erase: side of a grey square put somewhere on every image, as a share of the input (Cutout, DeVries and Taylor
+            2017); 0 is none.
         mixup, cutmix: alpha of the mixing of two images (Zhang et al. 2018, Yun et al. 2019); 0 is none.
     """
 
@@ -56,6 +59,8 @@ class Augment:
     rotate: float = 0.0
     colour: float = 0.2
     randaugment: int = 0
+    jpeg: int = 0
+    erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
 
@@ -64,6 +69,8 @@ class Augment:
         _within("rotate", self.rotate, 0, 180)
         _within("colour", self.colour, 0, 1)
         _within("randaugment", self.randaugment, 0, 30)
+        _within("jpeg", self.jpeg, 0, 95)
+        _within("erase", self.erase, 0, 0.9)
         _within("mixup", self.mixup, 0, 10)
         _within("cutmix", self.cutmix, 0, 10)
 
@@ -73,7 +80,8 @@ class Settings:
     """One run. The defaults are LP-FT of all layers with a low rate, smaller for earlier layers.
 
     Attributes:
-        layers: ``head``, ``last-N`` blocks, ``all``, or ``lora``: adapters in the linear layers of the blocks.
+        layers: ``head``, ``last-N`` blocks, ``first-N`` blocks (for images that are damaged and not of other things:
+            Lee et al. 2023), ``all``, or ``lora``: adapters in the linear layers of the blocks.
         start: see :class:`Start`. average: see :class:`Average`. metric: see :class:`Metric`.
         epochs: at most. patience: epochs without a better validation figure before it stops.
         lr: of the last block, for AdamW; None is 1e-4 for convolutional networks and 1e-5 for transformers: ten and a
@@ -85,6 +93,8 @@ class Settings:
         batch: images a step. micro: images in memory at once; None begins with the batch and is halved when memory
             runs out; gradients are accumulated.
         bn: let the statistics of BatchNorm follow the training images; they stand still otherwise.
+        refit: when validation has chosen the epoch, train once more, from the same start, on the training and
+            validation items together and up to that epoch. Doubles the time.
         rank: of the adapters. seed: of everything random. precision: ``auto``, ``fp32``, ``fp16``, ``bf16``.
         workers: processes that prepare images; 0 does it here, and gives the same images.
     """
@@ -104,6 +114,7 @@ class Settings:
     batch: int = 32
     micro: int | None = None
     bn: bool = False
+    refit: bool = False
     rank: int = 8
     seed: int = 0
     precision: str = "auto"
@@ -112,7 +123,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not LAYERS.fullmatch(self.layers):
-            raise BadTuning(f"layers are head, last-N (such as last-2), all or lora, not {self.layers!r}")
+            raise BadTuning(f"layers are head, last-N (such as last-2), first-N, all or lora, not {self.layers!r}")
         _within("epochs", self.epochs, 0, 10_000)
         _within("patience", self.patience, 1, 10_000)
         _within("decay", self.decay, 0.01, 1)

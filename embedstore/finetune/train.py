@@ -31,6 +31,7 @@ CLIP = 1.0  # largest norm of a gradient (as timm's recipes for fine-tuning)
 EMA = 0.99  # of the averaged weights, less in the first steps: min(EMA, (1 + t) / (10 + t))
 DIVERGED = 3.0  # times the loss of guessing: from there nothing comes back at a falling rate
 RECENT = 5  # steps that must agree on it
+UNJUDGED = Score(0.0, 0.0, 0.0)
 HELD_BYTES = 1 << 29  # of validation pixels kept in memory
 
 
@@ -40,6 +41,7 @@ class Trainer:
     Args:
         tuning: what learns. pictures: every row. train, val: rows. engine: accelerate's.
         folder: where the state is kept, None for nowhere.
+        until: the epoch to end with, chosen before; nothing is judged then. None lets validation choose.
         tell: called with every :class:`Step` and :class:`Epoch`.
     """
 
@@ -51,12 +53,14 @@ class Trainer:
         engine: Accelerator,
         folder: Path | None = None,
         tell: Callable[[Step | Epoch], None] = lambda _: None,
+        *,
+        until: int | None = None,
     ) -> None:
         from timm.scheduler.cosine_lr import CosineLRScheduler
 
         self.tuning, self.settings, self.pictures = tuning, tuning.settings, pictures
         self.rows, self.val = rows
-        self.engine, self.folder, self.tell = engine, folder, tell
+        self.engine, self.folder, self.tell, self.until = engine, folder, tell, until
         self.device = torch.device(tuning.backbone.device)
         self.head = tuning.model.head.to(self.device)
         self.names = [n for g in tuning.groups() for n in g["names"]]
@@ -83,7 +87,9 @@ class Trainer:
         Raises:
             StoreFailed: the state cannot be written. BadTuning: not even one image fits into memory.
         """
-        if not self._resumed():
+        resumed = self._resumed()
+        self.engine.wait_for_everyone()  # the first process writes over what the others have just read
+        if not resumed:
             self._close(Epoch(0, None, 0.0, self.judge(), 0.0))
         batches = loader(self.pictures, self.order, self.settings.workers)
         while not self.history.done:
@@ -100,6 +106,12 @@ class Trainer:
 
     def judge(self) -> Score:
         """The weights as they are, on the validation rows, through the embedding's own pixels."""
+        if self.until is not None:
+            return UNJUDGED
+        return self._agreed(self._judged())
+
+    def _judged(self) -> Score:
+        """By this process alone."""
         logits = self.logits(self.val)
         y = np.array([self.pictures.samples[r].y for r in self.val])
         proba = torch.softmax(torch.from_numpy(logits), 1).numpy()
@@ -154,6 +166,15 @@ class Trainer:
         if self.engine.num_processes == 1:
             return loss
         return float(self.engine.reduce(torch.tensor(loss, device=self.device), "mean"))
+
+    def _agreed(self, score: Score) -> Score:
+        """That of the first process, so that all of them choose alike."""
+        if self.engine.num_processes == 1:
+            return score
+        from accelerate.utils import broadcast_object_list
+
+        agreed: Score = broadcast_object_list([score])[0]
+        return agreed
 
     def _diverged(self, losses: list[float]) -> bool:
         """No number, or the last steps are far worse than guessing and than the first step, whose rate was 0."""
@@ -234,14 +255,14 @@ class Trainer:
         h, metric = self.history, self.settings.metric
         h.epochs.append(epoch)
         finite = math.isfinite(epoch.val.loss)
-        if finite and (epoch.number <= 1 or epoch.val.key(metric) > h.epochs[h.best].val.key(metric)):
+        if finite and (self.until or epoch.number <= 1 or epoch.val.key(metric) > h.epochs[h.best].val.key(metric)):
             h.best = epoch.number
             self.best = {n: t.to("cpu", copy=True) for n, t in (self.averaged or self.tuning.values()).items()}
         if not finite:
             h.stopped = f"diverged in epoch {epoch.number}: the validation loss is no number"
         elif epoch.number - h.best >= self.settings.patience and epoch.number < self.settings.epochs:
             h.stopped = f"no better figure in {self.settings.patience} epochs"
-        h.done = bool(h.stopped) or epoch.number >= self.settings.epochs
+        h.done = bool(h.stopped) or epoch.number >= (self.until or self.settings.epochs)
         self._save()
         self.tell(epoch)
 
