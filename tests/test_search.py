@@ -1,5 +1,8 @@
 """If k items match, k come back: values and order against a brute-force oracle."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,3 +106,35 @@ def test_contents_without_items_do_not_take_a_hits_place(tmp_path):
         writer.update("UPDATE items SET present = false WHERE item <= 40")
     hits = search(storage, storage.space(), vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
+
+
+OPEN = """
+import sys, duckdb
+con = duckdb.connect(sys.argv[1])
+if len(sys.argv) > 2:
+    con.execute(sys.argv[2])
+    con.close()
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_search_that_is_warm_opens_no_file_and_sees_every_change(tmp_path):
+    """Another process holds the catalog, and warm searches answer; it changes a label, and the next hit shows it."""
+    storage = make(tmp_path / "s", 30)
+    query = vector(7)
+
+    space = storage.space()
+    for _ in range(5):
+        before = [(h.item, h.label) for h in search(storage, space, query, k=3)]
+        under = [h.item for h in search(storage, space, query, k=3, where="item > 9")]
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN, storage.at.catalog], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout.readline() == b"done\n"
+        assert [(h.item, h.label) for h in search(storage, space, query, k=3)] == before
+        assert [h.item for h in search(storage, space, query, k=3, where="item > 9")] == under
+        holder.communicate()
+    change = f"UPDATE items SET label = 'new' WHERE item = {before[0][0]}"
+    subprocess.run([sys.executable, "-c", OPEN, storage.at.catalog, change], stdin=subprocess.DEVNULL, check=True)
+    assert search(storage, space, query, k=1)[0].label == "new"

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,7 @@ from embedstore.search.plan import Way
 from embedstore.search.rank import Ranked, Ranker
 from embedstore.store import filter as item_filter
 from embedstore.store.commit import identifier
-from embedstore.store.storage import ITEM_COLUMNS, SpaceRow, Storage
+from embedstore.store.storage import SpaceRow, Storage
 
 MOST = 100_000  # hits of one query: more is an export
 POOL = 1000  # nearest items among which diversity chooses; more only where a page needs them
@@ -110,14 +109,13 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
     """
     unit = unit_query(space, query)
     begin = time.perf_counter()
-    with storage.catalog.read() as con:
-        now = generation.of(storage, con, space)
-        chosen = _chosen(storage, con, now, ask.where)
+    with generation.reader(storage, space, ask.where, all_columns=ask.group_by is not None) as now:
+        chosen = _chosen(now, ask.where)
         filtered = time.perf_counter()
-        ranker = Ranker(con, now, unit, chosen=chosen, exact=ask.whole_list, way=ask.way)
-        ranked, shown = _shown(con, now, ranker, ask)
-        columns = generation.current(storage, con).columns
-        hits = _hits(con, ranked, shown, columns, ask.offset)
+        ranker = Ranker(now.con, now.field, unit, chosen=chosen, exact=ask.whole_list, way=ask.way)
+        ranked, shown = _shown(now, ranker, ask)
+        hits = _hits(now, ranked, shown, ask.offset)
+        notes = now.field.notes
     end = time.perf_counter()
     plan = dataclasses.asdict(ranked.plan) | {
         "rounds": ranked.rounds,
@@ -125,7 +123,7 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
         "score_ms": round(1000 * ranked.seconds, 3),
         "total_ms": round(1000 * (end - begin), 3),
     }
-    return Answer(hits, plan, now.notes)
+    return Answer(hits, plan, notes)
 
 
 def item_vector(storage: Storage, space: SpaceRow, item: int) -> NDArray[np.float32]:
@@ -166,24 +164,20 @@ def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float3
     return unit
 
 
-def _chosen(
-    storage: Storage, con: duckdb.DuckDBPyConnection, now: generation.Field, where: str | None
-) -> generation.Choice | None:
+def _chosen(now: generation.Reader, where: str | None) -> generation.Choice | None:
     """Which items and rows match a filter."""
     if where is None:
         return None
 
     def find() -> NDArray[np.bool_]:
-        condition = item_filter.condition(con, where)
-        found = con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
-        return now.placed(con).chosen(np.asarray(found["item"], np.int64))
+        condition = item_filter.condition(now.con, where)
+        found = now.con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
+        return now.field.placed(now.con).chosen(np.asarray(found["item"], np.int64))
 
-    return now.choice(con, where, find)
+    return now.field.choice(now.con, where, find)
 
 
-def _shown(
-    con: duckdb.DuckDBPyConnection, now: generation.Field, ranker: Ranker, ask: Ask
-) -> tuple[Ranked, NDArray[np.int64]]:
+def _shown(now: generation.Reader, ranker: Ranker, ask: Ask) -> tuple[Ranked, NDArray[np.int64]]:
     """A ranking deep enough, and which of its places are shown, in their order."""
     needed = MOST if ask.k is None else ask.offset + ask.k
     depth = _first_depth(needed, ask)
@@ -195,12 +189,12 @@ def _shown(
             places = places[ranked.scores >= ask.min_score]
             below = len(ranked.items) - len(places)
         if ask.group_by is not None:
-            places = places[_firsts(_values(con, ranked.items[places], ask.group_by))]
+            places = places[_firsts(_values(now, ranked.items[places], ask.group_by))]
         if len(places) >= needed or below or len(ranked.items) < depth:
             break
         depth *= 4
     if ask.diversity > 0:
-        vectors = now.vectors.gather(ranked.positions[places])
+        vectors = now.field.vectors.gather(ranked.positions[places])
         places = places[diversified(vectors, ranked.scores[places], needed, ask.diversity)]
     return ranked, places[ask.offset : needed]
 
@@ -214,15 +208,15 @@ def _first_depth(needed: int, ask: Ask) -> int:
     return needed if ask.group_by is None else 4 * needed
 
 
-def _values(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], column: str) -> list[str | None]:
+def _values(now: generation.Reader, items: NDArray[np.int64], column: str) -> list[str | None]:
     """A column's values as text, for some items, in their order."""
-    columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
+    columns = now.field.generation.columns
     if column.lower() not in {c.lower() for c in columns}:
         raise UnknownColumn(
             f"the items have no column {column!r}{near(column, columns)}; they have {', '.join(sorted(columns))}"
         )
     wanted = {"item": items, "n": np.arange(len(items))}  # noqa: F841 - read by SQL
-    rows = con.execute(
+    rows = now.con.execute(
         f"SELECT i.{identifier(column)}::VARCHAR FROM wanted w JOIN items i ON i.item = w.item ORDER BY w.n"
     ).fetchall()
     return [value for (value,) in rows]
@@ -240,17 +234,10 @@ def _firsts(values: list[str | None]) -> NDArray[np.int64]:
     return np.array(out, np.int64)
 
 
-def _hits(
-    con: duckdb.DuckDBPyConnection, ranked: Ranked, shown: NDArray[np.int64], columns: list[str], offset: int
-) -> list[Hit]:
+def _hits(now: generation.Reader, ranked: Ranked, shown: NDArray[np.int64], offset: int) -> list[Hit]:
     """What the catalog knows of the items shown."""
-    own = [c for c in columns if c not in ITEM_COLUMNS]
-    extra = "".join(f", {identifier(c)}" for c in own)
-    wanted = {"item": ranked.items[shown]}  # noqa: F841 - read by SQL
-    rows = con.execute(
-        f"SELECT item, uri, label, split{extra} FROM items WHERE item IN (SELECT item FROM wanted)"
-    ).fetchall()
-    known: dict[int, tuple[Any, ...]] = {row[0]: row[1:] for row in rows}
+    own = now.field.generation.shown[4:]
+    known = {item: rest for item, *rest in now.shown(ranked.items[shown])}
     out = []
     for rank, place in enumerate(shown, offset + 1):
         item = int(ranked.items[place])

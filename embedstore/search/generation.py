@@ -6,9 +6,11 @@ Rows are found by *position* (a row's place among all vectors of the space), ite
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import duckdb
@@ -17,10 +19,15 @@ from numpy.typing import NDArray
 
 from embedstore.index import files
 from embedstore.index.scan import Scanner
-from embedstore.store.storage import SpaceRow, Storage
+from embedstore.store.commit import identifier
+from embedstore.store.storage import ITEM_COLUMNS, SpaceRow, Storage
 from embedstore.store.vectors import Vectors
 
 FILTERS = 8  # kept in a generation: two bytes an item each
+LOOKUPS = 3  # by SQL on the file, in one generation; then items and rows meet in memory, and what hits show is copied
+KEPT = 2_000_000  # items whose shown columns are copied: about 60 bytes each with a path, and DuckDB spills beyond 1 GB
+_FEW = 256  # items looked up by number
+_COPY = "memory.main.searched"  # the copy's name in this process's own database
 
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -31,22 +38,32 @@ class Generation:
 
     Attributes:
         columns: of the items. fields: what was looked up of each space, by key.
+        copied: the connection in which the columns that hits show stand beside the file; None before.
     """
 
     stamp: Stamp
     columns: list[str]
     fields: dict[str, Field] = field(default_factory=dict)
+    copied: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def shown(self) -> list[str]:
+        """Columns that a hit shows: item, uri, label, split, then the user's own."""
+        return ["item", "uri", "label", "split", *(c for c in self.columns if c not in ITEM_COLUMNS)]
 
 
 class Field:
     """One space in one generation.
 
     Args:
-        space: which. vectors: its rows.
+        of: the generation. space: which. vectors: its rows.
         found: the best index file that fits, and what is wrong with the others. state: of the index folder then.
     """
 
-    def __init__(self, space: SpaceRow, vectors: Vectors, found: files.Found, state: files.State) -> None:
+    def __init__(
+        self, of: Generation, space: SpaceRow, vectors: Vectors, found: files.Found, state: files.State
+    ) -> None:
+        self.generation = of
         self.space = space
         self.index_state = state
         self.vectors = vectors
@@ -168,15 +185,73 @@ def current(storage: Storage, con: duckdb.DuckDBPyConnection) -> Generation:
 
 def of(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow) -> Field:
     """One space as it stands now, with the best index that fits it."""
-    fields = current(storage, con).fields
+    now = current(storage, con)
     folder = storage.at.index(space.key)
     state = files.state(folder)
-    known = fields.get(space.key)
+    known = now.fields.get(space.key)
     if known is None or known.index_state != state:
-        vectors = storage.vectors_in(con, space.space)
+        vectors = storage.vectors_in(con, space.space).hold()
         found = files.find(folder, space=space.key, dim=space.space.dim, shards=vectors.counts)
-        known = fields[space.key] = Field(space, vectors, found, state)
+        known = now.fields[space.key] = Field(now, space, vectors, found, state)
     return known
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A connection and one generation of a space; ``copied`` where the items stand in this process's own database."""
+
+    con: duckdb.DuckDBPyConnection
+    field: Field
+    copied: bool
+
+    def shown(self, items: NDArray[np.int64]) -> list[tuple[Any, ...]]:
+        """What hits show of some items, in any order: a row each of the columns in ``generation.shown``."""
+        columns = ", ".join(identifier(c) for c in self.field.generation.shown)
+        if self.copied and len(items) <= _FEW:  # by its index; a semi-join would read every row
+            numbers = ", ".join(map(str, items.tolist())) or "NULL"
+            return self.con.execute(f"SELECT {columns} FROM {_COPY} WHERE item IN ({numbers})").fetchall()
+        wanted = {"item": items}  # noqa: F841 - read by SQL
+        table = _COPY if self.copied else "items"
+        return self.con.execute(f"SELECT {columns} FROM {table} WHERE item IN (SELECT item FROM wanted)").fetchall()
+
+
+@contextmanager
+def reader(storage: Storage, space: SpaceRow, where: str | None, *, all_columns: bool) -> Iterator[Reader]:
+    """One generation of a space: from memory where all that a search needs is there and the file has not changed.
+
+    Args:
+        storage, space: which. where: the search's filter. all_columns: of the items, not only those that hits show.
+    """
+    with storage.catalog.apart() as con:
+        ready = None if all_columns else _ready(storage, con, space, where)
+        if ready is not None:
+            yield Reader(con, ready, copied=True)
+            return
+    with storage.catalog.read() as con:
+        found = of(storage, con, space)
+        yield Reader(con, found, copied=False)
+        if found.lookups > LOOKUPS and len(found.placed(con).items) <= KEPT:
+            _copy(con, found.generation)
+
+
+def _ready(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow, where: str | None) -> Field | None:
+    """A space of the generation in memory, if that is still the file's and knows the filter."""
+    known = _generations.get(storage)
+    if known is None or known.copied is not con or known.stamp != _stamp(storage):
+        return None
+    found = known.fields.get(space.key)
+    if found is None or not found.is_placed or found.index_state != files.state(storage.at.index(space.key)):
+        return None
+    return found if where is None or where in found.choices else None
+
+
+def _copy(con: duckdb.DuckDBPyConnection, now: Generation) -> None:
+    """What hits show, into this process's own database: a look-up there opens no file and reads no other row."""
+    if now.copied is not con:
+        columns = ", ".join(identifier(c) for c in now.shown)
+        con.execute(f"CREATE OR REPLACE TABLE {_COPY} AS SELECT {columns} FROM items WHERE present")
+        con.execute(f"CREATE UNIQUE INDEX searched_items ON {_COPY} (item)")
+        now.copied = con
 
 
 def _stamp(storage: Storage) -> Stamp:

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from embedstore.index import approximate
 from embedstore.index.approximate import PROPOSED
-from embedstore.index.scan import Scanner
-from embedstore.search.generation import Choice, Field
+from embedstore.index.exact import Ranked as Scored
+from embedstore.index.exact import largest
+from embedstore.index.scan import PIECE, Scanner
+from embedstore.search.generation import LOOKUPS, Choice, Field
 from embedstore.search.plan import SHALLOW, Costs, Plan, Way, choose
 from embedstore.store.vectors import Vectors
 
 EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
 _SPARE = 16  # candidates beyond those wanted, so that a rounding rarely asks for another round
 _CHUNK = 4096  # rows scored exactly at a time: 16 MiB of float64 at 512 dimensions
+_TAKEN = 2 * PIECE  # rows read out of order at a time: 128 MiB of float16 at 512 dimensions
 _ASKED = 2  # times an index is asked, the second time for more; then every row is scored
-_LOOKUPS = 3  # by SQL, in one generation; then items and rows meet in memory
 _SAMPLE = 16384  # rows timed to learn this machine's costs
 
 
@@ -145,7 +147,7 @@ class Ranker:
                 way = Way.SCAN
             positions, floor = self._candidates(way, wanted, rounds)
             items, places, scores = self._sorted(positions)
-            everything = way is Way.GATHER or (way is Way.SCAN and wanted >= self._matching)
+            everything = way is not Way.INDEX and wanted >= self._matching
             if everything or (len(items) >= depth and scores[depth - 1] > floor + EPS):
                 break
             if len(items) < depth and self._mask is None and rounds == 1:
@@ -155,12 +157,17 @@ class Ranker:
 
     def _candidates(self, way: Way, wanted: int, rounds: int) -> tuple[NDArray[np.int64], float]:
         """Rows that hold the best, and a score that no row left out is above."""
-        if way is Way.GATHER:
-            return np.flatnonzero(self._whole_mask()), -np.inf
         if way is Way.INDEX:
-            return self._proposed(wanted, 4 ** (rounds - 1)), -np.inf
-        scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
+            return self._best(self._proposed(wanted, 4 ** (rounds - 1)), wanted)[1], -np.inf
+        if way is Way.GATHER:
+            scores, positions = self._best(np.flatnonzero(self._whole_mask()), wanted)
+        else:
+            scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
         return positions, float(scores[-1]) if len(scores) else -np.inf
+
+    def _best(self, positions: NDArray[np.int64], wanted: int) -> Scored:
+        """The best of the rows at some positions, read into one piece of memory after another."""
+        return best_of(self._field.vectors, positions, self._query, wanted, unit=self._field.space.space.unit)
 
     def _proposed(self, wanted: int, widen: int) -> NDArray[np.int64]:
         """What the index proposes, looking ``widen`` times as far as usual, and the best rows it does not cover."""
@@ -191,7 +198,7 @@ class Ranker:
         costs forty times that, so it waits until a generation has been asked a few times.
         """
         self._field.lookups += 1
-        if self._entries is not None or self._field.is_placed or self._field.lookups > _LOOKUPS:
+        if self._entries is not None or self._field.is_placed or self._field.lookups > LOOKUPS:
             return self._field.placed(self._con).at(positions, self._entries)
         shards, places = self._field.vectors.places(positions)
         near = {"shard": shards, "place": places, "n": np.arange(len(positions))}  # noqa: F841 - read by SQL
@@ -214,6 +221,18 @@ class Ranker:
         """Rows whose items are gone stood among the nearest: leave them out from here."""
         self._mask = self._field.placed(self._con).mask()
         self._matching = int(np.count_nonzero(self._mask))
+
+
+def best_of(
+    vectors: Vectors, positions: NDArray[np.int64], query: NDArray[np.float32], k: int, *, unit: bool
+) -> Scored:
+    """The k best of the rows at ascending positions: ``(scores float32, positions)``, best first, as a scan's."""
+    scores, places = np.empty(0, np.float32), np.empty(0, np.int64)
+    for begin in range(0, len(positions), _TAKEN):
+        part = positions[begin : begin + _TAKEN]
+        found, where = Scanner([vectors.take(part)], unit=unit).top(query, k)
+        scores, places = largest(np.concatenate([scores, found]), np.concatenate([places, part[where]]), k)
+    return scores, places
 
 
 def exact_scores(
@@ -254,10 +273,10 @@ def _timed(field: Field, query: NDArray[np.float32]) -> Costs:
     sample = Scanner(some, unit=field.space.space.unit)
     one = np.zeros(sample.rows, np.bool_)
     one[0] = True
-    few = np.sort(np.random.default_rng(0).integers(0, len(field.vectors), 256))
+    few = np.unique(np.random.default_rng(0).integers(0, len(field.vectors), _SAMPLE // 4))
     score = _fastest(lambda: sample.top(query, 10)) / sample.rows
     skip = _fastest(lambda: sample.top(query, 10, mask=one)) / sample.rows
-    gather = _fastest(lambda: exact_scores(field.vectors, few, query, unit=field.space.space.unit)) / len(few)
+    gather = _fastest(lambda: best_of(field.vectors, few, query, 10, unit=field.space.space.unit)) / len(few)
     return Costs(score=score, skip=skip, gather=gather)
 
 

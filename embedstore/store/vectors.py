@@ -97,13 +97,29 @@ class Vectors:
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at the given positions: float32 ``(len(positions), dim)``, in the order given."""
-        out = np.empty((len(positions), self.dim), dtype=np.float32)
-        which = np.searchsorted(self.starts, positions, side="right") - 1
-        for i in np.unique(which):
-            here = np.flatnonzero(which == i)
-            rows = positions[here] - self.starts[i]
-            out[here] = self._vectors(int(i), rows=rows)[rows]
-        return out
+        return self.take(positions).astype(np.float32, copy=False)
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """The vectors at the given positions as stored: ``(len(positions), dim)``, contiguous, in the order given."""
+        order = None if (positions[1:] >= positions[:-1]).all() else np.argsort(positions, kind="stable")
+        ascending = positions if order is None else positions[order]
+        ends = np.searchsorted(ascending, self.starts)
+        parts = []
+        for i in np.flatnonzero(np.diff(ends)).tolist():
+            rows = ascending[ends[i] : ends[i + 1]] - self.starts[i]
+            parts.append((self._vectors(i, rows=rows), rows))
+        out: NDArray[np.floating[Any]] = np.empty(
+            (len(positions), self.dim), parts[0][0].dtype if parts else np.float32
+        )
+        begin = 0
+        for stored, rows in parts:
+            np.take(stored, rows, axis=0, out=out[begin : begin + len(rows)], mode="clip")
+            begin += len(rows)
+        if order is None:
+            return out
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return out[back]
 
     def _vectors(
         self, i: int, *, checked: bool = False, rows: NDArray[np.int64] | None = None
