@@ -138,6 +138,23 @@ def rebuild(storage: Storage, space: SpaceRow, *, report: Report = lambda _: Non
     )
 
 
+def mend(storage: Storage, space: SpaceRow) -> Built | None:
+    """Build a space's index again where it has one that cannot be used; None where there is nothing to do.
+
+    With the settings of the newest whose sidecar can be read, else with the usual ones.
+
+    Raises:
+        QueryError: it does not reach its recall any more; there is no index then.
+    """
+    folder, vectors = storage.at.index(space.key), storage.vectors(space.space)
+    if not (folder.is_dir() and any(p.suffix in (".json", ".faiss") for p in folder.iterdir())):
+        return None
+    found = files.find(folder, space=space.key, dim=vectors.dim, shards=vectors.counts)
+    if found.index is not None and not found.notes:
+        return None
+    return rebuild(storage, space) or (build(storage, space) if len(vectors) else None)
+
+
 def bytes_of(text: str | int) -> int:
     """Bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import xxhash
 
-from embedstore import decode
+from embedstore import decode, indexing
 from embedstore.api.base import Face
 from embedstore.archive import read as reading
 from embedstore.archive import write as writing
 from embedstore.embed import run as embedding
 from embedstore.embed.again import Lost
 from embedstore.embed.reader import digest_of
-from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, SpaceError
+from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.store import backup as copying
 from embedstore.store import layout, lock, repair, verify
 from embedstore.store.layout import Layout
@@ -77,6 +77,7 @@ class Caring(Face):
             result.done += _set_aside(self._storage.at)
         for space, contents in mended.lost.items():
             self._again(space, contents, result, embed=embed)
+        self._reindex(result)
         return result
 
     def backup(
@@ -121,13 +122,25 @@ class Caring(Face):
             )
             return
         try:
-            report = embedding.run(self._storage, source, lambda: self.backbone(row.name), row)
+            report = embedding.run(self._storage, source, lambda: self._everywhere(row), row)
         except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
             result.left.append(f"space {row.name}: {len(source)} items could not be embedded again ({e})")
             return
         result.embedded += report.embedded
         if report.failures:
             result.left.append(f"space {row.name}: {report.failures} files cannot be embedded any more: see `failures`")
+
+    def _reindex(self, result: Repaired) -> None:
+        """Build again every index that no search can use any more."""
+        for row in self._storage.spaces():
+            try:
+                built = indexing.mend(self._storage, row)
+            except QueryError as e:
+                result.left.append(f"space {row.name} has no index any more: {e}")
+            else:
+                if built is not None:
+                    kind, rows = built.sidecar.kind, built.sidecar.rows
+                    result.done.append(f"space {row.name}: its index was built again ({kind}, {rows:,} rows)")
 
     def _images(self, report: Report, progress: Callable[[Checked], None]) -> None:
         """Compare the images with the contents that were embedded."""
@@ -283,7 +296,7 @@ def _head(folder: Path) -> str:
 
 
 def _set_aside(at: Layout) -> list[str]:
-    """Derived files that are damaged go to the quarantine; searches do without an index, and a new one is made."""
+    """Derived files that are damaged go to the quarantine."""
     done = []
     for damage in list(_beside(at, Report())):
         if damage.file.startswith("checkpoints/"):
@@ -291,6 +304,6 @@ def _set_aside(at: Layout) -> list[str]:
         path = at.root / damage.file
         kept = layout.set_aside(at, path, damage.file.replace("/", "-")) if path.exists() else None
         where = f": it is now {kept}" if kept else ""
-        cure = "`embedstore index` makes a new one" if "index" in path.parts else "fit and keep it again"
+        cure = "it is built again" if "index" in path.parts else "fit and keep it again"
         done.append(f"{damage.file}: {damage.what}{where}; {cure}")
     return done

@@ -141,7 +141,10 @@ def _local(name: str, recipe: Recipe) -> Source:
     same = [n for n in open_clip.list_models() if open_clip.get_model_config(n) == config]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
     file = weights.existing(recipe.weights) if recipe.weights else None
-    if not (file or recipe.random_init or any(p.suffix in weights.SUFFIXES for p in folder.iterdir())):
+    found = [p for p in folder.iterdir() if p.suffix in weights.SUFFIXES and p.is_file()]
+    for p in found:
+        weights.believable(p)
+    if not (file or recipe.random_init or found):
         raise WeightsNotFound(
             f"no weights (.safetensors, .bin, .pth) in {folder}; put them there or give --weights FILE"
         )

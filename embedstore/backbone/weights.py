@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from embedstore.errors import WeightsMismatch, WeightsNotFound
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")  # .pth.tar is an old habit of ImageNet training
 PROBE_SECONDS = 5.0  # the hub client itself retries for 46 s without a network (measured, huggingface_hub 2.4)
+HEADER = 16 << 20  # bytes of a safetensors header: 100,000 tensors; a backbone has hundreds, rarely thousands
 IGNORED = "num_batches_tracked"  # counts training steps; some formats drop it, and no vector depends on it
 
 
@@ -44,14 +46,42 @@ def existing(path: str) -> Path:
 
     Raises:
         WeightsNotFound: no such file.
-        WeightsMismatch: a folder, or a suffix that no loader reads.
+        WeightsMismatch: a folder, a suffix that no loader reads, or a file that claims more than it holds.
     """
     file = Path(path).expanduser()
     if not file.exists():
         raise WeightsNotFound(f"no weights file {path}; give the path of a .safetensors or .pth file with --weights")
     if not file.is_file() or file.suffix.lower() not in SUFFIXES:
         raise WeightsMismatch(f"{path} is no weights file; give one of {', '.join(SUFFIXES)} with --weights")
+    believable(file)
     return file.resolve()
+
+
+def believable(file: Path) -> None:
+    """Refuse a file that claims more than it holds, before a reader makes room for it.
+
+    Raises:
+        WeightsMismatch: a safetensors header longer than any network's, or an archive that unpacks to more than itself.
+    """
+    try:
+        claim = _claim(file)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise unreadable(file, error) from error
+    if claim:
+        raise WeightsMismatch(f"cannot read weights from {file}: {claim}; save the state dict as .safetensors")
+
+
+def _claim(file: Path) -> str:
+    """What a file says of itself that cannot be true; "" where there is nothing."""
+    if file.suffix.lower() == ".safetensors":
+        with file.open("rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+        return f"its header claims {length:,} bytes" if length > HEADER else ""
+    if not zipfile.is_zipfile(file):
+        return ""
+    with zipfile.ZipFile(file) as z:
+        unpacked, size = sum(i.file_size for i in z.infolist()), file.stat().st_size
+    return f"it unpacks to {unpacked:,} bytes from {size:,}" if unpacked > size else ""  # torch stores, never packs
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

@@ -89,6 +89,16 @@ def warm(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def commands():
+    """An interpreter that has imported what the verbs need, networks too."""
+    if sys.platform != "linux":
+        pytest.skip("needs Linux: commands are forks of one interpreter that looks for its threads in /proc")
+    server = Warm("torch", "timm", "faiss", "embedstore.cli.app", "embedstore.cli.care", "embedstore.embed.run")
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def shim(warm) -> Warm:
     """The same, and the recorder is there."""
     if warm.preload is None:

@@ -36,6 +36,8 @@ def look(what, at):
         keeping.load(Storage.open(at), "kind")
     elif what == "import":
         read.read(at, at.parent / "new")
+    elif what == "weights":
+        loading.load(Recipe("timm/test_resnet.r160_in1k", weights=str(at)), device="cpu")
     elif what == "index":
         folder = next(at.glob("spaces/*/index"))
         for _, sidecar in files.sidecars(folder):
@@ -44,9 +46,14 @@ def look(what, at):
             files.load(folder, sidecar)
     return ""
 
+looks = json.loads(sys.argv[1])
+if looks[0][0] == "weights":
+    from embedstore.backbone import loading
+    from embedstore.space import Recipe
+    loading.load(Recipe("timm/test_resnet.r160_in1k", random_init=True), device="cpu")  # what a network takes anyway
 out = {}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for what, at in json.loads(sys.argv[1]):
+for what, at in looks:
     try:
         said = look(what, Path(at))
     except EmbedstoreError as e:
@@ -243,3 +250,38 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     store.repair(embed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
     assert es.open(tmp_path / "s").info()["items"] == 16
+
+
+def evil_weights(folder: Path) -> list[Path]:
+    """Weights files that claim what they do not hold."""
+    import torch
+
+    many = ",".join(f'"a{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(400_000)).encode()
+    files = {
+        "exabytes": huge([1 << 29, 1 << 30]),
+        "more-than-2^64": huge([1 << 32, 1 << 32]),
+        "4-terabytes": huge([1 << 20, 1 << 20]),
+        "header-of-8-EiB": header((1 << 63) - 1, b"{}"),
+        "header-of-90-MB": header(90 << 20, b"{" * (90 << 20)),
+        "nested-deep": header(1_000_000, b'{"a":' * 200_000),
+        "many-tensors": header(len(many) + 2, b"{" + many + b"}"),
+        "a-pickle": b"\x80\x04\x95\x1f\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",
+    }
+    for name, data in files.items():
+        (folder / f"{name}.safetensors").write_bytes(data)
+    torch.save({"conv1.weight": torch.zeros(1)}, folder / "good.pt")
+    bomb = zipfile.ZipFile(folder / "bomb.pth", "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with zipfile.ZipFile(folder / "good.pt") as z, bomb:
+        for i in z.infolist():
+            bomb.writestr(i.filename, bytes(300 << 20) if i.filename.endswith("data/0") else z.read(i))
+    (folder / "good.pt").unlink()
+    return sorted(folder.iterdir())
+
+
+def test_weights_that_claim_exabytes_are_refused(tmp_path):
+    """Given with ``--weights``: headers, sizes and archives that are not true, each in one line, the file named."""
+    files = evil_weights(tmp_path)
+    said = ask(*(("weights", path) for path in files))
+    for path in files:
+        assert said[str(path)].startswith("WeightsMismatch: cannot read weights from"), said[str(path)]
+        assert path.name in said[str(path)]

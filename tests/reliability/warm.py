@@ -25,6 +25,8 @@ ONE_THREAD = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }  # fmt: skip
 
+CLI = "from embedstore.cli import main\nmain()"
+
 
 @dataclass(frozen=True)
 class Done:
@@ -155,6 +157,7 @@ def _become(job: dict) -> None:
     """Be the job: its arguments, environment, input and outputs."""
     sys.argv = ["-c", *job["arguments"]]
     os.environ.update(job["env"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where all of this runs in the background
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = os.fdopen(0)
     for fd, name in ((1, "out"), (2, "err")):
