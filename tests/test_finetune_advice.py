@@ -1,15 +1,20 @@
 """Advice before tuning, and the table from scratch / frozen / last / all."""
 
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import embedstore as es
 from embedstore.evaluate.advise import TABLE, Domain, Size, Strategy, advise
+from embedstore.finetune.damage import damaged
+from embedstore.finetune.damage import quality as jpeg_quality
 from embedstore.finetune.shift import shift
+from embedstore.space import Preprocess
 from tests.clusters import clusters, store_of
 from tests.tuning import store_of as textures_in
 from tests.tuning import textures
@@ -48,6 +53,29 @@ def test_what_is_nearly_right_is_left_alone(tmp_path):
     assert (found.table, found.strategy) == (Strategy.ALL, Strategy.FROZEN)
     assert found.gain == (0.0, 0.0)
     assert any("not worth it" in r for r in found.reasons)
+
+
+def test_damage_counts_as_another_domain(tmp_path):
+    """Half of the images are poor JPEGs: all layers by the table, and the command begins next to the pixels."""
+    found = advise(numbers(tmp_path, 400, 4.0), "label", Domain("batchnorm", 0.1, 256, damaged=0.5))
+    assert found.strategy is Strategy.ALL
+    assert "--layers first-4" in found.command
+    assert any("50% are JPEGs of low quality" in r for r in found.reasons)
+    far = advise(numbers(tmp_path / "far", 400, 4.0), "label", FOREIGN)
+    assert "--layers all" in far.command
+
+
+@pytest.mark.parametrize(("quality", "side", "expected"), [(75, 32, True), (95, 32, False), (75, 33, False)])
+def test_damage_is_poor_jpeg_that_nothing_averages(quality, side, expected):
+    """Quality 75 at the network's 32 pixels, and neither quality 95 nor a larger image; a PNG never."""
+    p = Preprocess((32, 32), (32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+    file, plain = io.BytesIO(), io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    image.save(plain, "PNG")
+    assert jpeg_quality(file.getvalue()) == pytest.approx(quality, abs=1)
+    assert damaged(file.getvalue(), image.size, p) is expected
+    assert not damaged(plain.getvalue(), image.size, p)
 
 
 def test_the_table_has_every_case():

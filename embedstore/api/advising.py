@@ -105,32 +105,37 @@ class Advising(Tuning):
         if row.recipe is None or row.space.preprocess is None or row.space.random:
             return Domain("unknown", None, 0)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
-        rows, pixels = self._pixels(row, data, drawn)
+        rows, pixels, damaged = self._pixels(row, data, drawn)
         if not len(rows):
             return Domain("unknown", None, 0)
         network = self.backbone(row.key)
         found = shift(network, pixels)
         if found is not None:
-            return Domain("batchnorm", found.value, found.images)
+            return Domain("batchnorm", found.value, found.images, damaged)
         lift = self._lift(row, network, data.take(rows), pixels, seed)
-        return Domain("twin" if lift is not None else "unknown", lift, len(rows))
+        return Domain("twin" if lift is not None else "unknown", lift, len(rows), damaged)
 
     def _pixels(
         self, row: SpaceRow, data: Features, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Some rows as embedding prepares them; what cannot be read is left out."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], float]:
+        """Some rows as embedding prepares them, and the share that compression damaged; the unreadable are left out."""
+        from embedstore.finetune.damage import damaged
+
         p = row.space.preprocess
         assert p is not None  # noqa: S101 - _domain has looked
         uris = self.uris(data.ids[rows].tolist())
-        kept, pixels = [], []
+        kept, pixels, poor = [], [], 0
         for r in rows.tolist():
             try:
-                image = decode.open_image(decode.read(uris[int(data.ids[r])]))[0]
+                file = decode.read(uris[int(data.ids[r])])
+                image = decode.open_image(file)[0]
             except ImageError:
                 continue
             kept.append(r)
+            poor += damaged(file, image.size, p)
             pixels.append(preprocess.apply(image, p))
-        return np.array(kept, dtype=np.int64), np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
+        stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
+        return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
 
     def _lift(
         self, row: SpaceRow, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int

@@ -22,7 +22,8 @@ from embedstore.features import Features
 MEDIUM, LARGE = 100, 1000  # labels a class from which data are medium, and large
 FAR = 0.3  # of the shift: ImageNet photos 0.08 and ants and bees 0.17 on MobileNetV2, enlarged CIFAR 0.62
 LIFT = 0.15  # of accuracy over a random twin below which features are called foreign
-LITTLE = 0.03  # of error: what cannot be gained is not worth a day
+WORTH = 0.015  # of accuracy: a strategy that can gain less than this is not worth a day
+GAINED = 0.015  # of accuracy, by the last doubling of the labels, from which labelling more is said to pay
 GAP = 0.1  # between training and held-out accuracy from which the probe overfits
 
 
@@ -68,6 +69,9 @@ COMMAND: dict[Strategy, str] = {
     Strategy.ALL: "embedstore finetune STORE {label} --layers all --embed",
 }
 
+MEND = "embedstore finetune STORE {label} --layers first-4 --set bn=true --embed"
+"""Damage is met where the pixels come in (Lee et al. 2023); measured in docs/finetune.md."""
+
 
 @dataclass(frozen=True)
 class Domain:
@@ -77,14 +81,21 @@ class Domain:
         kind: ``batchnorm`` (distance from the running statistics), ``twin`` (accuracy above that of the same
             network with random weights, for networks without such statistics) or ``unknown``.
         value: the figure; None where it is unknown. images: looked at.
+        damaged: share of them that are poor JPEGs and not made smaller, see :mod:`embedstore.finetune.damage`.
     """
 
     kind: str
     value: float | None
     images: int
+    damaged: float = 0.0
 
     @property
     def different(self) -> bool:
+        """Other subjects, or the damage of compression."""
+        return self.foreign or self.damaged >= 0.5
+
+    @property
+    def foreign(self) -> bool:
         """Beyond the bound; what is unknown is taken to be similar."""
         if self.value is None:
             return False
@@ -118,7 +129,9 @@ class Advice:
 
     @property
     def command(self) -> str:
-        """What to run."""
+        """What to run; against damage alone the blocks next to the image learn."""
+        if self.strategy is Strategy.ALL and not self.domain.foreign:
+            return MEND.format(label=self.label)
         return COMMAND[self.strategy].format(label=self.label)
 
     def to_json(self) -> dict[str, Any]:
@@ -137,6 +150,7 @@ class Advice:
                 "domain": self.domain.kind,
                 "domain_value": self.domain.value,
                 "different": self.domain.different,
+                "damaged_images": self.domain.damaged,
                 "images_looked_at": self.domain.images,
                 "accuracy": list(self.accuracy),
                 "training_accuracy": self.trained,
@@ -169,9 +183,9 @@ def advise(data: Features, label: str, domain: Domain, *, seed: int = 0) -> Advi
     said = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, data.X[rows]).argmax(1)]
     score = probe.report.scores["accuracy"]
     table = TABLE[size, domain.different]
-    strategy = Strategy.FROZEN if score.value >= 1 - LITTLE else table
-    low, high = SHARE[strategy]
     error = 1 - score.value
+    strategy = table if SHARE[table][1] * error >= WORTH else Strategy.FROZEN
+    low, high = SHARE[strategy]
     made = Advice(
         label=label,
         strategy=strategy,
@@ -208,20 +222,31 @@ def _doubling(data: Features, label: str, median: int, full: float, seed: int) -
 def _reasons(a: Advice) -> list[str]:
     """Why, one sentence each."""
     far = "different from" if a.domain.different else "similar to"
-    measured = {
-        "batchnorm": f"activations are {a.domain.value or 0:.2f} from the network's own statistics (bound {FAR:g})",
-        "twin": f"its features are {a.domain.value or 0:.2f} of accuracy above a random twin's (bound {LIFT:g})",
-        "unknown": "nothing measures it here, so it is taken to be similar",
-    }[a.domain.kind]
     out = [
         f"{a.labels[1]} labels in the median class: {a.size.value} data (medium from {MEDIUM}, large from {LARGE})",
-        f"the images are {far} what the network was trained on: {measured}",
+        f"the images are {far} what the network was trained on: {_why(a.domain)}",
         f"the frozen probe has {a.accuracy[0]:.3f} [{a.accuracy[1]:.3f}, {a.accuracy[2]:.3f}] on held-out items",
     ]
     if a.strategy is not a.table:
-        out.append(f"the table says {a.table.value}, but at most {1 - a.accuracy[0]:.3f} can be gained: not worth it")
+        most = SHARE[a.table][1] * (1 - a.accuracy[0])
+        out.append(f"the table says {a.table.value}, but at most {most:.3f} could be gained: not worth it")
     if a.trained - a.accuracy[0] > GAP:
         out.append(f"on its training items it has {a.trained:.3f}: it overfits, and more parameters would more")
-    if a.doubling is not None and a.doubling > LITTLE / 2:
+    if a.doubling is not None and a.doubling > GAINED:
         out.append(f"the last doubling of the labels gave {a.doubling:+.3f}: labelling more still pays")
     return out
+
+
+def _why(domain: Domain) -> str:
+    """How near or far was measured."""
+    found = {
+        "batchnorm": f"activations are {domain.value or 0:.2f} from the network's own statistics (bound {FAR:g})",
+        "twin": f"its features are {domain.value or 0:.2f} of accuracy above a random twin's (bound {LIFT:g})",
+        "unknown": "nothing measures it here, so it is taken to be similar",
+    }[domain.kind]
+    if domain.damaged < 0.5:
+        return found
+    return (
+        f"{found}; {domain.damaged:.0%} are JPEGs of low quality that are not made smaller, so that their damage "
+        "reaches it, which counts as different: where it was trained on such files too, it is not"
+    )
