@@ -21,6 +21,8 @@ Standing = tuple[str, NDArray[np.float32] | None]
 """An existing item's content, and its vector in the space if there is one."""
 
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
+_COMMIT = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which a search goes through faster
+_LEAST, _MOST = 8192, 65536  # rows in one commit
 
 
 def add_vectors(
@@ -89,7 +91,7 @@ def _store(
 ) -> dict[str, Any]:
     """Commit block by block; a content that the space has already keeps its vector."""
     rows = new_items = new_vectors = 0
-    for refs, own, vectors in found.batches():
+    for refs, own, vectors in found.batches(max(_LEAST, min(_MOST, _COMMIT // found.dim))):
         bad = np.flatnonzero(~usable(vectors, space.dtype))
         if len(bad):
             raise BadVectors(
