@@ -23,9 +23,11 @@ from embedstore.backbone.choose import Chosen
 from embedstore.backbone.knee import knee, rated
 from embedstore.backbone.runtime import Runtime, can_export
 from embedstore.decode import preprocess
+from embedstore.embed.decoder import Decoder
+from embedstore.embed.path import Prepare, ways
 from embedstore.embed.spent import cores
 from embedstore.errors import EmbedstoreError, ImageError, NoImages
-from embedstore.records import ImageRef
+from embedstore.records import ImageRef, Picture
 from embedstore.source import open_source
 from embedstore.space import Preprocess, Recipe
 
@@ -79,10 +81,11 @@ class Result:
     Attributes:
         images, pixels: how many were measured, and their mean number of pixels.
         failed: files that could not be decoded.
-        read, decode: on all threads. networks: every runtime. write: vectors per second.
+        read, decode: on all threads; decode is the fastest of decoders: images per second of every way from bytes to
+            pixels. networks: every runtime. write: vectors per second.
         batches: images per second of the eager network by batch size; knee: from which more bring nothing.
-        end_to_end: of a whole run with the fastest runtime; limit: decoding and network one after the other on the
-            same cores, or the slower of the two beside a device.
+        end_to_end: of a whole run with the fastest runtime and decoder; limit: decoding and network one after the
+            other on the same cores, or the slower of the two beside a device.
         bottleneck: what the whole run says of itself.
     """
 
@@ -96,6 +99,7 @@ class Result:
     failed: int
     read: float
     decode: float
+    decoders: dict[str, float]
     networks: list[Network]
     batches: dict[int, float]
     knee: int
@@ -138,10 +142,15 @@ def _measured(
     p = network.space.preprocess
     if p is None:
         raise NoImages(f"{network.space.architecture} takes no images")
-    note("decoding")
-    data, read, decoding, pixels = _decoding(refs, p, threads, setting.seconds)
+    note("reading")
+    data, read = _reading(refs, threads)
+    pixels, area = _pixels(data, p, threads)
     if not len(pixels):
         raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
+    decoders = {}
+    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **ways(network.device)}.items():
+        note(f"decoding, {decoder}")
+        decoders[decoder] = _decoding(data, prepare, p, threads, setting.seconds)
     networks = []
     for runtime in _runtimes(setting.runtime, network.device):
         note(f"the network, {runtime}")
@@ -152,9 +161,10 @@ def _measured(
     write = _writing(home / "vectors.store", network.space.dim)
     fastest = max(networks, key=lambda n: n.images_per_second)
     note(f"end to end, {fastest.runtime}")
-    report, seconds = _end_to_end(home / "whole.store", refs, setting, fastest.runtime)
+    decoder = max(decoders, key=decoders.__getitem__)
+    report, seconds = _end_to_end(home / "whole.store", refs, setting, fastest.runtime, decoder)
     shared = network.device == "cpu"
-    both = (decoding, fastest.images_per_second)
+    both = (decoders[decoder], fastest.images_per_second)
     return Result(
         backbone=setting.backbone,
         device=network.device,
@@ -162,10 +172,11 @@ def _measured(
         threads=threads,
         cores=cores(),
         images=len(pixels),
-        pixels=data,
+        pixels=area,
         failed=len(refs) - len(pixels),
         read=read,
-        decode=decoding,
+        decode=decoders[decoder],
+        decoders={d.value: rate for d, rate in decoders.items()},
         networks=networks,
         batches=batches,
         knee=best_batch,
@@ -195,30 +206,41 @@ def _sample(source: str | Path, count: int) -> list[ImageRef]:
     return [r for r, fits in zip(spread, room, strict=True) if fits] or spread[:1]
 
 
-def _decoding(
-    refs: Sequence[ImageRef], p: Preprocess, threads: int, seconds: float
-) -> tuple[int, float, float, NDArray[np.uint8]]:
-    """Mean pixels, files read per second, images decoded per second, and prepared images ``(B, 3, H, W)``."""
-
-    def one(data: bytes) -> tuple[int, NDArray[np.uint8]] | None:
-        try:
-            image, picture = decode.open_image(data)
-            return picture.width * picture.height, preprocess.apply(image, p)
-        except ImageError:
-            return None
-
+def _reading(refs: Sequence[ImageRef], threads: int) -> tuple[list[bytes], float]:
+    """The files that can be read, and how many a second."""
     with ThreadPoolExecutor(threads) as pool:
         begin = time.perf_counter()
         data = [d for d in pool.map(_bytes, refs) if d is not None]
-        read = len(refs) / (time.perf_counter() - begin)
-        made, begin, rounds = [], time.perf_counter(), 0
-        while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
-            made = [m for m in pool.map(one, data) if m is not None]
-            rounds += 1
-        rate = rounds * len(data) / (time.perf_counter() - begin)
+        return data, len(refs) / (time.perf_counter() - begin)
+
+
+def _pixels(data: Sequence[bytes], p: Preprocess, threads: int) -> tuple[NDArray[np.uint8], int]:
+    """Prepared images ``(B, 3, H, W)``, and their mean number of pixels in the file."""
+    with ThreadPoolExecutor(threads) as pool:
+        made = [m for m in pool.map(lambda d: _prepared(preprocess.prepare, d, p), data) if m is not None]
     if not made:
-        return 0, read, rate, np.empty((0, 3, *p.size), np.uint8)
-    return int(np.mean([m[0] for m in made])), read, rate, np.stack([m[1] for m in made])
+        return np.empty((0, 3, *p.size), np.uint8), 0
+    return np.stack([pixels for pixels, _ in made]), int(np.mean([f.width * f.height for _, f in made]))
+
+
+def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, Picture] | None:
+    """One file, or None where it cannot be decoded."""
+    try:
+        return prepare(data, p)
+    except ImageError:
+        return None
+
+
+def _decoding(data: Sequence[bytes], prepare: Prepare, p: Preprocess, threads: int, seconds: float) -> float:
+    """Images decoded and resized per second; what a device was given is waited for."""
+    with ThreadPoolExecutor(threads) as pool:
+        begin, rounds = time.perf_counter(), 0
+        while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
+            made = [m[0] for m in pool.map(lambda d: _prepared(prepare, d, p), data) if m is not None]
+            if not isinstance(made[-1], np.ndarray):
+                made[-1].cpu()
+            rounds += 1
+        return rounds * len(data) / (time.perf_counter() - begin)
 
 
 def _bytes(ref: ImageRef) -> bytes | None:
@@ -232,7 +254,7 @@ def _bytes(ref: ImageRef) -> bytes | None:
 def _network(network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], towers: Path, seconds: float) -> Network:
     """One runtime on prepared images, as a run would use it."""
     try:
-        chosen = Chosen(network, runtime, towers, images=len(pixels))
+        chosen = Chosen([network], runtime, towers, images=len(pixels))
         chosen.encode_images(pixels[: network.batch_size])
         size = chosen.batch_size
         parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
@@ -256,7 +278,9 @@ def _writing(path: Path, dim: int) -> float:
     return WRITTEN / (time.perf_counter() - begin)
 
 
-def _end_to_end(path: Path, refs: Sequence[ImageRef], setting: Setting, runtime: str) -> tuple[Any, float]:
+def _end_to_end(
+    path: Path, refs: Sequence[ImageRef], setting: Setting, runtime: str, decoder: Decoder
+) -> tuple[Any, float]:
     """A whole run, and the seconds of its stages at work; the network is loaded and exported before."""
     store = es.create(
         path,
@@ -270,6 +294,8 @@ def _end_to_end(path: Path, refs: Sequence[ImageRef], setting: Setting, runtime:
     towers = path.parent / "towers"
     if runtime == Runtime.ONNX and towers.is_dir():
         towers.rename(path / "spaces" / store.spaces[0].key / "towers")
+    how = {"device": setting.device, "precision": setting.precision, "decoder": decoder.value}
+    store = es.open(path, **how, allow_code={setting.backbone})
     report = store.embed([r.path for r in refs], threads=setting.threads, runtime=runtime, show_progress=False)
     return report, report.stages.get("seconds", report.seconds) or report.seconds
 

@@ -7,19 +7,25 @@ import random
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import open_clip
 import pytest
+import torch
 from onnx import numpy_helper
 
 import embedstore as es
 from embedstore import decode
-from embedstore.backbone import bpe, choose, load
+from embedstore.backbone import bpe, choose, fold, load
 from embedstore.backbone.choose import Chosen
 from embedstore.backbone.export import export
-from embedstore.backbone.exported import GRAPH, NOTE, WEIGHTS, Exported, opened, place, refused
+from embedstore.backbone.exported import GRAPH, NOTE, TOGETHER, WEIGHTS, Exported, opened, place, refused
+from embedstore.backbone.loading import spread
+from embedstore.backbone.replicas import Replicas
 from embedstore.backbone.runtime import Runtime, Tower, agreement
 from embedstore.decode import preprocess
 from embedstore.embed.forward import Forwards
@@ -172,8 +178,8 @@ def test_a_runtime_that_gives_other_vectors_is_refused(tmp_path, clip):
     (path / NOTE).write_text(json.dumps(note))
     pixels = prepared(network)
     with pytest.raises(RuntimeMismatch, match="--runtime onnx gives other vectors"):
-        Chosen(network, Runtime.ONNX, wrong, images=12).encode_images(pixels)
-    auto = Chosen(network, Runtime.AUTO, wrong, images=10**9)
+        Chosen([network], Runtime.ONNX, wrong, images=12).encode_images(pixels)
+    auto = Chosen([network], Runtime.AUTO, wrong, images=10**9)
     assert np.array_equal(auto.encode_images(pixels), network.encode_images(pixels))
     assert auto.runtime is Runtime.EAGER
     assert "gives other vectors" in auto.notices[0]
@@ -183,16 +189,111 @@ def test_auto_stays_eager_for_short_runs_and_exports_for_long_ones(tmp_path, cli
     """What is ahead decides, and then which is faster."""
     network, _ = clip
     pixels = prepared(network)
-    short = Chosen(network, Runtime.AUTO, tmp_path / "short", images=100)
+    short = Chosen([network], Runtime.AUTO, tmp_path / "short", images=100)
     short.encode_images(pixels)
     assert short.runtime is Runtime.EAGER
     assert not (tmp_path / "short").exists()
     monkeypatch.setattr(choose, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
-    long = Chosen(network, Runtime.AUTO, tmp_path / "long", images=10**9)
+    long = Chosen([network], Runtime.AUTO, tmp_path / "long", images=10**9)
     assert np.array_equal(long.encode_images(pixels), network.encode_images(pixels))
     assert long.runtime is Runtime.ONNX
+    assert 1 <= long.batch_size <= TOGETHER
     assert agreement(network.encode_images(pixels), long.encode_images(pixels)).good
     assert (tmp_path / "long" / "image" / NOTE).exists()
+
+
+@pytest.mark.parametrize("name", [TINY, "timm/mobilenetv2_035", "timm/test_efficientnet", "timm/test_byobnet"])
+def test_folded_batch_normalisation_gives_the_same_vectors_and_is_undone(tmp_path, name):
+    """Every normalisation behind a convolution goes into its weights; afterwards every bit is as it was."""
+    network = load(Recipe(name, random_init=True), device="cpu")
+    for layer in network.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # random weights come with statistics that change nothing
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2.0)
+            layer.weight.data.uniform_(0.5, 1.5)
+    pixels = prepared(network)
+    want = network.encode_images(pixels)
+    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen._stay(pixels, want, ahead=1e9)
+    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
+    assert chosen.folded == norms > 10
+    assert chosen.agreement.cosine > 0.99999
+    folded = network.encode_images(pixels)
+    assert not np.array_equal(folded, want)
+    chosen.close()
+    assert np.array_equal(network.encode_images(pixels), want)
+
+
+def test_a_fold_that_changes_vectors_is_undone_at_once(tmp_path, monkeypatch):
+    """The comparison refuses it, says so, and the network goes on as it was."""
+    network = load(Recipe(TINY, random_init=True), device="cpu")
+    pixels = prepared(network)
+    want = network.encode_images(pixels)
+    own = fold._fold
+    monkeypatch.setattr(fold, "_fold", lambda conv, norm: (own(conv, norm), conv.weight.mul_(-2)))
+    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen._stay(pixels, want, ahead=1e9)
+    assert chosen.folded == 0
+    assert "it would give other vectors" in chosen.notices[0]
+    assert np.array_equal(network.encode_images(pixels), want)
+
+
+def test_a_run_on_several_devices_gives_the_vectors_of_one(tmp_path, photos):
+    """Two replicas on the CPU share the batches: every item has the vector it has with one."""
+    found = {}
+    for device in ("cpu", "cpu,cpu"):
+        es.create(tmp_path / device, TINY, random_init=True, device="cpu", dtype="float32")
+        store = es.open(tmp_path / device, device=device)
+        report = store.embed(photos, batch_size=2, runtime="eager")
+        assert (report.embedded, report.device) == (12, device)
+        features = store.features("uri")
+        found[device] = features.X[np.argsort(features.y)]
+    assert agreement(found["cpu"], found["cpu,cpu"]).cosine > 0.999999
+
+
+def test_batches_go_to_the_device_that_is_free():
+    """A slow device keeps one batch while the other takes the rest; networks of two spaces are refused."""
+
+    class Device:
+        device = "cpu"
+
+        def __init__(self, seconds, key="one"):
+            self.space = SimpleNamespace(key=key)
+            self.seconds, self.batches = seconds, 0
+
+        def encode_images(self, batch):
+            self.batches += 1
+            time.sleep(self.seconds)
+            return batch
+
+    slow, quick = Device(0.5), Device(0.01)
+    replicas = Replicas([slow, quick])
+    assert replicas.parallel == 2
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(replicas.encode_images, range(12)))
+    assert slow.batches + quick.batches == 12
+    assert quick.batches > slow.batches
+    with pytest.raises(BadBackbone, match="comes out differently on another device"):
+        Replicas([slow, Device(0, key="two")])
+
+
+def test_pixels_may_lie_on_the_device_already(clip):
+    """A tensor gives the vectors of the array; another shape or type is refused either way."""
+    network, _ = clip
+    pixels = prepared(network)
+    assert np.array_equal(network.encode_images(torch.from_numpy(pixels)), network.encode_images(pixels))
+    for wrong in (pixels[:, :, 1:], torch.from_numpy(pixels).float()):
+        with pytest.raises(ValueError, match="expected uint8"):
+            network.encode_images(wrong)
+
+
+def test_devices_are_named_with_commas():
+    """Every one is checked; a search or a fine-tuning uses the first."""
+    assert spread("cpu") == ["cpu"]
+    assert spread("cpu, cpu") == ["cpu", "cpu"]
+    with pytest.raises(BadBackbone, match="no device 'cuda:7' here"):
+        spread("cpu,cuda:7")
+    assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"
 
 
 def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
@@ -200,8 +301,8 @@ def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
     network, _ = clip
     pixels, before = prepared(network), network.batch_size
     try:
-        chosen = Chosen(network, Runtime.AUTO, tmp_path, images=10**9)
-        found = chosen._sized(pixels)
+        chosen = Chosen([network], Runtime.AUTO, tmp_path, images=10**9)
+        found = chosen._sized(torch.from_numpy(pixels))
         assert before // 4 <= found <= 4 * before
         assert network.batch_size == found
     finally:
@@ -325,7 +426,6 @@ def test_eager_and_missing_extras(searched, monkeypatch, tmp_path):
 
 def test_batches_come_back_in_order_whoever_is_faster():
     """Four at once, the first the slowest: files and vectors stay together and in order."""
-    import time
 
     def encode(pixels):
         time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from embedstore.backbone import load
+from embedstore.backbone.loading import spread
 from embedstore.backbone.runtime import Tower, runtime_of
+from embedstore.embed.decoder import decoder_of
 from embedstore.errors import BadBackbone, SpaceMismatch, WeightsNotFound
 from embedstore.space import Recipe
 from embedstore.store.storage import SpaceRow, Storage
@@ -24,6 +26,7 @@ class FaceOptions(TypedDict, total=False):
     device: str
     precision: str
     runtime: str
+    decoder: str
     allow_code: Collection[str]
 
 
@@ -38,10 +41,11 @@ class Face:
         precision: str = "auto",
         allow_code: Collection[str] = (),
         runtime: str = "auto",
+        decoder: str = "auto",
     ) -> None:
         self._storage = storage
         self._device, self._precision, self._allow_code = device, precision, set(allow_code)
-        self._runtime = runtime_of(runtime)
+        self._runtime, self._decoder = runtime_of(runtime), decoder_of(decoder)
         self._networks: dict[str, Backbone] = {}
         self._towers: dict[tuple[str, Tower], Exported] = {}
         self._through_torch: set[tuple[str, Tower]] = set()
@@ -75,7 +79,12 @@ class Face:
             self._networks[row.key] = self._loaded(row)
         return self._networks[row.key]
 
-    def _loaded(self, row: SpaceRow) -> Backbone:
+    def _everywhere(self, row: SpaceRow) -> list[Backbone]:
+        """The backbone of a space on every device that embedding uses."""
+        first = self.backbone(row.key)
+        return [first, *(self._loaded(row, d) for d in spread(self._device)[1:])]
+
+    def _loaded(self, row: SpaceRow, device: str | None = None) -> Backbone:
         """Load a space's backbone again, and check that it is the same."""
         if row.recipe is None:
             raise BadBackbone(
@@ -83,7 +92,7 @@ class Face:
                 "or add the space of a backbone with `embedstore embed STORE SOURCE --backbone NAME`"
             )
         try:
-            network = self._load(row.recipe)
+            network = self._load(row.recipe, device)
         except WeightsNotFound as e:
             raise WeightsNotFound(
                 f"{e}; where the weights of space {row.name} have moved, say so once: `embedstore embed STORE SOURCE "
@@ -97,8 +106,8 @@ class Face:
             )
         return network
 
-    def _load(self, recipe: Recipe) -> Backbone:
-        """A backbone on this store's device; a relative weights file lies in the store."""
+    def _load(self, recipe: Recipe, device: str | None = None) -> Backbone:
+        """A backbone on a device, by default this store's; a relative weights file lies in the store."""
         if recipe.weights:
             recipe = replace(recipe, weights=str(self.path / recipe.weights))
-        return load(recipe, device=self._device, precision=self._precision, allow_code=self._allow_code)
+        return load(recipe, device=device or self._device, precision=self._precision, allow_code=self._allow_code)

@@ -13,6 +13,7 @@ from embedstore.api.base import Face
 from embedstore.api.recipes import BackboneOptions, recipe_of, short_name
 from embedstore.backbone.runtime import runtime_of
 from embedstore.embed import run as embedding
+from embedstore.embed.report import EmbedReport
 from embedstore.errors import BadBackbone
 from embedstore.source import open_source
 from embedstore.space import Recipe
@@ -37,7 +38,7 @@ class Putting(Face):
         runtime: str | None = None,
         wait: float = 0.0,
         show_progress: bool | None = None,
-    ) -> embedding.EmbedReport:
+    ) -> EmbedReport:
         """Embed what is new or changed in a source; resumable and incremental.
 
         Args:
@@ -51,17 +52,20 @@ class Putting(Face):
 
         Raises:
             SourceNotFound, NoImages, BadManifest: as their names say.
-            RuntimeMismatch: the runtime that was asked for gives other vectors. MissingExtra: it is not installed.
+            RuntimeMismatch: the runtime or decoder that was asked for gives other vectors.
+            MissingExtra: the runtime is not installed.
             WeightsNotFound, SpaceMismatch: the backbone does not load as it was; only when there is something to embed.
             StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
         found = open_source(source, label=label, exclude=[str(self.path)])
         chosen = runtime_of(runtime) if runtime else self._runtime
-        options = embedding.Options(batch_size=batch_size, threads=threads, runtime=chosen, wait=wait)
+        options = embedding.Options(
+            batch_size=batch_size, threads=threads, runtime=chosen, decoder=self._decoder, wait=wait
+        )
         with progress.bar(show=show_progress) as show:
             return embedding.run(
-                self._storage, found, lambda: self.backbone(row.name), row, options=options, progress=show
+                self._storage, found, lambda: self._everywhere(row), row, options=options, progress=show
             )
 
     def add_vectors(

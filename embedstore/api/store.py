@@ -74,6 +74,7 @@ def open_store(
     device: str = "auto",
     precision: str = "auto",
     runtime: str = "auto",
+    decoder: str = "auto",
     allow_code: Collection[str] = (),
 ) -> Store:
     """Open a store; a crash's traces are mended first.
@@ -83,9 +84,12 @@ def open_store(
         device, precision: for backbones loaded later.
         runtime: ``auto`` (eager for short runs; onnxruntime where it is installed, pays and is as exact), ``eager``,
             ``onnx`` or ``compile``. Vectors are the same in all; one that is further off than cosine 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the libraries' own bytes) or ``quick``; on a GPU ``device`` and ``hardware`` too.
+            Held to the same bound.
         allow_code: ``module:factory`` names that this store's spaces may import.
 
     Raises:
         StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
     """
-    return Store(Storage.open(path), device=device, precision=precision, allow_code=allow_code, runtime=runtime)
+    how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
+    return Store(Storage.open(path), **how, allow_code=allow_code)

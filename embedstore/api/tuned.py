@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedstore.embed.run import EmbedReport
+from embedstore.embed.report import EmbedReport
 from embedstore.evaluate.versus import Versus
 from embedstore.finetune.settings import Settings
 

@@ -13,6 +13,7 @@ from embedstore.api.recording import record
 from embedstore.api.tuned import Tuned
 from embedstore.embed import run as embedding
 from embedstore.embed.present import Present
+from embedstore.embed.report import EmbedReport
 from embedstore.errors import StoreFailed
 from embedstore.features import Features
 from embedstore.finetune import Settings
@@ -109,9 +110,7 @@ class Tuning(Cutover):
             self._must_have_room(row, 0, len(self._contents()))
         return self._filled(row, made, label, where) if embed else made
 
-    def reembed(
-        self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None
-    ) -> embedding.EmbedReport:
+    def reembed(self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None) -> EmbedReport:
         """Give every image of the store a vector in a space: only what is missing is computed; resumable.
 
         Args:
@@ -121,12 +120,12 @@ class Tuning(Cutover):
             NoImages: the store's vectors came without images. StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
-        options = embedding.Options(runtime=self._runtime, wait=wait)
+        options = embedding.Options(runtime=self._runtime, decoder=self._decoder, wait=wait)
         with progress.bar(show=show_progress) as show:
             return embedding.run(
                 self._storage,
                 Present(self._storage),
-                lambda: self.backbone(row.name),
+                lambda: self._everywhere(row),
                 row,
                 options=options,
                 progress=show,

@@ -65,6 +65,7 @@ class Backbone:
         module: the library's own network (fine-tuning trains it; embedding only reads it).
         logit_scale: exp of CLIP's own logit scale, or None.
         vocabulary: the file of its tokenizer's merges, where they are its own.
+        convolutional: most parameters sit in convolutions; they run with channels last.
         batch_size: images per forward: a sensible choice for the device, halved when memory runs out.
     """
 
@@ -80,14 +81,14 @@ class Backbone:
         mean, std = loaded.preprocess.mean, loaded.preprocess.std
         self._mean = torch.tensor(mean, device=self._torch_device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._torch_device).view(1, 3, 1, 1)
-        self._channels_last = convolutional(loaded.module)
+        self.convolutional = convolutional(loaded.module)
         self.batch_size = sensible_batch(self._torch_device.type, loaded.preprocess.size, loaded.module)
 
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Vectors of prepared images; the batch is cut and halved as memory demands.
 
         Args:
-            batch: uint8 ``(B, 3, H, W)`` at ``space.preprocess.size``.
+            batch: uint8 ``(B, 3, H, W)`` at ``space.preprocess.size``; a tensor may lie on the device already.
 
         Returns:
             float32 ``(B, D)``; rows of length 1 if ``space.unit``.
@@ -97,8 +98,9 @@ class Backbone:
             BadBackbone: not even one image fits into the device's memory.
         """
         expected = (3, *self._loaded.preprocess.size)
-        if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[1:] != expected:
-            raise ValueError(f"expected uint8 (B, {', '.join(map(str, expected))}), got {batch.dtype} {batch.shape}")
+        if batch.dtype not in (np.uint8, torch.uint8) or batch.ndim != 4 or batch.shape[1:] != expected:
+            got = f"{batch.dtype} {tuple(batch.shape)}"
+            raise ValueError(f"expected uint8 (B, {', '.join(map(str, expected))}), got {got}")
         out: list[NDArray[np.float32]] = []
         start = 0
         while start < len(batch):
@@ -159,9 +161,9 @@ class Backbone:
     def normalised(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 pixels ``(B, 3, H, W)`` on the device as the network's float32 input."""
         images = (batch.float() / 255 - self._mean) / self._std
-        return images.contiguous(memory_format=torch.channels_last) if self._channels_last else images
+        return images.contiguous(memory_format=torch.channels_last) if self.convolutional else images
 
-    def _tried(self, batch: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    def _tried(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32] | None:
         """A forward pass, or None where memory ran out and a smaller one may fit.
 
         The error is let go of before another try: its traceback holds the tensors that filled the memory.
@@ -178,20 +180,22 @@ class Backbone:
                 f"{self.device}; try --device cpu, --precision fp16 or a smaller backbone"
             ) from error
 
-    def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _forward(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """One forward pass, nothing caught."""
         return self.run(batch, self.vectors)
 
-    def run(self, batch: NDArray[np.uint8], call: Features) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.uint8] | torch.Tensor, call: Features) -> NDArray[np.float32]:
         """One forward pass of prepared images through ``call``, :meth:`vectors` or what was compiled of it."""
-        owned = np.require(batch, requirements=("C", "W"))  # torch warns of arrays that it could write through
-        pixels = torch.from_numpy(owned)
-        if self._torch_device.type == "cuda":  # from pinned memory the copy runs beside the work before it
-            pixels = pixels.pin_memory().to(self._torch_device, non_blocking=True)
-        else:
-            pixels = pixels.to(self._torch_device)
         with torch.inference_mode(), self._autocast():
-            return _numpy(call(pixels))
+            return _numpy(call(self._moved(batch)))
+
+    def _moved(self, batch: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
+        """The batch on the device; from pinned memory the copy runs beside the work before it."""
+        if isinstance(batch, np.ndarray):
+            batch = torch.from_numpy(np.require(batch, requirements=("C", "W")))  # torch warns where it could write
+            if self._torch_device.type == "cuda":
+                batch = batch.pin_memory()
+        return batch.to(self._torch_device, non_blocking=True)
 
     def vectors(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 pixels ``(B, 3, H, W)`` on the device as the vectors of the space, float32."""

@@ -9,66 +9,78 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbone.exported import Exported, opened, read_note
 from embedstore.backbone.knee import knee, rated
+from embedstore.backbone.replicas import Replicas
 from embedstore.backbone.runtime import Agreement, Runtime, Tower, agreement, can_export, must_export
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
 from embedstore.space import Space
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
+    from embedstore.backbone.fold import Folded
 
 # Seconds of eager work ahead from which `auto` tries onnx. Export and comparison cost 2 to 6 s for a ResNet-50 or a
 # ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
 PAYS_TO_EXPORT = 60.0
+PAYS_TO_EXPORT_CONVOLUTIONS = 15.0  # which gain most and are exported fastest
 PAYS_TO_LOAD = 10.0  # where the tower was exported before
+PAYS_TO_FOLD = 2.0  # of eager work: folding and comparing take one forward and a little more
+PAYS_TO_COUNT = 500  # images, before the best batch of onnx is looked for: that takes the forwards of about ten
 PAYS_TO_SIZE = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
 FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
 FIRST = 16  # images on which onnx is compared where it was asked for: they are embedded twice
 MOST_AT_ONCE = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Encode = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on the device
 
 
 class Chosen:
     """An image encoder that settles its runtime at the first batch.
 
     Args:
-        network: loaded. runtime: what was asked for. folder: of the space's exported towers.
+        networks: loaded; the first decides, further ones are its copies on other devices.
+        runtime: what was asked for. folder: of the space's exported towers.
         images: how many are to come, for ``auto``.
 
     Attributes:
-        runtime: what runs; EAGER until settled. parallel: how many batches may be encoded at once.
+        network: the first. runtime: what runs; EAGER until settled. folded: batch normalisations that were folded.
+        parallel: how many batches may be encoded at once.
         agreement: with eager, where another runtime was tried. notices: what a person should know.
         batch_size: images per forward.
     """
 
-    def __init__(self, network: Backbone, runtime: Runtime, folder: Path, *, images: int) -> None:
+    def __init__(self, networks: Sequence[Backbone], runtime: Runtime, folder: Path, *, images: int) -> None:
+        network, self._replicas = networks[0], Replicas(networks)
         self.space: Space = network.space
-        self.device, self.precision = network.device, network.precision
-        self.runtime, self.parallel = Runtime.EAGER, 1
+        self.device, self.precision = ",".join(n.device for n in networks), network.precision
+        self.runtime, self.folded = Runtime.EAGER, 0
+        self.parallel = self._replicas.parallel if runtime is Runtime.EAGER else 1  # one, until it is settled
         self.agreement: Agreement | None = None
         self.notices: list[str] = []
-        self._network, self._asked, self._folder, self._left = network, runtime, folder, images
-        self._encode: Encode | None = network.encode_images if runtime is Runtime.EAGER else None
+        self.network, self._asked, self._folder, self._left = network, runtime, folder, images
+        self._folds: list[Folded] = []
+        self._encode: Encode | None = self._replicas.encode_images if runtime is Runtime.EAGER else None
         self._own = FIRST if runtime is Runtime.ONNX else None
         if runtime is Runtime.ONNX:
             must_export()
             self._must_be_cpu()
+        if runtime is Runtime.COMPILE and len(networks) > 1:
+            raise BadBackbone("--runtime compile runs on one device; name it with --device, or leave --runtime out")
 
     @property
     def batch_size(self) -> int:
         """Images per forward."""
-        return self._own or self._network.batch_size
+        return self._own or self.network.batch_size
 
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_images(self, batch: Any) -> NDArray[np.float32]:
         """Vectors of prepared images; the first call decides how later ones are made.
 
         Raises:
@@ -78,71 +90,100 @@ class Chosen:
         if self._encode is not None:
             return self._encode(batch)
         begin = time.perf_counter()
-        reference = self._network.encode_images(batch)
+        reference = self.network.encode_images(batch)
         seconds = time.perf_counter() - begin
         ahead = seconds / len(batch) * (self._left - len(batch))
-        self._encode = self._network.encode_images
+        self._encode = self._replicas.encode_images
         if self._asked is Runtime.COMPILE:
             self._compile(batch, reference)
         elif self._asked is Runtime.ONNX:
             self._export(batch, reference)
         else:
             self._maybe(batch, reference, ahead)
+            if self.runtime is Runtime.EAGER:
+                self._stay(batch, reference, ahead)
         return reference
 
-    def _maybe(self, batch: NDArray[np.uint8], reference: NDArray[np.float32], ahead: float) -> None:
-        """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
-        if self.device != "cpu" and ahead > PAYS_TO_SIZE:
+    def close(self) -> None:
+        """The networks as they were before."""
+        for fold in self._folds:
+            fold.undo()
+
+    def _stay(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
+        """``auto`` with torch: batch normalisation folded, the device's best batch size, every device at work."""
+        if ahead > PAYS_TO_FOLD and self.network.convolutional:
+            self._fold(batch, reference)
+        if self.network.device != "cpu" and ahead > PAYS_TO_SIZE:
             self._own = self._sized(batch)
+        self.parallel = self._replicas.parallel
+
+    def _fold(self, batch: Any, reference: NDArray[np.float32]) -> None:
+        """Fold every copy, and undo it where the vectors are not the same."""
+        from embedstore.backbone.fold import Folded
+
+        for network in self._replicas.networks:
+            self._folds.append(Folded(network))
+        found = agreement(reference, self.network.encode_images(batch))
+        if found.good:
+            self.agreement, self.folded = found, self._folds[0].pairs
+            return
+        self.close()
+        self.notices.append(f"batch normalisation is not folded: it would give other vectors ({found})")
+
+    def _maybe(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
+        """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
         if self.device != "cpu" or self.precision != "fp32" or not can_export():
             return
         there = not isinstance(read_note(self._folder, Tower.IMAGE, self.space.key), str)
-        if ahead < (PAYS_TO_LOAD if there else PAYS_TO_EXPORT):
+        pays = PAYS_TO_EXPORT_CONVOLUTIONS if self.network.convolutional else PAYS_TO_EXPORT
+        if ahead < (PAYS_TO_LOAD if there else pays):
             return
         begin = time.perf_counter()
-        self._network.encode_images(batch)
+        self.network.encode_images(batch)
         eager = time.perf_counter() - begin
         try:
             self._export(batch, reference)
         except (EmbedstoreError, OSError) as e:
             self.notices.append(f"runtime eager: {e}")
+            self.agreement = None
             return
         if self._timed(batch) * FASTER > eager and self.runtime is Runtime.ONNX:
-            self.runtime, self.parallel, self._own = Runtime.EAGER, 1, None
-            self._encode = self._network.encode_images
+            self.runtime, self.parallel, self._own, self.agreement = Runtime.EAGER, 1, None, None
+            self._encode = self._replicas.encode_images
 
-    def _sized(self, batch: NDArray[np.uint8]) -> int:
+    def _sized(self, batch: Any) -> int:
         """The batch size from which more images at once bring no more speed, between a quarter and four times ours."""
-        own = self._network.batch_size
-        found, _ = knee(rated(self._network, batch), max(1, own // 4), 4 * own)
-        self._network.batch_size = found
+        own = self.network.batch_size
+        found, _ = knee(rated(self.network, batch), max(1, own // 4), 4 * own)
+        for network in self._replicas.networks:
+            network.batch_size = found
         return found
 
-    def _export(self, batch: NDArray[np.uint8], reference: NDArray[np.float32]) -> None:
+    def _export(self, batch: Any, reference: NDArray[np.float32]) -> None:
         """Use onnx, from an export that is there or a new one."""
         self._must_be_cpu()
         fast = self._towers()
         if isinstance(fast, str):
             from embedstore.backbone.export import export
 
-            export(self._network, self._folder, Tower.IMAGE, batch)
+            export(self.network, self._folder, Tower.IMAGE, batch)
             fast = self._towers()
         if isinstance(fast, str):
             raise BadBackbone(f"the exported tower of {self.space.architecture} cannot be used: {fast}")
         self._accept(Runtime.ONNX, fast.encode_images, batch, reference)
+        if self._left > PAYS_TO_COUNT:
+            fast.batch_size, _ = knee(rated(fast, batch), 1, fast.batch_size)
         self.parallel, self._own = _at_once(), fast.batch_size
 
-    def _compile(self, batch: NDArray[np.uint8], reference: NDArray[np.float32]) -> None:
+    def _compile(self, batch: Any, reference: NDArray[np.float32]) -> None:
         """Use torch.compile."""
         from embedstore.backbone.compiled import Compiled
 
-        compiled = Compiled(self._network, len(batch))
+        compiled = Compiled(self.network, len(batch))
         self._accept(Runtime.COMPILE, compiled.encode_images, batch, reference)
         self._own = compiled.batch_size
 
-    def _accept(
-        self, runtime: Runtime, encode: Encode, batch: NDArray[np.uint8], reference: NDArray[np.float32]
-    ) -> None:
+    def _accept(self, runtime: Runtime, encode: Encode, batch: Any, reference: NDArray[np.float32]) -> None:
         """Take another runtime if its vectors are the eager ones.
 
         Raises:
@@ -163,11 +204,11 @@ class Chosen:
         found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=False)
         return found if isinstance(found, str) else Exported(self.space, image=found)
 
-    def _timed(self, batch: NDArray[np.uint8]) -> float:
+    def _timed(self, batch: Any) -> float:
         """Seconds of a batch as the run will do it: in parts, on several threads."""
         from concurrent.futures import ThreadPoolExecutor
 
-        encode = self._encode or self._network.encode_images
+        encode = self._encode or self.network.encode_images
         size = self.batch_size
         with ThreadPoolExecutor(self.parallel) as pool:
             begin = time.perf_counter()

@@ -26,7 +26,7 @@ class Compiled:
         self._network = network
         self._call: Any = torch.compile(network.vectors, dynamic=False)
 
-    def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """As :meth:`embedstore.backbone.base.Backbone.encode_images`, of any number of images.
 
         Raises:
@@ -35,8 +35,12 @@ class Compiled:
         out = np.empty((len(batch), self.space.dim), np.float32)
         for start in range(0, len(batch), self.batch_size):
             part = batch[start : start + self.batch_size]
-            full = np.zeros((self.batch_size, *batch.shape[1:]), np.uint8)
-            full[: len(part)] = part
+            black = (self.batch_size - len(part), *batch.shape[1:])
+            full: NDArray[np.uint8] | torch.Tensor
+            if isinstance(part, np.ndarray):
+                full = np.concatenate([part, np.zeros(black, np.uint8)])
+            else:
+                full = torch.cat([part, part.new_zeros(black)])
             try:
                 out[start : start + len(part)] = self._network.run(full, self._call)[: len(part)]
             except Exception as e:  # the compiler raises a tree of its own, and whatever its tools raise

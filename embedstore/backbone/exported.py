@@ -28,7 +28,7 @@ from embedstore.space import Space
 
 FORMAT = 1
 NOTE, GRAPH, WEIGHTS, MERGES = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
-TOGETHER = 8  # images per forward: 1 to 16 are equally fast on a CPU (docs/benchmarks.md); more only costs memory
+TOGETHER = 8  # images per forward, and the most: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
 TEXTS = 64  # per forward
 MOST_THREADS = 8  # of one query: more start slower than they compute
 _PIECE = 1 << 24
@@ -193,7 +193,7 @@ class Exported:
             raise ValueError(f"expected uint8 (B, 3, H, W) of {p and p.size}, got {batch.dtype} {batch.shape}")
         if self._image is None:
             raise ValueError("the image tower was not opened")
-        return _in_parts(self._image, np.ascontiguousarray(batch), TOGETHER, self.space.dim)
+        return _in_parts(self._image, np.ascontiguousarray(batch), self.batch_size, self.space.dim)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """As :meth:`embedstore.backbone.base.Backbone.encode_texts`."""

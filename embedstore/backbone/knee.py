@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
+    from embedstore.backbone.exported import Exported
 
 GAIN = 1.05  # by which twice the images must be faster to be worth twice the memory
 
@@ -41,13 +41,14 @@ def knee(rate: Callable[[int], float | None], start: int, most: int) -> tuple[in
     return min(s for s, r in found.items() if r * GAIN >= best), found
 
 
-def rated(network: Backbone, pixels: NDArray[np.uint8]) -> Callable[[int], float | None]:
+def rated(network: Backbone | Exported, pixels: Any) -> Callable[[int], float | None]:
     """Images per second of a network at a batch size, from one forward after a warm-up, for :func:`knee`.
 
     Args:
         network: its ``batch_size`` is raised to what is tried, and comes back halved where memory ran out.
-        pixels: prepared images ``(B, 3, H, W)``, repeated as needed.
+        pixels: prepared images ``(B, 3, H, W)``, an array or a tensor on the device, repeated as needed.
     """
+    pixels = pixels if isinstance(pixels, np.ndarray) else pixels.cpu().numpy()
 
     def rate(size: int) -> float | None:
         batch = np.resize(pixels, (size, *pixels.shape[1:]))

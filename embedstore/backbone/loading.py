@@ -22,7 +22,8 @@ def load(
 
     Args:
         recipe: what to load; its ``backbone`` may be an alias.
-        device: ``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        device: ``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of several with commas
+            between them the first.
         precision: ``auto`` (bf16 or fp16 autocast on cuda, fp32 elsewhere), ``fp32``, ``fp16``, ``bf16``.
         allow_code: the ``module:factory`` names that may be imported. A recipe read from a store must not run
             code that its user has not named.
@@ -37,7 +38,7 @@ def load(
         WeightsMismatch: the weights do not fit, or the file holds something else.
         CodeNotAllowed: the recipe names code that is not in ``allow_code``.
     """
-    chosen = choose_device(device)
+    chosen = choose_device(device.partition(",")[0])
     exact = choose_precision(precision, chosen)
     return assemble(_loaded(recipe, allow_code), recipe, device=chosen, precision=exact)
 
@@ -105,6 +106,20 @@ def _dimension(loaded: Loaded, device: str) -> int:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
         raise BadBackbone(f"{loaded.architecture} must give one vector an image, (B, D), but gave {got}")
     return int(out.shape[1])
+
+
+def spread(device: str) -> list[str]:
+    """The devices that an embedding run uses: those with commas between them, or for ``auto`` and ``cuda`` every GPU.
+
+    Raises:
+        BadBackbone: one of them is not here.
+    """
+    import torch
+
+    if "," in device:
+        return [choose_device(d.strip()) for d in device.split(",")]
+    chosen = choose_device(device)
+    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
 
 
 def choose_device(device: str) -> str:

@@ -98,6 +98,7 @@ def embed(
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
+    decoder: o.Decoder = "auto",
     allow_code: o.AllowCode = [],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
@@ -105,7 +106,8 @@ def embed(
     """Embed what is new or changed; resumable, and bad images are counted and named."""
     if bool(source) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
-    opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
+    how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
+    opened = es.open(store, **how, allow_code=allow_code)
     if vectors is not None:
         result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
         output.as_json(result) if as_json else output.facts(list(result.items()))

@@ -57,13 +57,14 @@ def _print(r: Result) -> None:
     """The table."""
     rows: list[tuple[Any, ...]] = [
         ("reading", r.read, f"{r.threads} threads"),
-        ("decoding", r.decode, f"{r.threads} threads, {r.pixels / 1e6:.2f} megapixels" + _failed(r)),
     ]
+    for decoder, rate in r.decoders.items():
+        rows.append((f"decoding, {decoder}", rate, f"{r.threads} threads, {r.pixels / 1e6:.2f} megapixels{_failed(r)}"))
     for n in r.networks:
         said = n.why or ("" if n.cosine is None else f"least cosine to eager {n.cosine:.6f}")
         rows.append((f"network, {n.runtime}", n.images_per_second, said))
     rows.append(("writing", r.write, "vectors/s"))
-    rows.append(("limit", r.limit, "of decoding and the fastest network together"))
+    rows.append(("limit", r.limit, "of the fastest decoding and network together"))
     rows.append(("end to end", r.end_to_end, f"{r.runtime}, {r.end_to_end / r.limit:.2f} of the limit"))
     print(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
     output.table(("stage", "images/s", ""), [(name, round(rate, 1), said) for name, rate, said in rows])

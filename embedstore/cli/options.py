@@ -26,6 +26,7 @@ Where = Annotated[
 ]
 Label = Annotated[str, typer.Argument(help="A column of the items.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Decoder = Annotated[str, typer.Option(help="auto, pillow, quick, device, hardware: what makes pixels of files.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
 Runtime = Annotated[
     str, typer.Option(help="auto, eager, onnx, compile: what runs the network; vectors are the same in all.")

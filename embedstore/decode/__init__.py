@@ -150,7 +150,7 @@ def _finished(image: Image.Image) -> Image.Image:
     raw = _raw_mode(image)
     image.load()
     _must_fit(image)  # icons learn their size only now
-    return _upright(to_rgb(image, raw=raw), _orientation(image))
+    return _upright(to_rgb(image, raw=raw), orientation_of(image))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -160,7 +160,7 @@ def _raw_mode(image: Image.Image) -> str:
     return args if isinstance(args, str) else ""
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or it cannot be read."""
     try:
         value = image.getexif().get(ORIENTATION, 1)

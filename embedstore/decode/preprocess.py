@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedstore.decode import DECODER
+from embedstore.decode import DECODER, open_image
 from embedstore.errors import ImageError
-from embedstore.records import Reason
+from embedstore.records import Picture, Reason
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 
-__all__ = ["DECODER", "apply"]
+__all__ = ["DECODER", "apply", "prepare"]
 
 RESAMPLING = {
     Interpolation.NEAREST: Image.Resampling.NEAREST,
@@ -27,6 +27,19 @@ RESAMPLING = {
 # A strip of 1 × 1,000,000 pixels resized by its shorter side would be 224 × 224 million. Beyond this many pixels only
 # the part around the centre is resized: 64 MiB as Pillow holds RGB, reached at a ratio of 1 : 334 for 224 pixels.
 WHOLE = 1 << 24
+
+
+def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], Picture]:
+    """One file as a network takes it, with the libraries' own bytes: the reference of every other way.
+
+    Returns:
+        uint8 ``(3, H, W)``, and the picture's facts.
+
+    Raises:
+        ImageError: for whatever keeps the image from being used.
+    """
+    image, picture = open_image(data)
+    return apply(image, p), picture
 
 
 def apply(image: Image.Image, p: Preprocess) -> NDArray[np.uint8]:

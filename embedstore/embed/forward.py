@@ -10,13 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.embed.path import stacked
 from embedstore.embed.reader import Prepared
 
-Encode = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Encode = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on a device
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Forwards:
         self._under_way: deque[tuple[list[Prepared], Future[tuple[NDArray[np.float32], float, float]] | None]] = deque()
         self._until = 0.0
 
-    def put(self, files: list[Prepared], pixels: list[NDArray[np.uint8]]) -> None:
+    def put(self, files: list[Prepared], pixels: list[Any]) -> None:
         """Start a batch."""
         self._widen()
         self._under_way.append((files, self._pool.submit(self._one, pixels) if pixels else None))
@@ -77,10 +79,10 @@ class Forwards:
             self._pool = ThreadPoolExecutor(wanted, thread_name_prefix="forward")
             self._width = wanted
 
-    def _one(self, pixels: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], float, float]:
+    def _one(self, pixels: list[Any]) -> tuple[NDArray[np.float32], float, float]:
         """Vectors, and from when to when."""
         begin = time.perf_counter()
-        vectors = self._encode(np.stack(pixels))
+        vectors = self._encode(stacked(pixels))
         return vectors, begin, time.perf_counter()
 
     def _result(self, future: Future[tuple[NDArray[np.float32], float, float]] | None) -> NDArray[np.float32] | None:

@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import duckdb
-import numpy as np
-from numpy.typing import NDArray
 
 from embedstore import decode
-from embedstore.decode import preprocess
 from embedstore.decode.isolated import Isolation
 from embedstore.decode.screen import ordinary
 from embedstore.embed import plan
+from embedstore.embed.path import PILLOW, SAMPLE, Prepare
 from embedstore.embed.plan import Todo
 from embedstore.embed.spent import Meters
 from embedstore.errors import ImageError
@@ -44,17 +43,25 @@ class Prepared:
     Attributes:
         todo: the file; its ``item`` is the existing item, also one that was found under another name.
         digest: of the bytes, or "" where they could not be read.
-        pixels: uint8 ``(3, H, W)``, or None where the content has a vector already, or failed.
+        pixels: uint8 ``(3, H, W)``, an array or a tensor on a device; None where the content has a vector already, or
+            failed.
         picture: facts about the image where it was decoded. failure: why it could not be.
         renamed: the item had another name before.
     """
 
     todo: Todo
     digest: str = ""
-    pixels: NDArray[np.uint8] | None = None
+    pixels: Any = None
     picture: Picture | None = None
     failure: Failure | None = None
     renamed: bool = False
+
+
+def first_files(con: duckdb.DuckDBPyConnection, count: int = 2 * SAMPLE) -> list[bytes]:
+    """The first ordinary files of the plan, for :func:`embedstore.embed.path.choose`."""
+    chunk = next(plan.todo(con.cursor(), count), [])
+    read = [_read(t)[1] for t in chunk if t.ref.size <= GROUP_BYTES // count]
+    return [data for data in read if ordinary(data)]
 
 
 def digest_of(data: bytes) -> str:
@@ -71,6 +78,7 @@ def reading(
     careful: bool = False,
     asked: Callable[[], object] = lambda: False,
     meters: Meters | None = None,
+    prepare: Prepare = PILLOW.prepare,
 ) -> Iterator[Iterator[Prepared]]:
     """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
@@ -82,12 +90,15 @@ def reading(
             one of them may have done it.
         asked: whether the run was asked to stop; the files then end early.
         meters: of the time that both stages take.
+        prepare: an ordinary file to pixels.
     """
     out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
     stopped = threading.Event()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     isolation = Isolation(p)
-    preparer = _Preparer(con.cursor(), pool, p, isolation, careful=careful, meters=meters or Meters())
+    preparer = _Preparer(
+        con.cursor(), pool, lambda data: prepare(data, p), isolation, careful=careful, meters=meters or Meters()
+    )
 
     def produce() -> None:
         try:
@@ -137,7 +148,7 @@ class _Preparer:
     """The two stages.
 
     Args:
-        con: a cursor for this thread alone. pool: runs both stages. p: the preprocessing.
+        con: a cursor for this thread alone. pool: runs both stages. prepare: an ordinary file to pixels.
         isolation: decodes odd files. careful: ordinary ones too. meters: of the time it takes.
     """
 
@@ -145,7 +156,7 @@ class _Preparer:
         self,
         con: duckdb.DuckDBPyConnection,
         pool: ThreadPoolExecutor,
-        p: Preprocess,
+        prepare: Callable[[bytes], tuple[Any, Picture]],
         isolation: Isolation,
         *,
         careful: bool,
@@ -154,7 +165,7 @@ class _Preparer:
         self._con = con
         self._meters = meters
         self._pool = pool
-        self._p = p
+        self._ordinary = prepare
         self._isolation = isolation
         self._careful = careful
 
@@ -205,9 +216,9 @@ class _Preparer:
         """Pixels or a failure, made here or in a process of its own."""
         try:
             if not self._careful and ordinary(data):
-                image, picture = decode.open_image(data)
-                return replace(row, pixels=preprocess.apply(image, self._p), picture=picture)
-            pixels, picture = self._isolation.prepare(data)
+                pixels, picture = self._ordinary(data)
+            else:
+                pixels, picture = self._isolation.prepare(data)
             return replace(row, pixels=pixels, picture=picture)
         except ImageError as e:
             return replace(row, failure=Failure.of(row.todo.ref, e.reason, e.detail))

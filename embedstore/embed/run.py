@@ -6,9 +6,9 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,11 @@ from embedstore.backbone.choose import Chosen
 from embedstore.backbone.runtime import Runtime
 from embedstore.decode import DECODER
 from embedstore.embed import plan
+from embedstore.embed.decoder import Decoder
 from embedstore.embed.forward import Done, Forwards
-from embedstore.embed.reader import Prepared, reading
+from embedstore.embed.path import PILLOW, choose
+from embedstore.embed.reader import Prepared, first_files, reading
+from embedstore.embed.report import EmbedReport
 from embedstore.embed.spent import Meters, Spent, cores
 from embedstore.embed.stop import Stop, stopping
 from embedstore.errors import NoImages
@@ -41,7 +44,7 @@ class Options:
     Attributes:
         batch_size: images per forward; None is the backbone's choice for its device.
         threads: of the decoding pool; None is one per core.
-        runtime: that the backbone runs in; vectors are the same in all.
+        runtime: that the backbone runs in. decoder: of ordinary files. Vectors are the same in all.
         commit_rows, commit_seconds: a commit is made when either is reached; a kill loses at most this much work.
         wait: seconds to wait for another writer.
     """
@@ -49,6 +52,7 @@ class Options:
     batch_size: int | None = None
     threads: int | None = None
     runtime: Runtime = Runtime.AUTO
+    decoder: Decoder = Decoder.AUTO
     commit_rows: int = 4096
     commit_seconds: float = 5.0
     wait: float = 0.0
@@ -64,72 +68,10 @@ class Progress:
     failed: int
 
 
-@dataclass
-class EmbedReport:
-    """What a run did; every file found is in exactly one of the first five counts.
-
-    Attributes:
-        embedded: files whose content got a new vector. reused: files whose content had one already.
-        unchanged: not even read: size and mtime as before. failed: by reason, in this run.
-        known_failures: failed before, unchanged since, not tried again.
-        renamed: of the above, recognised under a new name. missing: items whose file is no longer there.
-        found: files. seconds: wall time. images_per_second: files read per second of the embedding stage.
-        runtime: that the backbone ran in. agreement: its least cosine to eager on this run's own images.
-        stages: where the time went, see :class:`~embedstore.embed.spent.Spent`. bottleneck: what that says.
-    """
-
-    found: int = 0
-    embedded: int = 0
-    reused: int = 0
-    unchanged: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    known_failures: int = 0
-    renamed: int = 0
-    missing: int = 0
-    skipped: int = 0
-    commits: int = 0
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-    device: str = ""
-    precision: str = ""
-    batch_size: int = 0
-    runtime: str = ""
-    agreement: dict[str, float] | None = None
-    stages: dict[str, Any] = field(default_factory=dict)
-    bottleneck: str = ""
-    space: str = ""
-    notices: list[str] = field(default_factory=list)
-
-    @property
-    def failures(self) -> int:
-        """How many files failed in this run."""
-        return sum(self.failed.values())
-
-    def summary(self) -> str:
-        """One line for a person."""
-        parts = [f"{self.embedded:,} embedded"]
-        optional = (
-            (self.reused, "with known content"),
-            (self.unchanged, "unchanged"),
-            (self.renamed, "renamed"),
-            (self.missing, "missing now"),
-            (self.known_failures, "failed before"),
-        )
-        parts += [f"{n:,} {what}" for n, what in optional if n]
-        if self.failed:
-            parts.append(f"{self.failures:,} failed ({', '.join(f'{n} {r}' for r, n in sorted(self.failed.items()))})")
-        speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
-        return f"{self.found:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"failures": self.failures}
-
-
 def run(
     storage: Storage,
     source: Source,
-    load: Callable[[], Backbone],
+    load: Callable[[], Sequence[Backbone]],
     space: SpaceRow,
     *,
     options: Options = Options(),
@@ -139,7 +81,7 @@ def run(
 
     Args:
         storage, source: from where to where.
-        load: gives the space's backbone; called only when an image has to be embedded.
+        load: gives the space's backbone, once a device; called only when an image has to be embedded.
         space: which space. options: how. progress: told where the run stands.
 
     A run that is killed loses what was not committed, and the next run does just that. SIGINT and SIGTERM commit
@@ -176,7 +118,7 @@ class _Runner:
         self,
         storage: Storage,
         writer: Writer,
-        load: Callable[[], Backbone],
+        load: Callable[[], Sequence[Backbone]],
         space: SpaceRow,
         options: Options,
         progress: Callable[[Progress], None],
@@ -186,7 +128,7 @@ class _Runner:
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
         self._backbone: Chosen | None = None
         self._forwards = Forwards(self._encoded, lambda: self._backbone.parallel if self._backbone else 1)
-        self._meters = Meters()
+        self._meters, self._way = Meters(), PILLOW
         self._options, self._progress, self._stop = options, progress, stop
         self._attributes: Path | None = None
         self._failed: Counter[str] = Counter()
@@ -224,7 +166,7 @@ class _Runner:
         threads = self._options.threads or os.cpu_count() or 1
         preprocess = self._space.space.preprocess
         if self._total:
-            self._ready()
+            self._ready(threads)
         begin, cpu = time.perf_counter(), time.process_time()
         try:
             if self._total and preprocess:
@@ -235,6 +177,7 @@ class _Runner:
                     careful=self._writer.after_crash,
                     asked=lambda: self._stop.requested,
                     meters=self._meters,
+                    prepare=self._way.prepare,
                 ) as files:
                     for prepared in files:
                         self._take(prepared)
@@ -245,6 +188,8 @@ class _Runner:
             self._collect(everything=True)
         finally:
             self._forwards.close()
+            if self._backbone:
+                self._backbone.close()
         self._commit()
         seconds = max(time.perf_counter() - begin, 1e-9)
         self.report.images_per_second = round(self._done / seconds, 1)
@@ -256,9 +201,10 @@ class _Runner:
         if self._backbone is None:
             return
         r, backbone = self.report, self._backbone
-        r.batch_size, r.runtime = self._size, backbone.runtime.value
-        if found := backbone.agreement:
-            r.agreement = {"cosine": found.cosine, "centred": found.centred, "rows": found.rows}
+        r.batch_size, r.runtime, r.folded = self._size, backbone.runtime.value, backbone.folded
+        r.decoder = self._way.decoder.value
+        r.agreement = asdict(backbone.agreement) if backbone.agreement else None
+        r.parity = asdict(self._way.agreement) if self._way.agreement else None
         spent = Spent(
             images=self._forwards.images,
             seconds=seconds,
@@ -269,32 +215,37 @@ class _Runner:
             cpu=cpu,
             threads=threads,
             cores=cores(),
-            shared=backbone.device == "cpu",
+            shared=backbone.network.device == "cpu",
             runtime=r.runtime,
         )
         r.stages, r.bottleneck = spent.to_json(), spent.verdict()
 
     @property
     def notices(self) -> list[str]:
-        """What the choice of a runtime had to say."""
-        return self._backbone.notices if self._backbone else []
+        """What the choices of a runtime and a decoder had to say."""
+        return [*(self._backbone.notices if self._backbone else []), *self._way.notices]
 
     @property
     def _size(self) -> int:
         """Images per forward."""
         return self._options.batch_size or (self._backbone.batch_size if self._backbone else 1)
 
-    def _encoded(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _encoded(self, batch: Any) -> NDArray[np.float32]:
         """Vectors of a batch, on whichever thread asks."""
         if self._backbone is None:
             raise RuntimeError("pixels before a backbone")
         return self._backbone.encode_images(batch)
 
-    def _ready(self) -> None:
-        """Load the backbone: a run with nothing to read never does."""
+    def _ready(self, threads: int) -> None:
+        """Load the backbone and settle how files become pixels: a run with nothing to read never does."""
         folder = self._storage.at.towers(self._space.key)
         self._backbone = Chosen(self._load(), self._options.runtime, folder, images=self._total)
         self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
+        if not self._writer.after_crash:  # then every file is decoded in a process of its own
+            files = first_files(self._storage.catalog.scratch)
+            self._way = choose(
+                self._backbone.network, files, asked=self._options.decoder, images=self._total, threads=threads
+            )
 
     def finish(self, source: Source) -> None:
         """Mark the items whose files have gone, when the source speaks for whole folders."""

@@ -2,8 +2,10 @@
 
 ``python -m tests.benchmarks.bench_embed [IMAGES] [--rounds 2] [--networks …] [--runtimes …] [--peers PYTHON]``: JPEG
 photos of 500 x 375 (made here), random weights of one seed on both sides. Ours runs from files to a committed store,
-the comparison of the runtime included. Ours and the peers take turns; the table shows the median of the rounds. The
-limit is ``embedstore bench`` on the same images: decoding alone and the forward alone, each on all cores, added up.
+the comparisons of runtime and decoder included, the network loaded and for onnx exported before, as a store is from its
+second run on (the seconds of the export are told). Ours and the peers take turns; the table shows the median of the
+rounds. The limit is ``embedstore bench`` on the same images: decoding alone and the forward alone, each on all cores,
+added up.
 PYTHON is an environment that has clip-retrieval and sentence-transformers too; without it the two are left out.
 """
 
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,15 +47,17 @@ def make_photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np.ndarray, dict[str, float]]:
+def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np.ndarray, dict[str, Any]]:
     """Seconds from files to a committed store, the vectors in the order of the files, and the stages."""
     with tempfile.TemporaryDirectory(dir=folder) as home:
         store = es.create(Path(home) / "s", name, random_init=True, dtype="float32", runtime=runtime)
+        if runtime == Runtime.ONNX:
+            print("   ", *store.export_towers(towers=["image"]))
         begin = time.perf_counter()
         report = store.embed(photos, show_progress=False)
         seconds = time.perf_counter() - begin
         found = store.features("uri")
-        return seconds, found.X[np.argsort(found.y)], report.stages
+        return seconds, found.X[np.argsort(found.y)], report.stages | {"decoder": report.decoder}
 
 
 def peer(python: str, which: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray]:
@@ -88,7 +93,7 @@ def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) 
         rate = count / median[runtime]
         print(
             f"{name:<22} {runtime:<8} {rate:>8.1f} {alone.decode:>8.1f} {forward:>9.1f} {limit:>7.1f} "
-            f"{rate / limit:>6.2f} {write:>7.1%}"
+            f"{rate / limit:>6.2f} {write:>7.1%}  {stages[runtime]['decoder']}"
         )
         for which in others:
             same = "its own weights" if which in OWN_WEIGHTS else str(agreement(vectors[which], vectors[runtime]))
@@ -111,7 +116,7 @@ def main() -> None:
         folder = Path(name)
         photos = make_photos(folder / "photos", options.images)
         print(f"{options.images} images, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        print("network                runtime     img/s  decode/s forward/s   limit  share  writing")
+        print("network                runtime     img/s  decode/s forward/s   limit  share  writing  decoder")
         for network in options.networks:
             measure(folder, photos, network, options)
 

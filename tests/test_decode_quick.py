@@ -1,0 +1,271 @@
+"""Every way from a file to pixels that is offered: the same pictures, the same vectors, the same failures."""
+
+import io
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import embedstore as es
+from embedstore import decode
+from embedstore.backbone import load
+from embedstore.backbone.runtime import agreement
+from embedstore.decode import preprocess, quick
+from embedstore.decode.device import AT_ONCE, LARGEST, OnDevice, complete, torchvision_jpeg
+from embedstore.decode.screen import ordinary
+from embedstore.embed import path as ways
+from embedstore.embed.decoder import Decoder, decoder_of
+from embedstore.embed.path import choose, stacked
+from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.records import Picture
+from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
+from tests.conftest import TINY, picture
+
+
+def prep(size, resize, mode="shortest", interpolation="bicubic", fill=0):
+    """A preprocessing from plain values."""
+    half = (0.5, 0.5, 0.5)
+    pair = (resize, resize)
+    return Preprocess((size, size), pair, half, half, ResizeMode(mode), Interpolation(interpolation), fill)
+
+
+PREPS = [
+    prep(224, 256),
+    prep(64, 64, "squash"),
+    prep(96, 96, "longest", fill=128),
+    prep(160, 160, interpolation="bilinear"),
+    prep(96, 96, interpolation="lanczos"),
+    prep(96, 40),
+]
+
+
+def jpeg(image, **options):
+    """The bytes of a JPEG file."""
+    out = io.BytesIO()
+    image.save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def detailed(seed, size=(300, 220)):
+    """A picture with edges and fine noise."""
+    noise = np.random.default_rng(seed).normal(0, 12, (size[1], size[0], 1))
+    coarse = np.asarray(picture(seed, (16, 12)).resize(size, Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray(np.clip(coarse + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def hardware():
+    """torchvision's CPU decoder in the place of a GPU's own."""
+    return torchvision_jpeg("cpu")
+
+
+@pytest.fixture(params=["quick", "device", "hardware"])
+def way(request, hardware):
+    """Every quicker way; the GPU's two run on the device ``cpu``."""
+    jpegs = {"device": None, "hardware": hardware}
+    return quick.prepare if request.param == "quick" else OnDevice("cpu", jpegs[request.param]).prepare
+
+
+@pytest.mark.parametrize("p", PREPS, ids=str)
+def test_pixels_are_pillows_within_a_few_levels(way, p):
+    """Every resize mode and filter, wide, tall, tiny and enlarged: no value more than 3 levels off, few off at all."""
+    for n, size in enumerate([(300, 220), (220, 300), (500, 375), (64, 64), (31, 200), (1, 1)]):
+        data = jpeg(detailed(n, size), quality=92)
+        reference, facts = preprocess.prepare(data, p)
+        pixels, told = way(data, p)
+        difference = np.abs(reference.astype(int) - np.asarray(pixels))
+        assert told == facts
+        assert difference.max() <= 3, size
+        assert (difference > 0).mean() < 0.06
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_comes_upright(way, orientation):
+    """The eight of Exif, and two that do not exist: as Pillow turns them."""
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = orientation
+    data = jpeg(detailed(3, (120, 80)), exif=exif)
+    p = prep(80, 80)
+    reference, facts = preprocess.prepare(data, p)
+    pixels, told = way(data, p)
+    assert told == facts
+    assert np.abs(reference.astype(int) - np.asarray(pixels)).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_greys_and_print_colours_are_pillows(way, mode):
+    """A grey JPEG becomes equal channels; CMYK is left to Pillow."""
+    data = jpeg(detailed(5).convert(mode))
+    reference, _ = preprocess.prepare(data, PREPS[0])
+    assert np.abs(reference.astype(int) - np.asarray(way(data, PREPS[0])[0])).max() <= 3
+
+
+def test_a_file_cut_anywhere_is_pillows_picture_or_pillows_failure(way):
+    """Never half a picture: 40 cuts of a baseline and a progressive file."""
+    p = prep(32, 32)
+    for progressive in (False, True):
+        data = jpeg(detailed(7, (90, 60)), progressive=progressive)
+        for end in range(len(data) // 20, len(data), len(data) // 20):
+            assert outcome(way, data[:end], p) == outcome(preprocess.prepare, data[:end], p)
+
+
+def outcome(prepare, data, p):
+    """The facts, or the reason why not."""
+    try:
+        return prepare(data, p)[1]
+    except ImageError as e:
+        return e.reason
+
+
+def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
+    """Every ordinary small file of image libraries' own test suites: equal pixels, or the same reason."""
+    files = [f for f in sorted(unpacked("nasty").rglob("*")) if f.is_file() and 0 < f.stat().st_size < 60_000]
+    compared, p = 0, prep(32, 32)
+    for file in files:
+        data = file.read_bytes()
+        if not data.startswith(b"\xff\xd8") or not ordinary(data):
+            continue
+        assert outcome(quick.prepare, data, p) == outcome(preprocess.prepare, data, p), file
+        if isinstance(outcome(preprocess.prepare, data, p), Picture):
+            pixels = quick.opened(data)[0].permute(1, 2, 0).numpy()
+            assert np.array_equal(pixels, np.asarray(decode.open_image(data)[0])), file
+            compared += 1
+    assert compared > 50
+
+
+def test_floats_rounded_twice_are_bytes_resized(unpacked):
+    """The resize of devices without one for bytes: within 2 levels of Pillow's, nearly always the same."""
+    for n, size in enumerate([(500, 375), (375, 500), (40, 30)]):
+        image = detailed(n, size)
+        p = prep(224, 256)
+        width, height = preprocess.resized(*size, p)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        found = quick.cropped(quick.in_floats(pixels, height, width, "bicubic"), p).numpy()
+        difference = np.abs(preprocess.apply(image, p).astype(int) - found)
+        assert difference.max() <= 2
+        assert (difference > 0).mean() < 0.01
+
+
+def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardware):
+    """Real weights on real photos: at least 0.9999 to Pillow's, plain and centred."""
+    weights = shared_data / "weights" / "mobilenetv2_035_imagenet.safetensors"
+    recipe = Recipe("timm/mobilenetv2_035", weights=str(weights), args={"pad_type": "same", "bn_eps": 1e-3})
+    network = load(recipe, device="cpu")
+    p = network.space.preprocess
+    files = sorted((unpacked("hymenoptera") / "val" / "bees").glob("*.jpg"))[:16]
+    data = [f.read_bytes() for f in files]
+    reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
+    for prepare in (quick.prepare, OnDevice("cpu").prepare, OnDevice("cpu", hardware).prepare):
+        vectors = network.encode_images(stacked([prepare(d, p)[0] for d in data]))
+        assert agreement(reference, vectors).good
+
+
+def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest():
+    """Whole plain JPEGs go there, at most so many at once; what it refuses and every other file is decoded here."""
+    asked = []
+
+    def refuses(data):
+        asked.append(len(data))
+        raise RuntimeError("not this one")
+
+    way, p = OnDevice("cpu", refuses), prep(32, 32)
+    plain, png = jpeg(detailed(1)), io.BytesIO()
+    detailed(1).save(png, "PNG")
+    reference = quick.prepare(plain, p)[0]
+    assert np.array_equal(way.prepare(plain, p)[0], reference)
+    assert asked == [len(plain)]
+    way.prepare(png.getvalue(), p)
+    assert not complete(plain[:-2])
+    assert complete(plain + b"\0\0")
+    assert len(asked) == 1
+    held = [way._free.acquire(blocking=False) for _ in range(AT_ONCE)]
+    assert all(held)
+    assert np.array_equal(way.prepare(plain, p)[0], reference)
+    assert len(asked) == 1
+
+
+def test_a_large_picture_is_resized_where_it_was_decoded(monkeypatch):
+    """Whole pictures on their way to the device are bounded."""
+    way, p = OnDevice("cpu"), prep(32, 32)
+    moved = []
+    monkeypatch.setattr("embedstore.decode.device.moved", lambda x, device: moved.append(x.shape) or x)
+    big = Image.new("RGB", (4096, LARGEST // 4096 + 1), (10, 20, 30))
+    assert way.prepare(jpeg(big), p)[1].width == 4096
+    assert moved == []
+    way.prepare(jpeg(detailed(1)), p)
+    assert len(moved) == 1
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small real network."""
+    return load(Recipe(TINY, random_init=True), device="cpu")
+
+
+FILES = [jpeg(detailed(n)) for n in range(8)]
+
+
+def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
+    """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
+    took = choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
+    assert took.decoder is Decoder.QUICK
+    assert took.agreement.good
+    assert took.agreement.rows == 8
+
+    def wrong(data, p):
+        return 255 - preprocess.prepare(data, p)[0], None
+
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: wrong})
+    with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
+        choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
+    monkeypatch.setattr(ways, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
+    monkeypatch.setattr(ways, "WORTH", -1e9)
+    found = choose(network, FILES, asked=Decoder.AUTO, images=8, threads=1)
+    assert found.decoder is Decoder.PILLOW
+    assert "--decoder quick gives other vectors" in found.notices[0]
+
+
+def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, monkeypatch):
+    """A few images stay with Pillow; millions are worth the comparison; files that cannot be read decide nothing."""
+    monkeypatch.setattr(ways, "FASTER", 0.0)
+    assert choose(network, FILES, asked=Decoder.AUTO, images=0, threads=1) is ways.PILLOW
+    assert choose(network, [b"broken"], asked=Decoder.AUTO, images=10**9, threads=1) is ways.PILLOW
+    monkeypatch.setattr(ways, "WORTH", -1e9)
+
+    def slow(data, p):
+        time.sleep(0.02)
+        return preprocess.prepare(data, p)
+
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.DEVICE: slow, Decoder.QUICK: quick.prepare})
+    assert choose(network, FILES, asked=Decoder.AUTO, images=10**9, threads=1).decoder is Decoder.QUICK
+
+
+def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
+    """On a store: what was asked for is in the report and in the record; one that is not here is refused."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n, data in enumerate(FILES):
+        (photos / f"{n}.jpg").write_bytes(data)
+    es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
+    report = es.open(tmp_path / "s", device="cpu", decoder="quick").embed(photos)
+    assert (report.embedded, report.decoder) == (8, "quick")
+    assert report.parity["cosine"] > 0.9999
+    assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
+    es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
+    with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
+        es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
+    with pytest.raises(BadBackbone, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
+        decoder_of("cv2")
+
+
+def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
+    """The same bytes either way."""
+    want = [quick.prepare(d, PREPS[0])[0] for d in FILES[:3]]
+    monkeypatch.setattr(quick, "TURBO", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for data, pixels in zip(FILES, want, strict=False):
+            assert np.array_equal(quick.prepare(data, PREPS[0])[0], pixels)
