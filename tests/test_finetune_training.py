@@ -87,6 +87,21 @@ def test_it_stops_when_validation_gets_no_better(store):
     assert history.stopped == "no better figure in 2 epochs"
 
 
+@pytest.mark.parametrize(
+    ("losses", "diverged"),
+    [
+        ([1.1, 1.2, 1.3, 1.2, 1.1], False),
+        ([1.1, 9.0, 1.0, 1.0, 1.0, 1.0], False),
+        ([1.1, 4.0, 4.0, 4.0, 4.0, 4.0], True),
+        ([1.1, float("nan")], True),
+    ],
+)
+def test_a_loss_diverges_when_it_stays_far_above_guessing(store, losses, diverged):
+    """Five steps above three times ln 3 on average, or no number; one bad step is none."""
+    made = trainer(store)
+    assert [made._diverged(losses[: n + 1]) for n in range(len(losses))][-1] is diverged
+
+
 def test_mixed_precision_really_runs_on_the_cpu(store):
     """Under bf16 the convolutions give bfloat16, and the weights come out near those of float32 and not the same."""
     seen = set()
