@@ -220,6 +220,13 @@ def test_every_setting_can_be_said_from_python():
     assert set(tuning.TuneOptions.__annotations__) == fields
 
 
+def test_one_and_one_point_nought_are_one_setting():
+    """So the same run from the command line and from Python is recognised."""
+    assert repr(settings({"decay": 1, "colour": 0, "epochs": 3})) == repr(
+        settings({"decay": 1.0, "colour": 0.0, "epochs": 3})
+    )
+
+
 def test_validation_rows_never_learn(store):
     """Training, validation and held-out rows are disjoint, and together all that is labelled."""
     data = store.features("label")

@@ -165,8 +165,13 @@ def settings(given: dict[str, Any]) -> Settings:
         if name in plain:
             plain[name] = _member(kind, name, plain[name])
     if varied:
-        plain["augment"] = Augment(**varied)
-    return Settings(**plain)
+        plain["augment"] = Augment(**_whole(varied, inner))
+    return Settings(**_whole(plain, own))
+
+
+def _whole(given: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """1 and 1.0 are one setting, and so one run."""
+    return {k: float(v) if type(v) is int and "float" in str(fields[k].type) else v for k, v in given.items()}
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
