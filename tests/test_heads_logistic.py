@@ -79,15 +79,15 @@ def test_the_path_ends_when_the_loss_has_turned():
     assert best == len(short.path_) - 3
 
 
-def test_a_hopeless_c_is_not_polished():
-    """What is certainly worse than the best so far costs fewer passes; choice, its loss and the fit are the same."""
+def test_a_c_that_is_certainly_not_the_best_is_not_polished():
+    """Where it is clear which of two C is better both cost fewer passes; choice, its loss and the fit are the same."""
     X, y = overlapping(600, 40, 5)
     short, whole = LogisticProbe(CS, patience=9).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
     assert short.n_iter_ < whole.n_iter_
     assert len(short.path_) == len(whole.path_)
     assert short.C_ == whole.C_
     assert [p.log_loss for p in short.path_] == pytest.approx([p.log_loss for p in whole.path_], rel=0.1)
-    assert min(p.log_loss for p in short.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-5)
+    assert min(p.log_loss for p in short.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-4)
     assert objective(X, y, short, short.C_) == pytest.approx(objective(X, y, whole, whole.C_), rel=1e-6)
 
 
@@ -125,7 +125,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     X, y = overlapping(500)
     whole = LogisticProbe(CS).fit(X, y)
     monkeypatch.setattr("embedstore.heads._softmax._BLOCK_LOGITS", 700)
-    monkeypatch.setattr("embedstore.heads.logistic._TURNED_ROWS", 0)
+    monkeypatch.setattr("embedstore.heads._coordinates._TURNED_ROWS", 0)
     parts = LogisticProbe(CS).fit(X, y)
     assert parts.C_ == whole.C_
     assert objective(X, y, parts, parts.C_) == pytest.approx(objective(X, y, whole, parts.C_), rel=1e-6)

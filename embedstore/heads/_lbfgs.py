@@ -19,7 +19,7 @@ _MEMORY = 5  # pairs kept (Nocedal and Wright recommend 3 to 20; 10 took as many
 _ARMIJO = 1e-4  # least share of the promised decrease (Nocedal and Wright, section 3.1)
 _NOISE = {4: 3e-7, 8: 1e-15}  # relative rounding of a loss, by the bytes of a number: less is no increase
 _CLEARLY = 4.0  # square roots of the gap
-_ROUGH = 0.03  # square root of a gap at which a loss is good to a few per cent, enough for a C that is no candidate
+_ROUGH = 0.01  # square root of a gap at which a loss is good to some per cent, enough where it is far from the rival's
 _LEAST_CURVATURE = 1e-4  # a class that is all but certain still bends a little
 
 
@@ -54,18 +54,26 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """The best mean held-out loss so far, and the square root of the gap of its fit. The first has none to beat."""
+
+    loss: float = np.inf
+    way: float = 0.0
+
+
+@dataclass(frozen=True)
 class Stop:
     """When a search ends.
 
     Attributes:
         tol: when half the squared Newton step, g'Hg / 2, is below this share of the objective in every task.
         max_iter: passes at most.
-        held_best: a mean held-out loss; a solution that will certainly be worse than it is not polished.
+        rival: the held-out loss to beat; where it is certain who wins, the search ends.
     """
 
     tol: float
     max_iter: int
-    held_best: float | None = None
+    rival: Rival | None = None
 
 
 def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop) -> Solution:
@@ -90,7 +98,7 @@ def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop)
         fresh = _direction(be, grad, scale, history)
         gap = np.where(moved, -be.dot(grad, fresh) / 2 / np.maximum(value, 1e-300), gap)
         done |= gap <= stop.tol
-        if done.all() or (stop.held_best is not None and _hopeless(seen, gap, stop.held_best)):
+        if done.all() or (stop.rival and _decided(seen, gap, stop.rival)):
             break
         if towards is not None:
             fresh, towards = _where(be, be.dot(towards, grad) < 0, towards, fresh), None
@@ -111,13 +119,13 @@ def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop)
     return Solution(theta, seen, value, gap, problem.passes - before)
 
 
-def _hopeless(seen: Pass, gap: Floats, best: float) -> bool:
-    """The held-out loss is worse than the best by more than the way that is left can change.
+def _decided(seen: Pass, gap: Floats, rival: Rival) -> bool:
+    """The held-out loss is further from the rival's than the way that is left can change.
 
     To first order a loss moves by no more than the square root of the gap; four times that is on the safe side.
     """
-    way = float(np.sqrt(gap.max()))
-    return way < _ROUGH and float(np.nanmean(seen.held_loss)) > best * (1 + _CLEARLY * way)
+    way, loss = float(np.sqrt(gap.max())), float(np.nanmean(seen.held_loss))
+    return way < _ROUGH and abs(loss - rival.loss) > min(loss, rival.loss) * _CLEARLY * (way + rival.way)
 
 
 def _penalised(be: Backend, theta: Tensor, seen: Pass, penalty: Floats) -> tuple[Floats, Tensor]:
@@ -135,6 +143,8 @@ def _preconditioner(be: Backend, seen: Pass, basis: Basis, penalty: Floats) -> T
 
 def _merged(be: Backend, moved: Array, new: Pass, old: Pass) -> Pass:
     """What is known at the parameters that each task has now."""
+    if moved.all():
+        return new
     rows = be.put(moved.astype(np.int8))[:, None] > 0
     return Pass(
         np.where(moved, new.loss, old.loss),
@@ -154,18 +164,18 @@ def _pair(be: Backend, s: Tensor, y: Tensor, moved: Array) -> tuple[Tensor, Tens
 
 def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Tensor, Tensor, Floats]]) -> Tensor:
     """Minus the approximate inverse Hessian times the gradient."""
-    q, parts = grad, []
+    q, parts = grad * 1, []
     for s, y, rho in reversed(history):
         part = rho * be.dot(s, q)
         parts.append(part)
-        q = q - _each(be, part) * y
-    q = q * scale
+        q -= _each(be, part) * y
+    q *= scale
     if history:
         _, y, rho = history[-1]
         bend = rho * be.dot(y, scale * y)
-        q = q * _each(be, np.where(bend > 0, 1 / np.where(bend > 0, bend, 1), 1))
+        q *= _each(be, np.where(bend > 0, 1 / np.where(bend > 0, bend, 1), 1))
     for (s, y, rho), part in zip(history, reversed(parts), strict=True):
-        q = q + _each(be, part - rho * be.dot(y, q)) * s
+        q += _each(be, part - rho * be.dot(y, q)) * s
     return -q
 
 
@@ -174,4 +184,6 @@ def _each(be: Backend, per_task: Floats) -> Tensor:
 
 
 def _where(be: Backend, chosen: Array, a: Tensor, b: Tensor) -> Tensor:
+    if chosen.all():
+        return a
     return be.xp.where(be.put(chosen.astype(np.int8))[:, None, None] > 0, a, b)

@@ -28,17 +28,30 @@ _ON_DEVICE = 0.4  # share of a GPU's free memory that the rows may take
 
 @dataclass(frozen=True)
 class Basis:
-    """Coordinates of the parameters.
+    """Coordinates of the parameters: a row x is seen as ``((x - mean) @ matrix, 1)``.
 
     Attributes:
-        matrix: ``(D, R)``; weights of a class are ``matrix @ theta[:R]``. None when the rows are in these coordinates.
-        values: ``(R,)``, the second moments of the
-            rows along its columns. mean: ``(D,)``, the row at which the last parameter is the logit.
+        matrix: ``(D, R)``; weights of a class are ``matrix @ theta[:R]``.
+        values: ``(R,)``, the second moments of the rows along its columns. mean: ``(D,)``, the mean row.
+        turned: the rows are held in these coordinates, ``(N, R + 1)``.
     """
 
-    matrix: Tensor | None
+    matrix: Tensor
     values: Tensor
     mean: Tensor
+    turned: bool
+
+    def weights(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights ``(T * K, D)`` and intercepts ``(T * K,)`` for rows as they were given."""
+        flat = theta.reshape(-1, theta.shape[-1])
+        w = flat[:, :-1] @ self.matrix.T
+        return w, flat[:, -1] - w @ self.mean
+
+    def on_features(self, be: Backend, theta: Tensor) -> tuple[Floats, Floats]:
+        """The same in float64 numpy, of one task."""
+        flat = be.host(theta).reshape(-1, theta.shape[-1])
+        w = flat[:, :-1] @ be.host(self.matrix).T
+        return w, flat[:, -1] - w @ be.host(self.mean)
 
 
 @dataclass(frozen=True)
@@ -82,18 +95,6 @@ class Rows:
             block = self.near[s]
             yield s, self.be.put(np.asarray(block)) if isinstance(block, np.ndarray) else block
 
-    def basis(self, scale: Floats | None) -> Basis:
-        """The eigenbasis of the centred rows, each feature divided by its ``scale``."""
-        be, gram, total = self.be, self.be.zeros(self.dim, self.dim), np.zeros(self.dim)
-        for _, block in self.blocks(max(1, _BLOCK_LOGITS // self.dim)):
-            gram += block.T @ block
-            total += be.host(block.sum(0))
-        mean = be.put(total / self.n)
-        gram = gram / self.n - mean[:, None] * mean[None, :]
-        inverse = be.put(np.ones(self.dim) if scale is None else 1 / scale)
-        values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
-        return Basis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean)
-
 
 class Problem:
     """Rows, and which of them each task trains on.
@@ -110,7 +111,9 @@ class Problem:
         present = np.stack([np.bincount(rows.codes[part], minlength=rows.n_classes) > 0 for part in train])
         held = ~train & present[:, rows.codes]  # a class never shown cannot be judged; the same rows for every C
         self.train, self.held = (self.be.put(part.astype(self.be.dtype)) for part in (train, held))
-        self.held_counts: Floats = held.sum(axis=1).astype(np.float64)
+        judged = held.sum(axis=1)
+        self.held_counts: Floats = np.where(judged > 0, judged, np.nan)
+        self.shares = self.be.put(1 / self.counts)
         self.absent = None if present.all() else self.be.put(np.where(present, 0.0, _NEVER))[:, :, None]
         self.passes = 0
 
@@ -118,38 +121,42 @@ class Problem:
         """All parameters zero: ``(T, K, R + 1)``."""
         return self.be.zeros(len(self.counts), self.columns, len(basis.values) + 1)
 
-    def weights(self, theta: Tensor, basis: Basis) -> tuple[Tensor, Tensor]:
-        """Weights ``(T * K, D)`` and intercepts ``(T * K,)`` of the rows as they are."""
-        flat = theta.reshape(-1, theta.shape[-1])
-        w = flat[:, :-1] if basis.matrix is None else flat[:, :-1] @ basis.matrix.T
-        return w, flat[:, -1] - w @ basis.mean
+    def logits(self, theta: Tensor, basis: Basis, rows: Ints) -> Floats:
+        """Logits of some rows in one task's parameters ``(K, R + 1)``: float32 ``(B, K)``."""
+        X = np.asarray(self.rows.X[rows], np.float32)
+        if basis.turned:
+            return X @ self.be.host(theta).T.astype(np.float32)
+        w, b = basis.on_features(self.be, theta)
+        return np.asarray(X @ w.T.astype(np.float32) + b, np.float32)
 
     def look(self, theta: Tensor, basis: Basis) -> Pass:
         """One pass over the rows."""
         self.passes += 1
         be, (tasks, columns) = self.be, theta.shape[:2]
-        w, b = self.weights(theta, basis)
+        w, b = (theta.reshape(tasks * columns, -1), None) if basis.turned else basis.weights(theta)
         sums = np.zeros((3, tasks))  # training loss, held loss, held hits
         grad, off_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
         for s, block in self.rows.blocks(max(_LEAST_ROWS, _BLOCK_LOGITS // len(w))):
             logits = w @ block.T
-            logits += b[:, None]
+            if b is not None:
+                logits += b[:, None]
             logits = logits.reshape(tasks, columns, -1)
             loss, off, right = self._two(logits, s) if columns == 1 else self._many(logits, s)
             train, held = self.train[:, s], self.held[:, s]
-            sums += np.stack([be.dot(loss, train), be.dot(loss, held), be.dot(right, held)])
+            sums += (be.dot(loss, train), be.dot(loss, held), be.dot(right, held))
             off *= train[:, None]
             curvature += self._bend(off, s)
             off = off.reshape(len(w), -1)
             grad += off @ block
-            off_sum += off.sum(1)
-        grad -= off_sum[:, None] * basis.mean
-        grad = grad if basis.matrix is None else grad @ basis.matrix
-        grad = be.xp.concatenate([grad, off_sum[:, None]], -1).reshape(theta.shape)
-        n = be.put(self.counts)
-        with np.errstate(invalid="ignore"):
-            held_means = sums[1:] / np.where(self.held_counts > 0, self.held_counts, np.nan)
-        return Pass(sums[0] / self.counts, grad / n[:, None, None], curvature / n[:, None], *held_means)
+            if b is not None:
+                off_sum += off.sum(1)
+        if b is not None:
+            grad -= off_sum[:, None] * basis.mean
+            grad = be.xp.concatenate([grad @ basis.matrix, off_sum[:, None]], -1)
+        held_loss, held_right = sums[1:] / self.held_counts
+        grad = grad.reshape(theta.shape)
+        grad *= self.shares[:, None, None]
+        return Pass(sums[0] / self.counts, grad, curvature * self.shares[:, None], held_loss, held_right)
 
     def _bend(self, off: Tensor, s: slice) -> Tensor:
         """Sum of p(1 - p) over the training rows of a block, ``(T, K)``; from some of its rows where it is long.
@@ -165,7 +172,7 @@ class Problem:
         xp, y = self.be.xp, self.rows.y[s]
         sign = self.rows.sign[s] * logits  # positive is right
         e = xp.exp(-xp.abs(sign))
-        wrong = xp.where(sign >= 0, e, xp.ones_like(e)) / (1 + e)
+        wrong = xp.where(sign >= 0, e, self.rows.one) / (1 + e)
         loss = xp.log1p(e) + xp.clip(-sign, 0, None)
         right = ((logits[:, 0] > 0) == (y > 0)) * self.rows.one
         return loss[:, 0], -self.rows.sign[s] * wrong, right

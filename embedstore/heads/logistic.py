@@ -18,23 +18,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.errors import LabelError
-from embedstore.heads._backend import backend
+from embedstore.heads._backend import Backend, backend
 from embedstore.heads._choice import Choice
-from embedstore.heads._lbfgs import Solution, Start, Stop, minimise
+from embedstore.heads._coordinates import prepared
+from embedstore.heads._lbfgs import Rival, Solution, Start, Stop, minimise
 from embedstore.heads._rows import Array, Floats, Ints, blocks, softmax
-from embedstore.heads._softmax import Basis, Problem, Rows
+from embedstore.heads._softmax import Basis, Problem
 
 _TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
-_REFIT = 1e-2  # the last fit is this much tighter than the path
+_REFIT = 0.1  # the last fit is this much tighter than the path
 _BLOCK = 16_384  # rows scored at once
-_NOTHING = 1e-12  # of the largest variance: what is left of a direction that the rows do not have
-_IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
 # Operations of one pass below which one thread does it: threads that wait for each other a thousand times a second take
 # 15 times as long on a busy machine (measured: 0.9 s became 13 s) and save little on an idle one.
 _ONE_THREAD = 4e9
-# Turning the rows costs N D^2 once; turning parameters and gradients costs 2 D^2 a column at every one of about 60
-# passes. So the rows are turned when there are at most this many of them a column.
-_TURNED_ROWS = 100
 
 
 class Scale(Choice):
@@ -57,7 +53,7 @@ class CPoint:
 
     Attributes:
         C: inverse strength of the penalty. log_loss, accuracy: means over the folds; good to a few per cent only where
-            the C is certainly worse than the best before it.
+            the C is certainly not the best.
         fold_log_loss, fold_accuracy: of each fold.
     """
 
@@ -82,7 +78,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             (Oquab et al. 2023 hold out 10% to pick C).
         criterion: ``log_loss`` or ``accuracy``: what chooses among the values tried.
         scale: ``none`` or ``standard``.
-        tol: relative distance from the optimum at which a fit on the path stops; the last fit is a hundred times
+        tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times
             tighter.
         max_iter: passes over the rows for each C at most.
         patience: values of C in a row that are worse than the best before the path ends; None walks all of it.
@@ -149,7 +145,9 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _solve(self, X: Array, codes: Ints, grid: list[float], train: Array) -> LogisticProbe:
         """Walk the path, then fit on all rows."""
-        rows, basis, back = self._prepared(X, codes, len(train))
+        be = backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
+        standard = Scale(self.scale) is Scale.STANDARD
+        rows, basis = prepared(be, X, codes, len(self.classes_), folds=len(train), standard=standard)
         everything = Problem(rows, np.ones((1, len(codes)), bool))
         self.folds_, self.unjudged_, self.C_ = len(train), 0, grid[0]
         self.path_: list[CPoint] = []
@@ -162,9 +160,11 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 tight = Stop(self.tol * _REFIT, self.max_iter)
                 best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, tight)
                 self.out_of_fold_ = self._out_of_fold(folds, basis, best, train)
-        final = minimise(everything, basis, Start(start), self.C_, Stop(self.tol * _REFIT, self.max_iter))
+        # an average of the folds leaves a share of each row's pull out: the first step tries to put it back
+        start = Start(start, towards=start / max(len(train), 1))
+        final = minimise(everything, basis, start, self.C_, Stop(self.tol * _REFIT, self.max_iter))
         self.n_iter_ = everything.passes + (folds.passes if folds else 0)
-        self._finish(everything, basis, final, back)
+        self._finish(be, basis, final)
         return self
 
     def decision_function(self, X: Array) -> Floats:
@@ -185,48 +185,40 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = _two_sided(self.decision_function(X)).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _prepared(self, X: Array, codes: Ints, folds: int) -> tuple[Rows, Basis, Floats | None]:
-        """The rows and coordinates to solve in, and the matrix that leads weights back to the features."""
-        spread = None if Scale(self.scale) is Scale.NONE else _spread(X)
-        dtype = np.dtype(np.float32) if X.dtype == np.float16 else X.dtype
-        be, n_classes = backend(self.device, dtype), len(self.classes_)
-        if len(X) < X.shape[1]:
-            Z, values, mean, back = _spanned(X, spread)
-            return Rows(be, Z.astype(dtype), codes, n_classes), Basis(None, be.put(values), be.put(mean)), back
-        if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
-            X = X.astype(np.float32)
-        rows = Rows(be, X, codes, n_classes)
-        basis = rows.basis(spread)
-        columns = max(folds, 1) * (1 if n_classes == 2 else n_classes)
-        if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
-            return rows, basis, None
-        matrix = np.asarray(basis.matrix)
-        turned = Basis(None, basis.values, basis.mean @ matrix)
-        return Rows(be, X @ matrix, codes, n_classes), turned, matrix
-
     def _walk(self, folds: Problem, basis: Basis, grid: list[float]) -> Solution:
         """Along C from the strongest penalty; each fit starts where the last step would lead."""
         theta, seen, towards = folds.start(basis), None, None
         better = _by(Criterion(self.criterion))
         best: Solution | None = None
         for C in grid:
-            least = min((p.log_loss for p in self.path_), default=np.inf)
-            stop = Stop(self.tol, self.max_iter, self._worth(least))
+            stop = Stop(self.tol, self.max_iter, self._rival(best))
             found = minimise(folds, basis, Start(theta, seen, towards), C, stop)
             towards = found.theta - theta if self.path_ else None  # the first step starts from nowhere
             theta, seen = found.theta, found.seen
+            if best is not None and found.gap.max() <= self.tol:  # it is a close race
+                best = self._polished(folds, basis, best)
             self.path_.append(_point(C, found))
             if best is None or max(self.path_, key=better) is self.path_[-1]:
                 best, self.C_ = found, C
             if self.patience is not None and _turned([p.log_loss for p in self.path_], self.patience):
                 break
         assert best is not None  # noqa: S101 - the grid is never empty
-        return best
+        return self._polished(folds, basis, best)
 
-    def _worth(self, least: float) -> float | None:
-        """The log-loss above which a C is no candidate; None where all of them count to the last digit."""
-        ends = self.patience is not None and Criterion(self.criterion) is Criterion.LOG_LOSS and np.isfinite(least)
-        return least * (1 + _TURNED) if ends else None
+    def _rival(self, best: Solution | None) -> Rival | None:
+        """What the next C has to beat; None where all of them count to the last digit."""
+        if self.patience is None or Criterion(self.criterion) is not Criterion.LOG_LOSS:
+            return None
+        return Rival(float(np.nanmean(best.seen.held_loss)), float(np.sqrt(best.gap.max()))) if best else Rival()
+
+    def _polished(self, folds: Problem, basis: Basis, best: Solution) -> Solution:
+        """The best C so far, solved to the tolerance."""
+        if best.gap.max() <= self.tol:
+            return best
+        stop = Stop(self.tol, self.max_iter)
+        best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, stop)
+        self.path_ = [_point(p.C, best) if p.C == self.C_ else p for p in self.path_]
+        return best
 
     def _folds(self, y: Ints, groups: Array | None) -> Array:
         """Which rows each fold trains on, bool ``(F, N)``."""
@@ -264,18 +256,17 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return StratifiedGroupKFold(n, shuffle=True, random_state=self.random_state)
 
     def _out_of_fold(self, folds: Problem, basis: Basis, best: Solution, train: Array) -> Floats:
-        w, b = (folds.be.host(a) for a in folds.weights(best.theta, basis))
         out = np.full((train.shape[1], len(self.classes_)), np.nan, np.float32)
-        for fold, (wf, bf) in enumerate(zip(_by_fold(w, len(train)), _by_fold(b, len(train)), strict=True)):
+        for fold in range(len(train)):
             rows = np.flatnonzero(~train[fold])
             for s in blocks(len(rows), _BLOCK):
-                logits = np.asarray(folds.rows.X[rows[s]], np.float32) @ wf.T.astype(np.float32) + bf
+                logits = folds.logits(best.theta[fold], basis, rows[s])
                 if folds.absent is not None:
                     logits = logits + folds.be.host(folds.absent)[fold, :, 0]
                 out[rows[s]] = softmax(_two_sided(logits[:, 0] if logits.shape[1] == 1 else logits))
         return out
 
-    def _finish(self, problem: Problem, basis: Basis, final: Solution, back: Floats | None) -> None:
+    def _finish(self, be: Backend, basis: Basis, final: Solution) -> None:
         if final.gap.max() > self.tol:
             warnings.warn(
                 f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.passes} passes; "
@@ -283,15 +274,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        w, b = (problem.be.host(a) for a in problem.weights(final.theta, basis))
-        w = w if back is None else w @ back.T
+        w, b = basis.on_features(be, final.theta)
         if len(b) > 1:  # softmax does not see a common shift: take the one that sums to zero, as scikit-learn's does
             w, b = w - w.mean(0), b - b.mean()
         self.estimator_ = LogisticRegression(C=self.C_, tol=self.tol * _REFIT, max_iter=self.max_iter)
         learned = {
             "classes_": self.classes_,
-            "coef_": w.astype(problem.be.dtype),
-            "intercept_": b.astype(problem.be.dtype),
+            "coef_": w.astype(be.dtype),
+            "intercept_": b.astype(be.dtype),
             "n_features_in_": self.n_features_in_,
             "n_iter_": np.array([final.passes], dtype=np.int32),
         }
@@ -304,42 +294,6 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def _threads() -> ThreadpoolController:
     """The thread pools of the linear algebra; to find them takes 5 ms, as long as a small fit."""
     return ThreadpoolController()
-
-
-def _spanned(X: Array, spread: Floats | None) -> tuple[Floats, Floats, Floats, Floats]:
-    """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
-
-    They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
-    than that of the features and needs no QR of them.
-
-    Returns:
-        Rows ``(N, R)``; their second moments ``(R,)`` and mean ``(R,)`` in these coordinates; the matrix ``(D, R)``
-        from weights for them to weights for the features.
-    """
-    from scipy.linalg import eigh
-
-    inverse = np.ones(X.shape[1]) if spread is None else 1 / spread
-    scaled = np.asarray(X, np.float64) * inverse
-    mean = scaled.mean(0)
-    scaled -= mean
-    squares, U = eigh(scaled @ scaled.T, driver="evd", check_finite=False)
-    kept = squares > _NOTHING * max(squares[-1], 0)
-    lengths = np.sqrt(squares[kept])
-    directions = scaled.T @ (U[:, kept] / lengths)
-    middle = mean @ directions
-    return U[:, kept] * lengths + middle, squares[kept] / len(X), middle, inverse[:, None] * directions
-
-
-def _spread(X: Array) -> Floats:
-    """Standard deviation of each feature, 1 for a constant one, without a copy of X."""
-    total, square = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    shift = np.asarray(X[0], np.float64)
-    for s in blocks(len(X), _BLOCK):
-        away = np.asarray(X[s], np.float64) - shift
-        total += away.sum(0)
-        square += (away * away).sum(0)
-    variance = square / len(X) - (total / len(X)) ** 2
-    return np.where(variance > 1e-12 * (square / len(X) + 1e-300), np.sqrt(np.maximum(variance, 1e-300)), 1.0)
 
 
 def _grid(Cs: int | Sequence[float]) -> list[float]:
@@ -369,10 +323,6 @@ def _point(C: float, found: Solution) -> CPoint:
     losses, rights = found.seen.held_loss, found.seen.held_right
     loss, right = tuple(float(v) for v in losses), tuple(float(v) for v in rights)
     return CPoint(C, float(np.nanmean(losses)), float(np.nanmean(rights)), loss, right)
-
-
-def _by_fold(a: Floats, folds: int) -> Floats:
-    return a.reshape(folds, -1, *a.shape[1:])
 
 
 def _two_sided(logits: Floats) -> Floats:
