@@ -6,6 +6,7 @@ import socket
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ import pytest
 from PIL import Image
 
 import embedstore as es
-from embedstore.decode import isolated
+from embedstore import decode
+from embedstore.decode import isolated, preprocess
+from embedstore.errors import ImageError
 from embedstore.records import display_uri
+from embedstore.space import Preprocess
 from tests.conftest import TINY, picture
 
 SIZE = (40, 30)
@@ -314,13 +318,8 @@ def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path,
     assert store.embed(folder, label=None).known_failures == 3
 
 
-def test_isolated_pixels_are_the_same(tmp_path):
-    """What a process of its own gives is what this process gives, byte by byte; so are the reasons."""
-    from embedstore import decode
-    from embedstore.decode import preprocess
-    from embedstore.errors import ImageError
-    from embedstore.space import Preprocess
-
+def compare(files: Iterable[tuple[object, bytes]]) -> int:
+    """Decode each file in this process and in one of its own: equal in pixels, facts and reasons; how many."""
     p = Preprocess(size=(32, 32), resize=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 
     def here(data):
@@ -337,6 +336,23 @@ def test_isolated_pixels_are_the_same(tmp_path):
         except ImageError as e:
             return e.reason, e.detail
 
+    count = 0
     with isolated.Isolation(p) as isolation:
-        for name, data in {**good(), **{n: d for n, (d, _) in bad().items() if d}}.items():
+        for name, data in files:
             assert there(data) == here(data), name
+            count += 1
+    return count
+
+
+def test_isolated_pixels_are_the_same():
+    """What a process of its own gives is what this process gives, byte by byte; so are the reasons."""
+    files = {**good(), **{n: d for n, (d, _) in bad().items() if d}}
+    assert compare(files.items()) == len(files)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_isolated_pixels_of_the_image_libraries_own_test_files_are_the_same(unpacked):
+    """1,538 files, broken on purpose or odd by nature."""
+    files = sorted(p for p in unpacked("nasty").rglob("*") if p.is_file())
+    assert compare((p.name, p.read_bytes()) for p in files) == 1538

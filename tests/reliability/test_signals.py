@@ -1,9 +1,7 @@
 """Ctrl-C, SIGTERM and kills through the command line: exit statuses, seconds, and nothing left running."""
 
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,28 +9,31 @@ import pytest
 
 import embedstore as es
 from tests.conftest import TINY, picture
+from tests.reliability.warm import CLI, Process, Warm
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A folder of 800 pictures, every fourth of them of an odd format, and a new store beside it."""
+    folder = tmp_path_factory.mktemp("signals")
+    (folder / "many").mkdir()
+    for n in range(800):
+        picture(n, (20, 20)).save(folder / "many" / f"{n:04d}.{'png' if n % 4 else 'tif'}")
+    es.create(folder / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+    return folder
 
 
 @pytest.fixture
-def store(tmp_path):
-    """A store, and a folder of 800 pictures, every fourth of them of an odd format."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for n in range(800):
-        picture(n, (20, 20)).save(folder / f"{n:04d}.{'png' if n % 4 else 'tif'}")
-    es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+def store(many, tmp_path):
+    """Its copy."""
+    (tmp_path / "many").symlink_to(many / "many")
+    shutil.copytree(many / "s", tmp_path / "s")
     return tmp_path / "s"
 
 
-def embedding(store: Path, *options: str) -> subprocess.Popen:
-    """``embedstore embed`` as a person starts it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "embedstore", "embed", store, store.parent / "many", "--batch-size", "4", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def embedding(commands: Warm, store: Path, *options: str) -> Process:
+    """``embedstore embed``, in a process of its own that need not import anything."""
+    return commands.start(CLI, "embed", store, store.parent / "many", "--batch-size", "4", *options)
 
 
 def workers() -> list[int]:
@@ -59,14 +60,14 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def busy(process: subprocess.Popen) -> list[int]:
+def busy(process: Process) -> list[int]:
     """Wait until the run decodes: its workers."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if found := children(process.pid):
             return found
         time.sleep(0.01)
-    pytest.fail(f"no worker was started: {process.communicate()}")
+    pytest.fail(f"no worker was started: {process.done()}")
 
 
 def gone(pids: list[int], seconds: float) -> bool:
@@ -81,9 +82,9 @@ def gone(pids: list[int], seconds: float) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_within_seconds(store, number, status):
+def test_a_signal_ends_a_run_within_seconds(commands, store, number, status):
     """The current batch is committed, the status is the signal's, no worker is left, and the rest is done next time."""
-    process = embedding(store)
+    process = embedding(commands, store)
     pids = busy(process)
     time.sleep(0.3)
     begin = time.monotonic()
@@ -101,34 +102,33 @@ def test_a_signal_ends_a_run_within_seconds(store, number, status):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-def test_a_killed_run_leaves_no_process_and_the_next_one_is_careful(store):
+def test_a_killed_run_leaves_no_process_and_the_next_one_is_careful(commands, store):
     """SIGKILL: the workers end with their input; the next run decodes everything apart, and finishes."""
-    process = embedding(store)
+    process = embedding(commands, store)
     pids = busy(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert gone(pids, 10)
-    second = embedding(store)
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, err
-    assert "800 files" in out
+    second = embedding(commands, store).done()
+    assert second.returncode == 0, second.stderr
+    assert "800 files" in second.stdout
     assert es.open(store).info()["items"] == 800
 
 
-def test_a_second_run_is_told_who_writes_or_waits(store):
+def test_a_second_run_is_told_who_writes_or_waits(commands, store):
     """One line with pid, since when and doing what, and exit status 1; with --wait it gets its turn."""
-    first = embedding(store)
+    first = embedding(commands, store)
     busy(first)
-    second = embedding(store)
-    _, err = second.communicate(timeout=60)
+    second = embedding(commands, store).done()
+    err = second.stderr
     assert second.returncode == 1
     assert err.startswith("embedstore: ")
     assert f"process {first.pid} since " in err
     assert "embed" in err
     assert "--wait" in err
     assert err.count("\n") == 1
-    third = embedding(store, "--wait", "60")
-    assert first.wait(timeout=120) == 0
-    out, err = third.communicate(timeout=120)
-    assert third.returncode == 0, err
-    assert "800 unchanged" in out
+    third = embedding(commands, store, "--wait", "60")
+    assert first.wait() == 0
+    done = third.done()
+    assert done.returncode == 0, done.stderr
+    assert "800 unchanged" in done.stdout

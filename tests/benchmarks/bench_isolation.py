@@ -1,0 +1,92 @@
+"""Decoding with the screen, odd files in processes of their own, against decoding everything in this process.
+
+``python -m tests.benchmarks.bench_isolation [FOLDER ...]`` takes every file below the folders (by default 400 JPEGs of
+500 x 375 that it makes), decodes each both ways, one after the other, and compares the processor time of both, that of
+the workers included.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from embedstore.decode import preprocess, quick
+from embedstore.decode.isolated import Isolation
+from embedstore.decode.screen import ordinary
+from embedstore.embed.path import Prepare
+from embedstore.errors import ImageError
+from embedstore.space import Preprocess
+from tests.conftest import picture
+
+ROUNDS = 5
+MEAN = (0.485, 0.456, 0.406)
+
+
+def made() -> list[bytes]:
+    """Pictures of a usual size."""
+    out = []
+    for n in range(400):
+        file = io.BytesIO()
+        picture(n, (500, 375)).save(file, "JPEG", quality=90)
+        out.append(file.getvalue())
+    return out
+
+
+def photos(folders: Iterable[str]) -> list[bytes]:
+    """Every file below some folders."""
+    return [p.read_bytes() for f in folders for p in sorted(Path(f).rglob("*")) if p.is_file()]
+
+
+def seconds(decode: Callable[[bytes], Any], files: list[bytes]) -> float:
+    """Processor time of this process for all of them; what cannot be decoded counts too."""
+    begin = time.process_time()
+    for data in files:
+        try:
+            decode(data)
+        except ImageError:
+            continue
+    return time.process_time() - begin
+
+
+def measure(name: str, prepare: Prepare, files: list[bytes]) -> dict[str, Any]:
+    """One row of the table."""
+    p = Preprocess(size=(224, 224), resize=(256, 256), mean=MEAN, std=MEAN)
+    odd = [d for d in files if not ordinary(d)]
+    ratios, here, there = [], 0.0, 0.0
+    for _ in range(ROUNDS):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with Isolation(p) as isolation:
+            screened = seconds(lambda d: prepare(d, p) if ordinary(d) else isolation.prepare(d), files)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        screened += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        bare = seconds(lambda d: prepare(d, p), files)
+        ratios.append(bare / screened)
+        here, there = here + bare, there + screened
+    n = len(files) * ROUNDS
+    return {
+        "decoder": name, "files": len(files), "odd": len(odd), "here_per_s": n / here, "screened_per_s": n / there,
+        "ratio": statistics.median(ratios), "least": min(ratios),
+    }  # fmt: skip
+
+
+def main(folders: list[str]) -> list[dict[str, Any]]:
+    """The table, printed and returned."""
+    files = photos(folders) if folders else made()
+    rows = [measure("pillow", preprocess.prepare, files), measure("quick", quick.prepare, files)]
+    print("decoder  files  odd  in this process /s  screened /s  ratio (median)  least")
+    for r in rows:
+        print(
+            f"{r['decoder']:>7}  {r['files']:>5}  {r['odd']:>3}  {r['here_per_s']:>18.0f}  "
+            f"{r['screened_per_s']:>11.0f}  {r['ratio']:>14.3f}  {r['least']:>5.3f}"
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
