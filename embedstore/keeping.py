@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import heads
+from embedstore.disk import sync_folder, sync_tree
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, near
 from embedstore.heads.persist import ARRAYS_FILE, JSON_FILE
 from embedstore.store.catalog import utc_now
 from embedstore.store.commit import strings
-from embedstore.store.layout import sync_folder, sync_tree
 from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.stream import streaming
 

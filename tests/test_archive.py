@@ -13,6 +13,7 @@ import embedstore as es
 from embedstore import keeping
 from embedstore.api.caring import import_store
 from embedstore.archive.note import TABLES
+from embedstore.disk import xxh3
 from embedstore.errors import EmbedstoreError, NotAStore, StoreDamaged, StoreExists, StoreNotFound, StoreTooNew
 from embedstore.heads.prototype import NearestPrototype
 from tests.conftest import TINY, picture
@@ -140,12 +141,10 @@ def rewritten(folder: Path, change: dict) -> None:
 
 def resealed(folder: Path, name: str) -> None:
     """Make the note agree with a file that was changed: its maker is hostile, not careless."""
-    from embedstore.archive.note import digest
-
     found = json.loads((folder / "export.json").read_text())
     for p in [*found["tables"].values(), *found["vectors"], *found["files"]]:
         if p["name"] == name:
-            p.update(bytes=(folder / name).stat().st_size, xxh3=digest(folder / name))
+            p.update(bytes=(folder / name).stat().st_size, xxh3=xxh3(folder / name))
     (folder / "export.json").write_text(json.dumps(found))
 
 

@@ -28,6 +28,7 @@ from embedstore.backbone.loading import spread
 from embedstore.backbone.replicas import Replicas
 from embedstore.backbone.runtime import Runtime, Tower, agreement
 from embedstore.decode import preprocess
+from embedstore.disk import xxh3
 from embedstore.embed.forward import Forwards
 from embedstore.embed.spent import Spent, Time
 from embedstore.errors import BadBackbone, MissingExtra, RuntimeMismatch
@@ -172,9 +173,7 @@ def test_a_runtime_that_gives_other_vectors_is_refused(tmp_path, clip):
     (path / WEIGHTS).unlink()
     onnx.save(graph, path / GRAPH, save_as_external_data=True, location=WEIGHTS)
     note = json.loads((path / NOTE).read_text())
-    from embedstore.backbone.exported import digest
-
-    note["files"] = {n: [(path / n).stat().st_size, digest(path / n)] for n in (GRAPH, WEIGHTS)}
+    note["files"] = {n: [(path / n).stat().st_size, xxh3(path / n)] for n in (GRAPH, WEIGHTS)}
     (path / NOTE).write_text(json.dumps(note))
     pixels = prepared(network)
     with pytest.raises(RuntimeMismatch, match="--runtime onnx gives other vectors"):

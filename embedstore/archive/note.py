@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import xxhash
-
+from embedstore import disk
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
 
 FORMAT = 1
@@ -60,16 +59,7 @@ class Note:
 def piece(folder: Path, name: str, **facts: Any) -> Piece:
     """A file as it stands."""
     path = folder / name
-    return Piece(name, path.stat().st_size, digest(path), **facts)
-
-
-def digest(path: Path) -> str:
-    """XXH3-128 of a file."""
-    h = xxhash.xxh3_128()
-    with path.open("rb") as f:
-        while block := f.read(1 << 22):
-            h.update(block)
-    return h.hexdigest()
+    return Piece(name, path.stat().st_size, disk.xxh3(path), **facts)
 
 
 def sha256(path: Path) -> str:
@@ -125,7 +115,7 @@ def whole(folder: Path, p: Piece) -> Path:
     try:
         if path.is_symlink() or not path.is_file():
             raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
-        if path.stat().st_size != p.bytes or digest(path) != p.xxh3:
+        if path.stat().st_size != p.bytes or disk.xxh3(path) != p.xxh3:
             raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
     except OSError as e:
         if isinstance(e, StoreDamaged):

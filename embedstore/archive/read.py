@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from embedstore import disk
 from embedstore.archive import note as notes
 from embedstore.archive.note import TABLES, Note, Piece, sha256, whole
 from embedstore.errors import StoreDamaged, StoreError
@@ -151,7 +152,7 @@ def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[st
             raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
         at.shards(key).mkdir(parents=True)
         told = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
-        layout.write_synced(at.note(key), json.dumps(told, indent=1).encode())
+        disk.write_synced(at.note(key), json.dumps(told, indent=1).encode())
         out[key] = (space, dtype)
     return out
 

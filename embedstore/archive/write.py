@@ -12,12 +12,13 @@ from pathlib import Path
 import duckdb
 
 from embedstore.archive.note import BESIDE, FILE, TABLES, Note, Piece, piece, sha256
+from embedstore.disk import sync_folder, sync_tree
 from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreFailed
 from embedstore.space import Space
 from embedstore.store import parquet
 from embedstore.store.catalog import one, quoted
 from embedstore.store.commit import identifier
-from embedstore.store.layout import read_note, sync_folder, sync_tree
+from embedstore.store.layout import read_note
 from embedstore.store.storage import Storage
 from embedstore.store.vectors import Vectors
 

@@ -19,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from embedstore import disk
 from embedstore.backbone import bpe
 from embedstore.backbone.base import Backbone
-from embedstore.backbone.exported import GRAPH, MERGES, NOTE, WEIGHTS, Note, digest, place, session
+from embedstore.backbone.exported import GRAPH, MERGES, NOTE, WEIGHTS, Note, place, session
 from embedstore.backbone.runtime import Agreement, Tower, agreement, must_export
 from embedstore.backbone.words import one_line, quiet
 from embedstore.errors import BadBackbone, RuntimeMismatch
+from embedstore.timing import cores
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
 LARGEST = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB
@@ -195,7 +197,7 @@ def _checked(
     """
     worst: Agreement | None = None
     for brief in (True, False):
-        run = session(folder / GRAPH, threads=os.cpu_count() or 1, brief=brief)
+        run = session(folder / GRAPH, threads=cores(), brief=brief)
         try:
             rows = run.run(None, {"inputs": inputs})[0].copy()
             rows[0] = run.run(None, {"inputs": inputs[:1]})[0][0]
@@ -218,7 +220,7 @@ def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Ag
     note = Note(
         tower=tower.value,
         space=network.space.key,
-        files={n: [(folder / n).stat().st_size, digest(folder / n)] for n in names},
+        files={n: [(folder / n).stat().st_size, disk.xxh3(folder / n)] for n in names},
         length=length,
         onnxruntime=version("onnxruntime"),
         torch=torch.__version__,
@@ -228,8 +230,7 @@ def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Ag
         logit_scale=network.logit_scale if tower is Tower.TEXT else None,
     )
     (folder / NOTE).write_text(note.to_json(), encoding="utf-8")
-    for path in [*folder.iterdir(), folder]:
-        _sync(path)
+    disk.sync_tree(folder)
 
 
 def _put(temporary: Path, target: Path) -> None:
@@ -244,7 +245,7 @@ def _put(temporary: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
-    _sync(target.parent)
+    disk.sync_folder(target.parent)
 
 
 def _sweep(folder: Path) -> None:
@@ -253,14 +254,3 @@ def _sweep(folder: Path) -> None:
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:
                 shutil.rmtree(left, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

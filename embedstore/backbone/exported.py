@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from embedstore import disk
 from embedstore.backbone import bpe
 from embedstore.backbone.runtime import Tower, can_run
 from embedstore.errors import NoTextTower
@@ -31,7 +31,6 @@ NOTE, GRAPH, WEIGHTS, MERGES = "tower.json", "graph.onnx", "weights.bin", "merge
 TOGETHER = 8  # images per forward, and the most: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
 TEXTS = 64  # per forward
 MOST_THREADS = 8  # of one query: more start slower than they compute
-_PIECE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,6 @@ class Note:
 def place(folder: Path, tower: Tower) -> Path:
     """Where a tower lies below the folder of a space's towers."""
     return folder / tower.value
-
-
-def digest(path: Path) -> str:
-    """XXH3-128 of a file."""
-    hashed = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            hashed.update(piece)
-    return hashed.hexdigest()
 
 
 def read_note(folder: Path, tower: Tower, space: str) -> Note | str:
@@ -132,7 +122,7 @@ class ExportedTower:
     def __init__(self, path: Path, note: Note, *, threads: int, brief: bool) -> None:
         for name, (size, wanted) in note.files.items():
             file = path / name
-            if name not in (GRAPH, WEIGHTS, MERGES) or file.stat().st_size != size or digest(file) != wanted:
+            if name not in (GRAPH, WEIGHTS, MERGES) or file.stat().st_size != size or disk.xxh3(file) != wanted:
                 raise ValueError(f"{file} is not what was written")
         self.note = note
         self.vocabulary = path / MERGES if MERGES in note.files else None

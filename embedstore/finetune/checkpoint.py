@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedstore import disk
 from embedstore.errors import StoreDamaged, StoreFailed
+from embedstore.finetune.note import sealed, unsealed
 from embedstore.finetune.state import read_tensors, write_tensors
-from embedstore.store import layout
 
 WEIGHTS, HEAD, NOTE = "weights.safetensors", "head.safetensors", "checkpoint.json"
 
@@ -40,8 +40,7 @@ def write(
         files.append(write_tensors(folder / HEAD, tensors))
         for entry in files:
             entry["sha256"] = sha256(folder / entry["file"])
-        text = json.dumps({"files": files, **facts}, indent=1, default=str)
-        layout.write_synced(folder / NOTE, text.encode())
+        disk.write_synced(folder / NOTE, sealed({"files": files, **facts}))
     except OSError as e:
         raise StoreFailed(f"cannot write {folder}: {e.strerror or e}; make room and run it again") from e
 
@@ -53,14 +52,14 @@ def place(folder: Path, target: Path) -> None:
         StoreFailed: the disk refuses.
     """
     try:
-        layout.sync_tree(folder)
+        disk.sync_tree(folder)
         if (target / NOTE).is_file():
             for path in folder.iterdir():
                 path.unlink()
             folder.rmdir()
         else:
             folder.rename(target)
-        layout.sync_folder(target.parent)
+        disk.sync_folder(target.parent)
     except OSError as e:
         raise StoreFailed(f"cannot write {target}: {e.strerror or e}; make room and run it again") from e
 
@@ -69,15 +68,15 @@ def read(folder: Path) -> dict[str, Any]:
     """What is noted of a checkpoint, {} where there is none.
 
     Raises:
-        StoreDamaged: it cannot be read.
+        StoreDamaged: it cannot be read, or is not what was written.
     """
     path = folder / NOTE
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError) as e:
-        raise StoreDamaged(f"{path} cannot be read ({type(e).__name__}); bring it back from a backup") from e
+        return unsealed(path.read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError) as e:
+        raise StoreDamaged(f"{path} cannot be used ({e}); bring it back from a backup") from e
 
 
 def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,8 +12,8 @@ import torch
 import xxhash
 from safetensors.torch import load_file, save_file
 
+from embedstore import disk
 from embedstore.errors import StoreDamaged, StoreFailed
-from embedstore.store import layout
 
 FILE = "state.json"
 
@@ -47,7 +47,7 @@ def save(folder: Path, facts: dict[str, Any], tensors: dict[str, torch.Tensor], 
         known = _description(folder).get("files", {})
         same = known.get("best", {}).get("file") == names["best"]
         files["best"] = known["best"] if same else write_tensors(folder / names["best"], best)
-        layout.write_synced(folder / FILE, json.dumps({"files": files, "facts": facts}).encode())
+        disk.write_synced(folder / FILE, json.dumps({"files": files, "facts": facts}).encode())
         for path in folder.glob("*.safetensors*"):
             if path.name not in names.values():
                 path.unlink()
@@ -74,9 +74,9 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any
     """A safetensors file, whole and on the disk or not there: ``{"file", "bytes", "xxh3"}``."""
     temporary = path.with_name(path.name + ".new")
     save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
-    layout.sync_file(temporary)
+    disk.sync_file(temporary)
     temporary.replace(path)
-    layout.sync_folder(path.parent)
+    disk.sync_folder(path.parent)
     return {"file": path.name, "bytes": path.stat().st_size, "xxh3": xxh3(path)}
 
 

@@ -16,8 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
+from embedstore import disk
 from embedstore.errors import StoreDamaged
 from embedstore.index.library import faiss
 
@@ -104,18 +103,18 @@ def write(folder: Path, index: Any, facts: dict[str, Any]) -> Sidecar:
             faiss().write_index(index, str(temporary))
         except RuntimeError as e:
             raise OSError(f"cannot write {temporary}: {e}") from e
-        digest = _digest(temporary)
+        digest = disk.xxh3(temporary)
         name = f"{facts['kind']}-{facts['rows']}-{digest[:8]}"
         sidecar = Sidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **facts)
         note.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
         for path, final in ((temporary, sidecar.file), (note, f"{name}.json")):
-            _sync(path)
+            disk.sync_file(path)
             path.replace(folder / final)
     except BaseException:
         temporary.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
         raise
-    _sync(folder)
+    disk.sync_folder(folder)
     return sidecar
 
 
@@ -170,7 +169,7 @@ def load(folder: Path, sidecar: Sidecar) -> Any:
 @lru_cache(maxsize=8)
 def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ...]) -> Any:
     """Check, then map."""
-    if _digest(path) != xxh3:
+    if disk.xxh3(path) != xxh3:
         raise StoreDamaged("does not match its checksum")
     faiss().set_deserialization_vector_byte_limit(_LIMIT)
     try:
@@ -210,26 +209,6 @@ def _text(path: Path) -> bytes:
     if len(data) > _SIDECAR:
         raise ValueError("too long")
     return data
-
-
-def _digest(path: Path) -> str:
-    """XXH3-128 of a file."""
-    h = xxhash.xxh3_128()
-    with path.open("rb") as f:
-        while block := f.read(1 << 22):
-            h.update(block)
-    return h.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def covers(sidecar: Sidecar, shards: Sequence[tuple[int, int]]) -> bool:

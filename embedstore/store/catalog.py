@@ -20,9 +20,10 @@ from typing import Any
 
 import duckdb
 
+from embedstore.disk import sync_folder
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreFailed
 from embedstore.store import migrations, witness
-from embedstore.store.layout import COMPLETE, GUARD, sync_folder
+from embedstore.store.layout import COMPLETE, GUARD
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
 _MEMORY = "1GB"  # for DuckDB's own buffers; past it, plans spill to the temporary folder

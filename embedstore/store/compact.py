@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.disk import sync_folder
 from embedstore.errors import StoreFailed
 from embedstore.store import commit, recover, shard
 from embedstore.store.catalog import one
-from embedstore.store.layout import sync_folder
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
 TARGET_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms

@@ -6,8 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+from embedstore import disk
 from embedstore.errors import SpaceMismatch, StoreFailed
-from embedstore.store import layout, recover
+from embedstore.store import recover
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
 TOMB = "DROPPED"  # in a space's folder: what is in it may go once the catalog does not know the space
@@ -29,7 +30,7 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRow) -> dict[str, i
     at = storage.at
     try:
         at.shards(space.key).mkdir(parents=True, exist_ok=True)
-        layout.write_synced(at.root / "spaces" / space.key / TOMB, b"")
+        disk.write_synced(at.root / "spaces" / space.key / TOMB, b"")
     except OSError as e:
         raise StoreFailed(f"cannot write {at.root / 'spaces' / space.key}: {e.strerror or e}") from e
     with writer.transaction() as con:
@@ -85,7 +86,7 @@ def _remove(folder: Path, *, last: Path) -> int:
                 path.unlink()
         last.unlink(missing_ok=True)
         folder.rmdir()
-        layout.sync_folder(folder.parent)
+        disk.sync_folder(folder.parent)
     except OSError as e:
         raise StoreFailed(f"cannot remove {folder}: {e.strerror or e}; run it again") from e
     return freed

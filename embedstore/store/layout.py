@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from embedstore.disk import sync_folder, sync_tree
 from embedstore.errors import (
     NotAStore,
     StoreDamaged,
@@ -181,50 +182,6 @@ def read_note(path: Path) -> bytes:
     if len(data) > NOTE_BYTES:
         raise ValueError(f"it has more than {NOTE_BYTES} bytes")
     return data
-
-
-def sync_file(path: Path) -> None:
-    """Force a file's bytes to the disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def sync_folder(path: Path) -> None:
-    """Force a folder's entries to the disk (a rename is not durable before this). A no-op on Windows."""
-    if os.name != "nt":
-        sync_file(path)
-
-
-def sync_tree(root: Path) -> None:
-    """Force everything below a folder to the disk."""
-    for folder, _, names in os.walk(root):
-        for name in names:
-            sync_file(Path(folder, name))
-        sync_folder(Path(folder))
-
-
-def copy_synced(source: Path, target: Path) -> None:
-    """Copy a file and force the copy to the disk."""
-    shutil.copyfile(source, target)
-    sync_file(target)
-
-
-def write_synced(target: Path, data: bytes) -> None:
-    """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder."""
-    temporary = target.with_name(target.name + ".new")
-    try:
-        with temporary.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
 
 
 def set_aside(layout: Layout, path: Path, name: str) -> Path:

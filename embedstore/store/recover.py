@@ -13,10 +13,11 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from embedstore.disk import copy_synced, sync_folder
 from embedstore.errors import StoreDamaged, StoreError, StoreFailed
 from embedstore.store import shard, witness
 from embedstore.store.catalog import Catalog, counted, one, utc_now
-from embedstore.store.layout import COMPLETE, WITNESS, Layout, copy_synced, set_aside, sync_folder
+from embedstore.store.layout import COMPLETE, WITNESS, Layout, set_aside
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
 _CUTS = 8  # of one log, before its damage is called more than a torn end

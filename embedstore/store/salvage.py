@@ -10,11 +10,12 @@ from pathlib import Path
 
 import duckdb
 
+from embedstore.disk import copy_synced, sync_file, sync_folder
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.store import migrations
 from embedstore.store.catalog import STORAGE_VERSION, one, utc_now
-from embedstore.store.layout import Layout, copy_synced, read_note, sync_file, sync_folder
+from embedstore.store.layout import Layout, read_note
 
 RANGE = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
 

@@ -19,8 +19,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from embedstore.disk import sync_folder
 from embedstore.errors import StoreDamaged
-from embedstore.store.layout import sync_folder
 from embedstore.store.mapped import mapped
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from embedstore import disk
 from embedstore.errors import (
     BadManifest,
     DimensionMismatch,
@@ -304,10 +305,10 @@ class Writer:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not self._at.note(space.key).exists():
-                layout.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
-            layout.sync_folder(folder)
-            layout.sync_folder(folder.parent)
-            layout.sync_folder(folder.parent.parent)
+                disk.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
+            disk.sync_folder(folder)
+            disk.sync_folder(folder.parent)
+            disk.sync_folder(folder.parent.parent)
         except OSError as e:
             raise _failed(folder, e) from e
 

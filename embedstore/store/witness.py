@@ -15,7 +15,8 @@ from pathlib import Path
 
 import xxhash
 
-from embedstore.store.layout import WITNESS, write_synced
+from embedstore.disk import write_synced
+from embedstore.store.layout import WITNESS
 
 _APART = 4096  # bytes: disks write no less at once
 _MAGIC = b"EMBEDST1"

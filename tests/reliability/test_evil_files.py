@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from embedstore import indexing, keeping
-from embedstore.archive.note import digest
+from embedstore.disk import xxh3
 from embedstore.heads import persist
 from embedstore.heads.prototype import NearestPrototype
 from tests.conftest import ROOT
@@ -206,7 +206,7 @@ def evil_index(path: Path, how: str) -> None:
     elif how == "12 GB of vectors":
         target.write_bytes(faiss_claiming(3 << 28))
         facts["rows"] = 3 << 28
-    facts |= {"bytes": target.stat().st_size, "xxh3": digest(target)}
+    facts |= {"bytes": target.stat().st_size, "xxh3": xxh3(target)}
     sidecar.write_text(json.dumps(facts))
     if how == "a sidecar of 4 GB":
         with sidecar.open("r+b") as f:

@@ -1,0 +1,64 @@
+"""Bytes that are on the disk when a call returns, and the checksum of a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import xxhash
+
+_BLOCK = 1 << 22  # bytes read at a time
+
+
+def xxh3(path: Path) -> str:
+    """XXH3-128 of a file, 32 hexadecimal digits."""
+    h = xxhash.xxh3_128()
+    with path.open("rb") as f:
+        while block := f.read(_BLOCK):
+            h.update(block)
+    return h.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_folder(path: Path) -> None:
+    """Force a folder's entries to the disk (a rename is not durable before this). A no-op on Windows."""
+    if os.name != "nt":
+        sync_file(path)
+
+
+def sync_tree(root: Path) -> None:
+    """Force everything below a folder to the disk."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def copy_synced(source: Path, target: Path) -> None:
+    """Copy a file and force the copy to the disk."""
+    shutil.copyfile(source, target)
+    sync_file(target)
+
+
+def write_synced(target: Path, data: bytes) -> None:
+    """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder."""
+    temporary = target.with_name(target.name + ".new")
+    try:
+        with temporary.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
