@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +23,12 @@ from embedstore.backbone.knee import knee, rated
 from embedstore.backbone.runtime import Runtime, can_export
 from embedstore.decode import preprocess
 from embedstore.embed.decoder import Decoder
-from embedstore.embed.path import Prepare, ways
-from embedstore.embed.spent import cores
+from embedstore.embed.path import Prepare, many_threads, one_thread, ways
 from embedstore.errors import EmbedstoreError, ImageError, NoImages
 from embedstore.records import ImageRef, Picture
 from embedstore.source import open_source
 from embedstore.space import Preprocess, Recipe
+from embedstore.timing import cores
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
@@ -138,7 +137,7 @@ def _measured(
     home: Path, refs: Sequence[ImageRef], network: Backbone, setting: Setting, note: Callable[[str], None]
 ) -> Result:
     """All stages, one after the other."""
-    threads = setting.threads or os.cpu_count() or 1
+    threads = setting.threads or cores()
     p = network.space.preprocess
     if p is None:
         raise NoImages(f"{network.space.architecture} takes no images")
@@ -233,7 +232,7 @@ def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, Pictur
 
 def _decoding(data: Sequence[bytes], prepare: Prepare, p: Preprocess, threads: int, seconds: float) -> float:
     """Images decoded and resized per second; what a device was given is waited for."""
-    with ThreadPoolExecutor(threads) as pool:
+    with many_threads(), ThreadPoolExecutor(threads, initializer=one_thread) as pool:
         begin, rounds = time.perf_counter(), 0
         while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
             made = [m[0] for m in pool.map(lambda d: _prepared(prepare, d, p), data) if m is not None]

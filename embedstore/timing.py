@@ -1,4 +1,4 @@
-"""Where the time of one command goes: named steps, kept in the order in which they ended."""
+"""Where the time of one command goes: named steps, kept in the order in which they ended; and on how many cores."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ def age() -> float | None:
         return up - started / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return None
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def report() -> list[tuple[str, float]]:

@@ -12,6 +12,7 @@ from PIL import Image
 import embedstore as es
 from embedstore import decode
 from embedstore.backbone import load
+from embedstore.backbone.base import Backbone
 from embedstore.backbone.runtime import agreement
 from embedstore.decode import preprocess, quick
 from embedstore.decode.device import AT_ONCE, LARGEST, OnDevice, complete, torchvision_jpeg
@@ -223,15 +224,17 @@ def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
         choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
     monkeypatch.setattr(ways, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
     monkeypatch.setattr(ways, "WORTH", -1e9)
-    found = choose(network, FILES, asked=Decoder.AUTO, images=8, threads=1)
+    found = choose(network, FILES, asked=Decoder.AUTO, images=1000, threads=1)
     assert found.decoder is Decoder.PILLOW
     assert "--decoder quick gives other vectors" in found.notices[0]
 
 
 def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, monkeypatch):
     """A few images stay with Pillow; millions are worth the comparison; files that cannot be read decide nothing."""
+    assert choose(network, FILES, asked=Decoder.AUTO, images=100, threads=1) is ways.PILLOW
     monkeypatch.setattr(ways, "FASTER", 0.0)
-    assert choose(network, FILES, asked=Decoder.AUTO, images=0, threads=1) is ways.PILLOW
+    monkeypatch.setattr(ways, "WORTH", 1e9)
+    assert choose(network, FILES, asked=Decoder.AUTO, images=1000, threads=1) is ways.PILLOW
     assert choose(network, [b"broken"], asked=Decoder.AUTO, images=10**9, threads=1) is ways.PILLOW
     monkeypatch.setattr(ways, "WORTH", -1e9)
 
@@ -261,6 +264,33 @@ def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
         decoder_of("cv2")
 
 
+def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_it_was(tmp_path, monkeypatch):
+    """Two decoders with two OpenMP threads each would wait for each other; the network keeps all of them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n, data in enumerate(FILES):
+        (photos / f"{n}.jpg").write_bytes(data)
+    seen = {"decode": set(), "forward": set()}
+    before, threads = torch.get_num_threads(), 3
+
+    def prepare(data, p):
+        seen["decode"].add(torch.get_num_threads())
+        return quick.prepare(data, p)
+
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: prepare})
+    own = Backbone.encode_images
+    look = lambda self, batch: seen["forward"].add(torch.get_num_threads()) or own(self, batch)  # noqa: E731
+    monkeypatch.setattr(Backbone, "encode_images", look)
+    torch.set_num_threads(threads)
+    try:
+        es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
+        es.open(tmp_path / "s", device="cpu", decoder="quick", runtime="eager").embed(photos)
+        assert seen == {"decode": {1}, "forward": {threads}}
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
     """The same bytes either way."""
     want = [quick.prepare(d, PREPS[0])[0] for d in FILES[:3]]
@@ -269,3 +299,15 @@ def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
         warnings.simplefilter("error")
         for data, pixels in zip(FILES, want, strict=False):
             assert np.array_equal(quick.prepare(data, PREPS[0])[0], pixels)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
+    """Resizing on the GPU is within the bound; its own decoder is, or the comparison says that it is not."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
+    assert choose(network, FILES, asked=Decoder.DEVICE, images=8, threads=1).agreement.good
+    took = choose(network, FILES, asked=Decoder.AUTO, images=10**9, threads=1)
+    assert took.agreement is None or took.agreement.good
+    assert all("--decoder hardware gives other vectors" in n for n in took.notices)

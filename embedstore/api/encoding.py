@@ -61,7 +61,7 @@ class Encoding(Face):
             return None
         if (row.key, tower) not in self._towers:
             with timing.step(f"the {tower} tower"):
-                folder, threads = self._storage.at.towers(row.key), min(os.cpu_count() or 1, MOST_THREADS)
+                folder, threads = self._storage.at.towers(row.key), min(timing.cores(), MOST_THREADS)
                 found = opened(folder, tower, row.key, threads=threads, brief=True)
             if isinstance(found, str):
                 return None

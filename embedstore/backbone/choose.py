@@ -7,7 +7,6 @@ is faster. A short run never pays for an export.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from embedstore.backbone.replicas import Replicas
 from embedstore.backbone.runtime import Agreement, Runtime, Tower, agreement, can_export, must_export
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
 from embedstore.space import Space
+from embedstore.timing import cores
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
@@ -199,8 +199,7 @@ class Chosen:
 
     def _towers(self) -> Exported | str:
         """The exported image tower, or why there is none."""
-        cores = os.cpu_count() or 1
-        threads = max(1, cores // _at_once())
+        threads = max(1, cores() // _at_once())
         found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=False)
         return found if isinstance(found, str) else Exported(self.space, image=found)
 
@@ -226,4 +225,4 @@ class Chosen:
 
 def _at_once() -> int:
     """Forwards at a time: each on one thread, which wastes least, up to a bound."""
-    return min(os.cpu_count() or 1, MOST_AT_ONCE)
+    return min(cores(), MOST_AT_ONCE)

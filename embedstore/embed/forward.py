@@ -35,18 +35,19 @@ class Forwards:
     Args:
         encode: pixels to vectors.
         parallel: how many batches at once, asked before every batch: a backbone may know only after its first one.
+        start: called by every thread first.
 
     Attributes:
         seconds: wall time in which at least one batch was being computed.
         images: that were computed.
     """
 
-    def __init__(self, encode: Encode, parallel: Callable[[], int]) -> None:
+    def __init__(self, encode: Encode, parallel: Callable[[], int], start: Callable[[], None] = lambda: None) -> None:
         self.seconds = 0.0
         self.images = 0
-        self._encode, self._parallel = encode, parallel
+        self._encode, self._parallel, self._start = encode, parallel, start
         self._width = 1
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward", initializer=start)
         self._under_way: deque[tuple[list[Prepared], Future[tuple[NDArray[np.float32], float, float]] | None]] = deque()
         self._until = 0.0
 
@@ -76,7 +77,7 @@ class Forwards:
         """As many threads as the backbone can use by now."""
         if (wanted := self._parallel()) != self._width:
             self._pool.shutdown(wait=False)
-            self._pool = ThreadPoolExecutor(wanted, thread_name_prefix="forward")
+            self._pool = ThreadPoolExecutor(wanted, thread_name_prefix="forward", initializer=self._start)
             self._width = wanted
 
     def _one(self, pixels: list[Any]) -> tuple[NDArray[np.float32], float, float]:

@@ -8,7 +8,8 @@ quicker way would save less than the comparison costs, nothing is compared and P
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 Prepare = Callable[[bytes, Preprocess], tuple[Any, Picture]]  # pixels (3, H, W) uint8, an array or a tensor
 SAMPLE = 8  # images that are compared
-WORTH = 2.0  # times what the comparison costs must be saved
+FEWEST = 128  # images of a run: with fewer, not even looking at the clock pays
+WORTH = 1.0  # times what the comparison costs must be saved
 FASTER = 1.1  # times as fast as Pillow a way must be: less is noise
 
 
@@ -43,6 +45,11 @@ class Way:
     prepare: Prepare
     agreement: Agreement | None = None
     notices: tuple[str, ...] = ()
+
+    def start(self) -> None:
+        """Of every thread that decodes."""
+        if self.decoder is not Decoder.PILLOW:
+            one_thread()
 
 
 PILLOW = Way(Decoder.PILLOW, preprocess.prepare)
@@ -72,7 +79,7 @@ def choose(network: Backbone, files: Sequence[bytes], *, asked: Decoder, images:
         RuntimeMismatch: the decoder that was asked for gives other vectors. BadBackbone: it is not there.
     """
     p = network.space.preprocess
-    if asked is Decoder.PILLOW or p is None:
+    if asked is Decoder.PILLOW or p is None or (asked is Decoder.AUTO and images < FEWEST):
         return PILLOW
     known = ways(network.device)
     candidates = {d: way for d, way in known.items() if asked in (Decoder.AUTO, d)}
@@ -81,8 +88,10 @@ def choose(network: Backbone, files: Sequence[bytes], *, asked: Decoder, images:
     sample, reference = _usable(files, p)
     if not len(reference):
         return PILLOW
-    slow = _seconds(preprocess.prepare, sample, p)
-    times = {d: _seconds(way, sample, p) for d, way in candidates.items()}
+    with many_threads():
+        one_thread()
+        slow = _seconds(preprocess.prepare, sample, p)
+        times = {d: _seconds(way, sample, p) for d, way in candidates.items()}
     if asked is Decoder.AUTO:
         times = {d: t for d, t in times.items() if t * FASTER < slow}
         saved = (slow - min(times.values(), default=slow)) * images / threads
@@ -91,6 +100,28 @@ def choose(network: Backbone, files: Sequence[bytes], *, asked: Decoder, images:
     return _compared(
         network, {d: candidates[d] for d in sorted(times, key=times.__getitem__)}, sample, reference, asked
     )
+
+
+def one_thread() -> None:
+    """Torch computes on the calling thread alone from now on: as many pictures are under way as there are cores.
+
+    Two threads of OpenMP for each of two decoders would spend most of their time waiting for each other.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def many_threads() -> Iterator[Callable[[], None]]:
+    """Gives what sets torch's threads to what they were, for other threads; the calling one has it back at the end."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield lambda: torch.set_num_threads(threads)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _compared(

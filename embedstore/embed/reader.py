@@ -22,7 +22,7 @@ from embedstore import decode
 from embedstore.decode.isolated import Isolation
 from embedstore.decode.screen import ordinary
 from embedstore.embed import plan
-from embedstore.embed.path import PILLOW, SAMPLE, Prepare
+from embedstore.embed.path import PILLOW, SAMPLE, Way
 from embedstore.embed.plan import Todo
 from embedstore.embed.spent import Meters
 from embedstore.errors import ImageError
@@ -78,7 +78,7 @@ def reading(
     careful: bool = False,
     asked: Callable[[], object] = lambda: False,
     meters: Meters | None = None,
-    prepare: Prepare = PILLOW.prepare,
+    way: Way = PILLOW,
 ) -> Iterator[Iterator[Prepared]]:
     """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
@@ -90,14 +90,14 @@ def reading(
             one of them may have done it.
         asked: whether the run was asked to stop; the files then end early.
         meters: of the time that both stages take.
-        prepare: an ordinary file to pixels.
+        way: of an ordinary file to its pixels.
     """
     out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
     stopped = threading.Event()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=way.start)
     isolation = Isolation(p)
     preparer = _Preparer(
-        con.cursor(), pool, lambda data: prepare(data, p), isolation, careful=careful, meters=meters or Meters()
+        con.cursor(), pool, lambda data: way.prepare(data, p), isolation, careful=careful, meters=meters or Meters()
     )
 
     def produce() -> None:

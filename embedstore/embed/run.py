@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -21,10 +20,10 @@ from embedstore.decode import DECODER
 from embedstore.embed import plan
 from embedstore.embed.decoder import Decoder
 from embedstore.embed.forward import Done, Forwards
-from embedstore.embed.path import PILLOW, choose
+from embedstore.embed.path import PILLOW, choose, many_threads
 from embedstore.embed.reader import Prepared, first_files, reading
 from embedstore.embed.report import EmbedReport
-from embedstore.embed.spent import Meters, Spent, cores
+from embedstore.embed.spent import Meters, Spent
 from embedstore.embed.stop import Stop, stopping
 from embedstore.errors import NoImages
 from embedstore.records import Failure, ImageRef, Reason
@@ -32,6 +31,7 @@ from embedstore.source import Source
 from embedstore.store.catalog import utc_now
 from embedstore.store.commit import Batch, FailureRow, ItemRow, usable
 from embedstore.store.storage import SpaceRow, Storage, Writer
+from embedstore.timing import cores
 
 if TYPE_CHECKING:
     from embedstore.backbone.base import Backbone
@@ -127,7 +127,12 @@ class _Runner:
         self.report = EmbedReport(space=space.name)
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
         self._backbone: Chosen | None = None
-        self._forwards = Forwards(self._encoded, lambda: self._backbone.parallel if self._backbone else 1)
+        self._threads: Callable[[], None] = lambda: None
+        self._forwards = Forwards(
+            self._encoded,
+            lambda: self._backbone.parallel if self._backbone else 1,
+            lambda: self._threads(),  # noqa: PLW0108 - known when the stream begins
+        )
         self._meters, self._way = Meters(), PILLOW
         self._options, self._progress, self._stop = options, progress, stop
         self._attributes: Path | None = None
@@ -163,11 +168,23 @@ class _Runner:
 
     def work(self) -> None:
         """Every file of the plan."""
-        threads = self._options.threads or os.cpu_count() or 1
-        preprocess = self._space.space.preprocess
+        threads = self._options.threads or cores()
         if self._total:
             self._ready(threads)
         begin, cpu = time.perf_counter(), time.process_time()
+        with ExitStack() as stack:
+            if self._total:
+                self._threads = stack.enter_context(many_threads())
+            self._stream(threads)
+        self._commit()
+        seconds = max(time.perf_counter() - begin, 1e-9)
+        self.report.images_per_second = round(self._done / seconds, 1)
+        self.report.failed = dict(self._failed)
+        self._tell(seconds, time.process_time() - cpu, threads)
+
+    def _stream(self, threads: int) -> None:
+        """Files to pixels to vectors, all stages at once."""
+        preprocess = self._space.space.preprocess
         try:
             if self._total and preprocess:
                 with reading(
@@ -177,7 +194,7 @@ class _Runner:
                     careful=self._writer.after_crash,
                     asked=lambda: self._stop.requested,
                     meters=self._meters,
-                    prepare=self._way.prepare,
+                    way=self._way,
                 ) as files:
                     for prepared in files:
                         self._take(prepared)
@@ -190,11 +207,6 @@ class _Runner:
             self._forwards.close()
             if self._backbone:
                 self._backbone.close()
-        self._commit()
-        seconds = max(time.perf_counter() - begin, 1e-9)
-        self.report.images_per_second = round(self._done / seconds, 1)
-        self.report.failed = dict(self._failed)
-        self._tell(seconds, time.process_time() - cpu, threads)
 
     def _tell(self, seconds: float, cpu: float, threads: int) -> None:
         """What ran, and where the time went."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -137,10 +136,3 @@ class Spent:
             lifted = min(1.0, share * wanted / self.threads)
             return f"decode-bound: {of}; {wanted} threads instead of {self.threads} would lift it to {lifted:.0%}"
         return f"decode-bound: {of}; all {self.cores} cores decode: smaller files or more cores would lift it"
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

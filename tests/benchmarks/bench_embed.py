@@ -78,10 +78,12 @@ def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) 
         for runtime in options.runtimes:
             seconds, vectors[runtime], stages[runtime] = ours(folder, photos, name, runtime)
             took.setdefault(runtime, []).append(seconds)
+            print(f"    {runtime}: {seconds:.1f} s", file=sys.stderr, flush=True)
         for which, python in pythons.items():
             if python:
                 seconds, vectors[which] = peer(python, which, name, photos, folder / "peer.npy")
                 took.setdefault(which, []).append(seconds)
+                print(f"    {which}: {seconds:.1f} s", file=sys.stderr, flush=True)
     median = {k: statistics.median(v) for k, v in took.items()}
     others = [k for k in took if k in pythons]
     for runtime in options.runtimes:
