@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedstore.index import files
 from embedstore.index.scan import Scanner
+from embedstore.store.catalog import Stamp
 from embedstore.store.commit import identifier
 from embedstore.store.storage import ITEM_COLUMNS, SpaceRow, Storage
 from embedstore.store.vectors import Vectors
@@ -28,8 +29,6 @@ LOOKUPS = 3  # by SQL on the file, in one generation; then items and rows meet i
 KEPT = 2_000_000  # items whose shown columns are copied: about 60 bytes each with a path, and DuckDB spills beyond 1 GB
 _FEW = 256  # items looked up by number
 _COPY = "memory.main.searched"  # the copy's name in this process's own database
-
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -175,7 +174,7 @@ _generations: WeakKeyDictionary[Storage, Generation] = WeakKeyDictionary()
 
 def current(storage: Storage, con: duckdb.DuckDBPyConnection) -> Generation:
     """The generation that a reader has open; looked up anew only where the catalog's files have changed."""
-    stamp = _stamp(storage)
+    stamp = storage.catalog.stamp
     known = _generations.get(storage)
     if known is None or known.stamp != stamp:
         columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
@@ -237,7 +236,7 @@ def reader(storage: Storage, space: SpaceRow, where: str | None, *, all_columns:
 def _ready(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow, where: str | None) -> Field | None:
     """A space of the generation in memory, if that is still the file's and knows the filter."""
     known = _generations.get(storage)
-    if known is None or known.copied is not con or known.stamp != _stamp(storage):
+    if known is None or known.copied is not con or known.stamp != storage.catalog.stamp:
         return None
     found = known.fields.get(space.key)
     if found is None or not found.is_placed or found.index_state != files.state(storage.at.index(space.key)):
@@ -252,12 +251,6 @@ def _copy(con: duckdb.DuckDBPyConnection, now: Generation) -> None:
         con.execute(f"CREATE OR REPLACE TABLE {_COPY} AS SELECT {columns} FROM items WHERE present")
         con.execute(f"CREATE UNIQUE INDEX searched_items ON {_COPY} (item)")
         now.copied = con
-
-
-def _stamp(storage: Storage) -> Stamp:
-    """Identity, size and time of the catalog and its log: every commit changes one of them."""
-    stats = [p.stat() if p.exists() else None for p in (storage.at.catalog, storage.at.wal)]
-    return tuple((s.st_ino, s.st_size, s.st_mtime_ns) if s else (0, 0, 0) for s in stats)
 
 
 def _placed(con: duckdb.DuckDBPyConnection, space: SpaceRow, vectors: Vectors) -> Placed:

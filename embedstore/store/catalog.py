@@ -37,6 +37,8 @@ if hasattr(os, "register_at_fork"):
 _DISK = ("No space left", "Permission denied", "Read-only file system", "Input/output error", "Disk quota", "Too many")
 _FAILED = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.OutOfMemoryException)
 
+Stamp = tuple[tuple[int, int, int], ...]
+
 
 class Catalog:
     """One DuckDB file.
@@ -179,6 +181,11 @@ class Catalog:
             except _FAILED as e:
                 raise self._explained("fold the log into", e) from e
 
+    @property
+    def stamp(self) -> Stamp:
+        """Identity, size and time of the file and its log: every commit changes one of them."""
+        return tuple(_identity(p) for p in (self.file, self._log))
+
     @contextmanager
     def apart(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """This process's own database alone, where temporary tables live; the file is not opened."""
@@ -271,6 +278,15 @@ class Catalog:
     def _is_corrupt(said: str) -> bool:
         """The message is about bytes that are not what was written."""
         return "orrupt" in said or "checksum" in said
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Inode, size and time of a file; zeros where there is none."""
+    try:
+        s = path.stat()
+    except FileNotFoundError:
+        return 0, 0, 0
+    return s.st_ino, s.st_size, s.st_mtime_ns
 
 
 def utc_now() -> datetime:

@@ -28,7 +28,7 @@ from embedstore.errors import (
 )
 from embedstore.space import Recipe, Space
 from embedstore.store import commit, layout, lock, recover, shard
-from embedstore.store.catalog import Catalog, one, utc_now
+from embedstore.store.catalog import Catalog, Stamp, one, utc_now
 from embedstore.store.commit import Batch, identifier
 from embedstore.store.vectors import Vectors
 
@@ -72,6 +72,7 @@ class Storage:
         self.catalog = Catalog(at.catalog)
         self.catalog.settle = self._settle
         self.notices: list[str] = []
+        self._spaces: tuple[Stamp, list[SpaceRow]] | None = None
 
     @classmethod
     def create(cls, path: str | Path) -> Storage:
@@ -105,14 +106,21 @@ class Storage:
     # ---- spaces
 
     def spaces(self) -> list[SpaceRow]:
-        """Every space, oldest first."""
-        with self.catalog.read() as con:
-            rows = con.execute(
-                "SELECT name, facts, dtype, current, recipe, created FROM spaces ORDER BY created, name"
-            ).fetchall()
-        return [
-            SpaceRow(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t) for n, f, d, c, r, t in rows
-        ]
+        """Every space, oldest first; read once while the catalog stays as it is."""
+        if self._spaces is None or self._spaces[0] != self.catalog.stamp:
+            with self.catalog.read() as con:
+                stamp = self.catalog.stamp
+                rows = con.execute(
+                    "SELECT name, facts, dtype, current, recipe, created FROM spaces ORDER BY created, name"
+                ).fetchall()
+            self._spaces = (
+                stamp,
+                [
+                    SpaceRow(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t)
+                    for n, f, d, c, r, t in rows
+                ],
+            )
+        return list(self._spaces[1])
 
     def space(self, name: str | None = None) -> SpaceRow:
         """The space of that name or key, or the current one.
