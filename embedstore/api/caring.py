@@ -20,6 +20,7 @@ from embedstore.embed import run as embedding
 from embedstore.embed.again import Lost
 from embedstore.embed.reader import digest_of
 from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
+from embedstore.finetune.note import unsealed
 from embedstore.store import backup as copying
 from embedstore.store import layout, lock, repair, verify
 from embedstore.store.layout import Layout
@@ -248,11 +249,10 @@ def _checkpoint(at: Layout, note: Path, report: Report) -> Iterator[Damage]:
     report.sidecars += 1
     cure = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
     try:
-        files = [
-            (_by(note, f["file"]), int(f["bytes"]), str(f["xxh3"])) for f in json.loads(layout.read_note(note))["files"]
-        ]
+        facts = unsealed(layout.read_note(note))
+        files = [(_by(note, f["file"]), int(f["bytes"]), str(f["xxh3"])) for f in facts["files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        yield Damage(str(note.relative_to(at.root)), "", f"the note cannot be read ({type(e).__name__})", cure)
+        yield Damage(str(note.relative_to(at.root)), "", f"the note cannot be used ({e or type(e).__name__})", cure)
         return
     for file, size, xxh3 in files:
         if said := _other(file, size, xxh3):

@@ -25,6 +25,7 @@ def made(tmp_path_factory):
         picture(n, (16, 16)).save(folder / "photos" / f"{n:03d}.png")
     store = es.create(folder / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     store.embed(folder / "photos", label=None)
+    store.compact()  # one file, also where the machine was so busy that the run committed in between
     store.index(kind="flat", recall=1.0)
     return folder
 

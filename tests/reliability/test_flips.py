@@ -1,19 +1,24 @@
 """One bit of any file of a store: found, or without effect; never a wrong answer."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 import embedstore as es
 from embedstore import indexing, keeping
 from embedstore.errors import EmbedstoreError
+from embedstore.finetune.note import sealed
 from embedstore.heads.prototype import NearestPrototype
 from embedstore.search import Ask, answer
 from embedstore.store.storage import Storage
+from tests.conftest import picture
 from tests.reliability.test_damage import flip
 from tests.stores import expected, make, rows, vector
+from tests.tuning import QUICK, store_of, textures
 
 X = np.array([vector(n) for n in range(1, 301)], np.float32)
 
@@ -32,15 +37,12 @@ def furnished(tmp_path_factory):
 
 def checkpoint(path: Path) -> None:
     """The files of a tuned network, noted as fine-tuning notes them."""
-    import json
-
-    from embedstore.archive.note import digest
-
     folder = path / "checkpoints" / "0123456789abcdef"
     folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(np.random.default_rng(0).bytes(4000))
-    facts = {"file": "model.safetensors", "bytes": 4000, "xxh3": digest(folder / "model.safetensors")}
-    (folder / "checkpoint.json").write_text(json.dumps({"files": [facts]}))
+    data = np.random.default_rng(0).bytes(4000)
+    (folder / "model.safetensors").write_bytes(data)
+    facts = {"file": "model.safetensors", "bytes": 4000, "xxh3": xxhash.xxh3_128_hexdigest(data)}
+    (folder / "checkpoint.json").write_bytes(sealed({"files": [facts], "classes": ["ant", "bee"]}))
 
 
 def answers(path: Path) -> list[object]:
@@ -93,7 +95,7 @@ def flipped(furnished: Path, tmp_path: Path, count: int) -> dict[str, int]:
 def all_found(found: dict[str, int], count: int) -> None:
     """Of files with a checksum over all of them every flip is found; padding in a header is nobody's."""
     for name, n in found.items():
-        if name.endswith((".faiss", ".safetensors", "head.json")):
+        if name.endswith((".faiss", ".safetensors", "head.json", "checkpoint.json")):
             assert n == count, (name, n)
         if name.endswith(".vec"):
             assert n >= 0.9 * count, (name, n)
@@ -111,3 +113,38 @@ def test_a_bit_of_any_file(furnished, tmp_path):
 def test_many_bits_of_any_file(furnished, tmp_path):
     """Forty of each file."""
     all_found(flipped(furnished, tmp_path, 40), 40)
+
+
+def read(store: es.Store, key: str) -> list[object]:
+    """What fine-tuning made, as it is used: the network's answers, its own classifier, and what the classes are."""
+    from embedstore.finetune import checkpoint
+
+    folder = store.path / "checkpoints" / key
+    note = checkpoint.read(folder)
+    weight, bias = checkpoint.read_head(folder)
+    vector = store.search(image=picture(1, (40, 32)), k=3, space=key, exact=True)
+    return [note["classes"], weight.tolist(), bias.tolist(), [(h.item, h.score) for h in vector]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
+    """Twenty-five of each file that fine-tuning wrote: each is found, and nothing of it is used."""
+    made = tmp_path_factory.mktemp("tuned")
+    tuned = store_of(made / "s", textures(made / "photos", per_class=10)).finetune("label", **QUICK)
+    right = read(es.open(made / "s"), tuned.key)
+    names = sorted(p.name for p in (made / "s" / "checkpoints" / tuned.key).iterdir())
+    assert {"checkpoint.json", "head.safetensors", "weights.safetensors"} <= set(names)
+    noted = {f["file"] for f in json.loads((tuned.folder / "checkpoint.json").read_text())["files"]}
+    for name in sorted(noted | {"checkpoint.json"}):
+        for seed in range(25):
+            path = tmp_path / "s"
+            shutil.copytree(made / "s", path)
+            flip(path / "checkpoints" / tuned.key / name, np.random.default_rng(seed))
+            damage = es.open(path).verify().damage
+            assert [d for d in damage if name in d.file], (name, seed, damage)
+            try:
+                assert read(es.open(path), tuned.key) == right, (name, seed)
+            except EmbedstoreError as e:
+                assert "\n" not in str(e)  # noqa: PT017 - either is right
+            shutil.rmtree(path)

@@ -1,0 +1,37 @@
+"""A checkpoint's note: JSON with a checksum of itself, so that no class of it changes its name unnoticed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import xxhash
+
+SEAL = "xxh3"
+
+
+def sealed(facts: dict[str, Any]) -> bytes:
+    """The note's text. What is no JSON goes as text."""
+    plain = json.loads(json.dumps(facts, default=str))
+    return json.dumps({**plain, SEAL: _digest(plain)}, indent=1).encode()
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """The facts of a note; one of an older version has no checksum.
+
+    Raises:
+        ValueError: it is no JSON, or not what was written. TypeError: it is no object. RecursionError: it nests too
+            deep.
+    """
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise TypeError("it is no JSON object")
+    said = found.pop(SEAL, None)
+    if said is not None and said != _digest(found):
+        raise ValueError("it does not match its checksum")
+    return found
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    """XXH3-128 over everything else."""
+    return str(xxhash.xxh3_128(json.dumps(plain, sort_keys=True).encode()).hexdigest())
