@@ -57,7 +57,8 @@ def clip_vectors(shared_data):
 
 @pytest.mark.slow
 def test_every_head_tells_ants_from_bees(photos):
-    """Trained on one split, judged on the other: logistic regression and 5-NN reach .93, the others their figures."""
+    """Trained on one split, judged on the other. On the full set of 153 photos .961 was measured for both logistic
+    regression and 5-NN; of the 120 here that is between 115 and 116."""
     X, y, split = photos
     train = split == "train"
     found = {}
@@ -65,14 +66,14 @@ def test_every_head_tells_ants_from_bees(photos):
         head = heads.make(name).fit(X[train], y[train])
         found[name] = float((head.predict(X[~train]) == y[~train]).mean())
     pinned("hymenoptera val accuracy", found)
-    assert found["logistic"] >= 0.93
-    assert found["knn"] >= 0.93
+    assert found["logistic"] >= 115 / 120 - 1e-9
+    assert found["knn"] >= 115 / 120 - 1e-9
 
 
 def test_every_head_on_clip_vectors_in_five_folds(clip_vectors):
     """Out-of-fold accuracy over plain five folds. The figures measured when the vectors were made are reached with one
-    C for all folds (10: .920) and 5 uniform neighbours (.874). Where C is chosen inside each fold by log-loss, three
-    pictures of 500 fewer are right."""
+    C for all folds (10: .920) and 5 uniform neighbours (.874). Where C is chosen inside each fold, by log-loss
+    or by accuracy, three or four pictures of 500 fewer are right: .920 is the best C of these very folds."""
     X, y = clip_vectors
     found = {}
     for name in heads.NAMES:

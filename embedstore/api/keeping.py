@@ -99,18 +99,26 @@ class Keeping(Face):
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        separator: str | None = None,
     ) -> Suspects:
         """Items whose label is likely wrong, the surest first: confident learning on out-of-fold probabilities.
 
+        Args:
+            label, head, where, space, separator: as for ``probe``. folds, seed: of the cross-validation.
+
         Raises:
-            LabelError: several labels an item, or too few items a class.
+            LabelError: too few items a class.
         """
         row = self._storage.space(space)
         started = utc_now()
         found = suspects.suspects(
-            features(self._storage, row, label, where=where), label, head=head, folds=folds, seed=seed
+            features(self._storage, row, label, where=where, separator=separator),
+            label,
+            head=head,
+            folds=folds,
+            seed=seed,
         )
-        settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where}
+        settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where, "separator": separator}
         record(self._storage, row, "suspects", settings, found.to_json(), started)
         return found
 
@@ -123,21 +131,22 @@ class Keeping(Face):
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        separator: str | None = None,
     ) -> Suggestions:
         """What to label next: k items without a label that the head is unsure of and that differ from each other.
 
         Args:
             label: the column; every item that has one teaches. k: items wanted. head: by name. seed: of it.
-            where: a filter on the items to choose from.
+            where: a filter on the items to choose from. separator: cut the label's text into several labels.
 
         Raises:
             LabelError: fewer than two classes have a label yet.
         """
         row = self._storage.space(space)
-        data = features(self._storage, row, label)
-        if data.multi or len(set(data.y.tolist())) < 2:
-            raise LabelError(f"suggest needs items of at least two classes in {label!r}, one label an item")
-        options = {"Cs": [curve.LONE_C]} if head == "logistic" and curve.lonely(data) else {}
+        data = features(self._storage, row, label, separator=separator)
+        if len({name for y in data.y.tolist() for name in (y if data.multi else (y,))}) < 2:
+            raise LabelError(f"suggest needs items of at least two classes in {label!r}")
+        options = {"Cs": [curve.LONE_C]} if head == "logistic" and not data.multi and curve.lonely(data) else {}
         estimator = fitting.fit(head, data, seed=seed, options=options)
         empty = f"nullif(trim({identifier(label)}::VARCHAR), '') IS NULL"
         with streaming(self._storage, row, where, also=empty) as stream:

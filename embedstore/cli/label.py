@@ -11,7 +11,7 @@ import embedstore as es
 from embedstore.cli import options as o
 from embedstore.cli import output
 from embedstore.cli.app import app
-from embedstore.cli.bundles import Folds, Head, Seed
+from embedstore.cli.bundles import Folds, Head, Seed, Separator
 
 if TYPE_CHECKING:
     from embedstore.api import Store
@@ -97,16 +97,20 @@ def suspects(
     top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 50,
     where: o.Where = None,
     space: o.SpaceName = None,
+    separator: Separator = None,
     html: Sheet = None,
     as_json: o.Json = False,
 ) -> None:
-    """Likely label errors, the surest first: items whose label the others contradict (confident learning)."""
+    """Likely label errors, the surest first: items whose label the others contradict (confident learning).
+
+    Of several labels an item: labels that are given and should not be, and labels that lack.
+    """
     opened = es.open(store)
-    found = opened.suspects(label, head=head, folds=folds, seed=seed, where=where, space=space)
+    found = opened.suspects(label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator)
     chosen = found.suspects[:top]
     uris = opened.uris([s.item for s in chosen])
     if html:
-        cells = [(s.item, s.margin, f"{s.given}, not {s.suggested}?") for s in chosen]
+        cells = [(s.item, s.margin, s.question) for s in chosen]
         _sheet(opened, html, cells, f"labels to look at: {label}")
     if as_json:
         listed = found.to_json()
@@ -117,9 +121,11 @@ def suspects(
         f"{len(found.suspects)} of {found.rows} labels are doubted ({head}, {found.folds} folds, "
         f"{found.seconds:.2f} s); about {found.error_rate:.1%} are estimated to be wrong"
     )
+    if found.unjudged:
+        output.note(f"not looked at, for too few or too many items have them: {', '.join(found.unjudged[:20])}")
     output.table(
         ("margin", "given", "suggested", "item", "uri"),
-        [(round(s.margin, 4), s.given, s.suggested, s.item, uris.get(s.item)) for s in chosen],
+        [(round(s.margin, 4), s.given or "", s.suggested or "", s.item, uris.get(s.item)) for s in chosen],
     )
 
 
@@ -132,12 +138,13 @@ def suggest(
     seed: Seed = 0,
     where: o.Where = None,
     space: o.SpaceName = None,
+    separator: Separator = None,
     html: Sheet = None,
     as_json: o.Json = False,
 ) -> None:
     """What to label next: items without a label that the head is unsure of and that differ from each other."""
     opened = es.open(store)
-    found = opened.suggest(label, k=k, head=head, seed=seed, where=where, space=space)
+    found = opened.suggest(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.uris([s.item for s in found.suggestions])
     if html:
         cells = [(s.item, s.confidence, f"{s.predicted}?") for s in found.suggestions]

@@ -152,7 +152,9 @@ def out_of_fold(
         data: labelled rows. names: the K classes, in order. head, options: of the head. folds, seed: of the folds.
     """
     options = dict(options or {})
-    if head == "logistic" and not data.multi:
+    if head == "logistic" and data.multi and not _lone(options.get("Cs")):
+        return _each_out_of_fold(data, names, folds, {"random_state": seed} | options)
+    if head == "logistic":
         made = heads.make(head, **{"random_state": seed} | options | {"cv": folds, "keep_out_of_fold": True})
         made.fit(data.X, data.y, groups=data.groups)
         if hasattr(made, "out_of_fold_"):  # a single C is fitted without folds
@@ -164,6 +166,26 @@ def out_of_fold(
         said = np.asarray(heads.probabilities(estimator, data.take(part.held).X), dtype=np.float32)
         proba[part.held] = aligned(said, estimator.classes_, names)
     return proba
+
+
+def _each_out_of_fold(data: Features, names: Sequence[str], folds: int, options: dict[str, Any]) -> NDArray[np.float32]:
+    """The same of several labels an item, one logistic regression a label; where a label cannot be cut, its share."""
+    yes = indicators(data.y, names)
+    out = np.repeat(yes.mean(0, dtype=np.float32)[None], len(yes), axis=0)
+    for column, said in zip(yes.T, out.T, strict=True):
+        spread = min(len(np.unique(data.groups[column == side])) for side in (True, False))
+        if spread < 2:
+            continue
+        made = heads.make("logistic", **options | {"cv": min(folds, spread), "keep_out_of_fold": True})
+        found = made.fit(data.X, column.astype(np.int64), groups=data.groups)
+        yes_there = found.out_of_fold_[:, 1]
+        said[:] = np.where(np.isnan(yes_there), said, yes_there)
+    return out
+
+
+def _lone(Cs: Any) -> bool:
+    """Nothing is chosen, so there are no folds inside the head."""
+    return Cs is not None and (Cs == 1 if isinstance(Cs, int) else np.size(Cs) == 1)
 
 
 def aligned(proba: NDArray[np.float32], classes: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:

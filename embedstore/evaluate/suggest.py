@@ -1,6 +1,7 @@
 """What to label next: items that the head is unsure of, and that are not all alike.
 
-The most uncertain by margin (Scheffer et al. 2001) are collected block by block; among ten times as many as wanted,
+The most uncertain by margin (Scheffer et al. 2001; of several labels an item by the least sure one, "binary minimum" of
+Brinker 2006) are collected block by block; among ten times as many as wanted,
 those are taken one after the other that are uncertain and far from all taken before (after Zhdanov 2019, "Diverse
 mini-batch active learning", with the greedy k-centres of Sener and Savarese 2018 instead of k-means).
 """
@@ -25,8 +26,9 @@ class Suggestion:
     """An item worth labelling.
 
     Attributes:
-        predicted, confidence: what the head would say, and how sure it is.
-        margin: its best probability minus the second; near 0 is unsure.
+        predicted, confidence: what the head would say, and how sure it is. Of several labels an item: the label that
+            it is least sure of, and that label's probability.
+        margin: its best probability minus the second; near 0 is unsure. Of several labels: yes minus no of that label.
     """
 
     item: int
@@ -116,9 +118,15 @@ def _most_uncertain(pools: list[_Pool], most: int) -> _Pool:
 
 def _judged(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> _Pool:
     proba = np.asarray(heads.probabilities(estimator, X), dtype=np.float32)
+    unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    if getattr(estimator, "multilabel_", False):
+        margin = np.abs(2 * proba - 1)
+        margin[:, np.isin(estimator.classes_.astype(str), estimator.unlearned_)] = 1  # a constant says nothing
+        best = margin.argmin(1)
+        rows = np.arange(len(best))
+        return _Pool(items, unit, margin[rows, best], best, proba[rows, best])
     top = np.sort(np.partition(proba, -2, axis=1)[:, -2:], axis=1)
-    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
-    return _Pool(items, unit.astype(np.float32), top[:, 1] - top[:, 0], proba.argmax(1), top[:, 1])
+    return _Pool(items, unit, top[:, 1] - top[:, 0], proba.argmax(1), top[:, 1])
 
 
 def _spread(pool: _Pool, k: int) -> list[int]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import splits
-from embedstore.errors import LabelError
 from embedstore.evaluate import fitting
 from embedstore.features import Features
+from embedstore.labels import indicators
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,22 @@ class Suspect:
     """An item whose label is doubted.
 
     Attributes:
-        given, suggested: its label, and the one that the other items speak for.
-        margin: probability of the suggested minus that of the given label; the higher the surer.
+        given, suggested: its label, and the one that the other items speak for. Of several labels an item one is None:
+            a label is given and should not be, or it is suggested and lacks.
+        margin: probability of the suggested minus that of the given answer; the higher the surer.
     """
 
     item: int
-    given: str
-    suggested: str
+    given: str | None
+    suggested: str | None
     margin: float
+
+    @property
+    def question(self) -> str:
+        """What to ask someone who looks at it."""
+        if self.suggested is None:
+            return f"{self.given}?"
+        return f"{self.suggested} too?" if self.given is None else f"{self.given}, not {self.suggested}?"
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,9 @@ class Suspects:
     """Doubted labels, the surest first.
 
     Attributes:
-        rows: labels looked at. error_rate: the share of wrong labels that the confident joint estimates.
-        head, label, folds: how.
+        rows: labels looked at; of several an item, yes-or-no answers. error_rate: the share of wrong ones among them
+            that the confident joint estimates.
+        head, label, folds: how. unjudged: labels that lie in one group only, or in all: nothing can doubt them.
     """
 
     suspects: tuple[Suspect, ...]
@@ -46,6 +55,7 @@ class Suspects:
     label: str
     folds: int
     seconds: float
+    unjudged: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -55,6 +65,7 @@ class Suspects:
             "rows": self.rows,
             "folds": self.folds,
             "error_rate": round(self.error_rate, 6),
+            "unjudged": list(self.unjudged),
             "seconds": round(self.seconds, 3),
             "suspects": [
                 {"item": s.item, "given": s.given, "suggested": s.suggested, "margin": round(s.margin, 6)}
@@ -70,24 +81,60 @@ def suspects(data: Features, label: str, *, head: str = "logistic", folds: int =
         data: labelled rows. label: the column. head: whose out-of-fold probabilities count. folds, seed: of them.
 
     Raises:
-        LabelError: several labels an item, or too few items a class.
+        LabelError: too few items a class.
     """
     begin = time.perf_counter()
-    if data.multi:
-        raise LabelError("suspects want one label an item; cut the column into one column a label")
-    names = sorted(set(data.y.tolist()))
+    names = sorted({name for row in data.y.tolist() for name in (row if data.multi else (row,))})
+    found = _of_several if data.multi else _of_one
+    doubted, rows, wrong, unjudged = found(data, names, head, folds, seed)
+    order = sorted(doubted, key=lambda s: (-s.margin, s.item))
+    seconds = time.perf_counter() - begin
+    return Suspects(tuple(order), rows, wrong / max(rows, 1), head, label, folds, seconds, unjudged)
+
+
+_Found = tuple[list[Suspect], int, float, tuple[str, ...]]  # doubted, rows, how many are wrong, labels left out
+
+
+def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
+    """One label an item."""
     folds = splits.folds_for(data.y, data.groups, wanted=folds)
     proba = fitting.out_of_fold(data, names, head=head, folds=folds, seed=seed)
     given = np.searchsorted(np.array(names), data.y.astype(str))
-    suggested, joint = confident(given, proba)
-    doubted = np.flatnonzero(suggested >= 0)
-    margin = proba[doubted, suggested[doubted]] - proba[doubted, given[doubted]]
-    order = np.lexsort((data.ids[doubted], -margin))
-    found = [
-        Suspect(int(data.ids[doubted[i]]), names[given[doubted[i]]], names[suggested[doubted[i]]], float(margin[i]))
-        for i in order.tolist()
+    places, other, margin, joint = _doubted(given, proba)
+    doubted = [
+        Suspect(int(data.ids[i]), names[given[i]], names[o], m)
+        for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
     ]
-    return Suspects(tuple(found), len(data), _error_rate(joint, given), head, label, folds, time.perf_counter() - begin)
+    return doubted, len(data), _error_rate(joint, given) * len(data), ()
+
+
+def _of_several(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
+    """Several labels an item: every label is a question of its own, answered by yes or no."""
+    yes = indicators(data.y, names)
+    proba = fitting.out_of_fold(data, names, head=head, folds=folds, seed=seed)
+    doubted: list[Suspect] = []
+    unjudged, wrong = [], 0.0
+    for k, name in enumerate(names):
+        if min(len(np.unique(data.groups[yes[:, k] == side])) for side in (True, False)) < 2:
+            unjudged.append(name)
+            continue
+        given = yes[:, k].astype(np.int64)
+        places, other, margin, joint = _doubted(given, np.stack([1 - proba[:, k], proba[:, k]], axis=1))
+        wrong += _error_rate(joint, given) * len(data)
+        doubted += [
+            Suspect(int(data.ids[i]), None if o else name, name if o else None, m)
+            for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
+        ]
+    return doubted, len(data) * (len(names) - len(unjudged)), wrong, tuple(unjudged)
+
+
+def _doubted(
+    given: NDArray[np.int64], proba: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Rows whose answer is doubted, the other answer, by how much, and the confident joint."""
+    other, joint = confident(given, proba)
+    places = np.flatnonzero(other >= 0)
+    return places, other[places], proba[places, other[places]] - proba[places, given[places]], joint
 
 
 def confident(given: NDArray[np.int64], proba: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

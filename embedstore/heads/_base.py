@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -11,7 +11,7 @@ from embedstore.errors import DimensionMismatch
 from embedstore.heads._rows import Array, Floats, softmax, unit_rows
 
 
-class LogitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Labels and probabilities from ``_logits(X)``, ``(N, K)``. Subclasses know ``classes_``."""
 
     classes_: Array

@@ -5,6 +5,7 @@ Hyper-parameters are tuned on validation rows, or on shots held out for it; neve
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -74,14 +75,17 @@ class _FewShot(LogitClassifier):
     def _text_logits(self, X: Floats) -> Floats:
         return np.asarray(np.float32(self.logit_scale) * (X @ self.text_.T))
 
+    @abstractmethod
     def _zero_shot(self) -> None:
-        raise NotImplementedError
+        """Learn that there are no shots."""
 
+    @abstractmethod
     def _tuned(self, shots: tuple[Floats, Ints], judged: tuple[Floats, Ints]) -> Any:
-        raise NotImplementedError
+        """Hyper-parameters: learned from the shots, the best on the judged rows."""
 
+    @abstractmethod
     def _learn(self, shots: tuple[Floats, Ints], tuned: Any) -> None:
-        raise NotImplementedError
+        """Learn from the shots with these hyper-parameters, or with the published defaults for None."""
 
 
 class TipAdapter(_FewShot):
