@@ -143,8 +143,9 @@ def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
             flip(path / "checkpoints" / tuned.key / name, np.random.default_rng(seed))
             damage = es.open(path).verify().damage
             assert [d for d in damage if name in d.file], (name, seed, damage)
-            try:
-                assert read(es.open(path), tuned.key) == right, (name, seed)
-            except EmbedstoreError as e:
-                assert "\n" not in str(e)  # noqa: PT017 - either is right
+            if seed < 3:  # loading the network takes its time
+                try:
+                    assert read(es.open(path), tuned.key) == right, (name, seed)
+                except EmbedstoreError as e:
+                    assert "\n" not in str(e)  # noqa: PT017 - either is right
             shutil.rmtree(path)
