@@ -71,7 +71,7 @@ class Progress:
 def run(
     storage: Storage,
     source: Source,
-    load: Callable[[], Sequence[Backbone]],
+    load: Callable[[], Backbone | Sequence[Backbone]],
     space: SpaceRow,
     *,
     options: Options = Options(),
@@ -81,7 +81,7 @@ def run(
 
     Args:
         storage, source: from where to where.
-        load: gives the space's backbone, once a device; called only when an image has to be embedded.
+        load: gives the space's backbone, or one a device; called only when an image has to be embedded.
         space: which space. options: how. progress: told where the run stands.
 
     A run that is killed loses what was not committed, and the next run does just that. SIGINT and SIGTERM commit
@@ -118,7 +118,7 @@ class _Runner:
         self,
         storage: Storage,
         writer: Writer,
-        load: Callable[[], Sequence[Backbone]],
+        load: Callable[[], Backbone | Sequence[Backbone]],
         space: SpaceRow,
         options: Options,
         progress: Callable[[Progress], None],
@@ -251,7 +251,9 @@ class _Runner:
     def _ready(self, threads: int) -> None:
         """Load the backbone and settle how files become pixels: a run with nothing to read never does."""
         folder = self._storage.at.towers(self._space.key)
-        self._backbone = Chosen(self._load(), self._options.runtime, folder, images=self._total)
+        loaded = self._load()
+        networks = loaded if isinstance(loaded, Sequence) else [loaded]
+        self._backbone = Chosen(networks, self._options.runtime, folder, images=self._total)
         self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
         if not self._writer.after_crash:  # then every file is decoded in a process of its own
             files = first_files(self._storage.catalog.scratch)
