@@ -60,5 +60,5 @@ def test_the_gate_runs_the_readmes_words():
     readme = (ROOT / "README.md").read_text()
     commands = dict(re.findall(r"<!-- setup:(\w+) -->\s*```bash\n(.*?)```", readme, re.DOTALL))
     assert commands["run"].strip() == "pip install -e . && embedstore quickstart"
-    assert commands["test"].strip() == "pip install -e .[test] && python -m pytest"
+    assert commands["test"].strip() == "pip install -e .[test] && python -m pytest -n 2 --dist loadfile"
     assert "README.md" in (ROOT / ".ci" / "run").read_text()

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 # Seconds of eager work ahead from which `auto` tries onnx. Export and comparison cost 2 to 6 s for a ResNet-50 or a
 # ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
+# A run below this stays with the network as it is: interrupted and resumed it gives the same vectors to the bit.
 PAYS_TO_EXPORT = 60.0
-PAYS_TO_EXPORT_CONVOLUTIONS = 15.0  # which gain most and are exported fastest
 PAYS_TO_LOAD = 10.0  # where the tower was exported before
-PAYS_TO_FOLD = 2.0  # of eager work: folding and comparing take one forward and a little more
+PAYS_TO_FOLD = 60.0  # of eager work; folding costs little, and changes vectors by some 1e-7
 PAYS_TO_COUNT = 500  # images, before the best batch of onnx is looked for: that takes the forwards of about ten
 PAYS_TO_SIZE = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
 FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
@@ -135,8 +135,7 @@ class Chosen:
         if self.device != "cpu" or self.precision != "fp32" or not can_export():
             return
         there = not isinstance(read_note(self._folder, Tower.IMAGE, self.space.key), str)
-        pays = PAYS_TO_EXPORT_CONVOLUTIONS if self.network.convolutional else PAYS_TO_EXPORT
-        if ahead < (PAYS_TO_LOAD if there else pays):
+        if ahead < (PAYS_TO_LOAD if there else PAYS_TO_EXPORT):
             return
         begin = time.perf_counter()
         self.network.encode_images(batch)
