@@ -134,7 +134,12 @@ def rebuild(storage: Storage, space: SpaceRow, *, report: Report = lambda _: Non
         return None
     last = known[0]
     return build(
-        storage, space, recall=last.target, max_memory=max(4 * last.memory, 1 << 20), kind=last.kind, report=report
+        storage,
+        space,
+        recall=last.target,
+        max_memory=budget_again(last.memory, space.space.dim),
+        kind=last.kind,
+        report=report,
     )
 
 
@@ -153,6 +158,11 @@ def mend(storage: Storage, space: SpaceRow) -> Built | None:
     if found.index is not None and not found.notes:
         return None
     return rebuild(storage, space) or (build(storage, space) if len(vectors) else None)
+
+
+def budget_again(memory: int, dim: int) -> int:
+    """Bytes in which an index that takes ``memory`` when loaded can be built again, k-means at its least included."""
+    return max(4 * memory, approximate.LEAST_TRAIN * dim)
 
 
 def bytes_of(text: str | int) -> int:

@@ -11,7 +11,7 @@ from embedstore import create
 from embedstore.errors import QueryError
 from embedstore.index import approximate
 from embedstore.index.scan import Scanner
-from embedstore.indexing import bytes_of
+from embedstore.indexing import budget_again, bytes_of
 from embedstore.search import Ask, answer
 from embedstore.search.plan import Costs, Way, choose
 
@@ -237,3 +237,12 @@ def test_flickr_recall_through_every_index(shared_data, tmp_path, kind):
     found = [ids(store, c, k=1)[0] - 1 for c in captions]
     right = np.mean(np.array(found) == np.repeat(np.arange(100), 5))
     assert right == pytest.approx(0.832) if kind == "flat" else right >= 0.99 * 0.832
+
+
+@pytest.mark.parametrize("rows", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
+@pytest.mark.parametrize("dim", [64, 512, 1280, 2048])
+def test_what_was_built_can_be_built_again(rows, dim):
+    """Whatever setting a budget chose, the budget of a rebuild after a compaction has room for it."""
+    for s in approximate.settings(rows, dim, recall=0.95, memory=1 << 50):
+        again = approximate.settings(rows, dim, recall=0.95, memory=budget_again(s.memory, dim), kind=s.kind)
+        assert s.factory in {t.factory for t in again}

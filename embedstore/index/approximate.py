@@ -16,6 +16,7 @@ FLAT_MOST = 20_000  # rows: an exact scan takes under 3 ms
 _FEWEST_FOR_PQ = 10_000  # rows: 256 centroids a piece want some to be trained with
 _LISTS = 4096  # lists of an IVF up to 17 million rows: to train and to fill more takes longer than it ever saves
 _TRAIN = 64  # rows a list that k-means is trained with
+LEAST_TRAIN = _TRAIN // 4 * _LISTS * 8  # bytes a dimension while as few of them as may be train as many lists as may be
 _DEGREE = 32  # links of an HNSW node; Malkov and Yashunin 2016 use 16 to 48 for high dimensions
 
 

@@ -7,7 +7,7 @@ Rows are found by *position* (a row's place among all vectors of the space), ite
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -246,8 +246,10 @@ def _ready(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow, wh
 
 def _copy(con: duckdb.DuckDBPyConnection, now: Generation) -> None:
     """What hits show, into this process's own database: a look-up there opens no file and reads no other row."""
-    if now.copied is not con:
-        columns = ", ".join(identifier(c) for c in now.shown)
+    if now.copied is con:
+        return
+    columns = ", ".join(identifier(c) for c in now.shown)
+    with suppress(duckdb.Error):  # no room: the answer is there, and the next one comes from the file too
         con.execute(f"CREATE OR REPLACE TABLE {_COPY} AS SELECT {columns} FROM items WHERE present")
         con.execute(f"CREATE UNIQUE INDEX searched_items ON {_COPY} (item)")
         now.copied = con
