@@ -4,8 +4,8 @@
 photos of 500 x 375 (made here), random weights of one seed on both sides. Ours runs from files to a committed store,
 the comparisons of runtime and decoder included, the network loaded and for onnx exported before, as a store is from its
 second run on (the seconds of the export are told). Ours and the peers take turns; the table shows the median of the
-rounds. The limit is ``embedstore bench`` on the same images: decoding alone and the forward alone, each on all cores,
-added up.
+rounds. The limit is ``embedstore bench`` on the same images, taken right before each of our runs: decoding alone and
+the forward alone, each on all cores, added up; the share is the median of the rounds' own.
 PYTHON is an environment that has clip-retrieval and sentence-transformers too; without it the two are left out.
 """
 
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,36 @@ def peer(python: str, which: str, name: str, photos: Path, out: Path) -> tuple[f
     return json.loads(run.stdout.splitlines()[-1])["seconds"], np.load(out)
 
 
+@dataclass(frozen=True)
+class Alone:
+    """Images per second of decoding and of one runtime's forward, each alone on all cores."""
+
+    decode: float
+    forward: float
+
+    @property
+    def limit(self) -> float:
+        """Images per second of both, one after the other on the same cores."""
+        return 1 / (1 / self.decode + 1 / self.forward)
+
+
+def alone(photos: Path, name: str, count: int, runtime: str) -> Alone:
+    """The limit, measured now: a machine that others use too is not the same an hour later."""
+    found = bench.run(photos, bench.Setting(name, images=count, seconds=4.0, runtime=Runtime(runtime)))
+    return Alone(found.decode, next(n.images_per_second for n in found.networks if n.runtime == runtime))
+
+
 def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) -> None:
     """The rows of one network."""
     count = options.images
     pythons = {p: options.peers if p in ELSEWHERE else sys.executable for p in OTHERS[name.partition("/")[0]]}
     took: dict[str, list[float]] = {}
+    limits: dict[str, list[Alone]] = {}
     vectors: dict[str, np.ndarray] = {}
     stages = {}
     for _ in range(options.rounds):
         for runtime in options.runtimes:
+            limits.setdefault(runtime, []).append(alone(photos, name, min(count, 256), runtime))
             seconds, vectors[runtime], stages[runtime] = ours(folder, photos, name, runtime)
             took.setdefault(runtime, []).append(seconds)
             print(f"    {runtime}: {seconds:.1f} s", file=sys.stderr, flush=True)
@@ -85,19 +107,15 @@ def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) 
                 took.setdefault(which, []).append(seconds)
                 print(f"    {which}: {seconds:.1f} s", file=sys.stderr, flush=True)
     median = {k: statistics.median(v) for k, v in took.items()}
-    others = [k for k in took if k in pythons]
     for runtime in options.runtimes:
-        setting = bench.Setting(name, images=count, seconds=4.0, runtime=Runtime(runtime))
-        alone = bench.run(photos, setting)
-        forward = next(n.images_per_second for n in alone.networks if n.runtime == runtime)
-        limit = 1 / (1 / alone.decode + 1 / forward)
+        share = statistics.median(count / t / a.limit for t, a in zip(took[runtime], limits[runtime], strict=True))
+        decode, forward = (statistics.median(getattr(a, n) for a in limits[runtime]) for n in ("decode", "forward"))
         write = stages[runtime]["write"]["cpu"] / stages[runtime]["cpu"]
-        rate = count / median[runtime]
         print(
-            f"{name:<22} {runtime:<8} {rate:>8.1f} {alone.decode:>8.1f} {forward:>9.1f} {limit:>7.1f} "
-            f"{rate / limit:>6.2f} {write:>7.1%}  {stages[runtime]['decoder']}"
+            f"{name:<22} {runtime:<8} {count / median[runtime]:>8.1f} {decode:>8.1f} {forward:>9.1f} "
+            f"{Alone(decode, forward).limit:>7.1f} {share:>6.2f} {write:>7.1%}  {stages[runtime]['decoder']}"
         )
-        for which in others:
+        for which in (k for k in took if k in pythons):
             same = "its own weights" if which in OWN_WEIGHTS else str(agreement(vectors[which], vectors[runtime]))
             ratio = median[which] / median[runtime]
             print(
