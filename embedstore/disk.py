@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -49,12 +52,20 @@ def copy_synced(source: Path, target: Path) -> None:
     sync_file(target)
 
 
-def write_synced(target: Path, data: bytes) -> None:
-    """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder."""
-    temporary = target.with_name(target.name + ".new")
+@contextmanager
+def replacing(target: Path, suffix: str = ".new") -> Iterator[BinaryIO]:
+    """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder.
+
+    Args:
+        target: what it will be called. suffix: of the temporary name.
+
+    Raises:
+        OSError: the disk refuses; ``target`` is as it was, and nothing is left beside it.
+    """
+    temporary = target.with_name(target.name + suffix)
     try:
         with temporary.open("wb") as f:
-            f.write(data)
+            yield f
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(target)
@@ -62,3 +73,9 @@ def write_synced(target: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def write_synced(target: Path, data: bytes) -> None:
+    """The same of a few bytes."""
+    with replacing(target) as f:
+        f.write(data)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import QueryError, StoreFailed
+from embedstore.errors import QueryError
 from embedstore.index import approximate, files
 from embedstore.index.approximate import PROPOSED, Setting
 from embedstore.index.library import faiss
+from embedstore.store import failing
 from embedstore.store.storage import SpaceRow, Storage
 from embedstore.store.vectors import BLOCK_ROWS, Vectors
 
@@ -129,7 +130,8 @@ def rebuild(storage: Storage, space: SpaceRow, *, report: Report = lambda _: Non
     known = [s for _, s in files.sidecars(storage.at.index(space.key)) if isinstance(s, files.Sidecar)]
     if not known:
         return None
-    files.remove(storage.at.index(space.key))  # first: it may hold vectors that were wiped
+    with failing.said(f"remove an index from {storage.at.index(space.key)}"):
+        files.remove(storage.at.index(space.key))  # first: it may hold vectors that were wiped
     if not len(storage.vectors(space.space)):
         return None
     last = known[0]
@@ -260,11 +262,9 @@ def _facts(space: SpaceRow, vectors: Vectors, setting: Setting) -> dict[str, Any
 def _kept(storage: Storage, space: SpaceRow, index: Any, facts: dict[str, Any]) -> files.Sidecar:
     """Write the index, then remove the older ones."""
     folder = storage.at.index(space.key)
-    try:
+    with failing.said(f"write an index to {folder}"):
         sidecar = files.write(folder, index, facts)
-    except OSError as e:
-        raise StoreFailed(f"cannot write an index to {folder}: {e}; make room and run it again") from e
-    files.remove(folder, keep=sidecar.file)
+        files.remove(folder, keep=sidecar.file)
     return sidecar
 
 

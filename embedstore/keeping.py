@@ -19,6 +19,7 @@ from embedstore import heads
 from embedstore.disk import sync_folder, sync_tree
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, near
 from embedstore.heads.persist import ARRAYS_FILE, JSON_FILE
+from embedstore.store import failing
 from embedstore.store.catalog import utc_now
 from embedstore.store.commit import strings
 from embedstore.store.storage import SpaceRow, Storage
@@ -87,7 +88,7 @@ def keep(
     if not _NAME.fullmatch(name):
         raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
     folder = _folder(storage, name)
-    with storage.writing(f"save head {name}", wait=10.0):
+    with storage.writing(f"save head {name}", wait=10.0), failing.said(f"save head {name} in {folder}"):
         _set_by(folder)
         heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
         known = {
@@ -192,7 +193,8 @@ def forget(storage: Storage, name: str) -> None:
     """
     row = find(storage, name)
     folder = _folder(storage, row.name)
-    with storage.writing(f"forget head {row.name}", wait=10.0):
+    doing = f"forget head {row.name}"
+    with storage.writing(doing, wait=10.0), failing.said(doing):
         with storage.catalog.write() as con:
             con.execute("DELETE FROM heads WHERE head = ?", [row.name])
             con.execute("DELETE FROM predictions WHERE head = ?", [row.name])

@@ -24,4 +24,4 @@ def record(
         with storage.writing(f"record {verb}", wait=_PATIENCE) as writer:
             writer.record_run(verb, space.key if space else None, settings, result, started)
     except StoreBusy as e:
-        storage.notices.append(f"this {verb} is not among the runs: {e}")
+        storage.tell([f"this {verb} is not among the runs: {e}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from embedstore import timing
@@ -12,7 +13,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
     from embedstore.cli import ask, care, change, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
+    from embedstore.cli.output import Notes
 
+    logger = logging.getLogger("embedstore")
+    if not logger.handlers:
+        logger.addHandler(Notes())
     timing.add("Python and the command itself", timing.age() or 0.0)
     try:
         app(args=arguments, prog_name="embedstore")

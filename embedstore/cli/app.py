@@ -127,7 +127,8 @@ def embed(
         output.as_json(report.to_json())
     else:
         for notice in report.notices:
-            output.note(notice)
+            if notice not in opened.notices:  # those were said at once
+                output.note(notice)
         print(report.summary())
         if report.bottleneck:
             print(report.bottleneck)

@@ -30,8 +30,6 @@ def verify(
     if as_json:
         output.as_json(report.to_json())
     else:
-        for line in report.notices:
-            output.note(line)
         for damage in report.damage:
             print(damage)
         print(report.summary())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,14 @@ def as_lines(rows: Sequence[Any]) -> None:
 def note(text: str) -> None:
     """A word beside the result."""
     print(text, file=sys.stderr)
+
+
+class Notes(logging.Handler):
+    """What a store has to say by itself, such as what it mended: words beside the result."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one."""
+        note(" ".join(record.getMessage().split()))
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

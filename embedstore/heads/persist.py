@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from embedstore import disk
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew
 from embedstore.heads._rows import Array, Floats
 
@@ -151,7 +152,7 @@ def export_npz(head: Any, path: str | os.PathLike[str]) -> Path:
     w, b, classes = linear(head)
     classes = classes.astype(str) if classes.dtype.kind == "O" else classes
     path = Path(path)
-    with _replacing(path) as file:
+    with disk.replacing(path, f".{os.getpid()}.tmp") as file:
         np.savez(file, weights=w, intercepts=b, classes=classes)
     return path
 
@@ -168,7 +169,7 @@ def export_onnx(head: Any, path: str | os.PathLike[str]) -> Path:
     w, b, classes = linear(head)
     model = linear_model(w, b, classes)
     path = Path(path)
-    with _replacing(path) as file:
+    with disk.replacing(path, f".{os.getpid()}.tmp") as file:
         file.write(model)
     return path
 
@@ -335,44 +336,20 @@ def _publish(folder: Path, files: dict[str, bytes]) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, content in files.items():
-            _write(fresh / name, content)
+            (fresh / name).write_bytes(content)
+        disk.sync_tree(fresh)
         old = fresh.with_name(f"{fresh.name}.old")
         if folder.exists():
             folder.rename(old)
-        fresh.rename(folder)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    _sync(folder.parent)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename durable, where a folder can be opened for that (not on Windows)."""
-    with contextlib.suppress(OSError):
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Any:
-    """A binary file beside ``path`` that takes its place when all of it is on disk."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with fresh.open("wb") as f:
-            yield f
-            f.flush()
-            os.fsync(f.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    disk.sync_folder(folder.parent)
+    disk.sync_folder(folder.parent.parent)  # of the first head, its folder is new too

@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from embedstore import disk
 from embedstore.errors import StoreDamaged
 from embedstore.index.library import faiss
@@ -99,23 +101,46 @@ def write(folder: Path, index: Any, facts: dict[str, Any]) -> Sidecar:
     temporary = folder / f".{os.getpid()}.faiss.tmp"
     note = folder / f".{os.getpid()}.json.tmp"
     try:
-        try:
-            faiss().write_index(index, str(temporary))
-        except RuntimeError as e:
-            raise OSError(f"cannot write {temporary}: {e}") from e
-        digest = disk.xxh3(temporary)
+        digest = _written(index, temporary)
         name = f"{facts['kind']}-{facts['rows']}-{digest[:8]}"
         sidecar = Sidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **facts)
         note.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
+        disk.sync_file(note)
         for path, final in ((temporary, sidecar.file), (note, f"{name}.json")):
-            disk.sync_file(path)
             path.replace(folder / final)
+            disk.sync_folder(folder)  # a sidecar never stands there alone, also after a power cut
     except BaseException:
         temporary.unlink(missing_ok=True)
         note.unlink(missing_ok=True)
         raise
-    disk.sync_folder(folder)
+    disk.sync_folder(folder.parent)  # of the first index, its folder is new too
     return sidecar
+
+
+def _written(index: Any, path: Path) -> str:
+    """Write an index through a file of ours (FAISS's own does not notice a disk that is full at its end); its XXH3-128.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    h, refused = xxhash.xxh3_128(), list[OSError]()
+
+    def put(data: bytes) -> int:
+        try:
+            if not refused:
+                f.write(data)
+                h.update(data)
+        except OSError as e:  # FAISS would make something else of it
+            refused.append(e)
+        return len(data)
+
+    with path.open("wb") as f:
+        faiss().write_index(index, faiss().PyCallbackIOWriter(put))
+        if refused:
+            raise refused[0]
+        f.flush()
+        os.fsync(f.fileno())
+    return h.hexdigest()
 
 
 def sidecars(folder: Path) -> list[tuple[Path, Sidecar | str]]:
@@ -187,6 +212,8 @@ def remove(folder: Path, keep: str | None = None) -> None:
         for path in list(folder.glob(f"*{suffix}")) if folder.is_dir() else []:
             if keep is None or path.stem != Path(keep).stem:
                 path.unlink(missing_ok=True)
+        if folder.is_dir():
+            disk.sync_folder(folder)
 
 
 def unfit(sidecar: Sidecar, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> str | None:

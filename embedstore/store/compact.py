@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.disk import sync_folder
-from embedstore.errors import StoreFailed
-from embedstore.store import commit, recover, shard
+from embedstore.store import commit, failing, recover, shard
 from embedstore.store.catalog import one
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
@@ -117,9 +116,10 @@ def _rewrite(storage: Storage, writer: Writer, space: SpaceRow, group: Sequence[
             con.execute("UPDATE counters SET next_shard = greatest(next_shard, ?)", [head.number + 1])
     # The old files go only when the swap no longer stands in the log alone: a lost log would name them again.
     recover.guarded_checkpoint(storage.at, storage.catalog)
-    for path in paths:
-        path.unlink()
-    sync_folder(storage.at.shards(space.key))
+    with failing.said(f"remove vector files from {storage.at.shards(space.key)}"):
+        for path in paths:
+            path.unlink()
+        sync_folder(storage.at.shards(space.key))
     return before - (written[0].file_bytes if written else 0)
 
 
@@ -139,11 +139,8 @@ def _write(storage: Storage, space: SpaceRow, group: Sequence[Stored]) -> tuple[
     contents = [digests[i : i + 32] for i in range(0, len(digests), 32)]
     path = storage.at.shard(space.key, number)
     vectors = np.concatenate([v for v, _ in parts])
-    try:
-        head = shard.write(path, space=space.key, number=number, vectors=vectors, contents=contents)
-    except OSError as e:
-        raise StoreFailed(f"cannot write {path}: {e.strerror or e}; make room and run it again") from e
-    return head, contents
+    with failing.said(f"write {path}"):
+        return shard.write(path, space=space.key, number=number, vectors=vectors, contents=contents), contents
 
 
 def _parts(

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from embedstore import disk
-from embedstore.errors import SpaceMismatch, StoreFailed
-from embedstore.store import recover
+from embedstore.errors import SpaceMismatch
+from embedstore.store import failing, recover
 from embedstore.store.storage import SpaceRow, Storage, Writer
 
 TOMB = "DROPPED"  # in a space's folder: what is in it may go once the catalog does not know the space
@@ -28,11 +28,9 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRow) -> dict[str, i
     """
     _must_be_free(storage, space)
     at = storage.at
-    try:
+    with failing.said(f"write {at.root / 'spaces' / space.key}"):
         at.shards(space.key).mkdir(parents=True, exist_ok=True)
         disk.write_synced(at.root / "spaces" / space.key / TOMB, b"")
-    except OSError as e:
-        raise StoreFailed(f"cannot write {at.root / 'spaces' / space.key}: {e.strerror or e}") from e
     with writer.transaction() as con:
         vectors = con.execute("SELECT count(*) FROM vectors WHERE space = ?", [space.key]).fetchall()[0][0]
         for table in ("vectors", "shards", "failures", "spaces"):
@@ -77,8 +75,8 @@ def _remove(folder: Path, *, last: Path) -> int:
     """A folder and what is in it, one file last; bytes freed."""
     if not folder.is_dir():
         return 0
-    freed = sum(Path(f, n).stat().st_size for f, _, names in os.walk(folder) for n in names)
-    try:
+    with failing.said(f"remove {folder}", so="run it again"):
+        freed = sum(Path(f, n).stat().st_size for f, _, names in os.walk(folder) for n in names)
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -87,6 +85,4 @@ def _remove(folder: Path, *, last: Path) -> int:
         last.unlink(missing_ok=True)
         folder.rmdir()
         disk.sync_folder(folder.parent)
-    except OSError as e:
-        raise StoreFailed(f"cannot remove {folder}: {e.strerror or e}; run it again") from e
     return freed

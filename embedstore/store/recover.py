@@ -14,8 +14,8 @@ import duckdb
 import numpy as np
 
 from embedstore.disk import copy_synced, sync_folder
-from embedstore.errors import StoreDamaged, StoreError, StoreFailed
-from embedstore.store import shard, witness
+from embedstore.errors import StoreDamaged, StoreError
+from embedstore.store import failing, shard, witness
 from embedstore.store.catalog import Catalog, counted, one, utc_now
 from embedstore.store.layout import COMPLETE, WITNESS, Layout, set_aside
 
@@ -37,7 +37,7 @@ def recover(layout: Layout, catalog: Catalog, *, accept: bool = False) -> list[s
         StoreDamaged: the catalog cannot be opened and there is nothing to restore it from, or commits are gone.
         StoreFailed: the disk refuses.
     """
-    try:
+    with failing.said(f"mend {layout.root}", so="make room and open it again"):
         done = settle(layout, catalog)
         if layout.wal.exists():
             sync_folder(layout.root)  # its writer may have died, or failed, before the name was on the disk
@@ -45,10 +45,6 @@ def recover(layout: Layout, catalog: Catalog, *, accept: bool = False) -> list[s
         catalog.migrate()
         done += _agree(layout, catalog, accept=accept)
         return done + _adopt(layout, catalog)
-    except OSError as e:
-        if isinstance(e, StoreError):
-            raise
-        raise StoreFailed(f"cannot mend {layout.root}: {e.strerror or e}; make room and open it again") from e
 
 
 def needs_recovery(layout: Layout) -> bool:
@@ -88,12 +84,8 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, above: int = 0) -> N
     """
     if not layout.wal.exists() or layout.wal.stat().st_size <= above:
         return
-    try:
+    with failing.said(f"clear {layout.guard}", so="mend the disk and run it again"):
         _under_guard(layout, catalog)
-    except OSError as e:
-        if isinstance(e, StoreError):
-            raise
-        raise StoreFailed(f"cannot clear {layout.guard}: {e.strerror or e}; mend the disk and run it again") from e
 
 
 def _under_guard(layout: Layout, catalog: Catalog) -> None:

@@ -12,8 +12,8 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged, StoreError, StoreFailed
-from embedstore.store import layout, lock, recover, salvage, shard
+from embedstore.errors import StoreDamaged
+from embedstore.store import failing, layout, lock, recover, salvage, shard
 from embedstore.store.catalog import Catalog, one
 from embedstore.store.commit import insert_vectors, strings
 from embedstore.store.layout import Layout
@@ -41,18 +41,14 @@ def repair(path: str | Path, *, wait: float = 0.0) -> Mended:
     """
     at = layout.find(Path(path))
     mended = Mended()
-    with lock.writer(at.lock, "repair", wait=wait):
-        try:
-            catalog = _opened(at, mended)
-            mended.done += _rows(catalog)
-            mended.done += recover.adopt_all(at, catalog)
-            _shards(at, catalog, mended)
-            mended.done += _indexes(at)
-            recover.guarded_checkpoint(at, catalog)
-        except OSError as e:
-            if isinstance(e, StoreError):
-                raise
-            raise StoreFailed(f"cannot mend {at.root}: {e.strerror or e}; make room and run it again") from e
+    said = failing.said(f"mend {at.root}", so="make room and run it again")
+    with lock.writer(at.lock, "repair", wait=wait), said:
+        catalog = _opened(at, mended)
+        mended.done += _rows(catalog)
+        mended.done += recover.adopt_all(at, catalog)
+        _shards(at, catalog, mended)
+        mended.done += _indexes(at)
+        recover.guarded_checkpoint(at, catalog)
     return mended
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from embedstore.disk import sync_folder
+from embedstore.disk import replacing
 from embedstore.errors import StoreDamaged
 from embedstore.store.mapped import mapped
 
@@ -79,19 +79,10 @@ def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[A
     }  # fmt: skip
     checksum = _checksum(facts, data, digests)
     head = _header_bytes(facts | {"checksum": checksum}, data, digests)
-    temporary = path.with_suffix(".tmp")
-    try:
-        with temporary.open("wb") as f:
-            f.write(head)
-            f.write(data.data)
-            f.write(digests.data)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with replacing(path, ".tmp") as f:
+        f.write(head)
+        f.write(data.data)
+        f.write(digests.data)
     return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head), per_block, tuple(blocks))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,10 +28,12 @@ from embedstore.errors import (
     near,
 )
 from embedstore.space import Recipe, Space
-from embedstore.store import commit, layout, lock, recover, shard
+from embedstore.store import commit, failing, layout, lock, recover, shard
 from embedstore.store.catalog import Catalog, Stamp, one, utc_now
 from embedstore.store.commit import Batch, identifier
 from embedstore.store.vectors import Vectors
+
+_log = logging.getLogger(__name__)
 
 ITEM_COLUMNS = (
     "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
@@ -102,6 +105,12 @@ class Storage:
             if behind:
                 self._settle()
         return self
+
+    def tell(self, notices: Sequence[str]) -> None:
+        """Keep what a person should know, and log it as warnings (on stderr, unless the program does otherwise)."""
+        self.notices += notices
+        for notice in notices:
+            _log.warning("%s", notice)
 
     # ---- spaces
 
@@ -181,14 +190,14 @@ class Storage:
             StoreBusy: another process is writing.
         """
         with lock.writer(self.at.lock, doing, wait=wait) as held:
-            self.notices += recover.recover(self.at, self.catalog)
+            self.tell(recover.recover(self.at, self.catalog))
             yield Writer(self, held)
             recover.guarded_checkpoint(self.at, self.catalog)
 
     def _recover(self, wait: float = 10.0) -> None:
         """Mend now, as a reader that met damage."""
         with lock.writer(self.at.lock, "recovering", wait=wait):
-            self.notices += recover.recover(self.at, self.catalog)
+            self.tell(recover.recover(self.at, self.catalog))
 
     def _settle(self) -> None:
         """Mend what a killed writer left; a living one is at it itself, and a folder one may only read stays as is."""
@@ -310,15 +319,13 @@ class Writer:
         """Make a space's folder and say in it what the space means."""
         folder = self._at.shards(space.key)
         note = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
-        try:
+        with failing.said(f"write {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             if not self._at.note(space.key).exists():
                 disk.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
             disk.sync_folder(folder)
             disk.sync_folder(folder.parent)
             disk.sync_folder(folder.parent.parent)
-        except OSError as e:
-            raise _failed(folder, e) from e
 
     def _write_shard(self, batch: Batch, space: SpaceRow) -> shard.Header:
         """The new vectors as one file."""
@@ -331,24 +338,9 @@ class Writer:
         with self._catalog.read() as con:
             number = int(one(con.execute("SELECT next_shard FROM counters"))[0])
         path = self._at.shard(space.key, number)
-        try:
-            return shard.write(
-                path,
-                space=space.key,
-                number=number,
-                vectors=vectors.astype(shard.DTYPES[space.dtype]),
-                contents=batch.digests,
-            )
-        except OSError as e:
-            raise _failed(path, e) from e
-
-
-def _failed(path: Path, error: OSError) -> StoreFailed:
-    """What the disk refused."""
-    return StoreFailed(
-        f"cannot write {path}: {error.strerror or error}; make room or mend the disk and run it again; "
-        "what was committed is kept"
-    )
+        stored = vectors.astype(shard.DTYPES[space.dtype])
+        with failing.said(f"write {path}"):
+            return shard.write(path, space=space.key, number=number, vectors=stored, contents=batch.digests)
 
 
 def _names(name: str) -> Iterator[str]:

@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import embedstore
 from tests.reliability.warm import Done, Process, Warm
 
 HERE = Path(__file__).parent
 MODULES = (
     "faiss", "embedstore.archive.read", "embedstore.archive.write", "embedstore.store.backup",
-    "tests.reliability.test_machine", "tests.reliability.test_other_work",
+    "tests.reliability.jobs", "tests.reliability.test_machine",
 )  # fmt: skip
 PIECE = 4096  # bytes that a disk writes at once, or not
 
@@ -128,6 +129,11 @@ def job(code: str, control: str = "") -> str:
     return textwrap.dedent(code).replace("{control}", CONTROLS[control])
 
 
+def ours(traceback: str) -> bool:
+    """It went through our code; else the job could not write down what was acknowledged."""
+    return str(Path(embedstore.__file__).parent) in traceback
+
+
 @dataclass(frozen=True)
 class Step:
     """One step: w write, t truncate, s sync, r rename, u unlink, c create, m mkdir, d rmdir."""
@@ -160,6 +166,44 @@ class File:
     disk: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
 
+    def apply(self, offset: int, data: bytes | None) -> None:
+        """Write, or truncate at the offset."""
+        _apply(self.seen, offset, data)
+        self.pending.append((offset, data))
+
+    def sync(self) -> None:
+        """All of it reaches the disk."""
+        self.disk, self.pending = bytearray(self.seen), []
+
+
+@dataclass
+class Folder:
+    """The same of a folder: its entries by name."""
+
+    seen: dict[str, "File | Folder"] = field(default_factory=dict)
+    disk: dict[str, "File | Folder"] = field(default_factory=dict)
+    pending: list[tuple[str, "File | Folder | None"]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path) -> "Folder":
+        """A folder as it is, all of it on the disk."""
+        entries: dict[str, File | Folder] = {}
+        for p in path.iterdir():
+            data = b"" if p.is_dir() else p.read_bytes()
+            entries[p.name] = cls.of(p) if p.is_dir() else File(bytearray(data), bytearray(data))
+        return cls(entries, dict(entries))
+
+    def put(self, name: str, what: "File | Folder | None") -> None:
+        """An entry comes, changes or goes."""
+        _put(self.seen, name, what)
+        self.pending.append((name, what))
+
+    def sync(self) -> None:
+        """Every change of its entries reaches the disk; what is in them need not."""
+        for name, what in self.pending:
+            _put(self.disk, name, what)
+        self.pending = []
+
 
 class Disk:
     """A folder under a list of steps.
@@ -170,90 +214,90 @@ class Disk:
     """
 
     def __init__(self, base: Path, root: str) -> None:
-        self.root = root
-        self.names: dict[str, File | None] = {root: None}  # None is a folder
-        self.kept: dict[str, File | None] = {}
-        self.pending: dict[str, list[tuple[str, bool, File | None]]] = {}  # by folder: name, there, what
-        for path in sorted(base.rglob("*")):
-            data = None if path.is_dir() else bytearray(path.read_bytes())
-            self.names[root + "/" + str(path.relative_to(base))] = None if data is None else File(data, bytearray(data))
-        self.kept = dict(self.names)
+        self.root, self.top = root, Folder.of(base)
 
     def do(self, step: Step, *, synced: bool = True) -> None:
-        """Take one step."""
-        if step.kind in "cm":
-            self._entry(step.path, True, File() if step.kind == "c" else None)
-        elif step.kind in "ud":
-            self._entry(step.path, False, None)
+        """Take one step; one that the kernel refused changes nothing."""
+        folder, name = self._place(step.path)
+        there = self.find(step.path)
+        if step.kind == "s":
+            if synced and there is not None:
+                there.sync()
+        elif folder is None:
+            return
+        elif step.kind == "c" or (step.kind == "m" and there is None):
+            folder.put(name, File() if step.kind == "c" else Folder())
+        elif step.kind == "u" or (step.kind == "d" and isinstance(there, Folder) and not there.seen):
+            folder.put(name, None)
         elif step.kind == "r":
-            moved = self.names[step.path]
-            self._entry(step.path, False, None)
-            self._entry(step.data.decode(), True, moved)
-        elif step.kind == "s":
-            if synced:
-                self._sync(step.path)
-        else:
-            file = self.names[step.path]
-            assert file is not None
-            _apply(file.seen, step.offset, step.data if step.kind == "w" else None)
-            file.pending.append((step.offset, step.data if step.kind == "w" else None))
+            assert there is not None, f"{step.path} was made by something that the recorder does not see"
+            target, new = self._place(step.data.decode())
+            assert target is not None
+            folder.put(name, None)
+            target.put(new, there)
+        elif step.kind in "wt":
+            assert isinstance(there, File), f"{step.path} was made by something that the recorder does not see"
+            there.apply(step.offset, step.data if step.kind == "w" else None)
+
+    def find(self, path: str) -> File | Folder | None:
+        """What the process sees by that name."""
+        found: File | Folder | None = self.top
+        for part in path.removeprefix(self.root).split("/"):
+            if part:
+                found = found.seen.get(part) if isinstance(found, Folder) else None
+        return found
 
     def cut(self, rng: np.random.Generator, target: Path) -> None:
         """What is there after the power went: some of what was on its way, piece by piece."""
-        share = rng.choice([0.0, 0.5, 1.0], p=[0.25, 0.5, 0.25])
-        names = dict(self.kept)
-        for entries in self.pending.values():
-            for name, there, what in entries:
-                if rng.random() < share:
-                    if there:
-                        names[name] = what
-                    else:
-                        names.pop(name, None)
+        self._survived(self.top, rng, rng.choice([0.0, 0.5, 1.0], p=[0.25, 0.5, 0.25]), target, {})
+
+    def _place(self, path: str) -> tuple[Folder | None, str]:
+        """The folder that an entry is in, and its name."""
+        above, name = path.rsplit("/", 1)
+        folder = self.find(above) if path != self.root else None
+        return folder if isinstance(folder, Folder) else None, name
+
+    def _survived(
+        self, folder: Folder, rng: np.random.Generator, share: float, target: Path, contents: dict[int, bytes]
+    ) -> None:
+        """A folder after the cut, written to ``target``."""
         target.mkdir(parents=True)
-        contents: dict[int, bytes] = {}
-        for name, what in sorted(names.items(), key=lambda n: n[0].count("/")):
-            path = target / name.removeprefix(self.root).lstrip("/")
-            if what is None:
-                path.mkdir(exist_ok=True, parents=True)
-            elif path.parent.is_dir():
-                path.write_bytes(contents.setdefault(id(what), self._survived(what, rng, share)))
-
-    @staticmethod
-    def _survived(file: File, rng: np.random.Generator, share: float) -> bytes:
-        """A file's bytes after the cut."""
-        disk = bytearray(file.disk)
-        for offset, data in file.pending:
-            if data is None:
-                if rng.random() < share:
-                    _apply(disk, offset, None)
-                continue
-            at = 0
-            while at < len(data):
-                size = PIECE - (offset + at) % PIECE
-                if rng.random() < share:
-                    _apply(disk, offset + at, data[at : at + size])
-                at += size
-        return bytes(disk)
-
-    def _entry(self, name: str, there: bool, what: File | None) -> None:
-        """A folder's entry changes."""
-        if there:
-            self.names[name] = what
-        else:
-            self.names.pop(name, None)
-        self.pending.setdefault(name.rsplit("/", 1)[0], []).append((name, there, what))
-
-    def _sync(self, path: str) -> None:
-        """A file's bytes or a folder's entries reach the disk."""
-        file = self.names.get(path)
-        if file is not None:
-            file.disk, file.pending = bytearray(file.seen), []
-            return
-        for name, there, what in self.pending.pop(path, []):
-            if there:
-                self.kept[name] = what
+        entries = dict(folder.disk)
+        for name, what in folder.pending:
+            if rng.random() < share:
+                _put(entries, name, what)
+        for name, what in sorted(entries.items()):
+            if isinstance(what, Folder):
+                self._survived(what, rng, share, target / name, contents)
             else:
-                self.kept.pop(name, None)
+                if id(what) not in contents:
+                    contents[id(what)] = _bytes_after(what, rng, share)
+                (target / name).write_bytes(contents[id(what)])
+
+
+def _put(entries: dict[str, File | Folder], name: str, what: File | Folder | None) -> None:
+    """Set an entry, or take it away."""
+    if what is None:
+        entries.pop(name, None)
+    else:
+        entries[name] = what
+
+
+def _bytes_after(file: File, rng: np.random.Generator, share: float) -> bytes:
+    """A file's bytes after the cut."""
+    disk = bytearray(file.disk)
+    for offset, data in file.pending:
+        if data is None:
+            if rng.random() < share:
+                _apply(disk, offset, None)
+            continue
+        at = 0
+        while at < len(data):
+            size = PIECE - (offset + at) % PIECE
+            if rng.random() < share:
+                _apply(disk, offset + at, data[at : at + size])
+            at += size
+    return bytes(disk)
 
 
 def _apply(data: bytearray, offset: int, piece: bytes | None) -> None:

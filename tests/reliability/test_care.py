@@ -10,6 +10,7 @@ import pytest
 import embedstore as es
 from embedstore import indexing
 from embedstore.store import shard
+from embedstore.store.layout import COMPLETE
 from tests.conftest import TINY, picture
 from tests.reliability.warm import CLI, Warm
 
@@ -131,3 +132,17 @@ def test_an_image_that_rots_is_damage_and_one_that_was_edited_is_not(commands: W
     assert said.returncode == 1
     assert f"{path}: its size and time are as before, but its bytes are others" in said.stdout
     assert "4 images (1 changed or gone)" in said.stdout
+
+
+def test_any_verb_says_what_it_mended(commands: Warm, store):
+    """After a checkpoint that was interrupted: one line on stderr, the result on stdout; the next verb is silent."""
+    at = es.open(store)._storage.at
+    at.guard.mkdir()
+    shutil.copy(at.catalog, at.guard)
+    (at.guard / COMPLETE).touch()
+    at.catalog.write_bytes(at.catalog.read_bytes()[:4096] + bytes(8192))
+    said = commands.run(CLI, "sql", store, "SELECT count(*) AS n FROM items", "--json")
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout) == [{"n": COUNT}]
+    assert said.stderr == "a checkpoint was interrupted: the catalog was restored from its guard copy\n"
+    assert commands.run(CLI, "info", store).stderr == ""

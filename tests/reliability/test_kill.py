@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import embedstore
 from embedstore.store.storage import Storage
 from embedstore.store.verify import verify
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import begin, read_log, run
+from tests.reliability.steps import begin, ours, read_log, run
 from tests.reliability.warm import Warm
 from tests.stores import expected, make, rows
 
@@ -55,11 +54,6 @@ def failed_at(shim: Warm, tmp_path: Path, step: int, code: int, *, sticky: bool)
     clean = done.returncode == 0 or last.startswith("embedstore.errors.StoreFailed: cannot")
     assert clean or not ours(done.stderr), (step, done.stderr[-2000:])
     check(tmp_path / "d", acknowledged(tmp_path / "d") or 2 * SIZE, SIZE)
-
-
-def ours(traceback: str) -> bool:
-    """It went through our code; else the job could not write down what was acknowledged."""
-    return str(Path(embedstore.__file__).parent) in traceback
 
 
 def some(count: int, total: int) -> list[int]:

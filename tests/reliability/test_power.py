@@ -8,7 +8,7 @@ import pytest
 
 from embedstore.store import recover
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import Disk, Step, read_log, run
+from tests.reliability.steps import Disk, File, Step, read_log, run
 from tests.reliability.warm import Warm
 from tests.stores import make
 
@@ -49,8 +49,8 @@ def cuts(
         done = max(done, moment)
         target = tmp_path / f"cut{seed}"
         disk.cut(np.random.default_rng(seed), target)
-        said = disk.names.get(root + "/acknowledged")
-        least = int(said.seen.split()[-1]) if said is not None and said.seen else 2 * size
+        said = disk.find(root + "/acknowledged")
+        least = int(said.seen.split()[-1]) if isinstance(said, File) and said.seen else 2 * size
         try:
             check(target, least, size)
         except Exception as e:  # whatever keeps the store from being used counts
