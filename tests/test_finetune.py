@@ -267,6 +267,8 @@ def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
         ({"lr": -1.0}, "lr must be"),
         ({"smoothing": 2.0}, "smoothing must be from 0 to 0.9"),
         ({"average": "wise", "start": "random"}, "wise mixes"),
+        ({"alpha": 0.5, "start": "random"}, "alpha mixes"),
+        ({"alpha": 1.5}, "alpha must be from 0 to 1"),
         ({"start": "text"}, "understands words"),
         ({"epoch": 3}, "did you mean epochs"),
     ],

@@ -133,6 +133,25 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
         assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
 
 
+def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
+    """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
+    store = store_of(tmp_path / "s", photos)
+    plain, mixed = (store.finetune("label", **QUICK, bn=True, embed=False, alpha=a) for a in (None, 0.25))
+    assert (plain.facts["alpha"], mixed.facts["alpha"]) == (None, 0.25)
+    assert [m["alpha"] for m in mixed.facts["mixtures"]] == [0.25]
+    assert mixed.facts["val_score"] == {k: v for k, v in mixed.facts["mixtures"][0].items() if k != "alpha"}
+    before = store.backbone(store.spaces[0].key).module.state_dict()
+    new, between = (load_file(r.folder / "weights.safetensors") for r in (plain, mixed))
+    assert any(not torch.equal(new[n], before[n]) for n in new if "running" in n)
+    for name, value in new.items():
+        if value.is_floating_point():
+            assert torch.allclose(between[name], torch.lerp(before[name], value, 0.25), atol=1e-6)
+    heads = [load_file(r.folder / "head.safetensors")["weight"] for r in (plain, mixed)]
+    first = store.finetune("label", epochs=0, embed=False)
+    start = load_file(first.folder / "head.safetensors")["weight"]
+    assert torch.allclose(heads[1], torch.lerp(start, heads[0], 0.25), atol=1e-5)
+
+
 @pytest.mark.slow
 def test_parts_of_a_batch_add_up(tmp_path, photos):
     """Two images in memory at once give the weights of eight at once."""

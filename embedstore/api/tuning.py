@@ -47,6 +47,7 @@ class TuneOptions(TypedDict, total=False):
     micro: int | None
     bn: bool
     refit: bool
+    alpha: float | None
     rank: int
     seed: int
     precision: str

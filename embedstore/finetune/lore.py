@@ -122,8 +122,8 @@ def _cell(
     scratch = way is Way.SCRATCH
     ways: dict[Way, Settings] = {
         Way.SCRATCH: replace(
-            s, layers="all", start=Start.RANDOM, average=_without_wise(s.average), lr=SCRATCH_RATE, decay=1.0, bn=True,
-            epochs=SCRATCH_EPOCHS * s.epochs, patience=SCRATCH_EPOCHS * max(s.epochs, 1),
+            s, layers="all", start=Start.RANDOM, average=_without_wise(s.average), alpha=None, lr=SCRATCH_RATE,
+            decay=1.0, bn=True, epochs=SCRATCH_EPOCHS * s.epochs, patience=SCRATCH_EPOCHS * max(s.epochs, 1),
         ),
         Way.FROZEN: replace(s, layers="head", epochs=0),
         Way.LAST: replace(s, layers=last),

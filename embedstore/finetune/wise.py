@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.finetune.history import Score
 from embedstore.finetune.model import Tuning
-from embedstore.finetune.settings import Average
+from embedstore.finetune.settings import Average, Settings
 from embedstore.finetune.train import Trainer
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(11))  # 0 is the old network, 1 the new (Wortsman et al. 2022)
@@ -35,18 +35,21 @@ class Chosen:
     line: tuple[tuple[float, Score], ...] = ()
 
 
-def choose(trainer: Trainer, start: dict[str, torch.Tensor], alphas: Sequence[float] = ALPHAS) -> Chosen:
+def choose(trainer: Trainer, start: dict[str, torch.Tensor], alphas: Sequence[float] | None = None) -> Chosen:
     """The best epoch, or the best mixture of it with the old network; by validation alone.
 
     Args:
         trainer: after its run. start: the head's parameters before it.
+        alphas: mixtures to try; None takes those that the settings name.
     """
+    if alphas is None:
+        alphas = _alphas(trainer.settings)
     tuning, h = trainer.tuning, trainer.history
     tuning.put(trainer.best)
     tuning.merge()
     new = tuning.changed()
     best = Chosen(new, trainer.head.raw(), h.best, None, h.epochs[h.best].val)
-    if trainer.settings.average is not Average.WISE or not new:
+    if not alphas or not new:
         return best
     new_head = {n: p.detach().cpu().clone() for n, p in trainer.head.named_parameters()}
     line: list[tuple[float, Score]] = []
@@ -58,6 +61,13 @@ def choose(trainer: Trainer, start: dict[str, torch.Tensor], alphas: Sequence[fl
     _mix(tuning, new, start, new_head, alpha)
     weights = tuning.changed() if alpha else {}
     return replace(best, weights=weights, head=trainer.head.raw(), alpha=alpha, val=score, line=tuple(line))
+
+
+def _alphas(settings: Settings) -> Sequence[float]:
+    """The mixtures that a run may end with; none where the new weights stay alone."""
+    if settings.alpha is not None:
+        return (settings.alpha,)
+    return ALPHAS if settings.average is Average.WISE else ()
 
 
 @torch.no_grad()
