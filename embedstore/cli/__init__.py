@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 
@@ -11,7 +12,8 @@ from embedstore.errors import EmbedstoreError
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
-    from embedstore.cli import ask, care, change, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
+    gc.set_threshold(100_000)  # a short command is mostly imports, which make no garbage: looking for it took 5% of it
+    from embedstore.cli import ask, care, change, interrupt, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
     from embedstore.cli.output import Notes
 
@@ -20,7 +22,8 @@ def main(arguments: list[str] | None = None) -> None:
         logger.addHandler(Notes())
     timing.add("Python and the command itself", timing.age() or 0.0)
     try:
-        app(args=arguments, prog_name="embedstore")
+        with interrupt.heard():
+            app(args=arguments, prog_name="embedstore")
     except EmbedstoreError as e:
         print(f"embedstore: {_one_line(e)}", file=sys.stderr)
         sys.exit(1)
