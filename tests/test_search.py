@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import embedstore as es
 from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
 from embedstore.records import ImageRef
-from embedstore.search import item_vector, search
+from embedstore.search import generation, item_vector, search
 from embedstore.store.commit import Batch, ItemRow
 from tests.stores import digest, make, vector
 
@@ -138,3 +141,36 @@ def test_a_search_that_is_warm_opens_no_file_and_sees_every_change(tmp_path):
     change = f"UPDATE items SET label = 'new' WHERE item = {before[0][0]}"
     subprocess.run([sys.executable, "-c", OPEN, storage.at.catalog, change], stdin=subprocess.DEVNULL, check=True)
     assert search(storage, space, query, k=1)[0].label == "new"
+
+
+KINDS = {
+    "text": "CASE WHEN i % 3 = 0 THEN NULL WHEN i % 3 = 1 THEN '' ELSE 'π 🐝 ' || i END",
+    "nothing": "NULL::VARCHAR",
+    "small": "CASE WHEN i % 4 > 0 THEN (i - 10)::TINYINT END",
+    "big": "(9007199254740993 + i)::BIGINT",
+    "yes": "i % 2 = 0",
+    "real": "(i / 7)::FLOAT",
+    "double": "i / 7",
+    "money": "(i / 4)::DECIMAL(9, 2)",
+    "day": "DATE '2026-01-01' + i::INTEGER",
+    "list": "[i, i + 1]",
+}
+
+
+def test_a_warm_search_shows_every_column_as_a_cold_one(tmp_path):
+    """Texts, numbers, truth, dates, decimals and lists, with and without NULLs, are alike from memory and from SQL."""
+    table = tmp_path / "table.parquet"
+    columns = ", ".join(f"{sql} AS {name}" for name, sql in KINDS.items())
+    duckdb.sql(f"SELECT '/p/' || i AS uri, {columns} FROM range(40) t(i)").write_parquet(str(table))
+    store = es.create(tmp_path / "s")
+    vectors = np.stack([vector(n) for n in range(1, 41)])
+    store.add_vectors(vectors, table)
+    storage, space = store._storage, store.spaces[0]
+    cold = search(storage, space, vectors[5], k=40)
+    for _ in range(5):
+        warm = search(storage, space, vectors[5], k=40)
+    assert generation.current(storage, None).copied is not None
+    assert warm == cold
+    assert [type(v) for h in warm for v in h.columns.values()] == [type(v) for h in cold for v in h.columns.values()]
+    assert {h.columns["money"] for h in warm} == {Decimal(n) / 4 for n in range(40)}
+    assert [h.columns["text"] for h in sorted(warm, key=lambda h: h.item)][:3] == [None, "", "π 🐝 2"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from dataclasses import dataclass, field
@@ -117,7 +116,7 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
         hits = _hits(now, ranked, shown, ask.offset)
         notes = now.field.notes
     end = time.perf_counter()
-    plan = dataclasses.asdict(ranked.plan) | {
+    plan = vars(ranked.plan) | {
         "rounds": ranked.rounds,
         "filter_ms": round(1000 * (filtered - begin), 3),
         "score_ms": round(1000 * ranked.seconds, 3),

@@ -7,7 +7,7 @@ Rows are found by *position* (a row's place among all vectors of the space), ite
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedstore.index import files
 from embedstore.index.scan import Scanner
+from embedstore.search.shown import Shown
 from embedstore.store.catalog import Stamp
 from embedstore.store.commit import identifier
 from embedstore.store.storage import ITEM_COLUMNS, SpaceRow, Storage
@@ -26,9 +27,7 @@ from embedstore.store.vectors import Vectors
 
 FILTERS = 8  # kept in a generation: two bytes an item each
 LOOKUPS = 3  # by SQL on the file, in one generation; then items and rows meet in memory, and what hits show is copied
-KEPT = 2_000_000  # items whose shown columns are copied: about 60 bytes each with a path, and DuckDB spills beyond 1 GB
-_FEW = 256  # items looked up by number
-_COPY = "memory.main.searched"  # the copy's name in this process's own database
+KEPT = 2_000_000  # items whose shown columns are copied: some 60 bytes each with a path
 
 
 @dataclass
@@ -37,13 +36,13 @@ class Generation:
 
     Attributes:
         columns: of the items. fields: what was looked up of each space, by key.
-        copied: the connection in which the columns that hits show stand beside the file; None before.
+        copied: the columns that hits show, in memory; None before.
     """
 
     stamp: Stamp
     columns: list[str]
     fields: dict[str, Field] = field(default_factory=dict)
-    copied: duckdb.DuckDBPyConnection | None = None
+    copied: Shown | None = None
 
     @property
     def shown(self) -> list[str]:
@@ -197,21 +196,19 @@ def of(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow) -> Fie
 
 @dataclass(frozen=True)
 class Reader:
-    """A connection and one generation of a space; ``copied`` where the items stand in this process's own database."""
+    """A connection and one generation of a space."""
 
     con: duckdb.DuckDBPyConnection
     field: Field
-    copied: bool
 
     def shown(self, items: NDArray[np.int64]) -> list[tuple[Any, ...]]:
         """What hits show of some items, in any order: a row each of the columns in ``generation.shown``."""
-        columns = ", ".join(identifier(c) for c in self.field.generation.shown)
-        if self.copied and len(items) <= _FEW:  # by its index; a semi-join would read every row
-            numbers = ", ".join(map(str, items.tolist())) or "NULL"
-            return self.con.execute(f"SELECT {columns} FROM {_COPY} WHERE item IN ({numbers})").fetchall()
+        now = self.field.generation
+        if now.copied is not None:
+            return now.copied.rows(items)
+        columns = ", ".join(identifier(c) for c in now.shown)
         wanted = {"item": items}  # noqa: F841 - read by SQL
-        table = _COPY if self.copied else "items"
-        return self.con.execute(f"SELECT {columns} FROM {table} WHERE item IN (SELECT item FROM wanted)").fetchall()
+        return self.con.execute(f"SELECT {columns} FROM items WHERE item IN (SELECT item FROM wanted)").fetchall()
 
 
 @contextmanager
@@ -221,38 +218,28 @@ def reader(storage: Storage, space: SpaceRow, where: str | None, *, all_columns:
     Args:
         storage, space: which. where: the search's filter. all_columns: of the items, not only those that hits show.
     """
-    with storage.catalog.apart() as con:
-        ready = None if all_columns else _ready(storage, con, space, where)
-        if ready is not None:
-            yield Reader(con, ready, copied=True)
-            return
+    ready = None if all_columns else _ready(storage, space, where)
+    if ready is not None:
+        with storage.catalog.apart() as con:
+            yield Reader(con, ready)
+        return
     with storage.catalog.read() as con:
         found = of(storage, con, space)
-        yield Reader(con, found, copied=False)
-        if found.lookups > LOOKUPS and len(found.placed(con).items) <= KEPT:
-            _copy(con, found.generation)
+        yield Reader(con, found)
+        now = found.generation
+        if now.copied is None and found.lookups > LOOKUPS and len(found.placed(con).items) <= KEPT:
+            now.copied = Shown(con, now.shown)
 
 
-def _ready(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRow, where: str | None) -> Field | None:
+def _ready(storage: Storage, space: SpaceRow, where: str | None) -> Field | None:
     """A space of the generation in memory, if that is still the file's and knows the filter."""
     known = _generations.get(storage)
-    if known is None or known.copied is not con or known.stamp != storage.catalog.stamp:
+    if known is None or known.copied is None or known.stamp != storage.catalog.stamp:
         return None
     found = known.fields.get(space.key)
     if found is None or not found.is_placed or found.index_state != files.state(storage.at.index(space.key)):
         return None
     return found if where is None or where in found.choices else None
-
-
-def _copy(con: duckdb.DuckDBPyConnection, now: Generation) -> None:
-    """What hits show, into this process's own database: a look-up there opens no file and reads no other row."""
-    if now.copied is con:
-        return
-    columns = ", ".join(identifier(c) for c in now.shown)
-    with suppress(duckdb.Error):  # no room: the answer is there, and the next one comes from the file too
-        con.execute(f"CREATE OR REPLACE TABLE {_COPY} AS SELECT {columns} FROM items WHERE present")
-        con.execute(f"CREATE UNIQUE INDEX searched_items ON {_COPY} (item)")
-        now.copied = con
 
 
 def _placed(con: duckdb.DuckDBPyConnection, space: SpaceRow, vectors: Vectors) -> Placed:
