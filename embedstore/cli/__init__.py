@@ -9,6 +9,8 @@ import sys
 from embedstore import timing
 from embedstore.errors import EmbedstoreError
 
+_INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
@@ -28,8 +30,12 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"embedstore: {_one_line(e)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)
+        _say_interrupted()
         sys.exit(130)
+    except SystemExit as e:
+        if e.code in _INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+            _say_interrupted()
+        raise
     except BrokenPipeError:  # the reader of our output has had enough
         sys.stderr.close()
         sys.exit(0)
@@ -37,6 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
         if timing.wanted:
             for name, seconds in timing.report():
                 print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
+
+
+def _say_interrupted() -> None:
+    print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)
 
 
 def _one_line(error: Exception) -> str:

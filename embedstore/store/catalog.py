@@ -30,6 +30,7 @@ _MEMORY = "1GB"  # for DuckDB's own buffers; past it, plans spill to the tempora
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
 _turns: dict[str, threading.RLock] = {}  # by the file's real path: one file, one turn, however it is spelled
+_reading: set[duckdb.DuckDBPyConnection] = set()  # what this process asks at the moment
 _inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither use nor close its parent's
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a thread that is not in the child may have held one
@@ -84,12 +85,15 @@ class Catalog:
             StoreFailed: it may not be read.
         """
         with self._attached(" (READ_ONLY)") as con:
+            _reading.add(con)
             try:
                 yield con
             except duckdb.Error as e:
                 if self._is_ours(e):
                     raise self._explained("read", e) from e
                 raise
+            finally:
+                _reading.discard(con)
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -278,6 +282,12 @@ class Catalog:
     def _is_corrupt(said: str) -> bool:
         """The message is about bytes that are not what was written."""
         return "orrupt" in said or "checksum" in said
+
+
+def interrupt() -> None:
+    """End the questions that this process asks at the moment, from another thread; writing goes on to its end."""
+    for con in tuple(_reading):
+        con.interrupt()
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

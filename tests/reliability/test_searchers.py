@@ -91,7 +91,7 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
                 change.delete(writer, Chosen(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
-            indexing.build(storage, storage.space(), recall=1.0, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+            indexing.build(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
         else:
             with storage.writing("compacting") as writer:
                 compact.compact(storage, writer)

@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and kills through the command line: exit statuses, seconds, and nothing left running."""
 
+import os
 import shutil
 import signal
 import time
@@ -10,6 +11,8 @@ import pytest
 import embedstore as es
 from tests.conftest import TINY, picture
 from tests.reliability.warm import CLI, Process, Warm
+
+INTERRUPTED = "embedstore: interrupted; what was committed is kept, run it again to go on"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,9 @@ def test_a_signal_ends_a_run_within_seconds(commands, store, number, status):
     time.sleep(0.3)
     begin = time.monotonic()
     process.send_signal(number)
-    assert process.wait(timeout=30) == status
+    done = process.done(timeout=30)
+    assert done.returncode == status
+    assert done.stderr.splitlines()[-1] == INTERRUPTED
     assert time.monotonic() - begin < 10
     assert gone(pids, 5)
     opened = es.open(store)
@@ -132,3 +137,25 @@ def test_a_second_run_is_told_who_writes_or_waits(commands, store):
     done = third.done()
     assert done.returncode == 0, done.stderr
     assert "800 unchanged" in done.stdout
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    found = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(found[11]) + int(found[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_ctrl_c_ends_a_question_that_would_take_for_ever(commands, many):
+    """DuckDB's calls do not return to Python by themselves: stopped within seconds, one line, status 130."""
+    process = commands.start(
+        CLI, "sql", many / "s", "SELECT count(*) FROM range(1000000000000) r WHERE r.range % 7 = 3"
+    )
+    deadline = time.monotonic() + 60
+    while spent(process.pid) < 1 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    done = process.done(timeout=30)
+    assert time.monotonic() - begin < 10
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == INTERRUPTED + "\n"
