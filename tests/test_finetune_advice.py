@@ -60,8 +60,10 @@ def test_damage_counts_as_another_domain(tmp_path):
     assert found.strategy is Strategy.ALL
     assert "--layers first-4" in found.command
     assert any("50% are JPEGs of low quality" in r for r in found.reasons)
+    assert any("blocks next to the image" in r for r in found.reasons)
     far = advise(numbers(tmp_path / "far", 400, 4.0), "label", FOREIGN)
     assert "--layers all" in far.command
+    assert not any("blocks next to the image" in r for r in far.reasons)
 
 
 @pytest.mark.parametrize(("quality", "side", "expected"), [(75, 32, True), (95, 32, False), (75, 33, False)])

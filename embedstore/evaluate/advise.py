@@ -69,7 +69,9 @@ COMMAND: dict[Strategy, str] = {
     Strategy.ALL: "embedstore finetune STORE {label} --layers all --embed",
 }
 
-MEND = "embedstore finetune STORE {label} --layers first-4 --set bn=true --embed"
+MEND = (
+    "embedstore finetune STORE {label} --layers first-4 --lr 2e-3 --set decay=1 --set bn=true --set alpha=0.6 --embed"
+)
 """Damage is met where the pixels come in (Lee et al. 2023); measured in docs/finetune.md."""
 
 
@@ -128,9 +130,14 @@ class Advice:
     reasons: tuple[str, ...]
 
     @property
+    def mends(self) -> bool:
+        """Damage alone makes the domain different."""
+        return self.strategy is Strategy.ALL and not self.domain.foreign
+
+    @property
     def command(self) -> str:
         """What to run; against damage alone the blocks next to the image learn."""
-        if self.strategy is Strategy.ALL and not self.domain.foreign:
+        if self.mends:
             return MEND.format(label=self.label)
         return COMMAND[self.strategy].format(label=self.label)
 
@@ -230,6 +237,8 @@ def _reasons(a: Advice) -> list[str]:
     if a.strategy is not a.table:
         most = SHARE[a.table][1] * (1 - a.accuracy[0])
         out.append(f"the table says {a.table.value}, but at most {most:.3f} could be gained: not worth it")
+    if a.mends:
+        out.append("against damage alone the command tunes the blocks next to the image, where it is met")
     if a.trained - a.accuracy[0] > GAP:
         out.append(f"on its training items it has {a.trained:.3f}: it overfits, and more parameters would more")
     if a.doubling is not None and a.doubling > GAINED:
