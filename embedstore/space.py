@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 Value = str | int | float | bool | None
@@ -145,7 +146,7 @@ class Space:
     origin: str = field(default="", compare=False)
     licence: str = field(default="", compare=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits: the digest of everything that changes the numbers."""
         facts = asdict(self)

@@ -8,8 +8,9 @@ the memory map. Measured on 400,000 × 512 float16 rows: 40 ms on two threads, w
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -70,7 +71,10 @@ class Scanner:
             whose scores differ by less may stand in any order.
         """
         chosen = [p for p in self._pieces if mask is None or mask[p.start : p.start + len(p.rows)].any()]
-        workers = max(1, min(len(chosen), _cores()))
+        workers = min(len(chosen), _cores())
+        if workers < 2:  # to wake a thread takes longer than a piece
+            with _one_thread():
+                return self._some(chosen, query, k, mask)
         parts = list(_pool().map(lambda w: self._some(chosen[w::workers], query, k, mask), range(workers)))
         scores, positions = (np.concatenate(c) for c in zip(*parts, strict=True))
         return exact.largest(scores, positions, k)
@@ -134,6 +138,17 @@ def _pool() -> ThreadPoolExecutor:
 
 def _alone() -> None:
     faiss().omp_set_num_threads(1)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The caller's own thread, and none of OpenMP's beside it."""
+    before = faiss().omp_get_max_threads()
+    faiss().omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss().omp_set_num_threads(before)
 
 
 def _cores() -> int:
