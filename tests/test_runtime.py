@@ -1,39 +1,26 @@
-"""Runtimes: the same vectors whatever runs the network, refused where they are not, and searches without torch."""
+"""Runtimes: the same vectors whatever runs the network, refused where they are not, and where the time goes."""
 
-import html.entities
 import json
-import os
-import random
-import subprocess
-import sys
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
-import open_clip
 import pytest
 import torch
 from onnx import numpy_helper
 
 import embedstore as es
-from embedstore import decode
-from embedstore.backbone import bpe, choose, fold, load
+from embedstore.backbone import choose, fold, load
 from embedstore.backbone.choose import Chosen
 from embedstore.backbone.export import export
-from embedstore.backbone.exported import GRAPH, NOTE, TOGETHER, WEIGHTS, Exported, opened, place, refused
-from embedstore.backbone.loading import spread
-from embedstore.backbone.replicas import Replicas
+from embedstore.backbone.exported import GRAPH, NOTE, TOGETHER, WEIGHTS, Exported, opened, place
 from embedstore.backbone.runtime import Runtime, Tower, agreement
 from embedstore.decode import preprocess
 from embedstore.disk import xxh3
-from embedstore.embed.forward import Forwards
 from embedstore.embed.spent import Spent, Time
-from embedstore.errors import BadBackbone, MissingExtra, RuntimeMismatch
+from embedstore.errors import RuntimeMismatch
 from embedstore.space import Recipe
-from tests.conftest import ROOT, TINY, picture
+from tests.conftest import TINY, picture
 from tests.networks import local_clip
 
 
@@ -51,64 +38,6 @@ def clip(tmp_path_factory):
     export(network, folder / "towers", Tower.IMAGE, prepared(network))
     export(network, folder / "towers", Tower.TEXT)
     return network, folder / "towers"
-
-
-@pytest.fixture
-def searched(tmp_path, photos):
-    """A store of twelve pictures whose network understands words."""
-    store = es.create(tmp_path / "s", local_clip(tmp_path / "clip"), device="cpu")
-    store.embed(photos)
-    return store
-
-
-def no_torch(code, *arguments):
-    """Run Python in a process of its own that fails where it imports torch; what it printed."""
-    guard = "import sys; sys.modules['torch'] = None\n"
-    run = subprocess.run(
-        [sys.executable, "-c", guard + code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
-def strings():
-    """A corpus of many thousand strings: prose, code, every kind of Unicode, entities, mojibake."""
-    rng = random.Random(0)
-    out = ["", " ", "<start_of_text> a <end_of_text>", "&amp;amp;lt;b&gt;", "schÃ¶n cafÃ©", "ſſ 'ſ it'ſ", "İstanbul ẞ",
-           "don't I'LL we'VE", "１２３ ①Ⅷ", "x" * 500, "\u200bzero\x00\x07", "e\u0301", "“curly” ‘q’", "&#x1F600; &amp",
-           "👩‍👩‍👧‍👦 🇩🇪 🏳️‍🌈", "word " * 100]  # fmt: skip
-    ascii_, entities = [chr(c) for c in range(32, 127)], list(html.entities.html5)
-    ranges = [(0x20, 0x250), (0x20, 0x3000), (0x1F300, 0x1FAFF), (0x4E00, 0x9FFF), (0, 0xD7FF), (0xE000, 0x10FFFF)]
-    for _ in range(2500):
-        out.append("".join(rng.choices(ascii_, k=rng.randint(1, 60))))
-        low, high = rng.choice(ranges)
-        letters = [chr(rng.randint(low, high)) for _ in range(rng.randint(1, 30))]
-        out.append("".join(c if rng.random() < 0.7 else " " for c in letters))
-        out.append(" ".join(rng.choice(["dog", "CAT", "it's", "1999", f"&{rng.choice(entities)}"]) for _ in range(6)))
-    for path in (*ROOT.glob("docs/**/*.md"), *ROOT.glob("embedstore/backbone/*.py")):
-        out += path.read_text(encoding="utf-8").split("\n")
-    return out
-
-
-def test_tokens_are_open_clips_own():
-    """The tokenizer without torch gives open_clip's ids for every string of a large corpus, cut or not."""
-    corpus = strings()
-    assert len(corpus) > 10_000
-    theirs = open_clip.get_tokenizer("ViT-B-32")
-    for length in (77, 16):
-        assert np.array_equal(bpe.tokens(corpus, length), theirs(corpus, context_length=length).numpy())
-
-
-def test_tokens_of_a_networks_own_vocabulary_are_open_clips_too():
-    """The bundled network's merges, on the same corpus."""
-    corpus = strings()
-    merges = ROOT / "embedstore" / "backbone" / "tiny" / "merges.txt.gz"
-    theirs = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges))
-    assert np.array_equal(bpe.tokens(corpus, 32, merges), theirs(corpus, context_length=32).numpy())
 
 
 def test_agreement_looks_at_what_tells_images_apart():
@@ -237,45 +166,6 @@ def test_a_fold_that_changes_vectors_is_undone_at_once(tmp_path, monkeypatch):
     assert np.array_equal(network.encode_images(pixels), want)
 
 
-def test_a_run_on_several_devices_gives_the_vectors_of_one(tmp_path, photos):
-    """Two replicas on the CPU share the batches: every item has the vector it has with one."""
-    found = {}
-    for device in ("cpu", "cpu,cpu"):
-        es.create(tmp_path / device, TINY, random_init=True, device="cpu", dtype="float32")
-        store = es.open(tmp_path / device, device=device)
-        report = store.embed(photos, batch_size=2, runtime="eager")
-        assert (report.embedded, report.device) == (12, device)
-        features = store.features("uri")
-        found[device] = features.X[np.argsort(features.y)]
-    assert agreement(found["cpu"], found["cpu,cpu"]).cosine > 0.999999
-
-
-def test_batches_go_to_the_device_that_is_free():
-    """A slow device keeps one batch while the other takes the rest; networks of two spaces are refused."""
-
-    class Device:
-        device = "cpu"
-
-        def __init__(self, seconds, key="one"):
-            self.space = SimpleNamespace(key=key)
-            self.seconds, self.batches = seconds, 0
-
-        def encode_images(self, batch):
-            self.batches += 1
-            time.sleep(self.seconds)
-            return batch
-
-    slow, quick = Device(0.5), Device(0.01)
-    replicas = Replicas([slow, quick])
-    assert replicas.parallel == 2
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(replicas.encode_images, range(12)))
-    assert slow.batches + quick.batches == 12
-    assert quick.batches > slow.batches
-    with pytest.raises(BadBackbone, match="comes out differently on another device"):
-        Replicas([slow, Device(0, key="two")])
-
-
 def test_pixels_may_lie_on_the_device_already(clip):
     """A tensor gives the vectors of the array; another shape or type is refused either way."""
     network, _ = clip
@@ -284,15 +174,6 @@ def test_pixels_may_lie_on_the_device_already(clip):
     for wrong in (pixels[:, :, 1:], torch.from_numpy(pixels).float()):
         with pytest.raises(ValueError, match="expected uint8"):
             network.encode_images(wrong)
-
-
-def test_devices_are_named_with_commas():
-    """Every one is checked; a search or a fine-tuning uses the first."""
-    assert spread("cpu") == ["cpu"]
-    assert spread("cpu, cpu") == ["cpu", "cpu"]
-    with pytest.raises(BadBackbone, match="no device 'cuda:7' here"):
-        spread("cpu,cuda:7")
-    assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"
 
 
 def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
@@ -345,103 +226,6 @@ def test_several_exports_at_once_leave_one_whole_tower(tmp_path, clip):
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
 
 
-SEARCH = """
-import embedstore as es
-store = es.open(sys.argv[1])
-words = store.search("a dog", k=3)
-image = store.search(image=sys.argv[2], k=1)
-print([h.uri for h in words], [round(h.score, 4) for h in words], image[0].uri)
-"""
-
-
-def test_a_search_in_words_or_by_image_needs_no_torch(searched, photos):
-    """With exported towers the same hits come from a process in which torch cannot be imported."""
-    said = searched.export_towers()
-    assert [s.split(" of ")[0] for s in said] == ["kept the image tower", "kept the text tower"]
-    query = photos / "train" / "cat" / "1.png"
-    hits = searched.search("a dog", k=3)
-    printed = no_torch(SEARCH, searched.path, query)
-    assert printed.strip() == f"{[h.uri for h in hits]} {[round(h.score, 4) for h in hits]} {query}"
-
-
-def test_the_first_search_leaves_towers_for_the_next(searched, tmp_path):
-    """The command answers, says that it kept the tower, and the next one is silent and without torch."""
-    command = "from embedstore.cli import main; main(sys.argv[1:])"
-    arguments = ["search", str(searched.path), "a dog", "--paths"]
-    first = subprocess.run(
-        [sys.executable, "-c", f"import sys; {command}", *arguments], capture_output=True, text=True, check=True
-    )
-    assert first.stderr.startswith("kept the text tower of clip for searches without torch: ")
-    assert first.stdout == no_torch(command, *arguments)
-
-
-def test_timing_names_the_steps(searched, capsys):
-    """``--timing`` prints on stderr where the time went, before or behind the verb."""
-    from embedstore.cli import main
-
-    searched.export_towers(towers=["text"])
-    for arguments in (["--timing", "search"], ["search", "--timing"]):
-        with pytest.raises(SystemExit):
-            main([*arguments, str(searched.path), "a dog"])
-        told = capsys.readouterr().err
-        for step in ("Python and the command itself", "opening the store", "the text tower", "the search itself"):
-            assert step in told
-
-
-def test_a_store_that_cannot_be_written_is_searched_all_the_same(searched, monkeypatch):
-    """No tower can be kept there: the answer comes through torch, and nothing is said or left."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    again = es.open(searched.path, device="cpu")
-    assert len(again.search("a dog", k=3)) == 3
-    assert again.keep_towers() == []
-
-
-def test_a_tokenizer_that_is_not_clips_is_refused_and_remembered(searched, monkeypatch):
-    """Its words go through torch; the export is not tried at every search."""
-    again = es.open(searched.path, device="cpu")
-    again.search("a dog")
-    monkeypatch.setattr(bpe, "tokens", lambda texts, length, merges: np.zeros((len(texts), length), np.int64))
-    (said,) = again.keep_towers()
-    assert "is not CLIP's own" in said
-    assert refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
-    assert again.keep_towers() == []
-
-
-def test_eager_and_missing_extras(searched, monkeypatch, tmp_path):
-    """``eager`` never exports; ``onnx`` without its packages says what to install; another word is refused."""
-    eager = es.open(searched.path, device="cpu", runtime="eager")
-    eager.search("a dog")
-    assert eager.keep_towers() == []
-    with pytest.raises(BadBackbone, match="unknown runtime 'tensorrt'; use one of auto, eager, onnx, compile"):
-        es.open(searched.path, runtime="tensorrt")
-    monkeypatch.setattr("embedstore.backbone.runtime.find_spec", lambda _: None)
-    with pytest.raises(MissingExtra, match=r"pip install 'embedstore\[onnx\]'"):
-        es.open(searched.path, device="cpu", runtime="onnx").search("a dog")
-    with pytest.raises(MissingExtra, match=r"pip install 'embedstore\[onnx\]'"):
-        es.create(tmp_path / "other", TINY, random_init=True, runtime="onnx")
-    assert not (tmp_path / "other").exists()
-    assert len(es.open(searched.path, device="cpu").search("a dog", k=2)) == 2
-
-
-def test_batches_come_back_in_order_whoever_is_faster():
-    """Four at once, the first the slowest: files and vectors stay together and in order."""
-
-    def encode(pixels):
-        time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)
-        return pixels.astype(np.float32)
-
-    forwards = Forwards(encode, lambda: 4)
-    out = []
-    for n in range(20):
-        forwards.put([n], [np.full(3, n, np.uint8)])
-        out += forwards.done()
-        assert len(forwards._under_way) <= 4
-    out += forwards.done(everything=True)
-    forwards.close()
-    assert [(d.files[0], int(d.vectors[0, 0])) for d in out] == [(n, n) for n in range(20)]
-    assert forwards.images == 20
-
-
 SPENT = {
     "images": 1000, "seconds": 10.0, "read": Time(1.0, 0.5), "decode": Time(40.0, 39.0), "forward": 4.0,
     "write": Time(0.1, 0.1), "cpu": 20.0, "threads": 4, "cores": 16, "shared": False, "runtime": "eager",
@@ -477,15 +261,3 @@ def test_an_embedding_run_ends_with_its_bottleneck(tmp_path, photos):
     assert report.stages["images"] == 12
     assert report.stages["decode"]["cpu"] > 0
     assert store.sql("SELECT result->>'bottleneck' FROM runs").rows == ((report.bottleneck,),)
-
-
-def test_image_queries_are_prepared_as_embedded_images_are(searched, photos):
-    """A picture of the store, asked as a file without torch, is found with the cosine of its own stored row."""
-    searched.export_towers(towers=["image"])
-    again = es.open(searched.path, device="cpu")
-    for path in sorted(photos.rglob("*.png"))[:4]:
-        (hit,) = again.search(image=path, k=1)
-        assert hit.uri == str(path)
-        assert hit.score > 0.9995
-    assert not again._networks
-    assert decode.open_image(path)[0].mode == "RGB"
