@@ -38,7 +38,8 @@ def page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None
     parts.append(_classes(e))
     if len(e.path) > 1:
         drawn = svg.line([(math.log10(c), loss) for c, loss, _ in e.path], x="log10 C", y="log-loss out of fold")
-        parts.append(f"<h2>C, chosen inside the training items</h2>{drawn}")
+        rough = "<p>Exact at the best value and beside it, elsewhere as far as it takes to see that it is worse.</p>"
+        parts.append(f"<h2>C, chosen inside the training items</h2>{drawn}{rough}")
     if curve is not None:
         parts.append(f"<h2>Labels a class</h2>{_curve(curve)}")
     parts.append(_mistakes(e, uris))
@@ -65,7 +66,8 @@ def comparison_page(c: Comparison) -> str:
     rows = [
         ["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in comparison_rows(c)
     ]
-    return _document(title, [f"<h1>{_t(title)}</h1>", _table(COLUMNS, rows), notes])
+    curves = [f"<h2>Labels a class</h2>{_table(*curve_table(c))}"] if curve_table(c)[1] else []
+    return _document(title, [f"<h1>{_t(title)}</h1>", _table(COLUMNS, rows), notes, *curves])
 
 
 def comparison_rows(c: Comparison) -> list[tuple[Any, ...]]:
@@ -87,6 +89,17 @@ def comparison_rows(c: Comparison) -> list[tuple[Any, ...]]:
             x.bytes_per_item,
         ))  # fmt: skip
     return rows
+
+
+def curve_table(c: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the learning curves: mean and standard deviation over the draws at each budget."""
+    curves = [(x.evaluation, x.curve) for x in c.contestants if x.curve]
+    budgets = sorted({p.shots for _, curve in curves for p in curve.points if p.shots is not None})
+    rows = []
+    for e, curve in curves:
+        at = {p.shots: f"{p.mean:.3f} ± {p.spread:.3f}" if p.shots else f"{p.mean:.3f}" for p in curve.points}
+        rows.append([e.space, e.head, *(at.get(b, "") for b in (*budgets, None))])
+    return ["space", "head", *(f"{b} a class" for b in budgets), "all"], rows
 
 
 def comparison_notes(c: Comparison) -> list[str]:

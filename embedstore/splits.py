@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import LabelError
+from embedstore.labels import parts
 from embedstore.records import Split
 
 HELD_FRACTION = 0.2  # of each class, where the items have no split of their own
 HASHED = "hash"  # the name of such a split
+FOLDS = 5
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -79,8 +81,6 @@ def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: in
     Raises:
         LabelError: fewer than two folds, or a class that lives in fewer groups than folds.
     """
-    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-
     if k < 2:
         raise LabelError(f"cross-validation needs at least 2 folds, not {k}")
     multi = any(isinstance(v, tuple) for v in y.tolist())
@@ -90,7 +90,7 @@ def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: in
             raise LabelError(
                 f"{numbers.max() + 1} groups of items cannot be cut into {k} folds; give a smaller --folds"
             )
-        cut = GroupKFold(k, shuffle=True, random_state=seed).split(y, None, numbers)
+        codes = np.zeros(len(y), np.int64)
     else:
         codes = np.unique(y.astype(str), return_inverse=True)[1]
         if len(np.unique(codes)) < 2:
@@ -98,8 +98,8 @@ def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: in
         fit = folds_for(y, groups, wanted=k)
         if fit < k:
             raise LabelError(f"the smallest class has {fit} separate items; `--folds {fit}` at most, or label more")
-        cut = StratifiedGroupKFold(k, shuffle=True, random_state=seed).split(codes, codes, groups)
-    return [Division(train, held, f"fold {i}", 0) for i, (train, held) in enumerate(cut, 1)]
+    part = parts(codes, groups, k, seed=seed)
+    return [Division(np.flatnonzero(part != i), np.flatnonzero(part == i), f"fold {i + 1}", 0) for i in range(k)]
 
 
 def fifth(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
@@ -137,7 +137,7 @@ def _check(y: NDArray[np.object_], held: int, name: str) -> None:
         raise LabelError(f"training has one class only ({classes[0]!r}); a classifier needs at least two")
 
 
-def folds_for(y: NDArray[np.object_], groups: NDArray[np.int64], *, wanted: int = 5) -> int:
+def folds_for(y: NDArray[np.object_], groups: NDArray[np.int64], *, wanted: int = FOLDS) -> int:
     """How many cross-validation folds the smallest class can fill, at most ``wanted``.
 
     Raises:

@@ -40,9 +40,11 @@ def ok(run):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """200 rows of three classes, every tenth without a label."""
+    """200 rows of three classes, every tenth without a label, two with a wrong one."""
     X, y = clusters(200, noise=1.3)
     labels = [None if n % 10 == 0 else label for n, label in enumerate(y)]
+    for n in (1, 2):
+        labels[n] = next(c for c in ("c0", "c1") if c != labels[n])
     return store_of(tmp_path_factory.mktemp("cli") / "s", X, label=labels).path
 
 
@@ -62,6 +64,16 @@ def test_from_a_label_to_predictions_in_a_filter(store, tmp_path, ok):
     ok("export-head", store, "three", tmp_path / "three.npz")
     assert np.load(tmp_path / "three.npz")["weights"].shape == (3, 16)
     assert ok("info", store)["heads"][0]["head"] == "three"
+
+
+def test_c_may_be_given(store, ok, run):
+    """One value needs no choice, a list is the path; what is no number is refused in one line."""
+    assert ok("probe", store, "label", "--head-arg", "Cs=[10]")["c_path"] == []
+    found = ok("probe", store, "label", "--head-arg", "Cs=[0.1, 10]")
+    assert [p["C"] for p in found["c_path"]] == [0.1, 10]
+    wrong = run("probe", store, "label", "--head-arg", "Cs=much")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.strip().splitlines()) == 1
 
 
 def test_a_curve_and_a_comparison(store, ok, run):

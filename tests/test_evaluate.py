@@ -260,6 +260,20 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     assert run["contestants"][0]["bytes_per_item"] == 64
 
 
+def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
+    """With budgets every contestant has its own learning curve, ended by the accuracy that the comparison gives."""
+    X, y = clusters(120, noise=1.5)
+    store = store_of(tmp_path / "s", X, label=y)
+    found = store.compare("label", heads=["ridge", "prototype"], budgets=(1, 4))
+    for c in found.contestants:
+        own = store.curve("label", head=c.evaluation.head, budgets=(1, 4))
+        assert [p.shots for p in c.curve.points] == [1, 4, None]
+        assert [p.values for p in c.curve.points] == [p.values for p in own.points]
+        assert c.curve.points[-1].values == (c.evaluation.accuracy,)
+        assert c.to_json()["curve"][0]["shots"] == 1
+    assert store.compare("label", heads=["ridge"]).contestants[0].to_json()["curve"] is None
+
+
 def test_holm_by_hand():
     """(.01, .04, .03) of three become .03, .06, .06."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])

@@ -106,7 +106,9 @@ def test_groups_never_straddle_a_fold():
     X, y, groups = np.repeat(X, 4, 0), np.repeat(y, 4), np.repeat(np.arange(80), 4)
     blind, told = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y, groups)
     assert min(p.log_loss for p in told.path_) > 2 * min(p.log_loss for p in blind.path_)
-    assert told.C_ < blind.C_
+    third = LogisticProbe(CS, cv=1 / 3).fit(X, y, groups)
+    assert third.folds_ == 1
+    assert min(p.log_loss for p in third.path_) > 2 * min(p.log_loss for p in blind.path_)
 
 
 def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
@@ -165,8 +167,9 @@ def test_standard_scaling_is_folded_into_the_weights():
 
 def test_one_value_of_c_needs_no_folds():
     """One shot a class fits when C is given: there is nothing to choose."""
-    probe = LogisticProbe([1.0]).fit(np.eye(3, dtype=np.float32), ["a", "b", "c"])
-    assert (probe.C_, probe.path_, probe.folds_) == (1.0, [], 0)
+    for Cs in ([1.0], 1.0):
+        probe = LogisticProbe(Cs).fit(np.eye(3, dtype=np.float32), ["a", "b", "c"])
+        assert (probe.C_, probe.path_, probe.folds_) == (1.0, [], 0)
     assert list(probe.predict(np.eye(3))) == ["a", "b", "c"]
 
 
@@ -177,6 +180,40 @@ def test_a_hold_out_stands_for_the_folds():
     assert (probe.folds_, len(probe.path_[0].fold_log_loss)) == (1, 1)
     tight = LogisticRegression(C=probe.C_, tol=1e-8, max_iter=5000).fit(X.astype(np.float64), y)
     assert objective(X, y, probe, probe.C_) == pytest.approx(objective(X, y, tight, probe.C_), rel=1e-6)
+
+
+def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
+    """Without ``cv`` five folds, and a tenth of the rows where a pass over them would be long; a number stands."""
+    X, y = overlapping()
+    assert LogisticProbe(CS).fit(X, y).folds_ == 5
+    monkeypatch.setattr("embedstore.heads._folds._MUCH", X.size * 4 * 5 - 1)
+    assert LogisticProbe(CS).fit(X, y).folds_ == 5, "thirty rows are too few to choose on"
+    monkeypatch.setattr("embedstore.heads._folds._LEAST", 30)
+    much = LogisticProbe(CS).fit(X, y)
+    assert much.folds_ == 1
+    assert much.path_ == LogisticProbe(CS, cv=0.1).fit(X, y).path_
+    assert LogisticProbe(CS, cv=5).fit(X, y).folds_ == 5
+
+
+@pytest.mark.parametrize("cv", [5, 0.2])
+def test_groups_that_are_all_different_change_nothing(cv):
+    """A store gives every row its content as a group: where no two are equal the folds are scikit-learn's own."""
+    X, y = overlapping()
+    alone = np.random.default_rng(0).permutation(len(y))
+    assert LogisticProbe(CS, cv=cv).fit(X, y, alone).path_ == LogisticProbe(CS, cv=cv).fit(X, y).path_
+
+
+@pytest.mark.parametrize("shape", [(120, 300, 4), (300, 60, 3)], ids=["separable", "overlapping"])
+def test_the_best_c_and_those_beside_it_are_exact_along_the_default_grid(shape):
+    """Of 25 values, each solved only as far as it takes to tell who wins: the choice is that of a path solved to the
+    end in double precision, its loss and those beside it are within 1e-3, all others within 2%."""
+    X, y = overlapping(*shape)
+    ours, exact = LogisticProbe().fit(X, y), LogisticProbe(tol=1e-9, patience=None).fit(X.astype(np.float64), y)
+    assert ours.C_ == exact.C_
+    best = [p.C for p in ours.path_].index(ours.C_)
+    found, true = ([p.log_loss for p in probe.path_[: len(ours.path_)]] for probe in (ours, exact))
+    assert found[best - 1 : best + 2] == pytest.approx(true[best - 1 : best + 2], abs=1e-3)
+    assert found == pytest.approx(true, rel=0.02)
 
 
 def test_a_class_that_a_fold_cannot_learn_is_not_judged_there():
@@ -226,7 +263,7 @@ def test_a_fit_cut_short_says_so():
         (["a", "b"] * 3, [0, 0, 0, 1, 1, 1], {"cv": 3}, "2 groups cannot be cut into 3 folds"),
         (["a", "b"] * 3, None, {"cv": 1}, "at least 2 folds or a share below 1"),
         (["a", "a", "a", "b", "b", "b"], [0, 0, 0, 1, 1, 1], {"cv": 2}, "one class only"),
-        (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], {"cv": 0.5}, "groups need folds"),
+        (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], {"cv": -1}, "at least 2 folds or a share below 1"),
     ],
 )
 def test_labels_that_cannot_choose_c_are_refused(y, groups, options, words):

@@ -131,3 +131,17 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
     assert rows[1][6].startswith(f"{float(rows[0][2]) - float(rows[1][2]):.3f}"[:4])
     page = report.comparison_page(c)
     assert all(str(row[3]) in page for row in rows)
+    assert "a class" not in page, "no budgets, no curves"
+
+
+def test_curves_of_a_comparison_are_a_second_table(tmp_path):
+    """Mean and spread at each budget, and the accuracy with all labels, on the page as in the terminal."""
+    X, y = clusters(120, noise=1.5)
+    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], budgets=(2,))
+    names, rows = report.curve_table(c)
+    assert names == ["space", "head", "2 a class", "all"]
+    best = c.contestants[0]
+    few = best.curve.points[0]
+    assert rows[0][2:] == [f"{few.mean:.3f} ± {few.spread:.3f}", f"{best.evaluation.accuracy:.3f}"]
+    page = report.comparison_page(c)
+    assert all(cell in page for row in rows for cell in row)

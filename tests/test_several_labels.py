@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from embedstore import metrics
 from embedstore.errors import BadHead
+from embedstore.evaluate import multilabel
 from embedstore.evaluate.words import drawn
 from tests.clusters import clusters, store_of
 
@@ -33,6 +35,17 @@ def tagged(tmp_path):
     X = np.hstack([X, clusters(300, classes=3, noise=1.6, seed=5)[0], np.eye(10)[np.arange(300) % 10]])
     names = [[("blue", "red")[n % 2], "abc"[n % 3], *(["rare"] if n % 10 == 0 else [])] for n in range(300)]
     return store_of(tmp_path / "tagged", X, tags=[",".join(n) for n in names])
+
+
+def test_one_half_is_a_yes_in_every_figure():
+    """Isotonic curves say exactly one half: the calibration error of the report is that of the decisions."""
+    y = np.empty(3, object)
+    y[:] = [("a",), ("a", "b"), ("a", "b")]
+    proba = np.full((3, 2), 0.5, np.float32)
+    said = multilabel.report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
+    assert (
+        said == metrics.value(metrics.Metric.ECE, *multilabel.decisions(y, proba, ["a", "b"])) == pytest.approx(1 / 3)
+    )
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from embedstore import splits
 from embedstore.errors import LabelError, UnknownColumn
 from embedstore.features import features
+from embedstore.labels import parts
 from embedstore.records import ImageRef
 from embedstore.store.commit import Batch, ItemRow
 from tests.stores import digest, make, vector
@@ -53,6 +54,28 @@ def test_a_hashed_split_is_stratified_stable_and_parts_no_group(seed, n, classes
     order = rng.permutation(len(y))
     again = splits.divide(y[order], names[order], objects([None] * len(y)))
     assert sorted(order[again.held].tolist()) == d.held.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(10, 120), classes=st.integers(1, 5), k=st.integers(2, 6))
+def test_parts_cut_no_group_and_share_every_class(seed, n, classes, k):
+    """Rows that stand alone even a class out: parts differ by a row of it, or by what groups of several rows bring."""
+    rng = np.random.default_rng(seed)
+    codes, groups = rng.integers(0, classes, n), rng.integers(0, 2 * n, n)
+    part = parts(codes, groups, k, seed=seed)
+    assert all(len(set(part[groups == g].tolist())) == 1 for g in groups)
+    alone = np.isin(groups, np.flatnonzero(np.bincount(groups) == 1))
+    for c in range(classes):
+        held = np.bincount(part[(codes == c) & ~alone], minlength=k).max(initial=0)
+        every = np.bincount(part[codes == c], minlength=k)
+        assert every.max() <= max(held, every.min() + 1)
+    assert part.tolist() == parts(codes, groups, k, seed=seed).tolist()
+
+
+def test_large_groups_are_dealt_before_small_ones():
+    """Worked by hand: of one class, groups of 3, 2, 2 and 1 rows in two parts make 4 and 4."""
+    part = parts(np.zeros(8, int), np.array([0, 0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
+    assert part[0] == part[7] != part[3] == part[5]
 
 
 @pytest.mark.parametrize(

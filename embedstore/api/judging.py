@@ -244,14 +244,16 @@ class Judging(Keeping, Encoding):
         *,
         spaces: Sequence[str] | None = None,
         heads: Sequence[str] = compare.HEADS,
+        budgets: Sequence[int] = (),
         where: str | None = None,
         separator: str | None = None,
         **how: Unpack[HowOptions],
     ) -> Comparison:
-        """Spaces and heads side by side on one split: which backbone, which head, and is the difference luck?
+        """Spaces and heads side by side on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: the column. spaces: names or keys; by default every space that has vectors. heads: by name.
+            budgets: labels a class, e.g. ``(1, 4, 16)``: each contestant's learning curve beside its figures.
             where: a filter. separator: as for :meth:`probe`. how: see :class:`embedstore.evaluate.How`.
 
         Raises:
@@ -263,8 +265,9 @@ class Judging(Keeping, Encoding):
             row.name: (self.features(label, where=where, space=row.key, separator=separator), self._cost(row))
             for row in rows
         }
-        result = compare.compare(found, label, heads=heads, how=How(**how))
-        settings = {"label": label, "where": where, "spaces": list(found), "heads": list(heads)} | dict(how)
+        result = compare.compare(found, label, heads=heads, how=How(**how), budgets=budgets)
+        asked: dict[str, Any] = {"label": label, "where": where, "spaces": list(found), "heads": list(heads)}
+        settings = asked | {"budgets": list(budgets)} | dict(how)
         record(self._storage, None, "compare", settings, result.to_json(), started)
         return result
 

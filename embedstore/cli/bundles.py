@@ -22,7 +22,7 @@ Verb = TypeVar("Verb", bound=Callable[..., None])
 Head = Annotated[str, typer.Option(help="logistic, knn, prototype, lda, svm, ridge, mlp.")]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items instead of the split.")]
 Seed = Annotated[int, typer.Option(help="Of the hashed split, the folds and the heads.")]
-HeadArg = Annotated[list[str], typer.Option("--head-arg", metavar="K=V", help="Option of the head, e.g. k=20.")]
+HeadArg = Annotated[list[str], typer.Option("--head-arg", metavar="K=V", help="Option of the head: k=20, Cs=[10].")]
 Save = Annotated[str | None, typer.Option(help="Keep the fitted head under this name, for `predict`.")]
 Separator = Annotated[str | None, typer.Option(help="Cut the label's text here: several labels an item.")]
 Html = Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")]

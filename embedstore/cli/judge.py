@@ -33,7 +33,7 @@ def probe(
     `embedstore probe pets.store label --head lda --folds 5 --html report.html`
     """
     opened = es.open(store)
-    options = o.pairs(head_arg, "--head-arg")
+    options = o.pairs(head_arg, "--head-arg", lists=True)
     asked: dict[str, Any] = {"where": which.where, "space": which.space, "separator": separator, "options": options}
     found = opened.probe(label, head=head, save=save, **asked, **how.options())
     drawn = opened.curve(label, head=head, seed=how.seed, **asked) if curve else None
@@ -138,7 +138,7 @@ def curve(
         where=which.where,
         space=which.space,
         separator=separator,
-        options=o.pairs(head_arg, "--head-arg"),
+        options=o.pairs(head_arg, "--head-arg", lists=True),
     )
     judged.show_curve(found, shown)
 
@@ -151,15 +151,21 @@ def compare(
     label: o.Label = "label",
     spaces: Annotated[str | None, typer.Option(help="Names with commas; by default every space with vectors.")] = None,
     heads: Annotated[str, typer.Option(help="Names with commas.")] = "logistic,knn,prototype",
+    budgets: Annotated[
+        str | None, typer.Option(help="Labels a class, with commas, e.g. 1,4,16: each one's learning curve too.")
+    ] = None,
     where: o.Where = None,
     separator: Separator = None,
     html: Html = None,
     as_json: o.Json = False,
 ) -> None:
-    """Spaces and heads side by side on one split, with the chance that a difference is luck."""
+    """Spaces and heads side by side on one split: which backbone, which head, how many labels, and is it luck?"""
     named = [s.strip() for s in spaces.split(",") if s.strip()] if spaces else None
     wanted = [h.strip() for h in heads.split(",") if h.strip()]
-    found = es.open(store).compare(label, spaces=named, heads=wanted, where=where, separator=separator, **how.options())
+    few = o.numbers(budgets, "--budgets") if budgets else ()
+    found = es.open(store).compare(
+        label, spaces=named, heads=wanted, budgets=few, where=where, separator=separator, **how.options()
+    )
     judged.show_comparison(found, as_json, html=html)
 
 

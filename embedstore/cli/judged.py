@@ -38,7 +38,7 @@ def show(store: Store, evaluation: Evaluation, shown: Shown, *, curve: Curve | N
         if curve:
             print()
             _print_curve(curve)
-    for note in [*report.notes(evaluation), *store.notices]:
+    for note in report.notes(evaluation):
         output.note(note)
     _list_near(store, evaluation)
     sys.stdout.flush()
@@ -72,6 +72,10 @@ def show_comparison(comparison: Comparison, as_json: bool, *, html: Path | None 
     c = comparison
     print(f"{c.label}: {c.held} held-out items ({c.split}), {c.train} trained on; best first")
     output.table(report.COLUMNS, report.comparison_rows(c))
+    names, rows = report.curve_table(c)
+    if rows:
+        print()
+        output.table(names, rows)
     for note in report.comparison_notes(c):
         output.note(note)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from embedstore import timing
-from embedstore.space import Value
 
 
 def _timed(wanted: bool) -> None:
@@ -64,14 +63,14 @@ def part(text: str) -> tuple[str | int | Path, float]:
     return (Path(what[6:]) if what.startswith("image:") else what), weight
 
 
-def pairs(given: Sequence[str], option: str) -> dict[str, Value]:
-    """``K=V`` texts as a mapping; V is a JSON value where it parses as one, else text."""
-    out: dict[str, Value] = {}
+def pairs(given: Sequence[str], option: str, *, lists: bool = False) -> dict[str, Any]:
+    """``K=V`` texts as a mapping; V is a JSON value where it parses as one (with ``lists`` also a list), else text."""
+    out: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"expected K=V, not {text!r}", param_hint=option)
-        out[name.strip()] = _value(value)
+        out[name.strip()] = _value(value, lists=lists)
     return out
 
 
@@ -83,10 +82,11 @@ def numbers(text: str, option: str) -> list[int]:
         raise typer.BadParameter(f"expected whole numbers such as 1,2,4, not {text!r}", param_hint=option) from e
 
 
-def _value(text: str) -> Value:
-    """A number, true, false or null; otherwise the text itself."""
+def _value(text: str, *, lists: bool) -> Any:
+    """A number, true, false or null, or a list where these may be; otherwise the text itself."""
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false", "none", "null") else text)
     except ValueError:
         return None if text.lower() == "none" else text
-    return value if isinstance(value, str | int | float | bool) or value is None else text
+    known = isinstance(value, str | int | float | bool) or value is None or (lists and isinstance(value, list))
+    return value if known else text

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore import metrics
 from embedstore.errors import LabelError, UnknownHead
+from embedstore.evaluate.curve import Curve, learning_curve
 from embedstore.evaluate.judge import How, judge
 from embedstore.evaluate.multilabel import exactly_right
 from embedstore.evaluate.outcome import Evaluation
@@ -29,6 +30,7 @@ class Contestant:
         images_per_second: of the run that embedded the most images into its space; None where none is known.
         behind: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
         p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of contestants.
+        curve: over labels a class, where it was asked for.
     """
 
     evaluation: Evaluation
@@ -37,6 +39,7 @@ class Contestant:
     images_per_second: float | None
     behind: Difference | None = None
     p_value: float | None = None
+    curve: Curve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -54,6 +57,7 @@ class Contestant:
             "images_per_second": self.images_per_second,
             "near_duplicates": e.near and e.near.count,
             "metrics": e.report.to_json()["scores"],
+            "curve": self.curve and self.curve.to_json()["points"],
         }
 
 
@@ -94,12 +98,18 @@ class Cost:
 
 
 def compare(
-    spaces: Mapping[str, tuple[Features, Cost]], label: str, *, heads: Sequence[str] = HEADS, how: How | None = None
+    spaces: Mapping[str, tuple[Features, Cost]],
+    label: str,
+    *,
+    heads: Sequence[str] = HEADS,
+    how: How | None = None,
+    budgets: Sequence[int] = (),
 ) -> Comparison:
     """Judge every head in every space on the items that all spaces hold, on one and the same split.
 
     Args:
         spaces: features and cost by name. label: the column. heads: by name. how: folds, seed, leaks.
+        budgets: labels a class; with some, each contestant's learning curve too, on the split whatever ``how`` says.
 
     Raises:
         LabelError: no item is in all of them, or the labels cannot support it. UnknownHead: no heads, or another name.
@@ -115,7 +125,10 @@ def compare(
         shared = data.take(np.flatnonzero(np.isin(data.ids, ids)))
         for head in heads:
             found = replace(judge(head, shared, label, how), space=name)
-            judged.append(Contestant(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second))
+            drawn = learning_curve(head, shared, label, budgets=budgets, seed=how.seed) if budgets else None
+            judged.append(
+                Contestant(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, curve=drawn)
+            )
     ranked = sorted(judged, key=_rank)
     first = ranked[0].evaluation
     return Comparison(

@@ -42,8 +42,8 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         heads.make(head, **options)  # so that a wrong name or option is told at once
         return heads.OneVsRest(head, options, names).fit(train.X, indicators(train.y, names), groups=train.groups)
     if head == "logistic":
-        if "Cs" not in options or np.size(options["Cs"]) > 1:
-            options.setdefault("cv", splits.folds_for(train.y, train.groups))
+        if not _lone(options.get("Cs")) and (few := splits.folds_for(train.y, train.groups)) < splits.FOLDS:
+            options.setdefault("cv", few)
         return heads.make(head, **options).fit(train.X, train.y, groups=train.groups)
     return heads.make(head, **options).fit(train.X, train.y)
 

@@ -55,7 +55,8 @@ def decisions(
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.float32]]:
     """Every yes or no as a row of its own, for calibration figures: 0 or 1 ``(M * K,)``, ``(M * K, 2)``."""
     yes = proba.ravel()
-    return indicators(y, names).ravel().astype(np.int64), np.stack([1 - yes, yes], axis=1)
+    no = np.where(yes == YES, np.nextafter(np.float32(YES), np.float32(0)), 1 - yes)  # one half is a yes
+    return indicators(y, names).ravel().astype(np.int64), np.stack([no, yes], axis=1)
 
 
 def average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:

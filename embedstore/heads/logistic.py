@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
@@ -21,12 +19,14 @@ from embedstore.errors import LabelError
 from embedstore.heads._backend import Backend, backend
 from embedstore.heads._choice import Choice
 from embedstore.heads._coordinates import prepared
+from embedstore.heads._folds import folds_for, training_rows
 from embedstore.heads._lbfgs import Rival, Solution, Start, Stop, minimise
 from embedstore.heads._rows import Array, Floats, Ints, blocks, softmax
 from embedstore.heads._softmax import Basis, Problem
 
 _TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
 _REFIT = 0.1  # the last fit is this much tighter than the path
+_BESIDE = 10  # the values of C next to the best are this much less tight: within 1e-3 in loss where it is 1
 _BLOCK = 16_384  # rows scored at once
 # Operations of one pass below which one thread does it: threads that wait for each other a thousand times a second take
 # 15 times as long on a busy machine (measured: 0.9 s became 13 s) and save little on an idle one.
@@ -53,7 +53,7 @@ class CPoint:
 
     Attributes:
         C: inverse strength of the penalty. log_loss, accuracy: means over the folds; good to a few per cent only where
-            the C is certainly not the best.
+            the C is certainly not the best and not next to it.
         fold_log_loss, fold_accuracy: of each fold.
     """
 
@@ -73,9 +73,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         Cs: how many, log-spaced in 1e-6 to 1e6 (the range of Radford et al. 2021, A.3), or the values themselves.
-            A single value is used without cross-validation.
-        cv: folds (fewer when no class has that many rows), or a share below 1: one stratified hold-out of that size
-            (Oquab et al. 2023 hold out 10% to pick C).
+            A single value (``[10]`` or ``10.0``) is used without cross-validation.
+        cv: folds (fewer when no class has that many rows), or a share below 1: one stratified hold-out of that size.
+            None is five folds; from 25,000 rows on, where rows x features x classes are more than 1e10, a hold-out of
+            a tenth, as Oquab et al. 2023 pick C (``folds_`` is then 1).
         criterion: ``log_loss`` or ``accuracy``: what chooses among the values tried.
         scale: ``none`` or ``standard``.
         tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times
@@ -96,8 +97,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(  # noqa: PLR0913 - one argument a hyper-parameter, as scikit-learn asks
         self,
-        Cs: int | Sequence[float] = 25,
-        cv: float = 5,
+        Cs: float | Sequence[float] = 25,
+        cv: float | None = None,
         *,
         criterion: str = "log_loss",
         scale: str = "none",
@@ -138,7 +139,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
         grid = _grid(self.Cs)
-        train = self._folds(codes, groups) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
+        train = self._train(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
             return self._solve(X, codes, grid, train)
@@ -161,7 +162,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, tight)
                 self.out_of_fold_ = self._out_of_fold(folds, basis, best, train)
         # an average of the folds leaves a share of each row's pull out: the first step tries to put it back
-        start = Start(start, towards=start / max(len(train), 1))
+        start = Start(start, towards=start * float((~train).mean() if len(train) else 0))
         final = minimise(everything, basis, start, self.C_, Stop(self.tol * _REFIT, self.max_iter))
         self.n_iter_ = everything.passes + (folds.passes if folds else 0)
         self._finish(be, basis, final)
@@ -186,74 +187,57 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[best])
 
     def _walk(self, folds: Problem, basis: Basis, grid: list[float]) -> Solution:
-        """Along C from the strongest penalty; each fit starts where the last step would lead."""
+        """Along C from the strongest penalty; each fit starts where the last step would lead. The best one's."""
         theta, seen, towards = folds.start(basis), None, None
-        better = _by(Criterion(self.criterion))
-        best: Solution | None = None
-        for C in grid:
-            stop = Stop(self.tol, self.max_iter, self._rival(best))
-            found = minimise(folds, basis, Start(theta, seen, towards), C, stop)
-            towards = found.theta - theta if self.path_ else None  # the first step starts from nowhere
+        near: dict[int, Solution] = {}  # the best, those beside it and the last, by their place on the path
+        for place, C in enumerate(grid):
+            stop = Stop(self.tol, self.max_iter, self._rival(near))
+            near[place] = found = minimise(folds, basis, Start(theta, seen, towards), C, stop)
+            towards = found.theta - theta if place else None  # the first step starts from nowhere
             theta, seen = found.theta, found.seen
-            if best is not None and found.gap.max() <= self.tol:  # it is a close race
-                best = self._polished(folds, basis, best)
             self.path_.append(_point(C, found))
-            if best is None or max(self.path_, key=better) is self.path_[-1]:
-                best, self.C_ = found, C
+            if place and found.gap.max() <= self.tol:  # it is a close race
+                self._polish(folds, basis, near, self._best(near.keys() - {place}), self.tol)
+            best = self._best(near)
+            near = {i: s for i, s in near.items() if abs(i - best) < 2 or i == place}
             if self.patience is not None and _turned([p.log_loss for p in self.path_], self.patience):
                 break
-        assert best is not None  # noqa: S101 - the grid is never empty
-        return self._polished(folds, basis, best)
+        return self._settled(folds, basis, near)
 
-    def _rival(self, best: Solution | None) -> Rival | None:
+    def _settled(self, folds: Problem, basis: Basis, near: dict[int, Solution]) -> Solution:
+        """The best C solved to the tolerance, those beside it nearly so, and none of them better after all."""
+        best = -1
+        while best != self._best(near):
+            best = self._best(near)
+            for place in sorted(i for i in near if abs(i - best) < 2):
+                self._polish(folds, basis, near, place, self.tol * (1 if place == best else _BESIDE))
+        self.C_ = self.path_[best].C
+        return near[best]
+
+    def _best(self, places: Iterable[int]) -> int:
+        """Which place on the path has the best C; of equals the strongest penalty."""
+        better = _by(Criterion(self.criterion))
+        return max(sorted(places), key=lambda i: better(self.path_[i]))
+
+    def _rival(self, near: dict[int, Solution]) -> Rival | None:
         """What the next C has to beat; None where all of them count to the last digit."""
         if self.patience is None or Criterion(self.criterion) is not Criterion.LOG_LOSS:
             return None
-        return Rival(float(np.nanmean(best.seen.held_loss)), float(np.sqrt(best.gap.max()))) if best else Rival()
+        if not self.path_:
+            return Rival()
+        best = near[self._best(near)]
+        return Rival(float(np.nanmean(best.seen.held_loss)), float(np.sqrt(best.gap.max())))
 
-    def _polished(self, folds: Problem, basis: Basis, best: Solution) -> Solution:
-        """The best C so far, solved to the tolerance."""
-        if best.gap.max() <= self.tol:
-            return best
-        stop = Stop(self.tol, self.max_iter)
-        best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, stop)
-        self.path_ = [_point(p.C, best) if p.C == self.C_ else p for p in self.path_]
-        return best
+    def _polish(self, folds: Problem, basis: Basis, near: dict[int, Solution], place: int, tol: float) -> None:
+        """Solve one C of the path to a tolerance, in place, from where it was left."""
+        left, C = near[place], self.path_[place].C
+        if left.gap.max() > tol:
+            near[place] = minimise(folds, basis, Start(left.theta, left.seen), C, Stop(tol, self.max_iter))
+            self.path_[place] = _point(C, near[place])
 
-    def _folds(self, y: Ints, groups: Array | None) -> Array:
-        """Which rows each fold trains on, bool ``(F, N)``."""
-        counts = np.bincount(y)
-        if counts.min() < 2:
-            name = str(self.classes_[counts.argmin()])
-            raise LabelError(
-                f"class {name!r} has 1 sample and cross-validation needs 2 of each; label more, leave it out, "
-                "or give one value of C"
-            )
-        if self.cv < 1:
-            if groups is not None:
-                raise LabelError("groups need folds: give cv as a whole number")
-            splitter: Any = StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
-        else:
-            splitter = self._splitter(counts, groups)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is served all the same
-            parts = [train for train, _ in splitter.split(y, y, groups)]
-        train = np.zeros((len(parts), len(y)), bool)
-        for fold, part in zip(train, parts, strict=True):
-            fold[part] = True
-            if len(np.unique(y[part])) < 2:
-                raise LabelError("a fold would train on one class only; the groups are too uneven for cross-validation")
-        return train
-
-    def _splitter(self, counts: Ints, groups: Array | None) -> Any:
-        n = min(int(self.cv), int(counts.max()))
-        if int(self.cv) != self.cv or n < 2:
-            raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {self.cv}")
-        if groups is None:
-            return StratifiedKFold(n, shuffle=True, random_state=self.random_state)
-        if len(np.unique(groups)) < n:
-            raise LabelError(f"{len(np.unique(groups))} groups cannot be cut into {n} folds; give a smaller cv")
-        return StratifiedGroupKFold(n, shuffle=True, random_state=self.random_state)
+    def _train(self, y: Ints, groups: Array | None, shape: tuple[int, ...]) -> Array:
+        cv = folds_for(self.cv, shape, len(self.classes_))
+        return training_rows(y, groups, cv, seed=self.random_state, names=self.classes_)
 
     def _out_of_fold(self, folds: Problem, basis: Basis, best: Solution, train: Array) -> Floats:
         out = np.full((train.shape[1], len(self.classes_)), np.nan, np.float32)
@@ -296,7 +280,7 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _grid(Cs: int | Sequence[float]) -> list[float]:
+def _grid(Cs: float | Sequence[float]) -> list[float]:
     if isinstance(Cs, int | np.integer):
         values = np.logspace(-6, 6, max(Cs, 0))
     else:
