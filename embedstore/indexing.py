@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
 from embedstore.index import approximate, files
-from embedstore.index.approximate import PROPOSED, Setting
+from embedstore.index.approximate import Setting
 from embedstore.index.library import faiss
 from embedstore.store import failing
 from embedstore.store.storage import SpaceRow, Storage
@@ -238,10 +238,10 @@ def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _tuned(index: Any, setting: Setting, truth: _Truth, target: float) -> tuple[int, float, float]:
     """``(probe, recall, milliseconds a query)`` of the cheapest probe that reaches the target, else of the best."""
-    probe, recall, ms = 0, 0.0, 0.0
+    probe, recall, ms, count = 0, 0.0, 0.0, approximate.proposed(setting.kind)
     for probe in setting.probes:
         begin = time.perf_counter()
-        found = [approximate.propose(index, q, PROPOSED, probe=probe, mask=None) for q in truth.queries]
+        found = [approximate.propose(index, q, count, probe=probe, mask=None) for q in truth.queries]
         ms = 1000 * (time.perf_counter() - begin) / len(found)
         hits = sum(len(near & set(f.tolist())) for near, f in zip(truth.nearest, found, strict=True))
         recall = hits / max(1, sum(len(near) for near in truth.nearest)) if any(truth.nearest) else 1.0

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from embedstore.index.library import faiss
 
-PROPOSED = 400  # rows an index proposes, whatever is asked: one list for every page; they are scored exactly
 HNSW_MOST = 2_000_000  # rows: beyond, two cores take hours to link them
 FLAT_MOST = 20_000  # rows: an exact scan takes under 3 ms
 _FEWEST_FOR_PQ = 10_000  # rows: 256 centroids a piece want some to be trained with
 _LISTS = 4096  # lists of an IVF up to 17 million rows: to train and to fill more takes longer than it ever saves
 _TRAIN = 64  # rows a list that k-means is trained with
 LEAST_TRAIN = _TRAIN // 4 * _LISTS * 8  # bytes a dimension while as few of them as may be train as many lists as may be
-_DEGREE = 32  # links of an HNSW node; Malkov and Yashunin 2016 use 16 to 48 for high dimensions
+_DEGREE = 16  # links of an HNSW node; Malkov and Yashunin 2016 use 5 to 48, and twice as many links take twice as long
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,21 @@ def trained(setting: Setting, sample: NDArray[np.float32]) -> Any:
     return index
 
 
+def proposed(kind: str) -> int:
+    """Rows that an index proposes, whatever is asked: one list for every page. They are scored exactly."""
+    return 200 if kind == "hnsw" else 400  # an HNSW takes longer for more
+
+
 def propose(
     index: Any, query: NDArray[np.float32], count: int, *, probe: int, mask: NDArray[np.bool_] | None
 ) -> NDArray[np.int64]:
     """Rows that an index believes to be near, in no order that counts.
 
+    Where only some rows may be proposed it looks as many times further as these are fewer, so that it meets as many.
+
     Args:
         index: of FAISS. query: float32 ``(D,)`` of length 1.
-        count: rows wanted. probe: efSearch or nprobe. mask: bool ``(ntotal,)``: only these rows.
+        count: rows wanted. probe: efSearch or nprobe without a mask. mask: bool ``(ntotal,)``: only these rows.
     """
     parameters, _kept = _parameters(index, probe, count, mask)
     _, found = index.search(query[None], min(count, index.ntotal), params=parameters)
@@ -120,11 +126,14 @@ def _parameters(index: Any, probe: int, count: int, mask: NDArray[np.bool_] | No
     """FAISS's search parameters, and what they point into."""
     options: dict[str, Any] = {}
     bits = selector = None
+    if isinstance(index, faiss().IndexHNSW):
+        probe = max(probe, count)
     if mask is not None:
         bits = np.packbits(mask, bitorder="little")
         selector = options["sel"] = faiss().IDSelectorBitmap(bits)
+        probe = probe * len(mask) // max(1, int(np.count_nonzero(mask)))
     if isinstance(index, faiss().IndexHNSW):
-        return faiss().SearchParametersHNSW(efSearch=max(probe, min(count, index.ntotal)), **options), (bits, selector)
+        return faiss().SearchParametersHNSW(efSearch=min(probe, index.ntotal), **options), (bits, selector)
     if isinstance(index, faiss().IndexIVF):
         return faiss().SearchParametersIVF(nprobe=min(probe, index.nlist), **options), (bits, selector)
     return faiss().SearchParameters(**options), (bits, selector)

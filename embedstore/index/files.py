@@ -22,7 +22,7 @@ from embedstore import disk
 from embedstore.errors import StoreDamaged
 from embedstore.index.library import faiss
 
-FORMAT = 1
+FORMAT = 2  # 1 was measured with other numbers of proposals
 _LIMIT = 1 << 40  # bytes one vector inside an index file may claim
 State = tuple[tuple[str, int, int], ...]
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from embedstore.index.approximate import PROPOSED
-
 SHALLOW = 100  # ranks that an index may fill; those behind are exact, without the ones before
-LEAST = 0.2  # share of the rows that must match before an index is asked under a filter: it would miss too many
+LEAST = 0.05  # share of the rows that must match before an index is asked: it looks 1 / share as far, and may miss more
 
 
 class Way(StrEnum):
@@ -75,7 +73,8 @@ def choose(
     Args:
         rows: vectors of the space. matching: those that may be hits. depth: items ranked.
         costs: of this machine.
-        covered: rows in the index. index_seconds: of one query of it, as measured; None where there is none.
+        covered: rows in the index. index_seconds: of one query of it without a filter, its proposals scored; None
+            where there is none.
         exact: the index may not be asked.
         forced: this way, where it is possible.
     """
@@ -84,7 +83,7 @@ def choose(
     if index_seconds is not None:
         why = _barred(matching, rows, exact) or ""
         if not why:
-            seconds[Way.INDEX] = index_seconds + (rows - covered) * costs.score + PROPOSED * costs.gather
+            seconds[Way.INDEX] = index_seconds * rows / max(1, matching) + (rows - covered) * costs.score
     estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
     if forced in seconds:
         return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.index import approximate
-from embedstore.index.approximate import PROPOSED
 from embedstore.index.exact import Ranked as Scored
 from embedstore.index.exact import largest
 from embedstore.index.scan import PIECE, Scanner
@@ -104,14 +103,15 @@ class Ranker:
 
     def plan(self, depth: int) -> Plan:
         """What :meth:`top` will do."""
-        field = self._field
+        field, known = self._field, costs(self._field, self._query)
+        sidecar = field.index.sidecar if field.index else None
         return choose(
             rows=len(field.vectors),
             matching=self._matching,
             depth=depth,
-            costs=costs(field, self._query),
+            costs=known,
             covered=field.covered,
-            index_seconds=field.index.sidecar.ms / 1000 if field.index else None,
+            index_seconds=sidecar.ms / 1000 + approximate.proposed(sidecar.kind) * known.gather if sidecar else None,
             exact=self._exact,
             forced=self._way,
         )
@@ -125,7 +125,7 @@ class Ranker:
         plan = self.plan(depth)
         begin = time.perf_counter()
         if plan.way is Way.INDEX:
-            found = self._ranking(Way.INDEX, SHALLOW)
+            found = self._ranking(Way.INDEX, SHALLOW, min(depth, SHALLOW))
             if depth > SHALLOW and not found.complete:
                 found = found.then(self._ranking(self._exact_way(depth), depth))
         else:
@@ -138,32 +138,32 @@ class Ranker:
             rows=len(self._field.vectors), matching=self._matching, depth=depth, costs=costs(self._field, self._query)
         ).way
 
-    def _ranking(self, way: Way, depth: int) -> Ranking:
-        """At least ``depth`` items found in one way, or all of them."""
-        wanted, rounds = depth + _SPARE, 0
+    def _ranking(self, way: Way, depth: int, shown: int | None = None) -> Ranking:
+        """At least ``depth`` items found in one way, or all of them; the first ``shown`` of them are put in order."""
+        wanted, rounds, shown = depth + _SPARE, 0, shown or depth
         while True:
             rounds += 1
             if way is Way.INDEX and rounds > _ASKED:
                 way = Way.SCAN
-            positions, floor = self._candidates(way, wanted, rounds)
-            items, places, scores = self._sorted(positions)
+            near, floor = self._candidates(way, wanted, rounds)
+            items, places, scores, count = self._sorted(near, shown)
             everything = way is not Way.INDEX and wanted >= self._matching
-            if everything or (len(items) >= depth and scores[depth - 1] > floor + EPS):
+            if everything or (count >= depth and scores[shown - 1] > floor + EPS):
                 break
-            if len(items) < depth and self._mask is None and rounds == 1:
+            if count < depth and self._mask is None and rounds == 1:
                 self._rule_out_the_dead()
             wanted = 4 * wanted
-        return Ranking(items, places, scores, everything, rounds).first(depth)
+        return Ranking(items, places, scores, everything, rounds).first(shown)
 
-    def _candidates(self, way: Way, wanted: int, rounds: int) -> tuple[NDArray[np.int64], float]:
-        """Rows that hold the best, and a score that no row left out is above."""
+    def _candidates(self, way: Way, wanted: int, rounds: int) -> tuple[Scored, float]:
+        """Rows that hold the best, best first, and a score that no row left out is above."""
         if way is Way.INDEX:
-            return self._best(self._proposed(wanted, 4 ** (rounds - 1)), wanted)[1], -np.inf
+            return self._best(self._proposed(wanted, 4 ** (rounds - 1)), wanted), -np.inf
         if way is Way.GATHER:
             scores, positions = self._best(np.flatnonzero(self._whole_mask()), wanted)
         else:
             scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
-        return positions, float(scores[-1]) if len(scores) else -np.inf
+        return (scores, positions), float(scores[-1]) if len(scores) else -np.inf
 
     def _best(self, positions: NDArray[np.int64], wanted: int) -> Scored:
         """The best of the rows at some positions, read into one piece of memory after another."""
@@ -175,24 +175,39 @@ class Ranker:
         assert field.index is not None  # noqa: S101 - the plan names an index only where there is one
         covered = field.covered
         inside = None if self._mask is None else self._mask[:covered]
-        found = approximate.propose(
-            field.index.faiss, self._query, PROPOSED * widen, probe=field.index.sidecar.probe * widen, mask=inside
-        )
+        sidecar, count = field.index.sidecar, widen * approximate.proposed(field.index.sidecar.kind)
+        found = approximate.propose(field.index.faiss, self._query, count, probe=sidecar.probe * widen, mask=inside)
         if covered == len(field.vectors):
             return found
         outside = None if self._mask is None else self._mask[covered:]
         _, beside = field.beside.top(self._query, wanted, mask=outside)
         return np.concatenate([found, beside + covered])
 
-    def _sorted(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Every (matching) item at some rows, with its exact score, in the one order."""
+    def _sorted(
+        self, near: Scored, shown: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], int]:
+        """The (matching) items at some rows in the one order, the first ``shown`` at least.
+
+        Args:
+            near: rows, best first, with scores that are right to EPS.
+
+        Returns:
+            ``(items, positions, exact scores)``, and how many items there are with those left out.
+        """
+        scores, positions = near
         items, which = self._items(positions)
-        scores = exact_scores(self._field.vectors, positions, self._query, unit=self._field.space.space.unit)[which]
-        order = np.lexsort((items, -scores))
-        return items[order], positions[which][order], scores[order]
+        upto = int(which[shown + _SPARE]) + 1 if len(which) > shown + _SPARE else len(positions)
+        while True:
+            some = which[which < upto]
+            exact = exact_scores(self._field.vectors, positions[:upto], self._query, unit=self._field.space.space.unit)
+            exact, those = exact[some], items[: len(some)]
+            order = np.lexsort((those, -exact))
+            if upto == len(positions) or exact[order[shown - 1]] > scores[upto] + EPS:
+                return those[order], positions[some][order], exact[order], len(items)
+            upto = len(positions)
 
     def _items(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """``(items, which)``: from memory if items and rows have met, else by SQL for these few.
+        """``(items, which)``, ``which`` ascending: from memory if items and rows have met, else by SQL for these few.
 
         A look-up by SQL reads two columns of a table with a row a vector: 8 ms at a million. To let all of them meet
         costs forty times that, so it waits until a generation has been asked a few times.
@@ -205,7 +220,7 @@ class Ranker:
         found = self._con.execute(
             "WITH c AS (SELECT v.content, near.n FROM vectors v JOIN near ON v.shard = near.shard "
             'AND v."row" = near.place WHERE v.space = ?) '
-            "SELECT i.item, c.n FROM items i JOIN c ON i.content = c.content WHERE i.present",
+            "SELECT i.item, c.n FROM items i JOIN c ON i.content = c.content WHERE i.present ORDER BY c.n, i.item",
             [self._field.space.key],
         ).fetchnumpy()
         return np.asarray(found["item"], np.int64), np.asarray(found["n"], np.int64)
