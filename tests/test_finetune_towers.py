@@ -1,5 +1,8 @@
 """Fine-tuning of transformers and of CLIP's image tower; adapters; mixtures of weights; blocks of any network."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -79,6 +82,16 @@ def test_the_text_tower_stays_as_it_is(clip):
     words = ["a photo of a cat", "stripes"]
     old, new = (store.backbone(s.key).encode_texts(words) for s in store.spaces)
     assert np.array_equal(old, new)
+
+
+def test_words_in_two_spaces_say_nothing_about_weights(clip):
+    """Both towers are loaded and asked in one new process: nothing but the answer, no talk of random weights."""
+    store, result = clip
+    script = f"import embedstore as es; s = es.open({str(store.path)!r})\n" + "".join(
+        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.name)
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "weights" not in done.stderr
 
 
 def test_words_still_search_the_tuned_space(clip):

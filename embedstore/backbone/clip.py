@@ -312,7 +312,9 @@ def _tokens(source: Source, recipe: Recipe) -> Callable[[Sequence[str]], torch.T
     def tokenizer() -> Any:
         try:
             own = {"bpe_path": str(source.vocabulary)} if source.vocabulary else {}
-            return open_clip.get_tokenizer(source.model, context_length=recipe.args.get("force_context_length"), **own)
+            length = recipe.args.get("force_context_length")
+            with quiet():
+                return open_clip.get_tokenizer(source.model, context_length=length, **own)
         except Exception as error:  # transformers and the hub client raise their own trees
             if isinstance(error, ImportError) or "transformers" in str(error).lower():
                 raise MissingExtra(
