@@ -1,11 +1,12 @@
 """Embedding end to end against what a user would pick instead, and against the limit of this machine.
 
-``python -m tests.benchmarks.bench_embed [IMAGES] [--rounds 2] [--networks …] [--runtimes …] [--peers PYTHON]``: JPEG
-photos of 500 x 375 (made here), random weights of one seed on both sides. Ours runs from files to a committed store,
-the comparisons of runtime and decoder included, the network loaded and for onnx exported before, as a store is from its
-second run on (the seconds of the export are told). Ours and the peers take turns; the table shows the median of the
-rounds. The limit is ``embedstore bench`` on the same images, taken right before each of our runs: decoding alone and
-the forward alone, each on all cores, added up; the share is the median of the rounds' own.
+``python -m tests.benchmarks.bench_embed [IMAGES] [--rounds 2] [--networks …] [--runtimes …] [--peers PYTHON]
+[--beside …]``: JPEG photos of 500 x 375 (made here), random weights of one seed on both sides. Ours runs from files to
+a committed store, the comparisons of runtime and decoder included, the network loaded and for onnx exported before, as
+a store is from its second run on (the seconds of the export are told). Ours and the peers take turns; the table shows
+the median of the rounds. The limit is ``embedstore bench`` on the same images, taken right before each of our runs:
+decoding alone and the forward alone, each on all cores, added up, with the decoder that the run took; the share is the
+rounds' median.
 PYTHON is an environment that has clip-retrieval and sentence-transformers too; without it the two are left out.
 """
 
@@ -32,6 +33,7 @@ from embedstore.backbone.runtime import Runtime, agreement
 
 NETWORKS = ("timm/mobilenetv2_100", "timm/resnet50", "open_clip/ViT-B-32")
 OTHERS = {"timm": ("dataloader", "timm_loop"), "open_clip": ("dataloader", "clip_retrieval", "sentence_transformers")}
+ALL = dict.fromkeys(p for peers in OTHERS.values() for p in peers)
 ELSEWHERE = ("clip_retrieval", "sentence_transformers")  # in the environment of --peers
 OWN_WEIGHTS = ("sentence_transformers",)  # another module layout: no vectors to compare
 
@@ -81,24 +83,27 @@ class Alone:
         return 1 / (1 / self.decode + 1 / self.forward)
 
 
-def alone(photos: Path, name: str, count: int, runtime: str) -> Alone:
-    """The limit, measured now: a machine that others use too is not the same an hour later."""
+def alone(photos: Path, name: str, count: int, runtime: str) -> dict[str, Alone]:
+    """The limit by decoder, measured now: a machine that others use too is not the same an hour later."""
     found = bench.run(photos, bench.Setting(name, images=count, seconds=4.0, runtime=Runtime(runtime)))
-    return Alone(found.decode, next(n.images_per_second for n in found.networks if n.runtime == runtime))
+    forward = next(n.images_per_second for n in found.networks if n.runtime == runtime)
+    return {decoder: Alone(rate, forward) for decoder, rate in found.decoders.items()}
 
 
 def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) -> None:
     """The rows of one network."""
     count = options.images
-    pythons = {p: options.peers if p in ELSEWHERE else sys.executable for p in OTHERS[name.partition("/")[0]]}
+    peers = [p for p in OTHERS[name.partition("/")[0]] if p in options.beside]
+    pythons = {p: options.peers if p in ELSEWHERE else sys.executable for p in peers}
     took: dict[str, list[float]] = {}
     limits: dict[str, list[Alone]] = {}
     vectors: dict[str, np.ndarray] = {}
     stages = {}
     for _ in range(options.rounds):
         for runtime in options.runtimes:
-            limits.setdefault(runtime, []).append(alone(photos, name, min(count, 256), runtime))
+            limit = alone(photos, name, min(count, 256), runtime)
             seconds, vectors[runtime], stages[runtime] = ours(folder, photos, name, runtime)
+            limits.setdefault(runtime, []).append(limit[stages[runtime]["decoder"]])
             took.setdefault(runtime, []).append(seconds)
             print(f"    {runtime}: {seconds:.1f} s", file=sys.stderr, flush=True)
         for which, python in pythons.items():
@@ -131,6 +136,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--runtimes", nargs="+", default=["eager", "onnx"])
     parser.add_argument("--peers", default="")
+    parser.add_argument("--beside", nargs="*", default=[*ALL], help="which peers; none measures the limit alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
