@@ -1,5 +1,6 @@
 """Every verb as a user runs it: what it prints, where, and its exit status."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import embedstore as es
-from tests.conftest import ROOT, TINY
+from embedstore.cli import main
+from tests.conftest import ROOT, TINY, picture
 
 NETWORK = ["--backbone", TINY, "--random-init", "--preprocess", "size=32", "--preprocess", "resize=32"]
 
@@ -33,8 +35,6 @@ def ok(*arguments, **how):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A store of twelve pictures and one bad file, made by the verbs."""
-    from tests.conftest import picture
-
     folder = tmp_path_factory.mktemp("cli")
     for n in range(12):
         path = folder / "photos" / ("val" if n % 3 == 2 else "train") / ("cat" if n < 6 else "dog") / f"{n}.png"
@@ -115,6 +115,22 @@ def test_probe_and_knn(store):
     d = ok("knn", store, "label", "-k", 3)
     assert d["k"] == 3
     assert "mean_per_class_recall" in run("knn", store, "label").stdout
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path, capfd):
+    """Line breaks and escape codes in a file's name are written out, in tables and in the list of failures."""
+    name = "a\n\x1b[2Jb.png"
+    picture(1).save(tmp_path / name)
+    (tmp_path / "c\x1b]0;x\x07.png").write_bytes(b"none")
+    store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+    for verb in (["embed", str(store.path), str(tmp_path / "*.png")], ["search", str(store.path), "--item", "1"]):
+        with contextlib.suppress(SystemExit):
+            main(verb)
+    said = "".join(capfd.readouterr())
+    assert "a \\x1b[2Jb.png" in said
+    assert "c\\x1b]0;x\\x07.png: not_an_image" in said
+    assert "\x1b" not in said
+    assert store.uris([1]) == {1: str(tmp_path / name)}
 
 
 def test_failures_sql_and_backbones(store):

@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(100_000)  # a short command is mostly imports, which make no garbage: looking for it took 5% of it
     from embedstore.cli import ask, care, change, interrupt, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
-    from embedstore.cli.output import Notes
+    from embedstore.cli.output import Notes, one_line
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
         with interrupt.heard():
             app(args=arguments, prog_name="embedstore")
     except EmbedstoreError as e:
-        print(f"embedstore: {_one_line(e)}", file=sys.stderr)
+        print(f"embedstore: {one_line(str(e))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         _say_interrupted()
@@ -47,8 +47,3 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _say_interrupted() -> None:
     print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)
-
-
-def _one_line(error: Exception) -> str:
-    """The message without line breaks (a file name may hold some)."""
-    return " ".join(str(error).split())

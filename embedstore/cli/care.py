@@ -31,7 +31,7 @@ def verify(
         output.as_json(report.to_json())
     else:
         for damage in report.damage:
-            print(damage)
+            print(output.one_line(str(damage)))
         print(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 
@@ -59,7 +59,7 @@ def repair(
         output.as_json(result.to_json())
         return
     for line in [*result.done, *result.left]:
-        print(line)
+        print(output.one_line(line))
     print(f"{result.lost:,} vectors were lost, {result.embedded:,} of them embedded again" if result.lost else "done")
 
 

@@ -32,7 +32,7 @@ class Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say one."""
-        note(" ".join(record.getMessage().split()))
+        note(one_line(record.getMessage()))
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -60,7 +60,12 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return " ".join(str(value).split())
+    return one_line(str(value))
+
+
+def one_line(text: str) -> str:
+    """Without line breaks, and control characters written out: a file's name may hold what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def size(count: int) -> str:

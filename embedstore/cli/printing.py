@@ -34,9 +34,10 @@ def print_info(store: Counting, as_json: bool) -> None:
         print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in d["heads"]))
     if d["labels"]:
         shown = list(d["labels"].items())
-        print("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + (", …" if len(shown) > 12 else ""))
+        more = ", …" if len(shown) > 12 else ""
+        print(output.one_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more))
     if d["splits"]:
-        print("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items()))
+        print(output.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items())))
 
 
 def _print_space(s: dict[str, Any]) -> None:
@@ -76,6 +77,6 @@ def name_failures(store: Store, count: int) -> None:
         return
     rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows
     for uri, reason, detail in rows[:count]:
-        output.note(f"  {uri}: {reason}: {detail}")
+        output.note("  " + output.one_line(f"{uri}: {reason}: {detail}"))
     if count > len(rows):
         output.note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
