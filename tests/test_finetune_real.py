@@ -17,7 +17,9 @@ MEND = {
     "batch": 64,
     "smoothing": 0.0,
     "colour": 0.0,
-}  # chosen on validation photos; docs/finetune.md says how many settings were tried
+    "refit": True,
+    "alpha": 0.6,
+}  # chosen on other photos, damaged alike; docs/finetune.md says how many settings were tried
 
 
 def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
@@ -31,12 +33,12 @@ def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked, tmp_path):
-    """CIFAR ResNet-20 on JPEG-damaged photos: every way of classifying gains half a point (measured: 1.6 to 2)."""
+    """CIFAR ResNet-20 on JPEG-damaged photos: every way of classifying gains beyond its interval (2.2 to 2.6 points)."""
     weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
     pixels = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
     found = tuned(tmp_path, unpacked("cifar10"), "tests.networks:resnet20", weights, pixels, MEND)
     assert (found.split, found.held) == ("test", 1000)
-    assert {p.what: p.gain.value > 0.005 for p in found.pairs} == {
+    assert {p.what: p.gain.low > 0 for p in found.pairs} == {
         "logistic": True,
         "knn": True,
         "old probe, own head of the tuned network": True,
