@@ -63,9 +63,7 @@ def comparison_page(c: Comparison) -> str:
     """A comparison as a page of its own."""
     title = f"{c.label}: {len(c.contestants)} classifiers on {c.held} held-out items ({c.split}), {c.train} trained on"
     notes = "".join(f'<p class="note">{_t(n)}</p>' for n in comparison_notes(c))
-    rows = [
-        ["" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in r] for r in comparison_rows(c)
-    ]
+    rows = [[_cell(v) for v in r] for r in comparison_rows(c)]
     curves = [f"<h2>Labels a class</h2>{_table(*curve_table(c))}"] if curve_table(c)[1] else []
     return _document(title, [f"<h1>{_t(title)}</h1>", _table(COLUMNS, rows), notes, *curves])
 
@@ -276,7 +274,10 @@ def _curve(curve: Curve) -> str:
     points = [(float(i), p.mean) for i, p in enumerate(curve.points)]
     ticks = [_budget(p.shots) for p in curve.points]
     drawn = svg.line(points, x="labels a class", y=_metric(curve), ticks=ticks, spread=[p.spread for p in curve.points])
-    rows = [(_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread), str(len(p.values))) for p in curve.points]
+    rows = [
+        (_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread) if len(p.values) > 1 else "", str(len(p.values)))
+        for p in curve.points
+    ]
     return drawn + _table(("labels a class", "trained on", _metric(curve), "standard deviation", "seeds"), rows)
 
 
@@ -347,7 +348,8 @@ _STYLE = """
 html{color-scheme:light dark}
 html body{margin:24px;max-width:1100px;font:14px/1.45 system-ui,sans-serif;color:#111;background:#fff}
 h1{font-size:20px} h2{font-size:16px;margin:26px 0 8px}
-table{border-collapse:collapse} td,th{padding:2px 9px;text-align:right;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse}
+td,th{padding:2px 9px;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left} tr:nth-child(odd) td{background:#f5f7fa}
 .confusion td{width:26px;padding:3px 4px;text-align:center;font-size:12px}
 .confusion th{font-weight:400;font-size:12px} .up span{writing-mode:vertical-rl;transform:rotate(180deg)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 640, 300
@@ -65,14 +66,20 @@ def _padded(low: float, high: float) -> tuple[float, float]:
 
 
 def _grid(low: float, high: float) -> str:
-    """Five horizontal lines with their values."""
+    """Horizontal lines at round values."""
     parts = []
-    for i in range(5):
-        value = low + (high - low) * i / 4
-        py = HEIGHT - _BOTTOM - i / 4 * (HEIGHT - _BOTTOM - _TOP)
+    step = _step((high - low) / 4)
+    for n in range(math.ceil(low / step), math.floor(high / step) + 1):
+        py = HEIGHT - _BOTTOM - (n * step - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP)
         parts.append(f'<path d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}" stroke="#888" opacity=".35"/>')
-        parts.append(_text(_LEFT - 6, py + 4, f"{value:.3g}", "end"))
+        parts.append(_text(_LEFT - 6, py + 4, f"{n * step:.6g}", "end"))
     return "".join(parts)
+
+
+def _step(wanted: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is at most what is wanted."""
+    power: float = 10.0 ** math.floor(math.log10(wanted))
+    return next((m * power for m in (5, 2) if m * power <= wanted), power)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -89,7 +89,7 @@ def test_a_curve_and_a_comparison(store, ok, run):
     assert "McNemar" in text.stderr
 
 
-def test_suspects_and_suggestions(store, tmp_path, ok):
+def test_suspects_and_suggestions(store, tmp_path, ok, run):
     """Listed with their uris, and as contact sheets."""
     found = ok("suspects", store, "label", "--top", 3, "--html", tmp_path / "s.html")
     assert len(found["suspects"]) == min(3, found["found"]) > 0
@@ -100,6 +100,7 @@ def test_suspects_and_suggestions(store, tmp_path, ok):
     assert all((i - 1) % 10 == 0 for i in items)
     assert (tmp_path / "s.html").exists()
     assert (tmp_path / "n.html").exists()
+    assert "every image that was looked at has a label" in run("suggest", store, "--where", "label = 'c1'").stderr
 
 
 def test_words_from_files(store, tmp_path, ok):

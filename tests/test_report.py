@@ -145,3 +145,13 @@ def test_curves_of_a_comparison_are_a_second_table(tmp_path):
     assert rows[0][2:] == [f"{few.mean:.3f} ± {few.spread:.3f}", f"{best.evaluation.accuracy:.3f}"]
     page = report.comparison_page(c)
     assert all(cell in page for row in rows for cell in row)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [((0.435, 0.996), ["0.5", "0.6", "0.7", "0.8", "0.9", "1"]), ((0.0325, 0.73), ["0", "0.1", "0.2", "0.3"])],
+)
+def test_lines_of_a_drawing_stand_at_round_values(values, words):
+    """From .4 to 1 every tenth has its line and its number."""
+    drawn = svg.line([(float(n), v) for n, v in enumerate(values)], x="n", y="v")
+    assert re.findall(r'text-anchor="end"[^>]*>([^<]+)<', drawn)[: len(words)] == words

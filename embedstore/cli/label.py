@@ -155,6 +155,9 @@ def suggest(
         output.as_json(listed)
         return
     print(f"{len(found.suggestions)} of {found.looked_at:,} images without {label} ({found.seconds:.2f} s)")
+    if not found.looked_at:
+        output.note(f"every image that was looked at has a {label}; add some without one, and `suggest` will choose")
+        return
     output.table(
         ("margin", "confidence", "would say", "item", "uri"),
         [

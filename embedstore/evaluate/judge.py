@@ -90,8 +90,9 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
     Raises:
         LabelError: the labels cannot support it. UnknownHead, BadHead: the name or an option.
     """
-    begin = time.perf_counter()
     how = how or How()
+    heads.make(head, **options)  # a wrong name is told at once, and what it imports is not counted as its time
+    begin = time.perf_counter()
     parts = divisions(data, how)
     every = sorted(set(data.y.tolist())) if how.folds and not data.multi else None
     rounds = [_round(head, data, p, how, options) for p in parts]
