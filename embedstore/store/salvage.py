@@ -40,7 +40,7 @@ def rebuild(at: Layout) -> list[str]:
     sync_folder(at.root)
     new.replace(at.catalog)
     sync_folder(at.root)
-    return [*done, f"a new catalog was made; the old one is {old}"]
+    return [*done, "a new catalog was made" + (f"; the old one is {old}" if old.exists() else "")]
 
 
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
