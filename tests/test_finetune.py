@@ -274,11 +274,12 @@ def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
     ],
 )
 def test_settings_that_do_not_fit_are_refused(plain, options, said):
-    """One line that names what would."""
+    """One line that names what would; nothing is left behind."""
     with pytest.raises(EmbedstoreError, match=said) as caught:
         plain.finetune("label", **options)
     assert "\n" not in str(caught.value)
     assert len(plain.spaces) == 1
+    assert list((plain.path / "checkpoints").glob(".*")) == []
 
 
 def test_an_image_that_changed_since_is_left_out_and_counted(made, tmp_path):

@@ -79,6 +79,8 @@ def same_result(path, whole):
     assert files(store, store.spaces[0].key) == files(before, before.spaces[0].key)
     made, wanted = (load_file(p / "checkpoints" / expected.key / "weights.safetensors") for p in (path, after.path))
     assert all(np.array_equal(made[n].numpy(), wanted[n].numpy()) for n in wanted)
+    note = json.loads((path / "checkpoints" / expected.key / "checkpoint.json").read_bytes())
+    assert note["seconds"] >= round(sum(e["seconds"] for e in note["history"]["epochs"]), 3)  # those before a kill too
     a, b = vectors(store, expected.key), vectors(after, expected.key)
     assert a.keys() == b.keys()
     assert all(np.allclose(a[u], b[u], atol=1e-5) for u in b)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from embedstore import finetune, progress
@@ -14,7 +16,7 @@ from embedstore.api.tuned import Tuned
 from embedstore.embed import run as embedding
 from embedstore.embed.present import Present
 from embedstore.embed.report import EmbedReport
-from embedstore.errors import StoreFailed
+from embedstore.errors import EmbedstoreError, StoreFailed
 from embedstore.features import Features
 from embedstore.finetune import Settings
 from embedstore.store import lock
@@ -156,7 +158,7 @@ class Tuning(Cutover):
         job = self._job(row, data, label, where, chosen)
         assert row.recipe is not None and job.folder is not None  # noqa: S101, PT018 - checked above
         job.folder.mkdir(parents=True, exist_ok=True)
-        with lock.writer(job.folder / "LOCK", f"finetune {label}"):
+        with lock.writer(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
             network = self._load(row.recipe)
             self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
             sheet(job, images_of(job, network), job.folder / "augmentation.png")
@@ -277,6 +279,19 @@ class Tuning(Cutover):
                 f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
                 f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
             )
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """A run that is refused before its first state leaves no folder. Only for who holds the folder's lock."""
+    from embedstore.finetune import state
+
+    try:
+        yield
+    except EmbedstoreError:
+        if not (folder / state.FILE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:

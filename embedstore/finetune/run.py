@@ -60,7 +60,8 @@ class Trained:
         chosen: the weights. history: of the epochs. classes: in the order of the head.
         train, val: rows used. unread: rows left out because their file is gone or changed.
         blocks: of the network; tuned: how many of them learned. parameters: numbers that learned.
-        rate: of the last block. seconds: of this call. trainer: for asking the network about further rows.
+        rate: of the last block. seconds: of the work, epochs before a kill included.
+        trainer: for asking the network about further rows.
         refitted: rows that the kept weights learned from when they were trained once more; 0 where they were not.
     """
 
@@ -110,6 +111,7 @@ def run(
     both = np.sort(np.concatenate([train, val])) if job.settings.refit and chosen.epoch else train[:0]
     if len(both):
         trainer, chosen = _again(job, load(), made, (both, val), engine, chosen, tell)
+    epochs = [*history.epochs, *(trainer.history.epochs if len(both) else ())]
     return Trained(
         chosen=chosen,
         history=history,
@@ -121,7 +123,7 @@ def run(
         tuned=len(tuning.tuned),
         parameters=count,
         rate=rate,
-        seconds=time.perf_counter() - begin,
+        seconds=max(time.perf_counter() - begin, sum(e.seconds for e in epochs)),
         trainer=trainer,
         refitted=len(both),
     )
