@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import embedstore as es
 from embedstore.api import tuning
+from embedstore.errors import BadTuning
 from embedstore.finetune import run, settings, task
 from embedstore.finetune.augment import erased, recompressed, transform
 from embedstore.finetune.engine import engine
@@ -206,8 +207,6 @@ def test_both_take_part_when_asked():
 @pytest.mark.parametrize(("name", "value"), [("jpeg", 96), ("jpeg", -1), ("erase", 1.0)])
 def test_variations_out_of_range_are_refused(name, value):
     """One line that names the range."""
-    from embedstore.errors import BadTuning
-
     with pytest.raises(BadTuning, match=f"{name} must be from 0"):
         settings({name: value})
 
@@ -218,6 +217,33 @@ def test_every_setting_can_be_said_from_python():
 
     fields = {*Settings.__dataclass_fields__, *Augment.__dataclass_fields__} - {"augment"}
     assert set(tuning.TuneOptions.__annotations__) == fields
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("batch", "abc", "a whole number"),
+        ("batch", 2.5, "a whole number"),
+        ("batch", None, "a whole number"),
+        ("bn", "maybe", "true or false"),
+        ("alpha", "half", "a number"),
+        ("crop", True, "a number"),
+        ("layers", 5, "a word"),
+        ("micro", 0, "must be from 1"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name, value, said):
+    """As the command line may give it; one line that names what it is."""
+    with pytest.raises(BadTuning, match=f"{name} .*{said}"):
+        settings({name: value})
+
+
+def test_values_are_taken_in_the_kind_of_their_setting():
+    """0 is false, numpy's numbers are numbers, nothing is nothing where that means something."""
+    made = settings({"bn": 1, "flip": 0, "lr": np.float32(0.5), "batch": np.int64(4), "alpha": None, "crop": 1})
+    assert (made.bn, made.augment.flip, made.lr, made.batch, made.alpha) == (True, False, 0.5, 4, None)
+    assert type(made.batch) is int
+    assert type(made.augment.crop) is float
 
 
 def test_one_and_one_point_nought_are_one_setting():

@@ -7,11 +7,15 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any
 
 from embedstore.errors import BadTuning
 
 LAYERS = re.compile(r"head|all|lora|(last|first)-[1-9][0-9]*")
+
+
+KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a word"}
 
 
 class Start(StrEnum):
@@ -135,7 +139,7 @@ class Settings:
         _within("weight_decay", self.weight_decay, 0, 10)
         _within("smoothing", self.smoothing, 0, 0.9)
         _within("batch", self.batch, 1, 65_536)
-        _within("micro", self.micro or 1, 1, 65_536)
+        _within("micro", 1 if self.micro is None else self.micro, 1, 65_536)
         _within("alpha", 1 if self.alpha is None else self.alpha, 0, 1)
         _within("rank", self.rank, 1, 1024)
         _within("workers", self.workers, 0, 256)
@@ -172,13 +176,34 @@ def settings(given: dict[str, Any]) -> Settings:
         if name in plain:
             plain[name] = _member(kind, name, plain[name])
     if varied:
-        plain["augment"] = Augment(**_whole(varied, inner))
-    return Settings(**_whole(plain, own))
+        plain["augment"] = Augment(**_fitting(varied, inner))
+    return Settings(**_fitting(plain, own))
 
 
-def _whole(given: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """1 and 1.0 are one setting, and so one run."""
-    return {k: float(v) if type(v) is int and "float" in str(fields[k].type) else v for k, v in given.items()}
+def _fitting(given: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Every value in the kind of its field: 1 and 1.0 are one setting, and so one run.
+
+    Raises:
+        BadTuning: a value of another kind.
+    """
+    return {k: _as(k, v, str(fields[k].type)) for k, v in given.items()}
+
+
+def _as(name: str, value: Any, kind: str) -> Any:
+    """One value as the annotation of its field says."""
+    kind, _, optional = kind.partition(" | ")
+    if kind not in KINDS or (value is None and optional):
+        return value
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if kind == "float" and number:
+        return float(value)
+    if kind == "int" and number and isinstance(value, Integral):
+        return int(value)
+    if kind == "bool" and value in (False, True):
+        return bool(value)
+    if kind == "str" and isinstance(value, str):
+        return value
+    raise BadTuning(f"{name} is {KINDS[kind]}, not {value!r}")
 
 
 def fingerprint(parts: dict[str, Any]) -> str:
