@@ -105,6 +105,11 @@ def proposed(kind: str) -> int:
     return 200 if kind == "hnsw" else 400  # an HNSW takes longer for more
 
 
+def least(kind: str) -> float:
+    """Share of the rows that must match before an index is asked: it looks 1 / share as far, and may miss more."""
+    return 0.2 if kind == "hnsw" else 0.05  # what an HNSW takes grows faster than how far it looks
+
+
 def propose(
     index: Any, query: NDArray[np.float32], count: int, *, probe: int, mask: NDArray[np.bool_] | None
 ) -> NDArray[np.int64]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 SHALLOW = 100  # ranks that an index may fill; those behind are exact, without the ones before
-LEAST = 0.05  # share of the rows that must match before an index is asked: it looks 1 / share as far, and may miss more
 
 
 class Way(StrEnum):
@@ -32,6 +31,20 @@ class Costs:
     score: float
     skip: float
     gather: float
+
+
+@dataclass(frozen=True)
+class Approximate:
+    """The index that might be asked.
+
+    Attributes:
+        covered: rows in it. least: share of the rows that must match.
+        seconds: of one query without a filter, scoring what it proposes included.
+    """
+
+    covered: int
+    seconds: float
+    least: float
 
 
 @dataclass(frozen=True)
@@ -60,8 +73,7 @@ def choose(
     matching: int,
     depth: int,
     costs: Costs,
-    covered: int = 0,
-    index_seconds: float | None = None,
+    index: Approximate | None = None,
     exact: bool = False,
     forced: Way | None = None,
 ) -> Plan:
@@ -72,18 +84,16 @@ def choose(
 
     Args:
         rows: vectors of the space. matching: those that may be hits. depth: items ranked.
-        costs: of this machine.
-        covered: rows in the index. index_seconds: of one query of it without a filter, its proposals scored; None
-            where there is none.
+        costs: of this machine. index: None where there is none.
         exact: the index may not be asked.
         forced: this way, where it is possible.
     """
     seconds = {Way.SCAN: (rows - matching) * costs.skip + matching * costs.score, Way.GATHER: matching * costs.gather}
-    why = "no index"
-    if index_seconds is not None:
-        why = _barred(matching, rows, exact) or ""
+    why, covered = "no index", index.covered if index else 0
+    if index is not None:
+        why = _barred(matching / max(1, rows), index.least, exact) or ""
         if not why:
-            seconds[Way.INDEX] = index_seconds * rows / max(1, matching) + (rows - covered) * costs.score
+            seconds[Way.INDEX] = index.seconds * rows / max(1, matching) + (rows - covered) * costs.score
     estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
     if forced in seconds:
         return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")
@@ -99,10 +109,10 @@ def _and(depth: int) -> str:
     return f"; ranks beyond {SHALLOW} are exact" if depth > SHALLOW else ""
 
 
-def _barred(matching: int, rows: int, exact: bool) -> str | None:
+def _barred(share: float, least: float, exact: bool) -> str | None:
     """Why the index may not be asked, or None."""
     if exact:
         return "an exact list was asked for"
-    if matching < LEAST * rows:
-        return f"under {LEAST:.0%} of the rows match, and an index would miss too many"
+    if share < least:
+        return f"under {least:.0%} of the rows match, and an index would miss too many"
     return None

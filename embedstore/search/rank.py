@@ -20,7 +20,7 @@ from embedstore.index.exact import Ranked as Scored
 from embedstore.index.exact import largest
 from embedstore.index.scan import PIECE, Scanner
 from embedstore.search.generation import LOOKUPS, Choice, Field
-from embedstore.search.plan import SHALLOW, Costs, Plan, Way, choose
+from embedstore.search.plan import SHALLOW, Approximate, Costs, Plan, Way, choose
 from embedstore.store.vectors import Vectors
 
 EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
@@ -103,15 +103,13 @@ class Ranker:
 
     def plan(self, depth: int) -> Plan:
         """What :meth:`top` will do."""
-        field, known = self._field, costs(self._field, self._query)
-        sidecar = field.index.sidecar if field.index else None
+        known = costs(self._field, self._query)
         return choose(
-            rows=len(field.vectors),
+            rows=len(self._field.vectors),
             matching=self._matching,
             depth=depth,
             costs=known,
-            covered=field.covered,
-            index_seconds=sidecar.ms / 1000 + approximate.proposed(sidecar.kind) * known.gather if sidecar else None,
+            index=_approximate(self._field, known),
             exact=self._exact,
             forced=self._way,
         )
@@ -276,6 +274,15 @@ def costs(field: Field, query: NDArray[np.float32]) -> Costs:
             return Costs(score=1e-6, skip=1e-8, gather=5e-6)  # too few to time: any way takes no time
         _costs[key] = _timed(field, query)
     return _costs[key]
+
+
+def _approximate(field: Field, known: Costs) -> Approximate | None:
+    """What a plan wants to know of the index."""
+    if field.index is None:
+        return None
+    kind, seconds = field.index.sidecar.kind, field.index.sidecar.ms / 1000
+    scored = approximate.proposed(kind) * known.gather
+    return Approximate(field.covered, seconds + scored, approximate.least(kind))
 
 
 def _timed(field: Field, query: NDArray[np.float32]) -> Costs:
