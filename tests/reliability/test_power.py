@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embedstore.store import recover
+from embedstore.store.layout import GUARD
 from tests.reliability.oracle import acknowledged, check
 from tests.reliability.steps import Disk, File, Step, read_log, run
 from tests.reliability.warm import Warm
@@ -71,7 +72,7 @@ def at_checkpoints(steps: list[Step], count: int) -> list[int]:
     spots = [
         i + extra
         for i, s in enumerate(steps)
-        if s.path.endswith("/catalog.duckdb") and "guard" not in s.path
+        if Path(s.path).name == "catalog.duckdb" and Path(s.path).parent.name != GUARD
         for extra in (1, 2, 3)
         if i + extra <= len(steps)
     ]
