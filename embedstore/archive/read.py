@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -14,10 +14,10 @@ import numpy as np
 from embedstore import disk
 from embedstore.archive import note as notes
 from embedstore.archive.note import TABLES, Note, Piece, sha256, whole
-from embedstore.errors import StoreDamaged, StoreError
+from embedstore.errors import StoreDamaged, StoreError, StoreFailed
 from embedstore.space import Space
 from embedstore.store import layout, parquet, shard
-from embedstore.store.catalog import STORAGE_VERSION, Catalog, one, quoted
+from embedstore.store.catalog import STORAGE_VERSION, Catalog, is_refusal, one, quoted
 from embedstore.store.commit import FLOAT16_MAX, identifier, insert_vectors, usable
 from embedstore.store.layout import Layout
 from embedstore.store.storage import Storage
@@ -42,7 +42,10 @@ def read(folder: Path, target: Path) -> dict[str, int]:
         StoreFailed: the disk refuses; nothing is left.
     """
     found = notes.read(folder.absolute())
-    layout.create(target, lambda at: _fill(folder.absolute(), found, at))
+    try:
+        layout.create(target, lambda at: _fill(folder.absolute(), found, at))
+    except duckdb.Error as e:  # of the new store's own file: what an export holds is judged where it is read
+        raise StoreFailed(f"cannot make {target}: {str(e).splitlines()[0]}; nothing is left of it") from e
     counts = {name: p.rows for name, p in found.tables.items() if name != "counters"}
     return counts | {"vectors": sum(p.rows for p in found.vectors)}
 
@@ -73,7 +76,8 @@ def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
         try:
             yield con
         finally:
-            con.execute("DETACH cat")
+            with suppress(duckdb.Error):  # after a failure of the disk it may be gone already
+                con.execute("DETACH cat")
 
 
 def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: Piece) -> None:
@@ -93,6 +97,8 @@ def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: Piece) ->
         con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
         rows = int(one(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
     except duckdb.Error as e:
+        if is_refusal(e):
+            raise
         raise _unreadable(folder, p, e) from e
     if rows != p.rows:
         raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
@@ -127,7 +133,9 @@ def _one(
         contents = [c.replace("-", "") for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
         found = parquet.vectors(con, f"SELECT vector {query}", dim)
     except (duckdb.Error, ValueError, AttributeError) as e:
-        raise e if isinstance(e, StoreError) else _unreadable(folder, p, e) from e
+        if isinstance(e, StoreError) or is_refusal(e):
+            raise
+        raise _unreadable(folder, p, e) from e
     if not usable(found, dtype).all() or (np.abs(found).max() > FLOAT16_MAX and dtype == "float16"):
         raise StoreDamaged(f"{folder / p.name} has a vector that is not finite, is zero, or does not fit {dtype}")
     head = shard.write(

@@ -35,7 +35,10 @@ _inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.clear)  # a thread that is not in the child may have held one
 
-_DISK = ("No space left", "Permission denied", "Read-only file system", "Input/output error", "Disk quota", "Too many")
+_DISK = (
+    "No space left", "Permission denied", "Read-only file system", "Input/output error", "Disk quota", "Too many",
+    "fsync failed",
+)  # fmt: skip
 _FAILED = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.OutOfMemoryException)
 
 Stamp = tuple[tuple[int, int, int], ...]
@@ -269,19 +272,24 @@ class Catalog:
     def _explained(self, doing: str, error: duckdb.Error) -> StoreError:
         """What DuckDB's error means here."""
         said = _line(error)
-        if any(word in said for word in _DISK):
+        if is_refusal(error):
             return StoreFailed(
                 f"cannot {doing} {self.file}: {said}; make room or mend the disk and run it again; "
                 "what was acknowledged is kept"
             )
-        if doing == "commit to" and not self._is_corrupt(said):
-            return StoreFailed(f"cannot commit to {self.file}: {said}; run it again; what was acknowledged is kept")
+        if doing in ("commit to", "make") and not self._is_corrupt(said):
+            return StoreFailed(f"cannot {doing} {self.file}: {said}; run it again; what was acknowledged is kept")
         return StoreDamaged(f"cannot {doing} {self.file}: {said}; run `embedstore repair`")
 
     @staticmethod
     def _is_corrupt(said: str) -> bool:
         """The message is about bytes that are not what was written."""
         return "orrupt" in said or "checksum" in said
+
+
+def is_refusal(error: Exception) -> bool:
+    """The disk is full, fails, or may not be written to."""
+    return any(word in _line(error) for word in _DISK)
 
 
 def interrupt() -> None:

@@ -118,6 +118,12 @@ def test_a_power_cut_during_other_work(work):
     cut(work, 1)
 
 
+@every_kind
+def test_a_disk_that_is_full_during_other_work(shim, work):
+    """From the middle of each on: one line of ours, nothing is lost, and with room it can be done again."""
+    failed(shim, work, 1, errno.ENOSPC, sticky=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @every_kind
@@ -139,7 +145,7 @@ def test_many_power_cuts_during_other_work(work):
 @pytest.mark.parametrize(("code", "sticky"), [(errno.ENOSPC, True), (errno.EIO, False)])
 @every_kind
 def test_a_disk_that_fails_at_every_step_of_other_work(shim, work, code, sticky):
-    """Each of them: one line of ours, nothing is lost, and with room it can be done again."""
+    """Each of them: the same."""
     failed(shim, work, None, code, sticky=sticky)
 
 
