@@ -135,7 +135,7 @@ def chosen(
     storage: Storage, space: SpaceRow, where: str | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
     """Present items that match and have a vector, by id, with the positions of their vectors."""
-    with storage.catalog.read() as con:
+    with storage.catalog.read() as con, item_filter.evaluated(where):
         condition = item_filter.condition(con, where)
         vectors = storage.vectors_in(con, space.space).hold()
         found = con.execute(

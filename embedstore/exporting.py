@@ -31,7 +31,7 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
     """
     if path.suffix not in (".parquet", ".npy"):
         raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
-    with storage.catalog.read() as con:
+    with storage.catalog.read() as con, item_filter.evaluated(where):
         con.execute(_CHOSEN.format(condition=item_filter.condition(con, where)), {"space": space.key})
         chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
         vectors = storage.vectors_in(con, space.space).hold(np.asarray(chosen["shard"]))

@@ -79,7 +79,7 @@ def features(
         UnknownColumn: the items have no such column. BadFilter: the filter cannot be used.
         LabelError: no item is left.
     """
-    with storage.catalog.read() as con:
+    with storage.catalog.read() as con, item_filter.evaluated(where):
         columns = {r[0].lower(): r for r in con.execute("DESCRIBE items").fetchall()}
         if label.lower() not in columns:
             names = [r[0] for r in columns.values()]

@@ -56,7 +56,7 @@ def project(
     Raises:
         UnknownColumn, BadFilter: as their names say. QueryError: fewer than five items match.
     """
-    with storage.catalog.read() as con:
+    with storage.catalog.read() as con, item_filter.evaluated(where):
         names = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
         if colour.lower() not in (n.lower() for n in names):
             raise UnknownColumn(

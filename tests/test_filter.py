@@ -4,9 +4,11 @@ import random
 from contextlib import suppress
 
 import duckdb
+import numpy as np
 import pytest
 
-from embedstore.errors import BadFilter, UnknownColumn
+from embedstore import create
+from embedstore.errors import BadFilter, QueryError, UnknownColumn
 from embedstore.store.filter import checked
 
 COLUMNS = ["item", "uri", "label", "split", "year", "price", "tags", "taken", "Odd Name", "present"]
@@ -166,3 +168,28 @@ def test_random_text_is_refused_or_harmless(items, texts):
             items.execute(f"SELECT item FROM items WHERE {sql}").fetchall()  # types may not fit; nothing else may fail
     assert items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall() == before
     assert 0 < passed < texts / 10
+
+
+UNFIT = ["label::INTEGER = 3", "uri + 1 = 2", "n = 'many'", "uri"]
+
+
+@pytest.mark.parametrize("where", UNFIT)
+def test_a_filter_that_does_not_fit_the_values_is_one_line(tmp_path, where):
+    """Wherever a filter may stand: what is no number or no truth value is our error, naming the filter."""
+    store = create(tmp_path / "s")
+    table = {"uri": ["/a", "/b"], "label": ["cat", "dog"], "n": [1, 2]}
+    store.add_vectors(np.eye(2, 4, dtype=np.float32), table)
+    for ask in (
+        lambda: store.search(np.ones(4, np.float32), where=where),
+        lambda: store.features("label", where=where),
+        lambda: store.delete(where=where),
+        lambda: store.edit({"n": "n + 1"}, where=where),
+        lambda: store.export(tmp_path / "x.parquet", where=where),
+        lambda: store.duplicates(where=where),
+        lambda: store.map(where=where),
+    ):
+        with pytest.raises(BadFilter, match="does not fit the items"):
+            ask()
+    with pytest.raises(QueryError, match=r"nothing was changed|does not fit"):
+        store.edit({"n": "label + 1"}, where="true")
+    assert store.sql("SELECT sum(n) FROM items").rows == ((3,),)

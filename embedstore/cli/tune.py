@@ -23,8 +23,8 @@ Set = Annotated[
         "--set",
         metavar="K=V",
         help="Any other setting: decay, warmup, weight_decay, smoothing, class_weights, batch, micro, bn, "
-        "refit, alpha, rank, patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, jpeg, erase, "
-        "mixup, cutmix.",
+        "refit, alpha, rank, patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, jpeg, "
+        "erase, mixup, cutmix.",
     ),
 ]
 

@@ -170,7 +170,8 @@ def _chosen(now: generation.Reader, where: str | None) -> generation.Choice | No
 
     def find() -> NDArray[np.bool_]:
         condition = item_filter.condition(now.con, where)
-        found = now.con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
+        with item_filter.evaluated(where):
+            found = now.con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
         return now.field.placed(now.con).chosen(np.asarray(found["item"], np.int64))
 
     return now.field.choice(now.con, where, find)

@@ -50,10 +50,11 @@ class Chosen:
         condition = item_filter.condition(con, self.where)
         ids = None if self.items is None else [int(i) for i in self.items]
         chosen = "" if ids is None else "AND list_contains($ids, item)"
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items WHERE ({condition}) {chosen}",
-            {} if ids is None else {"ids": ids},
-        )
+        with item_filter.evaluated(self.where):
+            con.execute(
+                f"CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items WHERE ({condition}) {chosen}",
+                {} if ids is None else {"ids": ids},
+            )
         if ids is not None:
             known = {i for (i,) in con.execute("SELECT item FROM items WHERE list_contains(?, item)", [ids]).fetchall()}
             missing = sorted(set(ids) - known)
@@ -122,14 +123,15 @@ def edit(writer: Writer, assignments: Mapping[str, str], chosen: Chosen, *, new:
         expressions = {c: item_filter.condition(con, e) for c, e in assignments.items()}
         for column, expression in expressions.items():
             if column.lower() not in columns and new and _is_name(column):
-                kind = con.execute(f"DESCRIBE SELECT ({expression}) AS x FROM items").fetchall()[0][1]
+                with item_filter.evaluated(expression):
+                    kind = con.execute(f"DESCRIBE SELECT ({expression}) AS x FROM items").fetchall()[0][1]
                 con.execute(f"ALTER TABLE items ADD COLUMN {identifier(column)} {kind.replace('NULL', 'VARCHAR')}")
             else:
                 _check_editable(column, columns.values())
         sets = ", ".join(f"{identifier(c)} = ({e})" for c, e in expressions.items())
         try:
             con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM changed)")
-        except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.BinderException) as e:
+        except item_filter.UNFIT as e:
             raise QueryError(f"a value does not fit its column: {_line(e)}; nothing was changed") from e
     return {"items": items}
 

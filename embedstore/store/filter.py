@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -67,6 +68,25 @@ def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Colle
     said = [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
     sets = [r[0] for r in con.execute("SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN").fetchall()]
     return checked(where, columns, {*said, *heads}, sets)
+
+
+UNFIT = (duckdb.DataError, duckdb.BinderException, duckdb.InvalidInputException)  # of an expression and its values
+
+
+@contextmanager
+def evaluated(where: str | None) -> Iterator[None]:
+    """Around the question that runs a filter over the items, whose values it may not fit.
+
+    Raises:
+        BadFilter: it does not fit them, such as a comparison of text with a number.
+    """
+    try:
+        yield
+    except UNFIT as e:
+        if where is None:
+            raise
+        sets = "; of a head that answers with sets ask list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
+        raise BadFilter(f"the filter {where!r} does not fit the items: {_message(e)}{sets}") from e
 
 
 def checked(expression: str, columns: Collection[str], heads: Collection[str] = (), sets: Collection[str] = ()) -> str:

@@ -62,7 +62,7 @@ def streaming(
         BadFilter, UnknownColumn: the filter cannot be used.
     """
     try:
-        with storage.catalog.read() as con:
+        with storage.catalog.read() as con, item_filter.evaluated(where):
             condition = f"({item_filter.condition(con, where, heads=[head] if head else [])}) AND ({also})"
             con.execute(_TABLES.format(condition=condition, space=space.key))
             rows = int(one(con.execute("SELECT count(*) FROM memory.main.streamed"))[0])
