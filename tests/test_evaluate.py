@@ -297,11 +297,11 @@ def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
 
 
 def test_sets_and_abstaining_exclude_each_other(store):
-    """One line; and an alpha outside (0, 1) is refused."""
+    """One line; and a coverage in place of the share that may miss is refused with the right one."""
     with pytest.raises(BadHead, match="give one"):
         store.probe("label", abstain=0.9, conformal=0.1)
-    with pytest.raises(BadHead, match=r"in \(0, 1\)"):
-        store.probe("label", conformal=1.5)
+    with pytest.raises(BadHead, match="coverage of 90%"):
+        store.probe("label", conformal=0.9)
 
 
 def test_large_features_are_mapped(store, monkeypatch):

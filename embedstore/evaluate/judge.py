@@ -54,8 +54,11 @@ class How:
             raise BadHead(f"calibrate is {' or '.join(CALIBRATIONS)}, not {self.calibrate!r}")
         if self.abstain is not None and not 0 < self.abstain <= 1:
             raise BadHead(f"abstain is a precision in (0, 1], not {self.abstain:g}")
-        if self.conformal is not None and not 0 < self.conformal < 1:
-            raise BadHead(f"conformal is a share of misses in (0, 1), e.g. 0.1, not {self.conformal:g}")
+        if self.conformal is not None and not 0 < self.conformal <= 0.5:
+            raise BadHead(
+                "conformal is the share of items whose set may miss the true class, above 0 and at most 0.5: "
+                f"0.1 gives a coverage of 90%, not {self.conformal:g}"
+            )
         if self.abstain is not None and self.conformal is not None:
             raise BadHead("abstain and conformal are two answers to one question, what to say when unsure: give one")
 
