@@ -27,7 +27,7 @@ from embedstore.store.vectors import Vectors
 
 FILTERS = 8  # kept in a generation: two bytes an item each
 LOOKUPS = 3  # by SQL on the file, in one generation; then items and rows meet in memory, and what hits show is copied
-KEPT = 2_000_000  # items whose shown columns are copied: some 60 bytes each with a path
+KEPT = 2_000_000  # items whose shown columns are copied: some 70 bytes each with a short path
 
 
 @dataclass

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "timm", "open_clip_torch", "onnxruntime", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow")
 
@@ -16,8 +17,14 @@ ARGUMENTS = {"bench_probe": ["--synthetic", "2000,512,5"]}  # of those that need
 
 
 def main(results: Path) -> None:
-    """Print each table as it comes, and write all with the machine and the versions."""
-    tables = {}
+    """Print each table as it comes, and write what there is with the machine and the versions."""
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+    }
+    versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
+    tables: dict[str, Any] = {}
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         print(f"\n== {path.stem}", flush=True)
         run = subprocess.run(
@@ -28,13 +35,8 @@ def main(results: Path) -> None:
         )
         print(run.stdout, end="", flush=True)
         tables[path.stem] = {"status": run.returncode, "table": run.stdout.splitlines()}
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-    }
-    versions = {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}}
-    results.write_text(json.dumps({"machine": machine, "versions": versions, "benchmarks": tables}, indent=1) + "\n")
+        found = {"machine": machine, "versions": versions, "benchmarks": tables}
+        results.write_text(json.dumps(found, indent=1) + "\n")  # after each: all of them take hours
     print(f"\nwrote {results}")
 
 
