@@ -6,10 +6,29 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-wanted = False  # to be printed when the command ends
-_steps: list[tuple[str, float]] = []
+
+@dataclass
+class Command:
+    """Steps of one command; whether they are to be printed when it ends."""
+
+    wanted: bool = False
+    steps: list[tuple[str, float]] = field(default_factory=list)
+
+
+_running: list[Command] = []  # empty in a program that only uses the library: its searches leave nothing behind
+
+
+@contextmanager
+def command() -> Iterator[Command]:
+    """Keep the steps of what the block does."""
+    _running.append(Command())
+    try:
+        yield _running[-1]
+    finally:
+        _running.pop()
 
 
 @contextmanager
@@ -19,12 +38,19 @@ def step(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _steps.append((name, time.perf_counter() - begin))
+        add(name, time.perf_counter() - begin)
 
 
 def add(name: str, seconds: float) -> None:
     """Keep a step that was timed elsewhere."""
-    _steps.append((name, seconds))
+    if _running:
+        _running[-1].steps.append((name, seconds))
+
+
+def want() -> None:
+    """The steps of this command are to be printed."""
+    if _running:
+        _running[-1].wanted = True
 
 
 def age() -> float | None:
@@ -44,9 +70,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def report() -> list[tuple[str, float]]:
+def report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """Every step with its seconds; what lies between them, and the whole, last."""
     whole = age()
     if whole is None:
-        return list(_steps)
-    return [*_steps, ("other", max(0.0, whole - sum(s for _, s in _steps))), ("altogether", whole)]
+        return steps
+    return [*steps, ("other", max(0.0, whole - sum(s for _, s in steps))), ("altogether", whole)]

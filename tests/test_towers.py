@@ -80,6 +80,10 @@ def test_timing_names_the_steps(searched, capsys):
         told = capsys.readouterr().err
         for step in ("Python and the command itself", "opening the store", "the text tower", "the search itself"):
             assert step in told
+        assert told.count("the search itself") == 1  # an earlier command's steps are not told again
+    with pytest.raises(SystemExit):
+        main(["search", str(searched.path), "a dog"])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_store_that_cannot_be_written_is_searched_all_the_same(searched, monkeypatch):

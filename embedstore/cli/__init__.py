@@ -15,6 +15,15 @@ _INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
     gc.set_threshold(100_000)  # a short command is mostly imports, which make no garbage: looking for it took 5% of it
+    with timing.command() as command:
+        try:
+            _run(arguments)
+        finally:
+            for name, seconds in timing.report(command.steps) if command.wanted and not sys.stderr.closed else ():
+                print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> None:
     from embedstore.cli import ask, care, change, interrupt, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
     from embedstore.cli.app import app
     from embedstore.cli.output import Notes, one_line
@@ -39,10 +48,6 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has had enough
         sys.stderr.close()
         sys.exit(0)
-    finally:
-        if timing.wanted:
-            for name, seconds in timing.report():
-                print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
 
 
 def _say_interrupted() -> None:

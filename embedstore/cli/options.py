@@ -14,7 +14,7 @@ from embedstore import timing
 
 def _timed(wanted: bool) -> None:
     if wanted:
-        timing.wanted = True
+        timing.want()
 
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
