@@ -83,7 +83,7 @@ def build(
     tried: list[str] = []
     for setting in possible:
         begin = time.perf_counter()
-        index = _built(setting, vectors, np.sort(others[: setting.train]), report)
+        index = _built(setting, vectors, np.sort(others[: setting.train]), space.space.unit, report)
         probe, found, ms = _tuned(index, setting, truth, recall)
         seconds = time.perf_counter() - begin
         if found >= recall:
@@ -207,17 +207,17 @@ class _Truth:
         return cls(queries, held_out, nearest)
 
 
-def _built(setting: Setting, vectors: Vectors, sample: NDArray[np.int64], report: Report) -> Any:
-    """One index, whole, trained with the rows at some positions."""
+def _built(setting: Setting, vectors: Vectors, sample: NDArray[np.int64], unit: bool, report: Report) -> Any:
+    """One index, whole, trained with the rows at some positions; rows that have length 1 are taken as they are."""
     report(f"building {setting.factory} over {len(vectors):,} rows")
     index = approximate.trained(setting, _gathered(vectors, sample))
     last = time.monotonic()
     for first, rows in vectors.blocks():
-        index.add(_scaled(rows))
+        index.add(rows if unit else _scaled(rows))
         if time.monotonic() - last > 5:  # seconds between two signs of life
             last = time.monotonic()
             report(f"{setting.factory}: {first + len(rows):,} of {len(vectors):,} rows")
-    return index
+    return approximate.finished(index)
 
 
 def _gathered(vectors: Vectors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -238,12 +238,12 @@ def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _tuned(index: Any, setting: Setting, truth: _Truth, target: float) -> tuple[int, float, float]:
     """``(probe, recall, milliseconds a query)`` of the cheapest probe that reaches the target, else of the best."""
-    probe, recall, ms, count = 0, 0.0, 0.0, approximate.proposed(setting.kind)
+    probe, recall, ms, count = 0, 0.0, 0.0, approximate.count(approximate.RANKS[0], lossless=setting.lossless)
     for probe in setting.probes:
         begin = time.perf_counter()
-        found = [approximate.propose(index, q, count, probe=probe, mask=None) for q in truth.queries]
+        found = [approximate.propose(index, q, count, probe=probe) for q in truth.queries]
         ms = 1000 * (time.perf_counter() - begin) / len(found)
-        hits = sum(len(near & set(f.tolist())) for near, f in zip(truth.nearest, found, strict=True))
+        hits = sum(len(near & set(f.tolist())) for near, (_, f) in zip(truth.nearest, found, strict=True))
         recall = hits / max(1, sum(len(near) for near in truth.nearest)) if any(truth.nearest) else 1.0
         if recall >= target:
             break
@@ -255,6 +255,7 @@ def _facts(space: SpaceRow, vectors: Vectors, setting: Setting) -> dict[str, Any
     return {
         "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.counts],
         "rows": len(vectors), "kind": setting.kind, "setting": setting.factory, "memory": setting.memory,
+        "lossless": setting.lossless and space.space.unit and space.dtype == "float16",
         "created": datetime.now(UTC).isoformat(),
     }  # fmt: skip
 

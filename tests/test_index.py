@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from embedstore import create
 from embedstore.errors import QueryError
-from embedstore.index import approximate
+from embedstore.index import approximate, files
 from embedstore.index.scan import Scanner
 from embedstore.indexing import budget_again, bytes_of
 from embedstore.search import Ask, answer
@@ -79,6 +79,50 @@ def test_an_index_finds_as_much_under_a_filter(store, kind, where):
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall - 0.03
     assert answer(store._storage, store.spaces[0], ROWS[0], Ask(where=where)).plan["way"] == "index"
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
+    """Two of twenty clusters match, and the query lies in another: as much is found as without a filter."""
+    rng = np.random.default_rng(4)
+    centres, of, noise = rng.standard_normal((20, 64)), rng.integers(0, 20, 20_000), rng.standard_normal((32, 64)) / 4
+    rows = (centres[of] + rng.standard_normal((20_000, 32)) @ noise).astype(np.float32)
+    of[::50] = 3  # strays, for an index that takes what it meets
+    store = create(tmp_path / "s")
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))], "c": of})
+    built = store.index(recall=0.95, kind=kind).sidecar
+    queries = (centres[np.arange(60) % 20] + rng.standard_normal((60, 32)) @ noise).astype(np.float32)
+    where = "c in (3, 4)"
+    pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
+    assert answer(store._storage, store.spaces[0], queries[0], Ask(where=where)).plan["way"] == "index"
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall
+
+
+def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
+    """Half of the rows match: those around the query, it proposes them; those elsewhere, it says None."""
+    store = create(tmp_path / "s")
+    centres = np.repeat(np.eye(2, 16, dtype=np.float32), 2000, axis=0)
+    rows = centres + 0.05 * np.random.default_rng(0).standard_normal(centres.shape, np.float32)
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))]})
+    store.index(kind="ivf")
+    space, vectors = store.spaces[0], store._storage.vectors(store.spaces[0].space)
+    index = files.find(store._storage.at.index(space.key), space=space.key, dim=16, shards=vectors.counts).index
+    here = vectors.gather(np.arange(4000))[:, 0] > 0.5
+    query = np.eye(2, 16, dtype=np.float32)
+    for mask, at_odds in ((here, query[1]), (~here, query[0])):
+        only = approximate.Only.of(mask, index.lists)
+        assert approximate.propose_among(index.faiss, at_odds, 10, probe=4, only=only) is None
+        scores, found = approximate.propose_among(index.faiss, query[0] + query[1] - at_odds, 10, probe=4, only=only)
+        assert mask[found].all()
+        assert (np.diff(scores) <= 0).all()
+        assert len(found) == 10
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_an_index_asked_for_what_matches_nothing_answers_nothing(store, kind):
+    """No list is opened, no row comes."""
+    store.index(kind=kind)
+    assert ids(store, ROWS[3], where="n < 0") == []
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 > 0"])

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import xxhash
 
 from embedstore import disk
 from embedstore.errors import StoreDamaged
+from embedstore.index.approximate import Lists
 from embedstore.index.library import faiss
 
-FORMAT = 2  # 1 was measured with other numbers of proposals
+FORMAT = 2  # 1 held its rows as residuals, and was measured with other numbers of proposals
 _LIMIT = 1 << 40  # bytes one vector inside an index file may claim
 State = tuple[tuple[str, int, int], ...]
 
@@ -40,6 +41,7 @@ class Sidecar:
         kind: flat, hnsw or ivf. setting: the FAISS factory string. probe: efSearch or nprobe, as measured.
         recall: recall@10 against exact search. queries: rows it was measured with. target: what was asked for.
         ms: of one query, measured. memory: bytes it takes when loaded.
+        lossless: it holds the rows as the vector files do, so that its scores are theirs.
     """
 
     file: str
@@ -58,6 +60,7 @@ class Sidecar:
     target: float
     ms: float
     memory: int
+    lossless: bool
     seconds: float
     created: str
     format: int = FORMAT
@@ -69,6 +72,11 @@ class Index:
 
     sidecar: Sidecar
     faiss: Any
+
+    @cached_property
+    def lists(self) -> Lists | None:
+        """Of an IVF: which row stands where."""
+        return Lists.of(self.faiss)
 
 
 @dataclass(frozen=True)

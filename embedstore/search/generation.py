@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.index import files
+from embedstore.index.approximate import Only
 from embedstore.index.scan import Scanner
 from embedstore.search.shown import Shown
 from embedstore.store.catalog import Stamp
@@ -70,6 +71,7 @@ class Field:
         self.lookups = 0
         self.choices: dict[str, Choice] = {}
         self._placed: Placed | None = None
+        self._living: Choice | None = None
 
     @cached_property
     def scanner(self) -> Scanner:
@@ -97,9 +99,20 @@ class Field:
             while len(self.choices) >= FILTERS:
                 del self.choices[next(iter(self.choices))]
             entries = find()
-            mask = self.placed(con).mask(entries)
-            self.choices[where] = Choice(entries, mask, int(np.count_nonzero(mask)))
+            self.choices[where] = self._choice(con, entries)
         return self.choices[where]
+
+    def living(self, con: duckdb.DuckDBPyConnection) -> Choice:
+        """The rows that have a present item."""
+        if self._living is None:
+            self._living = self._choice(con, None)
+        return self._living
+
+    def _choice(self, con: duckdb.DuckDBPyConnection, entries: NDArray[np.bool_] | None) -> Choice:
+        """Some of the placed items, or all, and their rows."""
+        mask = self.placed(con).mask(entries)
+        only = Only.of(mask[: self.covered], self.index.lists) if self.index else None
+        return Choice(entries, mask, int(np.count_nonzero(mask)), only)
 
     @property
     def is_placed(self) -> bool:
@@ -160,12 +173,14 @@ class Choice:
     """What a filter leaves of a space.
 
     Attributes:
-        entries: which of the placed items, bool. mask: which rows, bool. matching: how many rows.
+        entries: which of the placed items, bool; None for all of them. mask: which rows, bool.
+        matching: how many rows. only: those in the index, as it wants to be told; None without one.
     """
 
-    entries: NDArray[np.bool_]
+    entries: NDArray[np.bool_] | None
     mask: NDArray[np.bool_]
     matching: int
+    only: Only | None
 
 
 _generations: WeakKeyDictionary[Storage, Generation] = WeakKeyDictionary()

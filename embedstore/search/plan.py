@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-SHALLOW = 100  # ranks that an index may fill; those behind are exact, without the ones before
+from embedstore.index.approximate import RANKS
 
 
 class Way(StrEnum):
@@ -106,7 +106,7 @@ def choose(
 
 def _and(depth: int) -> str:
     """What comes behind the ranks of an index."""
-    return f"; ranks beyond {SHALLOW} are exact" if depth > SHALLOW else ""
+    return f"; ranks beyond {RANKS[-1]} are exact" if depth > RANKS[-1] else ""
 
 
 def _barred(share: float, least: float, exact: bool) -> str | None:

@@ -20,11 +20,12 @@ from embedstore.index.exact import Ranked as Scored
 from embedstore.index.exact import largest
 from embedstore.index.scan import PIECE, Scanner
 from embedstore.search.generation import LOOKUPS, Choice, Field
-from embedstore.search.plan import SHALLOW, Approximate, Costs, Plan, Way, choose
+from embedstore.search.plan import Approximate, Costs, Plan, Way, choose
 from embedstore.store.vectors import Vectors
 
 EPS = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
 _SPARE = 16  # candidates beyond those wanted, so that a rounding rarely asks for another round
+_CLOSE = 4  # ... beyond those shown that are scored exactly, for the same reason
 _CHUNK = 4096  # rows scored exactly at a time: 16 MiB of float64 at 512 dimensions
 _TAKEN = 2 * PIECE  # rows read out of order at a time: 128 MiB of float16 at 512 dimensions
 _ASKED = 2  # times an index is asked, the second time for more; then every row is scored
@@ -96,10 +97,18 @@ class Ranker:
         way: Way | None = None,
     ) -> None:
         self._con, self._field, self._query = con, field, query
-        self._entries = chosen.entries if chosen else None
         self._exact, self._way = exact, way
-        self._mask = chosen.mask if chosen else None
-        self._matching = chosen.matching if chosen else len(field.vectors)
+        self._chosen = chosen
+
+    @property
+    def _mask(self) -> NDArray[np.bool_] | None:
+        """The rows that may be hits."""
+        return self._chosen.mask if self._chosen else None
+
+    @property
+    def _matching(self) -> int:
+        """How many they are."""
+        return self._chosen.matching if self._chosen else len(self._field.vectors)
 
     def plan(self, depth: int) -> Plan:
         """What :meth:`top` will do."""
@@ -117,18 +126,25 @@ class Ranker:
     def top(self, depth: int) -> Ranked:
         """The ``depth`` nearest items, or all of them where there are fewer.
 
-        Where an index answers, it fills the first hundred ranks, whatever depth is asked for; behind them stand all
-        other items in exact order, those too that the index missed. So every page is part of one list.
+        Where an index answers, the same questions to it fill the first hundred ranks, whatever depth is asked for;
+        behind them stand all other items in exact order, those too that the index missed. So every page is part of
+        one list.
         """
         plan = self.plan(depth)
         begin = time.perf_counter()
-        if plan.way is Way.INDEX:
-            found = self._ranking(Way.INDEX, SHALLOW, min(depth, SHALLOW))
-            if depth > SHALLOW and not found.complete:
-                found = found.then(self._ranking(self._exact_way(depth), depth))
-        else:
-            found = self._ranking(plan.way, depth)
+        found = self._by_index(depth) if plan.way is Way.INDEX else self._ranking(plan.way, depth)
         return Ranked(**vars(found.first(depth)), plan=plan, seconds=time.perf_counter() - begin)
+
+    def _by_index(self, depth: int) -> Ranking:
+        """Ranks filled by one question to the index after another, as far as they are needed, then exactly."""
+        first, *others = approximate.RANKS
+        found = self._ranking(Way.INDEX, first, min(depth, first))
+        for ranks in others:
+            if len(found.items) < depth and not found.complete:
+                found = found.then(self._ranking(Way.INDEX, ranks, min(depth, ranks))).first(ranks)
+        if len(found.items) < depth and not found.complete:
+            found = found.then(self._ranking(self._exact_way(depth), depth))
+        return found
 
     def _exact_way(self, depth: int) -> Way:
         """The cheaper of the exact ways."""
@@ -141,45 +157,59 @@ class Ranker:
         wanted, rounds, shown = depth + _SPARE, 0, shown or depth
         while True:
             rounds += 1
-            if way is Way.INDEX and rounds > _ASKED:
-                way = Way.SCAN
-            near, floor = self._candidates(way, wanted, rounds)
+            near = self._proposed(wanted, 4 ** (rounds - 1)) if way is Way.INDEX and rounds <= _ASKED else None
+            if near is None:
+                way = self._exact_way(depth) if way is Way.INDEX else way
+                near = self._nearest(way, wanted)
+            floor = (
+                float(near[0][-1]) if way is not Way.INDEX and len(near[0]) else -np.inf
+            )  # nothing left out is above
             items, places, scores, count = self._sorted(near, shown)
             everything = way is not Way.INDEX and wanted >= self._matching
             if everything or (count >= depth and scores[shown - 1] > floor + EPS):
                 break
-            if count < depth and self._mask is None and rounds == 1:
+            if count < depth and self._chosen is None:
                 self._rule_out_the_dead()
             wanted = 4 * wanted
         return Ranking(items, places, scores, everything, rounds).first(shown)
 
-    def _candidates(self, way: Way, wanted: int, rounds: int) -> tuple[Scored, float]:
-        """Rows that hold the best, best first, and a score that no row left out is above."""
-        if way is Way.INDEX:
-            return self._best(self._proposed(wanted, 4 ** (rounds - 1)), wanted), -np.inf
-        if way is Way.GATHER:
-            scores, positions = self._best(np.flatnonzero(self._whole_mask()), wanted)
-        else:
-            scores, positions = self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
-        return (scores, positions), float(scores[-1]) if len(scores) else -np.inf
+    def _nearest(self, way: Way, wanted: int) -> Scored:
+        """The best rows of all, best first."""
+        if way is Way.SCAN:
+            return self._field.scanner.top(self._query, min(wanted, self._matching), mask=self._mask)
+        chosen = self._chosen or self._rule_out_the_dead()
+        return self._best(np.flatnonzero(chosen.mask), wanted)
 
     def _best(self, positions: NDArray[np.int64], wanted: int) -> Scored:
         """The best of the rows at some positions, read into one piece of memory after another."""
         return best_of(self._field.vectors, positions, self._query, wanted, unit=self._field.space.space.unit)
 
-    def _proposed(self, wanted: int, widen: int) -> NDArray[np.int64]:
-        """What the index proposes, looking ``widen`` times as far as usual, and the best rows it does not cover."""
+    def _proposed(self, wanted: int, widen: int) -> Scored | None:
+        """What the index proposes, looking ``widen`` times as far as usual, and the best rows it does not cover.
+
+        None where it says that it might miss too many.
+        """
         field = self._field
         assert field.index is not None  # noqa: S101 - the plan names an index only where there is one
-        covered = field.covered
-        inside = None if self._mask is None else self._mask[:covered]
-        sidecar, count = field.index.sidecar, widen * approximate.proposed(field.index.sidecar.kind)
-        found = approximate.propose(field.index.faiss, self._query, count, probe=sidecar.probe * widen, mask=inside)
+        sidecar, covered = field.index.sidecar, field.covered
+        count = approximate.count(wanted, lossless=sidecar.lossless)
+        near = self._asked(field.index.faiss, count, sidecar.probe * widen)
+        if near is None:
+            return None
+        if not sidecar.lossless:
+            near = self._best(np.sort(near[1]), wanted)
         if covered == len(field.vectors):
-            return found
+            return near
         outside = None if self._mask is None else self._mask[covered:]
-        _, beside = field.beside.top(self._query, wanted, mask=outside)
-        return np.concatenate([found, beside + covered])
+        scores, beside = field.beside.top(self._query, wanted, mask=outside)
+        return largest(np.concatenate([near[0], scores]), np.concatenate([near[1], beside + covered]), wanted)
+
+    def _asked(self, index: Any, count: int, probe: int) -> Scored | None:
+        """What the index alone proposes; None as above."""
+        only = self._chosen.only if self._chosen else None
+        if only is None:
+            return approximate.propose(index, self._query, count, probe=probe)
+        return approximate.propose_among(index, self._query, count, probe=probe, only=only)
 
     def _sorted(
         self, near: Scored, shown: int
@@ -194,7 +224,7 @@ class Ranker:
         """
         scores, positions = near
         items, which = self._items(positions)
-        upto = int(which[shown + _SPARE]) + 1 if len(which) > shown + _SPARE else len(positions)
+        upto = int(which[shown + _CLOSE]) + 1 if len(which) > shown + _CLOSE else len(positions)
         while True:
             some = which[which < upto]
             exact = exact_scores(self._field.vectors, positions[:upto], self._query, unit=self._field.space.space.unit)
@@ -211,8 +241,9 @@ class Ranker:
         costs forty times that, so it waits until a generation has been asked a few times.
         """
         self._field.lookups += 1
-        if self._entries is not None or self._field.is_placed or self._field.lookups > LOOKUPS:
-            return self._field.placed(self._con).at(positions, self._entries)
+        entries = self._chosen.entries if self._chosen else None
+        if entries is not None or self._field.is_placed or self._field.lookups > LOOKUPS:
+            return self._field.placed(self._con).at(positions, entries)
         shards, places = self._field.vectors.places(positions)
         near = {"shard": shards, "place": places, "n": np.arange(len(positions))}  # noqa: F841 - read by SQL
         found = self._con.execute(
@@ -223,17 +254,10 @@ class Ranker:
         ).fetchnumpy()
         return np.asarray(found["item"], np.int64), np.asarray(found["n"], np.int64)
 
-    def _whole_mask(self) -> NDArray[np.bool_]:
-        """The mask, made of the present items where there is no filter."""
-        if self._mask is None:
-            self._rule_out_the_dead()
-        assert self._mask is not None  # noqa: S101 - just made
-        return self._mask
-
-    def _rule_out_the_dead(self) -> None:
-        """Rows whose items are gone stood among the nearest: leave them out from here."""
-        self._mask = self._field.placed(self._con).mask()
-        self._matching = int(np.count_nonzero(self._mask))
+    def _rule_out_the_dead(self) -> Choice:
+        """Leave out rows whose items are gone: they stood among the nearest, or every row is to be looked at."""
+        self._chosen = self._field.living(self._con)
+        return self._chosen
 
 
 def best_of(
@@ -256,7 +280,7 @@ def exact_scores(
     q = query.astype(np.float64)
     for begin in range(0, len(positions), _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        rows = vectors.gather(positions[part]).astype(np.float64)
+        rows = vectors.take(positions[part]).astype(np.float64)
         out[part] = (rows * q).sum(axis=1)
         if not unit:
             out[part] /= np.sqrt((rows * rows).sum(axis=1))
@@ -280,9 +304,9 @@ def _approximate(field: Field, known: Costs) -> Approximate | None:
     """What a plan wants to know of the index."""
     if field.index is None:
         return None
-    kind, seconds = field.index.sidecar.kind, field.index.sidecar.ms / 1000
-    scored = approximate.proposed(kind) * known.gather
-    return Approximate(field.covered, seconds + scored, approximate.least(kind))
+    sidecar = field.index.sidecar
+    again = 0 if sidecar.lossless else approximate.count(0, lossless=False) * known.gather
+    return Approximate(field.covered, sidecar.ms / 1000 + again, approximate.least(sidecar.kind))
 
 
 def _timed(field: Field, query: NDArray[np.float32]) -> Costs:

@@ -158,9 +158,7 @@ class Shard:
                 self.verify()
             known.add(0)
             return
-        for block in np.unique(rows // h.block_rows).tolist():
-            if block in known:
-                continue
+        for block in sorted(set((rows // h.block_rows).tolist()) - known):
             part = slice(block * h.block_rows, (block + 1) * h.block_rows)
             if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
                 raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")

@@ -40,6 +40,7 @@ class Vectors:
         self._rows = [rows for _, rows, _ in shards]
         self._files = [file for _, _, file in shards]
         self._held: dict[int, tuple[Shard, Identity]] = {}
+        self._whole: dict[int, NDArray[np.floating[Any]]] = {}  # held, and compared to the last byte
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -113,7 +114,7 @@ class Vectors:
         )
         begin = 0
         for stored, rows in parts:
-            np.take(stored, rows, axis=0, out=out[begin : begin + len(rows)], mode="clip")
+            stored.take(rows, axis=0, out=out[begin : begin + len(rows)], mode="clip")
             begin += len(rows)
         if order is None:
             return out
@@ -134,6 +135,8 @@ class Vectors:
         Raises:
             StoreDamaged: the file is missing, cut, not what was written, or another than the catalog says.
         """
+        if i in self._whole:
+            return self._whole[i]
         found, identity = self._held.get(i) or _opened(self._files[i])
         expected = (self._rows[i], self.dim, int(self.numbers[i]))
         if (found.header.rows, found.header.dim, found.header.number) != expected:
@@ -145,6 +148,8 @@ class Vectors:
             _verify(found, identity)
         elif rows is not None and identity not in _verified:
             found.verify_rows(rows, _blocks.setdefault(identity, set()))
+        if i in self._held and identity in _verified:
+            self._whole[i] = found.vectors
         return found.vectors
 
 
