@@ -113,10 +113,17 @@ def trained(setting: Setting, sample: NDArray[np.float32]) -> Any:
     return index
 
 
+def ready(index: Any) -> Any:
+    """An index as it is asked: one query opens the lists of an IVF on all cores."""
+    if isinstance(index, faiss().IndexIVF):
+        index.parallel_mode = 1  # FAISS keeps it in no file
+    return index
+
+
 def finished(index: Any) -> Any:
     """A filled index, made quick to ask: the centroids of an IVF are linked; to compare all took half its time."""
     if not isinstance(index, faiss().IndexIVF) or index.nlist < _FEWEST_LINKED:
-        return index
+        return ready(index)
     flat = index.quantizer
     linked = faiss().IndexHNSWFlat(index.d, _CENTRE_LINKS, faiss().METRIC_INNER_PRODUCT)
     linked.hnsw.efConstruction, linked.hnsw.efSearch = 100, 64
@@ -124,7 +131,7 @@ def finished(index: Any) -> Any:
     index.quantizer = linked
     linked.this.disown()  # the index owns it now,
     flat.this.own(True)  # and no longer the other
-    return index
+    return ready(index)
 
 
 def count(wanted: int, *, lossless: bool) -> int:

@@ -20,7 +20,7 @@ import xxhash
 
 from embedstore import disk
 from embedstore.errors import StoreDamaged
-from embedstore.index.approximate import Lists
+from embedstore.index.approximate import Lists, ready
 from embedstore.index.library import faiss
 
 FORMAT = 2  # 1 held its rows as residuals, and was measured with other numbers of proposals
@@ -211,7 +211,7 @@ def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ..
         raise StoreDamaged("cannot be read by FAISS") from e
     if (index.ntotal, index.d) != (rows, dim):
         raise StoreDamaged(f"holds {index.ntotal} rows of {index.d}, its sidecar says {rows} of {dim}")
-    return index
+    return ready(index)
 
 
 def remove(folder: Path, keep: str | None = None) -> None:
