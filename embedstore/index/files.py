@@ -89,10 +89,14 @@ class Found:
 
 def state(folder: Path) -> State:
     """Names, sizes and times of an index folder: it changes whenever an index does."""
-    if not folder.is_dir():
+    try:
+        with os.scandir(folder) as found:
+            stats = [(entry.name, entry.stat()) for entry in found]
+    except (
+        OSError
+    ):  # there is none, or one of its files has just been removed: by a look at nothing it is looked up anew
         return ()
-    stats = [(p.name, p.stat()) for p in sorted(folder.iterdir())]
-    return tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats)
+    return tuple(sorted((name, s.st_size, s.st_mtime_ns) for name, s in stats))
 
 
 def write(folder: Path, index: Any, facts: dict[str, Any]) -> Sidecar:

@@ -237,11 +237,10 @@ def _firsts(values: list[str | None]) -> NDArray[np.int64]:
 def _hits(now: generation.Reader, ranked: Ranked, shown: NDArray[np.int64], offset: int) -> list[Hit]:
     """What the catalog knows of the items shown."""
     own = now.field.generation.shown[4:]
-    known = {item: rest for item, *rest in now.shown(ranked.items[shown])}
+    items = ranked.items[shown]
+    known = {item: rest for item, *rest in now.shown(items)}
     out = []
-    for rank, place in enumerate(shown, offset + 1):
-        item = int(ranked.items[place])
+    for rank, (item, score) in enumerate(zip(items.tolist(), ranked.scores[shown].tolist(), strict=True), offset + 1):
         uri, label, split, *values = known[item]
-        score = float(ranked.scores[place])
         out.append(Hit(rank, score, item, uri, label, split, dict(zip(own, values, strict=True))))
     return out

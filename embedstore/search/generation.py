@@ -141,6 +141,11 @@ class Placed:
     slots: NDArray[np.int32]
     rows: int
 
+    @cached_property
+    def one_each(self) -> bool:
+        """Every row has one item: an entry's place is its position."""
+        return len(self.positions) == self.rows and bool((np.diff(self.positions) == 1).all())
+
     def chosen(self, items: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which entries are the given items: bool ``(n,)``."""
         chosen = np.zeros(len(self.items), np.bool_)
@@ -158,6 +163,11 @@ class Placed:
         self, positions: NDArray[np.int64], chosen: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``(items, which)``: the (chosen) items at some positions; ``which`` says at which of these."""
+        if self.one_each:
+            which = np.arange(len(positions))
+            if chosen is not None:
+                which = which[chosen[positions]]
+            return self.items[positions[which]], which
         first = np.searchsorted(self.positions, positions, side="left")
         count = np.searchsorted(self.positions, positions, side="right") - first
         which = np.repeat(np.arange(len(positions)), count)

@@ -207,7 +207,7 @@ class Ranker:
     def _asked(self, index: Any, count: int, probe: int) -> Scored | None:
         """What the index alone proposes; None as above."""
         only = self._chosen.only if self._chosen else None
-        if only is None:
+        if only is None or only.share == 1:
             return approximate.propose(index, self._query, count, probe=probe)
         return approximate.propose_among(index, self._query, count, probe=probe, only=only)
 

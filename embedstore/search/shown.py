@@ -64,4 +64,10 @@ def _texts(found: duckdb.DuckDBPyConnection) -> Values:
         lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
         nulls.append(np.fromiter((text is None for (text,) in rows), np.bool_, len(rows)))
     data, starts, null = b"".join(parts), np.cumsum(np.concatenate(lengths)), np.concatenate(nulls)
-    return lambda places: [None if null[p] else data[starts[p] : starts[p + 1]].decode() for p in places]
+
+    def at(places: Sequence[int]) -> list[str | None]:
+        there = np.asarray(places, np.int64)
+        ends = zip(starts[there].tolist(), starts[there + 1].tolist(), null[there].tolist(), strict=True)
+        return [None if missing else data[begin:end].decode() for begin, end, missing in ends]
+
+    return at
