@@ -151,9 +151,9 @@ def find(path: Path) -> Layout:
     Raises:
         StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
     """
-    path = path.absolute()
+    given, path = path, path.absolute()
     if not path.exists():
-        raise StoreNotFound(f"no store at {path}; make one with `embedstore create {path.name}`")
+        raise StoreNotFound(f"no store at {path}; make one with `embedstore create {given}`")
     layout = Layout(path)
     if not layout.marker.is_file():
         raise NotAStore(f"{path} is no embedstore: it has no {MARKER}; make one with `embedstore create FOLDER`")
