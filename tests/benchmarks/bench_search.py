@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.bench_search [ROWS] [--peers PYTHON] [--with lancedb,hnswlib,chroma] [--duckdb]
 [--only-peers] [--recall 0.99] [--folder FOLDER]``. The vectors are those of ``corpus.py``. Every tool gets the same
-queries (near rows of the corpus) and the filter ``u < share`` over uniform u. A folder that is named keeps the vectors
-and what the others made of them. With ``--recall`` an index is built, and "as it plans" are the searches that may ask it.
+queries (near rows of the corpus) and the filter ``u < share`` over uniform u. With ``--recall`` an index is built, and
+"as it plans" are the searches that may ask it. A folder that is named keeps the vectors and what was made of them.
 """
 
 from __future__ import annotations
