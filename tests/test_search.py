@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import duckdb
@@ -141,6 +142,20 @@ def test_a_search_that_is_warm_opens_no_file_and_sees_every_change(tmp_path):
     change = f"UPDATE items SET label = 'new' WHERE item = {before[0][0]}"
     subprocess.run([sys.executable, "-c", OPEN, storage.at.catalog, change], stdin=subprocess.DEVNULL, check=True)
     assert search(storage, space, query, k=1)[0].label == "new"
+
+
+def test_warm_searches_wait_for_nobody_in_this_process(tmp_path):
+    """While another thread works on the catalog, and many at once: the answers of one after another."""
+    storage = make(tmp_path / "s", 30, 90)
+    space, queries = storage.space(), [vector(n) for n in range(40)]
+
+    def ask(n):
+        where = (None, "item > 9", "item % 3 = 1")[n % 3]
+        return [(h.item, h.score) for h in search(storage, space, queries[n], k=5, where=where)]
+
+    alone = [[ask(n) for n in range(40)] for _ in range(2)][1]
+    with ThreadPoolExecutor(4) as threads, storage.catalog.undisturbed():
+        assert [found.result(timeout=60) for found in [threads.submit(ask, n) for n in range(40)]] == alone
 
 
 KINDS = {

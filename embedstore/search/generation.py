@@ -245,8 +245,7 @@ def reader(storage: Storage, space: SpaceRow, where: str | None, *, all_columns:
     """
     ready = None if all_columns else _ready(storage, space, where)
     if ready is not None:
-        with storage.catalog.apart() as con:
-            yield Reader(con, ready)
+        yield Reader(storage.catalog.scratch, ready)  # asked for nothing, so threads search beside each other
         return
     with storage.catalog.read() as con:
         found = of(storage, con, space)

@@ -194,12 +194,6 @@ class Catalog:
         return tuple(_identity(p) for p in (self.file, self._log))
 
     @contextmanager
-    def apart(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """This process's own database alone, where temporary tables live; the file is not opened."""
-        with self._turn:
-            yield self.scratch
-
-    @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Keep this process's threads off the file, while it is copied or replaced."""
         with self._turn:
