@@ -158,10 +158,10 @@ def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _as_parquet(path: Path) -> None:
     """Turn JSON lines into Parquet, in place; a column's type is that of its values."""
-    import duckdb
+    from embedstore import database
 
     made = path.with_suffix(".parquet.tmp")
-    with duckdb.connect() as con:
+    with database.connect() as con:
         con.read_json(str(path), format="newline_delimited", sample_size=-1).write_parquet(str(made))
     made.replace(path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from embedstore import disk
+from embedstore import database, disk
 from embedstore.archive import note as notes
 from embedstore.archive.note import TABLES, Note, Piece, sha256, whole
 from embedstore.errors import StoreDamaged, StoreError, StoreFailed
@@ -71,7 +71,7 @@ def _fill(folder: Path, note: Note, at: Layout) -> None:
 @contextmanager
 def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
     """The new catalog, attached to a connection of its own."""
-    with duckdb.connect() as con:
+    with database.connect() as con:
         con.execute(f"ATTACH {quoted(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             yield con

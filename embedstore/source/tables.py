@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
+from embedstore import database
 
 ROW = "embedstore_row"  # the position of a row, from 0, in every table made here
 MEMORY = "512MB"  # of a table while it is held; the rest lies in a temporary folder
@@ -43,14 +43,11 @@ class Tables:
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="embedstore-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.con = duckdb.connect(
-            ":memory:",
-            config={
-                "memory_limit": MEMORY,
-                "temp_directory": folder,
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-            },
+        self.con = database.connect(
+            memory_limit=MEMORY,
+            temp_directory=folder,
+            autoinstall_known_extensions="false",
+            autoload_known_extensions="false",
         )
 
     def load(self, path: str, *, as_text: Sequence[str]) -> None:

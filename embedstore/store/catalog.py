@@ -20,6 +20,7 @@ from typing import Any
 
 import duckdb
 
+from embedstore import database
 from embedstore.disk import sync_folder
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreFailed
 from embedstore.store import migrations, witness
@@ -325,7 +326,7 @@ def one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
 def _connect() -> duckdb.DuckDBPyConnection:
     """An in-memory database that never checkpoints an attached file by itself."""
     folder = Path(tempfile.gettempdir(), f"embedstore-{os.getpid()}")
-    con = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(folder)})
+    con = database.connect(memory_limit=_MEMORY, temp_directory=str(folder))
     con.execute("SET checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")

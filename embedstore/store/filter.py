@@ -18,6 +18,7 @@ from typing import Any
 
 import duckdb
 
+from embedstore import database
 from embedstore.errors import BadFilter, UnknownColumn, near
 
 _CLASSES = {
@@ -104,7 +105,7 @@ def checked(expression: str, columns: Collection[str], heads: Collection[str] = 
         BadFilter: not one boolean expression, or something a filter may not do.
         UnknownColumn: a column the items lack; names the near ones.
     """
-    with duckdb.connect() as con:
+    with database.connect() as con:
         tree = _parse(con, expression)
         for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
             if (said := _prediction(node, columns, heads)) is None:

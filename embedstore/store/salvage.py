@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from embedstore import database
 from embedstore.disk import copy_synced, sync_file, sync_folder
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
@@ -46,7 +47,7 @@ def rebuild(at: Layout) -> list[str]:
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     """Make the new file."""
     done: list[str] = []
-    with duckdb.connect() as con:
+    with database.connect() as con:
         con.execute(f"ATTACH '{_text(new)}' AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         migrations.up(con)
         source = _source(old)
@@ -81,7 +82,7 @@ def _source(old: Path) -> Path | None:
 @contextmanager
 def _attached(old: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection of its own: a fatal error ends with it."""
-    with duckdb.connect() as con:
+    with database.connect() as con:
         con.execute(f"ATTACH '{_text(old)}' AS old (READ_ONLY)")
         yield con
 
