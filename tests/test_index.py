@@ -1,6 +1,7 @@
 """Approximate indexes: measured, refused when they are not what they say, and never in the way of an answer."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from embedstore import create
 from embedstore.errors import QueryError
 from embedstore.index import approximate, files
 from embedstore.index.scan import Scanner
-from embedstore.indexing import budget_again, bytes_of
+from embedstore.indexing import budget_again, build, bytes_of
 from embedstore.search import Ask, answer
 from embedstore.search.plan import Approximate, Costs, Way, choose
+from embedstore.store.storage import Storage
+from tests.stores import SPACE, batch
 
 
 def clustered(count, dim=16, seed=0):
@@ -139,6 +142,25 @@ def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
         assert [i for page in pages for i in page] == whole[: len(pages) * size]
     behind = [i for i in exact if i not in set(whole[:100])]
     assert whole[100:] == behind
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf"])
+def test_equal_scores_stand_by_item_through_an_index_too(tmp_path, kind):
+    """Eight vectors of two hundred contents each: whatever FAISS takes first, hits are those of a scan."""
+    space = replace(SPACE, dim=8, unit=True)
+    storage = Storage.create(tmp_path / "s")
+    with storage.writing("test") as writer:
+        writer.add_space(space, name="test", dtype="float16", recipe=None)
+        many, rows = batch(1, 1600), np.eye(8, dtype=np.float32)[np.arange(1600) % 8]
+        turned = {"digests": many.digests[::-1], "vectors": list(rows[::-1])}  # the last item has the first row
+        writer.commit(replace(many, **turned), space=storage.space())
+    row = storage.space()
+    assert build(storage, row, kind=kind, recall=0.5).sidecar.lossless
+    query = np.array([1, 0.5, 0.25, 0, 0, 0, 0, 0], np.float32)
+    for options in ({"k": 10}, {"k": 30, "offset": 5}, {"k": 12, "where": "item % 3 = 1"}):
+        found, exact = (answer(storage, row, query, Ask(way=w, **options)) for w in (Way.INDEX, Way.SCAN))
+        assert found.plan["way"] == "index"
+        assert [(h.item, h.score) for h in found.hits] == [(h.item, h.score) for h in exact.hits]
 
 
 def damage_bytes(folder):

@@ -161,9 +161,8 @@ class Ranker:
             if near is None:
                 way = self._exact_way(depth) if way is Way.INDEX else way
                 near = self._nearest(way, wanted)
-            floor = (
-                float(near[0][-1]) if way is not Way.INDEX and len(near[0]) else -np.inf
-            )  # nothing left out is above
+            cut = len(near[0]) == wanted  # what was left out may be as good as the last
+            floor = float(near[0][-1]) if cut else -np.inf
             items, places, scores, count = self._sorted(near, shown)
             everything = way is not Way.INDEX and wanted >= self._matching
             if everything or (count >= depth and scores[shown - 1] > floor + EPS):
