@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -39,7 +40,7 @@ class Approximate:
 
     Attributes:
         covered: rows in it. least: share of the rows that must match.
-        seconds: of one query without a filter, scoring what it proposes included.
+        seconds: of one query without a filter, as measured when it was built.
     """
 
     covered: int
@@ -54,7 +55,7 @@ class Plan:
     Attributes:
         way: the cheapest. rows: vectors of the space. matching: those that may be hits.
         depth: items ranked (offset and k together). covered: rows in the index.
-        estimates: milliseconds by way; only those that are possible.
+        estimates: milliseconds by way, of those that were weighed.
         why: one sentence.
     """
 
@@ -72,7 +73,7 @@ def choose(
     rows: int,
     matching: int,
     depth: int,
-    costs: Costs,
+    costs: Callable[[], Costs],
     index: Approximate | None = None,
     exact: bool = False,
     forced: Way | None = None,
@@ -84,24 +85,24 @@ def choose(
 
     Args:
         rows: vectors of the space. matching: those that may be hits. depth: items ranked.
-        costs: of this machine. index: None where there is none.
+        costs: of this machine, asked for only where an exact way is taken: to time them takes longer than an index.
+        index: None where there is none.
         exact: the index may not be asked.
         forced: this way, where it is possible.
     """
-    seconds = {Way.SCAN: (rows - matching) * costs.skip + matching * costs.score, Way.GATHER: matching * costs.gather}
-    why, covered = "no index", index.covered if index else 0
-    if index is not None:
-        why = _barred(matching / max(1, rows), index.least, exact) or ""
-        if not why:
-            seconds[Way.INDEX] = index.seconds * rows / max(1, matching) + (rows - covered) * costs.score
+    covered = index.covered if index else 0
+    why = _barred(matching / max(1, rows), index.least, exact) if index else "no index"
+    if index and why is None and forced in (None, Way.INDEX):
+        estimates = {Way.INDEX.value: round(index.seconds * rows / max(1, matching) * 1000, 3)}
+        why = f"{forced} was asked for" if forced else f"an index is there{_and(depth)}"
+        return Plan(Way.INDEX, rows, matching, depth, covered, estimates, why)
+    known = costs()
+    seconds = {Way.SCAN: (rows - matching) * known.skip + matching * known.score, Way.GATHER: matching * known.gather}
     estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
     if forced in seconds:
         return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")
-    if Way.INDEX in seconds:
-        return Plan(Way.INDEX, rows, matching, depth, covered, estimates, f"an index is there{_and(depth)}")
     way = min(seconds, key=lambda w: seconds[w])
-    why = f"{way} is the cheaper of {' and '.join(estimates)} ({why})"
-    return Plan(way, rows, matching, depth, covered, estimates, why)
+    return Plan(way, rows, matching, depth, covered, estimates, f"{way} is the cheaper of scan and gather ({why})")
 
 
 def _and(depth: int) -> str:

@@ -112,15 +112,17 @@ class Ranker:
 
     def plan(self, depth: int) -> Plan:
         """What :meth:`top` will do."""
-        known = costs(self._field, self._query)
+        return self._planned(depth, _approximate(self._field), exact=self._exact, forced=self._way)
+
+    def _planned(self, depth: int, index: Approximate | None = None, **how: Any) -> Plan:
+        """With an index, or without."""
         return choose(
             rows=len(self._field.vectors),
             matching=self._matching,
             depth=depth,
-            costs=known,
-            index=_approximate(self._field, known),
-            exact=self._exact,
-            forced=self._way,
+            costs=lambda: costs(self._field, self._query),
+            index=index,
+            **how,
         )
 
     def top(self, depth: int) -> Ranked:
@@ -143,14 +145,8 @@ class Ranker:
             if len(found.items) < depth and not found.complete:
                 found = found.then(self._ranking(Way.INDEX, ranks, min(depth, ranks))).first(ranks)
         if len(found.items) < depth and not found.complete:
-            found = found.then(self._ranking(self._exact_way(depth), depth))
+            found = found.then(self._ranking(self._planned(depth).way, depth))
         return found
-
-    def _exact_way(self, depth: int) -> Way:
-        """The cheaper of the exact ways."""
-        return choose(
-            rows=len(self._field.vectors), matching=self._matching, depth=depth, costs=costs(self._field, self._query)
-        ).way
 
     def _ranking(self, way: Way, depth: int, shown: int | None = None) -> Ranking:
         """At least ``depth`` items found in one way, or all of them; the first ``shown`` of them are put in order."""
@@ -159,7 +155,7 @@ class Ranker:
             rounds += 1
             near = self._proposed(wanted, 4 ** (rounds - 1)) if way is Way.INDEX and rounds <= _ASKED else None
             if near is None:
-                way = self._exact_way(depth) if way is Way.INDEX else way
+                way = self._planned(depth).way if way is Way.INDEX else way
                 near = self._nearest(way, wanted)
             cut = len(near[0]) == wanted  # what was left out may be as good as the last
             floor = float(near[0][-1]) if cut else -np.inf
@@ -299,17 +295,16 @@ def costs(field: Field, query: NDArray[np.float32]) -> Costs:
     return _costs[key]
 
 
-def _approximate(field: Field, known: Costs) -> Approximate | None:
+def _approximate(field: Field) -> Approximate | None:
     """What a plan wants to know of the index."""
     if field.index is None:
         return None
     sidecar = field.index.sidecar
-    again = 0 if sidecar.lossless else approximate.count(0, lossless=False) * known.gather
-    return Approximate(field.covered, sidecar.ms / 1000 + again, approximate.least(sidecar.kind))
+    return Approximate(field.covered, sidecar.ms / 1000, approximate.least(sidecar.kind))
 
 
 def _timed(field: Field, query: NDArray[np.float32]) -> Costs:
-    """Time each kind of work."""
+    """Time each kind of work, on the first files: to read more takes longer than a search."""
     some: list[NDArray[np.floating[Any]]] = []
     for rows in field.vectors.arrays():
         some.append(rows[: _SAMPLE - sum(map(len, some))])
@@ -318,7 +313,7 @@ def _timed(field: Field, query: NDArray[np.float32]) -> Costs:
     sample = Scanner(some, unit=field.space.space.unit)
     one = np.zeros(sample.rows, np.bool_)
     one[0] = True
-    few = np.unique(np.random.default_rng(0).integers(0, len(field.vectors), _SAMPLE // 4))
+    few = np.unique(np.random.default_rng(0).integers(0, min(len(field.vectors), 32 * _SAMPLE), _SAMPLE // 4))
     score = _fastest(lambda: sample.top(query, 10)) / sample.rows
     skip = _fastest(lambda: sample.top(query, 10, mask=one)) / sample.rows
     gather = _fastest(lambda: best_of(field.vectors, few, query, 10, unit=field.space.space.unit)) / len(few)

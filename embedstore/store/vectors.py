@@ -64,12 +64,13 @@ class Vectors:
             self._held[i] = found, identity
         return self
 
-    def arrays(self, first: int = 0) -> list[NDArray[np.floating[Any]]]:
+    def arrays(self, first: int = 0) -> Iterator[NDArray[np.floating[Any]]]:
         """Every shard's rows as stored, from the ``first`` shard on, mapped: ``(n, dim)`` each.
 
-        They outlive their files' removal.
+        They outlive their files' removal. Each is compared with its checksum when it is its turn.
         """
-        return [self._vectors(i, checked=True) for i in range(first, len(self._files))]
+        for i in range(first, len(self._files)):
+            yield self._vectors(i, checked=True)
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of ``(shard number, row)`` pairs."""
