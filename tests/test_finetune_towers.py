@@ -80,7 +80,7 @@ def test_the_text_tower_stays_as_it_is(clip):
     assert changed
     assert all(n.startswith("visual.") for n in changed)
     words = ["a photo of a cat", "stripes"]
-    old, new = (store.backbone(s.key).encode_texts(words) for s in store.spaces)
+    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent, result.key))
     assert np.array_equal(old, new)
 
 
