@@ -101,6 +101,20 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall
 
 
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind, monkeypatch):
+    """A third of the rows match, none of them in the index: the exact way answers, and says so."""
+    store.index(kind=kind)
+    store.add_vectors(
+        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
+    )
+    monkeypatch.setattr(approximate, "propose_among", None)
+    found = answer(store._storage, store.spaces[0], ROWS[7], Ask(where="n < 0"))
+    assert found.plan["way"] in ("scan", "gather")
+    assert "yielded too few" in found.plan["why"]
+    assert [h.item for h in found.hits] == ids(store, ROWS[7], where="n < 0", exact=True)
+
+
 def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
     """Half of the rows match: those around the query, it proposes them; those elsewhere, it says None."""
     store = create(tmp_path / "s")
@@ -146,12 +160,12 @@ def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
 def test_equal_scores_stand_by_item_through_an_index_too(tmp_path, kind):
-    """Eight vectors of two hundred contents each: whatever FAISS takes first, hits are those of a scan."""
+    """Eight vectors of sixty contents each: whatever FAISS takes first, hits are those of a scan."""
     space = replace(SPACE, dim=8, unit=True)
     storage = Storage.create(tmp_path / "s")
     with storage.writing("test") as writer:
         writer.add_space(space, name="test", dtype="float16", recipe=None)
-        many, rows = batch(1, 1600), np.eye(8, dtype=np.float32)[np.arange(1600) % 8]
+        many, rows = batch(1, 480), np.eye(8, dtype=np.float32)[np.arange(480) % 8]
         turned = {"digests": many.digests[::-1], "vectors": list(rows[::-1])}  # the last item has the first row
         writer.commit(replace(many, **turned), space=storage.space())
     row = storage.space()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embedstore.index import approximate
 from embedstore.index.exact import Ranked as Scored
 from embedstore.index.exact import largest
+from embedstore.index.files import Index
 from embedstore.index.scan import PIECE, Scanner
 from embedstore.search.generation import LOOKUPS, Choice, Field
 from embedstore.search.plan import Approximate, Costs, Plan, Way, choose
@@ -99,6 +100,7 @@ class Ranker:
         self._con, self._field, self._query = con, field, query
         self._exact, self._way = exact, way
         self._chosen = chosen
+        self._instead: Way | None = None  # of an index that yielded too few
 
     @property
     def _mask(self) -> NDArray[np.bool_] | None:
@@ -135,6 +137,8 @@ class Ranker:
         plan = self.plan(depth)
         begin = time.perf_counter()
         found = self._by_index(depth) if plan.way is Way.INDEX else self._ranking(plan.way, depth)
+        if self._instead:
+            plan = replace(plan, way=self._instead, why="an index is there, but of what matches it yielded too few")
         return Ranked(**vars(found.first(depth)), plan=plan, seconds=time.perf_counter() - begin)
 
     def _by_index(self, depth: int) -> Ranking:
@@ -155,7 +159,8 @@ class Ranker:
             rounds += 1
             near = self._proposed(wanted, 4 ** (rounds - 1)) if way is Way.INDEX and rounds <= _ASKED else None
             if near is None:
-                way = self._planned(depth).way if way is Way.INDEX else way
+                if way is Way.INDEX:
+                    way = self._instead = self._planned(depth).way
                 near = self._nearest(way, wanted)
             cut = len(near[0]) == wanted  # what was left out may be as good as the last
             floor = float(near[0][-1]) if cut else -np.inf
@@ -188,7 +193,7 @@ class Ranker:
         assert field.index is not None  # noqa: S101 - the plan names an index only where there is one
         sidecar, covered = field.index.sidecar, field.covered
         count = approximate.count(wanted, lossless=sidecar.lossless)
-        near = self._asked(field.index.faiss, count, sidecar.probe * widen)
+        near = self._asked(field.index, count, sidecar.probe * widen)
         if near is None:
             return None
         if not sidecar.lossless:
@@ -199,12 +204,14 @@ class Ranker:
         scores, beside = field.beside.top(self._query, wanted, mask=outside)
         return largest(np.concatenate([near[0], scores]), np.concatenate([near[1], beside + covered]), wanted)
 
-    def _asked(self, index: Any, count: int, probe: int) -> Scored | None:
-        """What the index alone proposes; None as above."""
+    def _asked(self, index: Index, count: int, probe: int) -> Scored | None:
+        """What the index alone proposes; None as above, also where all that matches has come since it was built."""
         only = self._chosen.only if self._chosen else None
         if only is None or only.share == 1:
-            return approximate.propose(index, self._query, count, probe=probe)
-        return approximate.propose_among(index, self._query, count, probe=probe, only=only)
+            return approximate.propose(index.faiss, self._query, count, probe=probe)
+        if only.share < approximate.least(index.sidecar.kind):
+            return None
+        return approximate.propose_among(index.faiss, self._query, count, probe=probe, only=only)
 
     def _sorted(
         self, near: Scored, shown: int
