@@ -134,7 +134,7 @@ class Vectors:
             self._vectors(i, rows=rows[n : n + 1])[row]
             for n, (i, row) in enumerate(zip(which.tolist(), rows.tolist(), strict=True))
         ]
-        return np.stack(found)
+        return np.concatenate(found).reshape(len(found), self.dim)
 
     def _vectors(
         self, i: int, *, checked: bool = False, rows: NDArray[np.int64] | None = None
