@@ -82,7 +82,7 @@ def test_deleting_everything_and_compacting_leaves_an_empty_store(store):
 def test_a_reader_keeps_what_it_has_mapped(store):
     """Vectors taken before a compaction are read after it."""
     vectors = store._storage.vectors(store.spaces[0].space)
-    arrays = vectors.arrays()
+    arrays = list(vectors.arrays())
     expected = [a.copy() for a in arrays]
     store.compact()
     assert all(np.array_equal(a, e) for a, e in zip(arrays, expected, strict=True))

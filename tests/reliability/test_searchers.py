@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ print(json.dumps(look(Path(sys.argv[1]), int(sys.argv[2]))))
 """
 
 K = 7
+ENOUGH = 4  # searches of a process, at least
 
 
 def scores(query: np.ndarray, numbers: list[int]) -> dict[int, float]:
@@ -66,6 +68,7 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         done += 1
         filtered += where is not None
         with_index += by_index
+        (folder / f"searched {min(done, ENOUGH)} {seed}").touch()
     return {"searches": done, "filtered": filtered, "with index": with_index}
 
 
@@ -105,6 +108,14 @@ def say(folder: Path, name: str, items: set[int]) -> None:
     (folder / f"{name}.new").replace(folder / name)
 
 
+def wait(folder: Path, searches: int, searchers: list[subprocess.Popen[str]]) -> None:
+    """Until each searcher has searched so often: on a busy machine one takes longer to start than eight changes."""
+    limit = time.monotonic() + 120
+    while len(list(folder.glob(f"searched {searches} *"))) < 3 and all(p.poll() is None for p in searchers):
+        assert time.monotonic() < limit, "the searchers do not search"
+        time.sleep(0.05)
+
+
 def together(folder: Path, rounds: int) -> list[dict[str, int]]:
     """Three searchers beside one writer: what each did."""
     make(folder / "s", 100, 100)
@@ -122,7 +133,9 @@ def together(folder: Path, rounds: int) -> list[dict[str, int]]:
         for seed in range(3)
     ]
     try:
+        wait(folder, 1, searchers)
         counts = work(folder, rounds)
+        wait(folder, ENOUGH, searchers)
     finally:
         (folder / "stop").touch()
     assert min(counts.values()) >= rounds // 4
@@ -137,7 +150,7 @@ def together(folder: Path, rounds: int) -> list[dict[str, int]]:
 def test_three_searchers_beside_a_writer(tmp_path):
     """Eight changes of four kinds; every search of each process is right."""
     done = together(tmp_path, 8)
-    assert all(d["searches"] > 3 and d["filtered"] > 0 for d in done), done
+    assert all(d["searches"] >= ENOUGH and d["filtered"] > 0 for d in done), done
 
 
 @pytest.mark.slow
