@@ -20,18 +20,18 @@ __version__ = "0.1.0"
 __all__ = ["EmbedstoreError", "Store", "asking", "counting", "create", "open"]
 
 if TYPE_CHECKING:
-    from embedstore.api import Store, create
-    from embedstore.api import open_store as open
-    from embedstore.api.asking import asking
-    from embedstore.api.counting import counting
     from embedstore.errors import EmbedstoreError
+    from embedstore.operations.info import counting
+    from embedstore.operations.search import asking
+    from embedstore.store import Store, create
+    from embedstore.store import open_store as open
 
 _HOME = {
-    "Store": ("embedstore.api.store", "Store"),
-    "create": ("embedstore.api.store", "create"),
-    "open": ("embedstore.api.store", "open_store"),
-    "asking": ("embedstore.api.asking", "asking"),  # open, for commands that only search
-    "counting": ("embedstore.api.counting", "counting"),  # open, for commands that need no vectors
+    "Store": ("embedstore.store", "Store"),
+    "create": ("embedstore.store", "create"),
+    "open": ("embedstore.store", "open_store"),
+    "asking": ("embedstore.operations.search", "asking"),  # open, for commands that only search
+    "counting": ("embedstore.operations.info", "counting"),  # open, for commands that need no vectors
     "EmbedstoreError": ("embedstore.errors", "EmbedstoreError"),
 }
 

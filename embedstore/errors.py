@@ -50,7 +50,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedstore.records import Reason
+    from embedstore.types import Reason
 
 
 class EmbedstoreError(Exception):

@@ -1,4 +1,4 @@
-"""Write ``embedstore/backbone/facts.csv``: what timm and open_clip know of every pre-trained backbone.
+"""Write ``embedstore/backbones/registry.csv``: what timm and open_clip know of every pre-trained backbone.
 
 Each architecture is built once an input size on the meta device (no memory, no download) and one forward tells its
 dimension. About 1,500 architectures: 10 to 20 minutes on one core. Run it after an upgrade of timm or open_clip::
@@ -21,7 +21,7 @@ import timm
 import torch
 from timm.models import get_pretrained_cfg, list_models, list_pretrained, model_entrypoint
 
-TARGET = Path(__file__).parents[1] / "embedstore" / "backbone" / "facts.csv"
+TARGET = Path(__file__).parents[1] / "embedstore" / "backbone" / "registry.csv"
 COLUMNS = ("name", "family", "parameters", "dim", "input_size", "licence", "text", "default")
 Row = dict[str, str]
 

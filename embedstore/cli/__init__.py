@@ -24,9 +24,19 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(arguments: list[str] | None) -> None:
-    from embedstore.cli import ask, care, change, interrupt, judge, label, measure, start, tune  # noqa: F401 - each module adds its verbs
-    from embedstore.cli.app import app
+    from embedstore.cli import (  # noqa: F401 - each module adds its verbs
+        classify,
+        edit,
+        finetuning,
+        interrupt,
+        label_and_clean,
+        maintenance,
+        measure,
+        quickstart,
+        search,
+    )
     from embedstore.cli.output import Notes, one_line
+    from embedstore.cli.put_in import app
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:

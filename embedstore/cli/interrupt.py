@@ -49,6 +49,6 @@ def _listen(fd: int, ended: threading.Event) -> None:
 
 def _interrupt() -> None:
     """Where DuckDB was never loaded, there is nothing to end (and no reason to load it)."""
-    catalog = sys.modules.get("embedstore.store.catalog")
+    catalog = sys.modules.get("embedstore.storage.catalog")
     if catalog is not None:
         catalog.interrupt()

@@ -9,10 +9,10 @@ import typer
 
 from embedstore.cli import options as o
 from embedstore.cli import output
-from embedstore.cli.app import app
+from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.bench import Result
+    from embedstore.quickstart.bench import Result
 
 
 @app.command()
@@ -35,8 +35,8 @@ def bench(
 
     `embedstore bench photos --backbone timm/mobilenetv2_100`
     """
-    from embedstore import bench as b
-    from embedstore.backbone.runtime import runtime_of
+    from embedstore.backbones.runtimes.runtime import runtime_of
+    from embedstore.quickstart import bench as b
 
     setting = b.Setting(
         backbone,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from embedstore.results import plain
+from embedstore.reports.results import plain
 
 
 def as_json(value: Any) -> None:

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 import embedstore as es
-from embedstore.index import pairs
+from embedstore.search.index import self_join
 from tests.benchmarks import corpus, peak
 
 THRESHOLD = 0.95
@@ -32,9 +32,9 @@ def by_faiss(path: str) -> dict[str, Any]:
     """Pairs by FAISS's own inverted lists."""
     store = es.open(path)
     vectors = store._storage.vectors(store.spaces[0].space).hold()
-    cells = max(2, len(vectors) // pairs.ROWS_A_CELL)
+    cells = max(2, len(vectors) // self_join.ROWS_A_CELL)
     index = faiss.index_factory(vectors.dim, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
-    index.cp.max_points_per_centroid, index.nprobe = 40, pairs.CELLS
+    index.cp.max_points_per_centroid, index.nprobe = 40, self_join.CELLS
     order = np.random.default_rng(0).permutation(len(vectors))[: 40 * cells]
     index.train(vectors.gather(np.sort(order)))
     for _, rows in vectors.blocks():

@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 import embedstore as es
-from embedstore import bench
-from embedstore.backbone.runtime import Runtime, agreement
+from embedstore.backbones.runtimes.runtime import Runtime, agreement
+from embedstore.quickstart import bench
 
 NETWORKS = ("timm/mobilenetv2_100", "timm/resnet50", "open_clip/ViT-B-32")
 OTHERS = {"timm": ("dataloader", "timm_loop"), "open_clip": ("dataloader", "clip_retrieval", "sentence_transformers")}

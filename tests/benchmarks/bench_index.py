@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import embedstore as es
-from embedstore.search import Ask, answer
-from embedstore.store.storage import Storage
+from embedstore.search.execute import Ask, answer
+from embedstore.storage.storage import Storage
 from tests.benchmarks import corpus, peak
 
 QUERIES = 50

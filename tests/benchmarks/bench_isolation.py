@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from embedstore.decode import preprocess, quick
-from embedstore.decode.isolated import Isolation
-from embedstore.decode.screen import ordinary
-from embedstore.embed.path import Prepare
 from embedstore.errors import ImageError
+from embedstore.media.image import fast_jpeg, preprocess
+from embedstore.media.image.isolation import Isolation
+from embedstore.media.image.screening import ordinary
+from embedstore.pipeline.decoder_choice import Prepare
 from embedstore.space import Preprocess
 from tests.conftest import picture
 
@@ -79,7 +79,7 @@ def measure(name: str, prepare: Prepare, files: list[bytes]) -> dict[str, Any]:
 def main(folders: list[str]) -> list[dict[str, Any]]:
     """The table, printed and returned."""
     files = photos(folders) if folders else made()
-    rows = [measure("pillow", preprocess.prepare, files), measure("quick", quick.prepare, files)]
+    rows = [measure("pillow", preprocess.prepare, files), measure("quick", fast_jpeg.prepare, files)]
     print("decoder  files  odd  in this process /s  screened /s  ratio (median)  least")
     for r in rows:
         print(

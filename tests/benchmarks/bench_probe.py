@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 
-from embedstore.heads import LogisticProbe
+from embedstore.classify.heads import LogisticProbe
 
 
 def synthetic(n, d, k, seed=0):

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 import embedstore as es
-from embedstore.search import Ask, answer
+from embedstore.search.execute import Ask, answer
 from tests.benchmarks import corpus
 from tests.benchmarks.peers_search import SHARES
 

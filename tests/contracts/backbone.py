@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from embedstore.backbone import load
-from embedstore.decode.preprocess import apply
+from embedstore.backbones import load
 from embedstore.errors import NoTextTower
+from embedstore.media.image.preprocess import apply
 from embedstore.space import Recipe, Space
 from tests.conftest import picture
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import embedstore as es
-from embedstore.records import Failure, Reason
-from embedstore.store.commit import Batch, FailureRow
+from embedstore.storage.commit import Batch, FailureRow
+from embedstore.types import Failure, Reason
 
 VECTORS = np.array([[3, 4], [4, 3], [-3, 4], [0, 1], [1, 0]], dtype=np.float32)
 TABLE = {

@@ -7,25 +7,28 @@ from pathlib import Path
 
 import numpy as np
 
-from embedstore import indexing, keeping
-from embedstore.archive import read as reading
-from embedstore.archive import write as writing
-from embedstore.features import features
-from embedstore.heads.prototype import NearestPrototype
-from embedstore.search import Ask, answer
-from embedstore.store import change, compact
-from embedstore.store.backup import backup, restore
-from embedstore.store.change import Chosen
-from embedstore.store.commit import Batch
-from embedstore.store.repair import repair
-from embedstore.store.shard import Shard, read_header
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
+from embedstore.classify import registry
+from embedstore.classify.data.features import features
+from embedstore.classify.heads.prototype import NearestPrototype
+from embedstore.search.execute import Ask, answer
+from embedstore.search.index import build
+from embedstore.storage import changes, compact
+from embedstore.storage.changes import Chosen
+from embedstore.storage.commit import Batch
+from embedstore.storage.integrity.backup import backup, restore
+from embedstore.storage.integrity.repair import repair
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.shard import Shard, read_header
+from embedstore.storage.storage import Storage
+from embedstore.storage.transfer import read_archive as reading
+from embedstore.storage.transfer import write_archive as writing
 from tests.conftest import ROOT
 from tests.golden.make import VECTORS
-from tests.stores import OTHER, SPACE, digest, expected, make, other, rows, vector
+from tests.helpers.vector_stores import OTHER, SPACE, digest, expected, make, other, rows, vector
 
-OPEN = "import sys\nfrom pathlib import Path\nfrom embedstore.store.storage import Storage\nhere = Path(sys.argv[1])\n"
+OPEN = (
+    "import sys\nfrom pathlib import Path\nfrom embedstore.storage.storage import Storage\nhere = Path(sys.argv[1])\n"
+)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def migrated(folder: Path) -> None:
 SECOND = (
     OPEN
     + """
-from tests.stores import OTHER, SPACE, digest, other
-from embedstore.store.commit import Batch
+from tests.helpers.vector_stores import OTHER, SPACE, digest, other
+from embedstore.storage.commit import Batch
 storage = Storage.open(here / "s")
 with storage.writing("a second model") as writer:
     writer.add_space(OTHER, name="other", dtype="float32", recipe=None)
@@ -118,7 +121,7 @@ def second_space(folder: Path) -> None:
 INDEX = (
     OPEN
     + """
-from embedstore import indexing
+from embedstore.search.index import build as indexing
 storage = Storage.open(here / "s")
 indexing.build(storage, storage.space(), recall=1.0, kind="flat")
 """
@@ -139,16 +142,16 @@ def brute(n: int, items: range) -> list[tuple[float, int]]:
 
 
 def has_index(folder: Path) -> None:
-    assert [i["usable"] for i in indexing.listing(Storage.open(folder / "s"))] == [True]
+    assert [i["usable"] for i in build.listing(Storage.open(folder / "s"))] == [True]
 
 
 def indexed(folder: Path) -> None:
     for _ in range(2):
         storage = whole(folder / "s", expected(16))
         assert nearest(storage, 3) == brute(3, range(1, 17))
-        assert all(i["usable"] for i in indexing.listing(storage) if i.get("why") is None)
-        indexing.build(storage, storage.space(), recall=1.0, kind="flat")
-    assert [i["usable"] for i in indexing.listing(storage)] == [True]
+        assert all(i["usable"] for i in build.listing(storage) if i.get("why") is None)
+        build.build(storage, storage.space(), recall=1.0, kind="flat")
+    assert [i["usable"] for i in build.listing(storage)] == [True]
     repair(folder / "s")
     assert not [p for p in (folder / "s").rglob("*") if p.suffix in (".tmp", ".new")]
 
@@ -162,13 +165,13 @@ def head(seed: int) -> NearestPrototype:
 
 def one_head(folder: Path) -> None:
     storage = make(folder / "s", 8, 8)
-    keeping.keep(storage, storage.space(), "kind", head(0), label="label", kind="prototype", facts={"seed": 0})
+    registry.keep(storage, storage.space(), "kind", head(0), label="label", kind="prototype", facts={"seed": 0})
 
 
 HEAD = (
     OPEN
     + """
-from embedstore import keeping
+from embedstore.classify import registry as keeping
 from tests.reliability.jobs import head
 storage = Storage.open(here / "s")
 keeping.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={"seed": 1})
@@ -177,31 +180,31 @@ keeping.keep(storage, storage.space(), "kind", head(1), label="label", kind="pro
 
 
 def has_head(folder: Path) -> None:
-    row, found = keeping.load(Storage.open(folder / "s"), "kind")
+    row, found = registry.load(Storage.open(folder / "s"), "kind")
     assert row.facts["seed"] == 1
     assert np.array_equal(found.predict_proba(X), head(1).predict_proba(X))
 
 
 def kept(folder: Path) -> None:
     storage = whole(folder / "s", expected(16))
-    row, found = keeping.load(storage, "kind")
+    row, found = registry.load(storage, "kind")
     assert np.array_equal(found.predict_proba(X), head(row.facts["seed"]).predict_proba(X))
-    keeping.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={"seed": 1})
-    assert np.array_equal(keeping.load(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
+    registry.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={"seed": 1})
+    assert np.array_equal(registry.load(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]
 
 
 def shrunk(folder: Path) -> None:
     storage = make(folder / "s", 8, 8, 8)
     with storage.writing("fewer") as writer:
-        change.forget(writer, Chosen(items=[2, 9]))
-        change.delete(writer, Chosen(items=[17]))
+        changes.forget(writer, Chosen(items=[2, 9]))
+        changes.delete(writer, Chosen(items=[17]))
 
 
 COMPACT = (
     OPEN
     + """
-from embedstore.store import compact
+from embedstore.storage import compact
 storage = Storage.open(here / "s")
 with storage.writing("compact") as writer:
     compact.compact(storage, writer)
@@ -226,7 +229,7 @@ def compacted(folder: Path) -> None:
 BACKUP = (
     OPEN
     + """
-from embedstore.store.backup import backup, restore
+from embedstore.storage.integrity.backup import backup, restore
 backup(Storage.open(here / "s"), here / "b")
 restore(here / "b", here / "r")
 """
@@ -251,7 +254,7 @@ def copied(folder: Path) -> None:
 EXPORT = (
     OPEN
     + """
-from embedstore.archive import read, write
+from embedstore.storage.transfer import read_archive as read, write_archive as write
 write.write(Storage.open(here / "s"), here / "e")
 read.read(here / "e", here / "i")
 """
@@ -285,7 +288,7 @@ def ruined(folder: Path) -> None:
     path.write_bytes(data)
 
 
-REPAIR = OPEN + "from embedstore.store.repair import repair\nrepair(here / 's')\n"
+REPAIR = OPEN + "from embedstore.storage.integrity.repair import repair\nrepair(here / 's')\n"
 
 
 def is_mended(folder: Path) -> None:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from embedstore.store.commit import Batch
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
-from tests.stores import batch, expected, rows
+from embedstore.storage.commit import Batch
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.storage import Storage
+from tests.helpers.vector_stores import batch, expected, rows
 
 
 def acknowledged(folder: Path) -> int:

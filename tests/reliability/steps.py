@@ -21,16 +21,17 @@ from tests.reliability.warm import Done, Process, Warm
 
 HERE = Path(__file__).parent
 MODULES = (
-    "faiss", "embedstore.archive.read", "embedstore.archive.write", "embedstore.store.backup",
+    "faiss", "embedstore.storage.transfer.read_archive", "embedstore.storage.transfer.write_archive",
+    "embedstore.storage.integrity.backup",
     "tests.reliability.jobs", "tests.reliability.test_machine",
 )  # fmt: skip
 PIECE = 4096  # bytes that a disk writes at once, or not
 
 JOB = """
 import os, sys
-from tests.stores import batch
-from embedstore.store import recover
-from embedstore.store.storage import Storage
+from tests.helpers.vector_stores import batch
+from embedstore.storage.integrity import recover
+from embedstore.storage.storage import Storage
 folder, commits, size, above = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 recover.CHECKPOINT_BYTES = above
 {control}
@@ -47,7 +48,7 @@ with storage.writing("adding") as writer:
 CONTROLS = {
     "": "",
     "no fsync": "",  # by leaving every sync out of the log
-    "no name of the log": "from embedstore.store import catalog; catalog.sync_folder = lambda path: None",
+    "no name of the log": "from embedstore.storage import catalog; catalog.sync_folder = lambda path: None",
     "no guard": """
 def bare(layout, catalog, *, above=0):
     if layout.wal.exists() and layout.wal.stat().st_size > above:
@@ -55,8 +56,8 @@ def bare(layout, catalog, *, above=0):
 recover.guarded_checkpoint = bare
 """,
     "catalog before shard": """
-from embedstore.store import commit as c, shard, storage as st
-from embedstore.store.shard import Header
+from embedstore.storage import commit as c, shard, storage as st
+from embedstore.storage.shard import Header
 later = []
 write = shard.write
 def note(path, *, space, number, vectors, contents):
@@ -94,7 +95,9 @@ def commands():
     """An interpreter that has imported what the verbs need, networks too."""
     if sys.platform != "linux":
         pytest.skip("needs Linux: commands are forks of one interpreter that looks for its threads in /proc")
-    server = Warm("torch", "timm", "faiss", "embedstore.cli.app", "embedstore.cli.care", "embedstore.embed.run")
+    server = Warm(
+        "torch", "timm", "faiss", "embedstore.cli.put_in", "embedstore.cli.maintenance", "embedstore.pipeline.run"
+    )
     yield server
     server.close()
 

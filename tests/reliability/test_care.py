@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import embedstore as es
-from embedstore import indexing
-from embedstore.store import shard
-from embedstore.store.layout import COMPLETE
+from embedstore.search.index import build
+from embedstore.storage import shard
+from embedstore.storage.layout import COMPLETE
 from tests.conftest import TINY, picture
 from tests.reliability.warm import CLI, Warm
 
@@ -83,7 +83,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     near = [np.allclose(*(np.frombuffer(x[u], np.float16) for x in (before, after)), atol=2e-3) for u in uris[256:]]
     assert all(near)
     assert commands.run(CLI, "verify", store, "--images").returncode == 0
-    assert [i["usable"] for i in indexing.listing(es.open(store)._storage)] == [True], "the index was built again"
+    assert [i["usable"] for i in build.listing(es.open(store)._storage)] == [True], "the index was built again"
     assert (store / "quarantine" / f"{path.parent.parent.name}-{path.name}").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_index_is_built_again(store, what):
     said = opened.repair(embed=False)
     assert [s for s in said.done if "its index was built again" in s]
     assert opened.verify().ok
-    (index,) = indexing.listing(opened._storage)
+    (index,) = build.listing(opened._storage)
     assert (index["usable"], index["rows"]) == (True, COUNT)
     assert [h.item for h in es.open(store).search(7, k=5)] == wanted
 

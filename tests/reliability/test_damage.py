@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from embedstore.errors import EmbedstoreError, StoreBusy, StoreDamaged, StoreError
-from embedstore.store import lock, shard, vectors
-from embedstore.store.backup import backup, restore
-from embedstore.store.commit import insert_contents, insert_vectors, upsert_items
-from embedstore.store.repair import repair
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
+from embedstore.storage import lock, shard, vectors
+from embedstore.storage.commit import insert_contents, insert_vectors, upsert_items
+from embedstore.storage.integrity.backup import backup, restore
+from embedstore.storage.integrity.repair import repair
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.storage import Storage
+from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
 from tests.reliability.oracle import missing
-from tests.stores import SPACE, batch, digest, expected, make, rows, vector
 
 
 def flip(path: Path, rng: np.random.Generator) -> None:
@@ -143,7 +143,7 @@ def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
     code = """
         import sys
         from embedstore.errors import StoreBusy
-        from embedstore.store.storage import Storage
+        from embedstore.storage.storage import Storage
         try:
             with Storage.open(sys.argv[1]).writing("second"):
                 pass
@@ -195,10 +195,10 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
     """The guard of a living writer is no crash: a reader waits for its turn and gets its rows."""
     code = """
         import sys, time
-        from embedstore.store import recover
-        from embedstore.store.catalog import Catalog
-        from embedstore.store.storage import Storage
-        from tests.stores import batch
+        from embedstore.storage.integrity import recover
+        from embedstore.storage.catalog import Catalog
+        from embedstore.storage.storage import Storage
+        from tests.helpers.vector_stores import batch
         whole = Catalog.checkpoint
         def slow(self):
             print("in", flush=True)
@@ -254,8 +254,8 @@ def test_one_store_under_two_names_in_one_process(tmp_path):
 
 EMBED = """
 import sys
-from tests.stores import batch
-from embedstore.store.storage import Storage
+from tests.helpers.vector_stores import batch
+from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
 with storage.writing("adding") as writer:
     for i in range(60):

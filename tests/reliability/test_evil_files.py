@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from embedstore import indexing, keeping
-from embedstore.disk import xxh3
-from embedstore.heads import persist
-from embedstore.heads.prototype import NearestPrototype
+from embedstore.classify import registry
+from embedstore.classify.heads import serialization
+from embedstore.classify.heads.prototype import NearestPrototype
+from embedstore.search.index import build
+from embedstore.storage.durable_files import xxh3
 from tests.conftest import ROOT
-from tests.stores import make, vector
+from tests.helpers.vector_stores import make, vector
 
 MOST = 200_000  # KiB of memory that a refusal may take
 
@@ -22,12 +23,12 @@ ASK = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np, faiss, safetensors.numpy, sklearn.linear_model, zipfile, duckdb
-from embedstore import keeping
-from embedstore.archive import read
+from embedstore.classify import registry as keeping
+from embedstore.storage.transfer import read_archive as read
 from embedstore.errors import EmbedstoreError
-from embedstore.heads import persist
-from embedstore.index import files
-from embedstore.store.storage import Storage
+from embedstore.classify.heads import serialization as persist
+from embedstore.search.index import files
+from embedstore.storage.storage import Storage
 
 def look(what, at):
     if what == "head":
@@ -48,7 +49,7 @@ def look(what, at):
 
 looks = json.loads(sys.argv[1])
 if looks[0][0] == "weights":
-    from embedstore.backbone import loading
+    from embedstore.backbones import loading
     from embedstore.space import Recipe
     loading.load(Recipe("timm/test_resnet.r160_in1k", random_init=True), device="cpu")  # what a network takes anyway
 out = {}
@@ -85,7 +86,7 @@ def ask(*looks: tuple[str, Path]) -> dict[str, str]:
 
 def good_head(folder: Path) -> Path:
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
-    return persist.save(NearestPrototype().fit(X, np.array(["a", "b"] * 8)), folder, {"space": "s"})
+    return serialization.save(NearestPrototype().fit(X, np.array(["a", "b"] * 8)), folder, {"space": "s"})
 
 
 class Trap:
@@ -111,7 +112,7 @@ def seal(folder: Path, data: bytes) -> None:
     facts = json.loads((folder / "head.json").read_text())
     facts.pop("digest", None)
     facts["files"]["head.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "head.json").write_bytes(persist._sealed(facts))
+    (folder / "head.json").write_bytes(serialization._sealed(facts))
 
 
 def huge(shape: list[int]) -> bytes:
@@ -160,12 +161,12 @@ def evil_head(folder: Path, how: str, mark: Path) -> None:
         facts = json.loads((folder / "head.json").read_text())
         facts.pop("digest", None)
         text = json.dumps(facts).replace("NearestPrototype", "system")
-        (folder / "head.json").write_bytes(persist._sealed(json.loads(text)))
+        (folder / "head.json").write_bytes(serialization._sealed(json.loads(text)))
     elif how == "a module for a class":
         facts = json.loads((folder / "head.json").read_text())
         facts.pop("digest", None)
         text = json.dumps(facts).replace('"NearestPrototype"', '"os.system"')
-        (folder / "head.json").write_bytes(persist._sealed(json.loads(text)))
+        (folder / "head.json").write_bytes(serialization._sealed(json.loads(text)))
 
 
 HEADS = [
@@ -194,7 +195,7 @@ INDEXES = ["12 GB of vectors", "nothing like an index", "another file's name", "
 def evil_index(path: Path, how: str) -> None:
     """Spoil a good index, with a sidecar that agrees."""
     storage = make(path, 16)
-    indexing.build(storage, storage.space(), recall=1.0, kind="flat")
+    build.build(storage, storage.space(), recall=1.0, kind="flat")
     folder = storage.at.index(storage.space().key)
     sidecar = next(folder.glob("*.json"))
     facts = json.loads(sidecar.read_text())
@@ -222,7 +223,7 @@ def test_evil_heads_indexes_and_notes_are_refused(tmp_path):
     storage = make(tmp_path / "s", 16)
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
     fitted = NearestPrototype().fit(X, np.array(["a", "b"] * 8))
-    keeping.keep(storage, storage.space(), "kind", fitted, label="label", kind="prototype", facts={})
+    registry.keep(storage, storage.space(), "kind", fitted, label="label", kind="prototype", facts={})
     good_head(tmp_path / "s" / "heads" / "kind")
     (tmp_path / "out").mkdir()
     with (tmp_path / "out" / "export.json").open("wb") as f:
@@ -241,7 +242,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     import embedstore as es
 
     storage = make(tmp_path / "s", 16)
-    indexing.build(storage, storage.space(), recall=1.0, kind="flat")
+    build.build(storage, storage.space(), recall=1.0, kind="flat")
     sidecar = next(storage.at.index(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))

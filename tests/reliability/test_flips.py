@@ -9,16 +9,17 @@ import pytest
 import xxhash
 
 import embedstore as es
-from embedstore import indexing, keeping
+from embedstore.classify import registry
+from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.errors import EmbedstoreError
-from embedstore.finetune.note import sealed
-from embedstore.heads.prototype import NearestPrototype
-from embedstore.search import Ask, answer
-from embedstore.store.storage import Storage
+from embedstore.finetuning.checkpoint_manifest import sealed
+from embedstore.search.execute import Ask, answer
+from embedstore.search.index import build
+from embedstore.storage.storage import Storage
 from tests.conftest import picture
+from tests.helpers.finetune_store import QUICK, store_of, textures
+from tests.helpers.vector_stores import expected, make, rows, vector
 from tests.reliability.test_damage import flip
-from tests.stores import expected, make, rows, vector
-from tests.tuning import QUICK, store_of, textures
 
 X = np.array([vector(n) for n in range(1, 301)], np.float32)
 
@@ -28,9 +29,9 @@ def furnished(tmp_path_factory):
     """A store with an index, a head and a checkpoint's files."""
     path = tmp_path_factory.mktemp("furnished") / "s"
     storage = make(path, 150, 150)
-    indexing.build(storage, storage.space(), recall=1.0, kind="flat")
+    build.build(storage, storage.space(), recall=1.0, kind="flat")
     head = NearestPrototype().fit(X, np.array([f"c{n % 3}" for n in range(1, 301)]))
-    keeping.keep(storage, storage.space(), "kind", head, label="label", kind="prototype", facts={})
+    registry.keep(storage, storage.space(), "kind", head, label="label", kind="prototype", facts={})
     checkpoint(path)
     return path
 
@@ -53,7 +54,7 @@ def answers(path: Path) -> list[object]:
     for exact in (False, True):
         hits = answer(storage, space, vector(7), Ask(k=9, exact=exact)).hits
         found.append([(h.score, h.item, h.label) for h in hits])
-    found.append(keeping.load(storage, "kind")[1].predict_proba(X).tolist())
+    found.append(registry.load(storage, "kind")[1].predict_proba(X).tolist())
     found.append([(s.name, s.space.to_json()) for s in storage.spaces()])
     return found
 
@@ -117,7 +118,7 @@ def test_many_bits_of_any_file(furnished, tmp_path):
 
 def read(store: es.Store, key: str) -> list[object]:
     """What fine-tuning made, as it is used: the network's answers, its own classifier, and what the classes are."""
-    from embedstore.finetune import checkpoint
+    from embedstore.finetuning import checkpoint
 
     folder = store.path / "checkpoints" / key
     note = checkpoint.read(folder)

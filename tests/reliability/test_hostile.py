@@ -14,11 +14,10 @@ import pytest
 from PIL import Image
 
 import embedstore as es
-from embedstore import decode
-from embedstore.decode import isolated, preprocess
 from embedstore.errors import ImageError
-from embedstore.records import display_uri
+from embedstore.media.image import decode, isolation, preprocess
 from embedstore.space import Preprocess
+from embedstore.types import display_uri
 from tests.conftest import TINY, picture
 
 SIZE = (40, 30)
@@ -274,7 +273,7 @@ def test_every_hostile_entry_has_its_outcome_and_is_not_tried_twice(tmp_path, ho
 
 EVIL = (
     "import os, sys, json, time; sys.path[:] = json.loads(sys.argv[1]);\n"
-    "from embedstore.decode import worker\n"
+    "from embedstore.media.image import isolation_worker as worker\n"
     "decode = worker.open_image\n"
     "def evil(data):\n"
     "    if b'HANG' in data: time.sleep(1000)\n"
@@ -299,8 +298,8 @@ def odd(seed: int, mark: bytes = b"") -> bytes:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts processes in /proc")
 def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path, monkeypatch):
     """Each becomes a row with its reason; the others are embedded; no process is left."""
-    monkeypatch.setattr(isolated, "_START", EVIL)
-    monkeypatch.setattr(isolated, "DEADLINE", 6.0)
+    monkeypatch.setattr(isolation, "_START", EVIL)
+    monkeypatch.setattr(isolation, "DEADLINE", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()
     for n in range(12):
@@ -331,13 +330,13 @@ def compare(files: Iterable[tuple[object, bytes]]) -> int:
 
     def there(data):
         try:
-            pixels, facts = isolation.prepare(data)
+            pixels, facts = workers.prepare(data)
             return pixels.tobytes(), facts
         except ImageError as e:
             return e.reason, e.detail
 
     count = 0
-    with isolated.Isolation(p) as isolation:
+    with isolation.Isolation(p) as workers:
         for name, data in files:
             assert there(data) == here(data), name
             count += 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.storage import Storage
+from tests.helpers.vector_stores import expected, make, rows
 from tests.reliability.oracle import acknowledged, check
 from tests.reliability.steps import begin, ours, read_log, run
 from tests.reliability.warm import Warm
-from tests.stores import expected, make, rows
 
 SIZE = 8
 COMMITS = 2
@@ -123,7 +123,7 @@ def test_two_hundred_kills_at_random_moments(warm, tmp_path):
 
 CREATE = """
 import sys
-from tests.stores import expected, make, rows
+from tests.helpers.vector_stores import expected, make, rows
 make(sys.argv[1] + "/s", 8, 8)
 """
 

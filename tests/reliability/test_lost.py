@@ -5,15 +5,16 @@ import os
 import pytest
 
 from embedstore.errors import StoreDamaged
-from embedstore.records import ImageRef
-from embedstore.store import change, compact, recover, shard
-from embedstore.store.change import Chosen
-from embedstore.store.commit import Batch, ItemRow
-from embedstore.store.repair import repair
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
+from embedstore.storage import changes, compact, shard
+from embedstore.storage.changes import Chosen
+from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.integrity import recover
+from embedstore.storage.integrity.repair import repair
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.storage import Storage
+from embedstore.types import ImageRef
+from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
 from tests.reliability.oracle import missing
-from tests.stores import SPACE, batch, digest, expected, make, rows, vector
 
 LOSSES = ["deleted", "cut in half", "emptied", "exchanged for an older one"]
 
@@ -67,9 +68,9 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
     with storage.writing("killed before the log is folded in") as writer:
         for i in range(2):
             if doing == "labels":
-                change.edit(writer, {"label": f"'new {i}'"}, Chosen("true"))
+                changes.edit(writer, {"label": f"'new {i}'"}, Chosen("true"))
             elif doing == "a deletion":
-                change.delete(writer, Chosen(items=[1 + i]))
+                changes.delete(writer, Chosen(items=[1 + i]))
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
                 writer.commit(Batch(items=more), space=storage.space())
@@ -136,7 +137,7 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
     with storage.writing("forget") as writer:
-        change.forget(writer, Chosen(items=[2, 301, 302]))
+        changes.forget(writer, Chosen(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
     assert rows(Storage.open(tmp_path / "s")) == wanted
@@ -171,7 +172,7 @@ def test_forgotten_vectors_in_files_that_a_killed_compaction_left_are_not_taken_
     """The old files are there still when repair comes: they go, and what was forgotten with them."""
     storage = make(tmp_path / "s", 20, 20)
     with storage.writing("forget") as writer:
-        change.forget(writer, Chosen(items=[5]))
+        changes.forget(writer, Chosen(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
     with storage.writing("compact") as writer:
         compact.compact(storage, writer)

@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from embedstore import indexing
-from embedstore.records import ImageRef
-from embedstore.search import Ask, answer
-from embedstore.store import change, compact
-from embedstore.store.change import Chosen
-from embedstore.store.commit import Batch, ItemRow
-from embedstore.store.storage import Storage
-from embedstore.store.verify import verify
+from embedstore.search.execute import Ask, answer
+from embedstore.search.index import build
+from embedstore.storage import changes, compact
+from embedstore.storage.changes import Chosen
+from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.storage import Storage
+from embedstore.types import ImageRef
+from tests.helpers.vector_stores import OTHER, SPACE, digest, other, vector
 from tests.reliability.steps import Disk, read_log, run
 from tests.reliability.warm import Warm
-from tests.stores import OTHER, SPACE, digest, other, vector
 
 CODE = """
 import json, sys
@@ -37,7 +37,7 @@ def act(path: Path, step: dict) -> None:
     storage = Storage.open(path)
     kind = step["do"]
     if kind == "index":
-        indexing.build(storage, storage.space("test"), recall=1.0, kind=step["kind"])
+        build.build(storage, storage.space("test"), recall=1.0, kind=step["kind"])
         return
     with storage.writing(kind) as writer:
         if kind == "add":
@@ -65,11 +65,11 @@ def act(path: Path, step: dict) -> None:
                 made = Batch(digests=[digest(n) for n in new], vectors=[other(n) for n in new])
                 writer.commit(made, space=storage.space("other"))
         elif kind == "delete":
-            change.delete(writer, Chosen(items=step["items"]))
+            changes.delete(writer, Chosen(items=step["items"]))
         elif kind == "forget":
-            change.forget(writer, Chosen(items=step["items"]))
+            changes.forget(writer, Chosen(items=step["items"]))
         elif kind == "relabel":
-            change.edit(writer, {"label": f"'{step['label']}'"}, Chosen(items=step["items"]))
+            changes.edit(writer, {"label": f"'{step['label']}'"}, Chosen(items=step["items"]))
         elif kind == "compact":
             compact.compact(storage, writer)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore import keeping
+from embedstore.classify import registry
 from embedstore.errors import UnknownHead
+from tests.helpers.vector_stores import expected, make
 from tests.reliability.jobs import HEAD, JOBS, Job, head, whole
 from tests.reliability.steps import Disk, Step, ours, read_log, run
 from tests.reliability.warm import Warm
-from tests.stores import expected, make
 
 POWER = 50  # cuts of each kind of work in the long form
 
@@ -163,6 +163,6 @@ def test_a_head_that_was_never_acknowledged_is_unknown(shim, tmp_path):
     run(shim, folder, code=HEAD, kill=steps[-1])
     storage = whole(folder / "s", expected(16))
     with pytest.raises(UnknownHead):
-        keeping.load(storage, "kind")
-    keeping.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={})
+        registry.load(storage, "kind")
+    registry.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={})
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.store import recover
-from embedstore.store.layout import GUARD
+from embedstore.storage.integrity import recover
+from embedstore.storage.layout import GUARD
+from tests.helpers.vector_stores import make
 from tests.reliability.oracle import acknowledged, check
 from tests.reliability.steps import Disk, File, Step, read_log, run
 from tests.reliability.warm import Warm
-from tests.stores import make
 
 SIZE = 8
 

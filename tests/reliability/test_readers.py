@@ -8,19 +8,20 @@ import duckdb
 import numpy as np
 import pytest
 
-from embedstore import exporting, features
+from embedstore.classify.data import features
 from embedstore.errors import StoreDamaged
-from embedstore.store import stream
-from embedstore.store.change import Chosen, delete
-from embedstore.store.storage import Storage
-from embedstore.store.vectors import Vectors
+from embedstore.storage import vector_stream
+from embedstore.storage.changes import Chosen, delete
+from embedstore.storage.storage import Storage
+from embedstore.storage.transfer import export
+from embedstore.storage.vectors import Vectors
 from tests.conftest import ROOT
-from tests.stores import make, vector
+from tests.helpers.vector_stores import make, vector
 
 COMPACT = """
 import sys
-from embedstore.store import change, compact
-from embedstore.store.storage import Storage
+from embedstore.storage import changes as change, compact
+from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
 with storage.writing("compact") as writer:
     change.forget(writer, change.Chosen(items=[3]))
@@ -67,14 +68,14 @@ def check_features(storage: Storage) -> None:
 
 def check_export(storage: Storage) -> None:
     path = storage.at.root.with_name("out.parquet")
-    assert exporting.export(storage, storage.space(), Path(path), where=None) == len(THERE)
+    assert export.export(storage, storage.space(), Path(path), where=None) == len(THERE)
     with duckdb.connect() as con:
         rows = con.execute(f"SELECT item, vector FROM '{path}' ORDER BY item").fetchall()
     assert rows == [(n, vector(n).tolist()) for n in THERE]
 
 
 def check_stream(storage: Storage) -> None:
-    with stream.streaming(storage, storage.space(), None) as found:
+    with vector_stream.streaming(storage, storage.space(), None) as found:
         blocks = list(found.blocks(5))
     items = np.concatenate([b[1] for b in blocks]).tolist()
     got = np.concatenate([b[2] for b in blocks]).tolist()

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore import indexing
-from embedstore.search import Ask, answer
-from embedstore.search.plan import Way
-from embedstore.store import change, compact
-from embedstore.store.change import Chosen
-from embedstore.store.storage import Storage
+from embedstore.search.execute import Ask, answer
+from embedstore.search.index import build
+from embedstore.search.planner import Way
+from embedstore.storage import changes, compact
+from embedstore.storage.changes import Chosen
+from embedstore.storage.storage import Storage
 from tests.conftest import ROOT
-from tests.stores import batch, make
+from tests.helpers.vector_stores import batch, make
 
 SEARCHER = """
 import json, sys
@@ -91,10 +91,10 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
             there -= set(gone)
             say(folder, "stable", there)
             with storage.writing("deleting") as writer:
-                change.delete(writer, Chosen(items=gone))
+                changes.delete(writer, Chosen(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
-            indexing.build(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+            build.build(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
         else:
             with storage.writing("compacting") as writer:
                 compact.compact(storage, writer)

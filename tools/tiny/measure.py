@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embedstore import backbone
-from embedstore.decode import open_image
-from embedstore.decode.preprocess import apply
+from embedstore import backbones
 from embedstore.errors import ImageError
-from embedstore.scenes import COLOURS, DIGITS, SHAPES, held_out, naming
+from embedstore.media.image.decode import open_image
+from embedstore.media.image.preprocess import apply
+from embedstore.quickstart.scenes import COLOURS, DIGITS, SHAPES, held_out, naming
 from embedstore.space import Recipe
 from tools.tiny import scenes
 
@@ -123,7 +123,7 @@ def _folder(model: Model, folder: Path) -> tuple[Floats, NDArray[Any]]:
 
 def all_of(recipe: Recipe, folders: list[Path]) -> dict[str, Any]:
     """Every figure of one network; probes stand on the features before the projection (Radford et al. 2021, A.3)."""
-    model, features = Model(backbone.load(recipe)), Model(backbone.load(replace(recipe, layer="before-projection")))
+    model, features = Model(backbones.load(recipe)), Model(backbones.load(replace(recipe, layer="before-projection")))
     return {
         "unseen_pairs": unseen_pairs(model),
         "retrieval": retrieval(model),

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.scenes import COLOURS, caption, compose, draw
-from embedstore.scenes.compose import KINDS
+from embedstore.quickstart.scenes import COLOURS, caption, compose, draw
+from embedstore.quickstart.scenes.compose import KINDS
 
 SIDE = 64  # pixels
 PART = 4_000  # scenes a file

@@ -1,0 +1,1 @@
+"""What executes a backbone: eager PyTorch, onnxruntime, compiled."""

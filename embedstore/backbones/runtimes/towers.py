@@ -1,0 +1,61 @@
+"""The image towers of open_clip without their projection into the space of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from embedstore.backbones.base import Features
+from embedstore.errors import BadBackbone
+
+
+def before_projection(module: Any) -> Features:
+    """Raw image features ``(B, D)``: what the tower computes before it is projected beside the words.
+
+    The projection is taken out of ``module``; digest the weights first.
+
+    Raises:
+        BadBackbone: a tower of unknown make.
+    """
+    visual = module.visual
+    if isinstance(visual, VisionTransformer):
+        visual.proj = None
+    elif isinstance(visual, ModifiedResNet):
+        visual.attnpool.c_proj = _identity(visual.attnpool.c_proj)
+    elif isinstance(visual, TimmModel):
+        _strip(visual)
+    else:
+        raise BadBackbone(f"no layer before-projection in a {type(visual).__name__}; use --layer projection")
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        out = visual(images)
+        pooled: torch.Tensor = out[0] if isinstance(out, tuple) else out  # CoCa's tower gives its tokens too
+        return pooled
+
+    return features
+
+
+def _identity(projection: nn.Linear) -> nn.Linear:
+    """A linear map that changes nothing: attention pooling insists on one."""
+    out = nn.Linear(projection.in_features, projection.in_features)
+    with torch.no_grad():
+        out.weight.copy_(torch.eye(projection.in_features))
+        out.bias.zero_()
+    return out
+
+
+def _strip(visual: Any) -> None:
+    """Take the projection out of a tower built on a timm network, wherever it sits."""
+    head = visual.head
+    if hasattr(head, "proj") or hasattr(head, "mlp"):
+        kept = [(n, m) for n, m in head.named_children() if n not in ("proj", "mlp")]
+        visual.head = nn.Sequential(*(m for _, m in kept))
+    elif hasattr(head, "pool"):
+        head.pool.proj = nn.Identity()
+    else:
+        visual.trunk.reset_classifier(0)  # the network's own classifier was the projection

@@ -1,0 +1,191 @@
+"""Which backbone, which head: all of them on one split, with the chance that a difference is luck."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import metrics
+from embedstore.classify.data.features import Features
+from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.holdout import How, judge
+from embedstore.classify.evaluation.learning_curve import Curve, learning_curve
+from embedstore.classify.evaluation.multilabel import exactly_right
+from embedstore.classify.metrics import Difference, Metric
+from embedstore.errors import LabelError, UnknownHead
+
+HEADS = ("logistic", "knn", "prototype")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One head in one space.
+
+    Attributes:
+        evaluation: how it did. dim: of its vectors. bytes_per_item: of a vector on disk.
+        images_per_second: of the run that embedded the most images into its space; None where none is known.
+        behind: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
+        p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of contestants.
+        curve: over labels a class, where it was asked for.
+    """
+
+    evaluation: Evaluation
+    dim: int
+    bytes_per_item: int
+    images_per_second: float | None
+    behind: Difference | None = None
+    p_value: float | None = None
+    curve: Curve | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        e = self.evaluation
+        return {
+            "space": e.space,
+            "head": e.head,
+            "accuracy": e.accuracy,
+            **e.chosen,
+            "behind": None if self.behind is None else [self.behind.value, self.behind.low, self.behind.high],
+            "p_value": self.p_value,
+            "seconds": round(e.seconds, 3),
+            "dim": self.dim,
+            "bytes_per_item": self.bytes_per_item,
+            "images_per_second": self.images_per_second,
+            "near_duplicates": e.near and e.near.count,
+            "metrics": e.report.to_json()["scores"],
+            "curve": self.curve and self.curve.to_json()["points"],
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contestants, best first.
+
+    Attributes:
+        label: the column. split, train, held: as in :class:`Evaluation`, the same for all.
+        left_out: labelled items without a vector in one of the spaces.
+    """
+
+    label: str
+    split: str
+    train: int
+    held: int
+    left_out: int
+    contestants: tuple[Contestant, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "label": self.label,
+            "split": self.split,
+            "train": self.train,
+            "held_out": self.held,
+            "left_out": self.left_out,
+            "contestants": [c.to_json() for c in self.contestants],
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a space costs: bytes of a vector on disk, and how fast images were embedded into it."""
+
+    bytes_per_item: int
+    images_per_second: float | None
+
+
+def compare(
+    spaces: Mapping[str, tuple[Features, Cost]],
+    label: str,
+    *,
+    heads: Sequence[str] = HEADS,
+    how: How | None = None,
+    budgets: Sequence[int] = (),
+) -> Comparison:
+    """Judge every head in every space on the items that all spaces hold, on one and the same split.
+
+    Args:
+        spaces: features and cost by name. label: the column. heads: by name. how: folds, seed, leaks.
+        budgets: labels a class; with some, each contestant's learning curve too, on the split whatever ``how`` says.
+
+    Raises:
+        LabelError: no item is in all of them, or the labels cannot support it. UnknownHead: no heads, or another name.
+    """
+    how = how or How()
+    if not heads or not spaces:
+        raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
+    ids = sorted(set.intersection(*(set(data.ids.tolist()) for data, _ in spaces.values())))
+    if not ids:
+        raise LabelError(f"no labelled item has a vector in all of {', '.join(spaces)}; name fewer with --spaces")
+    judged: list[Contestant] = []
+    for name, (data, cost) in spaces.items():
+        shared = data.take(np.flatnonzero(np.isin(data.ids, ids)))
+        for head in heads:
+            found = replace(judge(head, shared, label, how), space=name)
+            drawn = learning_curve(head, shared, label, budgets=budgets, seed=how.seed) if budgets else None
+            judged.append(
+                Contestant(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, curve=drawn)
+            )
+    ranked = sorted(judged, key=_rank)
+    first = ranked[0].evaluation
+    return Comparison(
+        label=label,
+        split=first.split,
+        train=first.train,
+        held=first.held,
+        left_out=max(len(data) for data, _ in spaces.values()) - len(ids),
+        contestants=_against_best(ranked),
+    )
+
+
+def _rank(c: Contestant) -> tuple[float, float]:
+    """The highest accuracy first, then the lowest log-loss."""
+    loss = c.evaluation.report.scores.get(Metric.LOG_LOSS)
+    return -c.evaluation.accuracy, loss.value if loss else 0.0
+
+
+def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
+    """Differences to the first, on the same rows."""
+    if len(ranked) < 2:
+        return tuple(ranked)
+    best = _right(ranked[0].evaluation)
+    one = np.ones(len(best), dtype=np.int64)
+    found: list[tuple[Difference, float]] = []
+    for c in ranked[1:]:
+        own = _right(c.evaluation)
+        p = metrics.mcnemar(one, best, own).p_value
+        found.append((metrics.paired_bootstrap(Metric.ACCURACY, one, _sides(own), _sides(best)), p))
+    corrected = holm([p for _, p in found])
+    rest = [
+        replace(c, behind=difference, p_value=p)
+        for c, (difference, _), p in zip(ranked[1:], found, corrected, strict=True)
+    ]
+    return (ranked[0], *rest)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values that hold for all of them together (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    out, highest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(order.tolist()):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
+        out[i] = highest
+    return out
+
+
+def _right(e: Evaluation) -> NDArray[np.int64]:
+    """1 for each held-out item that is right, else 0, in the order of the items, so that contestants line up."""
+    assert e.rows is not None  # noqa: S101 - judge keeps them
+    if e.multi:
+        right = exactly_right(e.rows.y, e.rows.proba, e.rows.classes)
+    else:
+        right = np.array(e.rows.classes, dtype=object)[e.rows.proba.argmax(1)] == e.rows.y
+    return right[np.argsort(e.rows.ids)].astype(np.int64)
+
+
+def _sides(right: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Scores of "wrong" and "right": ``(M, 2)``."""
+    return np.stack([1 - right, right], axis=1).astype(np.float64)

@@ -1,0 +1,136 @@
+"""One space against another on the same held-out items: is the new one better, and is that luck?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from embedstore.classify import metrics
+from embedstore.classify.data import labels
+from embedstore.classify.data.features import Features
+from embedstore.classify.evaluation import fit
+from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.holdout import How, judge
+from embedstore.classify.metrics import Difference, McNemar, Metric
+from embedstore.errors import LabelError
+
+HEADS = ("logistic", "knn")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One way of classifying, in both spaces, on the same rows.
+
+    Attributes:
+        what: the head. old, new: how it did. gain: accuracy of the new minus the old, with the paired bootstrap's
+            95% interval. test: McNemar's exact test.
+    """
+
+    what: str
+    old: Evaluation
+    new: Evaluation
+    gain: Difference
+    test: McNemar
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "what": self.what,
+            "old": self.old.accuracy,
+            "new": self.new.accuracy,
+            "gain": self.gain.value,
+            "low": self.gain.low,
+            "high": self.gain.high,
+            "only_old_right": self.test.only_first,
+            "only_new_right": self.test.only_second,
+            "p_value": self.test.p_value,
+            "old_metrics": self.old.report.to_json()["scores"],
+            "new_metrics": self.new.report.to_json()["scores"],
+            "seconds": [round(self.old.seconds, 3), round(self.new.seconds, 3)],
+        }
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two spaces side by side.
+
+    Attributes:
+        label: the column. old, new: names of the spaces. split, train, held: as in :class:`Evaluation`.
+        pairs: one a way of classifying; the first is the probe.
+        same: the new space gives the same vectors as the old one by its facts: the weights were not changed.
+        cost: seconds and speeds, by name.
+    """
+
+    label: str
+    old: str
+    new: str
+    split: str
+    train: int
+    held: int
+    pairs: tuple[Pair, ...]
+    same: bool
+    cost: dict[str, float | None]
+
+    @property
+    def per_class(self) -> list[tuple[str, int, float, float]]:
+        """``(class, held-out items, recall of the old probe, of the new)``, the largest change first."""
+        new = {row.name: row.recall for row in self.pairs[0].new.report.per_class}
+        rows = [(r.name, r.support, r.recall, new[r.name]) for r in self.pairs[0].old.report.per_class]
+        return sorted(rows, key=lambda r: -abs(r[3] - r[2]) if r[1] else 0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "label": self.label,
+            "old": self.old,
+            "new": self.new,
+            "same_vectors": self.same,
+            "split": self.split,
+            "train": self.train,
+            "held_out": self.held,
+            "comparisons": [p.to_json() for p in self.pairs],
+            "per_class": [{"label": c, "items": n, "old": a, "new": b} for c, n, a, b in self.per_class],
+            "cost": self.cost,
+        }
+
+
+def shared(old: Features, new: Features) -> tuple[Features, Features]:
+    """The items that have a vector in both spaces.
+
+    Raises:
+        LabelError: there are none.
+    """
+    ids = np.intersect1d(old.ids, new.ids)
+    if not len(ids):
+        raise LabelError("no labelled item has a vector in both spaces; `embedstore reembed STORE` fills the new one")
+    return old.take(np.flatnonzero(np.isin(old.ids, ids))), new.take(np.flatnonzero(np.isin(new.ids, ids)))
+
+
+def heads_in_both(
+    old: Features, new: Features, label: str, *, heads: tuple[str, ...] = HEADS, seed: int = 0
+) -> list[Pair]:
+    """The same heads fitted in either space, on one split of the same items.
+
+    Args:
+        old, new: of the same items, see :func:`shared`. label: the column. heads: by name. seed: of the split.
+    """
+    how = How(seed=seed)
+    return [pair(head, judge(head, old, label, how), judge(head, new, label, how)) for head in heads]
+
+
+def pair(what: str, old: Evaluation, new: Evaluation) -> Pair:
+    """Two classifiers on the same rows.
+
+    Raises:
+        LabelError: the rows are not the same.
+    """
+    assert old.rows is not None and new.rows is not None  # noqa: S101, PT018 - judge keeps them
+    if not np.array_equal(old.rows.ids, new.rows.ids):
+        raise LabelError(f"{what} was judged on other items in one of the spaces")
+    names = sorted({*old.rows.classes, *new.rows.classes})
+    y = labels.codes(old.rows.y, names)
+    before, after = (fit.aligned(r.proba, np.array(r.classes, dtype=object), names) for r in (old.rows, new.rows))
+    gain = metrics.paired_bootstrap(Metric.ACCURACY, y, before, after)
+    return Pair(what, old, new, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))

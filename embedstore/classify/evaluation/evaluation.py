@@ -1,0 +1,170 @@
+"""What is known of one head on one split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify.data.labels import indicators
+from embedstore.classify.data.near_duplicates import NearDuplicates
+from embedstore.classify.evaluation.multilabel import YES, exactly_right
+from embedstore.classify.metrics import Metric, Report
+
+FEW = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
+MISTAKES = 60  # in a report
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A held-out item that the head calls something else: ``score`` is what it gives to its own answer."""
+
+    item: int
+    true: str
+    predicted: str
+    score: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The judged rows, for comparisons and reports.
+
+    Attributes:
+        ids: int64 ``(M,)`` items. y: ``(M,)`` labels. proba: float32 ``(M, K)`` in the order of ``classes``.
+    """
+
+    ids: NDArray[np.int64]
+    y: NDArray[np.object_]
+    proba: NDArray[np.float32]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One head on one split.
+
+    Attributes:
+        head, label: what was fitted, and on which column.
+        split: the held-out side: ``test``, ``val``, ``hash`` (a deterministic fifth), ``all`` (nothing was fitted) or
+            ``5 folds`` (every item is held out once).
+        train, held: rows (with folds: of all). classes: of the training side. unseen: classes that only the held-out
+            side has, or that have too few examples to learn from; their rows count as wrong.
+        leaks: training rows left out because their content or group is held out.
+        unlabelled: items left out for want of a label.
+        report: metrics with 95% intervals, confusion matrix, per-class table.
+        chosen: what was selected without the held-out rows, e.g. ``{"C": 0.1}``.
+        seconds: fitting and judging. estimator: the fitted scikit-learn classifier; after folds one more, fitted on
+            every row.
+        near: near-duplicates across the split. fold_accuracy: of each fold.
+        path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
+        calibration, abstain, conformal: what was asked for and what came of it on the held-out rows.
+        rows: the judged rows. space: the name of the space. seed: of splits, folds and heads.
+    """
+
+    head: str
+    label: str
+    split: str
+    train: int
+    held: int
+    classes: tuple[str, ...]
+    unseen: tuple[str, ...]
+    leaks: int
+    unlabelled: int
+    report: Report
+    chosen: dict[str, Any]
+    seconds: float
+    estimator: Any = field(repr=False)
+    near: NearDuplicates | None = None
+    fold_accuracy: tuple[float, ...] = ()
+    path: tuple[tuple[float, float, float], ...] = ()
+    calibration: dict[str, Any] | None = None
+    abstain: dict[str, Any] | None = None
+    conformal: dict[str, Any] | None = None
+    rows: HeldOut | None = field(default=None, repr=False)
+    space: str = ""
+    seed: int = 0
+    multi: bool = False
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy on the held-out rows; with several labels an item, the share whose labels are all right."""
+        return self.report["accuracy"]
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        """The most confident mistakes first, at most 60.
+
+        Of several labels an item: those with a label too many or too few, by how sure the head was of the worst one.
+        """
+        if self.rows is None:
+            return []
+        wrong, said, score = _several(self.rows) if self.multi else _single(self.rows)
+        order = wrong[np.lexsort((self.rows.ids[wrong], -score[wrong]))][:MISTAKES]
+        return [
+            Mistake(int(self.rows.ids[i]), _named(self.rows.y[i]), _named(said[i]), float(score[i]))
+            for i in order.tolist()
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``accuracy`` stands at the top, everything else by name."""
+        report = self.report.to_json()
+        return {
+            "head": self.head,
+            "label": self.label,
+            "space": self.space,
+            "accuracy": self.accuracy,
+            **self.chosen,
+            "split": self.split,
+            "train": self.train,
+            "held_out": self.held,
+            "seed": self.seed,
+            "multi_label": self.multi,
+            "classes": list(self.classes),
+            "unseen": list(self.unseen),
+            "leaks_removed": self.leaks,
+            "near_duplicates": self.near and self.near.to_json(),
+            "unlabelled": self.unlabelled,
+            "seconds": round(self.seconds, 3),
+            "metrics": report["scores"],
+            "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],
+            "calibration": self.calibration,
+            "abstain": self.abstain,
+            "conformal": self.conformal,
+            "c_path": [{"C": c, "log_loss": loss, "accuracy": right} for c, loss, right in self.path],
+            "confusion": report["confusion"],
+            "per_class": report["per_class"],
+            "mistakes": [
+                {"item": m.item, "true": m.true, "predicted": m.predicted, "score": round(m.score, 6)}
+                for m in self.mistakes
+            ],
+        }
+
+
+def _single(rows: HeldOut) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.float32]]:
+    """Which rows are wrong, what the head says of every row, and its probability."""
+    best = rows.proba.argmax(1)
+    said = np.array(rows.classes, dtype=object)[best]
+    return np.flatnonzero(said != rows.y), said, rows.proba[np.arange(len(best)), best]
+
+
+def _several(rows: HeldOut) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
+    """The same for several labels an item; the score is that of the surest wrong decision."""
+    given, true = rows.proba >= YES, indicators(rows.y, rows.classes)
+    names = np.array(rows.classes, dtype=object)
+    sure = np.where(given != true, np.maximum(rows.proba, 1 - rows.proba), 0)
+    wrong = np.flatnonzero(~exactly_right(rows.y, rows.proba, rows.classes))
+    return wrong, [tuple(names[g]) for g in given], sure.max(1)
+
+
+def _named(label: Any) -> str:
+    """A label, or several."""
+    return (", ".join(label) or "no label") if isinstance(label, tuple) else str(label)
+
+
+def trimmed(report: Report) -> Report:
+    """Without top-5 accuracy where it says nothing."""
+    if len(report.classes) > FEW:
+        return report
+    return replace(report, scores={name: s for name, s in report.scores.items() if name != Metric.TOP5})

@@ -1,0 +1,310 @@
+"""Fit a head on one side of a leak-proof split, judge it on the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import heads, metrics
+from embedstore.classify.data import near_duplicates, splits
+from embedstore.classify.data.features import Features
+from embedstore.classify.data.labels import codes
+from embedstore.classify.data.splits import Division
+from embedstore.classify.evaluation import fit, multilabel
+from embedstore.classify.evaluation.evaluation import Evaluation, HeldOut, trimmed
+from embedstore.classify.metrics import Metric, Report
+from embedstore.errors import BadHead, LabelError
+
+CALIBRATIONS = ("temperature", "isotonic")
+
+
+@dataclass(frozen=True)
+class How:
+    """How a head is judged.
+
+    Attributes:
+        folds: cross-validate over all rows instead of the split; 0 does not.
+        seed: of the hashed split, the folds and the heads.
+        near: cosine from which a training row counts as a near-duplicate of a held-out one; None is 0.95 and leaves
+            very large searches out; 0 does not look.
+        drop_leaks: leave such training rows out.
+        calibrate: ``temperature`` or ``isotonic``, fitted on rows that neither train nor judge, or out of fold.
+        abstain: target precision of a head that may say "none of these".
+        conformal: the head answers with sets of classes; share of items whose set may miss the true one.
+    """
+
+    folds: int = 0
+    seed: int = 0
+    near: float | None = None
+    drop_leaks: bool = False
+    calibrate: str | None = None
+    abstain: float | None = None
+    conformal: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise LabelError(f"folds must be 0 (the split) or at least 2, not {self.folds}")
+        if self.near is not None and not 0 <= self.near <= 1:
+            raise LabelError(f"near is a cosine in [0, 1], not {self.near:g}")
+        if self.calibrate not in (None, *CALIBRATIONS):
+            raise BadHead(f"calibrate is {' or '.join(CALIBRATIONS)}, not {self.calibrate!r}")
+        if self.abstain is not None and not 0 < self.abstain <= 1:
+            raise BadHead(f"abstain is a precision in (0, 1], not {self.abstain:g}")
+        if self.conformal is not None and not 0 < self.conformal <= 0.5:
+            raise BadHead(
+                "conformal is the share of items whose set may miss the true class, above 0 and at most 0.5: "
+                f"0.1 gives a coverage of 90%, not {self.conformal:g}"
+            )
+        if self.abstain is not None and self.conformal is not None:
+            raise BadHead("abstain and conformal are two answers to one question, what to say when unsure: give one")
+
+    @property
+    def sure(self) -> fit.Sure:
+        """What the head adds to its scores."""
+        return fit.Sure(self.calibrate, self.abstain, self.conformal)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One fit and what it said of its held-out rows; ``raw`` is before calibration."""
+
+    estimator: Any
+    train: int
+    held: NDArray[np.int64]
+    proba: NDArray[np.float32]
+    raw: NDArray[np.float32] | None
+    tuned_on: int
+    near: near_duplicates.NearDuplicates | None
+
+
+def judge(head: str, data: Features, label: str, how: How | None = None, **options: Any) -> Evaluation:
+    """Fit a head by name and judge it on the held-out side.
+
+    Args:
+        head: ``logistic``, ``knn`` or another of :data:`embedstore.classify.heads.NAMES`.
+        data: labelled rows. label: the column, for the report.
+        how: folds, seed, leaks, calibration.
+        options: of the head.
+
+    Raises:
+        LabelError: the labels cannot support it. UnknownHead, BadHead: the name or an option.
+    """
+    how = how or How()
+    heads.make(head, **options)  # a wrong name is told at once, and what it imports is not counted as its time
+    begin = time.perf_counter()
+    parts = divisions(data, how)
+    every = sorted(set(data.y.tolist())) if how.folds and not data.multi else None
+    rounds = [_round(head, data, p, how, options) for p in parts]
+    names, unseen = _names(rounds, data, every)
+    held = np.concatenate([r.held for r in rounds])
+    proba = np.concatenate([fit.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
+    final = rounds[0].estimator if not how.folds else _final(head, data, how, options)
+    return Evaluation(
+        head=head,
+        label=label,
+        split=f"{how.folds} folds" if how.folds else parts[0].name,
+        train=len(data) if how.folds else rounds[0].train,
+        held=len(held),
+        classes=tuple(str(c) for c in final.classes_),
+        unseen=unseen,
+        leaks=parts[0].leaks,
+        unlabelled=data.unlabelled,
+        report=report(data.y[held], proba, names, multi=data.multi),
+        chosen=fit.chosen(final),
+        estimator=final,
+        near=_merged([r.near for r in rounds]),
+        fold_accuracy=tuple(_accuracy(data, r, names) for r in rounds) if how.folds else (),
+        path=fit.path(final),
+        calibration=_calibration(rounds, data, names, how),
+        abstain=_abstained(rounds, data, how),
+        conformal=_covered(rounds, data, how),
+        rows=HeldOut(data.ids[held], data.y[held], proba, tuple(names)),
+        seed=how.seed,
+        multi=data.multi,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def divisions(data: Features, how: How) -> list[Division]:
+    """The rounds of a judgement: the folds, or the one split."""
+    if how.folds:
+        return splits.folds(data.y, data.groups, how.folds, seed=how.seed)
+    if not data.multi:
+        return [splits.divide(data.y, data.groups, data.splits, seed=how.seed)]
+    flat = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # several labels are not stratified
+    parts = splits.divide(flat, data.groups, data.splits, seed=how.seed)
+    return [parts]
+
+
+def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split: str, seed: int = 0) -> Evaluation:
+    """Judge a classifier that is fitted already on rows that it has not seen.
+
+    Args:
+        estimator: with ``classes_`` and probabilities. data: every row is judged. head, split: for the report.
+    """
+    begin = time.perf_counter()
+    proba = np.asarray(heads.probabilities(estimator, data.X), dtype=np.float32)
+    known = [str(c) for c in estimator.classes_]
+    unseen = tuple(sorted(set(data.y.tolist()) - set(known)))
+    names = [*known, *unseen]
+    proba = fit.aligned(proba, estimator.classes_, names)
+    return Evaluation(
+        head=head,
+        label=label,
+        split=split,
+        train=0,
+        held=len(data),
+        classes=tuple(known),
+        unseen=unseen,
+        leaks=0,
+        unlabelled=data.unlabelled,
+        report=report(data.y, proba, names),
+        chosen=fit.chosen(estimator),
+        seconds=time.perf_counter() - begin,
+        estimator=estimator,
+        rows=HeldOut(data.ids, data.y, proba, tuple(names)),
+        seed=seed,
+    )
+
+
+def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multi: bool = False) -> Report:
+    """Metrics of the judged rows."""
+    if multi:
+        return multilabel.report(y, proba, names)
+    return trimmed(metrics.report(y, proba, names))
+
+
+def _round(head: str, data: Features, part: Division, how: How, options: dict[str, Any]) -> _Round:
+    """Fit on one side, say the other."""
+    held = data.take(part.held)
+    rows, near = _without_near(data, part, how)
+    train, spare = data.take(rows), data.take(part.spare)
+    if not len(train):
+        raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
+    estimator, tuned_on = fit.fit_sure(head, train, spare, how.sure, seed=how.seed, options=options)
+    proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
+    raw = heads.probabilities(fit.innermost(estimator), held.X) if how.calibrate else None
+    return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
+
+
+def _without_near(
+    data: Features, part: Division, how: How
+) -> tuple[NDArray[np.int64], near_duplicates.NearDuplicates | None]:
+    """The training rows, without near-duplicates of held-out ones where that is asked for, and what was found."""
+    if how.near == 0 and not how.drop_leaks:
+        return part.train, None
+    threshold = how.near or near_duplicates.NEAR
+    asked = how.near is not None or how.drop_leaks
+    if not asked and near_duplicates.too_many(len(part.train), len(part.held), data.X.shape[1]):
+        return part.train, near_duplicates.NearDuplicates(threshold, 0, (), dropped=False, searched=False)
+    cosines, places = near_duplicates.nearest_held(data.X, part.train, part.held)
+    found = np.flatnonzero(cosines >= threshold)
+    order = found[np.argsort(-cosines[found], kind="stable")][: near_duplicates.LISTED]
+    pairs = tuple(
+        near_duplicates.NearPair(int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i]))
+        for i in order.tolist()
+    )
+    near = near_duplicates.NearDuplicates(threshold, len(found), pairs, dropped=how.drop_leaks)
+    return np.delete(part.train, found) if how.drop_leaks else part.train, near
+
+
+def _merged(found: list[near_duplicates.NearDuplicates | None]) -> near_duplicates.NearDuplicates | None:
+    """What all rounds found."""
+    known = [f for f in found if f is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    pairs = sorted((p for f in known for p in f.pairs), key=lambda p: -p.cosine)[: near_duplicates.LISTED]
+    return near_duplicates.NearDuplicates(
+        known[0].threshold, sum(f.count for f in known), tuple(pairs), known[0].dropped, all(f.searched for f in known)
+    )
+
+
+def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tuple[list[str], tuple[str, ...]]:
+    """The columns of all rounds together, and the classes among them that could not be learned."""
+    known = sorted({str(c) for r in rounds for c in r.estimator.classes_}, key=str) if len(rounds) > 1 else None
+    known = known or [str(c) for c in rounds[0].estimator.classes_]
+    held = [v for r in rounds for v in data.y[r.held].tolist()]
+    said = {label for row in held for label in row} if data.multi else set(held)
+    unseen = tuple(sorted(said - set(known)))
+    unlearned = {n for r in rounds for n in getattr(r.estimator, "unlearned_", ())}
+    return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
+
+
+def _final(head: str, data: Features, how: How, options: dict[str, Any]) -> Any:
+    """The head of all rows, for keeping; the folds have judged its kind."""
+    none = data.take(np.zeros(0, dtype=np.int64))
+    return fit.fit_sure(head, data, none, how.sure, seed=how.seed, options=options)[0]
+
+
+def _accuracy(data: Features, r: _Round, names: Sequence[str]) -> float:
+    """Top-1 accuracy of one round (several labels: all of an item's right)."""
+    proba = fit.aligned(r.proba, r.estimator.classes_, names)
+    if data.multi:
+        return float(multilabel.exactly_right(data.y[r.held], proba, names).mean())
+    return float((np.array(names, dtype=object)[proba.argmax(1)] == data.y[r.held]).mean())
+
+
+def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how: How) -> dict[str, Any] | None:
+    """Calibration error and log-loss on the held-out rows, before and after."""
+    if how.calibrate is None:
+        return None
+    held = np.concatenate([r.held for r in rounds])
+    raws = [fit.aligned(np.asarray(r.raw, dtype=np.float32), r.estimator.classes_, names) for r in rounds]
+    before = np.concatenate(raws)
+    after = np.concatenate([fit.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
+    out: dict[str, Any] = {"method": how.calibrate, "rows": rounds[0].tuned_on}
+    for name, proba in (("before", before), ("after", after)):
+        y, scores = (
+            multilabel.decisions(data.y[held], proba, names) if data.multi else (codes(data.y[held], names), proba)
+        )
+        for metric in (Metric.ECE, Metric.LOG_LOSS):
+            out[f"{metric.value}_{name}"] = round(metrics.value(metric, y, scores), 6)
+    return out
+
+
+def _abstained(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+    """The threshold, and its precision and coverage on the held-out rows."""
+    if how.abstain is None:
+        return None
+    answered = right = rows = 0
+    for r in rounds:
+        sure = r.proba.max(1) >= r.estimator.threshold_
+        said = np.asarray(r.estimator.classes_)[r.proba.argmax(1)]
+        answered += int(sure.sum())
+        right += int((said[sure] == data.y[r.held][sure]).sum())
+        rows += len(r.held)
+    return {
+        "target_precision": how.abstain,
+        "threshold": float(rounds[0].estimator.threshold_),
+        "precision": right / answered if answered else None,
+        "coverage": answered / rows,
+        "rows": rounds[0].tuned_on,
+    }
+
+
+def _covered(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+    """How often the sets hold the true class on the held-out rows, and how large they are."""
+    if how.conformal is None:
+        return None
+    inside: list[NDArray[np.bool_]] = []
+    sizes: list[NDArray[np.int64]] = []
+    for r in rounds:
+        member = r.proba >= r.estimator.threshold_
+        known = np.asarray(r.estimator.classes_).astype(str)
+        inside.append((member & (known == data.y[r.held].astype(str)[:, None])).any(1))
+        sizes.append(member.sum(1))
+    size = np.concatenate(sizes)
+    return {
+        "target_coverage": 1 - how.conformal,
+        "threshold": float(rounds[0].estimator.threshold_),
+        "coverage": float(np.concatenate(inside).mean()),
+        "mean_size": float(size.mean()),
+        "empty": float((size == 0).mean()),
+        "single": float((size == 1).mean()),
+        "rows": rounds[0].tuned_on,
+    }

@@ -1,0 +1,167 @@
+"""Labels that are likely wrong: confident learning on out-of-fold scores (Northcutt, Jiang, Chuang 2021, JAIR 70)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify.data import splits
+from embedstore.classify.data.features import Features
+from embedstore.classify.data.labels import indicators
+from embedstore.classify.evaluation import fit
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """An item whose label is doubted.
+
+    Attributes:
+        given, suggested: its label, and the one that the other items speak for. Of several labels an item one is None:
+            a label is given and should not be, or it is suggested and lacks.
+        margin: probability of the suggested minus that of the given answer; the higher the surer.
+    """
+
+    item: int
+    given: str | None
+    suggested: str | None
+    margin: float
+
+    @property
+    def question(self) -> str:
+        """What to ask someone who looks at it."""
+        if self.suggested is None:
+            return f"{self.given}?"
+        return f"{self.suggested} too?" if self.given is None else f"{self.given}, not {self.suggested}?"
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Doubted labels, the surest first.
+
+    Attributes:
+        rows: labels looked at; of several an item, yes-or-no answers. error_rate: the share of wrong ones among them
+            that the confident joint estimates.
+        head, label, folds: how. unjudged: labels that lie in one group only, or in all: nothing can doubt them.
+    """
+
+    suspects: tuple[Suspect, ...]
+    rows: int
+    error_rate: float
+    head: str
+    label: str
+    folds: int
+    seconds: float
+    unjudged: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "label": self.label,
+            "head": self.head,
+            "rows": self.rows,
+            "folds": self.folds,
+            "error_rate": round(self.error_rate, 6),
+            "unjudged": list(self.unjudged),
+            "seconds": round(self.seconds, 3),
+            "suspects": [
+                {"item": s.item, "given": s.given, "suggested": s.suggested, "margin": round(s.margin, 6)}
+                for s in self.suspects
+            ],
+        }
+
+
+def suspects(data: Features, label: str, *, head: str = "logistic", folds: int = 5, seed: int = 0) -> Suspects:
+    """Items whose label the other items contradict with confidence.
+
+    Args:
+        data: labelled rows. label: the column. head: whose out-of-fold probabilities count. folds, seed: of them.
+
+    Raises:
+        LabelError: too few items a class.
+    """
+    begin = time.perf_counter()
+    names = sorted({name for row in data.y.tolist() for name in (row if data.multi else (row,))})
+    found = _of_several if data.multi else _of_one
+    doubted, rows, wrong, unjudged = found(data, names, head, folds, seed)
+    order = sorted(doubted, key=lambda s: (-s.margin, s.item))
+    seconds = time.perf_counter() - begin
+    return Suspects(tuple(order), rows, wrong / max(rows, 1), head, label, folds, seconds, unjudged)
+
+
+_Found = tuple[list[Suspect], int, float, tuple[str, ...]]  # doubted, rows, how many are wrong, labels left out
+
+
+def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
+    """One label an item."""
+    folds = splits.folds_for(data.y, data.groups, wanted=folds)
+    proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
+    given = np.searchsorted(np.array(names), data.y.astype(str))
+    places, other, margin, joint = _doubted(given, proba)
+    doubted = [
+        Suspect(int(data.ids[i]), names[given[i]], names[o], m)
+        for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
+    ]
+    return doubted, len(data), _error_rate(joint, given) * len(data), ()
+
+
+def _of_several(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
+    """Several labels an item: every label is a question of its own, answered by yes or no."""
+    yes = indicators(data.y, names)
+    proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
+    doubted: list[Suspect] = []
+    unjudged, wrong = [], 0.0
+    for k, name in enumerate(names):
+        if min(len(np.unique(data.groups[yes[:, k] == side])) for side in (True, False)) < 2:
+            unjudged.append(name)
+            continue
+        given = yes[:, k].astype(np.int64)
+        places, other, margin, joint = _doubted(given, np.stack([1 - proba[:, k], proba[:, k]], axis=1))
+        wrong += _error_rate(joint, given) * len(data)
+        doubted += [
+            Suspect(int(data.ids[i]), None if o else name, name if o else None, m)
+            for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
+        ]
+    return doubted, len(data) * (len(names) - len(unjudged)), wrong, tuple(unjudged)
+
+
+def _doubted(
+    given: NDArray[np.int64], proba: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Rows whose answer is doubted, the other answer, by how much, and the confident joint."""
+    other, joint = confident(given, proba)
+    places = np.flatnonzero(other >= 0)
+    return places, other[places], proba[places, other[places]] - proba[places, given[places]], joint
+
+
+def confident(given: NDArray[np.int64], proba: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The confident joint.
+
+    A class counts for a row when its probability is at least the mean probability that the class gets from the rows
+    labelled so; of several the most probable.
+
+    Args:
+        given: columns ``(N,)``. proba: out of fold ``(N, K)``.
+
+    Returns:
+        Another class than the given one that counts, else -1: int64 ``(N,)``; counts ``[given, confident]`` ``(K, K)``.
+    """
+    k = proba.shape[1]
+    threshold = np.array([proba[given == c, c].mean() if (given == c).any() else np.inf for c in range(k)])
+    counts = proba >= threshold
+    best = np.where(counts, proba, -1).argmax(1)
+    sure = counts.any(1)
+    joint = np.zeros((k, k), dtype=np.int64)
+    np.add.at(joint, (given[sure], best[sure]), 1)
+    return np.where(sure & (best != given), best, -1), joint
+
+
+def _error_rate(joint: NDArray[np.int64], given: NDArray[np.int64]) -> float:
+    """The joint's share off the diagonal, after each row is scaled to the number of rows labelled so."""
+    totals = np.bincount(given, minlength=len(joint)).astype(float)
+    sums = joint.sum(1)
+    right = np.divide(np.diag(joint), sums, out=np.ones(len(joint)), where=sums > 0)
+    return float(1 - (right * totals).sum() / totals.sum())

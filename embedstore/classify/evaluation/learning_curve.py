@@ -1,0 +1,182 @@
+"""How many labels are needed: accuracy over the number of labelled items a class."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import heads
+from embedstore.classify.data import splits
+from embedstore.classify.data.features import Features
+from embedstore.classify.evaluation import fit, multilabel
+from embedstore.classify.evaluation.holdout import How, divisions
+from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.classify.metrics import Metric
+from embedstore.errors import BadHead, LabelError
+
+BUDGETS = (1, 2, 4, 8, 16)  # labels a class; "all" is always the last point. The field's few-shot protocol
+SEEDS = 5
+LONE_C = 1.0  # with one example of a class nothing can choose C
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One budget.
+
+    Attributes:
+        shots: labels a class, None for all. train: rows trained on. values: the curve's metric, one a seed.
+        mean, spread: of them; the spread is the standard deviation, 0 for a single seed.
+    """
+
+    shots: int | None
+    train: int
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return float(np.mean(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A head's learning curve, judged on the same held-out rows throughout.
+
+    Attributes:
+        points: by budget; the last is all labels. skipped: budgets that the head cannot learn from, and why.
+        metric: of the points: accuracy, or of several labels an item the mean average precision over the labels.
+    """
+
+    head: str
+    label: str
+    split: str
+    held: int
+    points: tuple[CurvePoint, ...]
+    seconds: float
+    space: str = ""
+    skipped: tuple[tuple[int, str], ...] = ()
+    metric: str = Metric.ACCURACY.value
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "head": self.head,
+            "label": self.label,
+            "space": self.space,
+            "split": self.split,
+            "held_out": self.held,
+            "seconds": round(self.seconds, 3),
+            "metric": self.metric,
+            "skipped": [{"shots": shots, "reason": why} for shots, why in self.skipped],
+            "points": [
+                {
+                    "shots": p.shots,
+                    "train": p.train,
+                    self.metric: p.mean,
+                    "spread": p.spread,
+                    "values": list(p.values),
+                }
+                for p in self.points
+            ],
+        }
+
+
+def learning_curve(
+    head: str,
+    data: Features,
+    label: str,
+    *,
+    budgets: Sequence[int] = BUDGETS,
+    seeds: int = SEEDS,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> Curve:
+    """Fit on a few labels a class, drawn with several seeds, then on all of them.
+
+    Args:
+        head: by name. data: labelled rows. label: for the report.
+        budgets: labels a class; those that no class can fill are left out.
+        seeds: draws a budget. seed: of the split and of the first draw. options: of the head.
+
+    Raises:
+        LabelError: the labels cannot support it.
+    """
+
+    def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
+        return _fitted_value(head, data.take(rows), held, draw, options)
+
+    return curve_of(one, head, data, label, budgets=budgets, seeds=seeds, seed=seed)
+
+
+def curve_of(
+    judge_rows: Callable[[NDArray[np.int64], Features, int], float],
+    head: str,
+    data: Features,
+    label: str,
+    *,
+    budgets: Sequence[int],
+    seeds: int,
+    seed: int,
+) -> Curve:
+    """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
+    begin = time.perf_counter()
+    part = divisions(data, How(seed=seed))[0]
+    held = data.take(part.held)
+    largest = _largest(data.y[part.train], multi=data.multi)
+    wanted = sorted(set(budgets))
+    if wanted and wanted[0] < 1:
+        raise LabelError(f"a budget is a number of labels a class, at least 1, not {wanted[0]}")
+    points, skipped = [], [(b, f"no class has more than {largest} training items") for b in wanted if b >= largest]
+    for shots in [b for b in wanted if b < largest]:
+        draws = [drawn(data, part.train, shots, seed + s) for s in range(seeds)]
+        try:
+            found = tuple(judge_rows(rows, held, seed + s) for s, rows in enumerate(draws))
+        except (LabelError, BadHead) as e:
+            skipped.append((shots, str(e)))
+            continue
+        points.append(CurvePoint(shots, len(draws[0]), found))
+    points.append(CurvePoint(None, len(part.train), (judge_rows(part.train, held, seed),)))
+    took = time.perf_counter() - begin
+    metric = multilabel.CURVE_METRIC if data.multi else Metric.ACCURACY
+    return Curve(head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value)
+
+
+def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
+    """Rows of the class that has the most."""
+    names = [label for row in y.tolist() for label in row] if multi else [str(label) for label in y.tolist()]
+    return max(Counter(names).values(), default=0)
+
+
+def _fitted_value(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
+    """How good a head is that was fitted on some rows; C is 1 where a class has one example only."""
+    options = dict(options or {})
+    if head == "logistic" and not train.multi and lonely(train):
+        options["Cs"] = [LONE_C]
+    estimator = fit.fit(head, train, seed=seed, options=options)
+    proba = np.asarray(heads.probabilities(estimator, held.X))
+    if train.multi:
+        return _precision(proba, [str(c) for c in estimator.classes_], held)
+    said = np.asarray(estimator.classes_)[proba.argmax(1)]
+    return float((said == held.y).mean())
+
+
+def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> float:
+    """Mean average precision over all labels that are held out; one that was not drawn has probability 0."""
+    names = sorted({*known, *(label for row in held.y.tolist() for label in row)})
+    return multilabel.average_precision(held.y, fit.aligned(proba, np.array(known, dtype=object), names), names)
+
+
+def lonely(train: Features) -> bool:
+    """Some class lives in one group only."""
+    return bool(splits.spreads(train.y, train.groups)[1].min() < 2)

@@ -1,0 +1,150 @@
+"""Classifiers from words, alone or with a few labelled images beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import heads
+from embedstore.classify.data.features import Features
+from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.holdout import How, divisions, judge_fitted
+from embedstore.errors import LabelError, UnknownHead, near
+
+Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
+Text = tuple[list[str], NDArray[np.float32], float]
+"""Class names, one vector each ``(K, D)``, and the scale of the logits."""
+Encoder = Callable[[list[str]], NDArray[np.float32]]
+
+
+class FewShot(StrEnum):
+    """Heads that join words and a few labelled images."""
+
+    TIP_ADAPTER = "tip-adapter"  # training-free
+    TIP_ADAPTER_F = "tip-adapter-f"  # its keys trained
+    BLEND = "blend"  # visual prototypes and text weights, after LP++
+
+
+def zero_shot_head(
+    encode_texts: Encoder, classes: Classes, *, logit_scale: float | None, templates: str | Sequence[str] = "photo"
+) -> Any:
+    """A zero-shot classifier: names put into a template set, or prompts by class.
+
+    Raises:
+        LabelError: fewer than two classes, or one twice.
+    """
+    names, vectors = text_vectors(encode_texts, classes, templates)
+    return zero_shot(vectors, names, logit_scale or 100.0)
+
+
+def zero_shot(vectors: NDArray[np.float32], names: list[str], logit_scale: float) -> Any:
+    """A zero-shot classifier of vectors that words were made into: ``(K, D)`` of any length.
+
+    Raises:
+        DimensionMismatch: not one vector a class. LabelError: a class twice.
+    """
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return heads.ZeroShot(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
+
+
+def text_vectors(
+    encode_texts: Encoder, classes: Classes, templates: str | Sequence[str] = "photo"
+) -> tuple[list[str], NDArray[np.float32]]:
+    """Class names and one unit vector each: ``(K, D)``.
+
+    Raises:
+        LabelError: fewer than two classes, or one twice.
+    """
+    if isinstance(classes, Mapping):
+        prompts = {c: [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
+    else:
+        named = [str(c) for c in classes]
+        if len(set(named)) != len(named):
+            raise LabelError("a class is named twice")
+        prompts = heads.prompts_for(named, templates)
+    if len(prompts) < 2:
+        raise LabelError("words need at least two classes to choose from, e.g. --classes cat,dog")
+    vectors: NDArray[np.float32] = np.asarray(heads.class_vectors(encode_texts, prompts), dtype=np.float32)
+    return list(prompts), vectors
+
+
+def judge_zero_shot(estimator: Any, data: Features, label: str, *, head: str = "zero_shot") -> Evaluation:
+    """Judge a classifier made of words on the held-out side of the items' own split, or on all rows."""
+    own = set(data.splits.tolist()) & {"test", "val"}
+    name = "test" if "test" in own else "val" if own else "all"
+    held = data if name == "all" else data.take(np.flatnonzero(data.splits == name))
+    return judge_fitted(estimator, held, label, head=head, split=name)
+
+
+def judge_few_shot(
+    data: Features,
+    label: str,
+    text: Text,
+    *,
+    head: str,
+    shots: int,
+    seed: int = 0,
+) -> Evaluation:
+    """Some labelled training rows of each class beside the words; judged on the held-out side.
+
+    Args:
+        data: labelled rows; those whose label is not among the classes are left out. label: for the report.
+        text: class names, their unit vectors and the logit scale. head: one of :class:`FewShot`.
+        shots: training rows a class, drawn by the seed; 0 is zero-shot.
+
+    Raises:
+        UnknownHead: another head. LabelError: the labels cannot support it.
+    """
+    estimator = few_shot_head(head, text, seed)
+    own = among(data, text[0])
+    part = divisions(own, How(seed=seed))[0]
+    train, held, spare = own.take(drawn(own, part.train, shots, seed)), own.take(part.held), own.take(part.spare)
+    judged = (spare.X, spare.y) if len(spare) else ()
+    estimator.fit(train.X, train.y, *judged)
+    result = judge_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
+    chosen = {"shots": shots, "tuned_on": estimator.tuned_on_} | result.chosen
+    return replace(result, train=len(train), leaks=part.leaks, chosen=chosen)
+
+
+def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
+    """At most ``shots`` of the rows for each class; with one seed more shots contain the fewer.
+
+    Of several labels an item: the first ``shots`` items of each label, and of those without any.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    seen: dict[str, int] = {}
+    kept = np.zeros(len(order), dtype=bool)
+    for i, label in enumerate(data.y[order].tolist()):
+        for name in (label or ("",)) if data.multi else (str(label),):
+            seen[name] = seen.get(name, 0) + 1
+            kept[i] |= seen[name] <= shots
+    return np.sort(order[kept])
+
+
+def among(data: Features, names: Sequence[str]) -> Features:
+    """The rows whose label is one of the names."""
+    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(names))))
+
+
+def few_shot_head(head: str, text: Text, seed: int) -> Any:
+    """An unfitted head of words and images.
+
+    Raises:
+        UnknownHead: another name than those of :class:`FewShot`.
+    """
+    known = [h.value for h in FewShot]
+    if head not in known:
+        raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{near(head, known)}")
+    names, vectors, scale = text
+    match FewShot(head):
+        case FewShot.TIP_ADAPTER:
+            return heads.TipAdapter(vectors, names, scale, random_state=seed)
+        case FewShot.TIP_ADAPTER_F:
+            return heads.TipAdapter(vectors, names, scale, fine_tune=True, random_state=seed)
+        case FewShot.BLEND:
+            return heads.PromptBlend(vectors, names, scale, random_state=seed)

@@ -1,0 +1,47 @@
+"""What every classifier with one logit a class has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from embedstore.classify.heads.linear.rows import Array, Floats, softmax, unit_rows
+from embedstore.errors import DimensionMismatch
+
+
+class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """Labels and probabilities from ``_logits(X)``, ``(N, K)``. Subclasses know ``classes_``."""
+
+    classes_: Array
+
+    @abstractmethod
+    def _logits(self, X: Array) -> Floats:
+        """Natural-log odds up to a constant a row, ``(N, K)``."""
+
+    def decision_function(self, X: Array) -> Floats:
+        """Logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``, as scikit-learn has it."""
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Array) -> Floats:
+        """Probabilities ``(N, K)``."""
+        return softmax(self._logits(X))
+
+    def predict(self, X: Array) -> Array:
+        """Labels ``(N,)``; of equal logits the first class in order wins."""
+        best = self._logits(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+
+def unit_features(X: Array, dim: int) -> Floats:
+    """Features of an image-text space as unit rows.
+
+    Raises:
+        DimensionMismatch: the vectors are not ``(N, dim)``.
+    """
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[1] != dim:
+        raise DimensionMismatch(f"the head's class vectors have {dim} dimensions, the features are {X.shape}")
+    return unit_rows(X)

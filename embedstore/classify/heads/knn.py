@@ -1,0 +1,127 @@
+"""Weighted nearest neighbours on unit vectors, as DINO judges features (Caron et al. 2021, section 4.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from embedstore.classify.heads.choice import Choice
+from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks, unit_rows
+
+_SPARE = 32  # neighbours looked at beyond k, so that ties at the border are seen
+_DIGITS = 6  # float32 sums of products of unit vectors are good to about 1e-7: nearer than 1e-6 is a tie
+
+
+class Weights(Choice):
+    """How much a neighbour's vote counts."""
+
+    SOFTMAX = "softmax"  # exp(cosine / temperature)
+    UNIFORM = "uniform"
+    DISTANCE = "distance"  # 1 / (1 - cosine); a neighbour at distance 0 outvotes all others
+
+
+class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """The k most similar rows vote, by cosine similarity over unit vectors.
+
+    Neighbours whose cosines agree to six decimals are ordered by row, so results do not depend on the blocks or
+    the machine. With fewer than k rows all of them vote (``k_`` says how many).
+
+    Args:
+        k: neighbours. DINO finds 20 usually best on ImageNet; a few hundred labels want fewer.
+        weights: ``softmax``, ``uniform`` or ``distance``.
+        temperature: of ``softmax``; 0.07 is DINO's.
+        block: queries searched at once.
+
+    Attributes:
+        classes_: labels ``(K,)``. k_: neighbours that vote. vectors_: float32 ``(N, D)``, unit rows.
+        codes_: int64 ``(N,)``, the column of each row's class.
+    """
+
+    def __init__(self, k: int = 5, *, weights: str = "softmax", temperature: float = 0.07, block: int = 4096) -> None:
+        self.k = k
+        self.weights = weights
+        self.temperature = temperature
+        self.block = block
+
+    def fit(self, X: Array, y: Array) -> WeightedKNN:
+        """Remember the unit rows and their classes.
+
+        Args:
+            X: features ``(N, D)``.
+            y: labels ``(N,)``.
+
+        Raises:
+            ValueError: k below 1, or weights of another name.
+        """
+        X, y = validate_data(self, X, y)
+        check_classification_targets(y)
+        Weights(self.weights)
+        if not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, not {self.k!r}")
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.codes_: Ints = codes.astype(np.int64)
+        self.vectors_ = unit_rows(X)
+        self.k_ = min(self.k, len(X))
+        return self
+
+    def neighbours(self, X: Array) -> tuple[Floats, Ints]:
+        """Cosines and rows of the ``k_`` nearest training rows, nearest first: two ``(Q, k_)``."""
+        check_is_fitted(self)
+        queries = unit_rows(validate_data(self, X, reset=False))
+        found = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block)]
+        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+    def predict_proba(self, X: Array) -> Floats:
+        """Each class's share of the votes, float64 ``(Q, K)``."""
+        scores, rows = self.neighbours(X)
+        votes = np.zeros((len(rows), len(self.classes_)))
+        np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self._weigh(scores))
+        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+    def predict(self, X: Array) -> Array:
+        """Labels ``(Q,)``; of equal votes the first class in order wins."""
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def _weigh(self, scores: Floats) -> Floats:
+        scores = scores.astype(np.float64)
+        match Weights(self.weights):
+            case Weights.UNIFORM:
+                return np.ones_like(scores)
+            case Weights.SOFTMAX:
+                return np.asarray(
+                    np.exp((scores - scores[:, :1]) / self.temperature)
+                )  # shares: a common factor is free
+            case Weights.DISTANCE:
+                distance = np.round(1 - scores, _DIGITS)
+                same = distance <= 0
+                return np.where(same.any(1, keepdims=True), same, 1 / np.where(same, 1, distance))
+
+
+def _nearest(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Ints]:
+    """The k most similar rows of each query, in the order (cosine to six decimals, row)."""
+    import faiss
+
+    wide = min(k + _SPARE, len(vectors))
+    found, ids = faiss.knn(queries, vectors, wide, metric=faiss.METRIC_INNER_PRODUCT)
+    scores, rows = _ordered(found, ids)
+    if wide < len(vectors):
+        _settle_wide_ties(queries, vectors, scores, rows)
+    return scores[:, :k], rows[:, :k]
+
+
+def _ordered(scores: Floats, rows: Ints) -> tuple[Floats, Ints]:
+    order = np.lexsort((rows, -np.round(scores, _DIGITS)), axis=1)
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def _settle_wide_ties(queries: Floats, vectors: Floats, scores: Floats, rows: Ints) -> None:
+    """Where the tie at k reaches the last neighbour seen, more rows may share it: look at all of them (in place)."""
+    wide = scores.shape[1]
+    last = wide - _SPARE - 1
+    for q in np.flatnonzero(np.round(scores[:, last], _DIGITS) == np.round(scores[:, -1], _DIGITS)):
+        every = vectors @ queries[q]
+        order = np.lexsort((np.arange(len(every)), -np.round(every, _DIGITS)))[:wide]
+        scores[q], rows[q] = every[order], order

@@ -1,0 +1,1 @@
+"""The logistic-regression probe and its optimizers."""

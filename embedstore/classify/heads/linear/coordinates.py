@@ -1,0 +1,86 @@
+"""The coordinates in which the linear probe is solved: the eigenbasis of the centred rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedstore.classify.heads.linear.backend import Backend
+from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks
+from embedstore.classify.heads.linear.softmax import Basis, Rows
+
+_BLOCK = 16_384  # rows at once
+_GRAM_BLOCK = 250_000  # numbers of a block whose products are summed: they stay in the cache
+_NOTHING = 1e-12  # of the largest variance: what is left of a direction that the rows do not have
+_IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
+# Turning the rows costs N D^2 once; turning parameters and gradients costs 2 D^2 a column at every one of about 60
+# passes. So the rows are turned when there are at most this many of them a column.
+_TURNED_ROWS = 100
+
+
+def prepared(be: Backend, X: Array, codes: Ints, n_classes: int, *, folds: int, standard: bool) -> tuple[Rows, Basis]:
+    """The rows where they are computed with, turned into the eigenbasis where that saves time, and the basis.
+
+    Args:
+        be: where to compute. X: float ``(N, D)``. codes: int64 ``(N,)``. n_classes: at least 2.
+        folds: how many tasks there will be. standard: divide each feature by its standard deviation.
+    """
+    spread = _spread(X) if standard else np.ones(X.shape[1])
+    if len(X) < X.shape[1]:
+        Z, basis = _spanned(be, X, spread)
+        return Rows(be, Z, codes, n_classes), basis
+    if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
+        X = X.astype(np.float32)
+    rows = Rows(be, X, codes, n_classes)
+    basis = _eigenbasis(rows, spread)
+    columns = max(folds, 1) * (1 if n_classes == 2 else n_classes)
+    if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
+        return rows, basis
+    Z = np.ones((len(X), len(basis.values) + 1), be.dtype)
+    for s in blocks(len(X), _BLOCK):
+        Z[s, :-1] = (X[s] - basis.mean) @ basis.matrix
+    return Rows(be, Z, codes, n_classes), Basis(basis.matrix, basis.values, basis.mean, turned=True)
+
+
+def _eigenbasis(rows: Rows, spread: Floats) -> Basis:
+    """The eigenbasis of the centred rows, each feature divided by its ``spread``."""
+    be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), np.zeros(rows.dim)
+    for _, block in rows.blocks(max(1, _GRAM_BLOCK // rows.dim)):
+        gram += block.T @ block
+        total += be.host(block.sum(0))
+    mean = be.put(total / rows.n)
+    gram = gram / rows.n - mean[:, None] * mean[None, :]
+    inverse = be.put(1 / spread)
+    values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
+    return Basis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, turned=False)
+
+
+def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, Basis]:
+    """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
+
+    They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
+    than that of the features and needs no QR of them.
+    """
+    from scipy.linalg import eigh
+
+    scaled = np.asarray(X, np.float64) / spread
+    mean = scaled.mean(0)
+    scaled -= mean
+    squares, U = eigh(scaled @ scaled.T, driver="evd", check_finite=False)
+    kept = squares > _NOTHING * max(squares[-1], 0)
+    lengths = np.sqrt(squares[kept])
+    matrix = scaled.T @ (U[:, kept] / lengths) / spread[:, None]
+    Z = np.ones((len(X), len(lengths) + 1), be.dtype)
+    Z[:, :-1] = U[:, kept] * lengths
+    return Z, Basis(be.put(matrix), be.put(squares[kept] / len(X)), be.put(mean * spread), turned=True)
+
+
+def _spread(X: Array) -> Floats:
+    """Standard deviation of each feature, 1 for a constant one, without a copy of X."""
+    total, square = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    shift = np.asarray(X[0], np.float64)
+    for s in blocks(len(X), _BLOCK):
+        away = np.asarray(X[s], np.float64) - shift
+        total += away.sum(0)
+        square += (away * away).sum(0)
+    variance = square / len(X) - (total / len(X)) ** 2
+    return np.where(variance > 1e-12 * (square / len(X) + 1e-300), np.sqrt(np.maximum(variance, 1e-300)), 1.0)

@@ -1,0 +1,189 @@
+"""L-BFGS for many tasks at once (Nocedal and Wright 2006, algorithms 7.4 and 7.5), preconditioned.
+
+Every pass over the rows serves all tasks. Each has its own history and step length; a task whose step is refused
+shortens it while the others go on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from embedstore.classify.heads.linear.backend import Backend, Tensor
+from embedstore.classify.heads.linear.rows import Array, Floats
+from embedstore.classify.heads.linear.softmax import Basis, Pass, Problem
+
+_MEMORY = 5  # pairs kept (Nocedal and Wright recommend 3 to 20; 10 took as many passes and twice the work)
+_ARMIJO = 1e-4  # least share of the promised decrease (Nocedal and Wright, section 3.1)
+_NOISE = {4: 3e-7, 8: 1e-15}  # relative rounding of a loss, by the bytes of a number: less is no increase
+_CLEARLY = 4.0  # square roots of the gap
+_ROUGH = 0.01  # square root of a gap at which a loss is good to some per cent, enough where it is far from the rival's
+_LEAST_CURVATURE = 1e-4  # a class that is all but certain still bends a little
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Where the tasks came to rest.
+
+    Attributes:
+        theta: ``(T, K, R + 1)``. seen: the pass at theta. objective: mean loss plus penalty, float64 ``(T,)``.
+        gap: estimated distance of the objective from its minimum, relative. passes: over the rows.
+    """
+
+    theta: Tensor
+    seen: Pass
+    objective: Floats
+    gap: Floats
+    passes: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a search begins.
+
+    Attributes:
+        theta: ``(T, K, R + 1)``. seen: the pass at theta, where it is known.
+        towards: first direction to try, where it goes down: along a path of C, the last step.
+    """
+
+    theta: Tensor
+    seen: Pass | None = None
+    towards: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The best mean held-out loss so far, and the square root of the gap of its fit. The first has none to beat."""
+
+    loss: float = np.inf
+    way: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a search ends.
+
+    Attributes:
+        tol: when half the squared Newton step, g'Hg / 2, is below this share of the objective in every task.
+        max_iter: passes at most.
+        rival: the held-out loss to beat; where it is certain who wins, the search ends.
+    """
+
+    tol: float
+    max_iter: int
+    rival: Rival | None = None
+
+
+def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop) -> Solution:
+    """Minimise mean loss + |w|^2 / (2 C n) of every task.
+
+    Args:
+        problem, basis: the rows and the coordinates. start, stop: where it begins and when it ends.
+        C: inverse strength of the penalty, as scikit-learn counts it.
+    """
+    be, before = problem.be, problem.passes
+    penalty = 1 / (C * problem.counts)
+    theta, towards = start.theta, start.towards
+    seen = start.seen or problem.look(theta, basis)
+    value, grad = _penalised(be, theta, seen, penalty)
+    scale = _preconditioner(be, seen, basis, penalty)
+    history: deque[tuple[Tensor, Tensor, Floats]] = deque(maxlen=_MEMORY)
+    step, done = np.ones(len(value)), np.zeros(len(value), bool)
+    way, gap = be.zeros(*theta.shape), np.full(len(value), np.inf)
+    moved: Array = np.ones(len(value), bool)
+    noise = _NOISE[be.dtype.itemsize]
+    while problem.passes - before < stop.max_iter:
+        fresh = _direction(be, grad, scale, history)
+        gap = np.where(moved, -be.dot(grad, fresh) / 2 / np.maximum(value, 1e-300), gap)
+        done |= gap <= stop.tol
+        if done.all() or (stop.rival and _decided(seen, gap, stop.rival)):
+            break
+        if towards is not None:
+            fresh, towards = _where(be, be.dot(towards, grad) < 0, towards, fresh), None
+        way = _where(be, moved, fresh, way)
+        slope = be.dot(grad, way)
+        trial = theta + _each(be, step) * way
+        looked = problem.look(trial, basis)
+        new_value, new_grad = _penalised(be, trial, looked, penalty)
+        moved = new_value <= value + _ARMIJO * step * slope + noise * value
+        history.append(_pair(be, trial - theta, new_grad - grad, moved))
+        bend = new_value - value - step * slope
+        shorter = step * np.clip(-slope * step / 2 / np.where(bend > 0, bend, np.inf), 0.1, 0.5)
+        theta, grad = _where(be, moved, trial, theta), _where(be, moved, new_grad, grad)
+        seen = _merged(be, moved, looked, seen)
+        value = np.where(moved, new_value, value)
+        done |= ~moved & (step < 1e-3)  # rounding hides what is left
+        step = np.where(moved, 1.0, shorter)
+    return Solution(theta, seen, value, gap, problem.passes - before)
+
+
+def _decided(seen: Pass, gap: Floats, rival: Rival) -> bool:
+    """The held-out loss is further from the rival's than the way that is left can change.
+
+    To first order a loss moves by no more than the square root of the gap; four times that is on the safe side.
+    """
+    way, loss = float(np.sqrt(gap.max())), float(np.nanmean(seen.held_loss))
+    return way < _ROUGH and abs(loss - rival.loss) > min(loss, rival.loss) * _CLEARLY * (way + rival.way)
+
+
+def _penalised(be: Backend, theta: Tensor, seen: Pass, penalty: Floats) -> tuple[Floats, Tensor]:
+    """Objective float64 ``(T,)`` and its gradient; the last parameter is free of penalty."""
+    pull = theta * _each(be, penalty)
+    pull[..., -1] = 0
+    return seen.loss + be.dot(pull, theta) / 2, seen.grad + pull
+
+
+def _preconditioner(be: Backend, seen: Pass, basis: Basis, penalty: Floats) -> Tensor:
+    """The inverse of the Hessian's diagonal in the eigenbasis, ``(T, K, R + 1)``."""
+    bend = be.xp.clip(seen.curvature, _LEAST_CURVATURE, None)[..., None]
+    return be.xp.concatenate([1 / (bend * basis.values + _each(be, penalty)), 1 / bend], -1)
+
+
+def _merged(be: Backend, moved: Array, new: Pass, old: Pass) -> Pass:
+    """What is known at the parameters that each task has now."""
+    if moved.all():
+        return new
+    rows = be.put(moved.astype(np.int8))[:, None] > 0
+    return Pass(
+        np.where(moved, new.loss, old.loss),
+        _where(be, moved, new.grad, old.grad),
+        be.xp.where(rows, new.curvature, old.curvature),
+        np.where(moved, new.held_loss, old.held_loss),
+        np.where(moved, new.held_right, old.held_right),
+    )
+
+
+def _pair(be: Backend, s: Tensor, y: Tensor, moved: Array) -> tuple[Tensor, Tensor, Floats]:
+    """A step, the change of gradient along it, and 1 / s'y; zero for a task that did not move or is not convex."""
+    sy = be.dot(s, y)
+    good = moved & (sy > 1e-12 * be.dot(s, s))
+    return s, y, np.where(good, 1 / np.where(good, sy, 1), 0)
+
+
+def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Tensor, Tensor, Floats]]) -> Tensor:
+    """Minus the approximate inverse Hessian times the gradient."""
+    q, parts = grad * 1, []
+    for s, y, rho in reversed(history):
+        part = rho * be.dot(s, q)
+        parts.append(part)
+        q -= _each(be, part) * y
+    q *= scale
+    if history:
+        _, y, rho = history[-1]
+        bend = rho * be.dot(y, scale * y)
+        q *= _each(be, np.where(bend > 0, 1 / np.where(bend > 0, bend, 1), 1))
+    for (s, y, rho), part in zip(history, reversed(parts), strict=True):
+        q += _each(be, part - rho * be.dot(y, q)) * s
+    return -q
+
+
+def _each(be: Backend, per_task: Floats) -> Tensor:
+    return be.put(per_task)[:, None, None]
+
+
+def _where(be: Backend, chosen: Array, a: Tensor, b: Tensor) -> Tensor:
+    if chosen.all():
+        return a
+    return be.xp.where(be.put(chosen.astype(np.int8))[:, None, None] > 0, a, b)

@@ -1,0 +1,168 @@
+"""Classes from words: the protocol of CLIP (Radford et al. 2021, section 3.1.4)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedstore.classify.heads.base import LogitClassifier, unit_features
+from embedstore.classify.heads.linear.rows import Array, Floats, blocks, unit_rows
+from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, near
+
+
+class Templates(StrEnum):
+    """Built-in sets of sentences around a class name."""
+
+    PHOTO = "photo"  # "a photo of a {}."
+    NAME = "name"  # the bare name
+    IMAGENET = "imagenet"  # open_clip's OPENAI_IMAGENET_TEMPLATES, 80 sentences
+    SIMPLE = "simple"  # open_clip's SIMPLE_IMAGENET_TEMPLATES, the 7 that carry most of the gain
+
+
+class ZeroShot(LogitClassifier):
+    """Logits are ``logit_scale`` times the cosine with each class's text vector; nothing is fitted.
+
+    Args:
+        class_vectors: float ``(K, D)``, one a class, unit length (see :func:`class_vectors`).
+        classes: the K labels.
+        logit_scale: the model's own, exponentiated; 100 is where CLIP's training ends.
+    """
+
+    def __init__(self, class_vectors: Array, classes: Sequence[Any] | Array, logit_scale: float = 100.0) -> None:
+        self.class_vectors = class_vectors
+        self.classes = classes
+        self.logit_scale = logit_scale
+
+    @property
+    def classes_(self) -> Array:  # type: ignore[override]
+        """Labels ``(K,)`` in the order of the class vectors."""
+        return np.asarray(self.classes)
+
+    @property
+    def n_features_in_(self) -> int:
+        """D."""
+        return int(np.shape(self.class_vectors)[1])
+
+    def fit(self, X: Array | None = None, y: Array | None = None) -> ZeroShot:
+        """Check that each class has one vector; labelled rows, if any, are not used.
+
+        Raises:
+            DimensionMismatch: class vectors and classes do not pair.
+            LabelError: a class twice.
+        """
+        checked_vectors(self.class_vectors, self.classes)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def _logits(self, X: Array) -> Floats:
+        text = np.asarray(self.class_vectors, dtype=np.float32)
+        return np.asarray(np.float32(self.logit_scale) * (unit_features(X, text.shape[1]) @ text.T))
+
+
+def checked_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Floats:
+    """Text vectors as unit rows, float32 ``(K, D)``, one for each of K different classes.
+
+    Raises:
+        DimensionMismatch: not one vector a class.
+        LabelError: a class twice.
+    """
+    vectors = np.asarray(vectors)
+    if vectors.ndim != 2 or len(vectors) != len(classes):
+        raise DimensionMismatch(f"expected one vector for each of {len(classes)} classes, found {vectors.shape}")
+    if len(np.unique(np.asarray(classes))) != len(classes):
+        raise LabelError("a class is named twice")
+    return unit_rows(vectors)
+
+
+def class_vectors(
+    encode_texts: Callable[[list[str]], Array], prompts: Mapping[str, Sequence[str]], *, batch: int = 256
+) -> Floats:
+    """One unit vector a class: every prompt encoded and normalised, averaged, normalised again.
+
+    Memory is bounded by the batch and one vector a class, so thousands of classes with 80 prompts each are fine.
+
+    Args:
+        encode_texts: sentences to vectors ``(n, D)``.
+        prompts: the sentences of each class.
+        batch: sentences encoded at once.
+
+    Returns:
+        float32 ``(K, D)``, in the order of ``prompts``.
+
+    Raises:
+        LabelError: no classes, or a class without a prompt.
+    """
+    empty = [name for name, sentences in prompts.items() if not len(sentences)]
+    if empty or not prompts:
+        raise LabelError(f"no prompt for {', '.join(map(repr, empty[:5])) if empty else 'any class'}")
+    sentences = [sentence for own in prompts.values() for sentence in own]
+    owner = np.repeat(np.arange(len(prompts)), [len(own) for own in prompts.values()])
+    sums: Floats = np.zeros((len(prompts), 0))
+    for s in blocks(len(sentences), batch):
+        vectors = unit_rows(encode_texts(sentences[s]))
+        sums = sums if sums.size else np.zeros((len(prompts), vectors.shape[1]))
+        np.add.at(sums, owner[s], vectors)
+    return unit_rows(sums / np.bincount(owner)[:, None])
+
+
+def prompts_for(
+    classes: Sequence[str] | Array, templates_or_name: Sequence[str] | str = "photo"
+) -> dict[str, list[str]]:
+    """Every template filled with every class name.
+
+    Args:
+        classes: names; underscores become spaces in the sentences.
+        templates_or_name: sentences with ``{}`` for the name, or the name of a built-in set.
+
+    Raises:
+        LabelError: an unknown set, or a template without ``{}``.
+    """
+    named = isinstance(templates_or_name, str)
+    sentences = templates(str(templates_or_name)) if named else tuple(templates_or_name)
+    without = [t for t in sentences if "{}" not in t]
+    if without or not sentences:
+        raise LabelError(f"a template needs {{}} where the class name goes: {without[:1] or 'there is none'}")
+    return {str(c): [t.replace("{}", str(c).replace("_", " ")) for t in sentences] for c in classes}
+
+
+def templates(name: str) -> tuple[str, ...]:
+    """A built-in set by its name, with ``{}`` for the class name.
+
+    Raises:
+        LabelError: no such set.
+        MissingExtra: open_clip is not installed and the set is one of its own.
+    """
+    known = [t.value for t in Templates]
+    if name not in known:
+        raise LabelError(f"no template set {name!r}; there are {', '.join(known)}{near(name, known)}")
+    match Templates(name):
+        case Templates.PHOTO:
+            return ("a photo of a {}.",)
+        case Templates.NAME:
+            return ("{}",)
+        case Templates.IMAGENET:
+            found = _open_clip_metadata().OPENAI_IMAGENET_TEMPLATES
+        case Templates.SIMPLE:
+            found = _open_clip_metadata().SIMPLE_IMAGENET_TEMPLATES
+    return tuple(template("{}") for template in found)
+
+
+def _open_clip_metadata() -> Any:
+    """open_clip's table of templates, by its file: importing the package would import torch (5 s)."""
+    package = importlib.util.find_spec("open_clip")
+    if package is None or not package.submodule_search_locations:
+        raise MissingExtra("this template set is open_clip's; run `pip install open_clip_torch`")
+    file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
+    spec = importlib.util.spec_from_file_location("embedstore_open_clip_metadata", file)
+    if spec is None or spec.loader is None:
+        raise MissingExtra(f"open_clip has no {file.name}; run `pip install -U open_clip_torch`")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

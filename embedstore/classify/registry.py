@@ -1,0 +1,279 @@
+"""Heads kept in a store, and what they say of its items."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import heads
+from embedstore.classify.heads.serialization import ARRAYS_FILE, JSON_FILE
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, near
+from embedstore.storage import disk_errors
+from embedstore.storage.catalog import utc_now
+from embedstore.storage.commit import strings
+from embedstore.storage.durable_files import sync_folder, sync_tree
+from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.vector_stream import streaming
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NONE = "none"  # how items are counted to which a head gives no label
+_BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """One head of a store.
+
+    Attributes:
+        space: the key of the space it was trained in. kind: how it was made, e.g. ``logistic``.
+        facts: classes, digest of its files, how it was judged, and whether it answers with sets of classes.
+    """
+
+    name: str
+    space: str
+    label: str
+    kind: str
+    facts: dict[str, Any]
+    created: datetime
+
+
+def kept(storage: Storage) -> list[HeadRow]:
+    """Every head, oldest first."""
+    with storage.catalog.read() as con:
+        rows = con.execute(
+            "SELECT head, space, label, kind, facts, created FROM heads ORDER BY created, head"
+        ).fetchall()
+    return [HeadRow(n, s, lb, k, json.loads(f), c) for n, s, lb, k, f, c in rows]
+
+
+def find(storage: Storage, name: str) -> HeadRow:
+    """One head by its name.
+
+    Raises:
+        UnknownHead: there is none of that name; names the near ones.
+    """
+    rows = kept(storage)
+    for row in rows:
+        if row.name.lower() == name.lower():
+            return row
+    names = [r.name for r in rows]
+    raise UnknownHead(
+        f"{storage.at.root} has no head {name!r}{near(name, names)}; it has {', '.join(names) or 'none'}; "
+        f"`embedstore probe STORE LABEL --save {name}` makes one"
+    )
+
+
+def keep(
+    storage: Storage, space: SpaceRow, name: str, estimator: Any, *, label: str, kind: str, facts: dict[str, Any]
+) -> HeadRow:
+    """Save a fitted head under a name; one of that name is replaced and its predictions are forgotten.
+
+    Args:
+        storage, space: where it was trained. name: letters, digits, ``_`` and ``-``. estimator: fitted.
+        label, kind: the column, and how it was made. facts: how it was judged, kept beside it.
+
+    Raises:
+        BadHead: the name, or an estimator that cannot be stored without pickle.
+    """
+    if not _NAME.fullmatch(name):
+        raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
+    folder = _folder(storage, name)
+    with storage.writing(f"save head {name}", wait=10.0), disk_errors.said(f"save head {name} in {folder}"):
+        _set_by(folder)
+        heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
+        known = {
+            "classes": [str(c) for c in estimator.classes_],
+            "digest": _digest(folder),
+            "sets": heads.set_threshold(estimator) is not None,
+        } | facts
+        with storage.catalog.write() as con:
+            con.execute("DELETE FROM heads WHERE lower(head) = lower(?)", [name])
+            con.execute("DELETE FROM predictions WHERE lower(head) = lower(?)", [name])
+            con.execute(
+                "INSERT INTO heads BY NAME SELECT ? AS head, ? AS space, ? AS label, ? AS kind, ?::JSON AS facts, "
+                "?::TIMESTAMP AS created",
+                [name, space.key, label, kind, json.dumps(known), utc_now()],
+            )
+        _sweep(folder)
+    return find(storage, name)
+
+
+def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple[HeadRow, Any]:
+    """A kept head, checked against the catalog and against itself.
+
+    Args:
+        storage: the store. name: of the head. space: where it shall be used; by default its own.
+
+    Raises:
+        UnknownHead: no such name. SpaceMismatch: trained in another space. StoreDamaged: not the files that were saved.
+    """
+    row = find(storage, name)
+    if space is not None and space.key != row.space:
+        own = next((s.name for s in storage.spaces() if s.key == row.space), row.space)
+        raise SpaceMismatch(
+            f"head {row.name} was trained in space {own} and means nothing in {space.name}; leave --space out, or "
+            f"train one there: `embedstore probe STORE {row.label} --space {space.name} --save NAME`"
+        )
+    folder = _settled(_folder(storage, row.name), row.facts["digest"])
+    cure = f"train it again: `embedstore probe STORE {row.label} --head {row.kind} --save {row.name}`"
+    if not (folder / JSON_FILE).is_file():
+        raise StoreDamaged(f"the files of head {row.name} are gone from {folder}; {cure}")
+    if _digest(folder) != row.facts["digest"]:
+        raise StoreDamaged(f"{folder / JSON_FILE} is not what was saved; {cure}")
+    return row, heads.load(folder, expected={"space": row.space})
+
+
+def predict(storage: Storage, name: str, *, where: str | None = None, space: SpaceRow | None = None) -> dict[str, Any]:
+    """Write a head's class and its probability for every matching item into ``predictions``; what it said of them
+    before is replaced, in one transaction. Memory is bounded by a block of vectors and its scores.
+
+    A head of several labels, or one that answers with sets of classes, writes a row for each; an item of which it says
+    none has one row without a label, and the highest score that any class has.
+
+    Args:
+        storage: the store. name: of the head. where: a filter; ``"pred.NAME is null"`` takes what is new or changed.
+        space: a space that the head must be of.
+
+    Returns:
+        ``{"head", "items", "contents", "labels": {class: items}, "seconds"}``; items without any class count as
+        ``none``.
+
+    Raises:
+        UnknownHead, SpaceMismatch, StoreDamaged: as :func:`load`. BadFilter, UnknownColumn: the filter.
+    """  # noqa: D205
+    begin, started = time.perf_counter(), utc_now()
+    row, estimator = load(storage, name, space=space)
+    own = storage.space(row.space)
+    names = [str(c) for c in estimator.classes_]
+    answers = [*names, None if heads.set_threshold(estimator) is not None else str(getattr(estimator, "other", ""))]
+    scratch = storage.catalog.scratch
+    try:
+        with streaming(storage, own, where, head=row.name) as stream:
+            scratch.execute("CREATE OR REPLACE TABLE memory.main.said (n BIGINT, code INTEGER, score DOUBLE)")
+            for first, _, X in stream.blocks(max(256, min(16384, _BLOCK_SCORES // len(names)))):
+                rows, codes, scores = _answer(estimator, X)
+                block = {"n": first + rows, "code": codes, "score": scores}  # noqa: F841 - read by SQL
+                scratch.execute("INSERT INTO memory.main.said SELECT n, code, score FROM block")
+            result = _write(storage, row.name, answers)
+            result |= {"contents": stream.rows, "seconds": round(time.perf_counter() - begin, 3)}
+            with storage.writing(f"record predict {row.name}", wait=10.0) as writer:
+                writer.record_run("predict", own.key, {"head": row.name, "where": where}, result, started)
+    finally:
+        scratch.execute("DROP TABLE IF EXISTS memory.main.said")
+    return result
+
+
+def export_head(storage: Storage, name: str, path: Path) -> Path:
+    """A linear head as ``.npz`` or ``.onnx``.
+
+    Raises:
+        BadHead: another suffix, or a head that is not linear. MissingExtra: onnx is not installed.
+    """
+    if path.suffix not in (".npz", ".onnx"):
+        raise BadHead(f"heads are exported to .npz or .onnx, not {path.name!r}")
+    estimator = load(storage, name)[1]
+    return heads.export_npz(estimator, path) if path.suffix == ".npz" else heads.export_onnx(estimator, path)
+
+
+def forget(storage: Storage, name: str) -> None:
+    """Remove a head and its predictions.
+
+    Raises:
+        UnknownHead: no such name.
+    """
+    row = find(storage, name)
+    folder = _folder(storage, row.name)
+    doing = f"forget head {row.name}"
+    with storage.writing(doing, wait=10.0), disk_errors.said(doing):
+        with storage.catalog.write() as con:
+            con.execute("DELETE FROM heads WHERE head = ?", [row.name])
+            con.execute("DELETE FROM predictions WHERE head = ?", [row.name])
+        for file in (JSON_FILE, ARRAYS_FILE):
+            (folder / file).unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
+    """Rows, classes by number (one past the last where none is given) and their probabilities."""
+    proba = heads.probabilities(estimator, X)
+    codes, rows, given = proba.argmax(axis=1), np.arange(len(X)), heads.set_threshold(estimator)
+    if given is None:
+        scores = proba[rows, codes]
+        codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
+    else:
+        member = np.hstack([proba >= given, (proba.max(1) < given)[:, None]])
+        best = proba.max(1)
+        rows, codes = np.nonzero(member)
+        scores = np.hstack([proba, best[:, None]])[rows, codes]
+    return rows.astype(np.int64), codes.astype(np.int32), scores.astype(np.float64)
+
+
+def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, Any]:
+    """The staged answers as the head's predictions of the streamed items."""
+    with storage.writing(f"predict {name}", wait=10.0), storage.catalog.write() as con:
+        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
+        con.execute(
+            "DELETE FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)", [name]
+        )
+        con.execute(
+            "INSERT INTO predictions BY NAME SELECT ? AS head, i.item, c.label::VARCHAR AS label, s.score, i.content "
+            "FROM memory.main.said s JOIN memory.main.streamed v USING (n) "
+            "JOIN memory.main.streamed_items i ON i.content = v.content JOIN codes c ON c.code = s.code "
+            "ORDER BY i.item, s.score DESC",
+            [name],
+        )
+        said = "FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)"
+        found = con.execute(
+            f"SELECT coalesce(label, '{NONE}'), count(*) {said} GROUP BY 1 ORDER BY 2 DESC, 1", [name]
+        ).fetchall()
+        items = con.execute(f"SELECT count(DISTINCT item) {said}", [name]).fetchall()[0][0]
+    return {"head": name, "items": items, "labels": dict(found)}
+
+
+def _folder(storage: Storage, name: str) -> Path:
+    return storage.at.root / "heads" / name
+
+
+def _previous(folder: Path) -> Path:
+    """Where a head's files stand by until the catalog knows those that replace them."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _set_by(folder: Path) -> None:
+    """Copy the files that are to be replaced: a kill before the catalog's commit leaves the head that it names."""
+    if folder.is_dir():
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+        shutil.copytree(folder, _previous(folder))
+        sync_tree(_previous(folder))
+        sync_folder(folder.parent)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what stood by, and what killed processes left half written."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _settled(folder: Path, digest: str) -> Path:
+    """The folder with the files that the catalog names."""
+    for candidate in (folder, _previous(folder)):
+        if (candidate / JSON_FILE).is_file() and _digest(candidate) == digest:
+            return candidate
+    return folder
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of the head's description, which itself holds that of its arrays."""
+    with (folder / JSON_FILE).open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

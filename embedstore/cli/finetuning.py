@@ -1,0 +1,252 @@
+"""Verbs that tune a backbone and change over to what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+import embedstore as es
+from embedstore.cli import options as o
+from embedstore.cli import output
+from embedstore.cli.put_in import app
+
+if TYPE_CHECKING:
+    from embedstore.classify.evaluation.compare_spaces import Versus
+    from embedstore.operations.finetune import TuneOptions
+    from embedstore.operations.tuned import Tuned
+
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="K=V",
+        help="Any other setting: decay, warmup, weight_decay, smoothing, class_weights, batch, micro, bn, "
+        "refit, alpha, rank, patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, jpeg, "
+        "erase, mixup, cutmix.",
+    ),
+]
+
+
+@app.command()
+def finetune(
+    store: o.StorePath,
+    label: o.Label = "label",
+    layers: Annotated[str, typer.Option(help="head, last-N or first-N blocks, all, or lora adapters.")] = "all",
+    epochs: Annotated[int, typer.Option(min=0, help="At most; it stops early when validation gets no better.")] = 10,
+    lr: Annotated[float | None, typer.Option(help="Of the last block [1e-4 for CNNs, 1e-5 for transformers].")] = None,
+    start: Annotated[str, typer.Option(help="The head begins as probe (LP-FT), text or random.")] = "probe",
+    average: Annotated[str, typer.Option(help="Weights: ema, wise (chosen on validation) or none.")] = "ema",
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    more: Set = [],
+    embed: Annotated[bool, typer.Option("--embed", help="Embed all images into the new space and compare.")] = False,
+    name: Annotated[str | None, typer.Option(help="Of the new space.")] = None,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Train a space's backbone further on a label: a checkpoint, a new space beside the old one. Resumable.
+
+    `embedstore finetune pets.store species --layers last-2 --embed`
+    """
+    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    given: dict[str, Any] = {"layers": layers, "epochs": epochs, "lr": lr, "start": start, "average": average}
+    given |= {"seed": seed, "precision": precision} | o.pairs(more, "--set")
+    made = opened.finetune(
+        label, space=space, name=name, embed=embed, where=where, say=output.note, **cast("TuneOptions", given)
+    )
+    if made.beside:
+        return
+    if as_json:
+        output.as_json(made.to_json())
+        return
+    _print_tuned(made)
+    if made.versus is None:
+        output.note(f"embed into it with `embedstore reembed {store} --space {made.name}`")
+    else:
+        _print_versus(made.versus)
+        output.note(f"make it the default with `embedstore use {store} {made.name}`")
+
+
+@app.command()
+def reembed(
+    store: o.StorePath,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    allow_code: o.AllowCode = [],
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """Give every image of the store a vector in a space; only what is missing is computed, resumable."""
+    opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
+    report = opened.reembed(space, wait=wait)
+    output.as_json(report.to_json()) if as_json else print(report.summary())
+
+
+@app.command()
+def versus(
+    store: o.StorePath,
+    label: o.Label = "label",
+    new: Annotated[str | None, typer.Option(help="A space; by default the latest tuned one.")] = None,
+    old: Annotated[str | None, typer.Option(help="A space; by default its parent.")] = None,
+    where: o.Where = None,
+    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance."""
+    found = es.open(store, device=device, allow_code=allow_code).versus(label, new, old, where=where, seed=seed)
+    output.as_json(found.to_json()) if as_json else _print_versus(found)
+
+
+@app.command()
+def use(
+    store: o.StorePath,
+    space: Annotated[str, typer.Argument(help="Name or key.")],
+    refit: Annotated[
+        bool, typer.Option("--refit", help="First fit the kept heads of its parent and children again in it.")
+    ] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Make a space the one that is used when none is named; at once, and back in the same way."""
+    opened = es.open(store)
+    done = opened.use(space, refit=refit)
+    if as_json:
+        output.as_json(done)
+        return
+    for word in ("refitted", "left"):
+        for line in done[word]:
+            print(f"{word}: {line}")
+    if done["lacking"]:
+        output.note(
+            f"{done['lacking']:,} images have no vector in {space} yet and are not found there: `embedstore reembed "
+            f"{store} --space {space}`"
+        )
+
+
+@app.command("drop-space")
+def drop_space(
+    store: o.StorePath,
+    space: Annotated[str, typer.Argument(help="Name or key.")],
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """Take a space out with its vectors, indexes and checkpoint; refused while heads depend on it."""
+    done = es.open(store).drop_space(space, wait=wait)
+    output.as_json(done) if as_json else print(
+        f"dropped {space}: {done['vectors']:,} vectors, {output.size(done['bytes'])} freed"
+    )
+
+
+@app.command()
+def advise(
+    store: o.StorePath,
+    label: o.Label = "label",
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    seed: Annotated[int, typer.Option(help="Of the split and the draws.")] = 0,
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Frozen features, a new head, the last layers or all of them: which fits, why, and what to expect."""
+    a = es.open(store, device=device, allow_code=allow_code).advise(label, space=space, where=where, seed=seed)
+    if as_json:
+        output.as_json(a.to_json())
+        return
+    print(f"{a.strategy.value}: `{a.command}`")
+    print(f"expected gain in accuracy: {a.gain[0]:.3f} to {a.gain[1]:.3f}")
+    for reason in a.reasons:
+        print(f"- {reason}")
+    rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
+    here = (a.size.value, "different" if a.domain.different else "similar")
+    output.table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
+
+
+@app.command()
+def lore(
+    store: o.StorePath,
+    label: o.Label = "label",
+    budgets: Annotated[str, typer.Option(help="Labels a class, with commas between; all labels come last.")] = "10,50",
+    last: Annotated[str, typer.Option(help="Which layers the last ones are.")] = "last-2",
+    epochs: Annotated[int, typer.Option(min=0, help="Of tuning, at most; from scratch three times as many.")] = 10,
+    lr: Annotated[float | None, typer.Option(help="Of tuning.")] = None,
+    more: Set = [],
+    png: Annotated[Path | None, typer.Option(help="Draw the table.")] = None,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """From scratch, frozen probe, last layers, all layers over labels a class: the table of the textbooks, measured."""
+    opened = es.open(store, device=device, allow_code=allow_code)
+    given = cast("TuneOptions", {"epochs": epochs, "lr": lr} | o.pairs(more, "--set"))
+    found = opened.lore(
+        label,
+        budgets=o.numbers(budgets, "--budgets"),
+        last=last,
+        png=png,
+        where=where,
+        space=space,
+        tell=lambda c: output.note(f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"),
+        **given,
+    )
+    if as_json:
+        output.as_json(found.to_json())
+        return
+    print(f"accuracy on {found.held:,} held-out items ({found.split})")
+    ways = list(found.rows()[0][2])
+    rows = [(labels, train, *(f"{by[w]:.3f}" for w in ways)) for labels, train, by in found.rows()]
+    output.table(("labels a class", "images", *ways), rows)
+    if png:
+        output.note(f"wrote {png}")
+
+
+def _print_tuned(made: Tuned) -> None:
+    """A run in words."""
+    f = made.facts
+    output.table(
+        ("epoch", "training loss", "validation loss", "accuracy", "mean recall", "seconds"),
+        [
+            (e["number"], e["loss"], e["val"]["loss"], e["val"]["accuracy"], e["val"]["recall"], round(e["seconds"], 1))
+            for e in f["history"]["epochs"]
+        ],
+    )
+    mixed = "" if f["alpha"] is None else f", mixed {f['alpha']:g} new to {1 - f['alpha']:g} old"
+    print(
+        f"space {made.name}: epoch {f['epoch']} kept{mixed}; {f['train']:,} images trained, {f['val']:,} chose, "
+        f"{f['tuned_blocks']} of {f['blocks']} blocks, {f['parameters']:,} parameters, {f['seconds']:.0f} s"
+    )
+    print(f"checkpoint, curves and augmentation: {made.folder}")
+    for note in made.notes:
+        output.note(note)
+
+
+def _print_versus(v: Versus) -> None:
+    """Two spaces in words."""
+    print(f"{v.old} against {v.new}: {v.held:,} held-out items ({v.split}), {v.train:,} trained on")
+    rows = [
+        (
+            p.what,
+            f"{p.old.accuracy:.4f}",
+            f"{p.new.accuracy:.4f}",
+            f"{p.gain.value:+.4f} [{p.gain.low:+.3f}, {p.gain.high:+.3f}]",
+            f"{p.test.p_value:.3g}",
+        )
+        for p in v.pairs
+    ]
+    output.table(("accuracy of", "old", "new", "gain and 95% interval", "McNemar p"), rows)
+    worst = [(c, n, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for c, n, a, b in v.per_class[:20]]
+    output.table(("class", "items", "old recall", "new recall", "change"), worst)
+    for name, value in v.cost.items():
+        if value is not None:
+            print(f"{name.replace('_', ' ')}: {value:,.1f}")
+    if v.same:
+        output.note("the weights are the same: both spaces hold the same vectors")

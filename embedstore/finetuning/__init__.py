@@ -1,0 +1,10 @@
+"""Training a backbone further on a label: a checkpoint and what is known of it. Nothing is embedded here.
+
+The names come when they are used: torch is not imported before.
+"""
+
+from __future__ import annotations
+
+from embedstore.finetuning.settings import Augment, Settings, fingerprint, settings
+
+__all__ = ["Augment", "Settings", "fingerprint", "settings"]

@@ -1,0 +1,161 @@
+"""From scratch, frozen probe, last layers, all layers: the same network on growing numbers of labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.backbones.base import Backbone
+from embedstore.classify.data.features import Features
+from embedstore.errors import LabelError
+from embedstore.finetuning.accelerate_engine import engine
+from embedstore.finetuning.run import Job, run
+from embedstore.finetuning.settings import Average, Settings, Start
+from embedstore.finetuning.task import hold_out
+
+SCRATCH_RATE = 1e-3  # AdamW's usual rate; every layer alike, statistics of BatchNorm follow
+SCRATCH_EPOCHS = 3  # times those of tuning: nothing is known at the start
+
+
+class Way(StrEnum):
+    """How the network is used."""
+
+    SCRATCH = "from scratch"
+    FROZEN = "frozen probe"
+    LAST = "last layers"
+    ALL = "all layers"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way on one number of labels.
+
+    Attributes:
+        labels: a class, None for all. train: images, those that choose the epoch among them. accuracy: of the network
+            with its own head on the held-out items. seconds: of training.
+    """
+
+    way: Way
+    labels: int | None
+    train: int
+    accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Lore:
+    """The table.
+
+    Attributes:
+        cells: by number of labels, then by way. held: items that judged every cell; split: of which side.
+    """
+
+    label: str
+    split: str
+    held: int
+    cells: tuple[Cell, ...]
+
+    def rows(self) -> list[tuple[str, int, dict[str, float]]]:
+        """``(labels a class, images, accuracy by way)``, the fewest first."""
+        out: dict[int | None, tuple[str, int, dict[str, float]]] = {}
+        for c in self.cells:
+            row = out.setdefault(c.labels, ("all" if c.labels is None else str(c.labels), c.train, {}))
+            row[2][c.way.value] = c.accuracy
+        return list(out.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        cells = [
+            {"way": c.way.value, "labels": c.labels, "train": c.train, "accuracy": c.accuracy, "seconds": c.seconds}
+            for c in self.cells
+        ]
+        return {"label": self.label, "split": self.split, "held_out": self.held, "cells": cells}
+
+
+def lore(
+    job: Job,
+    label: str,
+    load: Callable[[bool], Backbone],
+    draw: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]],
+    *,
+    budgets: Sequence[int],
+    last: str,
+    tell: Callable[[Cell], None] = lambda _: None,
+) -> Lore:
+    """Train every cell and judge it on the held-out items.
+
+    Args:
+        job: the labelled features and files; its training and validation rows together are drawn from.
+        label: the column. load: the network afresh; with True at random weights.
+        draw: ``(features, rows, labels a class, seed)`` to rows. budgets: labels a class; all is added.
+        last: which layers "last layers" means. tell: called with each cell.
+
+    Raises:
+        LabelError: no budget leaves something to choose by.
+    """
+    every = np.sort(np.concatenate([job.parts.train, job.parts.val]))
+    most = int(np.unique(job.data.y[every].astype(str), return_counts=True)[1].max())
+    cells = []
+    for count in [*(b for b in sorted(set(budgets)) if 0 < b < most), None]:
+        rows = every if count is None else draw(job.data, every, count, job.settings.seed)
+        for way in Way:
+            cells.append(_cell(job, way, count, rows, load, last))
+            tell(cells[-1])
+    if not cells:
+        raise LabelError("no labels to draw from")
+    return Lore(label, job.parts.split, len(job.parts.held), tuple(cells))
+
+
+def _cell(
+    job: Job, way: Way, count: int | None, rows: NDArray[np.int64], load: Callable[[bool], Backbone], last: str
+) -> Cell:
+    """One way on some rows; a fifth of them chooses the epoch, except for the probe, whose C is cross-validated."""
+    begin = time.perf_counter()
+    s = job.settings
+    scratch = way is Way.SCRATCH
+    ways: dict[Way, Settings] = {
+        Way.SCRATCH: replace(
+            s, layers="all", start=Start.RANDOM, average=_without_wise(s.average), alpha=None, lr=SCRATCH_RATE,
+            decay=1.0, bn=True, epochs=SCRATCH_EPOCHS * s.epochs, patience=SCRATCH_EPOCHS * max(s.epochs, 1),
+        ),
+        Way.FROZEN: replace(s, layers="head", epochs=0),
+        Way.LAST: replace(s, layers=last),
+        Way.ALL: replace(s, layers="all"),
+    }  # fmt: skip
+    train, val = (rows, rows[:1]) if way is Way.FROZEN else hold_out(job.data, rows, seed=s.seed)
+    network = load(scratch)
+    made = replace(job, settings=ways[way], parts=replace(job.parts, train=train, val=val), folder=None)
+    trained = run(made, lambda: load(scratch), engine(network.device, network.precision))
+    return Cell(way, count, len(rows), trained.accuracy(job.parts.held), round(time.perf_counter() - begin, 2))
+
+
+def _without_wise(average: Average) -> Average:
+    """WISE needs a network that could classify before."""
+    return Average.EMA if average is Average.WISE else average
+
+
+def draw_plot(table: Lore, path: Path) -> None:
+    """Accuracy over labels a class, one line a way, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    rows = table.rows()
+    for way in Way:
+        axes.plot(range(len(rows)), [r[2][way.value] for r in rows], "o-", label=way.value)
+    axes.set_xticks(range(len(rows)), [f"{r[0]}\n({r[1]} images)" for r in rows])
+    axes.set(xlabel="labels a class", ylabel=f"accuracy on {table.held} held-out items ({table.split})")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    temporary = path.with_name(f".{path.name}.new")
+    figure.savefig(temporary, format="png", dpi=110)
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Images: screening, decoding, color, preprocessing."""

@@ -1,0 +1,256 @@
+"""A file's bytes to an upright RGB picture, or one reason why not.
+
+Pillow decodes. What it raises, and it raises everything, comes out as :class:`~embedstore.errors.ImageError`.
+Safe to call from many threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+from pathlib import Path
+
+import PIL
+from PIL import Image, ImageFile
+
+from embedstore.errors import ImageError
+from embedstore.media.image.color import to_rgb
+from embedstore.media.image.warnings_filter import quiet
+from embedstore.types import Picture, Reason
+
+DECODER = f"pillow-{PIL.__version__}"
+
+MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data in a quarter of a gibibyte
+MAX_BYTES = 1 << 30  # MAX_PIXELS of uncompressed RGB are half of this; a sparse file of terabytes costs nothing to make
+
+# Every scan of a progressive JPEG is a pass over all its pixels: 506 scans in 377 KB took 50 s. libjpeg's own script
+# makes 10, and no file of the shared test data has more than 12; 100 scans of 12 megapixels take a second.
+MAX_SCANS = 100
+START_OF_SCAN = b"\xff\xda"
+
+# Not pictures: EPS is a program that Pillow hands to Ghostscript; the others are stubs without a decoder.
+DENIED = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
+
+ORIENTATION = 0x0112  # Exif 2.3, table 4
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_MAGIC = {
+    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
+    b"RIFF": "WebP", b"8BPS": "PSD", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
+}  # fmt: skip
+_CUT_SHORT = re.compile(r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete", re.IGNORECASE)
+_TOO_BIG = re.compile(r"decompressed data too large|exceeds limit|too large", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
+
+
+def read(path: str) -> bytes:
+    """A regular file's bytes. A FIFO, socket or device is refused before it could block.
+
+    Args:
+        path: as ``os.fsdecode`` gives it.
+
+    Raises:
+        ImageError: MISSING, UNREADABLE, NOT_A_FILE, EMPTY, TOO_LARGE.
+    """
+    try:
+        _must_be_file(os.stat(path).st_mode)  # noqa: PTH116 - a path may hold surrogates; opening a device may act
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            _must_be_file(status.st_mode)  # it may have been replaced in between
+            data = b"" if status.st_size > MAX_BYTES else file.read(MAX_BYTES)
+    except OSError as e:
+        raise ImageError(_reason_of(e), e.strerror or str(e)) from e
+    except ValueError as e:
+        if isinstance(e, ImageError):
+            raise
+        raise ImageError(Reason.MISSING, f"not a possible file name: {e}") from e
+    except MemoryError as e:
+        raise ImageError(Reason.NO_MEMORY, "the file does not fit into memory") from e
+    if status.st_size > MAX_BYTES:
+        raise ImageError(Reason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}")
+    if not data:
+        raise ImageError(Reason.EMPTY, "the file has no bytes")
+    return data
+
+
+def open_image(data: bytes | str | Path) -> tuple[Image.Image, Picture]:
+    """Decode one image: RGB, first frame, upright, transparency over white.
+
+    Args:
+        data: the bytes of a file, or where it is.
+
+    Returns:
+        The image, and its facts: width and height upright, format.
+
+    Raises:
+        ImageError: for whatever keeps the image from being used.
+    """
+    if not isinstance(data, bytes):
+        data = read(os.fspath(data))
+    if not data:
+        raise ImageError(Reason.EMPTY, "no bytes")
+    _must_have_few_scans(data)
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
+    try:
+        with quiet():
+            return _decode(data)
+    except ImageError:
+        raise
+    except Exception as e:  # Pillow's plugins raise every type there is
+        raise _image_error(e, data) from e
+
+
+def as_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+    """An image in whatever form a person has it: RGB, upright, transparency over white.
+
+    Args:
+        image: the bytes of a file, where it is, or an image that Pillow has opened.
+
+    Raises:
+        ImageError: for whatever keeps the image from being used.
+    """
+    if not isinstance(image, Image.Image):
+        return open_image(image)[0]
+    try:
+        with quiet():
+            return _finished(image)
+    except ImageError:
+        raise
+    except Exception as e:
+        raise _image_error(e, b"") from e
+
+
+def _decode(data: bytes) -> tuple[Image.Image, Picture]:
+    """Decode, or raise whatever Pillow raises."""
+    Image.preinit()
+    Image.init()  # all plugins: naming the formats skips Pillow's own second look
+    with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED]) as image:
+        if image.format == "JPEG2000":
+            _must_end(data)
+        upright = _finished(image)
+        return upright, Picture(upright.width, upright.height, image.format or "unknown")
+
+
+def _finished(image: Image.Image) -> Image.Image:
+    """Loaded, RGB and upright."""
+    _must_fit(image)
+    raw = _raw_mode(image)
+    image.load()
+    _must_fit(image)  # icons learn their size only now
+    return _upright(to_rgb(image, raw=raw), orientation_of(image))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file holds its pixels, in Pillow's words, as far as it says; "" of an image in memory."""
+    tile = getattr(image, "tile", None)
+    args = tile[0].args if tile else None
+    return args if isinstance(args, str) else ""
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except MemoryError:
+        raise
+    except Exception:  # a broken EXIF block does not make the picture unusable
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turned as the camera was held."""
+    turn = UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _must_fit(image: Image.Image) -> None:
+    """Refuse more pixels than the limit, and none at all."""
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ImageError(Reason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+    if pixels == 0:
+        raise ImageError(Reason.CORRUPT, f"{image.width} × {image.height} pixels")
+
+
+def _must_have_few_scans(data: bytes) -> None:
+    """Refuse a JPEG made to be slow. Inside compressed data 0xFF is followed by 0, so this counts markers."""
+    if data.startswith(b"\xff\xd8"):
+        scans = data.count(START_OF_SCAN)
+        if scans > MAX_SCANS:
+            raise ImageError(Reason.TOO_MANY_SCANS, f"{scans} scans; the limit is {MAX_SCANS}")
+
+
+def _must_end(data: bytes) -> None:
+    """Refuse a JPEG 2000 stream without its end mark: OpenJPEG gives a black picture for one that is cut short.
+
+    Packet data hold no byte above 0x8F after 0xFF (ISO 15444-1, B.10.1), so 0xFFD9 is nothing but the mark.
+    """
+    if data.find(b"\xff\xd9", data.find(b"\xff\x4f\xff\x51")) < 0:
+        raise ImageError(Reason.TRUNCATED, "the JPEG 2000 stream has no end")
+
+
+def _must_be_file(mode: int) -> None:
+    """Refuse what is not a regular file."""
+    if not stat.S_ISREG(mode):
+        raise ImageError(Reason.NOT_A_FILE, f"a {kind_of(mode)}, not a file")
+
+
+def kind_of(mode: int) -> str:
+    """What a mode is, in words."""
+    tests = {"folder": stat.S_ISDIR, "FIFO": stat.S_ISFIFO, "socket": stat.S_ISSOCK, "device": _is_device}
+    return next((name for name, test in tests.items() if test(mode)), "special file")
+
+
+def _is_device(mode: int) -> bool:
+    """A block or character device."""
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _reason_of(e: OSError) -> Reason:
+    """What the operating system's refusal means."""
+    if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+        return Reason.MISSING
+    if e.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
+        return Reason.NOT_A_FILE
+    return Reason.UNREADABLE
+
+
+def _image_error(e: Exception, data: bytes) -> ImageError:
+    """The reason behind whatever Pillow raised, with one line for a person that is the same in every run."""
+    text = " ".join(_ADDRESS.sub("data", str(e)).split())[:200]
+    said = f"{type(e).__name__}: {text}" if text else type(e).__name__
+    if isinstance(e, MemoryError) or _OUT_OF_MEMORY.search(text):
+        return ImageError(Reason.NO_MEMORY, "decoding ran out of memory")
+    if isinstance(e, Image.DecompressionBombError):
+        return ImageError(Reason.TOO_LARGE, text)
+    if isinstance(e, PIL.UnidentifiedImageError):
+        return _unidentified(data)
+    if isinstance(e, EOFError) or _CUT_SHORT.search(text):
+        return ImageError(Reason.TRUNCATED, said)
+    return ImageError(Reason.TOO_LARGE if _TOO_BIG.search(text) else Reason.CORRUPT, said)
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """No plugin took the file: another format, or one that starts well and then breaks."""
+    if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
+        return ImageError(Reason.TRUNCATED, "the file ends before the size that its header gives")
+    name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if name == "PostScript":
+        return ImageError(Reason.NOT_AN_IMAGE, "PostScript is a program, not pixels; convert it to PNG")
+    if name:
+        return ImageError(Reason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind not read")
+    return ImageError(Reason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER} does not read")

@@ -1,0 +1,1 @@
+"""One module per group of verbs, as functions over a session."""

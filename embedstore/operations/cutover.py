@@ -1,0 +1,193 @@
+"""Cutting over: old and new space side by side, the default changed, heads fitted again, spaces dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedstore.classify import registry
+from embedstore.classify.data.features import Features
+from embedstore.classify.evaluation import compare_spaces, judge_fitted
+from embedstore.classify.evaluation.compare_spaces import Pair, Versus
+from embedstore.errors import EmbedstoreError, LabelError
+from embedstore.operations.evaluate import Judging
+from embedstore.operations.runs import record
+from embedstore.storage import drop_space
+from embedstore.storage.catalog import utc_now
+from embedstore.storage.storage import SpaceRow
+
+if TYPE_CHECKING:
+    from embedstore.operations.tuned import Tuned
+
+
+class Cutover(Judging):
+    """Verbs that compare two spaces of a store and change from one to the other."""
+
+    def versus(
+        self,
+        label: str = "label",
+        new: str | None = None,
+        old: str | None = None,
+        *,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> Versus:
+        """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance.
+
+        Args:
+            label: the column. new: a space, by default the latest tuned one. old: by default its parent.
+            where: a filter. seed: of the split.
+
+        Raises:
+            SpaceNotFound, LabelError: as their names say.
+        """
+        started = utc_now()
+        after = self._storage.space(new) if new else self._latest_tuned()
+        before = self._storage.space(old or after.space.parent)
+        one, two = compare_spaces.shared(
+            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
+        )
+        pairs = compare_spaces.heads_in_both(one, two, label, seed=seed)
+        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
+        result = Versus(
+            label=label,
+            old=before.name,
+            new=after.name,
+            split=pairs[0].old.split,
+            train=pairs[0].old.train,
+            held=pairs[0].old.held,
+            pairs=tuple(pairs),
+            same=after.space.same_numbers(before.space),
+            cost=self._costs(before, after),
+        )
+        settings = {"label": label, "where": where, "old": before.key, "seed": seed}
+        record(self._storage, after, "versus", settings, result.to_json(), started)
+        return result
+
+    def use(self, space: str | Tuned, *, refit: bool = False) -> dict[str, Any]:
+        """Make a space the one that is used when none is named: one transaction, and back in the same way.
+
+        Heads stay with the space that they were fitted in, and are refused elsewhere.
+
+        Args:
+            space: name, key, or what :meth:`finetune` gave.
+            refit: before that, fit the kept heads of its parent, children and siblings again in it, under their names;
+                they replace the old ones.
+
+        Returns:
+            ``{"space", "lacking", "refitted", "left"}``: its name, images without a vector in it, names of heads, and
+            of those that could not be fitted why.
+
+        Raises:
+            SpaceNotFound: there is none.
+        """
+        row = self._storage.space(space if isinstance(space, str) else space.key)
+        refitted, left = self._refit(row) if refit else ([], [])
+        with self._storage.writing(f"use {row.name}") as writer:
+            writer.use(row.key)
+        return {"space": row.name, "lacking": self._lacking(row), "refitted": refitted, "left": left}
+
+    def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
+        """Take a space out of the store, with its vectors, indexes and checkpoint.
+
+        Returns:
+            ``{"vectors", "bytes"}``: forgotten and freed.
+
+        Raises:
+            SpaceNotFound: there is none. SpaceMismatch: heads depend on it, or it is the only or the current one.
+        """
+        row = self._storage.space(space)
+        with self._storage.writing(f"drop space {row.name}", wait=wait) as writer:
+            done = drop_space.drop_space(self._storage, writer, row)
+        self._networks.pop(row.key, None)
+        return done
+
+    # ---- parts
+
+    def _refit(self, row: SpaceRow) -> tuple[list[str], list[str]]:
+        """Kept heads of the spaces with the same root again in this one: names, and why some were left."""
+        parents = {s.key: s.space.parent for s in self.spaces}
+
+        def root(key: str) -> str:
+            above = parents.get(key)
+            return key if above is None else root(above)
+
+        done, left = [], []
+        for head in self.heads:
+            if head.space != row.key and root(head.space) == root(row.key):
+                try:
+                    self._refitted(head, row)
+                    done.append(head.name)
+                except EmbedstoreError as e:
+                    left.append(f"{head.name} ({head.kind}): {e}")
+        return done, left
+
+    def _lacking(self, row: SpaceRow) -> int:
+        """Images of the store without a vector in a space."""
+        query = (
+            "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
+            "AND content NOT IN (SELECT content FROM vectors WHERE space = ?)"
+        )
+        return int(self._storage.sql(query, [row.key])[1][0][0])
+
+    def _refitted(self, head: registry.HeadRow, row: SpaceRow) -> None:
+        """One head again, as it was made."""
+        estimator = self.head(head.name)
+        if hasattr(estimator, "head"):
+            raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
+        if head.kind == "zero_shot":
+            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            return
+        from embedstore.classify.heads import NAMES
+
+        if head.kind not in NAMES:
+            raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
+        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
+
+    def _latest_tuned(self) -> SpaceRow:
+        """The tuned space that was made last."""
+        tuned = [s for s in self.spaces if s.space.parent]
+        if not tuned:
+            raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
+        return tuned[-1]
+
+    def _own_head(self, probe: Pair, data: Features, row: SpaceRow, label: str) -> list[Pair]:
+        """The tuned network's own classifier against the old probe."""
+        from embedstore.finetuning import checkpoint, head
+
+        folder = self.path / "checkpoints" / row.key
+        note = checkpoint.read(folder)
+        if note.get("label") != label or probe.old.rows is None:
+            return []
+        weight, bias = checkpoint.read_head(folder)
+        own = head.LinearHead(weight, bias, note["classes"])
+        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
+        judged = judge_fitted(own, held, label, head="own head", split=probe.old.split)
+        return [
+            compare_spaces.pair("old probe, own head of the tuned network", probe.old, replace(judged, space=row.name))
+        ]
+
+    def _zero_shots(self, old: SpaceRow, new: SpaceRow, label: str, where: str | None) -> list[Pair]:
+        """Words as a classifier in both spaces, where they understand words."""
+        if not (old.space.text and new.space.text):
+            return []
+        names = sorted(set(self.labels(label, where=where, space=new.key)))
+        made = [self.zero_shot(names, space=s.key).evaluate(label, where=where) for s in (old, new)]
+        try:
+            return [compare_spaces.pair("zero-shot", *made)]
+        except LabelError:  # re-embedding is not finished: other items
+            return []
+
+    def _costs(self, old: SpaceRow, new: SpaceRow) -> dict[str, float | None]:
+        """Seconds and speeds."""
+        from embedstore.finetuning import checkpoint
+
+        note = checkpoint.read(self.path / "checkpoints" / new.key)
+        return {
+            "training_seconds": note.get("seconds"),
+            "old_images_per_second": self._cost(old).images_per_second,
+            "new_images_per_second": self._cost(new).images_per_second,
+        }

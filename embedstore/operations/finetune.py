@@ -1,0 +1,328 @@
+"""Tuning: train a backbone further, embed again, compare, cut over, drop."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from embedstore import finetuning
+from embedstore.classify.data.features import Features
+from embedstore.errors import EmbedstoreError, StoreFailed
+from embedstore.finetuning import Settings
+from embedstore.operations.cutover import Cutover
+from embedstore.operations.runs import record
+from embedstore.operations.tuned import Tuned
+from embedstore.pipeline import run as embedding
+from embedstore.pipeline.report import EmbedReport
+from embedstore.reports import progress
+from embedstore.sources.store_items import Present
+from embedstore.storage import lock
+from embedstore.storage.catalog import utc_now
+from embedstore.storage.storage import SpaceRow
+
+if TYPE_CHECKING:
+    from embedstore.backbones.base import Backbone
+    from embedstore.finetuning.run import Job, Trained
+
+ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
+
+
+class TuneOptions(TypedDict, total=False):
+    """How to fine-tune; the fields of :class:`embedstore.finetuning.Settings` and ``Augment``."""
+
+    layers: str
+    start: str
+    average: str
+    metric: str
+    epochs: int
+    patience: int
+    lr: float | None
+    decay: float
+    warmup: float
+    weight_decay: float
+    smoothing: float
+    class_weights: bool
+    batch: int
+    micro: int | None
+    bn: bool
+    refit: bool
+    alpha: float | None
+    rank: int
+    seed: int
+    precision: str
+    workers: int
+    crop: float | None
+    flip: bool
+    rotate: float
+    colour: float
+    randaugment: int
+    jpeg: int
+    erase: float
+    mixup: float
+    cutmix: float
+
+
+class Tuning(Cutover):
+    """Verbs that change what a store's vectors are made with."""
+
+    def finetune(
+        self,
+        label: str = "label",
+        *,
+        space: str | None = None,
+        name: str | None = None,
+        embed: bool = True,
+        where: str | None = None,
+        show_progress: bool | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        **options: Unpack[TuneOptions],
+    ) -> Tuned:
+        """Train the backbone of a space on a label: a checkpoint and a new space beside the old one.
+
+        By default the head of the probe is fitted first and then everything is trained from there at a low rate
+        (LP-FT). A run that was killed goes on where it was; one that had been finished is recognised. The old space
+        is not touched, and stays the current one; :meth:`use` changes that.
+
+        Under ``accelerate launch`` every process trains, and the first one alone writes, embeds and compares.
+
+        Args:
+            label: the column. space: whose backbone; by default the current one. where: a filter on the items.
+            name: of the new space; by default that of the old one and of the label.
+            embed: fill the new space with all images of the store, and set both spaces side by side.
+            show_progress: None shows a bar only on a terminal. say: told what a person should see before training.
+            options: see :class:`embedstore.finetuning.Settings` and :class:`embedstore.finetuning.Augment`.
+
+        Raises:
+            BadTuning: settings that do not fit. LabelError: labels that cannot support it.
+            MissingExtra: accelerate is not installed. StoreFailed: not enough room on the disk, said before training.
+            StoreBusy: the same run is going on in another process.
+        """
+        from embedstore.finetuning.accelerate_engine import rank
+
+        chosen = finetuning.settings(dict(options))
+        row = self._storage.space(space)
+        made = self._known(row, label, where, chosen)
+        if rank():
+            return replace(made or self._helped(row, label, where, chosen), beside=True)
+        if made is None:
+            made = self._trained(row, label, where, chosen, name, show_progress, say)
+        elif embed:
+            self._must_have_room(row, 0, len(self._contents()))
+        return self._filled(row, made, label, where) if embed else made
+
+    def reembed(self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None) -> EmbedReport:
+        """Give every image of the store a vector in a space: only what is missing is computed; resumable.
+
+        Args:
+            space: name or key; by default the current one. wait: seconds to wait for another writer.
+
+        Raises:
+            NoImages: the store's vectors came without images. StoreBusy: another process is writing.
+        """
+        row = self._storage.space(space)
+        options = embedding.Options(runtime=self._runtime, decoder=self._decoder, wait=wait)
+        with progress.bar(show=show_progress) as show:
+            return embedding.run(
+                self._storage,
+                Present(self._storage),
+                lambda: self._everywhere(row),
+                row,
+                options=options,
+                progress=show,
+            )
+
+    # ---- parts
+
+    def _trained(
+        self,
+        row: SpaceRow,
+        label: str,
+        where: str | None,
+        chosen: Settings,
+        name: str | None,
+        show: bool | None,
+        say: Callable[[str], None],
+    ) -> Tuned:
+        """Train and enter the result."""
+        from embedstore.finetuning import plots, task
+        from embedstore.finetuning.accelerate_engine import engine
+        from embedstore.finetuning.run import images_of, run, sheet
+
+        started = utc_now()
+        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        plots.check()
+        data = self.features(label, where=where, space=row.key)
+        job = self._job(row, data, label, where, chosen)
+        assert row.recipe is not None and job.folder is not None  # noqa: S101, PT018 - checked above
+        job.folder.mkdir(parents=True, exist_ok=True)
+        with lock.writer(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
+            network = self._load(row.recipe)
+            self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
+            sheet(job, images_of(job, network), job.folder / "augmentation.png")
+            say(f"how training images are varied: {job.folder / 'augmentation.png'}")
+            precision = network.precision if chosen.precision == "auto" else chosen.precision
+            with progress.training(chosen.epochs, show=show) as tell:
+                engine_ = engine(network.device, precision)
+                trained = run(job, self._afresh(row, network), engine_, tell)
+            made = self._entered(row, label, job, trained, name)
+            engine_.wait_for_everyone()
+        settings = {"label": label, "where": where} | chosen.to_json()
+        record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
+        shutil.rmtree(job.folder, ignore_errors=True)
+        return made
+
+    def _helped(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned:
+        """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
+        from embedstore.finetuning import task
+        from embedstore.finetuning.accelerate_engine import engine
+        from embedstore.finetuning.run import run
+
+        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        assert row.recipe is not None  # noqa: S101 - checked above
+        job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
+        network = self._load(row.recipe)
+        beside = engine(network.device, network.precision if chosen.precision == "auto" else chosen.precision)
+        run(job, self._afresh(row, network), beside)
+        beside.wait_for_everyone()
+        made = self._known(row, label, where, chosen)
+        assert made is not None  # noqa: S101 - the first process has entered it
+        return made
+
+    def _afresh(self, row: SpaceRow, network: Backbone) -> Callable[[], Backbone]:
+        """The network of a space, newly loaded at each call; the first call gives the one at hand."""
+        at_hand, recipe = [network], row.recipe
+        assert recipe is not None  # noqa: S101 - _trained has looked
+        return lambda: at_hand.pop() if at_hand else self._load(recipe)
+
+    def _job(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> Job:
+        """What is to be learned, and the folder of its state."""
+        from embedstore.finetuning import task
+        from embedstore.finetuning.run import Job
+
+        parts = task.divide(data, seed=chosen.seed)
+        found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
+        files = {
+            item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
+            for item, uri, path, content in found
+        }
+        folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
+        return Job(data, parts, files, chosen, folder)
+
+    def _run_key(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> str:
+        """The same run, on the same labels and splits, has the same key."""
+        rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
+        said = chosen.to_json() | {"workers": 0}
+        return finetuning.fingerprint({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
+
+    def _entered(self, row: SpaceRow, label: str, job: Job, trained: Trained, name: str | None) -> Tuned:
+        """The checkpoint in its place, then the space in the catalog."""
+        from embedstore.finetuning import checkpoint, plots
+
+        assert job.folder is not None and row.recipe is not None  # noqa: S101, PT018 - as in _trained
+        made = job.folder / "made"
+        shutil.rmtree(made, ignore_errors=True)
+        tuning = trained.trainer.tuning
+        weights = {n: t.cpu() for n, t in (tuning.base | trained.chosen.weights).items()}
+        facts = _facts(row, label, trained) | {"run": job.folder.name.removeprefix("."), "how": job.settings.to_json()}
+        checkpoint.write(made, weights, trained.chosen.head, facts)
+        plots.draw(trained.history, made / "curves.png")
+        shutil.copyfile(job.folder / "augmentation.png", made / "augmentation.png")
+        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS), random_init=False, parent=row.key)
+        space = replace(self._load(recipe).space, licence=row.space.licence, origin=f"fine-tuned from {row.name}")
+        folder = self.path / "checkpoints" / space.key
+        checkpoint.place(made, folder)
+        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS}")
+        with self._storage.writing(f"add space of {label}", wait=60.0) as writer:
+            writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
+        added = self._storage.space(space.key)
+        same = space.same_numbers(row.space)
+        return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
+
+    def _known(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned | None:
+        """The result of the same run, if it was done before and its space is still there."""
+        from embedstore.finetuning import checkpoint
+
+        tuned = [s for s in self.spaces if s.space.parent == row.key]
+        notes = {s.key: checkpoint.read(self.path / "checkpoints" / s.key) for s in tuned}
+        if not any(notes.values()):
+            return None
+        key = self._run_key(row, self.features(label, where=where, space=row.key), label, where, chosen)
+        for s in tuned:
+            if notes[s.key].get("run") == key:
+                shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
+                same = s.space.same_numbers(row.space)
+                folder = self.path / "checkpoints" / s.key
+                return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
+        return None
+
+    def _filled(self, row: SpaceRow, made: Tuned, label: str, where: str | None) -> Tuned:
+        """The new space with its vectors, and compared."""
+        report = self.reembed(made.key, wait=60.0)
+        return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
+
+    def _contents(self) -> list[str]:
+        """Every content that an image file stands behind."""
+        query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
+        return [c for (c,) in self._storage.sql(query)[1]]
+
+    def _must_have_room(self, row: SpaceRow, state: int, contents: int) -> None:
+        """Refuse before the work what the disk cannot hold."""
+        from embedstore.finetuning.resume_state import free
+
+        width = row.space.dim * (2 if row.dtype == "float16" else 4)
+        need, there = int(ROOM * (state + contents * (width + 64))), free(self.path)
+        if need > there:
+            raise StoreFailed(
+                f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
+                f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
+            )
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """A run that is refused before its first state leaves no folder. Only for who holds the folder's lock."""
+    from embedstore.finetuning import resume_state
+
+    try:
+        yield
+    except EmbedstoreError:
+        if not (folder / resume_state.FILE).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:
+    """What is noted beside the weights."""
+    from dataclasses import asdict
+
+    c = trained.chosen
+    return {
+        "parent": row.key,
+        "licence": row.space.licence,
+        "label": label,
+        "classes": list(trained.classes),
+        "epoch": c.epoch,
+        "alpha": c.alpha,
+        "val_score": asdict(c.val),
+        "mixtures": [{"alpha": a, **asdict(s)} for a, s in c.line],
+        "history": trained.history.to_json(),
+        "train": trained.train,
+        "val": trained.val,
+        "unread": trained.unread,
+        "refitted": trained.refitted,
+        "blocks": trained.blocks,
+        "tuned_blocks": trained.tuned,
+        "parameters": trained.parameters,
+        "rate": trained.rate,
+        "seconds": round(trained.seconds, 3),
+    }
+
+
+def _state_bytes(network: Any) -> int:
+    """What a run may write: the checkpoint, and of the state weights, best, average and two moments, old and new."""
+    own = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+    return int(own * 11)

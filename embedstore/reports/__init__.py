@@ -1,0 +1,1 @@
+"""What people look at: result tables, contact sheets, pages, maps."""

@@ -1,0 +1,122 @@
+"""Single files and globs."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.plain import Plain
+from embedstore.sources.uris import moved
+from embedstore.sources.walk import Labels, Walk, find
+from embedstore.types import Failure, ImageRef
+
+ANY = "**"  # any number of folders
+_MAGIC = re.compile(r"[*?[]")
+
+
+def is_glob(text: str) -> bool:
+    """The text has a wildcard, and no file has that very name."""
+    return bool(_MAGIC.search(text)) and not os.path.lexists(text)
+
+
+def _components(folder: str) -> list[str]:
+    """The names in a path as it was typed."""
+    return [c for c in folder.split("/") if c not in ("", ".", "..")]
+
+
+class Files(Plain):
+    """Files named one by one.
+
+    Args:
+        paths: as typed; each names a file once, however often it stands there.
+        labels: take the class from the folders in the path as typed.
+    """
+
+    skipped = 0
+
+    def __init__(self, paths: Sequence[str], *, labels: bool = True) -> None:
+        self._typed: dict[str, str] = {}
+        for path in paths:
+            self._typed.setdefault(os.path.abspath(path), path)  # noqa: PTH100
+        self._labels = labels
+        first = next(iter(self._typed), "nothing")
+        self.description = first if len(self._typed) == 1 else f"{len(self._typed)} files, first {first}"
+
+    def scan(self) -> Iterator[ImageRef | Failure]:
+        """The files, in the order given."""
+        for path, typed in self._typed.items():
+            label, split = label_and_split(_components(os.path.dirname(typed)))  # noqa: PTH120
+            yield find(path, label if self._labels else None, split)
+
+    def claims(self, path: str) -> bool:
+        """The path was named."""
+        return path in self._typed
+
+
+class Glob(Plain):
+    """Files that a pattern matches: ``*``, ``?``, ``[a-z]`` within a name, ``**`` for any folders.
+
+    As in a shell, a wildcard does not match the dot of a hidden name. Links to folders are not followed.
+
+    Args:
+        pattern: as typed.
+        labels: take the class from the folders in the path as typed.
+        exclude: folders never entered.
+    """
+
+    def __init__(self, pattern: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
+        parts = pattern.split("/")
+        fixed = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+        typed_base = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
+        self.description = pattern
+        self.skipped = 0
+        self._base = os.path.abspath(typed_base)  # noqa: PTH100
+        self._above = _components(typed_base)
+        self._parts = parts[fixed:]
+        self._depth = None if ANY in parts else len(parts) - fixed
+        self._labels = labels
+        self._exclude = tuple(exclude)
+
+    def scan(self) -> Iterator[ImageRef | Failure]:
+        """The matching files, sorted within their folder."""
+        walk = Walk(self._base, labels=self._say, exclude=self._exclude, depth=self._depth)
+        for found in walk:
+            self.skipped = walk.skipped
+            if self.claims(found.path):
+                yield found
+        self.skipped = walk.skipped
+
+    def claims(self, path: str) -> bool:
+        """The pattern matches the path."""
+        base = self._base.rstrip("/") + "/"
+        return path.startswith(base) and _matches(self._parts, path[len(base) :].split("/"))
+
+    def reaches(self, folder: str) -> bool:
+        """No link to a folder stands between the fixed part and that folder."""
+        inside = moved(folder, self._base, os.path.realpath(self._base))
+        return inside is None or inside == os.path.realpath(folder)
+
+    def _say(self, below: tuple[str, ...]) -> Labels:
+        """Label and split of the files in one folder."""
+        label, split = label_and_split([*self._above, *below])
+        return (label if self._labels else None), split
+
+
+def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
+    """A pattern's components match a path's."""
+    if not parts or not names:
+        return not parts and not names
+    if parts[0] != ANY:
+        return _matches_name(parts[0], names[0]) and _matches(parts[1:], names[1:])
+    entered = not names[0].startswith(".")
+    if len(parts) == 1:
+        return entered and (len(names) == 1 or _matches(parts, names[1:]))
+    return _matches(parts[1:], names) or (entered and _matches(parts, names[1:]))
+
+
+def _matches_name(part: str, name: str) -> bool:
+    """One component; a hidden name needs its dot written."""
+    return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))

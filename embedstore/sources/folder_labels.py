@@ -1,0 +1,36 @@
+"""Class and split from the names of folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedstore.types import Split
+
+SPLITS = {
+    "train": Split.TRAIN, "training": Split.TRAIN,
+    "val": Split.VAL, "valid": Split.VAL, "validation": Split.VAL,
+    "test": Split.TEST, "testing": Split.TEST,
+}  # fmt: skip
+
+
+def label_and_split(folders: Sequence[str], *, root: str = "") -> tuple[str | None, str | None]:
+    """What the folders above a file say of it.
+
+    One component names the split and is taken out wherever it stands; of the others the last is the label. Where
+    several could be the split, the file's own folder is taken as a class (CIFAR-100 and COCO have one called
+    "train"), and the nearest of the others is the split.
+
+    Args:
+        folders: components of the path, outermost first, without the file name.
+        root: the name of the folder that was given, which may be a split but never a label.
+
+    Returns:
+        ``(label, split)``, either may be None.
+    """
+    at = [i for i, name in enumerate(folders) if name.lower() in SPLITS]
+    if not at:
+        split = SPLITS.get(root.lower())
+        return (folders[-1] if folders else None), (split.value if split else None)
+    chosen = at[-2] if len(at) > 1 and at[-1] == len(folders) - 1 else at[-1]
+    rest = [name for i, name in enumerate(folders) if i != chosen]
+    return (rest[-1] if rest else None), SPLITS[folders[chosen].lower()].value

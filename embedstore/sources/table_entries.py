@@ -1,0 +1,145 @@
+"""The rows of a user's table: what each is called, and what the table says of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import BadManifest
+from embedstore.sources.folder_labels import SPLITS
+from embedstore.sources.tables import ROW, Tables, literal, quoted
+from embedstore.types import display_uri
+
+KNOWN = ("uri", "label", "split", "group")
+# Columns of the table ``items`` that the store itself fills, and ``source``, kept for it.
+RESERVED = frozenset(
+    "item uri content label split group group_id size mtime mtime_ns path present added source".split()
+)
+CHUNK = 8192
+
+Entry = tuple[str, str, str | None, str | None, str | None]  # uri, path, label, split, group
+
+
+class Entries:
+    """The table ``entries`` beside ``given``: one row each, with an absolute uri.
+
+    Args:
+        tables: holds ``given``.
+        name: of the table, for messages.
+        roles: which column is the uri, the label, the split and the group; the rest are the user's own.
+        path_of: from a row's position and its uri to the path it means.
+        cure: what else than renaming helps against a column with a reserved name.
+
+    Attributes:
+        columns: the user's own, name to DuckDB type.
+
+    Raises:
+        BadManifest: a column with a name that the store uses, or a uri that is there twice.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        name: str,
+        roles: Mapping[str, str],
+        path_of: Callable[[int, str | None], str],
+        cure: str = "",
+    ) -> None:
+        self._tables, self._name, self._roles, self._path_of = tables, name, roles, path_of
+        self.rows = tables.rows()
+        self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
+        self._check_columns(cure)
+        self._resolve()
+        self._check_unique()
+
+    def chunks(self, size: int = CHUNK) -> Iterator[list[Entry]]:
+        """The rows in order, at most ``size`` at a time."""
+        con = self._tables.con.cursor()
+        for first in range(0, self.rows, size):
+            rows = con.execute(
+                f'SELECT uri, path, label, split, "group" FROM entries WHERE {ROW} >= ? AND {ROW} < ? ORDER BY {ROW}',
+                [first, first + size],
+            ).fetchall()
+            yield [(uri, uri if raw is None else os.fsdecode(raw), *said) for uri, raw, *said in rows]
+
+    def attributes(self, parquet: Path) -> None:
+        """Write ``uri`` and the user's own columns, typed, by DuckDB itself."""
+        names = "".join(f", given.{quoted(n)}" for n in self.columns)
+        self._tables.con.cursor().execute(
+            f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW}) ORDER BY {ROW}) "
+            f"TO {literal(str(parquet))} (FORMAT parquet)"
+        )
+
+    def _check_columns(self, cure: str) -> None:
+        """No column of the user's own may take a name that the store fills."""
+        for name in self.columns:
+            if name.lower() in RESERVED:
+                raise BadManifest(
+                    f"{self._name} has a column {name!r}, a name that the store uses itself; "
+                    f"rename it, for example to {'my_' + name!r}{cure}"
+                )
+
+    def _resolve(self) -> None:
+        """Fill the table, chunk by chunk."""
+        self._tables.con.execute(
+            f"CREATE TABLE entries ({ROW} BIGINT, uri VARCHAR, path BLOB, "
+            'label VARCHAR, split VARCHAR, "group" VARCHAR)'
+        )
+        wanted = ", ".join(f"{quoted(self._roles[n])}::VARCHAR" if n in self._roles else "NULL" for n in KNOWN)
+        for first in range(0, self.rows, CHUNK):
+            rows = self._tables.con.execute(
+                f"SELECT {ROW}, {wanted} FROM given WHERE {ROW} >= ? AND {ROW} < ? ORDER BY {ROW}",
+                [first, first + CHUNK],
+            ).fetchall()
+            self._insert(rows)
+
+    def _insert(self, rows: Sequence[tuple[int, str | None, str | None, str | None, str | None]]) -> None:
+        """One chunk."""
+        paths = [self._path_of(row, uri) for row, uri, *_ in rows]
+        uris = [display_uri(p) for p in paths]
+        chunk = {  # noqa: F841 - read by SQL
+            "n": np.array([r[0] for r in rows], dtype=np.int64),
+            "uri": _objects(uris),
+            "path": _objects([None if u == p else os.fsencode(p) for u, p in zip(uris, paths, strict=True)]),
+            "label": _objects([r[2] or None for r in rows]),
+            "split": _objects([_split(r[3]) for r in rows]),
+            "grp": _objects([r[4] or None for r in rows]),
+        }
+        self._tables.con.execute(
+            "INSERT INTO entries SELECT n, uri::VARCHAR, path::BLOB, label::VARCHAR, split::VARCHAR, grp::VARCHAR "
+            "FROM chunk"
+        )
+
+    def _check_unique(self) -> None:
+        """One row for one image."""
+        twice = self._tables.con.execute(
+            f"SELECT uri, list({ROW} + 1 ORDER BY {ROW})[:5], count(*) FROM entries GROUP BY uri HAVING count(*) > 1 "
+            f"ORDER BY min({ROW}) LIMIT 1"
+        ).fetchone()
+        if twice:
+            uri, rows, count = twice
+            more = " and more" if count > len(rows) else ""
+            raise BadManifest(f"{self._name} names {uri} in rows {', '.join(map(str, rows))}{more}; keep one of them")
+
+
+def roles_of(columns: Mapping[str, str]) -> dict[str, str]:
+    """Which columns are uri, label, split and group, in any case."""
+    return {name.lower(): name for name in reversed(list(columns)) if name.lower() in KNOWN}
+
+
+def _split(value: str | None) -> str | None:
+    """A known split by its usual name; any other as it stands."""
+    known = SPLITS.get(value.lower()) if value else None
+    return known.value if known else value or None
+
+
+def _objects(values: Sequence[str | bytes | None]) -> NDArray[np.object_]:
+    """A column for DuckDB; None is NULL."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out

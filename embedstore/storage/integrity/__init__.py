@@ -1,0 +1,1 @@
+"""Recovery, verification, repair, backup."""

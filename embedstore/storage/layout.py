@@ -1,0 +1,190 @@
+"""Where everything in a store's folder is, and how a folder becomes a store: whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreFailed, StoreNotFound, StoreTooNew
+from embedstore.storage.durable_files import sync_folder, sync_tree
+
+FORMAT = 1  # of the folder; the catalog's tables have migrations of their own
+MARKER = "embedstore.json"
+WITNESS = "COMMITTED"  # how many commits were acknowledged
+GUARD = "checkpoint.guard"
+NOTE_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
+COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one store.
+
+    Args:
+        root: the store's folder, absolute.
+    """
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """Format version and store id."""
+        return self.root / MARKER
+
+    @property
+    def lock(self) -> Path:
+        """One writer at a time."""
+        return self.root / "LOCK"
+
+    @property
+    def catalog(self) -> Path:
+        """The DuckDB database."""
+        return self.root / "catalog.duckdb"
+
+    @property
+    def wal(self) -> Path:
+        """DuckDB's write-ahead log."""
+        return self.root / "catalog.duckdb.wal"
+
+    @property
+    def guard(self) -> Path:
+        """The copy of catalog and log that a checkpoint can be undone from."""
+        return self.root / GUARD
+
+    @property
+    def quarantine(self) -> Path:
+        """What could not be used and was not deleted."""
+        return self.root / "quarantine"
+
+    def shards(self, space: str) -> Path:
+        """The folder of a space's vector files."""
+        return self.root / "spaces" / space / "shards"
+
+    def note(self, space: str) -> Path:
+        """What the space means, beside its vectors: a lost catalog is made again from it."""
+        return self.root / "spaces" / space / "space.json"
+
+    def shard(self, space: str, number: int) -> Path:
+        """One vector file."""
+        return self.shards(space) / f"{number:09d}.vec"
+
+    def index(self, space: str) -> Path:
+        """The folder of a space's indexes."""
+        return self.root / "spaces" / space / "index"
+
+    def towers(self, space: str) -> Path:
+        """The folder of a space's exported networks."""
+        return self.root / "spaces" / space / "towers"
+
+
+def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
+    """Make a store in a temporary folder beside ``path``, fill it, fsync it and rename it into place.
+
+    Raises:
+        StoreExists: something is at ``path`` already (an empty folder may be).
+    """
+    path = path.absolute()
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StoreExists(f"{path} exists already; open it, or choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.creating")
+    try:
+        temporary.mkdir()
+        layout = Layout(temporary)
+        (temporary / "spaces").mkdir()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        marker = {"format": FORMAT, "id": str(uuid.uuid4()), "created": now}
+        layout.marker.write_text(json.dumps(marker) + "\n")
+        layout.lock.touch()
+        fill(layout)
+        sync_tree(temporary)
+        temporary.rename(path)
+        sync_folder(path.parent)
+    except BaseException as e:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(e, OSError) and not isinstance(e, StoreError):
+            raise StoreFailed(f"cannot make {path}: {e.strerror or e}; nothing is left of it") from e
+        raise
+    return Layout(path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left of the same store half made; nothing in it was ever acknowledged."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.creating"):
+        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".creating")
+        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """A process of that number runs. Where it cannot be asked, it is taken to."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def find(path: Path) -> Layout:
+    """The layout of an existing store.
+
+    Raises:
+        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+    """
+    given, path = path, path.absolute()
+    if not path.exists():
+        raise StoreNotFound(f"no store at {path}; make one with `embedstore create {given}`")
+    layout = Layout(path)
+    if not layout.marker.is_file():
+        raise NotAStore(f"{path} is no embedstore: it has no {MARKER}; make one with `embedstore create FOLDER`")
+    try:
+        with layout.marker.open("rb") as f:
+            found = json.loads(f.read(1 << 16))["format"]
+    except OSError as e:
+        raise StoreFailed(f"cannot read {layout.marker}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
+    if not isinstance(found, int) or found > FORMAT:
+        raise StoreTooNew(
+            f"{path} has format {found}, this embedstore reads up to {FORMAT}; run `pip install -U embedstore`"
+        )
+    return layout
+
+
+def read_note(path: Path) -> bytes:
+    """The bytes of a small JSON file that stands beside others.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is longer than any of them.
+    """
+    with path.open("rb") as f:
+        data = f.read(NOTE_BYTES + 1)
+    if len(data) > NOTE_BYTES:
+        raise ValueError(f"it has more than {NOTE_BYTES} bytes")
+    return data
+
+
+def set_aside(layout: Layout, path: Path, name: str) -> Path:
+    """Move a file that cannot be used into the quarantine, under a name that is free there."""
+    layout.quarantine.mkdir(exist_ok=True)
+    target = layout.quarantine / name
+    n = 1
+    while target.exists():
+        n += 1
+        target = layout.quarantine / f"{name}.{n}"
+    path.replace(target)
+    sync_folder(layout.quarantine)
+    sync_folder(path.parent)
+    return target

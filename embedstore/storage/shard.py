@@ -1,0 +1,267 @@
+"""A vector file: written once, never changed, describing and checking itself.
+
+The file is in the safetensors format, so any tool that reads safetensors reads it: a tensor ``vectors``
+``(rows, dim)`` float16 or float32 and a tensor ``contents`` ``(rows, 16)`` uint8, the digests of the images.
+The header's ``__metadata__`` names the space, the commit's number and a checksum over everything else. Rows are
+read by memory map.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from embedstore.errors import StoreDamaged
+from embedstore.storage.durable_files import replacing
+from embedstore.storage.memory_map import mapped
+
+DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
+_CODES = {"float16": "F16", "float32": "F32"}
+_ALIGN = 64  # of the first vector's byte, a cache line
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a shard says of itself."""
+
+    space: str
+    number: int
+    rows: int
+    dim: int
+    dtype: str
+    checksum: str
+    start: int  # of the vectors, bytes from the beginning of the file
+    block_rows: int = 0  # rows that one of the block checksums covers; 0 in files written without them
+    blocks: tuple[str, ...] = ()  # XXH3-64 of each block's vectors and digests
+
+    @property
+    def vector_bytes(self) -> int:
+        """Length of the vectors' part."""
+        return self.rows * self.dim * np.dtype(self.dtype).itemsize
+
+    @property
+    def file_bytes(self) -> int:
+        """Length of the whole file."""
+        return self.start + self.vector_bytes + self.rows * 16
+
+
+def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[Any]], contents: list[str]) -> Header:
+    """Write a shard under a temporary name, force it to the disk, and rename it into place.
+
+    Args:
+        path: where it will stand.
+        space: key of the space. number: of the commit.
+        vectors: ``(rows, dim)`` float16 or float32, finite.
+        contents: ``rows`` digests, 32 hexadecimal digits each.
+
+    Returns:
+        The header as written.
+
+    Raises:
+        OSError: the disk is full or fails; nothing is left at ``path``.
+    """
+    rows, dim = vectors.shape
+    digests = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(rows, 16)
+    data = np.ascontiguousarray(vectors)
+    per_block = block_rows_of(rows)
+    blocks = _block_checksums(data, digests, per_block)
+    facts = {
+        "space": space, "number": str(number), "rows": str(rows), "dim": str(dim), "dtype": vectors.dtype.name,
+        "block_rows": str(per_block), "blocks": ",".join(blocks),
+    }  # fmt: skip
+    checksum = _checksum(facts, data, digests)
+    head = _header_bytes(facts | {"checksum": checksum}, data, digests)
+    with replacing(path, ".tmp") as f:
+        f.write(head)
+        f.write(data.data)
+        f.write(digests.data)
+    return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head), per_block, tuple(blocks))
+
+
+class Shard:
+    """One vector file, mapped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        StoreDamaged: it is missing, cut short, or not a shard.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header = read_header(path)
+
+    @cached_property
+    def vectors(self) -> NDArray[np.floating[Any]]:
+        """``(rows, dim)`` as stored, read-only, not loaded until touched."""
+        h = self.header
+        return self._bytes[h.start : h.start + h.vector_bytes].view(DTYPES[h.dtype]).reshape(h.rows, h.dim)
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint8]:
+        """``(rows, 16)`` digests of the images."""
+        h = self.header
+        return self._bytes[h.start + h.vector_bytes :].reshape(h.rows, 16)
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        """The whole file, in one map."""
+        try:
+            return mapped(self.path, self.header.file_bytes)
+        except OSError as e:
+            raise StoreDamaged(f"cannot read the vectors in {self.path}: {e.strerror}") from e
+
+    def hold(self) -> None:
+        """Map it now: from here on it is read on although another process removes it."""
+        _ = self._bytes
+
+    @property
+    def contents(self) -> list[str]:
+        """The digests as 32 hexadecimal digits each."""
+        text = self.digests.tobytes().hex()
+        return [text[i : i + 32] for i in range(0, len(text), 32)]
+
+    def verify(self) -> None:
+        """Read every byte and compare with the checksum.
+
+        Raises:
+            StoreDamaged: a byte is not what was written.
+        """
+        if _checksum(_facts(self.header), self.vectors, self.digests) != self.header.checksum:
+            bad = self.bad_rows()
+            where = f" in {len(bad)} rows from row {bad[0]}" if len(bad) else " in its header"
+            raise StoreDamaged(
+                f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
+            )
+
+    def verify_rows(self, rows: NDArray[np.int64], known: set[int]) -> None:
+        """Compare the blocks that some rows lie in with their checksums.
+
+        Args:
+            rows: which. known: blocks that were compared before; those compared now are added.
+
+        Raises:
+            StoreDamaged: a block is not what was written.
+        """
+        h = self.header
+        if not h.blocks:
+            if not known:
+                self.verify()
+            known.add(0)
+            return
+        for block in sorted(set((rows // h.block_rows).tolist()) - known):
+            part = slice(block * h.block_rows, (block + 1) * h.block_rows)
+            if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
+                raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
+            known.add(block)
+
+    def bad_rows(self) -> NDArray[np.int64]:
+        """Rows of the blocks that do not match their checksums, ascending.
+
+        Of a file without block checksums that does not match as a whole: all of them.
+        """
+        h = self.header
+        if not h.blocks:
+            whole = _checksum(_facts(h), self.vectors, self.digests) == h.checksum
+            return np.arange(0 if whole else h.rows)
+        found = _block_checksums(self.vectors, self.digests, h.block_rows)
+        bad = [i for i, (a, b) in enumerate(zip(found, h.blocks, strict=True)) if a != b]
+        rows = [np.arange(i * h.block_rows, min((i + 1) * h.block_rows, h.rows)) for i in bad]
+        return np.concatenate([np.arange(0), *rows])
+
+
+def read_header(path: Path) -> Header:
+    """The header of a shard, checked against the file's length.
+
+    Raises:
+        StoreDamaged: it is missing, cut short, or not a shard.
+    """
+    try:
+        with path.open("rb") as f:
+            size = int.from_bytes(f.read(8), "little")
+            if not 0 < size <= 1 << 16:
+                raise ValueError("no header")
+            tensors = json.loads(f.read(size))
+            length = f.seek(0, os.SEEK_END)
+        m = tensors["__metadata__"]
+        head = _header(m, 8 + size)
+        if head.dtype not in DTYPES or min(head.rows, head.dim) < 1:
+            raise ValueError("impossible header")
+        if head.blocks and (head.block_rows < 1 or len(head.blocks) != -(-head.rows // head.block_rows)):
+            raise ValueError("impossible blocks")
+        if length != head.file_bytes:
+            raise ValueError(f"{length} bytes instead of {head.file_bytes}")
+    except OSError as e:
+        raise StoreDamaged(f"cannot read the vectors in {path}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise StoreDamaged(f"{path} is not a whole vector file ({e}); run `embedstore repair`, then embed again") from e
+    return head
+
+
+def block_rows_of(rows: int) -> int:
+    """Rows in a block: 256, or as many as keep a header of a large file under 32 KiB."""
+    return max(256, -(-rows // 1024))
+
+
+def _header(m: dict[str, str], start: int) -> Header:
+    """The header's metadata, typed."""
+    blocks = tuple(b for b in m.get("blocks", "").split(",") if b)
+    return Header(
+        m["space"],
+        int(m["number"]),
+        int(m["rows"]),
+        int(m["dim"]),
+        m["dtype"],
+        m["checksum"],
+        start,
+        int(m.get("block_rows", 0)),
+        blocks,
+    )
+
+
+def _facts(h: Header) -> dict[str, str]:
+    """What the checksum covers beside the data."""
+    facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
+    if h.blocks:
+        facts |= {"block_rows": str(h.block_rows), "blocks": ",".join(h.blocks)}
+    return facts
+
+
+def _block_checksums(vectors: NDArray[Any], digests: NDArray[np.uint8], rows: int) -> list[str]:
+    """XXH3-64 over the vectors and then the digests of each block."""
+    out = []
+    for begin in range(0, len(vectors), rows):
+        h = xxhash.xxh3_64(np.ascontiguousarray(vectors[begin : begin + rows]).data)
+        h.update(np.ascontiguousarray(digests[begin : begin + rows]).data)
+        out.append(str(h.hexdigest()))
+    return out
+
+
+def _checksum(facts: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> str:
+    """XXH3-128 over the facts, the vectors and the digests (8.2 GB/s on one thread where it was measured)."""
+    h = xxhash.xxh3_128(json.dumps(facts, sort_keys=True).encode())
+    h.update(vectors.data)
+    h.update(digests.data)
+    return str(h.hexdigest())
+
+
+def _header_bytes(metadata: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> bytes:
+    """The safetensors header, padded with spaces so that the vectors begin on a cache line."""
+    end = vectors.nbytes
+    tensors = {
+        "__metadata__": metadata,
+        "vectors": {"dtype": _CODES[vectors.dtype.name], "shape": vectors.shape, "data_offsets": [0, end]},
+        "contents": {"dtype": "U8", "shape": digests.shape, "data_offsets": [end, end + digests.nbytes]},
+    }
+    text = json.dumps(tensors, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGN)
+    return len(text).to_bytes(8, "little") + text

@@ -1,0 +1,362 @@
+"""The store as its own files: spaces, vectors, items, and the only way to write them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from embedstore.errors import (
+    BadManifest,
+    DimensionMismatch,
+    QueryError,
+    SpaceNotFound,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreFailed,
+    near,
+)
+from embedstore.space import Recipe, Space
+from embedstore.storage import commit, disk_errors, durable_files, layout, lock, shard
+from embedstore.storage.catalog import Catalog, Stamp, one, utc_now
+from embedstore.storage.commit import Batch, identifier
+from embedstore.storage.integrity import recover
+from embedstore.storage.vectors import Vectors
+
+_log = logging.getLogger(__name__)
+
+ITEM_COLUMNS = (
+    "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SpaceRow:
+    """One space of a store.
+
+    Attributes:
+        name: how a person calls it. dtype: of its vectors on disk. current: searched when none is named.
+        recipe: how to load its backbone again; None for precomputed vectors.
+    """
+
+    name: str
+    space: Space
+    dtype: str
+    current: bool
+    recipe: Recipe | None
+    created: datetime
+
+    @property
+    def key(self) -> str:
+        """The space's key."""
+        return self.space.key
+
+
+class Storage:
+    """One store's folder.
+
+    Args:
+        at: its layout.
+        notices: what recovery did, one sentence each.
+    """
+
+    def __init__(self, at: layout.Layout) -> None:
+        self.at = at
+        self.catalog = Catalog(at.catalog)
+        self.catalog.settle = self._settle
+        self.notices: list[str] = []
+        self._spaces: tuple[Stamp, list[SpaceRow]] | None = None
+
+    @classmethod
+    def create(cls, path: str | Path) -> Storage:
+        """A new, empty store.
+
+        Raises:
+            StoreExists: something is there already.
+        """
+        return cls(layout.create(Path(path), lambda at: Catalog(at.catalog).create()))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Storage:
+        """An existing store, mended first where a crash left it half-way.
+
+        Raises:
+            StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+        """
+        self = cls(layout.find(Path(path)))
+        try:
+            behind = recover.is_behind(self.at, self.catalog)
+        except StoreDamaged as damage:
+            try:
+                self._recover()
+            except (StoreBusy, StoreFailed) as e:
+                raise damage from e
+        else:
+            if behind:
+                self._settle()
+        return self
+
+    def tell(self, notices: Sequence[str]) -> None:
+        """Keep what a person should know, and log it as warnings (on stderr, unless the program does otherwise)."""
+        self.notices += notices
+        for notice in notices:
+            _log.warning("%s", notice)
+
+    # ---- spaces
+
+    def spaces(self) -> list[SpaceRow]:
+        """Every space, oldest first; read once while the catalog stays as it is."""
+        if self._spaces is None or self._spaces[0] != self.catalog.stamp:
+            with self.catalog.read() as con:
+                stamp = self.catalog.stamp
+                rows = con.execute(
+                    "SELECT name, facts, dtype, current, recipe, created FROM spaces ORDER BY created, name"
+                ).fetchall()
+            self._spaces = (
+                stamp,
+                [
+                    SpaceRow(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t)
+                    for n, f, d, c, r, t in rows
+                ],
+            )
+        return list(self._spaces[1])
+
+    def space(self, name: str | None = None) -> SpaceRow:
+        """The space of that name or key, or the current one.
+
+        Raises:
+            SpaceNotFound: there is none.
+        """
+        rows = self.spaces()
+        for row in rows:
+            if (name is None and row.current) or (name is not None and name in (row.name, row.key)):
+                return row
+        if name is None:
+            raise SpaceNotFound(
+                f"{self.at.root} has no space yet; name a backbone: `embedstore embed STORE SOURCE --backbone NAME`"
+            )
+        known = [r.name for r in rows]
+        raise SpaceNotFound(
+            f"{self.at.root} has no space {name!r}{near(name, known)}; it has {', '.join(known) or 'none'}"
+        )
+
+    def vectors(self, space: Space) -> Vectors:
+        """The vectors of a space as they stand now."""
+        with self.catalog.read() as con:
+            return self.vectors_in(con, space).hold()
+
+    def vectors_in(self, con: duckdb.DuckDBPyConnection, space: Space) -> Vectors:
+        """The vectors of a space in the generation that a reader has open."""
+        rows = con.execute('SELECT shard, "rows" FROM shards WHERE space = ? ORDER BY shard', [space.key]).fetchall()
+        return Vectors([(n, count, self.at.shard(space.key, n)) for n, count in rows], space.dim)
+
+    # ---- questions
+
+    def columns(self) -> dict[str, str]:
+        """The items' columns and their DuckDB types."""
+        with self.catalog.read() as con:
+            return {r[0]: r[1] for r in con.execute("DESCRIBE items").fetchall()}
+
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a read-only query: column names and rows.
+
+        Raises:
+            QueryError: DuckDB refuses it.
+        """
+        with self.catalog.read() as con:
+            try:
+                result = con.execute(query, list(parameters))
+                return [d[0] for d in result.description or []], result.fetchall()
+            except duckdb.Error as e:
+                raise QueryError(" ".join(str(e).split("\n\nLINE", 1)[0].split())) from e
+
+    # ---- writing
+
+    @contextmanager
+    def writing(self, doing: str, *, wait: float = 0.0) -> Iterator[Writer]:
+        """The only writer's place; recovery runs first, and the log is folded in at the end.
+
+        Raises:
+            StoreBusy: another process is writing.
+        """
+        with lock.writer(self.at.lock, doing, wait=wait) as held:
+            self.tell(recover.recover(self.at, self.catalog))
+            yield Writer(self, held)
+            recover.guarded_checkpoint(self.at, self.catalog)
+
+    def _recover(self, wait: float = 10.0) -> None:
+        """Mend now, as a reader that met damage."""
+        with lock.writer(self.at.lock, "recovering", wait=wait):
+            self.tell(recover.recover(self.at, self.catalog))
+
+    def _settle(self) -> None:
+        """Mend what a killed writer left; a living one is at it itself, and a folder one may only read stays as is."""
+        with suppress(StoreBusy, StoreFailed):
+            self._recover(wait=0.0)
+
+
+class Writer:
+    """What may be done while the writer's lock is held.
+
+    Args:
+        storage: the store.
+        held: the lock.
+
+    Attributes:
+        after_crash: the writer before this one was killed.
+    """
+
+    def __init__(self, storage: Storage, held: lock.Held) -> None:
+        self._at = storage.at
+        self._catalog = storage.catalog
+        self._held = held
+        self.after_crash = held.unclean
+
+    def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
+        """Register a space; the first one becomes current. Of a known one, only how to load it again is replaced."""
+        self._note(space, name=name, dtype=dtype, recipe=recipe)
+        with self.transaction() as con:
+            if one(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
+                con.execute("UPDATE spaces SET recipe = ? WHERE space = ?", [recipe and recipe.to_json(), space.key])
+                return
+            taken = {r[0] for r in con.execute("SELECT name FROM spaces").fetchall()}
+            free = next(n for n in _names(name) if n not in taken)
+            con.execute(
+                "INSERT INTO spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [space.key, free, not taken, space.dim, dtype, recipe and recipe.to_json(), space.to_json(), utc_now()],
+            )
+
+    def use(self, key: str) -> None:
+        """Make a space the current one."""
+        with self.transaction() as con:
+            con.execute("UPDATE spaces SET current = (space = ?)", [key])
+
+    def add_columns(self, columns: dict[str, str]) -> None:
+        """Give the items the user's own columns.
+
+        Raises:
+            BadManifest: a column exists with a type that the new values do not fit.
+        """
+        with self.transaction() as con:
+            have = {r[0].lower(): r[1] for r in con.execute("DESCRIBE items").fetchall()}
+            for name, kind in columns.items():
+                there = have.get(name.lower())
+                if there is None:
+                    con.execute(f"ALTER TABLE items ADD COLUMN {identifier(name)} {kind}")
+                elif there != kind and not _widens(kind, there):
+                    raise BadManifest(
+                        f"column {name!r} is {kind} here and {there} in the store; rename it, or convert it to {there}"
+                    )
+
+    def set_attributes(self, attributes: Path) -> None:
+        """Bring the user's own columns of existing items up to date with a manifest."""
+        with self.transaction() as con:
+            commit.set_attributes(con, attributes)
+
+    def commit(self, batch: Batch, *, space: SpaceRow, decoder: str = "", attributes: Path | None = None) -> None:
+        """Make a batch durable: vectors to the disk, then one transaction, then return.
+
+        Raises:
+            DimensionMismatch: vectors of another length than the space's.
+            StoreFailed: the disk is full or fails; what was committed before is kept.
+        """
+        head = self._write_shard(batch, space) if batch.digests else None
+        with self.transaction() as con:
+            if head:
+                commit.insert_vectors(con, head, batch.digests)
+                con.execute("UPDATE counters SET next_shard = ?", [head.number + 1])
+            commit.insert_contents(con, batch.pictures)
+            commit.upsert_items(con, batch.items, attributes)
+            commit.replace_failures(con, batch, decoder=decoder, space=space.key)
+        recover.guarded_checkpoint(self._at, self._catalog, above=recover.CHECKPOINT_BYTES)
+
+    def update(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        """One statement as one transaction."""
+        with self.transaction() as con:
+            con.execute(statement, list(parameters))
+
+    def record_run(
+        self, verb: str, space: str | None, settings: dict[str, Any], result: dict[str, Any], started: datetime
+    ) -> None:
+        """Note what was done, with which settings, with what result."""
+        seconds = (utc_now() - started).total_seconds()
+        with self.transaction() as con:
+            run = one(con.execute("SELECT next_run FROM counters"))[0]
+            con.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [run, verb, space, json.dumps(settings), json.dumps(result), started, seconds],
+            )
+            con.execute("UPDATE counters SET next_run = ?", [run + 1])
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """One transaction on a catalog whose last checkpoint is settled.
+
+        Raises:
+            StoreError: this process was forked from the one that holds the lock.
+        """
+        if os.getpid() != self._held.pid:
+            raise StoreError(
+                f"process {self._held.pid} holds {self._at.root} for writing, and this is a fork of it; "
+                "open the store in this process"
+            )
+        if self._at.guard.exists():  # its removal failed, or is not on the disk yet
+            recover.settle(self._at, self._catalog)
+        with self._catalog.write() as con:
+            yield con
+
+    def _note(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
+        """Make a space's folder and say in it what the space means."""
+        folder = self._at.shards(space.key)
+        note = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
+        with disk_errors.said(f"write {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self._at.note(space.key).exists():
+                durable_files.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
+            durable_files.sync_folder(folder)
+            durable_files.sync_folder(folder.parent)
+            durable_files.sync_folder(folder.parent.parent)
+
+    def _write_shard(self, batch: Batch, space: SpaceRow) -> shard.Header:
+        """The new vectors as one file."""
+        vectors = np.concatenate([np.atleast_2d(v) for v in batch.vectors])
+        if vectors.shape[1] != space.space.dim:
+            raise DimensionMismatch(
+                f"space {space.name} holds vectors of {space.space.dim}, these have {vectors.shape[1]}; "
+                "they belong in a space of their own"
+            )
+        with self._catalog.read() as con:
+            number = int(one(con.execute("SELECT next_shard FROM counters"))[0])
+        path = self._at.shard(space.key, number)
+        stored = vectors.astype(shard.DTYPES[space.dtype])
+        with disk_errors.said(f"write {path}"):
+            return shard.write(path, space=space.key, number=number, vectors=stored, contents=batch.digests)
+
+
+def _names(name: str) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3`` …"""
+    yield name
+    n = 2
+    while True:
+        yield f"{name}-{n}"
+        n += 1
+
+
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")
+
+
+def _widens(kind: str, there: str) -> bool:
+    """Values of ``kind`` fit a column of type ``there``."""
+    if there == "VARCHAR":
+        return True
+    return kind in _INTEGERS and there in _INTEGERS and _INTEGERS.index(kind) <= _INTEGERS.index(there)

@@ -1,0 +1,142 @@
+"""``export.json``: which files belong to an export, and what each must be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
+from embedstore.storage import durable_files
+
+FORMAT = 1
+FILE = "export.json"
+MOST = 64 << 20  # bytes of it: a hundred thousand files
+TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+BESIDE = ("heads", "checkpoints")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file.
+
+    Attributes:
+        name: relative to the folder, with ``/``. bytes, xxh3: of it.
+        rows: of a Parquet file. space: of vectors.
+        text: columns that are text because Parquet does not know their type: DuckDB's type by name.
+    """
+
+    name: str
+    bytes: int
+    xxh3: str
+    rows: int = 0
+    space: str = ""
+    text: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Note:
+    """What an export holds.
+
+    Attributes:
+        store: id of the store it was made of. made: when, and with which version.
+        tables: by name. vectors: in the order of their rows. files: what is copied as it is.
+    """
+
+    store: str
+    made: str
+    tables: dict[str, Piece]
+    vectors: list[Piece]
+    files: list[Piece]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def piece(folder: Path, name: str, **facts: Any) -> Piece:
+    """A file as it stands."""
+    path = folder / name
+    return Piece(name, path.stat().st_size, durable_files.xxh3(path), **facts)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def read(folder: Path) -> Note:
+    """What an export says of itself.
+
+    Raises:
+        StoreNotFound: nothing is there. NotAStore: it is no export. StoreTooNew: of a later version.
+        StoreDamaged: it cannot be read.
+    """
+    if not folder.exists():
+        raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
+    if not (folder / FILE).is_file():
+        raise NotAStore(
+            f"{folder} is no export: it has no {FILE}; `embedstore export STORE FOLDER` makes one, and "
+            "`embedstore embed STORE --vectors FILE.npy --table FILE` brings other vectors"
+        )
+    try:
+        with (folder / FILE).open("rb") as f:
+            found = json.loads(f.read(MOST))
+        if not isinstance(found["format"], int) or found["format"] > FORMAT:
+            raise StoreTooNew(
+                f"{folder} has export format {found['format']}, this embedstore reads up to {FORMAT}; "
+                "run `pip install -U embedstore`"
+            )
+        tables = {str(k): Piece(**v) for k, v in found["tables"].items()}
+        note = Note(
+            str(found["store"]), str(found["made"]), tables,
+            [Piece(**v) for v in found["vectors"]], [Piece(**v) for v in found["files"]],
+        )  # fmt: skip
+        _check(note)
+    except OSError as e:
+        raise StoreDamaged(f"cannot read {folder / FILE}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        if isinstance(e, StoreTooNew):
+            raise
+        raise StoreDamaged(f"{folder / FILE} is damaged ({type(e).__name__}: {e}); export the store again") from e
+    return note
+
+
+def whole(folder: Path, p: Piece) -> Path:
+    """The path of a file that is what it was when it was exported.
+
+    Raises:
+        StoreDamaged: it is missing, no regular file, or another.
+    """
+    path = folder / p.name
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+        if path.stat().st_size != p.bytes or durable_files.xxh3(path) != p.xxh3:
+            raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
+    except OSError as e:
+        if isinstance(e, StoreDamaged):
+            raise
+        raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
+    return path
+
+
+def _check(note: Note) -> None:
+    """Names stay inside the folder, and numbers are numbers.
+
+    Raises:
+        ValueError, TypeError: they do not.
+    """
+    if sorted(note.tables) != sorted(TABLES):
+        raise ValueError(f"its tables are {', '.join(note.tables)}")
+    for p in [*note.tables.values(), *note.vectors, *note.files]:
+        parts = PurePosixPath(p.name).parts
+        if not parts or p.name.startswith("/") or "\\" in p.name or {"..", "."} & set(p.name.split("/")):
+            raise ValueError(f"it names {p.name!r}")
+        if not all(isinstance(n, int) and n >= 0 for n in (p.bytes, p.rows)) or not isinstance(p.text, dict):
+            raise TypeError(f"impossible facts of {p.name}")
+    if any(PurePosixPath(p.name).parts[0] not in BESIDE for p in note.files):
+        raise ValueError("it names a file that is neither a head's nor a checkpoint's")

@@ -1,0 +1,186 @@
+"""A folder of Parquet files into a new store: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from embedstore.errors import StoreDamaged, StoreError, StoreFailed
+from embedstore.space import Space
+from embedstore.storage import duckdb_connection, durable_files, layout, shard
+from embedstore.storage.catalog import STORAGE_VERSION, Catalog, is_refusal, one, quoted
+from embedstore.storage.commit import FLOAT16_MAX, identifier, insert_vectors, usable
+from embedstore.storage.integrity.verify import verify
+from embedstore.storage.layout import Layout
+from embedstore.storage.storage import Storage
+from embedstore.storage.transfer import manifest as notes
+from embedstore.storage.transfer import parquet
+from embedstore.storage.transfer.manifest import TABLES, Note, Piece, sha256, whole
+
+LARGEST = 1 << 30  # bytes of float32 that one Parquet file of vectors may hold: they are read at once
+
+
+def read(folder: Path, target: Path) -> dict[str, int]:
+    """Make a store of an export.
+
+    Args:
+        folder: the export. target: a new folder; nothing is ever written over.
+
+    Returns:
+        Rows by table, and ``vectors``.
+
+    Raises:
+        StoreNotFound, NotAStore, StoreTooNew: it is no export, or of a later version.
+        StoreExists: something is at ``target``.
+        StoreDamaged: a file of the export is missing, changed, or contradicts another; nothing is made.
+        StoreFailed: the disk refuses; nothing is left.
+    """
+    found = notes.read(folder.absolute())
+    try:
+        layout.create(target, lambda at: _fill(folder.absolute(), found, at))
+    except duckdb.Error as e:  # of the new store's own file: what an export holds is judged where it is read
+        raise StoreFailed(f"cannot make {target}: {str(e).splitlines()[0]}; nothing is left of it") from e
+    counts = {name: p.rows for name, p in found.tables.items() if name != "counters"}
+    return counts | {"vectors": sum(p.rows for p in found.vectors)}
+
+
+def _fill(folder: Path, note: Note, at: Layout) -> None:
+    """Everything into a store that has no name yet."""
+    Catalog(at.catalog).create()
+    with _catalog(at) as con:
+        for name in TABLES:
+            _table(con, folder, name, note.tables[name])
+        _vectors(con, folder, note, at)
+        _beside(folder, note, at)
+        _heads(con, folder, at)
+        con.execute(
+            "UPDATE cat.counters SET generation = 0, next_shard = (SELECT coalesce(max(shard), 0) + 1 FROM cat.shards)"
+        )
+        con.execute("CHECKPOINT cat")
+    report = verify(Storage(at))
+    if report.damage:
+        raise StoreDamaged(f"{folder} contradicts itself: {str(report.damage[0]).rsplit('; ', 1)[0]}; export it again")
+
+
+@contextmanager
+def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The new catalog, attached to a connection of its own."""
+    with duckdb_connection.connect() as con:
+        con.execute(f"ATTACH {quoted(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        try:
+            yield con
+        finally:
+            with suppress(duckdb.Error):  # after a failure of the disk it may be gone already
+                con.execute("DETACH cat")
+
+
+def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: Piece) -> None:
+    """One table; the user's own columns are added to the items."""
+    file = quoted(whole(folder, p))
+    try:
+        con.execute(f"DELETE FROM cat.{name}")
+        have = {r[0] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
+        given = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({file})").fetchall()}
+        kinds = {c: _kind(con, p.text[c]) if c in p.text else kind for c, kind in given.items()}
+        for column in kinds.keys() - have:
+            if name != "items":
+                raise StoreDamaged(f"{folder / p.name} has a column {column!r} that a store has not")
+        for column in [c for c in kinds if c not in have]:
+            con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {identifier(column)} {kinds[column]}")
+        columns = ", ".join(f"{identifier(c)}::{kind} AS {identifier(c)}" for c, kind in kinds.items())
+        con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
+        rows = int(one(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
+    except duckdb.Error as e:
+        if is_refusal(e):
+            raise
+        raise _unreadable(folder, p, e) from e
+    if rows != p.rows:
+        raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
+
+
+def _kind(con: duckdb.DuckDBPyConnection, text: str) -> str:
+    """A type's name as DuckDB itself writes it: text of a stranger never stands in SQL."""
+    return str(con.type(text))
+
+
+def _vectors(con: duckdb.DuckDBPyConnection, folder: Path, note: Note, at: Layout) -> None:
+    """Every file of vectors as a vector file, and its rows in the catalog."""
+    spaces = _spaces(con, folder, at)
+    for number, p in enumerate(note.vectors, 1):
+        if p.space not in spaces:
+            raise StoreDamaged(f"{folder / p.name} is of space {p.space!r}, which the export does not have")
+        space, dtype = spaces[p.space]
+        if p.rows < 1 or 4 * p.rows * space.dim > LARGEST:
+            raise StoreDamaged(f"{folder / p.name} has {p.rows} vectors of {space.dim}: that is not how one is written")
+        _one(con, folder, p, at, number, dim=space.dim, dtype=dtype)
+
+
+def _one(
+    con: duckdb.DuckDBPyConnection, folder: Path, p: Piece, at: Layout, number: int, *, dim: int, dtype: str
+) -> None:
+    """One file of vectors."""
+    query = f"FROM read_parquet({quoted(whole(folder, p))})"
+    try:
+        rows = int(one(con.execute(f"SELECT count(*) {query}"))[0])
+        if rows != p.rows:
+            raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
+        contents = [c.replace("-", "") for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
+        found = parquet.vectors(con, f"SELECT vector {query}", dim)
+    except (duckdb.Error, ValueError, AttributeError) as e:
+        if isinstance(e, StoreError) or is_refusal(e):
+            raise
+        raise _unreadable(folder, p, e) from e
+    if not usable(found, dtype).all() or (np.abs(found).max() > FLOAT16_MAX and dtype == "float16"):
+        raise StoreDamaged(f"{folder / p.name} has a vector that is not finite, is zero, or does not fit {dtype}")
+    head = shard.write(
+        at.shard(p.space, number), space=p.space, number=number, vectors=found.astype(shard.DTYPES[dtype]),
+        contents=contents,
+    )  # fmt: skip
+    con.execute("USE cat")
+    insert_vectors(con, head, contents)
+    con.execute("USE memory")
+
+
+def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[str, tuple[Space, str]]:
+    """The spaces by key, each with its folder and its note."""
+    out: dict[str, tuple[Space, str]] = {}
+    found = con.execute("SELECT space, name, dim, dtype, facts, recipe FROM cat.spaces").fetchall()
+    for key, name, dim, dtype, facts, recipe in found:
+        try:
+            space = Space.from_json(facts)
+            if space.key != key or space.dim != dim or dtype not in shard.DTYPES:
+                raise ValueError("its facts do not give its key")
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
+            raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
+        at.shards(key).mkdir(parents=True)
+        told = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
+        durable_files.write_synced(at.note(key), json.dumps(told, indent=1).encode())
+        out[key] = (space, dtype)
+    return out
+
+
+def _beside(folder: Path, note: Note, at: Layout) -> None:
+    """Heads and checkpoints, checked before they are copied."""
+    for p in note.files:
+        source = whole(folder, p)
+        (at.root / p.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, at.root / p.name)
+
+
+def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
+    """Every head of the catalog has its files."""
+    for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
+        path = at.root / "heads" / str(name) / "head.json"
+        if not path.is_file() or sha256(path) != json.loads(facts).get("digest"):
+            raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
+
+
+def _unreadable(folder: Path, p: Piece, error: Exception) -> StoreDamaged:
+    """What DuckDB's error means here."""
+    return StoreDamaged(f"{folder / p.name} is not what an export holds: {str(error).splitlines()[0]}")

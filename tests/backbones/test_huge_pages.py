@@ -1,0 +1,27 @@
+"""Memory of large activations."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+CODE = """
+import re, torch
+import embedstore as es
+from embedstore.backbones import load
+from embedstore.space import Recipe
+load(Recipe("timm/test_resnet", random_init=True), device="cpu")
+kept = torch.ones(64 << 20)
+print(sum(int(n) for n in re.findall(r"AnonHugePages: +([0-9]+)", open("/proc/self/smaps").read())))
+"""
+
+
+@pytest.mark.skipif(
+    not ENABLED.exists() or "[never]" in ENABLED.read_text(), reason="this system has no transparent huge pages"
+)
+def test_large_tensors_lie_in_huge_pages():
+    """Once a network is loaded, 256 MiB of a tensor are huge pages."""
+    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
+    assert int(run.stdout) > 200 << 10

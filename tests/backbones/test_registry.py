@@ -1,0 +1,210 @@
+"""The shipped facts: true to the libraries, found by any reasonable spelling, and light."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import open_clip
+import pytest
+import timm
+
+from embedstore.backbones import Fact, load, registry, resolve, table
+from embedstore.backbones.registry import ALIASES, _table
+from embedstore.errors import UnknownBackbone
+from embedstore.space import Recipe
+from tests.conftest import ROOT
+
+NAMED = [  # what issue and people name; the rest is behind slow
+    "timm/vgg16.tv_in1k",
+    "timm/resnet50.a1_in1k",
+    "timm/mobilenetv2_100.ra_in1k",
+    "timm/mobilenetv2_035",
+    "timm/inception_v3.tv_in1k",
+    "timm/efficientnet_b0.ra_in1k",
+    "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "timm/vit_small_patch14_dinov2.lvd142m",
+    "timm/swin_tiny_patch4_window7_224.ms_in1k",
+    "open_clip/RN50:openai",
+    "open_clip/ViT-B-32:laion2b_s34b_b79k",
+    "open_clip/ViT-L-14-quickgelu:openai",
+]
+FAMILIES = [
+    *["vgg16", "vgg19", "resnet50", "resnet101", "resnet152", "mobilenetv2_100", "inception_v3"],
+    *[f"efficientnet_b{n}" for n in range(8)],
+    *["vit_base_patch16_224", "vit_large_patch16_224"],
+]
+same_versions = pytest.mark.skipif(
+    any(version(p) != v for p, v in _table().versions.items()),
+    reason="the table was made from other versions; python tools/backbone_facts.py renews it",
+)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """The script that writes the table."""
+    spec = importlib.util.spec_from_file_location("backbone_facts", ROOT / "tools" / "backbone_facts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measured(tool, name):
+    """One row, made anew from the library."""
+    body = name.partition("/")[2]
+    row = tool.of_timm(body) if name.startswith("timm/") else tool.of_clip(*_split(body), tool.licences())
+    return Fact(**{**_shared(row), "parameters": int(row["parameters"] or 0), "dim": int(row["dim"])})
+
+
+def _split(body):
+    architecture, _, tag = body.partition(":")
+    return architecture, tag
+
+
+def _shared(row):
+    return {k: v for k, v in row.items() if k in Fact.__dataclass_fields__} | {"text": bool(row["text"])}
+
+
+@same_versions
+@pytest.mark.parametrize("name", NAMED)
+def test_a_row_is_what_the_library_says(tool, name):
+    """Parameters, dimension, input size and licence, measured again."""
+    (fact,) = (f for f in table() if f.name == name)
+    assert measured(tool, name) == fact
+
+
+@pytest.mark.slow
+@same_versions
+def test_every_twentieth_row_is_what_the_library_says(tool):
+    """As above, over the whole table."""
+    wrong = [f.name for f in table()[::20] if measured(tool, f.name) != f]
+    assert wrong == []
+
+
+@same_versions
+def test_the_table_is_complete():
+    """Every pre-trained tag of timm and open_clip, every architecture without one, the bundled one, nothing twice."""
+    tagged = timm.list_pretrained()
+    bare = set(timm.list_models()) - {n.partition(".")[0] for n in tagged}
+    pairs = open_clip.list_pretrained()
+    alone = set(open_clip.list_models()) - {a for a, _ in pairs}
+    expected = {f"timm/{n}" for n in [*tagged, *bare]} | {f"open_clip/{a}:{t}" for a, t in pairs}
+    names = [f.name for f in table()]
+    assert len(names) == len(set(names))
+    assert set(names) == expected | {f"open_clip/{a}" for a in alone} | {"embedstore/tiny"}
+
+
+def test_well_known_numbers():
+    """Parameters and dimensions that every text book has."""
+    by_name = {f.name: f for f in table()}
+    resnet = by_name["timm/resnet50.a1_in1k"]
+    assert (resnet.parameters, resnet.dim, resnet.input_size, resnet.licence) == (
+        23_508_032,
+        2048,
+        "224x224",
+        "apache-2.0",
+    )
+    assert by_name["timm/vgg16.tv_in1k"].dim == 4096  # timm's own num_features says 512
+    clip = by_name["open_clip/ViT-B-32:laion2b_s34b_b79k"]
+    assert (clip.parameters, clip.dim, clip.text, clip.family) == (151_277_313, 512, True, "clip")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_resolves_to_its_default_tag(name):
+    """A bare timm name is the tag that timm itself would load; EfficientNet-B6 and B7 have none (tf_… have)."""
+    tag = f".{timm.get_pretrained_cfg(name).tag}" if timm.is_model_pretrained(name) else ""
+    assert resolve(name) == f"timm/{name}{tag}"
+
+
+@same_versions
+def test_every_architecture_has_one_default():
+    """No bare name of the table is unknown, and each leads to one row."""
+    names = {f.name for f in table()}
+    for architecture in {f.name.partition(".")[0] for f in table() if f.name.startswith("timm/")}:
+        assert resolve(architecture) in names
+
+
+@pytest.mark.parametrize(
+    ("given", "full"),
+    [
+        ("clip", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
+        ("resnet50", "timm/resnet50.a1_in1k"),
+        ("timm/resnet50", "timm/resnet50.a1_in1k"),
+        ("timm/resnet50.tv_in1k", "timm/resnet50.tv_in1k"),
+        ("resnet50.tv_in1k", "timm/resnet50.tv_in1k"),
+        ("ResNet50", "timm/resnet50.a1_in1k"),
+        ("timm/mobilenetv2_035", "timm/mobilenetv2_035"),
+        ("ViT-B-32:openai", "open_clip/ViT-B-32:openai"),
+        ("open_clip/ViT-B/32:laion2b-s34b-b79k", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
+        ("open_clip/vit-l-14:OPENAI", "open_clip/ViT-L-14:openai"),
+        ("open_clip/RN50", "open_clip/RN50"),
+        ("RN50:openai", "open_clip/RN50:openai"),
+        ("open_clip/local-dir:/a/b c", "open_clip/local-dir:/a/b c"),
+        ("my.package:net", "my.package:net"),
+        ("open_clip/local-dir:clip", f"open_clip/local-dir:{Path.cwd() / 'clip'}"),
+        (" clip ", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
+    ],
+)
+def test_a_name_is_spelt_out(given, full):
+    """Aliases, bare names, another case, open_clip's own spellings, and code."""
+    assert resolve(given) == full
+    assert resolve(full) == full
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("resnet5", "resnet50"),
+        ("mobilenet_v2_100", "mobilenetv2_100"),
+        ("timm/vit_base_patch16_225", "vit_base_patch16_224"),
+        ("ViT-B32", "ViT-B-32"),
+        ("resnet50.imagenet", "a1_in1k"),
+        ("timm/resnet50.a9_in1k", "a1_in1k"),
+        ("open_clip/ViT-B-32:laion5b", "laion2b_s34b_b79k|laion2b_e16"),
+        ("", "embedstore backbones"),
+        ("hf-hub:some/repo", "embedstore backbones"),
+    ],
+)
+@same_versions
+def test_an_unknown_name_lists_near_ones(given, hint):
+    """One line, with what was probably meant or the tags that there are."""
+    with pytest.raises(UnknownBackbone, match=hint) as raised:
+        resolve(given)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_name_of_a_newer_library_is_left_to_the_library(monkeypatch):
+    """Where another timm is installed than the table was made from, timm decides; where it is the same, the table."""
+    monkeypatch.setattr(registry, "_table", lambda known=_table(): replace(known, versions={"timm": "0.0"}))
+    assert resolve("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
+    with pytest.raises(UnknownBackbone, match="timm has no architecture 'brand_new_net'"):
+        load(Recipe("timm/brand_new_net.tag"), device="cpu")
+
+
+def test_aliases_lead_to_backbones_of_the_table():
+    """No alias points to nothing."""
+    assert set(ALIASES.values()) <= {f.name for f in table()}
+
+
+def test_a_filter_is_words_in_name_and_family():
+    """All words must occur, in any case and order."""
+    assert {f.name for f in table("VGG16 bn")} == {f.name for f in table() if "vgg16_bn" in f.name} != set()
+    assert [f.name for f in table("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
+    assert all(f.family == "mobilenetv3" or "mobilenetv3" in f.name for f in table("mobilenetv3"))
+    assert table("no such backbone") == []
+    assert len(table()) > 2000
+
+
+def test_names_and_facts_need_no_torch():
+    """Listing and spelling out, and even importing `load`, leave every heavy package alone."""
+    code = (
+        "import sys; from embedstore.backbones import load, resolve, table\n"
+        "resolve('clip'); table('resnet')\n"
+        "try: resolve('resnet5')\n"
+        "except LookupError: pass\n"
+        "print(sorted({'torch', 'timm', 'open_clip', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,85 @@
+"""Several devices, or several batches at once: nothing is mixed up."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import embedstore as es
+from embedstore.backbones import load
+from embedstore.backbones.loading import spread
+from embedstore.backbones.runtimes.replicas import Replicas
+from embedstore.backbones.runtimes.runtime import agreement
+from embedstore.errors import BadBackbone
+from embedstore.pipeline.forward import Forwards
+from embedstore.space import Recipe
+from tests.conftest import TINY
+
+
+def test_a_run_on_several_devices_gives_the_vectors_of_one(tmp_path, photos):
+    """Two replicas on the CPU share the batches: every item has the vector it has with one."""
+    found = {}
+    for device in ("cpu", "cpu,cpu"):
+        es.create(tmp_path / device, TINY, random_init=True, device="cpu", dtype="float32")
+        store = es.open(tmp_path / device, device=device)
+        report = store.embed(photos, batch_size=2, runtime="eager")
+        assert (report.embedded, report.device) == (12, device)
+        features = store.features("uri")
+        found[device] = features.X[np.argsort(features.y)]
+    assert agreement(found["cpu"], found["cpu,cpu"]).cosine > 0.999999
+
+
+def test_batches_go_to_the_device_that_is_free():
+    """A slow device keeps one batch while the other takes the rest; networks of two spaces are refused."""
+
+    class Device:
+        device = "cpu"
+
+        def __init__(self, seconds, key="one"):
+            self.space = SimpleNamespace(key=key)
+            self.seconds, self.batches = seconds, 0
+
+        def encode_images(self, batch):
+            self.batches += 1
+            time.sleep(self.seconds)
+            return batch
+
+    slow, quick = Device(0.5), Device(0.01)
+    replicas = Replicas([slow, quick])
+    assert replicas.parallel == 2
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(replicas.encode_images, range(12)))
+    assert slow.batches + quick.batches == 12
+    assert quick.batches > slow.batches
+    with pytest.raises(BadBackbone, match="comes out differently on another device"):
+        Replicas([slow, Device(0, key="two")])
+
+
+def test_devices_are_named_with_commas():
+    """Every one is checked; a search or a fine-tuning uses the first."""
+    assert spread("cpu") == ["cpu"]
+    assert spread("cpu, cpu") == ["cpu", "cpu"]
+    with pytest.raises(BadBackbone, match="no device 'cuda:7' here"):
+        spread("cpu,cuda:7")
+    assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"
+
+
+def test_batches_come_back_in_order_whoever_is_faster():
+    """Four at once, the first the slowest: files and vectors stay together and in order."""
+
+    def encode(pixels):
+        time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)
+        return pixels.astype(np.float32)
+
+    forwards = Forwards(encode, lambda: 4)
+    out = []
+    for n in range(20):
+        forwards.put([n], [np.full(3, n, np.uint8)])
+        out += forwards.done()
+        assert len(forwards._under_way) <= 4
+    out += forwards.done(everything=True)
+    forwards.close()
+    assert [(d.files[0], int(d.vectors[0, 0])) for d in out] == [(n, n) for n in range(20)]
+    assert forwards.images == 20

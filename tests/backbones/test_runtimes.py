@@ -1,0 +1,264 @@
+"""Runtimes: the same vectors whatever runs the network, refused where they are not, and where the time goes."""
+
+import json
+import threading
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+import embedstore as es
+from embedstore.backbones import load
+from embedstore.backbones.runtimes import fold_batchnorm, select
+from embedstore.backbones.runtimes.export import export
+from embedstore.backbones.runtimes.onnx import GRAPH, NOTE, TOGETHER, WEIGHTS, Exported, opened, place
+from embedstore.backbones.runtimes.runtime import Runtime, Tower, agreement
+from embedstore.backbones.runtimes.select import Chosen
+from embedstore.errors import RuntimeMismatch
+from embedstore.media.image import preprocess
+from embedstore.pipeline.stage_times import Spent, Time
+from embedstore.space import Recipe
+from embedstore.storage.durable_files import xxh3
+from tests.conftest import TINY, picture
+from tests.helpers.networks import local_clip
+
+
+def prepared(network, count=12):
+    """Different pictures, ready for a network."""
+    images = [picture(n, (300, 220)) for n in range(count)]
+    return np.stack([preprocess.apply(i, network.space.preprocess) for i in images])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A tiny CLIP, and the folder where its exported towers are."""
+    folder = tmp_path_factory.mktemp("clip")
+    network = load(Recipe(local_clip(folder / "clip")), device="cpu")
+    export(network, folder / "towers", Tower.IMAGE, prepared(network))
+    export(network, folder / "towers", Tower.TEXT)
+    return network, folder / "towers"
+
+
+def test_agreement_looks_at_what_tells_images_apart():
+    """A common part hides a wrong runtime from the plain cosine, not from the centred one."""
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(32, 8)).astype(np.float32)
+    common = np.full((32, 8), 1000, np.float32)
+    found = agreement(own + common, own[::-1] + common)
+    assert found.cosine > 0.9999
+    assert found.centred < 0.5
+    assert not found.good
+    assert agreement(own, own).good
+    assert agreement(own[:1], own[:1] * 3).good
+    assert not agreement(own, np.full_like(own, np.nan)).good
+
+
+def test_exported_towers_give_the_eager_vectors(clip):
+    """Images and words through onnxruntime: cosine 0.999999 and more to torch, whatever the batch."""
+    network, folder = clip
+    both = {t: opened(folder, t, network.space.key, threads=1, brief=False) for t in Tower}
+    exported = Exported(network.space, image=both[Tower.IMAGE], text=both[Tower.TEXT])
+    pixels, words = prepared(network, 21), ["a dog", "Zwei Kätzchen 🐈", "&amp;", "far too long " * 60]
+    images = agreement(network.encode_images(pixels), exported.encode_images(pixels))
+    texts = agreement(network.encode_texts(words), exported.encode_texts(words))
+    assert min(images.cosine, images.centred, texts.cosine, texts.centred) > 0.999999
+    assert exported.logit_scale == pytest.approx(network.logit_scale)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035"])
+@pytest.mark.parametrize(
+    "runtime", ["onnx", pytest.param("compile", marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_every_runtime_gives_the_same_vectors_with_real_weights(tmp_path, shared_data, unpacked, runtime, name):
+    """Real weights on real photos: at least 0.9999, plain and centred, and the space is one and the same."""
+    weights = shared_data / "weights" / f"{name}_imagenet.safetensors"
+    files = sorted(map(str, (unpacked("hymenoptera") / "val" / "bees").glob("*.jpg")))[:24]
+    made = {}
+    for how in ("eager", runtime):
+        options = {"pad_type": "same", "bn_eps": 1e-3}
+        store = es.create(
+            tmp_path / how, f"timm/{name}", weights=weights, backbone_args=options, dtype="float32", runtime=how
+        )
+        report = store.embed(files, batch_size=8)
+        assert (report.runtime, report.embedded) == (how, 24)
+        made[how] = store.features("uri").X
+        assert store.sql("SELECT result->>'runtime' FROM runs").rows == ((how,),)
+    found = agreement(made["eager"], made[runtime])
+    assert found.good, found
+    assert len({es.open(tmp_path / how).spaces[0].key for how in made}) == 1
+
+
+def test_a_runtime_that_gives_other_vectors_is_refused(tmp_path, clip):
+    """An exported tower whose weights are wrong does not get past the first batch, and auto goes on eagerly."""
+    network, _ = clip
+    wrong = tmp_path / "towers"
+    export(network, wrong, Tower.IMAGE, prepared(network))
+    path = place(wrong, Tower.IMAGE)
+    graph = onnx.load(path / GRAPH)
+    largest = max(graph.graph.initializer, key=lambda t: np.prod(t.dims))
+    noisy = numpy_helper.to_array(largest) + np.random.default_rng(0).normal(0, 0.05, tuple(largest.dims))
+    largest.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), largest.name))
+    (path / WEIGHTS).unlink()
+    onnx.save(graph, path / GRAPH, save_as_external_data=True, location=WEIGHTS)
+    note = json.loads((path / NOTE).read_text())
+    note["files"] = {n: [(path / n).stat().st_size, xxh3(path / n)] for n in (GRAPH, WEIGHTS)}
+    (path / NOTE).write_text(json.dumps(note))
+    pixels = prepared(network)
+    with pytest.raises(RuntimeMismatch, match="--runtime onnx gives other vectors"):
+        Chosen([network], Runtime.ONNX, wrong, images=12).encode_images(pixels)
+    auto = Chosen([network], Runtime.AUTO, wrong, images=10**9)
+    assert np.array_equal(auto.encode_images(pixels), network.encode_images(pixels))
+    assert auto.runtime is Runtime.EAGER
+    assert "gives other vectors" in auto.notices[0]
+
+
+def test_auto_stays_eager_for_short_runs_and_exports_for_long_ones(tmp_path, clip, monkeypatch):
+    """What is ahead decides, and then which is faster."""
+    network, _ = clip
+    pixels = prepared(network)
+    short = Chosen([network], Runtime.AUTO, tmp_path / "short", images=100)
+    short.encode_images(pixels)
+    assert short.runtime is Runtime.EAGER
+    assert not (tmp_path / "short").exists()
+    monkeypatch.setattr(select, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
+    long = Chosen([network], Runtime.AUTO, tmp_path / "long", images=10**9)
+    assert np.array_equal(long.encode_images(pixels), network.encode_images(pixels))
+    assert long.runtime is Runtime.ONNX
+    assert 1 <= long.batch_size <= TOGETHER
+    assert agreement(network.encode_images(pixels), long.encode_images(pixels)).good
+    assert (tmp_path / "long" / "image" / NOTE).exists()
+
+
+@pytest.mark.parametrize("name", [TINY, "timm/mobilenetv2_035", "timm/test_efficientnet", "timm/test_byobnet"])
+def test_folded_batch_normalisation_gives_the_same_vectors_and_is_undone(tmp_path, name):
+    """Every normalisation behind a convolution goes into its weights; afterwards every bit is as it was."""
+    network = load(Recipe(name, random_init=True), device="cpu")
+    for layer in network.module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # random weights come with statistics that change nothing
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2.0)
+            layer.weight.data.uniform_(0.5, 1.5)
+    pixels = prepared(network)
+    want = network.encode_images(pixels)
+    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen._stay(pixels, want, ahead=1e9)
+    norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
+    assert chosen.folded == norms > 10
+    assert chosen.agreement.cosine > 0.99999
+    folded = network.encode_images(pixels)
+    assert not np.array_equal(folded, want)
+    chosen.close()
+    assert np.array_equal(network.encode_images(pixels), want)
+
+
+def test_a_fold_that_changes_vectors_is_undone_at_once(tmp_path, monkeypatch):
+    """The comparison refuses it, says so, and the network goes on as it was."""
+    network = load(Recipe(TINY, random_init=True), device="cpu")
+    pixels = prepared(network)
+    want = network.encode_images(pixels)
+    own = fold_batchnorm._fold
+    monkeypatch.setattr(fold_batchnorm, "_fold", lambda conv, norm: (own(conv, norm), conv.weight.mul_(-2)))
+    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen._stay(pixels, want, ahead=1e9)
+    assert chosen.folded == 0
+    assert "it would give other vectors" in chosen.notices[0]
+    assert np.array_equal(network.encode_images(pixels), want)
+
+
+def test_pixels_may_lie_on_the_device_already(clip):
+    """A tensor gives the vectors of the array; another shape or type is refused either way."""
+    network, _ = clip
+    pixels = prepared(network)
+    assert np.array_equal(network.encode_images(torch.from_numpy(pixels)), network.encode_images(pixels))
+    for wrong in (pixels[:, :, 1:], torch.from_numpy(pixels).float()):
+        with pytest.raises(ValueError, match="expected uint8"):
+            network.encode_images(wrong)
+
+
+def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
+    """As on a device with much ahead: between a quarter and four times the first choice, which the network keeps."""
+    network, _ = clip
+    pixels, before = prepared(network), network.batch_size
+    try:
+        chosen = Chosen([network], Runtime.AUTO, tmp_path, images=10**9)
+        found = chosen._sized(torch.from_numpy(pixels))
+        assert before // 4 <= found <= 4 * before
+        assert network.batch_size == found
+    finally:
+        network.batch_size = before
+
+
+def test_damaged_foreign_and_outdated_towers_are_passed_by(tmp_path, clip):
+    """One flipped byte, another space, another onnxruntime: none of them is run."""
+    network, _ = clip
+    export(network, tmp_path, Tower.TEXT)
+    path, key = place(tmp_path, Tower.TEXT), network.space.key
+
+    def why(space=key):
+        found = opened(tmp_path, Tower.TEXT, space, threads=1, brief=True)
+        return found if isinstance(found, str) else "fine"
+
+    assert why() == "fine"
+    assert why("f" * 16) == f"it belongs to space {key}"
+    assert opened(tmp_path, Tower.IMAGE, key, threads=1, brief=True) == "it was not exported"
+    data = bytearray((path / WEIGHTS).read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / WEIGHTS).write_bytes(data)
+    assert "is not what was written" in why()
+    note = json.loads((path / NOTE).read_text()) | {"onnxruntime": "1.0"}
+    (path / NOTE).write_text(json.dumps(note))
+    assert "checked with onnxruntime 1.0" in why()
+    export(network, tmp_path, Tower.TEXT)
+    assert why() == "fine"
+    assert [p.name for p in tmp_path.iterdir()] == ["text"]
+
+
+def test_several_exports_at_once_leave_one_whole_tower(tmp_path, clip):
+    """Whoever comes first, the tower that stands there is whole, and nothing is left beside it."""
+    network, _ = clip
+    threads = [threading.Thread(target=export, args=(network, tmp_path, Tower.TEXT)) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not isinstance(opened(tmp_path, Tower.TEXT, network.space.key, threads=1, brief=True), str)
+    assert [p.name for p in tmp_path.iterdir()] == ["text"]
+
+
+SPENT = {
+    "images": 1000, "seconds": 10.0, "read": Time(1.0, 0.5), "decode": Time(40.0, 39.0), "forward": 4.0,
+    "write": Time(0.1, 0.1), "cpu": 20.0, "threads": 4, "cores": 16, "shared": False, "runtime": "eager",
+}  # fmt: skip
+
+
+def test_the_verdict_names_the_stage_that_limits():
+    """Worked by hand: a device at 40% with 4 of 16 threads, one that is busy, shared cores, a slow disk."""
+    assert Spent(**SPENT).verdict() == (
+        "decode-bound: 40% of the device's rate (250 images/s); 11 threads instead of 4 would lift it to 100%"
+    )
+    assert Spent(**SPENT | {"forward": 9.5}).verdict().startswith("backbone-bound: 95% of the device's rate (105 ")
+    assert (
+        Spent(**SPENT | {"cores": 4})
+        .verdict()
+        .endswith("all 4 cores decode: smaller files or more cores would lift it")
+    )
+    shared = SPENT | {"shared": True, "cores": 2, "decode": Time(5.0, 4.0), "cpu": 19.0, "threads": 2}
+    assert Spent(**shared).verdict() == (
+        "backbone-bound: of the CPU time the network 76%, reading 3%, decoding 21%, writing 1%; "
+        "--runtime onnx, a smaller backbone or a GPU would lift it"
+    )
+    slow = SPENT | {"read": Time(38.0, 0.5), "decode": Time(1.0, 1.0)}
+    assert Spent(**slow).verdict().startswith("read-bound: 4 threads waited for files 94% of the time; more --threads")
+    assert Spent(**SPENT | {"images": 0}).verdict() == ""
+
+
+def test_an_embedding_run_ends_with_its_bottleneck(tmp_path, photos):
+    """The line is in the report, the run's record and on the terminal; the stages were measured."""
+    store = es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
+    report = store.embed(photos)
+    assert report.bottleneck.split(":")[0] in {"backbone-bound", "decode-bound", "read-bound", "write-bound"}
+    assert report.stages["images"] == 12
+    assert report.stages["decode"]["cpu"] > 0
+    assert store.sql("SELECT result->>'bottleneck' FROM runs").rows == ((report.bottleneck,),)

@@ -1,0 +1,334 @@
+"""Judgements that can be trusted: leaks are seen, luck is told from skill, wrong labels are found."""
+
+import json
+
+import numpy as np
+import pytest
+
+from embedstore.classify import metrics
+from embedstore.classify.data.labels import codes
+from embedstore.classify.evaluation import How
+from embedstore.classify.evaluation.compare_heads import holm
+from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.errors import BadHead, LabelError, UnknownHead
+from tests.helpers.clusters import add, clusters, store_of
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """300 rows of three overlapping classes; every fourth is ``val``."""
+    X, y = clusters(300, noise=1.6)
+    split = ["val" if n % 4 == 3 else "train" for n in range(300)]
+    return store_of(tmp_path_factory.mktemp("evaluate") / "s", X, label=y, split=split)
+
+
+@pytest.mark.parametrize("head", ["logistic", "knn", "prototype", "lda", "svm", "ridge", "mlp"])
+def test_every_head_is_judged_by_its_name(store, head):
+    """Far above chance (1/3) on the same 75 held-out rows, with the keys that stay."""
+    e = store.probe("label", head=head)
+    found = e.to_json()
+    assert (e.head, e.split, e.train, e.held) == (head, "val", 225, 75)
+    assert e.accuracy >= 0.8
+    assert found["accuracy"] == e.accuracy
+    assert found["seconds"] > 0
+    assert ("C" in found) is (head == "logistic")
+    assert sum(map(sum, found["confusion"])) == 75
+    assert len(found["mistakes"]) == 75 - round(75 * e.accuracy)
+    json.dumps(found, allow_nan=False)
+
+
+def test_top_5_is_shown_only_where_it_can_fail(store, tmp_path):
+    """Not for three classes, but for six."""
+    assert "top5_accuracy" not in store.probe("label", head="ridge").report.scores
+    X, y = clusters(120, classes=6, noise=2)
+    assert "top5_accuracy" in store_of(tmp_path / "s", X, label=y).probe("label", head="ridge").report.scores
+
+
+def test_folds_hold_every_row_out_once(store):
+    """Five folds over all 300 rows, whatever their split; the kept head is one more, of all rows."""
+    e = store.probe("label", head="ridge", folds=5)
+    assert (e.split, e.train, e.held, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
+    assert sorted(e.rows.ids.tolist()) == list(range(1, 301))
+    assert e.accuracy == pytest.approx(np.mean(e.fold_accuracy), abs=0.02)
+    direct = metrics.accuracy(codes(e.rows.y, e.rows.classes), e.rows.proba)
+    assert e.accuracy == pytest.approx(direct)
+
+
+def test_another_seed_is_another_split(tmp_path):
+    """Without a split of their own: the same rows for the same seed, others for another, a fifth each."""
+    X, y = clusters(200)
+    store = store_of(tmp_path / "s", X, label=y)
+    a, b, c = (store.probe("label", head="prototype", seed=s) for s in (0, 0, 1))
+    assert a.split == "hash"
+    assert a.rows.ids.tolist() == b.rows.ids.tolist()
+    assert set(a.rows.ids.tolist()) != set(c.rows.ids.tolist())
+    assert a.held == c.held == 39  # a fifth of 67, 67 and 66, each rounded down
+
+
+def test_shuffled_labels_give_chance(tmp_path):
+    """Two balanced classes of random labels: the 95% interval of accuracy holds one half."""
+    X, _ = clusters(800)
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(["a", "b"] * 400)
+    e = store_of(tmp_path / "s", X, label=labels).probe("label", folds=5)
+    score = e.report.scores["accuracy"]
+    assert score.low <= 0.5 <= score.high
+    assert abs(e.accuracy - 0.5) < 0.06
+
+
+def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
+    """Ten val rows stand in train too, with a little noise and the wrong label: counted, named, and left out."""
+    X, y = clusters(200, noise=1.0)
+    split = ["val" if n % 4 == 3 else "train" for n in range(200)]
+    copied = [n for n in range(200) if split[n] == "val"][:10]
+    noise = np.random.default_rng(0).standard_normal((10, X.shape[1])) * 0.02
+    store = store_of(
+        tmp_path / "s",
+        np.vstack([X, X[copied] + noise]),
+        label=y + ["c0"] * 10,
+        split=split + ["train"] * 10,
+    )
+    found = store.probe("label", head="knn", near=0.999)
+    assert found.near.count == 10
+    assert {(p.train - 1, p.held - 1) for p in found.near.pairs} == set(zip(range(200, 210), copied, strict=True))
+    assert min(p.cosine for p in found.near.pairs) >= 0.999
+    dropped = store.probe("label", head="knn", near=0.999, drop_leaks=True)
+    assert (found.train, dropped.train) == (160, 150)
+    assert dropped.near.dropped
+    assert store.probe("label", head="knn", near=0).near is None
+
+
+def test_equal_contents_never_straddle_a_fold(tmp_path):
+    """Every row twice under two names: no fold learns the twin of what it judges, so accuracy stays at chance."""
+    X, _ = clusters(120, noise=1.0)
+    labels = list(np.random.default_rng(0).permutation(["a", "b"] * 60))
+    store = store_of(tmp_path / "s", np.vstack([X, X]), label=labels * 2)
+    e = store.probe("label", head="knn", folds=5)
+    assert e.near.count == 0
+    assert e.accuracy < 0.65
+
+
+def test_missing_labels_are_counted(tmp_path):
+    """NULL and empty text teach nothing and judge nothing."""
+    X, y = clusters(90)
+    labels = [None if n < 5 else "" if n < 9 else " " if n == 9 else label for n, label in enumerate(y)]
+    e = store_of(tmp_path / "s", X, label=labels).probe("label", head="ridge", folds=3)
+    assert (e.unlabelled, e.held) == (10, 80)
+
+
+@pytest.mark.parametrize(
+    ("labels", "how", "message"),
+    [
+        (["a"] * 20, {}, "one class only"),
+        (["a"] * 20, {"folds": 3}, "one class only"),
+        (["a"] * 19 + ["b"], {"folds": 3}, "one example only"),
+        (["a", "b"] * 10, {"folds": 11}, "`--folds 10` at most"),
+        (["a", "b"] * 10, {"folds": 1}, "at least 2"),
+        (["a", "b"] * 10, {"near": 2}, "cosine"),
+    ],
+)
+def test_questions_that_cannot_be_answered_are_refused(tmp_path, labels, how, message):
+    """One class, one example, fewer rows than folds."""
+    store = store_of(tmp_path / "s", clusters(20)[0], label=labels)
+    with pytest.raises(LabelError, match=message):
+        store.probe("label", **how)
+
+
+def test_unknown_heads_and_options_are_named(store):
+    """The near names, and what a value may be; never a traceback of scikit-learn."""
+    with pytest.raises(UnknownHead, match="did you mean logistic"):
+        store.probe("label", head="logistics")
+    with pytest.raises(BadHead, match="has no option 'kk'"):
+        store.probe("label", head="knn", options={"kk": 3})
+    with pytest.raises(BadHead, match="at least 1, not 0"):
+        store.knn("label", k=0)
+    with pytest.raises(BadHead, match="temperature or isotonic"):
+        How(calibrate="platt")
+    with pytest.raises(BadHead, match="precision"):
+        How(abstain=1.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "knn", "options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
+        ({"head": "knn", "options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
+        ({"options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"options": {"scale": "unit"}}, "none or standard, not 'unit'"),
+    ],
+)
+def test_values_that_cannot_be_say_what_can(store, options, message):
+    """One line with the words or numbers that there are."""
+    with pytest.raises(BadHead, match=message):
+        store.probe("label", **options)
+
+
+def test_more_neighbours_than_rows_all_vote(store):
+    """k beyond the training rows: all vote, and the report says how many that is."""
+    e = store.probe("label", head="knn", options={"k": 10_000})
+    assert e.chosen == {"k": e.train}
+
+
+def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
+    """Without a split of their own such items can be learned or judged, not both; the class is named."""
+    X, y = clusters(40)
+    store = store_of(tmp_path / "s", X, label=[*y[:-1], "rare 'one'"])
+    for head in ("logistic", "knn"):
+        with pytest.raises(LabelError, match=r"1 class has one example only .*rare 'one'"):
+            store.probe("label", head=head)
+
+
+def test_nothing_to_compare_is_one_line(store):
+    """No heads named."""
+    with pytest.raises(UnknownHead, match="at least one head"):
+        store.compare("label", heads=[])
+
+
+def test_calibration_lowers_the_error_of_held_out_probabilities(store):
+    """Softmax of ridge margins is far too unsure: calibrated out of fold, ECE and log-loss fall."""
+    e = store.probe("label", head="ridge", calibrate="temperature")
+    c = e.calibration
+    assert c["rows"] == 225
+    assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"]
+    assert c["log_loss_after"] < c["log_loss_before"]
+    assert e.report["expected_calibration_error"] == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
+
+
+def test_abstaining_reports_precision_and_coverage_on_held_out_rows(store):
+    """The share answered and the share right, recomputed by hand from the probabilities."""
+    e = store.probe("label", head="logistic", abstain=0.99)
+    sure = e.rows.proba.max(1) >= e.abstain["threshold"]
+    right = np.array(e.rows.classes)[e.rows.proba.argmax(1)] == e.rows.y
+    assert e.abstain["coverage"] == pytest.approx(sure.mean())
+    assert e.abstain["precision"] == pytest.approx(right[sure].mean())
+    assert 0.3 < e.abstain["coverage"] < 1
+    assert e.abstain["precision"] >= e.accuracy
+
+
+def test_intervals_cover(tmp_path):
+    """Of 60 small test sets drawn from one population, at least 85% of the 95% intervals hold the true accuracy."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 60_000)
+    score = np.clip(0.5 + (y - 0.5) * 0.5 + 0.35 * rng.standard_normal(len(y)), 0.01, 0.99)
+    proba = np.stack([1 - score, score], axis=1)
+    truth = metrics.accuracy(y, proba)
+    covered = 0
+    for n in range(60):
+        rows = slice(n * 150, (n + 1) * 150)
+        low, high = metrics.bootstrap_interval("accuracy", y[rows], proba[rows], n=500, seed=n)
+        covered += low <= truth <= high
+    assert covered >= 51
+
+
+def test_a_learning_curve_rises_with_the_labels(store):
+    """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
+    found = store.curve("label", head="prototype", budgets=(1, 4, 1000))
+    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 5), (4, 12, 5), (None, 225, 1)]
+    assert found.points[0].mean < found.points[2].mean
+    assert found.points[2].spread == 0
+    assert found.points[2].mean == pytest.approx(store.probe("label", head="prototype").accuracy)
+    data = store.features("label")
+    rows = np.arange(len(data))
+    assert set(drawn(data, rows, 2, 7)) < set(drawn(data, rows, 4, 7))
+
+
+def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
+    """LDA wants more rows than classes; logistic regression with one example of each takes C = 1."""
+    found = store.curve("label", head="lda", budgets=(1, 8), seeds=2)
+    assert [s for s, _ in found.skipped] == [1]
+    assert [p.shots for p in found.points] == [8, None]
+    assert [p.shots for p in store.curve("label", budgets=(1,), seeds=2).points] == [1, None]
+
+
+def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
+    """A noisy copy of the vectors is behind with a small p; a run keeps it all."""
+    X, y = clusters(400, noise=0.9)
+    split = ["val" if n % 4 == 3 else "train" for n in range(400)]
+    store = store_of(tmp_path / "s", X, "clear", label=y, split=split)
+    add(store, X + 4 * np.random.default_rng(1).standard_normal(X.shape), "noisy")
+    found = store.compare("label", heads=["ridge", "prototype"])
+    names = [(c.evaluation.space, c.evaluation.head) for c in found.contestants]
+    assert {names[0][0], names[1][0]} == {"clear"}
+    assert (found.split, found.held, found.left_out) == ("val", 100, 0)
+    worst = found.contestants[-1]
+    assert worst.p_value < 0.01
+    assert worst.behind.low > 0
+    best = found.contestants[0].evaluation
+    assert worst.behind.value == pytest.approx(best.accuracy - worst.evaluation.accuracy)
+    run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare'").rows[0][0])
+    assert [c["space"] for c in run["contestants"]] == [s for s, _ in names]
+    assert run["contestants"][0]["bytes_per_item"] == 64
+
+
+def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
+    """With budgets every contestant has its own learning curve, ended by the accuracy that the comparison gives."""
+    X, y = clusters(120, noise=1.5)
+    store = store_of(tmp_path / "s", X, label=y)
+    found = store.compare("label", heads=["ridge", "prototype"], budgets=(1, 4))
+    for c in found.contestants:
+        own = store.curve("label", head=c.evaluation.head, budgets=(1, 4))
+        assert [p.shots for p in c.curve.points] == [1, 4, None]
+        assert [p.values for p in c.curve.points] == [p.values for p in own.points]
+        assert c.curve.points[-1].values == (c.evaluation.accuracy,)
+        assert c.to_json()["curve"][0]["shots"] == 1
+    assert store.compare("label", heads=["ridge"]).contestants[0].to_json()["curve"] is None
+
+
+def test_holm_by_hand():
+    """(.01, .04, .03) of three become .03, .06, .06."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
+    """Overlapping classes, alpha 0.1: over five stores' held-out items about nine sets in ten hold the true class, and
+    a set is larger than one class and smaller than all."""
+    found = []
+    for seed in range(5):
+        X, y = clusters(600, classes=4, noise=2.5, seed=seed)
+        split = [("train", "val", "test")[n // 4 % 3] for n in range(600)]
+        e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal=0.1)
+        assert e.conformal["rows"] == 200
+        assert e.conformal["target_coverage"] == pytest.approx(0.9)
+        assert 1 < e.conformal["mean_size"] < 4
+        assert e.conformal["single"] + e.conformal["empty"] < 1
+        found.append(e.conformal["coverage"])
+    assert np.mean(found) == pytest.approx(0.9, abs=0.03)
+
+
+def test_sets_and_abstaining_exclude_each_other(store):
+    """One line; and a coverage in place of the share that may miss is refused with the right one."""
+    with pytest.raises(BadHead, match="give one"):
+        store.probe("label", abstain=0.9, conformal=0.1)
+    with pytest.raises(BadHead, match="coverage of 90%"):
+        store.probe("label", conformal=0.9)
+
+
+def test_large_features_are_mapped(store, monkeypatch):
+    """Above the limit X is a mapped file with the same numbers, and a probe takes it."""
+    from embedstore.classify.data import features
+
+    expected = store.features("label").X
+    before = store.probe("label", head="ridge").accuracy
+    monkeypatch.setattr(features, "IN_MEMORY", 1000)
+    mapped = store.features("label")
+    assert isinstance(mapped.X, np.memmap)
+    assert np.array_equal(mapped.X, expected)
+    assert store.probe("label", head="ridge").accuracy == before
+
+
+def test_an_answer_stands_while_another_process_writes(tmp_path, monkeypatch):
+    """The probe is not lost to a long embed: it answers, and a notice says that the run was not recorded."""
+    import fcntl
+
+    from embedstore.operations import runs as recording
+
+    monkeypatch.setattr(recording, "_PATIENCE", 0.1)
+    X, y = clusters(60)
+    store = store_of(tmp_path / "s", X, label=y)
+    runs = store.info()["runs"]
+    with (store.path / "LOCK").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.probe("label", head="ridge").accuracy == 1.0
+    assert store.info()["runs"] == runs
+    assert "not among the runs" in store.notices[-1]

@@ -1,0 +1,289 @@
+"""The fast C path against scikit-learn's own logistic regression."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from embedstore.classify.heads import LogisticProbe
+from embedstore.errors import LabelError
+
+CS = np.logspace(-4, 3, 8)
+
+
+def overlapping(rows=300, dim=40, classes=4, seed=0):
+    """Features of very different scales whose classes overlap, so that the best C lies inside the grid."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, rows)
+    X = rng.standard_normal((rows, dim)) + 0.7 * rng.standard_normal((classes, dim))[y]
+    return (X * np.logspace(-1, 0.5, dim) + 1).astype(np.float32), y
+
+
+def objective(X, y, head, C):
+    """C * sum of losses + |w|^2 / 2 in float64."""
+    z = X.astype(np.float64) @ np.asarray(head.coef_, np.float64).T + head.intercept_
+    z = np.concatenate([np.zeros_like(z), z], 1) if z.shape[1] == 1 else z
+    top = z.max(1)
+    loss = np.log(np.exp(z - top[:, None]).sum(1)) + top - z[np.arange(len(y)), y]
+    return C * loss.sum() + (np.asarray(head.coef_, np.float64) ** 2).sum() / 2
+
+
+def folds(y, n=5):
+    return list(StratifiedKFold(n, shuffle=True, random_state=0).split(y, y))
+
+
+@pytest.mark.parametrize(
+    ("rows", "dim", "classes"),
+    [(300, 40, 4), (300, 40, 2), (60, 200, 3), (60, 200, 2)],
+    ids=["wide", "binary", "fewer rows than features", "binary, fewer rows than features"],
+)
+def test_it_agrees_with_scikit_learn_on_the_same_grid_and_folds(rows, dim, classes):
+    """The same C, each out-of-fold log-loss within 1e-3, an objective no worse (1e-6) than a tight fit's."""
+    X, y = overlapping(rows, dim, classes)
+    ours = LogisticProbe(CS, patience=None).fit(X, y)
+    options = {"Cs": CS, "cv": folds(y), "scoring": "neg_log_loss", "max_iter": 5000, "tol": 1e-8}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = LogisticRegressionCV(**options, l1_ratios=(0,), use_legacy_attributes=False).fit(X.astype(float), y)
+    assert theirs.C_ == ours.C_
+    assert [p.log_loss for p in ours.path_] == pytest.approx(-theirs.scores_.mean(0).ravel(), abs=1e-3)
+    assert objective(X, y, ours, ours.C_) <= objective(X, y, theirs, ours.C_) * (1 + 1e-6)
+    assert objective(X, y, ours, ours.C_) == pytest.approx(objective(X, y, theirs, ours.C_), rel=1e-4)
+
+
+def test_the_estimator_is_a_plain_fitted_logistic_regression():
+    """``estimator_`` predicts by itself, exactly what the probe predicts."""
+    X, y = overlapping()
+    probe = LogisticProbe(CS).fit(X, y)
+    assert type(probe.estimator_) is LogisticRegression
+    assert probe.estimator_.C == probe.C_
+    assert np.abs(probe.estimator_.predict_proba(X) - probe.predict_proba(X)).max() < 1e-6
+    assert (probe.estimator_.predict(X) == probe.predict(X)).all()
+
+
+def test_the_path_ends_when_the_loss_has_turned():
+    """Two worse values of C end it; the values tried are a prefix of the grid and the choice is the same."""
+    X, y = overlapping(150)
+    short, whole = LogisticProbe(CS).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
+    assert len(whole.path_) == len(CS) > len(short.path_)
+    assert [p.C for p in short.path_] == [p.C for p in whole.path_][: len(short.path_)]
+    assert short.C_ == whole.C_
+    best = [p.log_loss for p in short.path_].index(min(p.log_loss for p in short.path_))
+    assert best == len(short.path_) - 3
+
+
+def test_a_c_that_is_certainly_not_the_best_is_not_polished():
+    """Where it is clear which of two C is better both cost fewer passes; choice, its loss and the fit are the same."""
+    X, y = overlapping(600, 40, 5)
+    short, whole = LogisticProbe(CS, patience=9).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
+    assert short.n_iter_ < whole.n_iter_
+    assert len(short.path_) == len(whole.path_)
+    assert short.C_ == whole.C_
+    assert [p.log_loss for p in short.path_] == pytest.approx([p.log_loss for p in whole.path_], rel=0.1)
+    assert min(p.log_loss for p in short.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-4)
+    assert objective(X, y, short, short.C_) == pytest.approx(objective(X, y, whole, whole.C_), rel=1e-6)
+
+
+def test_labels_without_meaning_give_chance():
+    """On shuffled labels the out-of-fold accuracy is near a quarter and the strongest penalty wins."""
+    X, y = overlapping()
+    shuffled = np.random.default_rng(0).permutation(y)
+    probe = LogisticProbe(CS).fit(X, shuffled)
+    assert max(p.log_loss for p in probe.path_[:1]) == pytest.approx(np.log(4), abs=0.02)
+    assert probe.path_[CS.tolist().index(probe.C_)].accuracy == pytest.approx(0.25, abs=0.1)
+
+
+def test_groups_never_straddle_a_fold():
+    """Every row four times, as a group: told of the groups the loss is that of unseen rows, untold it is too good."""
+    X, y = overlapping(80)
+    X, y, groups = np.repeat(X, 4, 0), np.repeat(y, 4), np.repeat(np.arange(80), 4)
+    blind, told = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y, groups)
+    assert min(p.log_loss for p in told.path_) > 2 * min(p.log_loss for p in blind.path_)
+    third = LogisticProbe(CS, cv=1 / 3).fit(X, y, groups)
+    assert third.folds_ == 1
+    assert min(p.log_loss for p in third.path_) > 2 * min(p.log_loss for p in blind.path_)
+
+
+def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
+    """Features mapped from a file give bit-identical weights; float16 ones those of their float32 values."""
+    X, y = overlapping()
+    np.save(tmp_path / "X.npy", X)
+    plain = LogisticProbe(CS).fit(X, y)
+    mapped = LogisticProbe(CS).fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
+    assert (mapped.coef_ == plain.coef_).all()
+    half = X.astype(np.float16)
+    assert (LogisticProbe(CS).fit(half, y).coef_ == LogisticProbe(CS).fit(half.astype(np.float32), y).coef_).all()
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    """Rows taken a few at a time, unturned, give the same C and objective as all at once."""
+    X, y = overlapping(500)
+    whole = LogisticProbe(CS).fit(X, y)
+    monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BLOCK_LOGITS", 700)
+    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._TURNED_ROWS", 0)
+    parts = LogisticProbe(CS).fit(X, y)
+    assert parts.C_ == whole.C_
+    assert objective(X, y, parts, parts.C_) == pytest.approx(objective(X, y, whole, parts.C_), rel=1e-6)
+
+
+def test_torch_and_numpy_find_the_same_head():
+    """The code that a GPU runs, here on torch's CPU: same C, same objective, same losses."""
+    pytest.importorskip("torch")
+    for classes in (2, 4):
+        X, y = overlapping(classes=classes)
+        ours, torchs = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="torch").fit(X, y)
+        assert torchs.C_ == ours.C_
+        assert [p.log_loss for p in torchs.path_] == pytest.approx([p.log_loss for p in ours.path_], abs=1e-3)
+        assert objective(X, y, torchs, ours.C_) == pytest.approx(objective(X, y, ours, ours.C_), rel=1e-6)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_head():
+    """CUDA gives the C and the objective of the CPU."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    X, y = overlapping(2000, 256, 20)
+    cpu, gpu = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="cuda").fit(X, y)
+    assert gpu.C_ == cpu.C_
+    assert objective(X, y, gpu, cpu.C_) == pytest.approx(objective(X, y, cpu, cpu.C_), rel=1e-5)
+
+
+def test_standard_scaling_is_folded_into_the_weights():
+    """``scale="standard"`` equals a StandardScaler before the regression, seen from the raw features."""
+    for rows in (300, 30):
+        X, y = overlapping(rows)
+        ours = LogisticProbe([0.1], scale="standard").fit(X, y)
+        peer = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8, max_iter=5000))
+        assert ours.predict_proba(X) == pytest.approx(peer.fit(X.astype(np.float64), y).predict_proba(X), abs=2e-4)
+
+
+def test_one_value_of_c_needs_no_folds():
+    """One shot a class fits when C is given: there is nothing to choose."""
+    for Cs in ([1.0], 1.0):
+        probe = LogisticProbe(Cs).fit(np.eye(3, dtype=np.float32), ["a", "b", "c"])
+        assert (probe.C_, probe.path_, probe.folds_) == (1.0, [], 0)
+    assert list(probe.predict(np.eye(3))) == ["a", "b", "c"]
+
+
+def test_a_hold_out_stands_for_the_folds():
+    """``cv=0.25`` judges each C on one stratified quarter, then fits on all rows."""
+    X, y = overlapping()
+    probe = LogisticProbe(CS, cv=0.25).fit(X, y)
+    assert (probe.folds_, len(probe.path_[0].fold_log_loss)) == (1, 1)
+    tight = LogisticRegression(C=probe.C_, tol=1e-8, max_iter=5000).fit(X.astype(np.float64), y)
+    assert objective(X, y, probe, probe.C_) == pytest.approx(objective(X, y, tight, probe.C_), rel=1e-6)
+
+
+def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
+    """Without ``cv`` five folds, and a tenth of the rows where a pass over them would be long; a number stands."""
+    X, y = overlapping()
+    assert LogisticProbe(CS).fit(X, y).folds_ == 5
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MUCH", X.size * 4 * 5 - 1)
+    assert LogisticProbe(CS).fit(X, y).folds_ == 5, "thirty rows are too few to choose on"
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._LEAST", 30)
+    much = LogisticProbe(CS).fit(X, y)
+    assert much.folds_ == 1
+    assert much.path_ == LogisticProbe(CS, cv=0.1).fit(X, y).path_
+    assert LogisticProbe(CS, cv=5).fit(X, y).folds_ == 5
+
+
+@pytest.mark.parametrize("cv", [5, 0.2])
+def test_groups_that_are_all_different_change_nothing(cv):
+    """A store gives every row its content as a group: where no two are equal the folds are scikit-learn's own."""
+    X, y = overlapping()
+    alone = np.random.default_rng(0).permutation(len(y))
+    assert LogisticProbe(CS, cv=cv).fit(X, y, alone).path_ == LogisticProbe(CS, cv=cv).fit(X, y).path_
+
+
+@pytest.mark.parametrize("shape", [(120, 300, 4), (300, 60, 3)], ids=["separable", "overlapping"])
+def test_the_best_c_and_those_beside_it_are_exact_along_the_default_grid(shape):
+    """Of 25 values, each solved only as far as it takes to tell who wins: the choice is that of a path solved to the
+    end in double precision, its loss and those beside it are within 1e-3, all others within 2%."""
+    X, y = overlapping(*shape)
+    ours, exact = LogisticProbe().fit(X, y), LogisticProbe(tol=1e-9, patience=None).fit(X.astype(np.float64), y)
+    assert ours.C_ == exact.C_
+    best = [p.C for p in ours.path_].index(ours.C_)
+    found, true = ([p.log_loss for p in probe.path_[: len(ours.path_)]] for probe in (ours, exact))
+    assert found[best - 1 : best + 2] == pytest.approx(true[best - 1 : best + 2], abs=1e-3)
+    assert found == pytest.approx(true, rel=0.02)
+
+
+def test_a_class_that_a_fold_cannot_learn_is_not_judged_there():
+    """Class 2 lives in one group: its fold trains without it, its rows are counted as unjudged, the fit has it."""
+    X, y = overlapping(90, classes=3)
+    groups = np.where(y == 2, 1000, np.arange(90) % 30)
+    probe = LogisticProbe(CS, keep_out_of_fold=True).fit(X, y, groups)
+    assert probe.unjudged_ == (y == 2).sum()
+    assert all(np.isfinite(p.log_loss) for p in probe.path_)
+    assert probe.out_of_fold_[y == 2, 2] == pytest.approx(0)
+    assert (probe.predict(X)[y == 2] == 2).mean() > 0.5
+
+
+def test_out_of_fold_probabilities_are_those_of_the_other_folds():
+    """Each row's probabilities are a fit's on the other folds at the chosen C."""
+    X, y = overlapping()
+    probe = LogisticProbe(CS, keep_out_of_fold=True).fit(X, y)
+    for train, test in folds(y):
+        peer = LogisticRegression(C=probe.C_, tol=1e-8, max_iter=5000).fit(X[train].astype(np.float64), y[train])
+        assert probe.out_of_fold_[test] == pytest.approx(peer.predict_proba(X[test]), abs=5e-3)
+    true = probe.out_of_fold_[np.arange(len(y)), y]
+    best = min(p.log_loss for p in probe.path_)
+    assert -np.log(true).mean() == pytest.approx(best, abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_head():
+    """Two fits agree bit for bit; other folds give other losses."""
+    X, y = overlapping()
+    one, two = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y)
+    assert (one.coef_ == two.coef_).all()
+    assert one.path_ == two.path_
+    assert LogisticProbe(CS, random_state=1).fit(X, y).path_ != one.path_
+
+
+def test_a_fit_cut_short_says_so():
+    """Two passes are not enough: a ConvergenceWarning names the distance and the cure."""
+    X, y = overlapping()
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        LogisticProbe([100.0], max_iter=2).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "groups", "options", "words"),
+    [
+        (["a"] * 6, None, {}, "1 class, 'a'"),
+        (["a", "a", "a", "b", "b", "c"], None, {}, "class 'c' has 1 sample"),
+        (["a", "b"] * 3, [0, 0, 0, 1, 1, 1], {"cv": 3}, "2 groups cannot be cut into 3 folds"),
+        (["a", "b"] * 3, None, {"cv": 1}, "at least 2 folds or a share below 1"),
+        (["a", "a", "a", "b", "b", "b"], [0, 0, 0, 1, 1, 1], {"cv": 2}, "one class only"),
+        (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], {"cv": -1}, "at least 2 folds or a share below 1"),
+    ],
+)
+def test_labels_that_cannot_choose_c_are_refused(y, groups, options, words):
+    """One class, a class of one row, too few groups or folds: one clear line each."""
+    with pytest.raises(LabelError, match=words):
+        LogisticProbe(**options).fit(np.random.default_rng(0).standard_normal((6, 4)), y, groups)
+
+
+def test_a_c_that_is_not_positive_is_refused():
+    """Zero and no values at all."""
+    for bad in ([0.0, 1.0], []):
+        with pytest.raises(ValueError, match="positive"):
+            LogisticProbe(bad).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_the_cpu_path_does_not_import_torch():
+    """A fit on a machine without a GPU never pays for torch's import."""
+    code = (
+        "import sys, numpy as np; from embedstore.classify.heads import LogisticProbe\n"
+        "LogisticProbe(device='cpu').fit(np.random.default_rng(0).standard_normal((40, 5)), np.arange(40) % 2)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

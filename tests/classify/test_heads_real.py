@@ -1,0 +1,136 @@
+"""Heads on real photos and real CLIP vectors, pinned to ``golden/heads.json``.
+
+After a change that is meant to move a figure: ``EMBEDSTORE_UPDATE_GOLDEN=1 pytest tests/classify/test_heads_real.py``.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from embedstore.classify import heads, metrics
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "heads.json"
+UPDATE = "EMBEDSTORE_UPDATE_GOLDEN"
+
+
+def pinned(data_set: str, found: dict[str, float]) -> None:
+    """Accuracies within two rows in a hundred of the golden ones: another BLAS may turn a row or two."""
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get(UPDATE):
+        GOLDEN.write_text(json.dumps({**golden, data_set: found}, indent=2, sort_keys=True) + "\n")
+        return
+    command = f"{UPDATE}=1 pytest tests/classify/test_heads_real.py"
+    assert found == pytest.approx(golden[data_set], abs=0.02), f"if the change is meant: {command}"
+
+
+@pytest.fixture(scope="module")
+def photos(shared_data, unpacked):
+    """Frozen MobileNetV2 features of the ants and bees: ``(X, y, split)``."""
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    from PIL import Image
+
+    overlay = {"file": str(shared_data / "weights" / "mobilenetv2_100_imagenet.safetensors"), "num_classes": 1000}
+    net = timm.create_model(
+        "mobilenetv2_100", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, pad_type="same", bn_eps=1e-3
+    ).eval()
+    config = {**timm.data.resolve_data_config({}, model=net), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    transform = timm.data.create_transform(**config)
+    files = sorted(unpacked("hymenoptera").rglob("*.jpg"))
+    X = []
+    with torch.inference_mode():
+        for i in range(0, len(files), 32):
+            batch = [transform(Image.open(f).convert("RGB")) for f in files[i : i + 32]]
+            X.append(net(torch.stack(batch)).numpy())
+    return np.concatenate(X), np.array([f.parent.name for f in files]), np.array([f.parent.parent.name for f in files])
+
+
+@pytest.fixture(scope="module")
+def clip_vectors(shared_data):
+    """Real CLIP ViT-B/32 vectors of 500 CIFAR-10 images, and their labels."""
+    folder = shared_data / "clip_vectors"
+    return np.load(folder / "cifar500_image_vectors.npy"), np.load(folder / "cifar500_labels.npy")
+
+
+@pytest.mark.slow
+def test_every_head_tells_ants_from_bees(photos):
+    """Trained on one split, judged on the other. On the full set of 153 photos .961 was measured for both logistic
+    regression and 5-NN; of the 120 here that is between 115 and 116."""
+    X, y, split = photos
+    train = split == "train"
+    found = {}
+    for name in heads.NAMES:
+        head = heads.make(name).fit(X[train], y[train])
+        found[name] = float((head.predict(X[~train]) == y[~train]).mean())
+    pinned("hymenoptera val accuracy", found)
+    assert found["logistic"] >= 115 / 120 - 1e-9
+    assert found["knn"] >= 115 / 120 - 1e-9
+
+
+def test_every_head_on_clip_vectors_in_five_folds(clip_vectors):
+    """Out-of-fold accuracy over plain five folds. The figures measured when the vectors were made are reached with one
+    C for all folds (10: .920) and 5 uniform neighbours (.874). Where C is chosen inside each fold, by log-loss
+    or by accuracy, three or four pictures of 500 fewer are right: .920 is the best C of these very folds."""
+    X, y = clip_vectors
+    found = {}
+    for name in heads.NAMES:
+        found[name] = float((cross_val_predict(heads.make(name), X, y, cv=StratifiedKFold(5)) == y).mean())
+    found["logistic, C = 10"] = float(
+        (cross_val_predict(heads.LogisticProbe([10.0]), X, y, cv=StratifiedKFold(5)) == y).mean()
+    )
+    uniform = heads.make("knn", weights="uniform")
+    found["knn, uniform"] = float((cross_val_predict(uniform, X, y, cv=StratifiedKFold(5)) == y).mean())
+    pinned("cifar500 clip five-fold accuracy", found)
+    assert found["logistic"] >= 0.91
+    assert found["logistic, C = 10"] >= 0.92
+    assert found["knn, uniform"] >= 0.874
+    assert max(found.values()) >= 0.92
+
+
+def test_labels_shuffled_on_real_vectors_give_chance(clip_vectors):
+    """Ten classes: an out-of-fold accuracy near .1 from labels that mean nothing."""
+    X, y = clip_vectors
+    shuffled = np.random.default_rng(0).permutation(y)
+    probe = heads.LogisticProbe(keep_out_of_fold=True).fit(X, shuffled)
+    assert (probe.out_of_fold_.argmax(1) == shuffled).mean() == pytest.approx(0.1, abs=0.05)
+
+
+def test_planted_label_errors_stand_out_of_fold(clip_vectors):
+    """Of the 5% of rows that the probe doubts most, at least three times as many are planted errors as by chance."""
+    X, y = clip_vectors
+    rng = np.random.default_rng(0)
+    planted = rng.choice(len(y), 25, replace=False)
+    wrong = y.copy()
+    wrong[planted] = (wrong[planted] + rng.integers(1, 10, 25)) % 10
+    probe = heads.LogisticProbe(keep_out_of_fold=True).fit(X, wrong)
+    doubt = np.argsort(probe.out_of_fold_[np.arange(len(y)), wrong])[:25]
+    assert np.isin(doubt, planted).mean() >= 3 * 0.05
+
+
+def test_calibration_helps_on_real_vectors(clip_vectors):
+    """A probe with far too little penalty, calibrated on one fifth, has a lower log-loss on another fifth."""
+    X, y = clip_vectors
+    parts = [test for _, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y)]
+    train, held, judged = np.concatenate(parts[:3]), parts[3], parts[4]
+    sure = heads.LogisticProbe([1e6]).fit(X[train], y[train])
+    calibrated = heads.Calibrated(sure).fit(X[held], y[held])
+    before, after = sure.predict_proba(X[judged]), calibrated.predict_proba(X[judged])
+    assert metrics.log_loss(y[judged], after) < metrics.log_loss(y[judged], before)
+    assert metrics.expected_calibration_error(y[judged], after) < metrics.expected_calibration_error(y[judged], before)
+
+
+def test_five_captions_beat_one(shared_data):
+    """Captions as class vectors of the 100 Flickr photos: naming the photo is a 100-way zero-shot task."""
+    folder = shared_data / "clip_vectors"
+    images, texts = (np.load(folder / f"flickr100_{kind}_vectors.npy") for kind in ("image", "text"))
+    photos, names = images[::5], [f"photo {i}" for i in range(100)]
+    one = heads.ZeroShot(texts[::5], names)
+    found = {"one caption": float((one.predict(photos) == np.array(names)).mean())}
+    rows_of = {name: [str(5 * i + j) for j in range(5)] for i, name in enumerate(names)}
+    five = heads.class_vectors(lambda rows: texts[[int(row) for row in rows]], rows_of, batch=64)
+    found["five captions averaged"] = float((heads.ZeroShot(five, names).predict(photos) == np.array(names)).mean())
+    pinned("flickr100 zero-shot accuracy", found)
+    assert found["five captions averaged"] > found["one caption"]

@@ -1,0 +1,136 @@
+"""Zero-shot heads against open_clip's own classifier."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from embedstore.classify.heads import ZeroShot, class_vectors, prompts_for, templates
+from embedstore.errors import DimensionMismatch, LabelError
+
+NAMES = ["tench", "goldfish", "great white shark", "hen"]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A small open_clip model with random weights, and its tokenizer."""
+    open_clip = pytest.importorskip("open_clip")
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    vision = open_clip.CLIPVisionCfg(layers=1, width=32, head_width=16, patch_size=16, image_size=32)
+    text = open_clip.CLIPTextCfg(layers=2, width=32, heads=2)
+    return open_clip.CLIP(24, vision, text).eval(), open_clip.SimpleTokenizer()
+
+
+def encoder(clip, sizes=None):
+    import torch
+
+    model, tokenizer = clip
+
+    def encode(sentences):
+        if sizes is not None:
+            sizes.append(len(sentences))
+        with torch.inference_mode():
+            return model.encode_text(tokenizer(sentences)).numpy()
+
+    return encode
+
+
+@pytest.mark.parametrize("name", ["photo", "simple", "imagenet"])
+def test_class_vectors_equal_open_clips_own_classifier(clip, name):
+    """Every template set, to 1e-5, though the batches cut through classes."""
+    import open_clip
+
+    theirs = open_clip.build_zero_shot_classifier(*clip, NAMES, list(templates(name)), num_classes_per_batch=2)
+    ours = class_vectors(encoder(clip), prompts_for(NAMES, name), batch=7)
+    assert ours == pytest.approx(theirs.numpy().T, abs=1e-5)
+
+
+def test_template_sets_are_open_clips():
+    """80 and 7 sentences, equal to what open_clip's functions give."""
+    import open_clip
+
+    for name, own in (
+        ("imagenet", open_clip.OPENAI_IMAGENET_TEMPLATES),
+        ("simple", open_clip.SIMPLE_IMAGENET_TEMPLATES),
+    ):
+        assert [t.format("hen") for t in templates(name)] == [t("hen") for t in own]
+    assert (len(templates("imagenet")), len(templates("simple"))) == (80, 7)
+
+
+def test_templates_do_not_import_torch():
+    """Reading open_clip's table costs no import of the package."""
+    code = "import sys, embedstore.classify.heads as h; h.templates('imagenet'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_prompts_are_encoded_batch_by_batch(clip):
+    """300 classes of two prompts in batches of at most 128: never more at once."""
+    sizes = []
+    found = class_vectors(
+        encoder(clip, sizes), prompts_for([f"thing {i}" for i in range(300)], ["a {}", "the {}"]), batch=128
+    )
+    assert sizes == [128, 128, 128, 128, 88]
+    assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(300), abs=1e-6)
+
+
+def test_a_class_list_of_thousands():
+    """5,000 names in two templates: encoded in batches of a bounded size, and each picture gets the nearest name."""
+    sizes = []
+
+    def encode(sentences):
+        sizes.append(len(sentences))
+        rows = [np.random.default_rng(abs(int(s.split()[-1]))).standard_normal(16) for s in sentences]
+        return np.array(rows, dtype=np.float32)
+
+    names = [f"class {n}" for n in range(5000)]
+    vectors = class_vectors(encode, prompts_for(names, ["a {}", "the {}"]), batch=256)
+    assert vectors.shape == (5000, 16)
+    assert max(sizes) <= 256
+    assert sum(sizes) == 10_000
+    pictures = vectors[[4999, 0, 1234]] + 0.01
+    head = ZeroShot(vectors, names).fit()
+    assert head.predict(pictures).tolist() == ["class 4999", "class 0", "class 1234"]
+    assert head.predict_proba(pictures).sum(1) == pytest.approx(np.ones(3), abs=1e-5)
+
+
+def test_logits_are_the_scale_times_the_cosine():
+    """Features (3, 4) and class vectors on the axes: 100 * (.6, .8); the probability is that of a difference of 20."""
+    head = ZeroShot(np.eye(2), ["cat", "dog"])
+    assert head.decision_function([[3, 4]]) == pytest.approx([20.0], rel=1e-5)
+    assert head.predict([[3, 4], [1, 0]]).tolist() == ["dog", "cat"]
+    assert head.predict_proba([[3, 4]])[0, 0] == pytest.approx(np.exp(-20) / (1 + np.exp(-20)), rel=1e-3)
+    assert ZeroShot(np.eye(2), ["cat", "dog"], logit_scale=1).predict_proba([[3, 4]])[0] == pytest.approx(
+        [0.4502, 0.5498], abs=1e-4
+    )
+
+
+def test_a_name_is_put_into_every_template():
+    """Underscores become spaces in the sentence and stay in the class."""
+    assert prompts_for(["ice_cream"], ["a {}.", "{}!"]) == {"ice_cream": ["a ice cream.", "ice cream!"]}
+    assert prompts_for(["hen"]) == {"hen": ["a photo of a hen."]}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: templates("imagnet"), "did you mean imagenet"),
+        (lambda: prompts_for(["hen"], ["a photo"]), "needs {}"),
+        (lambda: class_vectors(np.zeros, {"hen": []}), "no prompt for 'hen'"),
+        (lambda: class_vectors(np.zeros, {}), "no prompt for any class"),
+        (lambda: ZeroShot(np.eye(2), ["hen", "hen"]).fit(), "named twice"),
+    ],
+)
+def test_words_that_make_no_classes_are_refused(call, words):
+    """An unknown set, a template without a place for the name, a class without prompts, a class twice."""
+    with pytest.raises(LabelError, match=words):
+        call()
+
+
+def test_vectors_of_another_dimension_are_refused():
+    """Features and class vectors must live in one space; classes and class vectors must pair."""
+    with pytest.raises(DimensionMismatch, match="2 dimensions"):
+        ZeroShot(np.eye(2), ["a", "b"]).predict(np.eye(3))
+    with pytest.raises(DimensionMismatch, match="each of 3 classes"):
+        ZeroShot(np.eye(2), ["a", "b", "c"]).fit()

@@ -1,0 +1,115 @@
+"""Items that have any number of labels."""
+
+import json
+
+import numpy as np
+import pytest
+
+from embedstore.classify import metrics
+from embedstore.classify.evaluation import multilabel
+from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.errors import BadHead
+from tests.helpers.clusters import clusters, store_of
+
+
+def test_several_labels_an_item(tmp_path):
+    """Colour and shape cut at a comma: each is learned, an item counts as right when all its labels are."""
+    X, _ = clusters(300, classes=2, noise=0.3)
+    X = np.hstack([X, clusters(300, classes=3, noise=0.3, seed=5)[0]])
+    labels = [f"{'red' if n % 2 else 'blue'}, {'abc'[n % 3]}" for n in range(300)]
+    store = store_of(tmp_path / "s", X, tags=labels)
+    e = store.probe("tags", separator=",", folds=3)
+    assert e.classes == ("a", "b", "blue", "c", "red")
+    assert e.accuracy >= 0.95
+    assert e.report.scores["micro_f1"].value >= 0.97
+    assert e.report.scores["average_precision_macro"].value >= 0.97
+    assert {c.name: c.support for c in e.report.per_class} == {"a": 100, "b": 100, "blue": 150, "c": 100, "red": 150}
+    assert e.report.confusion == ()
+    json.dumps(e.to_json(), allow_nan=False)
+
+
+@pytest.fixture
+def tagged(tmp_path):
+    """300 noisy rows: a colour of two and a letter of three each, and a rare label on every tenth."""
+    X, _ = clusters(300, classes=2, noise=1.6)
+    X = np.hstack([X, clusters(300, classes=3, noise=1.6, seed=5)[0], np.eye(10)[np.arange(300) % 10]])
+    names = [[("blue", "red")[n % 2], "abc"[n % 3], *(["rare"] if n % 10 == 0 else [])] for n in range(300)]
+    return store_of(tmp_path / "tagged", X, tags=[",".join(n) for n in names])
+
+
+def test_one_half_is_a_yes_in_every_figure():
+    """Isotonic curves say exactly one half: the calibration error of the report is that of the decisions."""
+    y = np.empty(3, object)
+    y[:] = [("a",), ("a", "b"), ("a", "b")]
+    proba = np.full((3, 2), 0.5, np.float32)
+    said = multilabel.report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
+    assert (
+        said == metrics.value(metrics.Metric.ECE, *multilabel.decisions(y, proba, ["a", "b"])) == pytest.approx(1 / 3)
+    )
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_several_labels_are_calibrated(tagged, method):
+    """The margins of ridge regression are no probabilities; calibrated out of fold their error on held-out items is
+    lower."""
+    e = tagged.probe("tags", separator=",", head="ridge", calibrate=method)
+    c = e.calibration
+    assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"] / 1.5
+    assert c["log_loss_after"] < c["log_loss_before"]
+    score = e.report.scores["expected_calibration_error"]
+    assert score.value == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
+    assert score.low <= score.value <= score.high + 1e-9
+
+
+def test_several_labels_over_the_label_budget(tagged):
+    """Mean average precision rises with the labels and is named; with one seed more labels contain the fewer."""
+    found = tagged.curve("tags", separator=",", head="prototype", budgets=(2, 16), seeds=3)
+    assert found.metric == "average_precision_macro"
+    two, sixteen, every = (p.mean for p in found.points)
+    assert two < sixteen < every
+    assert [p["shots"] for p in found.to_json()["points"]] == [2, 16, None]
+    assert set(found.to_json()["points"][0]) >= {"average_precision_macro", "spread", "values"}
+    data = tagged.features("tags", separator=",")
+    few, more = (drawn(data, np.arange(300), shots, 0).tolist() for shots in (2, 16))
+    assert set(few) < set(more)
+    given = [label for row in data.y[few].tolist() for label in row]
+    assert min(given.count(name) for name in ("blue", "red", "a", "b", "c", "rare")) == 2
+
+
+def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
+    """Behind the best with an interval and a p, over the items whose labels are all right; mistakes name both sides."""
+    found = tagged.compare("tags", separator=",", heads=["ridge", "prototype"])
+    second = found.contestants[1]
+    assert second.behind.low <= second.behind.value <= second.behind.high
+    assert 0 <= second.p_value <= 1
+    e = found.contestants[0].evaluation
+    assert len(e.mistakes) == min(60, round((1 - e.accuracy) * e.held))
+    worst = e.mistakes[0]
+    assert worst.true != worst.predicted
+    assert 0.5 <= worst.score <= 1
+    assert [m.score for m in e.mistakes] == sorted((m.score for m in e.mistakes), reverse=True)
+
+
+def test_what_wants_one_label_an_item_says_so(tagged):
+    """Abstaining and sets are for one label an item; each refusal is one line that names the option."""
+    for how in ({"abstain": 0.9}, {"conformal": 0.1}):
+        with pytest.raises(BadHead, match="one label an item"):
+            tagged.probe("tags", separator=",", head="ridge", **how)
+
+
+def test_a_list_column_has_several_labels(tmp_path):
+    """Lists of text, an empty one among them: no label applies, which is an answer."""
+    X, y = clusters(120, classes=2, noise=0.3)
+    store = store_of(tmp_path / "s", X, label=y)
+    with store._storage.writing("test") as writer:
+        writer.update("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
+        writer.update("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
+        writer.update("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")
+        writer.update("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
+    data = store.features("tags")
+    assert data.multi
+    assert data.unlabelled == 3
+    assert data.y[:3].tolist() == [("odd", "zero"), ("even", "zero"), ()]
+    e = store.probe("tags", head="ridge")
+    assert e.report.scores["micro_f1"].value >= 0.95
+    assert "odd" in {*e.unseen, *e.classes}

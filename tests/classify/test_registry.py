@@ -1,0 +1,256 @@
+"""Heads kept in a store answer as they did, only in their own space, and only untouched."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedstore.errors import BadFilter, BadHead, LabelError, SpaceMismatch, StoreDamaged, UnknownColumn, UnknownHead
+from tests.helpers.clusters import add, clusters, store_of
+
+
+@pytest.fixture
+def store(tmp_path):
+    """120 rows of three classes, the last 20 without a label."""
+    X, y = clusters(120, noise=1.0)
+    return store_of(tmp_path / "s", X, label=[*y[:100], *[None] * 20])
+
+
+def test_a_kept_head_answers_as_it_did(store):
+    """Bit for bit; its row says what it is bound to."""
+    e = store.probe("label", save="three")
+    (row,) = store.heads
+    assert (row.name, row.kind, row.label, row.space) == ("three", "logistic", "label", store.spaces[0].key)
+    assert row.facts["classes"] == ["c0", "c1", "c2"]
+    assert row.facts["C"] == e.chosen["C"]
+    X = store.features("label").X
+    assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
+    assert store.info()["heads"] == [{"head": "three", "space": row.space, "label": "label", "kind": "logistic"}]
+
+
+@pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
+def test_every_head_can_be_kept_and_predicts_every_item(store, head):
+    """Classes and scores in the table are the estimator's own, for items with and without a label."""
+    store.probe("label", head=head, save="h")
+    result = store.predict("h")
+    assert (result["items"], result["contents"], sum(result["labels"].values())) == (120, 120, 120)
+    rows = store.sql("SELECT label, score FROM predictions WHERE head = 'h' ORDER BY item").rows
+    X, _ = clusters(120, noise=1.0)
+    from embedstore.classify.heads import probabilities
+
+    estimator = store.head("h")
+    proba = probabilities(estimator, X)
+    assert [r[0] for r in rows] == np.asarray(estimator.classes_)[proba.argmax(1)].tolist()
+    assert [r[1] for r in rows] == pytest.approx(proba.max(1).tolist(), abs=1e-6)
+
+
+def test_predictions_stand_in_filters(store):
+    """pred.NAME and pred.NAME.score select what SQL says they select, in search, features and export."""
+    store.probe("label", save="three")
+    store.predict("three")
+    expected = store.sql(
+        "SELECT item FROM predictions WHERE head = 'three' AND label = 'c1' AND score > 0.9 ORDER BY item"
+    ).rows
+    where = "pred.three = 'c1' and pred.three.score > 0.9"
+    hits = store.search(1, k=120, where=where)
+    assert sorted(h.item for h in hits) == [r[0] for r in expected]
+    assert 10 < len(hits) < 60
+    agreed = store.features("label", where="pred.three = label and not items.item > 50")
+    assert (
+        len(agreed)
+        == store.sql(
+            "SELECT count(*) FROM items JOIN predictions p USING (item) WHERE p.label = items.label AND item <= 50"
+        ).rows[0][0]
+    )
+    assert store.export(Path(store.path.parent, "x.parquet"), where=where) == len(hits)
+
+
+def test_only_what_is_new_is_predicted(store):
+    """`pred.h is null` takes nothing the second time, and a part replaces only that part."""
+    store.probe("label", head="ridge", save="h")
+    assert store.predict("h", where="item <= 50")["items"] == 50
+    assert store.predict("h", where="pred.h is null")["items"] == 70
+    assert store.predict("h", where="pred.h is null")["items"] == 0
+    assert store.predict("h", where="pred.h.score < 2")["items"] == 120
+    assert store.sql("SELECT count(*), count(DISTINCT item) FROM predictions").rows == ((120, 120),)
+
+
+def test_a_prediction_of_other_bytes_is_none(store):
+    """An item whose content changed has no prediction until it is predicted again."""
+    store.probe("label", head="ridge", save="h")
+    store.predict("h")
+    with store._storage.writing("test") as writer:
+        writer.update("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
+    assert [h.item for h in store.search(2, k=5, where="pred.h is null")] == [1]
+
+
+def test_filters_stay_safe(store):
+    """Heads that said nothing, fields that are not there, and SQL inside a name are refused."""
+    store.probe("label", head="ridge", save="three")
+    with pytest.raises(UnknownColumn, match="embedstore predict"):
+        store.search(1, where="pred.three = 'c1'")
+    store.predict("three")
+    for where in ("pred.thre = 'c1'", "pred.three.margin > 1", "pred.three.score.x > 1"):
+        with pytest.raises(UnknownColumn):
+            store.search(1, where=where)
+    with pytest.raises(UnknownColumn):
+        store.search(1, where="pred.\"three' OR 1=1 --\" = 'c1'")
+    with pytest.raises(BadFilter):
+        store.search(1, where="pred.three = (select 1)")
+
+
+def test_a_head_of_another_space_is_refused_with_the_cure(store):
+    """Asked for in a space of other vectors, or its folder put under another head's name."""
+    add(store, clusters(120, dim=8)[0], "other")
+    store.probe("label", head="ridge", save="h")
+    with pytest.raises(SpaceMismatch, match=r"trained in space numbers .* --space other --save"):
+        store.predict("h", space="other")
+    with pytest.raises(UnknownHead, match="did you mean h"):
+        store.predict("hh")
+
+
+@pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
+def test_a_tampered_head_is_refused(store, file):
+    """One byte changed in either file, or the file gone."""
+    store.probe("label", head="ridge", save="h")
+    path = store.path / "heads" / "h" / file
+    good = path.read_bytes()
+    changed = bytearray(good)
+    changed[len(good) // 2] ^= 1
+    path.write_bytes(bytes(changed))
+    with pytest.raises(StoreDamaged, match="again"):
+        store.predict("h")
+    path.unlink()
+    with pytest.raises(StoreDamaged, match="again"):
+        store.predict("h")
+    path.write_bytes(good)
+    assert store.predict("h")["items"] == 120
+
+
+def test_a_consistent_forgery_is_refused(store):
+    """Another head's files, valid in themselves, under this head's name."""
+    store.probe("label", head="ridge", save="a")
+    store.probe("label", head="svm", save="b")
+    for name in ("head.json", "head.safetensors"):
+        (store.path / "heads" / "a" / name).write_bytes((store.path / "heads" / "b" / name).read_bytes())
+    with pytest.raises(StoreDamaged, match="not what was saved"):
+        store.head("a")
+
+
+def test_replacing_and_forgetting_take_the_predictions_along(store):
+    """A new head under the old name has said nothing yet."""
+    store.probe("label", head="ridge", save="h")
+    store.predict("h")
+    store.probe("label", head="svm", save="h")
+    assert [h.kind for h in store.heads] == ["svm"]
+    assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)
+    store.predict("h")
+    store.forget_head("h")
+    assert store.heads == []
+    assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)
+    assert not (store.path / "heads" / "h").exists()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "x" * 65, ".hidden", "a;drop"])
+def test_names_that_are_no_names_are_refused(store, name):
+    """A head's name is a folder and stands in SQL."""
+    e = store.probe("label", head="ridge")
+    with pytest.raises(BadHead, match="name"):
+        store.save_head(name, e)
+
+
+def test_an_abstaining_calibrated_head_says_so(store):
+    """Below its threshold the label is "none of these"; the score stays."""
+    e = store.probe("label", calibrate="temperature", abstain=1.0, save="sure")
+    store.predict("sure")
+    rows = store.sql("SELECT label, score FROM predictions").rows
+    threshold = e.abstain["threshold"]
+    assert all((label == "none of these") == (score < threshold) for label, score in rows)
+    assert any(label == "none of these" for label, _ in rows)
+
+
+def test_linear_heads_are_exported(store, tmp_path):
+    """The .npz gives the same classes by hand; a head without weights is refused."""
+    store.probe("label", save="line")
+    path = store.export_head("line", tmp_path / "line.npz")
+    X = store.features("label").X
+    with np.load(path) as found:
+        said = found["classes"][(X @ found["weights"].T + found["intercepts"]).argmax(1)]
+    assert said.tolist() == store.head("line").predict(X).tolist()
+    store.probe("label", head="knn", save="near")
+    with pytest.raises(BadHead, match="not a linear head"):
+        store.export_head("near", tmp_path / "near.npz")
+    with pytest.raises(BadHead, match=r"\.npz or \.onnx"):
+        store.export_head("line", tmp_path / "line.pkl")
+
+
+def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
+    """Bit for bit after loading; every label that is given is a row of the table, an item without any has one row
+    without a label; in filters ``pred.NAME`` is a list, the likeliest first, empty for none."""
+    X, y = clusters(150, noise=1.0)
+    tags = ["" if label == "c2" else f"{label},{'odd' if n % 2 else 'even'}" for n, label in enumerate(y)]
+    store = store_of(tmp_path / "s", np.hstack([X, np.arange(150)[:, None] % 2]), tags=[t or "," for t in tags])
+    e = store.probe("tags", separator=",", head="logistic", calibrate="temperature", save="tags")
+    X = store.features("tags", separator=",").X
+    proba = e.estimator.predict_proba(X)
+    assert np.array_equal(store.head("tags").predict_proba(X), proba)
+    assert store.heads[0].facts["sets"] is True
+    result = store.predict("tags")
+    names = [str(c) for c in e.estimator.classes_]
+    expected = {(i + 1, names[k]) for i, k in zip(*np.nonzero(proba >= 0.5), strict=True)}
+    rows = store.sql("SELECT item, label, score FROM predictions WHERE label IS NOT NULL").rows
+    assert {(i, label) for i, label, _ in rows} == expected
+    assert [s for _, _, s in sorted(rows)] == pytest.approx([proba[i - 1, names.index(n)] for i, n in sorted(expected)])
+    none = [i + 1 for i in range(150) if proba[i].max() < 0.5]
+    assert [r[0] for r in store.sql("SELECT item FROM predictions WHERE label IS NULL ORDER BY 1").rows] == none
+    assert len(none) > 10
+    assert result["items"] == 150
+    assert result["labels"]["none"] == len(none)
+
+    def matching(where):
+        return store.features("tags", separator=",", where=where).ids.tolist()
+
+    assert matching("list_contains(pred.tags, 'odd')") == sorted(i for i, n in expected if n == "odd")
+    assert matching("len(pred.tags) = 0") == none
+    assert matching("pred.tags is not null and pred.tags.score < 0.5") == none
+    best = [names[k] for k in proba.argmax(1)]
+    assert matching("pred.tags[1] = 'even'") == [i + 1 for i in range(150) if i + 1 not in none and best[i] == "even"]
+    with pytest.raises(LabelError, match="no item"):
+        store.features("tags", separator=",", where="pred.tags is null")
+
+
+def test_sets_of_classes_are_kept_and_predicted(store):
+    """A conformal head's sets stand in the table and in filters: the classes at or above its threshold."""
+    e = store.probe("label", head="lda", conformal=0.05, save="sets")
+    store.predict("sets")
+    X, _ = clusters(120, noise=1.0)
+    member = store.head("sets").predict_set(X)
+    assert np.array_equal(member, e.estimator.predict_proba(X) >= e.conformal["threshold"])
+    rows = store.sql("SELECT item, count(label) FROM predictions GROUP BY 1 ORDER BY 1").rows
+    assert [n for _, n in rows] == member.sum(1).tolist()
+    unsure = [h.item for h in store.search(1, k=120, where="len(pred.sets) > 1")]
+    assert sorted(unsure) == (np.flatnonzero(member.sum(1) > 1) + 1).tolist()
+
+
+def test_predicting_is_a_run(store):
+    """With its filter and its counts."""
+    store.probe("label", head="ridge", save="h")
+    store.predict("h", where="item < 11")
+    settings, result = store.sql("SELECT settings, result FROM runs WHERE verb = 'predict'").rows[0]
+    assert json.loads(settings) == {"head": "h", "where": "item < 11"}
+    assert json.loads(result)["items"] == 10
+
+
+@pytest.mark.parametrize("block", [256, 7])
+def test_blocks_do_not_change_the_answer(store, monkeypatch, block):
+    """Predicted in one block or in many: the same table."""
+    from embedstore.storage import vector_stream
+
+    store.probe("label", head="ridge", save="h")
+    store.predict("h")
+    before = store.sql("SELECT * FROM predictions ORDER BY item").rows
+    whole = vector_stream.Stream.blocks
+    monkeypatch.setattr(vector_stream.Stream, "blocks", lambda self, rows=0: whole(self, block))
+    store.predict("h")
+    assert store.sql("SELECT * FROM predictions ORDER BY item").rows == before

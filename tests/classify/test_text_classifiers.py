@@ -1,0 +1,85 @@
+"""Words, and words with a few labelled images, through the store."""
+
+import numpy as np
+import pytest
+
+import embedstore as es
+from embedstore.errors import DimensionMismatch, LabelError, NoTextTower, UnknownHead
+from tests.helpers.clusters import clusters, store_of
+
+
+@pytest.fixture(scope="module")
+def words():
+    """One direction a class, each a little off the class's centre."""
+    X, y = clusters(3, noise=0)
+    return [*y], X + 0.9 * np.random.default_rng(3).standard_normal(X.shape)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    X, y = clusters(300, noise=1.0)
+    split = [("train", "train", "val", "test")[n % 4] for n in range(300)]
+    return store_of(tmp_path_factory.mktemp("words") / "s", X, label=y, split=split)
+
+
+def test_zero_shot_equals_the_nearest_class_vector(store, words):
+    """Accuracy on the test split is that of the largest cosine, computed by hand."""
+    names, vectors = words
+    e = store.zero_shot(names, class_vectors=vectors).evaluate("label")
+    data = store.features("label", where="split = 'test'")
+    unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
+    said = np.array(names)[(unit(data.X) @ unit(vectors).T).argmax(1)]
+    assert (e.split, e.held, e.train) == ("test", 75, 0)
+    assert e.accuracy == pytest.approx((said == data.y).mean())
+
+
+@pytest.mark.parametrize("head", ["tip-adapter", "tip-adapter-f", "blend"])
+def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
+    """16 shots are no worse than words alone; with 0 shots it is words alone; tuning never sees the test rows."""
+    names, vectors = words
+    alone = store.zero_shot(names, class_vectors=vectors).evaluate("label").accuracy
+    none = store.few_shot("label", names, head=head, shots=0, class_vectors=vectors)
+    some = store.few_shot("label", names, head=head, shots=16, class_vectors=vectors)
+    assert none.accuracy == pytest.approx(alone)
+    assert some.accuracy >= alone
+    assert (some.split, some.train, some.chosen["tuned_on"]) == ("test", 48, "validation rows")
+
+
+def test_a_curve_over_shots(store, words):
+    """Budgets, five draws each, then every training row; the last equals the head on all of them."""
+    names, vectors = words
+    found = store.few_shot_curve("label", names, budgets=(1, 4), seeds=3, class_vectors=vectors)
+    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
+    every = store.few_shot("label", names, shots=1000, class_vectors=vectors)
+    assert found.points[-1].mean == pytest.approx(every.accuracy)
+
+
+def test_what_cannot_be_is_refused(store, words):
+    """An unknown head, too few vectors, one class, no text tower."""
+    names, vectors = words
+    with pytest.raises(UnknownHead, match="did you mean tip-adapter"):
+        store.few_shot("label", names, head="tipadapter", class_vectors=vectors)
+    with pytest.raises(DimensionMismatch):
+        store.zero_shot(names, class_vectors=vectors[:2])
+    with pytest.raises(NoTextTower):
+        store.zero_shot(names)
+
+
+def test_a_text_tower_classifies(tmp_path, photos):
+    """A small CLIP at random init: templates and prompts are encoded, the scores are its cosines."""
+    from embedstore.classify.heads import class_vectors, prompts_for
+    from tests.helpers.networks import local_clip
+
+    store = es.create(tmp_path / "s", local_clip(tmp_path / "clip"))
+    store.embed(photos)
+    e = store.zero_shot(["cat", "dog"], templates=["{}", "a {}"]).evaluate("label")
+    assert (e.split, e.held) == ("val", 4)
+    network = store.backbone()
+    text = class_vectors(network.encode_texts, prompts_for(["cat", "dog"], ["{}", "a {}"]))
+    data = store.features("label", where="split = 'val'")
+    said = np.array(["cat", "dog"])[(data.X @ text.T).argmax(1)]
+    assert e.accuracy == pytest.approx((said == data.y).mean())
+    few = store.few_shot("label", {"cat": "a cat", "dog": ["a dog", "dogs"]}, shots=2)
+    assert (few.train, few.held) == (4, 4)
+    with pytest.raises(LabelError, match="at least two classes"):
+        store.zero_shot(["cat"])

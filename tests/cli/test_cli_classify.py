@@ -1,0 +1,149 @@
+"""The judging and labelling verbs as a user runs them."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from embedstore.cli import main
+from tests.helpers.clusters import clusters, store_of
+
+
+@pytest.fixture
+def run(capsys):
+    """A command in this process: what it prints, where, and its exit status."""
+
+    def one(*arguments):
+        status = 0
+        try:
+            main([str(a) for a in arguments])
+        except SystemExit as e:
+            status = e.code or 0
+        out = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=out.out, stderr=out.err)
+
+    return one
+
+
+@pytest.fixture
+def ok(run):
+    """The JSON document on stdout of a command that succeeds."""
+
+    def one(*arguments):
+        out = run(*arguments, "--json")
+        assert out.returncode == 0, out.stderr
+        return json.loads(out.stdout)
+
+    return one
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """200 rows of three classes, every tenth without a label, two with a wrong one."""
+    X, y = clusters(200, noise=1.3)
+    labels = [None if n % 10 == 0 else label for n, label in enumerate(y)]
+    for n in (1, 2):
+        labels[n] = next(c for c in ("c0", "c1") if c != labels[n])
+    return store_of(tmp_path_factory.mktemp("cli") / "s", X, label=labels).path
+
+
+def test_from_a_label_to_predictions_in_a_filter(store, tmp_path, ok):
+    """probe --save, heads, predict, search --where, export-head: each says what the one before did."""
+    page = tmp_path / "r" / "report.html"
+    probe = ok("probe", store, "label", "--head", "ridge", "--folds", 3, "--save", "three", "--html", page)
+    assert probe["split"] == "3 folds"
+    assert probe["unlabelled"] == 20
+    assert page.read_text().startswith("<!doctype html>")
+    (head,) = ok("heads", store)
+    assert (head["head"], head["kind"], head["space"], head["classes"]) == ("three", "ridge", "numbers", 3)
+    assert ok("predict", store, "three")["items"] == 200
+    hits = ok("search", store, "--item", 2, "-k", 200, "--where", "pred.three = 'c1'")["hits"]
+    said = ok("sql", store, "SELECT count(*) AS n FROM predictions WHERE label = 'c1'")[0]["n"]
+    assert len(hits) == said > 20
+    ok("export-head", store, "three", tmp_path / "three.npz")
+    assert np.load(tmp_path / "three.npz")["weights"].shape == (3, 16)
+    assert ok("info", store)["heads"][0]["head"] == "three"
+
+
+def test_c_may_be_given(store, ok, run):
+    """One value needs no choice, a list is the path; what is no number is refused in one line."""
+    assert ok("probe", store, "label", "--head-arg", "Cs=[10]")["c_path"] == []
+    found = ok("probe", store, "label", "--head-arg", "Cs=[0.1, 10]")
+    assert [p["C"] for p in found["c_path"]] == [0.1, 10]
+    wrong = run("probe", store, "label", "--head-arg", "Cs=much")
+    assert wrong.returncode == 1
+    assert len(wrong.stderr.strip().splitlines()) == 1
+
+
+def test_a_curve_and_a_comparison(store, ok, run):
+    """Budgets as given and all; two heads ranked by accuracy with a p for the second."""
+    curve = ok("curve", store, "label", "--head", "prototype", "--budgets", "1,4", "--seeds", 2)
+    assert [p["shots"] for p in curve["points"]] == [1, 4, None]
+    found = ok("compare", store, "label", "--heads", "ridge,prototype")["contestants"]
+    assert found[0]["accuracy"] >= found[1]["accuracy"]
+    assert found[0]["p_value"] is None
+    assert 0 <= found[1]["p_value"] <= 1
+    text = run("compare", store, "label", "--heads", "ridge,knn")
+    assert "95% interval" in text.stdout
+    assert "McNemar" in text.stderr
+
+
+def test_suspects_and_suggestions(store, tmp_path, ok, run):
+    """Listed with their uris, and as contact sheets."""
+    found = ok("suspects", store, "label", "--top", 3, "--html", tmp_path / "s.html")
+    assert len(found["suspects"]) == min(3, found["found"]) > 0
+    assert found["suspects"][0]["uri"].startswith("/")
+    asked = ok("suggest", store, "label", "-k", 4, "--html", tmp_path / "n.html")
+    items = [s["item"] for s in asked["suggestions"]]
+    assert len(items) == 4
+    assert all((i - 1) % 10 == 0 for i in items)
+    assert (tmp_path / "s.html").exists()
+    assert (tmp_path / "n.html").exists()
+    assert "every image that was looked at has a label" in run("suggest", store, "--where", "label = 'c1'").stderr
+
+
+def test_words_from_files(store, tmp_path, ok):
+    """Class names one a line, their vectors from a .npy; few-shot with the same."""
+    names, vectors = tmp_path / "names.txt", tmp_path / "words.npy"
+    names.write_text("c0\nc1\n\nc2\n")
+    np.save(vectors, clusters(3, noise=0)[0])
+    words = ("--classes", names, "--class-vectors", vectors)
+    zero = ok("zero-shot", store, "label", *words)
+    few = ok("few-shot", store, "label", "--shots", 4, "--head", "blend", "--curve", *words)
+    assert (zero["split"], zero["held_out"], zero["classes"]) == ("all", 180, ["c0", "c1", "c2"])
+    assert few["shots"] == 4
+    assert [p["shots"] for p in few["curve"]] == [1, 2, 4, 8, 16, None]
+    assert few["train"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("probe", "--head", "forest"), 1, "no head 'forest'"),
+        (("probe", "--calibrate", "platt"), 1, "temperature or isotonic"),
+        (("probe", "--head", "knn", "--head-arg", "k"), 2, "K=V"),
+        (("curve", "--budgets", "one"), 2, "whole numbers"),
+        (("predict", "nothing"), 1, "has no head 'nothing'"),
+        (("zero-shot", "--classes", "a,b"), 1, "knows images only"),
+        (("zero-shot", "--prompts", "missing.json"), 2, "not a JSON file"),
+        (("suspects", "lable"), 1, "did you mean label"),
+    ],
+)
+def test_mistakes_are_one_line(store, arguments, status, words, run):
+    """No traceback; status 1 for what the store says, 2 for usage."""
+    verb, *rest = arguments
+    found = run(verb, store, *rest)
+    assert found.returncode == status
+    assert words in " ".join(found.stderr.split()).replace("│ ", "")
+    assert "Traceback" not in found.stderr
+
+
+def test_a_report_reads_as_words(store, run):
+    """Name, held-out items, every metric with its interval; notes on stderr, so stdout can be piped."""
+    found = run("probe", store, "label", "--head", "prototype", "--near", "0.9")
+    assert found.returncode == 0
+    assert found.stdout.startswith("prototype on label in space numbers: ")
+    assert "mean_per_class_recall" in found.stdout
+    assert "20 items have no label" in found.stderr
+    assert json.loads(run("probe", store, "label", "--head", "prototype", "--json").stdout)["accuracy"] > 0.5

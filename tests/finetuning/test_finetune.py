@@ -1,0 +1,285 @@
+"""Fine-tuning through the store: a new space beside the old one, equal where nothing changed, refused where it must."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+import embedstore as es
+from embedstore.errors import BadTuning, EmbedstoreError, LabelError, SpaceMismatch, StoreFailed, WeightsMismatch
+from tests.helpers.finetune_store import QUICK, files, store_of, textures, vectors
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Sixty textures in a store, and the same store after two epochs."""
+    folder = tmp_path_factory.mktemp("tuned")
+    photos = textures(folder / "photos")
+    store_of(folder / "plain", photos)
+    shutil.copytree(folder / "plain", folder / "tuned")
+    said = []
+    tuned = es.open(folder / "tuned").finetune("label", **QUICK, say=said.append)
+    return folder, tuned, said
+
+
+@pytest.fixture
+def plain(made, tmp_path):
+    """A copy of the store before any tuning."""
+    return es.open(shutil.copytree(made[0] / "plain", tmp_path / "s"))
+
+
+@pytest.fixture
+def tuned(made, tmp_path):
+    """A copy of the store with its tuned space."""
+    return es.open(shutil.copytree(made[0] / "tuned", tmp_path / "s"))
+
+
+def test_the_result_is_a_new_space_beside_the_old_one(made):
+    """Lineage is recorded; every image has a vector in both; the old files are byte for byte what they were."""
+    folder, result, _ = made
+    before, store = es.open(folder / "plain"), es.open(folder / "tuned")
+    old, new = store.spaces
+    assert (new.name, new.space.parent, new.key) == ("test_resnet-label", old.key, result.key)
+    assert (old.current, new.current) == (True, False)
+    assert files(store, old.key) == files(before, old.key)
+    assert len(vectors(store, new.key)) == 60
+    assert not result.same
+    a, b = vectors(store, old.key), vectors(store, new.key)
+    assert max(np.abs(a[u] - b[u]).max() for u in a) > 1e-3
+
+
+def test_the_checkpoint_says_what_it_is(made):
+    """Safetensors and JSON; hashes, parent, classes and settings; curves and contact sheet are pictures."""
+    _, result, said = made
+    note = json.loads((result.folder / "checkpoint.json").read_text())
+    assert note["classes"] == ["a", "b", "c"]
+    assert (note["train"], note["val"]) == (36, 12)
+    assert {f["file"] for f in note["files"]} == {"weights.safetensors", "head.safetensors"}
+    assert all(len(f["sha256"]) == 64 and len(f["xxh3"]) == 32 for f in note["files"])
+    assert "licence" in note
+    assert note["how"]["layers"] == "all"
+    assert [e["number"] for e in note["history"]["epochs"]] == [0, 1, 2]
+    for name in ("curves.png", "augmentation.png"):
+        with Image.open(result.folder / name) as image:
+            assert min(image.size) > 200
+    assert len(said) == 1
+    assert "augmentation.png" in said[0]
+
+
+def test_a_tuned_space_answers_after_reopening(tuned, made):
+    """The recipe loads the checkpoint from wherever the store is; an image finds itself in the new space."""
+    path = made[0] / "photos" / "train" / "a" / "0.png"
+    hits = tuned.search(image=path, k=1, space="test_resnet-label")
+    assert hits[0].uri == str(path)
+    assert hits[0].score == pytest.approx(1, abs=1e-4)
+
+
+def test_the_same_run_again_is_recognised(tuned):
+    """Nothing is trained a second time, and there is still one new space; another seed is another run."""
+    again = tuned.finetune("label", **QUICK)
+    assert again.known
+    assert again.embedded.embedded == 0
+    assert len(tuned.spaces) == 2
+
+
+def test_an_untouched_checkpoint_is_recognised(plain):
+    """No epoch: the new space gives the parent's vectors to 1e-5, and says that it does."""
+    result = plain.finetune("label", epochs=0)
+    old, new = (vectors(plain, s.key) for s in plain.spaces)
+    assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
+    assert result.same
+    assert result.versus.same
+    assert [s["same_as_parent"] for s in plain.info()["spaces"]] == [False, True]
+    assert any("vectors of test_resnet-label equal" in n for n in result.notes)
+
+
+def test_the_two_sides_are_judged_on_the_same_rows(made):
+    """Twelve test items for the probe, the neighbours and the network's own head; gains are differences of them."""
+    v = made[1].versus
+    assert [p.what for p in v.pairs] == ["logistic", "knn", "old probe, own head of the tuned network"]
+    assert (v.split, v.train, v.held) == ("test", 36, 12)
+    for p in v.pairs:
+        assert p.gain.value == pytest.approx(p.new.accuracy - p.old.accuracy)
+        assert p.gain.low <= p.gain.value <= p.gain.high
+        assert p.test.only_second - p.test.only_first == round(12 * p.gain.value)
+    assert {c for c, *_ in v.per_class} == {"a", "b", "c"}
+    assert v.cost["training_seconds"] > 0
+
+
+def test_only_the_chosen_blocks_learn(plain):
+    """last-1: the weights before the last block, and BatchNorm's statistics everywhere, are those of the parent."""
+    result = plain.finetune("label", **QUICK, layers="last-1", embed=False)
+    now = load_file(result.folder / "weights.safetensors")
+    before = plain.backbone().module.state_dict()
+    changed = {n for n in now if not np.array_equal(now[n].numpy(), before[n].numpy())}
+    assert changed
+    assert {n.rsplit(".", 2)[0].split(".")[0] for n in changed} == {"layer4"}
+    assert not any("running" in n for n in changed)
+
+
+@pytest.mark.slow
+def test_statistics_follow_when_asked(plain):
+    """bn=True: running means move too."""
+    result = plain.finetune("label", **QUICK, bn=True, embed=False)
+    now = load_file(result.folder / "weights.safetensors")
+    before = plain.backbone().module.state_dict()
+    assert not np.array_equal(now["bn1.running_mean"].numpy(), before["bn1.running_mean"].numpy())
+
+
+def test_the_default_is_changed_and_changed_back(tuned):
+    """One call each way; a search without a space follows it."""
+    assert tuned.use("test_resnet-label") == {"space": "test_resnet-label", "lacking": 0, "refitted": [], "left": []}
+    assert es.open(tuned.path).search(1, k=1).space == "test_resnet-label"
+    tuned.use("test_resnet")
+    assert es.open(tuned.path).search(1, k=1).space == "test_resnet"
+
+
+def test_heads_stay_with_their_space_until_refitted(tuned):
+    """A head of the old space is refused in the new one; with refit it belongs there, under its name."""
+    tuned.probe("label", save="kinds")
+    tuned.probe("label", head="knn", options={"k": 3}, save="near")
+    old, new = (s.key for s in tuned.spaces)
+    tuned.use("test_resnet-label")
+    assert {h.space for h in tuned.heads} == {old}
+    with pytest.raises(SpaceMismatch, match="trained in space test_resnet"):
+        tuned.head("kinds", space="test_resnet-label")
+    assert tuned.use("test_resnet-label", refit=True)["refitted"] == ["kinds", "near"]
+    assert {h.space for h in tuned.heads} == {new}
+    assert tuned.head("near").k == 3
+
+
+def test_a_space_is_dropped_only_when_nothing_needs_it(tuned):
+    """Refused while a head depends on it (by name) and while it is the default; then the disk is free."""
+    key = tuned.spaces[1].key
+    tuned.probe("label", space="test_resnet-label", save="kinds")
+    with pytest.raises(SpaceMismatch, match="kinds"):
+        tuned.drop_space("test_resnet-label")
+    tuned.forget_head("kinds")
+    tuned.use("test_resnet-label")
+    with pytest.raises(SpaceMismatch, match="when none is named"):
+        tuned.drop_space("test_resnet-label")
+    tuned.use("test_resnet")
+    size = sum(p.stat().st_size for p in (tuned.path / "checkpoints" / key).iterdir())
+    done = tuned.drop_space("test_resnet-label")
+    assert done["vectors"] == 60
+    assert done["bytes"] > size
+    assert not (tuned.path / "spaces" / key).exists()
+    assert not (tuned.path / "checkpoints" / key).exists()
+    with pytest.raises(SpaceMismatch, match="only space"):
+        tuned.drop_space("test_resnet")
+    assert es.open(tuned.path).verify().ok
+
+
+@pytest.mark.slow
+def test_a_drop_that_was_killed_is_finished_by_the_next(tuned):
+    """The catalog has forgotten the space, its files still lie there: they go, and those of living spaces stay."""
+    from embedstore.storage import drop_space
+
+    new = tuned.spaces[1]
+    folder = tuned.path / "spaces" / new.key
+    kept = shutil.copytree(folder, tuned.path.parent / "kept")
+    tuned.drop_space(new.name)
+    shutil.copytree(kept, folder)
+    (folder / drop_space.TOMB).touch()
+    (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.TOMB).touch()
+    with tuned._storage.writing("test"):
+        assert drop_space.sweep(tuned._storage) > 0
+    assert not folder.exists()
+    assert len(vectors(tuned, "test_resnet")) == 60
+
+
+def test_a_flipped_byte_in_the_checkpoint_is_found(tuned):
+    """verify names the file; the network is not loaded."""
+    path = tuned.path / "checkpoints" / tuned.spaces[1].key / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    (damage,) = tuned.verify().damage
+    assert damage.file.endswith("weights.safetensors")
+    with pytest.raises((SpaceMismatch, WeightsMismatch)):
+        es.open(tuned.path).backbone("test_resnet-label")
+
+
+# ---- what cannot be done, in one line each
+
+
+def test_labels_of_one_class_are_refused(tmp_path):
+    """Before anything is trained."""
+    store = store_of(tmp_path / "s", textures(tmp_path / "photos", 10, "a"))
+    with pytest.raises(LabelError, match="one class"):
+        store.finetune("label")
+
+
+def test_precomputed_vectors_cannot_be_tuned(tmp_path):
+    """There is no network; the cure is named."""
+    store = es.create(tmp_path / "s")
+    store.add_vectors(np.eye(6, dtype=np.float32), {"uri": list("abcdef"), "label": list("xyxyxy")})
+    with pytest.raises(BadTuning, match="precomputed vectors: there is no network to tune"):
+        store.finetune("label")
+
+
+def test_too_few_items_for_validation_are_refused(tmp_path):
+    """One training image a class: nothing is left to choose by."""
+    photos = textures(tmp_path / "photos", 5)
+    shutil.rmtree(photos / "val")
+    for name in "abc":
+        for n in (1, 2):
+            (photos / "train" / name / f"{n}.png").unlink()
+    with pytest.raises(LabelError, match="no validation rows"):
+        store_of(tmp_path / "s", photos).finetune("label")
+
+
+def test_a_full_disk_is_said_before_training(plain, monkeypatch):
+    """The room for vectors and checkpoint is looked at first; nothing is left behind."""
+    said = []
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(StoreFailed, match="not enough room"):
+        plain.finetune("label", **QUICK, say=said.append)
+    assert said == []
+    assert len(plain.spaces) == 1
+
+
+def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
+    """A rate a thousand times too high: it says so, and what is kept is no worse on validation than the start."""
+    result = plain.finetune("label", epochs=5, batch=8, lr=9.0, start="random", average="none", embed=False)
+    history = result.facts["history"]
+    assert "diverged" in history["stopped"] or "no better" in history["stopped"]
+    assert len(history["epochs"]) <= 5
+    assert np.isfinite(result.facts["val_score"]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layers": "last-99"}, "the network has"),
+        ({"layers": "first"}, "layers are head, last-N"),
+        ({"layers": "lora"}, "none; use last-N"),
+        ({"lr": -1.0}, "lr must be"),
+        ({"smoothing": 2.0}, "smoothing must be from 0 to 0.9"),
+        ({"average": "wise", "start": "random"}, "wise mixes"),
+        ({"alpha": 0.5, "start": "random"}, "alpha mixes"),
+        ({"alpha": 1.5}, "alpha must be from 0 to 1"),
+        ({"start": "text"}, "understands words"),
+        ({"epoch": 3}, "did you mean epochs"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(plain, options, said):
+    """One line that names what would; nothing is left behind."""
+    with pytest.raises(EmbedstoreError, match=said) as caught:
+        plain.finetune("label", **options)
+    assert "\n" not in str(caught.value)
+    assert len(plain.spaces) == 1
+    assert list((plain.path / "checkpoints").glob(".*")) == []
+
+
+def test_an_image_that_changed_since_is_left_out_and_counted(made, tmp_path):
+    """Its label was given to other bytes."""
+    photos = shutil.copytree(made[0] / "photos", tmp_path / "photos")
+    store = store_of(tmp_path / "s", photos)
+    (photos / "train" / "a" / "0.png").write_bytes((photos / "train" / "b" / "0.png").read_bytes())
+    (photos / "train" / "c" / "1.png").unlink()
+    result = store.finetune("label", **QUICK, embed=False)
+    assert (result.facts["train"], result.facts["unread"]) == (34, 2)

@@ -1,0 +1,190 @@
+"""Fine-tuning of transformers and of CLIP's image tower; adapters; mixtures of weights; blocks of any network."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import embedstore as es
+from embedstore.backbones import load
+from embedstore.errors import BadTuning
+from embedstore.finetuning.layers import chosen
+from embedstore.finetuning.model import found_blocks
+from embedstore.space import Recipe
+from tests.helpers.finetune_store import QUICK, store_of, textures, vectors
+from tests.helpers.networks import local_clip
+
+VIT = "timm/test_vit.r160_in1k"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return textures(tmp_path_factory.mktemp("towers") / "photos", 10)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory, photos):
+    """A store of a tiny CLIP, and what tuning its last block gave."""
+    folder = tmp_path_factory.mktemp("clip")
+    store = es.create(folder / "s", local_clip(folder / "clip"), dtype="float32")
+    store.embed(photos)
+    return store, store.finetune("label", **QUICK, layers="last-1", lr=1e-3)
+
+
+def blocks(backbone, **options):
+    """The blocks of a network of random weights."""
+    recipe = Recipe(backbone, random_init=True, **options)
+    return found_blocks(load(recipe, device="cpu", allow_code={backbone}))
+
+
+def test_blocks_of_a_residual_network():
+    """The stem, then every residual block in order; the classifier that the features do not use is not there."""
+    found = blocks("tests.helpers.networks:resnet20", preprocess={"size": 32, "resize": 32, "mean": 0.5, "std": 0.25})
+    assert [b.name for b in found] == ["stem", *(f"layer{s}.{n}" for s in (1, 2, 3) for n in range(3))]
+    assert found[0].parameters == ("conv1.weight", "bn1.weight", "bn1.bias") or set(found[0].parameters) == {
+        "conv1.weight",
+        "bn1.weight",
+        "bn1.bias",
+    }
+    assert [b.name for b in chosen(found, "last-2")] == ["layer3.1", "layer3.2"]
+    assert chosen(found, "head") == []
+    with pytest.raises(BadTuning, match="10 blocks"):
+        chosen(found, "last-11")
+
+
+def test_blocks_of_a_vision_transformer():
+    """Embedding first, blocks in order, the last norm with the last block."""
+    found = blocks(VIT)
+    assert [b.name for b in found][1:] == [f"blocks.{n}" for n in range(len(found) - 1)]
+    assert {"cls_token", "pos_embed"} <= set(found[0].parameters)
+    assert any(n.startswith(("norm", "fc_norm")) for n in found[-1].parameters)
+
+
+@pytest.mark.slow
+def test_blocks_of_a_mobile_network():
+    """Stages of stages are seen through: seventeen inverted residuals, the last with the layers behind it."""
+    found = blocks("timm/mobilenetv2_100")
+    assert len(found) == 1 + 17
+    assert any(n.startswith("conv_head") for n in found[-1].parameters)
+
+
+def test_the_text_tower_stays_as_it_is(clip):
+    """Only parameters of the image tower differ; words give the same vectors in both spaces."""
+    store, result = clip
+    now = load_file(result.folder / "weights.safetensors")
+    before = store.backbone(store.spaces[0].key).module.state_dict()
+    changed = {n for n in now if not torch.equal(now[n], before[n])}
+    assert changed
+    assert all(n.startswith("visual.") for n in changed)
+    words = ["a photo of a cat", "stripes"]
+    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent, result.key))
+    assert np.array_equal(old, new)
+
+
+def test_words_in_two_spaces_say_nothing_about_weights(clip):
+    """Both towers are loaded and asked in one new process: nothing but the answer, no talk of random weights."""
+    store, result = clip
+    script = f"import embedstore as es; s = es.open({str(store.path)!r})\n" + "".join(
+        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.name)
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "weights" not in done.stderr
+
+
+def test_words_still_search_the_tuned_space(clip):
+    """From a store opened again; and the report says what became of zero-shot."""
+    store, result = clip
+    assert len(es.open(store.path).search("stripes", k=5, space=result.name)) == 5
+    assert "zero-shot" in [p.what for p in result.versus.pairs]
+
+
+def test_a_head_of_words_is_where_tuning_can_begin(clip):
+    """start="text": before any epoch the network says what zero-shot says."""
+    store, _ = clip
+    result = store.finetune("label", epochs=0, start="text", embed=False)
+    first = result.facts["history"]["epochs"][0]["val"]["accuracy"]
+    judged = store.zero_shot(result.facts["classes"]).evaluate("label", where="split = 'val'")
+    assert first == pytest.approx(judged.accuracy)
+
+
+def test_adapters_become_part_of_a_transformer(tmp_path, photos):
+    """The saved network has its own names again, only linear weights of blocks differ, and it embeds."""
+    store = store_of(tmp_path / "s", photos, VIT)
+    result = store.finetune("label", **QUICK, layers="lora", lr=1e-2)
+    now = load_file(result.folder / "weights.safetensors")
+    before = store.backbone(store.spaces[0].key).module.state_dict()
+    assert set(now) == set(before)
+    changed = {n for n in now if not torch.equal(now[n], before[n])}
+    assert changed
+    assert all(n.startswith("blocks.") and n.endswith("weight") for n in changed)
+    assert result.facts["parameters"] < sum(t.numel() for t in before.values()) / 4
+    assert len(vectors(store, result.key)) == 30
+
+
+@pytest.mark.slow
+def test_adapters_in_a_clip(clip):
+    """open_clip's attention takes them too."""
+    store, _ = clip
+    result = store.finetune("label", **QUICK, layers="lora", lr=1e-2, embed=False)
+    assert not result.same
+
+
+@pytest.mark.slow
+def test_a_mixture_lies_on_the_line(tmp_path, photos):
+    """WISE tries eleven points; the weights are exactly between old and new, as far as validation chose."""
+    store = store_of(tmp_path / "s", photos, VIT)
+    wise = store.finetune("label", **{**QUICK, "average": "wise"}, embed=False)
+    plain = store.finetune("label", **QUICK, embed=False)
+    alpha = wise.facts["alpha"]
+    assert [m["alpha"] for m in wise.facts["mixtures"]] == [round(i / 10, 1) for i in range(11)]
+    before = store.backbone(store.spaces[0].key).module.state_dict()
+    new, mixed = (load_file(r.folder / "weights.safetensors") for r in (plain, wise))
+    for name, old in before.items():
+        assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
+
+
+def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
+    """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
+    store = store_of(tmp_path / "s", photos)
+    plain, mixed = (store.finetune("label", **QUICK, bn=True, embed=False, alpha=a) for a in (None, 0.25))
+    assert (plain.facts["alpha"], mixed.facts["alpha"]) == (None, 0.25)
+    assert [m["alpha"] for m in mixed.facts["mixtures"]] == [0.25]
+    assert mixed.facts["val_score"] == {k: v for k, v in mixed.facts["mixtures"][0].items() if k != "alpha"}
+    before = store.backbone(store.spaces[0].key).module.state_dict()
+    new, between = (load_file(r.folder / "weights.safetensors") for r in (plain, mixed))
+    assert any(not torch.equal(new[n], before[n]) for n in new if "running" in n)
+    for name, value in new.items():
+        if value.is_floating_point():
+            assert torch.allclose(between[name], torch.lerp(before[name], value, 0.25), atol=1e-6)
+    heads = [load_file(r.folder / "head.safetensors")["weight"] for r in (plain, mixed)]
+    first = store.finetune("label", epochs=0, embed=False)
+    start = load_file(first.folder / "head.safetensors")["weight"]
+    assert torch.allclose(heads[1], torch.lerp(start, heads[0], 0.25), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_parts_of_a_batch_add_up(tmp_path, photos):
+    """Two images in memory at once give the weights of eight at once."""
+    store = store_of(tmp_path / "s", photos)
+    how = {**QUICK, "epochs": 1, "embed": False}
+    whole, parts = (store.finetune("label", **how, micro=m) for m in (None, 2))
+    a, b = (load_file(r.folder / "weights.safetensors") for r in (whole, parts))
+    assert max(float((a[n].float() - b[n].float()).abs().max()) for n in a) < 2e-5
+    assert any("accumulated" in n for n in parts.notes)
+
+
+def test_the_head_begins_as_the_probe(tmp_path, photos):
+    """Before the first epoch, validation is exactly what logistic regression on the cached features says."""
+    store = store_of(tmp_path / "s", photos)
+    first = store.finetune("label", epochs=0, embed=False).facts["history"]["epochs"][0]["val"]
+    data = store.features("label")
+    from embedstore.classify.heads import make
+
+    train, val = (data.take(np.flatnonzero(data.splits == s)) for s in ("train", "val"))
+    probe = make("logistic", cv=5).fit(train.X, train.y, groups=train.groups)
+    assert first["accuracy"] == pytest.approx((probe.predict(val.X) == val.y).mean())
+    proba = probe.predict_proba(val.X)[np.arange(len(val)), np.searchsorted(probe.classes_, val.y.astype(str))]
+    assert first["loss"] == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)

@@ -1,0 +1,57 @@
+"""Fine-tuning on real photos: the damage of JPEG costs less afterwards, and what is good already is not spoiled.
+
+Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``. Settings and figures: docs/finetune.md.
+"""
+
+import pytest
+
+import embedstore as es
+
+MEND = {
+    "layers": "first-4",
+    "epochs": 8,
+    "patience": 8,
+    "lr": 2e-3,
+    "decay": 1.0,
+    "bn": True,
+    "batch": 64,
+    "smoothing": 0.0,
+    "colour": 0.0,
+    "refit": True,
+    "alpha": 0.6,
+}  # chosen on other photos, damaged alike; docs/finetune.md says how many settings were tried
+
+
+def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
+    """What fine-tuning on real photos gave: the comparison on their held-out side."""
+    allowed = {backbone} if ":" in backbone else set()
+    store = es.create(tmp_path / "s", backbone, weights=weights, preprocess=preprocess, allow_code=allowed, **options)
+    store.embed(photos)
+    return store.finetune("label", **how).versus
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked, tmp_path):
+    """CIFAR ResNet-20 on JPEG-damaged photos: all three ways of classifying gain, beyond their intervals."""
+    weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
+    pixels = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
+    found = tuned(tmp_path, unpacked("cifar10"), "tests.helpers.networks:resnet20", weights, pixels, MEND)
+    assert (found.split, found.held) == ("test", 1000)
+    assert {p.what: p.gain.low > 0 for p in found.pairs} == {
+        "logistic": True,
+        "knn": True,
+        "old probe, own head of the tuned network": True,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_what_is_good_is_not_spoiled(shared_data, unpacked, tmp_path):
+    """Ants and bees with an ImageNet MobileNetV2: after LP-FT the probe is not worse by more than the interval."""
+    weights = shared_data / "weights" / "mobilenetv2_035_imagenet.safetensors"
+    pixels, same = {"mean": 0.5, "std": 0.5}, {"pad_type": "same", "bn_eps": 1e-3}
+    photos = unpacked("hymenoptera")
+    found = tuned(tmp_path, photos, "timm/mobilenetv2_035", weights, pixels, {"epochs": 2}, backbone_args=same)
+    assert len(found.pairs) == 3
+    assert all(p.gain.high >= 0 for p in found.pairs)

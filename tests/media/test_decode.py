@@ -1,0 +1,221 @@
+"""Bytes to an upright RGB picture as a person sees it, or one reason why not."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from embedstore.media.image import decode
+from embedstore.types import Picture
+from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, pixels, png, stored, tiff
+
+# ---- facts
+
+
+def test_the_facts_are_those_of_the_upright_image():
+    """A 40 × 20 JPEG that lies on its side is 20 wide and 40 high."""
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = 6
+    image, facts = decode.open_image(stored(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
+    assert facts == Picture(20, 40, "JPEG")
+    assert image.size == (20, 40)
+
+
+def test_the_decoder_names_its_version():
+    """Failures are tried again when Pillow changes."""
+    import PIL
+
+    assert f"pillow-{PIL.__version__}" == decode.DECODER
+
+
+def test_bytes_paths_and_strings_open_alike(tmp_path):
+    """What is read from disk equals what is given as bytes; an opened image is finished the same way."""
+    data = stored(Image.linear_gradient("L").convert("RGB"))
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    want = np.asarray(Image.linear_gradient("L").convert("RGB"))
+    for given_ in (data, path, str(path)):
+        np.testing.assert_array_equal(np.asarray(decode.open_image(given_)[0]), want)
+        np.testing.assert_array_equal(np.asarray(decode.as_image(given_)), want)
+    np.testing.assert_array_equal(np.asarray(decode.as_image(Image.open(path))), want)
+
+
+# ---- orientation
+
+# Corners of a 3 × 2 picture, row by row, once upright: red at the upper left, green right, blue below, white.
+UPRIGHT = [[RED, BLACK, GREEN], [BLUE, BLACK, WHITE]]
+# What is stored for each orientation, worked out from the table of Exif 2.3: 6 means that row 0 is the right side.
+LYING = {
+    1: UPRIGHT,
+    2: [[GREEN, BLACK, RED], [WHITE, BLACK, BLUE]],
+    3: [[WHITE, BLACK, BLUE], [GREEN, BLACK, RED]],
+    4: [[BLUE, BLACK, WHITE], [RED, BLACK, GREEN]],
+    5: [[RED, BLUE], [BLACK, BLACK], [GREEN, WHITE]],
+    6: [[GREEN, WHITE], [BLACK, BLACK], [RED, BLUE]],
+    7: [[WHITE, GREEN], [BLACK, BLACK], [BLUE, RED]],
+    8: [[BLUE, RED], [BLACK, BLACK], [WHITE, GREEN]],
+}
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_comes_upright(orientation, form):
+    """All eight EXIF orientations, in every lossless format that carries EXIF."""
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = orientation
+    lying = Image.fromarray(np.array(LYING[orientation], dtype=np.uint8))
+    assert pixels(stored(lying, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))) == UPRIGHT
+
+
+def test_the_exif_sample_photos_agree_with_each_other(unpacked):
+    """One photo stored in nine orientations decodes to one picture, within JPEG's losses."""
+    folder = unpacked("nasty") / "exif_orientation"
+    pictures = [np.asarray(decode.open_image(folder / f"Landscape_{n}.jpg")[0], dtype=np.int16) for n in range(9)]
+    for other in pictures[1:]:
+        assert other.shape == (1200, 1800, 3)
+        assert np.abs(other - pictures[0]).mean() < 8
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_upright(orientation):
+    """Values outside 1 to 8 turn nothing."""
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = orientation
+    assert pixels(stored(Image.fromarray(np.array(UPRIGHT, dtype=np.uint8)), exif=exif)) == UPRIGHT
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"\0"]
+)
+def test_broken_exif_does_not_cost_the_picture(exif):
+    """The picture opens as it is stored."""
+    assert decode.open_image(stored(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == Picture(
+        3, 2, "JPEG"
+    )
+
+
+# ---- colour
+
+
+def test_greys_and_bits_become_equal_channels():
+    """Modes 1, L and P of known values."""
+    assert pixels(stored(Image.fromarray(np.array([[0, 7, 255]], dtype=np.uint8)))) == [[BLACK, (7, 7, 7), WHITE]]
+    assert pixels(stored(Image.fromarray(np.array([[True, False]])))) == [[WHITE, BLACK]]
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([*RED, *BLUE])
+    palette.putdata([0, 1])
+    assert pixels(stored(palette)) == [[RED, BLUE]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_over_white_and_hides_what_is_below(mode):
+    """Alpha 0 is white whatever colour it hides; 255 is the colour; 51 of 255 is a fifth of black."""
+    grey = Image.new(mode, (3, 1))
+    colour = (10, 20, 30) if mode == "RGBA" else (10,)
+    for x, alpha in enumerate((0, 255, 51)):
+        grey.putpixel((x, 0), (*((0,) * len(colour) if alpha == 51 else colour), alpha))
+    seen = (10, 20, 30) if mode == "RGBA" else (10, 10, 10)
+    assert pixels(stored(grey)) == [[WHITE, seen, (204, 204, 204)]]
+
+
+def test_a_transparent_palette_entry_is_white():
+    """PNG's tRNS with one byte a colour, GIF's one transparent index, and Pillow's PA."""
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putdata([0, 1])
+    assert pixels(stored(image, "PNG", transparency=bytes([0, 255]))) == [[WHITE, BLUE]]
+    assert pixels(stored(image, "GIF", transparency=1)) == [[RED, WHITE]]
+    pa = image.convert("PA")
+    pa.putalpha(0)
+    assert np.asarray(decode.as_image(pa)).tolist() == [[list(WHITE), list(WHITE)]]
+
+
+def test_a_transparent_colour_is_white_at_every_bit_depth():
+    """tRNS of greys of 1, 2, 4, 8 and 16 bits and of RGB of 8 and 16: by hand, two pixels each."""
+    key = lambda *v: (b"tRNS", struct.pack(f">{len(v)}H", *v))  # noqa: E731
+    assert pixels(png(2, 1, 1, 0, b"\0\x40", key(0))) == [[WHITE, WHITE]]
+    assert pixels(png(2, 1, 1, 0, b"\0\x40", key(1))) == [[BLACK, WHITE]]
+    assert pixels(png(2, 1, 2, 0, b"\0\x60", key(1))) == [[WHITE, (170, 170, 170)]]
+    assert pixels(png(2, 1, 4, 0, b"\0\x12", key(2))) == [[(17, 17, 17), WHITE]]
+    assert pixels(png(2, 1, 8, 0, b"\0\x05\x11", key(5))) == [[WHITE, (17, 17, 17)]]
+    assert pixels(png(2, 1, 16, 0, b"\0\x00\x00\x80\x80", key(0))) == [[WHITE, (128, 128, 128)]]
+    assert pixels(png(2, 1, 8, 2, b"\0" + bytes([1, 2, 3, 1, 2, 4]), key(1, 2, 3))) == [[WHITE, (1, 2, 4)]]
+    deep = struct.pack(">6H", 0x0102, 0x0304, 0x0506, 0x1102, 0x0304, 0x0506)
+    assert pixels(png(2, 1, 16, 2, b"\0" + deep, key(0x0102, 0x0304, 0x0506))) == [[WHITE, (0x11, 3, 5)]]
+
+
+def test_sixteen_bit_greys_are_scaled_and_not_saturated():
+    """0, 256, 32768, 65535 are 0, 1, 128, 255, in PNG and in TIFF of either byte order."""
+    values = [0, 256, 32768, 65535]
+    want = [[(v, v, v) for v in (0, 1, 128, 255)]]
+    assert pixels(png(4, 1, 16, 0, b"\0" + struct.pack(">4H", *values))) == want
+    assert pixels(tiff(struct.pack("<4H", *values), 4, 16, 1)) == want
+    big = Image.fromarray(np.array([values], dtype=">u2"))
+    assert big.mode == "I;16B"
+    assert np.asarray(decode.as_image(big))[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_white_is_zero_where_a_tiff_says_so():
+    """A 16-bit TIFF with photometric 0 is a negative."""
+    assert [p[0] for p in pixels(tiff(struct.pack("<3H", 0, 32768, 65535), 3, 16, 0))[0]] == [255, 127, 0]
+
+
+def test_thirty_two_bit_greys_are_read_by_their_range():
+    """Up to 255 as 8 bits, up to 65535 as 16, beyond it or below zero stretched."""
+    grey = lambda *v: [p[0] for p in pixels(tiff(struct.pack(f"<{len(v)}i", *v), len(v), 32, 1, 2))[0]]  # noqa: E731
+    assert grey(0, 7, 255) == [0, 7, 255]
+    assert grey(0, 32768, 65535) == [0, 128, 255]
+    assert grey(-100, 0, 100) == [0, 128, 255]
+    assert grey(0, 1_000_000_000, 2_000_000_000) == [0, 128, 255]
+
+
+def test_floats_are_read_by_their_range_and_nan_is_black():
+    """0..1 is black to white; any other range is stretched; NaN is black; infinities are the ends."""
+    grey = lambda *v: [p[0] for p in pixels(tiff(struct.pack(f"<{len(v)}f", *v), len(v), 32, 1, 3))[0]]  # noqa: E731
+    nan, inf = float("nan"), float("inf")
+    assert grey(0.0, 0.5, 1.0) == [0, 128, 255]
+    assert grey(0.0, 0.25) == [0, 64]
+    assert grey(-5.0, 0.0, 5.0) == [0, 128, 255]
+    assert grey(0.0, 0.5, nan, 1.0) == [0, 128, 0, 255]
+    assert grey(10.0, 20.0, inf, -inf, nan) == [0, 255, 255, 0, 0]
+    assert grey(nan, nan) == [0, 0]
+    assert grey(7.0, 7.0) == [0, 0]
+
+
+def test_cmyk_is_read_whether_adobe_inverted_it_or_not():
+    """A TIFF stores ink as it is, Pillow's JPEG writer inverts as Adobe does: both give the colour meant."""
+    ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow: red
+    assert pixels(stored(ink, "TIFF"))[0][0] == RED
+    red = pixels(stored(ink, "JPEG", quality=100))[0][0]
+    assert np.abs(np.subtract(red, RED)).max() <= 3
+
+
+def test_lab_hsv_and_ycbcr_become_the_colour_they_mean():
+    """A red in L*a*b*, in HSV and in YCbCr."""
+    lab = ImageCms.profileToProfile(
+        Image.new("RGB", (1, 1), RED), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    assert np.abs(np.subtract(pixels(stored(lab, "TIFF"))[0][0], RED)).max() <= 5  # 8 bits of L, a and b are coarse
+    assert decode.as_image(Image.new("HSV", (1, 1), (0, 255, 255))).getpixel((0, 0)) == RED
+    red = decode.as_image(Image.new("RGB", (1, 1), RED).convert("YCbCr")).getpixel((0, 0))
+    assert np.abs(np.subtract(red, RED)).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_an_animation_is_the_picture(form):
+    """Animated GIF, WebP and PNG, and a TIFF of pages."""
+    frames = [Image.new("RGB", (4, 4), c) for c in (RED, GREEN, BLUE)]
+    options = {"lossless": True} if form == "WEBP" else {}
+    data = stored(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 3
+    assert pixels(data)[0][0] == RED
+
+
+def test_rgb_is_exactly_what_the_libraries_own_loading_gives(unpacked):
+    """For upright, opaque 8-bit files, nothing differs from ``Image.open(path).convert("RGB")``."""
+    for path in sorted(unpacked("imagenet250").rglob("*.JPEG"))[::10]:
+        with Image.open(path) as opened:
+            want = np.asarray(opened.convert("RGB"))
+        np.testing.assert_array_equal(np.asarray(decode.open_image(path)[0]), want)

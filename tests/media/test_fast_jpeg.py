@@ -1,0 +1,318 @@
+"""Every way from a file to pixels that is offered: the same pictures, the same vectors, the same failures."""
+
+import io
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import embedstore as es
+from embedstore.backbones import load
+from embedstore.backbones.base import Backbone
+from embedstore.backbones.runtimes.runtime import agreement
+from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.media.image import decode, fast_jpeg, preprocess
+from embedstore.media.image.gpu_decode import AT_ONCE, LARGEST, OnDevice, complete, torchvision_jpeg
+from embedstore.media.image.screening import ordinary
+from embedstore.pipeline import decoder_choice as ways
+from embedstore.pipeline.decode_method import Decoder, decoder_of
+from embedstore.pipeline.decoder_choice import choose, stacked
+from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
+from embedstore.types import Picture
+from tests.conftest import TINY, picture
+
+
+def prep(size, resize, mode="shortest", interpolation="bicubic", fill=0):
+    """A preprocessing from plain values."""
+    half = (0.5, 0.5, 0.5)
+    pair = (resize, resize)
+    return Preprocess((size, size), pair, half, half, ResizeMode(mode), Interpolation(interpolation), fill)
+
+
+PREPS = [
+    prep(224, 256),
+    prep(64, 64, "squash"),
+    prep(96, 96, "longest", fill=128),
+    prep(160, 160, interpolation="bilinear"),
+    prep(96, 96, interpolation="lanczos"),
+    prep(96, 40),
+]
+
+
+def jpeg(image, **options):
+    """The bytes of a JPEG file."""
+    out = io.BytesIO()
+    image.save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def detailed(seed, size=(300, 220)):
+    """A picture with edges and fine noise."""
+    noise = np.random.default_rng(seed).normal(0, 12, (size[1], size[0], 1))
+    coarse = np.asarray(picture(seed, (16, 12)).resize(size, Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray(np.clip(coarse + noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def hardware():
+    """torchvision's CPU decoder in the place of a GPU's own."""
+    return torchvision_jpeg("cpu")
+
+
+@pytest.fixture(params=["quick", "device", "hardware"])
+def way(request, hardware):
+    """Every quicker way; the GPU's two run on the device ``cpu``."""
+    jpegs = {"device": None, "hardware": hardware}
+    return fast_jpeg.prepare if request.param == "quick" else OnDevice("cpu", jpegs[request.param]).prepare
+
+
+@pytest.mark.parametrize("p", PREPS, ids=str)
+def test_pixels_are_pillows_within_a_few_levels(way, p):
+    """Every resize mode and filter, wide, tall, tiny and enlarged: no value more than 3 levels off, few off at all."""
+    for n, size in enumerate([(300, 220), (220, 300), (500, 375), (64, 64), (31, 200), (1, 1)]):
+        data = jpeg(detailed(n, size), quality=92)
+        reference, facts = preprocess.prepare(data, p)
+        pixels, told = way(data, p)
+        difference = np.abs(reference.astype(int) - np.asarray(pixels))
+        assert told == facts
+        assert difference.max() <= 3, size
+        assert (difference > 0).mean() < 0.06
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_orientation_comes_upright(way, orientation):
+    """The eight of Exif, and two that do not exist: as Pillow turns them."""
+    exif = Image.Exif()
+    exif[decode.ORIENTATION] = orientation
+    data = jpeg(detailed(3, (120, 80)), exif=exif)
+    p = prep(80, 80)
+    reference, facts = preprocess.prepare(data, p)
+    pixels, told = way(data, p)
+    assert told == facts
+    assert np.abs(reference.astype(int) - np.asarray(pixels)).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_greys_and_print_colours_are_pillows(way, mode):
+    """A grey JPEG becomes equal channels; CMYK is left to Pillow."""
+    data = jpeg(detailed(5).convert(mode))
+    reference, _ = preprocess.prepare(data, PREPS[0])
+    assert np.abs(reference.astype(int) - np.asarray(way(data, PREPS[0])[0])).max() <= 3
+
+
+def test_a_file_cut_anywhere_is_pillows_picture_or_pillows_failure(way):
+    """Never half a picture: 40 cuts of a baseline and a progressive file."""
+    p = prep(32, 32)
+    for progressive in (False, True):
+        data = jpeg(detailed(7, (90, 60)), progressive=progressive)
+        for end in range(len(data) // 20, len(data), len(data) // 20):
+            assert outcome(way, data[:end], p) == outcome(preprocess.prepare, data[:end], p)
+
+
+def outcome(prepare, data, p):
+    """The facts, or the reason why not."""
+    try:
+        return prepare(data, p)[1]
+    except ImageError as e:
+        return e.reason
+
+
+def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
+    """Every ordinary small file of image libraries' own test suites: equal pixels, or the same reason."""
+    files = [f for f in sorted(unpacked("nasty").rglob("*")) if f.is_file() and 0 < f.stat().st_size < 60_000]
+    compared, p = 0, prep(32, 32)
+    for file in files:
+        data = file.read_bytes()
+        if not data.startswith(b"\xff\xd8") or not ordinary(data):
+            continue
+        assert outcome(fast_jpeg.prepare, data, p) == outcome(preprocess.prepare, data, p), file
+        if isinstance(outcome(preprocess.prepare, data, p), Picture):
+            pixels = fast_jpeg.opened(data)[0].permute(1, 2, 0).numpy()
+            assert np.array_equal(pixels, np.asarray(decode.open_image(data)[0])), file
+            compared += 1
+    assert compared > 50
+
+
+def test_floats_rounded_twice_are_bytes_resized(unpacked):
+    """The resize of devices without one for bytes: within 2 levels of Pillow's, nearly always the same."""
+    for n, size in enumerate([(500, 375), (375, 500), (40, 30)]):
+        image = detailed(n, size)
+        p = prep(224, 256)
+        width, height = preprocess.resized(*size, p)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        found = fast_jpeg.cropped(fast_jpeg.in_floats(pixels, height, width, "bicubic"), p).numpy()
+        difference = np.abs(preprocess.apply(image, p).astype(int) - found)
+        assert difference.max() <= 2
+        assert (difference > 0).mean() < 0.01
+
+
+def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardware):
+    """Real weights on real photos: at least 0.9999 to Pillow's, plain and centred."""
+    weights = shared_data / "weights" / "mobilenetv2_035_imagenet.safetensors"
+    recipe = Recipe("timm/mobilenetv2_035", weights=str(weights), args={"pad_type": "same", "bn_eps": 1e-3})
+    network = load(recipe, device="cpu")
+    p = network.space.preprocess
+    files = sorted((unpacked("hymenoptera") / "val" / "bees").glob("*.jpg"))[:16]
+    data = [f.read_bytes() for f in files]
+    reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
+    for prepare in (fast_jpeg.prepare, OnDevice("cpu").prepare, OnDevice("cpu", hardware).prepare):
+        vectors = network.encode_images(stacked([prepare(d, p)[0] for d in data]))
+        assert agreement(reference, vectors).good
+
+
+def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest():
+    """Whole plain JPEGs go there, at most so many at once; what it refuses and every other file is decoded here."""
+    asked = []
+
+    def refuses(data):
+        asked.append(len(data))
+        raise RuntimeError("not this one")
+
+    way, p = OnDevice("cpu", refuses), prep(32, 32)
+    plain, png = jpeg(detailed(1)), io.BytesIO()
+    detailed(1).save(png, "PNG")
+    reference = fast_jpeg.prepare(plain, p)[0]
+    assert np.array_equal(way.prepare(plain, p)[0], reference)
+    assert asked == [len(plain)]
+    way.prepare(png.getvalue(), p)
+    assert not complete(plain[:-2])
+    assert complete(plain + b"\0\0")
+    assert len(asked) == 1
+    held = [way._free.acquire(blocking=False) for _ in range(AT_ONCE)]
+    assert all(held)
+    assert np.array_equal(way.prepare(plain, p)[0], reference)
+    assert len(asked) == 1
+
+
+def test_a_large_picture_is_resized_where_it_was_decoded(monkeypatch):
+    """Whole pictures on their way to the device are bounded."""
+    way, p = OnDevice("cpu"), prep(32, 32)
+    moved = []
+    monkeypatch.setattr("embedstore.media.image.gpu_decode.moved", lambda x, device: moved.append(x.shape) or x)
+    big = Image.new("RGB", (4096, LARGEST // 4096 + 1), (10, 20, 30))
+    assert way.prepare(jpeg(big), p)[1].width == 4096
+    assert moved == []
+    way.prepare(jpeg(detailed(1)), p)
+    assert len(moved) == 1
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small real network."""
+    return load(Recipe(TINY, random_init=True), device="cpu")
+
+
+FILES = [jpeg(detailed(n)) for n in range(8)]
+
+
+def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
+    """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
+    took = choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
+    assert took.decoder is Decoder.QUICK
+    assert took.agreement.good
+    assert took.agreement.rows == 8
+
+    def wrong(data, p):
+        return 255 - preprocess.prepare(data, p)[0], None
+
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: wrong})
+    with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
+        choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
+    monkeypatch.setattr(ways, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
+    monkeypatch.setattr(ways, "WORTH", -1e9)
+    found = choose(network, FILES, asked=Decoder.AUTO, images=1000, threads=1)
+    assert found.decoder is Decoder.PILLOW
+    assert "--decoder quick gives other vectors" in found.notices[0]
+
+
+def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, monkeypatch):
+    """Worked by hand: 2 s an image on two threads pay for 1,000 s from 1,001 images on; the fastest way is taken."""
+    slower = OnDevice("cpu").prepare
+    took = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.DEVICE: slower, Decoder.QUICK: fast_jpeg.prepare})
+    monkeypatch.setattr(ways, "_seconds", lambda prepare, sample, p: took[prepare])
+    monkeypatch.setattr(ways, "_cost", lambda network, pixels: 1000.0)
+
+    def chosen(images, files=FILES):
+        return choose(network, files, asked=Decoder.AUTO, images=images, threads=2).decoder
+
+    assert chosen(999) is Decoder.PILLOW
+    assert chosen(1001) is Decoder.QUICK
+    assert chosen(1001, [b"broken"]) is Decoder.PILLOW
+    monkeypatch.setattr(ways, "_cost", lambda network, pixels: 0.0)
+    assert chosen(ways.FEWEST - 1) is Decoder.PILLOW
+    took[fast_jpeg.prepare] = took[slower] = 2.9
+    assert chosen(10**9) is Decoder.PILLOW
+
+
+def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
+    """On a store: what was asked for is in the report and in the record; one that is not here is refused."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n, data in enumerate(FILES):
+        (photos / f"{n}.jpg").write_bytes(data)
+    es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
+    report = es.open(tmp_path / "s", device="cpu", decoder="quick").embed(photos)
+    assert (report.embedded, report.decoder) == (8, "quick")
+    assert report.parity["cosine"] > 0.9999
+    assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
+    es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
+    with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
+        es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
+    with pytest.raises(BadBackbone, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
+        decoder_of("cv2")
+
+
+def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_it_was(tmp_path, monkeypatch):
+    """Two decoders with two OpenMP threads each would wait for each other; the network keeps all of them."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n, data in enumerate(FILES):
+        (photos / f"{n}.jpg").write_bytes(data)
+    seen = {}
+    before, threads = torch.get_num_threads(), 3
+
+    def look():
+        kind = threading.current_thread().name.partition("_")[0]
+        seen.setdefault(kind, set()).add(torch.get_num_threads())
+
+    def prepare(data, p):
+        look()
+        return fast_jpeg.prepare(data, p)
+
+    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: prepare})
+    own = Backbone.encode_images
+    monkeypatch.setattr(Backbone, "encode_images", lambda self, batch: (look(), own(self, batch))[1])
+    torch.set_num_threads(threads)
+    try:
+        es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
+        es.open(tmp_path / "s", device="cpu", decoder="quick", runtime="eager").embed(photos)
+        assert (seen["decode"], seen["forward"]) == ({1}, {threads})
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
+    """The same bytes either way."""
+    want = [fast_jpeg.prepare(d, PREPS[0])[0] for d in FILES[:3]]
+    monkeypatch.setattr(fast_jpeg, "TURBO", False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for data, pixels in zip(FILES, want, strict=False):
+            assert np.array_equal(fast_jpeg.prepare(data, PREPS[0])[0], pixels)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
+    """Resizing on the GPU is within the bound; its own decoder is, or the comparison says that it is not."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
+    assert choose(network, FILES, asked=Decoder.DEVICE, images=8, threads=1).agreement.good
+    took = choose(network, FILES, asked=Decoder.AUTO, images=10**9, threads=1)
+    assert took.agreement is None or took.agreement.good
+    assert all("--decoder hardware gives other vectors" in n for n in took.notices)

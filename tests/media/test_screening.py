@@ -1,0 +1,25 @@
+"""Which files are ordinary: the quick look gives what a slow one would."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedstore.media.image import screening
+
+PIECES = st.lists(
+    st.sampled_from([b"\xff", b"\xda", b"\xff\xda", b"\xff\xff\xda", b"\0", b"ab"]), min_size=3, max_size=60
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PIECES)
+def test_the_scans_counted_are_the_markers_that_stand_there(pieces):
+    """At even places, at odd places, at the end, and after a byte that looks like one."""
+    data = b"".join(pieces)
+    assert screening._scans(data) == data.count(b"\xff\xda")
+
+
+def test_a_jpeg_of_too_many_scans_is_not_ordinary():
+    """Sixteen are, seventeen are not."""
+    head = b"\xff\xd8\xff\xc2\x00\x11\x08" + (50).to_bytes(2, "big") * 2 + bytes(12)
+    assert screening.ordinary(head + b"\xff\xda\x00" * 16)
+    assert not screening.ordinary(head + b"\xff\xda\x00" * 17)

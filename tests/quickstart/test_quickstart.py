@@ -1,0 +1,126 @@
+"""The README's first command: the whole job, with meaning, on a machine that has nothing."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import embedstore as es
+from tests.cli.test_cli import run
+from tests.conftest import picture
+
+
+def steps_of(out):
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout)
+
+
+def named(steps, verb):
+    """The steps of one verb."""
+    return [s for s in steps if s["command"].startswith(f"embedstore {verb} ")]
+
+
+def files_below(folder):
+    return {p.relative_to(folder): p.stat().st_mtime_ns for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def test_it_embeds_searches_probes_and_draws(quickstart):
+    """Every verb once, in order, on 1,500 scenes and 1,797 scanned digits."""
+    verbs = [s["command"].split()[1] for s in quickstart.steps]
+    assert verbs == ["embed", "index", *["search"] * 4, "probe", "knn", "zero-shot", "map"]
+    report = named(quickstart.steps, "embed")[0]["result"]
+    assert (report["found"], report["embedded"], report["failures"]) == (3297, 3297, 0)
+
+
+def test_words_find_what_they_say(quickstart):
+    """Of the ten best hits for each of the three questions, at least so many are right by the manifest."""
+    images = quickstart.folder / "images"
+    with (images / "collection.csv").open(encoding="utf-8") as f:
+        truth = {str(images / row["uri"]): row for row in csv.DictReader(f)}
+
+    def found(words):
+        (step,) = (s for s in named(quickstart.steps, "search") if f'"{words}"' in s["command"])
+        return [truth[h["uri"]] for h in step["result"]["hits"]]
+
+    hearts = found("a red heart")
+    assert sum(r["label"] == "heart" for r in hearts) >= 9
+    assert [r["colour"] for r in hearts[:3]] == ["red"] * 3
+    assert sum(r["label"] == "digit 7" for r in found("the digit seven")) >= 9
+    assert sum(r["kind"] == "count" and int(r["number"]) >= 5 for r in found("six small circles")) >= 9
+
+
+def test_three_ways_to_the_label_beat_chance_by_far(quickstart):
+    """Twenty-six classes: logistic regression, neighbours and words, on the same held-out items."""
+    accuracy = {}
+    for verb in ("probe", "knn", "zero-shot"):
+        (step,) = named(quickstart.steps, verb)
+        accuracy[verb] = step["result"]["metrics"]["accuracy"]["value"]
+        assert step["result"]["held_out"] == 633
+    assert accuracy == pytest.approx({"probe": 0.90, "knn": 0.83, "zero-shot": 0.83}, abs=0.02)
+
+
+def test_pages_and_pictures_are_written(quickstart):
+    """A contact sheet of each search and a map, as HTML and PNG, each with the pictures inside."""
+    files = [Path(f) for s in quickstart.steps for f in s["files"]]
+    assert len(files) == 10
+    for file in files:
+        assert file.exists()
+        assert file.parent == quickstart.folder
+        if file.suffix == ".html":
+            page = file.read_text(encoding="utf-8")
+            assert page.count("/9j/") >= (1000 if "map" in file.name else 10)
+            assert "http://" not in page
+            assert "https://" not in page
+
+
+def test_a_second_run_embeds_nothing_and_gives_the_same(quickstart):
+    """Safe to run twice: no picture and no vector is written again, the answers are the same."""
+    before = files_below(quickstart.folder / "images")
+    again = steps_of(run("quickstart", "--folder", quickstart.folder, "--json", timeout=280))
+    assert named(again, "embed")[0]["result"]["embedded"] == 0
+    assert files_below(quickstart.folder / "images").keys() == before.keys()
+    for old, new in zip(named(quickstart.steps, "search"), named(again, "search"), strict=True):
+        assert [h["item"] for h in old["result"]["hits"]] == [h["item"] for h in new["result"]["hits"]]
+
+
+def test_nothing_is_written_outside_the_folder(quickstart):
+    """The folder that the command was started in holds the quickstart folder and nothing else."""
+    assert [p.name for p in quickstart.folder.parent.iterdir()] == [quickstart.folder.name]
+
+
+def test_on_a_folder_of_ones_own(tmp_path):
+    """The person's own photos: embedded, searched, probed; and nothing is written among them."""
+    photos = tmp_path / "photos"
+    for n in range(24):
+        path = photos / ("cat" if n < 12 else "dog") / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(n).save(path)
+    before = files_below(photos)
+    steps = steps_of(run("quickstart", photos, "--folder", tmp_path / "out", "--json", timeout=280))
+    assert named(steps, "embed")[0]["result"]["embedded"] == 24
+    assert len(named(steps, "search")) == 4
+    assert len(named(steps, "probe")) == 1
+    assert files_below(photos) == before
+    store = es.open(tmp_path / "out" / "yours.store")
+    assert store.info()["spaces"][0]["backbone"] == "embedstore/tiny"
+
+
+def test_a_folder_without_labels_is_searched_and_drawn(tmp_path):
+    """No probe, said so, and no error."""
+    for n in range(8):
+        path = tmp_path / "photos" / f"{n}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture(n).save(path)
+    out = run("quickstart", tmp_path / "photos", "--folder", tmp_path / "out", timeout=280)
+    assert out.returncode == 0, out.stderr
+    assert "nothing to probe" in out.stderr
+    assert "$ embedstore map" in out.stdout
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    """One line, exit status 1."""
+    out = run("quickstart", tmp_path / "nowhere", "--folder", tmp_path / "out")
+    assert out.returncode == 1
+    assert str(tmp_path / "nowhere") in out.stderr
+    assert len(out.stderr.strip().splitlines()) == 1

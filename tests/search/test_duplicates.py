@@ -1,0 +1,130 @@
+"""Near-duplicates, clusters and outliers against what is planted."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedstore import create
+from embedstore.errors import QueryError
+from embedstore.search.index import self_join
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Rows at 0, 10 and 20 degrees (a chain), two at 90 and 91, one alone at 180; splits as given."""
+    degrees = np.radians([0, 10, 20, 90, 91, 180])
+    vectors = np.stack([np.cos(degrees), np.sin(degrees)], axis=1).astype(np.float32)
+    store = create(tmp_path / "s")
+    table = {
+        "uri": [f"/{n}" for n in range(6)],
+        "split": ["train", "train", "val", "val", "val", "train"],
+    }
+    store.add_vectors(vectors, table)
+    return store
+
+
+def test_chains_join_and_the_weakest_link_is_told(store):
+    """0-10-20 degrees is one group at cos 12 degrees, held by links of cos 10 degrees; 90-91 another."""
+    found = store.duplicates(float(np.cos(np.radians(12))))
+    assert [(r["group"], r["item"], r["keep"]) for r in found.rows] == [
+        (1, 1, True), (1, 2, False), (1, 3, False), (2, 4, True), (2, 5, False),
+    ]  # fmt: skip
+    assert [r["weakest"] for r in found.rows] == pytest.approx(
+        [np.cos(np.radians(10))] * 3 + [np.cos(np.radians(1))] * 2, abs=1e-3
+    )
+    assert (found.groups, found.compared, found.recall) == (2, 6, 1.0)
+
+
+def test_pairs_across_splits_are_listed(store):
+    """Of the chain only 10-20 degrees is a pair in different splits."""
+    found = store.duplicates(float(np.cos(np.radians(12))))
+    assert [(p["item"], p["split"], p["other"], p["other_split"]) for p in found.across] == [(2, "train", 3, "val")]
+
+
+def test_marked_duplicates_can_be_deleted(store):
+    """The columns say which to keep; deleting the others leaves one of each group and all that were alone."""
+    store.duplicates(float(np.cos(np.radians(12))), mark=True)
+    assert store.delete("not duplicate_keep") == {"items": 3}
+    assert [h.item for h in store.search(np.array([1, 0], np.float32))] == [1, 4, 6]
+
+
+def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
+    """Two items of one content are a group although nothing else is near."""
+    store = create(tmp_path / "s")
+    store.add_vectors(np.eye(3, dtype=np.float32)[[0, 1, 0]], {"uri": ["/a", "/b", "/c"]})
+    found = store.duplicates(0.999)
+    assert [(r["uri"], r["keep"], r["weakest"]) for r in found.rows] == [("/a", True, 1.0), ("/c", False, 1.0)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), least=st.floats(0.3, 0.99), block=st.integers(1, 30))
+def test_groups_equal_those_of_every_pair(seed, count, least, block):
+    """Whatever the blocks: the connected components, and the weakest link of the best chain, by brute force."""
+    rows = unit(np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32))
+    held, self_join.BLOCK = self_join.BLOCK, block
+    try:
+        groups = self_join.joined(self_join.pairs(lambda i: rows[i], count, least, exact=True), count)
+    finally:
+        self_join.BLOCK = held
+    edges = sorted(((float(rows[i] @ rows[j]), i, j) for j in range(count) for i in range(j)), reverse=True)
+    name, weakest = list(range(count)), {}
+    for cosine, i, j in edges:  # Kruskal: the last edge that joined two parts of a group is its weakest
+        if cosine >= least and name[i] != name[j]:
+            old, new = name[i], name[j]
+            name = [new if n == old else n for n in name]
+            weakest[new] = cosine
+    expected = {frozenset(k for k in range(count) if name[k] == g): weakest[g] for g in set(name) if name.count(g) > 1}
+    found = {
+        frozenset(groups.rows[groups.group == g].tolist()): float(groups.weakest[g]) for g in range(len(groups.weakest))
+    }
+    close = [abs(c - least) for c, _, _ in edges]
+    if min(close, default=1) > 1e-6:  # a pair at the threshold itself may fall on either side
+        assert found.keys() == expected.keys()
+        assert all(abs(found[k] - expected[k]) < 1e-5 for k in found)
+
+
+def test_cells_find_planted_copies():
+    """6,000 rows in 60 dimensions, 500 of them near copies: comparing within cells finds at least 99% of the pairs."""
+    rng = np.random.default_rng(0)
+    rows = unit(rng.standard_normal((6000, 60)).astype(np.float32))
+    rows[5500:] = unit(rows[:500] + 0.02 * rng.standard_normal((500, 60)).astype(np.float32))
+    groups = self_join.joined(self_join.pairs(lambda i: rows[i], 6000, 0.95, exact=False), 6000)
+    together = dict(zip(groups.rows.tolist(), groups.group.tolist(), strict=True))
+    assert len(groups.rows) <= 1000
+    assert sum(n in together and together[n] == together.get(n + 5500) for n in range(500)) >= 495
+
+
+def test_clusters_and_outliers_are_columns(tmp_path):
+    """Three far bundles of 30, 20 and 10, and one row apart: bundles are clusters, and it is the outlier."""
+    rng = np.random.default_rng(0)
+    centres = np.eye(3, 8, dtype=np.float32)
+    rows = np.repeat(centres, [30, 20, 10], axis=0) + 0.01 * rng.standard_normal((60, 8)).astype(np.float32)
+    rows = np.concatenate([rows, [[0.8, 0, 0, 0.6, 0, 0, 0, 0]]]).astype(np.float32)
+    store = create(tmp_path / "s")
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(61)]})
+    assert store.cluster(3) == {"items": 61}
+    sizes = store.sql("SELECT cluster, count(*) FROM items GROUP BY 1 ORDER BY 1").rows
+    assert sizes == ((0, 31), (1, 20), (2, 10))
+    assert store.sql("SELECT item FROM items ORDER BY outlier DESC LIMIT 1").rows == ((61,),)
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1.5, float("nan")])
+def test_impossible_thresholds_are_refused(store, threshold):
+    """A cosine above 0 and at most 1."""
+    with pytest.raises(QueryError, match="threshold"):
+        store.duplicates(threshold)
+
+
+def test_impossible_numbers_of_clusters_and_policies_are_refused(store):
+    """More clusters than contents, none, and a policy that does not exist."""
+    with pytest.raises(QueryError, match="between 1 and the 6"):
+        store.cluster(7)
+    with pytest.raises(QueryError, match="between 1"):
+        store.cluster(0)
+    with pytest.raises(QueryError, match="first or largest"):
+        store.duplicates(0.9, keep="newest")

@@ -1,0 +1,190 @@
+"""Compositions, examples, diversity, output and bad input, through the Python face and the command line."""
+
+import csv
+import json
+
+import duckdb
+import numpy as np
+import pytest
+
+from embedstore import cli, create
+from embedstore.errors import DimensionMismatch, NoTextTower, QueryError, UnknownColumn
+from embedstore.search.execute import Ask
+from embedstore.search.mmr import diversified
+from embedstore.search.query_arithmetic import by_examples, combined
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four items on the axes of three dimensions and one between the first two; label and year."""
+    store = create(tmp_path / "s")
+    rows = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0.1, 0]], np.float32)
+    table = {"uri": [f"/{n}.jpg" for n in range(1, 6)], "label": ["x", "y", "z", "xy", "x"], "year": range(2001, 2006)}
+    store.add_vectors(rows, {k: list(v) for k, v in table.items()})
+    return store
+
+
+def run(capsys, *arguments):
+    """Exit status, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as e:
+        cli.main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    return e.value.code or 0, out, err
+
+
+def test_compositions(store):
+    """a + b is between them; a + b - b is a; weights count."""
+    assert store.search(1, plus=[2], k=1)[0].item == 4
+    assert store.search(4, minus=[(2, 0.70710678)], k=1)[0].item == 1
+    assert store.search(plus=[(1, 1.0), (2, 0.1)], k=1)[0].item == 5
+    assert combined([(2.0, np.array([3, 0], np.float32)), (-1.0, np.array([0, 5], np.float32))]).tolist() == [2, -1]
+
+
+def test_examples_by_rocchio(store):
+    """0.75 of the mean of what is wanted less 0.15 of the mean of what is not."""
+    x, y = np.eye(2, dtype=np.float32)
+    vector, how = by_examples(None, [x, x], [y])
+    assert how == "rocchio"
+    assert vector.tolist() == pytest.approx((np.array([0.75, -0.15]) / np.hypot(0.75, 0.15)).tolist())
+    assert [h.item for h in store.search(like=[1, 5], unlike=[2], k=2)] == [1, 5]
+
+
+def test_many_examples_fit_a_classifier():
+    """Nine of each side, told apart by the second axis alone: the direction is that axis."""
+    rng = np.random.default_rng(0)
+    like = [np.array([1, 0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
+    unlike = [np.array([1, -0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
+    vector, how = by_examples(None, like, unlike)
+    assert how == "logistic"
+    assert vector[1] / np.linalg.norm(vector) > 0.99
+
+
+def test_diversity_by_hand():
+    """Two equal rows and one apart: with diversity the other comes second, without it third."""
+    rows = np.array([[1, 0], [1, 0], [0.6, 0.8]], np.float32)
+    scores = np.array([0.9, 0.9, 0.5])
+    assert diversified(rows, scores, 3, 0.0).tolist() == [0, 1, 2]
+    assert diversified(rows, scores, 3, 0.6).tolist() == [0, 2, 1]
+
+
+def test_pages_of_diverse_hits_are_parts_of_one_list(store):
+    """Page by page equals all at once."""
+    whole = [h.item for h in store.search(1, k=5, diversity=0.5)]
+    assert [store.search(1, k=1, offset=n, diversity=0.5)[0].item for n in range(5)] == whole
+
+
+def test_groups_and_thresholds(store):
+    """One hit a label; only what reaches the score, without k."""
+    assert [h.label for h in store.search(1, group_by="label")] == ["x", "xy", "y", "z"]
+    assert [h.item for h in store.search(1, k=None, min_score=0.9)] == [1, 5]
+    assert list(store.search(1, where="false")) == []
+
+
+BAD = [
+    ({"k": 0}, QueryError, "between 1 and 100,000"),
+    ({"k": -3}, QueryError, "between 1 and 100,000"),
+    ({"k": 2_000_000_000}, QueryError, "between 1 and 100,000"),
+    ({"offset": -1}, QueryError, "offset"),
+    ({"min_score": float("nan")}, QueryError, "min_score"),
+    ({"min_score": 3}, QueryError, "min_score"),
+    ({"k": None}, QueryError, "min_score"),
+    ({"diversity": 2}, QueryError, "diversity"),
+    ({"group_by": "lable"}, UnknownColumn, "did you mean label"),
+    ({"where": "lable = 'x'"}, UnknownColumn, "did you mean label"),
+]
+
+
+@pytest.mark.parametrize(("options", "error", "words"), BAD)
+def test_bad_options_are_refused(store, options, error, words):
+    """One clear line each."""
+    with pytest.raises(error, match=words):
+        store.search(1, **options)
+
+
+QUERIES = [
+    (np.array([np.nan, 0, 0], np.float32), QueryError, "not finite"),
+    (np.zeros(3, np.float32), QueryError, "zero"),
+    (np.ones(4, np.float32), DimensionMismatch, "vectors of 3"),
+    ("a dog", NoTextTower, "--backbone clip"),
+    ("  ", QueryError, "no words"),
+    (99, QueryError, "item 99"),
+    (None, QueryError, "ask with"),
+]
+
+
+@pytest.mark.parametrize(("query", "error", "words"), QUERIES)
+def test_bad_queries_are_refused(store, query, error, words):
+    """NaN, zero, another dimension, words without a text tower, no words, an unknown item, nothing."""
+    with pytest.raises(error, match=words):
+        store.search(query)
+
+
+def test_parts_that_cancel_out_are_refused(store):
+    """a - a, and only what is not wanted."""
+    with pytest.raises(QueryError, match="cancel out"):
+        store.search(1, minus=[1])
+    with pytest.raises(QueryError, match="at least one example"):
+        store.search(unlike=[1])
+
+
+def test_an_empty_store_and_an_impossible_ask():
+    """No k and no score; the empty store is in test_search."""
+    with pytest.raises(QueryError, match="without k"):
+        Ask(k=None)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_hits_are_written_as_tables(store, tmp_path, capsys, suffix):
+    """Rank, score, item, uri and the own column, row by row."""
+    path = tmp_path / f"hits.{suffix}"
+    assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "--out", path, "--paths")[:2] == (
+        0,
+        "/1.jpg\n/5.jpg\n",
+    )
+    if suffix == "csv":
+        rows = [(int(r["rank"]), int(r["item"]), int(r["year"])) for r in csv.DictReader(path.open())]
+    else:
+        rows = duckdb.sql(f"SELECT rank, item, year FROM '{path}'").fetchall()
+    assert rows == [(1, 1, 2001), (2, 5, 2005)]
+
+
+def test_the_command_line_composes_pages_and_explains(store, capsys):
+    """Parts, offset, groups and the plan; JSON alone on stdout."""
+    status, out, _ = run(capsys, "search", store.path, "--plus", "item:1", "--plus", "item:2*0.1", "-k", 1, "--jsonl")
+    assert (status, json.loads(out)["item"]) == (0, 5)
+    status, out, err = run(capsys, "search", store.path, "--item", 1, "-k", 2, "--offset", 1, "--json", "--explain")
+    found = json.loads(out)
+    assert [(h["rank"], h["item"]) for h in found["hits"]] == [(2, 5), (3, 4)]
+    assert found["plan"]["way"] in ("scan", "gather")
+    assert found["plan"]["estimates"]["scan"] > 0
+    assert "score_ms" in err
+
+
+def test_the_command_line_changes_and_finds(store, capsys):
+    """edit, delete, forget, compact, index, duplicates, cluster: each answers in JSON and is right at once."""
+    assert json.loads(run(capsys, "edit", store.path, "--set", "label='q'", "--item", 2, "--json")[1]) == {"items": 1}
+    assert json.loads(run(capsys, "delete", store.path, "--where", "label = 'q'", "--json")[1]) == {"items": 1}
+    assert json.loads(run(capsys, "forget", store.path, "--item", 3, "--json")[1])["vectors"] == 1
+    assert json.loads(run(capsys, "compact", store.path, "--json")[1])["rows_dropped"] == 2
+    assert json.loads(run(capsys, "index", store.path, "--json")[1])["recall"] == 1.0
+    assert json.loads(run(capsys, "info", store.path, "--json")[1])["indexes"][0]["rows"] == 3
+    line = next(t for t in run(capsys, "info", store.path)[1].splitlines() if t.startswith("index "))
+    assert line.startswith("index SQfp16 of precomputed: 3 rows, recall@10 1.0, ")
+    assert line.endswith("; 0 rows added since")
+    found = json.loads(run(capsys, "duplicates", store.path, "--threshold", 0.9, "--json")[1])
+    assert [r["item"] for r in found["rows"]] == [1, 5]
+    assert json.loads(run(capsys, "cluster", store.path, "-k", 2, "--json")[1]) == {"items": 3}
+    assert run(capsys, "search", store.path, "--item", 1, "--paths")[1] == "/1.jpg\n/5.jpg\n/4.jpg\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("delete",), ("edit", "--set", "label=nope(1)", "--where", "true"), ("rename", "/no.jpg", "/yes.jpg"),
+     ("search", "--item", "1", "-k", "0"), ("search", "--item", "1", "--out", "hits.xls")],
+)  # fmt: skip
+def test_the_command_line_refuses_in_one_line(store, capsys, arguments):
+    """Exit status 1, one line on stderr, nothing on stdout."""
+    status, out, err = run(capsys, arguments[0], store.path, *arguments[1:])
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    assert err.startswith("embedstore: ")

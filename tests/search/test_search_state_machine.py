@@ -1,0 +1,174 @@
+"""Search over a store that changes, held against a dictionary and a sort."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from embedstore.search.execute import Ask, answer
+from embedstore.search.index import build
+from embedstore.search.planner import Way
+from embedstore.storage import changes, compact
+from embedstore.storage.changes import Chosen
+from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.storage import Storage
+from embedstore.types import ImageRef
+from tests.helpers.vector_stores import SPACE, digest
+
+VECTORS = st.lists(st.integers(-3, 3), min_size=4, max_size=4).filter(any)
+FILTERS = {
+    None: lambda item: True,
+    "label = 'a'": lambda item: item["label"] == "a",
+    "label IS NULL": lambda item: item["label"] is None,
+    "item % 3 = 0": lambda item: item["id"] % 3 == 0,
+    "false": lambda item: False,
+}
+
+
+class Machine(RuleBasedStateMachine):
+    """The model: items by id, each with its content and label; contents by digest, each with its vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.storage = Storage.create(self.folder / "s")
+        with self.storage.writing("test") as writer:
+            writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
+        self.items, self.contents, self.next = {}, {}, 1
+
+    def teardown(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @rule(vectors=st.lists(VECTORS, min_size=1, max_size=12), copies=st.integers(0, 2), label=st.sampled_from("abN"))
+    def add(self, vectors, copies, label):
+        """New contents, and further items of one of the contents that are there."""
+        label = None if label == "N" else label
+        new = {digest(1000 * self.next + n): v for n, v in enumerate(vectors)}
+        chosen = [*new, *list(self.contents)[:copies]]
+        refs = [ImageRef(f"/{self.next + n}", f"/{self.next + n}", 1, 1, label) for n in range(len(chosen))]
+        batch = Batch(
+            items=[ItemRow(r, d) for r, d in zip(refs, chosen, strict=True)],
+            pictures=dict.fromkeys(new, (1, None)),
+            digests=list(new),
+            vectors=[np.array([v], np.float32) for v in new.values()],
+        )
+        with self.storage.writing("test") as writer:
+            writer.commit(batch, space=self.storage.space())
+        for d in chosen:
+            self.items[self.next] = {"id": self.next, "content": d, "label": label}
+            self.next += 1
+        self.contents |= new
+
+    @rule(where=st.sampled_from([w for w in FILTERS if w]), forever=st.booleans())
+    def remove(self, where, forever):
+        """Delete items, or forget their contents."""
+        gone = {i for i, item in self.items.items() if FILTERS[where](item)}
+        if forever:
+            lost = {self.items[i]["content"] for i in gone}
+            gone = {i for i, item in self.items.items() if item["content"] in lost}
+            self.contents = {d: v for d, v in self.contents.items() if d not in lost}
+        with self.storage.writing("test") as writer:
+            done = (changes.forget if forever else changes.delete)(writer, Chosen(where))
+        assert done["items"] == len(gone)
+        self.items = {i: item for i, item in self.items.items() if i not in gone}
+
+    @rule(where=st.sampled_from(list(FILTERS)), label=st.sampled_from(["'a'", "'b'", "NULL", "label || 'a'"]))
+    def relabel(self, where, label):
+        """Set the label of some items."""
+        with self.storage.writing("test") as writer:
+            changes.edit(writer, {"label": label}, Chosen(where or "true"))
+        for item in self.items.values():
+            if FILTERS[where](item):
+                old = item["label"]
+                item["label"] = {"'a'": "a", "'b'": "b", "NULL": None}.get(label, old and old + "a")
+
+    @rule(kind=st.sampled_from(["flat", "ivf", "hnsw"]))
+    def index(self, kind):
+        """Build an index over everything stored so far."""
+        if not len(self.storage.vectors(SPACE)):
+            return
+        built = build.build(self.storage, self.storage.space(), recall=1.0, kind=kind)
+        assert built.sidecar.rows == len(self.storage.vectors(SPACE))
+
+    @rule()
+    def compact(self):
+        """Merge files and wipe what nobody needs."""
+        with self.storage.writing("test") as writer:
+            compact.compact(self.storage, writer)
+        held = {item["content"] for item in self.items.values()}
+        self.contents = {d: v for d, v in self.contents.items() if d in held}
+        assert len(self.storage.vectors(SPACE)) == len(held)
+
+    def ranked(self, query, where):
+        """Every matching item, best first, by brute force: ``(score, item)``."""
+        q = (np.array(query, np.float32) / np.linalg.norm(np.array(query, np.float64))).astype(np.float32)
+        found = []
+        for item in self.items.values():
+            if FILTERS[where](item):
+                row = np.array(self.contents[item["content"]], np.float64)
+                score = (row * q.astype(np.float64)).sum() / np.sqrt((row * row).sum())
+                found.append((score, item["id"]))
+        return sorted(found, key=lambda f: (-f[0], f[1]))
+
+    @rule(
+        query=VECTORS,
+        where=st.sampled_from(list(FILTERS)),
+        k=st.integers(1, 9),
+        offset=st.integers(0, 12),
+        group_by=st.sampled_from([None, "label", "content"]),
+        least=st.sampled_from([None, -0.5, 0.0, 0.9]),
+        way=st.sampled_from([None, *Way]),
+    )
+    def search(self, query, where, k, offset, group_by, least, way):
+        """Filtered, paged, grouped, cut: the same items with the same scores in the same order."""
+        expected = [f for f in self.ranked(query, where) if least is None or f[0] >= least]
+        if group_by:
+            seen, firsts = set(), []
+            for score, item in expected:
+                value = self.items[item][group_by]
+                if value is None or value not in seen:
+                    firsts.append((score, item))
+                seen.add(value)
+            expected = firsts
+        ask = Ask(k=k, offset=offset, where=where, min_score=least, group_by=group_by, way=way)
+        found = answer(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        assert [(h.score, h.item) for h in found.hits] == expected[offset : offset + k]
+        assert [h.rank for h in found.hits] == list(range(offset + 1, offset + 1 + len(found.hits)))
+        assert [h.label for h in found.hits] == [self.items[h.item]["label"] for h in found.hits]
+
+    @rule(query=VECTORS, least=st.sampled_from([-1.0, 0.0, 0.5]), where=st.sampled_from(list(FILTERS)))
+    def threshold(self, query, least, where):
+        """Everything that reaches a score, without k."""
+        expected = [f for f in self.ranked(query, where) if f[0] >= least]
+        ask = Ask(k=None, min_score=least, where=where)
+        found = answer(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        assert [(h.score, h.item) for h in found.hits] == expected
+
+    @invariant()
+    def the_catalog_is_the_model(self):
+        """Ids and labels, always."""
+        rows = self.storage.sql("SELECT item, label FROM items ORDER BY item")[1]
+        assert rows == [(i, item["label"]) for i, item in sorted(self.items.items())]
+
+
+Machine.TestCase.settings = settings(
+    max_examples=8, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+class TestChangingStore(Machine.TestCase):
+    """Values and order equal brute force under any sequence of adds, deletes, relabels, builds and compactions."""
+
+
+@pytest.mark.slow
+class TestChangingStoreLonger(Machine.TestCase):
+    """The same, for longer."""
+
+    settings = settings(
+        max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    )

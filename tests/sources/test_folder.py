@@ -1,0 +1,233 @@
+"""Folders: everything that is there is found once, named, and never hangs."""
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.open import open_source
+from embedstore.types import Failure, ImageRef, Reason
+from tests.helpers.folder_trees import TREES, build, found, hostile_folder, said, touch
+
+# ---- labels
+
+
+@pytest.mark.parametrize(
+    ("folders", "root", "label", "split"),
+    [
+        ("", "photos", None, None),
+        ("cat", "photos", "cat", None),
+        ("train/cat", "photos", "cat", "train"),
+        ("cat/train", "photos", "cat", "train"),
+        ("Validation/animals/cat", "photos", "cat", "val"),
+        ("VALID/cat", "photos", "cat", "val"),
+        ("testing/cat", "photos", "cat", "test"),
+        ("training", "photos", None, "train"),
+        ("cat", "train", "cat", "train"),
+        ("", "Test", None, "test"),
+        ("val/cat", "train", "cat", "val"),
+        ("test/train", "cifar100", "train", "test"),  # the railway, not the split
+        ("train/train", "cifar100", "train", "train"),
+        ("home/test/train/cat", "", "cat", "train"),
+        ("trainer/cat", "photos", "cat", None),
+    ],
+)
+def test_the_class_is_the_last_folder_and_the_split_stands_anywhere(folders, root, label, split):
+    """The rule, case by case."""
+    assert label_and_split([f for f in folders.split("/") if f], root=root) == (label, split)
+
+
+# ---- folders
+
+
+def test_a_folder_gives_its_files_with_class_split_size_and_time(tmp_path):
+    """One file, every field."""
+    path = touch(tmp_path / "photos", "train/cat/a.jpg") / "train/cat/a.jpg"
+    os.utime(path, ns=(5, 1_700_000_000_123_456_789))
+    source = open_source(tmp_path / "photos")
+    assert list(source.scan()) == [
+        ImageRef(str(path), str(path), len("train/cat/a.jpg"), 1_700_000_000_123_456_789, "cat", "train")
+    ]
+    assert source.roots == (str(tmp_path / "photos"),)
+    assert source.description == str(tmp_path / "photos")
+    assert source.columns == {}
+    assert not source.declares
+
+
+def test_the_order_is_that_of_names_files_before_folders(tmp_path):
+    """The same on every file system, however the files came there."""
+    touch(tmp_path, "b/1.jpg", "z.jpg", "a/2.jpg", "a/10.jpg", "a/c/3.jpg", "B.jpg")
+    assert found(open_source(tmp_path), tmp_path) == ["B.jpg", "z.jpg", "a/10.jpg", "a/2.jpg", "a/c/3.jpg", "b/1.jpg"]
+
+
+def test_labels_can_be_switched_off_and_splits_stay(tmp_path):
+    """``label=None``."""
+    touch(tmp_path / "photos", "train/cat/a.jpg")
+    assert said(open_source(tmp_path / "photos", label=None), tmp_path) == {"photos/train/cat/a.jpg": (None, "train")}
+
+
+def test_the_folders_own_name_may_be_a_split(tmp_path):
+    """``embed photos/val`` knows that it is the validation split."""
+    touch(tmp_path / "val", "cat/a.jpg")
+    assert said(open_source(tmp_path / "val"), tmp_path) == {"val/cat/a.jpg": ("cat", "val")}
+
+
+def test_every_file_counts_whatever_its_suffix_and_litter_is_counted_apart(tmp_path):
+    """Text and files without suffix are found; what file browsers leave behind is skipped and counted."""
+    touch(
+        tmp_path,
+        "a.JPG",
+        "notes.txt",
+        "noname",
+        ".hidden.png",
+        ".DS_Store",
+        "c/Thumbs.db",
+        "c/desktop.ini",
+        "c/._a.jpg",
+    )
+    source = open_source(tmp_path)
+    assert found(source, tmp_path) == [".hidden.png", "a.JPG", "noname", "notes.txt"]
+    assert source.skipped == 4
+    list(source.scan())
+    assert source.skipped == 4  # of the last scan, not of all
+
+
+def test_stores_and_excluded_folders_are_never_entered(tmp_path):
+    """A store that lies among the photos, and one named by another way."""
+    touch(tmp_path, "a.jpg", "pets.store/embedstore.json", "pets.store/spaces/x.vec", "out/b.jpg", "keep/out/c.jpg")
+    (tmp_path / "alias").symlink_to(tmp_path / "out")
+    source = open_source(tmp_path, exclude=[str(tmp_path / "alias")])
+    assert found(source, tmp_path) == ["a.jpg", "alias: not_followed", "keep/out/c.jpg"]
+
+
+def test_a_relative_folder_gives_absolute_names(tmp_path, monkeypatch):
+    """``.``, ``..`` and doubled slashes disappear, links in the path stay."""
+    touch(tmp_path / "real", "a.jpg")
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    for name in ("link", "./link/", "real/../link", "link//."):
+        assert found(open_source(name)) == [str(tmp_path / "link" / "a.jpg")]
+
+
+def test_names_that_are_not_utf8_keep_their_bytes_and_show_a_readable_name(tmp_path):
+    """The path opens the file; the uri is valid UTF-8 and shows the bytes."""
+    raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
+    Path(os.fsdecode(raw)).write_bytes(b"x")
+    (ref,) = open_source(tmp_path).scan()
+    assert os.fsencode(ref.path) == raw
+    assert ref.uri == f"{tmp_path}/\\xff\\xfe.jpg"
+    assert Path(ref.path).read_bytes() == b"x"
+
+
+def test_names_of_every_kind_are_found(tmp_path):
+    """Newlines, emoji, quotes, leading dashes, wildcards and 255 bytes."""
+    names = [
+        "a\nb.jpg",
+        "🐝.jpg",
+        'it\'s "x".jpg',
+        "-rf",
+        "*?[a].jpg",
+        " ",
+        "x" * 251 + ".jpg",
+        "e\u0301.jpg",
+        "\u00e9.jpg",
+    ]
+    touch(tmp_path, *names)
+    assert found(open_source(tmp_path), tmp_path) == sorted(names)
+
+
+def test_a_hostile_folder_gives_each_entry_its_reason(tmp_path):
+    """FIFO, socket, device, loops, dangling links: every entry once, nothing opened, nothing followed for ever."""
+    hostile = hostile_folder(tmp_path)
+    assert found(open_source(hostile), hostile) == [
+        "dangling.jpg: missing",
+        "device.jpg: not_a_file",
+        "empty.jpg",
+        "fifo-link.jpg: not_a_file",
+        "fifo.jpg: not_a_file",
+        "folder-link: not_followed",
+        "good-link.jpg",
+        "ok.jpg",
+        "self.jpg: missing",
+        "socket.jpg: not_a_file",
+        "deep/ok.jpg",
+        "deep/up: not_followed",
+    ]
+
+
+def test_a_failure_says_what_it_is_in_one_line(tmp_path):
+    """The detail names the kind."""
+    hostile = hostile_folder(tmp_path)
+    details = {Path(x.path).name: x.detail for x in open_source(hostile).scan() if isinstance(x, Failure)}
+    assert details["fifo.jpg"] == "a FIFO, not a file"
+    assert details["socket.jpg"] == "a socket, not a file"
+    assert details["folder-link"] == "a link to a folder; name that folder itself to embed it"
+    assert details["dangling.jpg"] == "a link that leads nowhere: No such file or directory"
+
+
+def test_a_folder_that_may_not_be_read_is_a_failure(ordinary):
+    """It is not skipped in silence."""
+    touch(ordinary, "shut/a.jpg", "b.jpg")
+    (ordinary / "shut").chmod(0)
+    try:
+        assert found(open_source(ordinary), ordinary) == ["b.jpg", "shut: unreadable"]
+    finally:
+        (ordinary / "shut").chmod(0o755)
+
+
+def test_a_folder_that_vanishes_during_the_scan_is_a_failure(tmp_path):
+    """The rest is still found."""
+    touch(tmp_path, "a.jpg", "b/b.jpg", "c/c.jpg")
+    scan = open_source(tmp_path).scan()
+    first = next(scan)
+    (tmp_path / "b" / "b.jpg").unlink()
+    (tmp_path / "b").rmdir()
+    rest = list(scan)
+    assert Path(first.path).name == "a.jpg"
+    assert [(Path(x.path).name, getattr(x, "reason", None)) for x in rest] == [("b", Reason.MISSING), ("c.jpg", None)]
+
+
+def test_folders_too_deep_for_the_system_are_a_failure_and_end(tmp_path):
+    """300 levels of long names exceed what a path may have; the walk says so and goes on."""
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=here)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    touch(tmp_path, "z.jpg")
+    results = list(open_source(tmp_path).scan())
+    assert Path(results[0].path).name == "z.jpg"
+    assert [getattr(x, "reason", None) for x in results[1:]] == [Reason.UNREADABLE]
+
+
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
+    """Twenty times the files, less than twice the memory."""
+
+    def peak(folder: Path) -> int:
+        tracemalloc.start()
+        assert sum(1 for _ in open_source(folder).scan()) > 0
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    touch(tmp_path / "few", *(f"{i % 5}/{i}.jpg" for i in range(500)))
+    touch(tmp_path / "many", *(f"{i % 100}/{i}.jpg" for i in range(10_000)))
+    peak(tmp_path / "few")  # what is loaded once
+    assert peak(tmp_path / "many") < 2 * peak(tmp_path / "few") + 20_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(TREES)
+def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
+    """Any tree, each file once, twice in the same order."""
+    root = tmp_path_factory.mktemp("tree")
+    build(root, tree)
+    want = sorted(f"{d}/{f}" for d, _, files in os.walk(root) for f in files)
+    got = found(open_source(root))
+    assert sorted(got) == want
+    assert found(open_source(root)) == got

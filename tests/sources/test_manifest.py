@@ -1,0 +1,306 @@
+"""A table of uris: what each row says is kept, typed, and a table that cannot be right is refused by its row."""
+
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedstore.errors import BadManifest, SourceNotFound
+from embedstore.sources.open import open_source
+from embedstore.types import Failure, ImageRef, Reason
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """``a.jpg``, ``b.jpg`` and ``sub/c d.jpg``."""
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "b.jpg", "sub/c d.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def manifest(folder: Path, text: str, name: str = "m.csv"):
+    """The source of a table with this text."""
+    (folder / name).write_text(text, encoding="utf-8")
+    return open_source(folder / name)
+
+
+def refused(folder: Path, text: str, name: str = "m.csv") -> str:
+    """The message with which a table is refused; one line, naming the file."""
+    with pytest.raises(BadManifest) as e:
+        manifest(folder, text, name)
+    assert "\n" not in str(e.value)
+    assert name in str(e.value)
+    return str(e.value)
+
+
+def rows(source, folder: Path) -> list[tuple]:
+    """What a scan finds: relative path, label, split, group, or relative path and reason."""
+    return [
+        (os.path.relpath(x.path, folder), x.label, x.split, x.group)
+        if isinstance(x, ImageRef)
+        else (os.path.relpath(x.path, folder), x.reason)
+        for x in source.scan()
+    ]
+
+
+def attributes(source, folder: Path) -> tuple[list[tuple], list[tuple]]:
+    """Names and types, and the rows, of the Parquet file that DuckDB wrote."""
+    target = folder / "attributes.parquet"
+    source.attributes(target)
+    relation = duckdb.sql(f"FROM '{target}'")
+    return list(zip(relation.columns, map(str, relation.types), strict=True)), relation.fetchall()
+
+
+# ---- rows
+
+
+def test_rows_keep_their_order_label_split_and_group(images):
+    """Columns in any case and order; splits by their usual names."""
+    source = manifest(images, "Split,URI,group,label\nTraining,b.jpg,g1,bee\nvalid,a.jpg,,ant\nfold3,sub/c d.jpg,g2,\n")
+    assert rows(source, images) == [
+        ("b.jpg", "bee", "train", "g1"),
+        ("a.jpg", "ant", "val", None),
+        ("sub/c d.jpg", None, "fold3", "g2"),
+    ]
+    assert source.columns == {}
+    assert source.declares
+    assert source.roots == ()
+    assert source.description == str(images / "m.csv")
+
+
+def test_size_and_time_are_those_of_the_file(images):
+    """A row is a file like any other; uri and path are absolute."""
+    os.utime(images / "a.jpg", ns=(1, 1_600_000_000_000_000_001))
+    (ref,) = manifest(images, "uri\na.jpg\n").scan()
+    assert ref == ImageRef(str(images / "a.jpg"), str(images / "a.jpg"), 1, 1_600_000_000_000_000_001)
+
+
+def test_paths_may_be_relative_absolute_or_file_uris(images, monkeypatch):
+    """Relative to the manifest, not to where one stands; percent-encoding only after file://."""
+    monkeypatch.chdir("/")
+    text = f"uri\n./a.jpg\n{images}/b.jpg\nfile://{images}/sub/c%20d.jpg\n"
+    assert [r[0] for r in rows(manifest(images, text), images)] == ["a.jpg", "b.jpg", "sub/c d.jpg"]
+    text = f"uri\nsub/../a.jpg\nfile://localhost{images}/b.jpg\n"
+    assert [r[0] for r in rows(manifest(images, text), images)] == ["a.jpg", "b.jpg"]
+
+
+def test_a_row_without_a_file_is_a_failure_and_not_an_error(images):
+    """Missing files and folders are told apart; the others are found."""
+    source = manifest(images, "uri,label\nnothing.jpg,x\nsub,x\na.jpg,x\n")
+    assert rows(source, images) == [
+        ("nothing.jpg", Reason.MISSING), ("sub", Reason.NOT_A_FILE), ("a.jpg", "x", None, None),
+    ]  # fmt: skip
+    assert isinstance(next(iter(source.scan())), Failure)
+
+
+def test_labels_that_look_like_numbers_stay_as_written(images):
+    """``007`` is a name; so is a label that Parquet or JSON stores as a number."""
+    assert rows(manifest(images, "uri,label,group\na.jpg,007,1e3\n"), images) == [("a.jpg", "007", None, "1e3")]
+    source = manifest(images, '{"uri": "a.jpg", "label": 7}\n{"uri": "b.jpg", "label": null}\n', "m.jsonl")
+    assert [r[1] for r in rows(source, images)] == ["7", None]
+    duckdb.sql(f"COPY (SELECT 'a.jpg' AS uri, 3 AS label) TO '{images}/m.parquet'")
+    assert rows(open_source(images / "m.parquet"), images) == [("a.jpg", "3", None, None)]
+
+
+def test_a_uri_that_is_not_utf8_can_be_named_by_its_bytes(images):
+    """Percent-encoded after file://; the uri shown is the same as in a folder's scan."""
+    Path(os.fsdecode(os.fsencode(images) + b"/\xff.jpg")).write_bytes(b"x")
+    source = manifest(images, f"uri,year\nfile://{images}/%ff.jpg,1999\n")
+    (ref,) = source.scan()
+    assert os.fsencode(ref.path).endswith(b"/\xff.jpg")
+    assert ref.uri == f"{images}/\\xff.jpg"
+    assert attributes(source, images)[1] == [(f"{images}/\\xff.jpg", 1999)]
+
+
+# ---- columns
+
+
+def test_other_columns_keep_their_types_and_values(images):
+    """Integers, floats, booleans, dates, text, NULL; types from all rows, not from the first."""
+    source = manifest(
+        images,
+        "uri,year,score,ok,day,note\n"
+        'a.jpg,2001,0.5,true,2020-01-31,"two, with ""quotes"""\n'
+        "b.jpg,,1.5,false,,\n"
+        "sub/c d.jpg,2003,2,true,2021-02-01,ünï ✓\n",
+    )
+    kinds = {"year": "BIGINT", "score": "DOUBLE", "ok": "BOOLEAN", "day": "DATE", "note": "VARCHAR"}
+    assert source.columns == kinds
+    described, values = attributes(source, images)
+    assert described == [("uri", "VARCHAR"), *kinds.items()]
+    assert [v[0] for v in values] == [str(images / n) for n in ("a.jpg", "b.jpg", "sub/c d.jpg")]
+    assert values[0][1:4] == (2001, 0.5, True)
+    assert str(values[0][4]) == "2020-01-31"
+    assert [v[5] for v in values] == ['two, with "quotes"', None, "ünï ✓"]
+    assert values[1][1] is None
+
+
+def test_a_type_is_decided_by_all_rows(images):
+    """A word after 30,000 numbers makes the column text."""
+    body = "".join(f"{i}.jpg,{i}\n" for i in range(30_000))
+    source = manifest(images, f"uri,code\n{body}last.jpg,x17\n")
+    assert source.columns == {"code": "VARCHAR"}
+    assert attributes(source, images)[1][-1] == (str(images / "last.jpg"), "x17")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "uri;n\na.jpg;1\nb.jpg;2\n"),
+        ("m.tsv", "uri\tn\na.jpg\t1\nb.jpg\t2\n"),
+        ("m.CSV", '"uri","n"\r\n"a.jpg","1"\r\n"b.jpg","2"\r\n'),
+        ("m.csv", "\ufeffuri,n\na.jpg,1\nb.jpg,2\n"),
+        ("m.jsonl", '{"uri": "a.jpg", "n": 1}\n{"n": 2, "uri": "b.jpg"}\n'),
+        ("m.ndjson", '{"uri": "a.jpg", "n": 1}\n{"n": 2, "uri": "b.jpg"}\n'),
+        ("odd [1]*?'.csv", "uri,n\na.jpg,1\nb.jpg,2\n"),
+    ],
+)
+def test_every_flavour_of_table_reads_alike(images, name, text):
+    """Semicolons, tabs, quotes, line ends, a byte-order mark, JSON lines, a name full of wildcards."""
+    source = manifest(images, text, name)
+    assert source.columns == {"n": "BIGINT"}
+    assert [r[0] for r in rows(source, images)] == ["a.jpg", "b.jpg"]
+    assert [v[1] for v in attributes(source, images)[1]] == [1, 2]
+
+
+def test_parquet_keeps_lists_structs_and_timestamps(images):
+    """Whatever DuckDB stores."""
+    duckdb.sql(
+        f"COPY (SELECT 'a.jpg' AS uri, [1, 2] AS tags, {{'x': 1.5}} AS box, TIMESTAMP '2020-01-01 10:00:00' AS t) "
+        f"TO '{images}/m.parquet'"
+    )
+    source = open_source(images / "m.parquet")
+    assert source.columns == {"tags": "INTEGER[]", "box": "STRUCT(x DECIMAL(2,1))", "t": "TIMESTAMP"}
+    described, values = attributes(source, images)
+    assert dict(described)["tags"] == "INTEGER[]"
+    assert values[0][1] == [1, 2]
+
+
+def test_a_compressed_table_reads_like_its_content(images):
+    """``.csv.gz``."""
+    import gzip
+
+    (images / "m.csv.gz").write_bytes(gzip.compress(b"uri,n\na.jpg,5\n"))
+    source = open_source(images / "m.csv.gz")
+    assert source.columns == {"n": "BIGINT"}
+    assert rows(source, images) == [("a.jpg", None, None, None)]
+
+
+def test_a_single_column_of_names_with_blanks_and_commas_in_quotes(images):
+    """A plain list of names is a manifest."""
+    (images / "x, y.jpg").write_bytes(b"x")
+    source = manifest(images, 'uri\n"x, y.jpg"\nsub/c d.jpg\n')
+    assert [r[0] for r in rows(source, images)] == ["x, y.jpg", "sub/c d.jpg"]
+
+
+# ---- refused
+
+
+def test_without_a_uri_the_columns_and_the_likely_one_are_named(images):
+    """The cure is in the message."""
+    message = refused(images, "Path,label\na.jpg,x\n")
+    assert "no column `uri`" in message
+    assert "Path, label" in message
+    assert "rename `Path` to `uri`" in message
+    assert "did you mean urii?" in refused(images, "urii,label\na.jpg,x\n")
+
+
+@pytest.mark.parametrize("name", "item content group_id size mtime mtime_ns path present added source".split())
+def test_names_that_the_store_uses_are_refused_with_the_cure(images, name):
+    """In any case."""
+    message = refused(images, f"uri,{name.upper()}\na.jpg,1\n")
+    assert repr(name.upper()) in message
+    assert f"my_{name.upper()}" in message
+
+
+def test_an_empty_uri_is_refused_with_its_row(images):
+    """NULL or blank, counted from 1 below the header."""
+    assert "row 2 has no uri" in refused(images, "uri,n\na.jpg,1\n,2\n")
+    assert "row 1 has no uri" in refused(images, '{"uri": " "}\n', "m.jsonl")
+
+
+def test_a_uri_that_is_there_twice_is_refused_with_its_rows(images):
+    """Also when it is written in two ways."""
+    message = refused(images, "uri\na.jpg\nb.jpg\nsub/../a.jpg\n./a.jpg\n")
+    assert f"{images}/a.jpg in rows 1, 3, 4;" in message
+
+
+def test_a_remote_uri_is_refused_by_its_scheme(images):
+    """Nothing is downloaded in silence, nothing fails row by row."""
+    message = refused(images, "uri\na.jpg\nhttps://example.org/a.jpg\n")
+    assert "row 2" in message
+    assert "https:// is not read" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.parquet", b"not parquet"),
+        ("m.csv", b""),
+        ("m.csv", b"uri,n\na.jpg,1\nb.jpg,1,2,3\n"),
+        ("m.jsonl", b'{"uri": \n'),
+        ("m.csv", b"uri,n\n\xff\xfe,1\n"),
+    ],
+)
+def test_what_is_not_a_table_is_refused_in_one_line(images, name, content):
+    """DuckDB's reason without its advice."""
+    (images / name).write_bytes(content)
+    with pytest.raises(BadManifest) as e:
+        open_source(images / name)
+    assert "\n" not in str(e.value)
+    assert name in str(e.value)
+
+
+def test_a_table_that_is_not_there_or_is_no_file_is_not_opened(tmp_path):
+    """A missing file, and a FIFO that would block for ever."""
+    with pytest.raises(SourceNotFound, match=r"nothing\.csv"):
+        open_source(tmp_path / "nothing.csv")
+    os.mkfifo(tmp_path / "fifo.csv")
+    with pytest.raises(SourceNotFound, match=r"fifo\.csv is not a file"):
+        open_source(tmp_path / "fifo.csv")
+
+
+def test_a_header_without_rows_finds_nothing(images):
+    """The run says that there are no images."""
+    assert rows(manifest(images, "uri,label\n"), images) == []
+
+
+# ---- size
+
+
+def test_memory_does_not_grow_with_the_number_of_rows(images):
+    """Three times the rows, about the same memory in Python."""
+
+    def peak(count: int) -> int:
+        body = "".join(f"{i}.jpg,{i}\n" for i in range(count))
+        source = manifest(images, f"uri,n\n{body}", f"{count}.csv")
+        tracemalloc.start()
+        assert sum(1 for _ in source.scan()) == count
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(90_000) < 1.2 * peak(30_000)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(TEXT.filter(lambda t: t.strip() and "://" not in t), TEXT, min_size=1, max_size=8))
+def test_any_text_survives_the_way_through_json_lines(tmp_path_factory, table):
+    """Names and notes in any script come out as they went in; nothing is taken for SQL or a pattern."""
+    folder = tmp_path_factory.mktemp("manifest")
+    lines = "".join(json.dumps({"uri": f"x{u}", "note": f"n{note}"}) + "\n" for u, note in table.items())
+    normal = [os.path.normpath(f"{folder}/x{u}") for u in table]
+    if len(set(normal)) < len(normal):
+        return
+    source = manifest(folder, lines, "m.jsonl")
+    assert [x.uri for x in source.scan()] == normal
+    assert attributes(source, folder)[1] == [(u, f"n{note}") for u, note in zip(normal, table.values(), strict=True)]

@@ -1,0 +1,347 @@
+"""What a commit promises, who may write, and what opening mends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import duckdb
+import numpy as np
+import pytest
+
+from embedstore.errors import (
+    DimensionMismatch,
+    NotAStore,
+    SpaceNotFound,
+    StoreBusy,
+    StoreDamaged,
+    StoreExists,
+    StoreNotFound,
+    StoreTooNew,
+)
+from embedstore.storage.commit import Batch, usable
+from embedstore.storage.integrity import recover
+from embedstore.storage.integrity.repair import repair
+from embedstore.storage.storage import Storage
+from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen:
+    """A real second process."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_committed_rows_are_read_back(tmp_path):
+    """Items, ids, pictures and vectors come back as committed, in order."""
+    make(tmp_path / "s", 3, 2)
+    storage = Storage.open(tmp_path / "s")
+    assert rows(storage) == expected(5)
+    names, found = storage.sql("SELECT item, uri, label, size FROM items ORDER BY item")
+    assert names == ["item", "uri", "label", "size"]
+    assert found[0] == (1, "/i/1.jpg", "c1", 1)
+    assert [r[0] for r in found] == [1, 2, 3, 4, 5]
+    assert storage.sql("SELECT width, format FROM contents ORDER BY bytes")[1][2] == (3, "JPEG")
+
+
+def test_an_existing_item_keeps_its_id_and_changes_its_content(tmp_path):
+    """A changed file is the same item with another content."""
+    storage = make(tmp_path / "s", 3)
+    changed = batch(10, 1)
+    row = changed.items[0]
+    changed.items = [type(row)(row.ref, row.content, item=2)]
+    with storage.writing("test") as writer:
+        writer.commit(changed, space=storage.space())
+    assert storage.sql("SELECT item, uri, content FROM items ORDER BY item")[1][1][:2] == (2, "/i/10.jpg")
+    assert rows(storage)["/i/10.jpg"] == vector(10).tolist()
+    assert storage.sql("SELECT count(*) FROM items")[1] == [(3,)]
+
+
+def test_a_failed_commit_counts_for_nothing(tmp_path):
+    """Vectors of another dimension are refused and leave the store as it was."""
+    storage = make(tmp_path / "s", 3)
+    bad = Batch(digests=[digest(9)], vectors=[np.ones(5, np.float32)])
+    with storage.writing("test") as writer, pytest.raises(DimensionMismatch, match="vectors of 4, these have 5"):
+        writer.commit(bad, space=storage.space())
+    assert rows(Storage.open(tmp_path / "s")) == expected(3)
+
+
+def test_usable_knows_what_float16_cannot_hold():
+    """NaN, infinity, zero, too large for float16 and too small for it."""
+    given = np.array([[1, 2], [np.nan, 1], [np.inf, 1], [0, 0], [1e5, 1], [1e-9, 0]], dtype=np.float32)
+    assert usable(given, "float16").tolist() == [True, False, False, False, False, False]
+    assert usable(given, "float32").tolist() == [True, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("name", ["a file", "a folder", "nothing"])
+def test_what_is_no_store_is_named(tmp_path, name):
+    """Each wrong path has its own error with the cure."""
+    path = tmp_path / name
+    if name == "a file":
+        path.write_text("x")
+    if name == "a folder":
+        path.mkdir()
+    with pytest.raises(StoreNotFound if name == "nothing" else NotAStore, match="embedstore create"):
+        Storage.open(path)
+
+
+def test_create_never_overwrites(tmp_path):
+    """A folder with anything in it is refused and untouched; an empty one is used."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(StoreExists):
+        Storage.create(tmp_path / "full")
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    Storage.create(tmp_path / "empty")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path):
+    """By its marker, and by its migrations."""
+    storage = make(tmp_path / "s", 1)
+    with storage.catalog.write() as con:
+        con.execute("INSERT INTO \"schema\" VALUES (99, 'm099_future', NULL)")
+    with pytest.raises(StoreTooNew, match=r"had 99 migrations.*pip install -U"), storage.writing("test"):
+        pass
+    storage.at.marker.write_text(json.dumps({"format": 2, "id": "x"}))
+    with pytest.raises(StoreTooNew, match="format 2"):
+        Storage.open(tmp_path / "s")
+
+
+def test_no_space_says_how_to_get_one(tmp_path):
+    """The message names the option; a wrong name lists the near ones."""
+    storage = Storage.create(tmp_path / "s")
+    with pytest.raises(SpaceNotFound, match="--backbone"):
+        storage.space()
+    with pytest.raises(SpaceNotFound, match="did you mean test"):
+        make(tmp_path / "t", 1).space("tets")
+
+
+def test_a_second_writer_is_told_who_holds_the_store(tmp_path):
+    """Pid, since when, doing what; a reader is not disturbed; with wait it gets its turn."""
+    make(tmp_path / "s", 3)
+    other = python(
+        """
+        import sys, time
+        from embedstore.storage.storage import Storage
+        with Storage.open(sys.argv[1]).writing("counting sheep"):
+            print("in", flush=True)
+            time.sleep(1.5)
+        """,
+        str(tmp_path / "s"),
+    )
+    assert other.stdout.readline() == "in\n"
+    storage = Storage.open(tmp_path / "s")
+    with pytest.raises(StoreBusy, match=rf"process {other.pid} since .* \(counting sheep\)"), storage.writing("x"):
+        pass
+    assert rows(storage) == expected(3)
+    with storage.writing("patient", wait=20):
+        pass
+    assert other.wait() == 0
+
+
+def test_readers_see_whole_commits_while_another_process_writes(tmp_path):
+    """Every generation a reader sees is a multiple of the commit's size, and never shrinks."""
+    make(tmp_path / "s")
+    other = python(
+        """
+        import sys
+        from tests.helpers.vector_stores import batch
+        from embedstore.storage.storage import Storage
+        storage = Storage.open(sys.argv[1])
+        print("in", flush=True)
+        with storage.writing("adding") as writer:
+            for i in range(30):
+                writer.commit(batch(1 + 10 * i, 10), space=storage.space())
+        """,
+        str(tmp_path / "s"),
+    )
+    other.stdout.readline()
+    storage, seen = Storage.open(tmp_path / "s"), []
+    while other.poll() is None:
+        seen.append(len(rows(storage)))
+    assert other.returncode == 0, other.stderr.read()
+    seen.append(len(rows(storage)))
+    assert seen == sorted(seen)
+    assert {n % 10 for n in seen} == {0}
+    assert len(set(seen)) > 2
+    assert rows(storage) == expected(300)
+
+
+def test_threads_share_a_store(tmp_path):
+    """Four threads read while a fifth commits: no error, and every answer whole."""
+    storage = make(tmp_path / "s", 10)
+    problems, seen = [], []
+
+    def look():
+        try:
+            for _ in range(20):
+                seen.append(len(rows(Storage.open(tmp_path / "s"))))
+        except Exception as e:  # any error at all fails the test
+            problems.append(e)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for t in threads:
+        t.start()
+    with storage.writing("adding") as writer:
+        for i in range(10):
+            writer.commit(batch(11 + 10 * i, 10), space=storage.space())
+    for t in threads:
+        t.join()
+    assert problems == []
+    assert {n % 10 for n in seen} == {0}
+    assert rows(storage) == expected(110)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_9_loses_no_acknowledged_row(tmp_path, seed):
+    """Killed at a random moment: every acknowledged commit is there, and every row is right."""
+    make(tmp_path / "s")
+    other = python(
+        """
+        import sys
+        from tests.helpers.vector_stores import batch
+        from embedstore.storage.storage import Storage
+        storage = Storage.open(sys.argv[1])
+        with storage.writing("adding") as writer:
+            for i in range(10_000):
+                writer.commit(batch(1 + 8 * i, 8), space=storage.space())
+                print(8 * (i + 1), flush=True)
+        """,
+        str(tmp_path / "s"),
+    )
+    acknowledged = [int(other.stdout.readline()) for _ in range(5)]
+    time.sleep(np.random.default_rng(seed).uniform(0, 0.3))
+    other.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in other.stdout.read().split()]
+    storage = Storage.open(tmp_path / "s")
+    with storage.writing("again") as writer:
+        found = rows(storage)
+        assert len(found) >= acknowledged[-1]
+        assert len(found) % 8 == 0
+        assert found == expected(len(found))
+        writer.commit(batch(len(found) + 1, 8), space=storage.space())
+    assert rows(storage) == expected(len(found) + 8)
+
+
+def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
+    """A catalog set back by two commits is refused; repair takes their vectors from the files, and sets half a file
+    aside."""
+    storage = make(tmp_path / "s", 3)
+    shutil.copy(storage.at.catalog, tmp_path / "old")
+    with storage.writing("test") as writer:
+        writer.commit(batch(4, 3), space=storage.space())
+        writer.commit(batch(7, 3), space=storage.space())
+    shutil.copy(tmp_path / "old", storage.at.catalog)
+    storage.at.wal.unlink(missing_ok=True)
+    last = sorted(storage.at.shards(SPACE.key).iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-5])
+    with pytest.raises(StoreDamaged, match=r"at commit 2, but commit 4 was acknowledged.*embedstore repair"):
+        Storage.open(tmp_path / "s")
+    done = repair(tmp_path / "s").done
+    assert [("2 acknowledged commits" in n, "3 vectors" in n, "set aside" in n) for n in done] == [
+        (True, False, False), (False, True, False), (False, False, True),
+    ]  # fmt: skip
+    storage = Storage.open(tmp_path / "s")
+    assert storage.notices == []
+    assert storage.sql("SELECT count(*) FROM vectors")[1] == [(6,)]
+    assert storage.sql("SELECT count(*) FROM items")[1] == [(3,)]
+    assert len(list(storage.at.quarantine.iterdir())) == 1
+    with storage.writing("test") as writer:
+        writer.commit(Batch(items=batch(4, 3).items), space=storage.space())
+    assert rows(storage) == expected(6)
+
+
+def test_an_interrupted_checkpoint_is_undone(tmp_path):
+    """With the guard complete and the catalog torn, opening restores the copy and says so."""
+    storage = make(tmp_path / "t", 5)
+    with storage.catalog.write() as con:
+        con.execute("INSERT INTO runs VALUES (1, 'x', NULL, NULL, NULL, NULL, 0)")
+    at = storage.at
+    at.guard.mkdir()
+    shutil.copy(at.catalog, at.guard)
+    shutil.copy(at.wal, at.guard)
+    (at.guard / "COMPLETE").touch()
+    torn = bytearray(at.catalog.read_bytes())
+    torn[4096:12288] = bytes(8192)  # both database headers, as a checkpoint cut half-way
+    at.catalog.write_bytes(torn)
+    reopened = Storage.open(tmp_path / "t")
+    assert rows(reopened) == expected(5)
+    assert reopened.sql("SELECT verb FROM runs")[1] == [("x",)]
+    assert reopened.notices == ["a checkpoint was interrupted: the catalog was restored from its guard copy"]
+    assert not recover.needs_recovery(at)
+
+
+def test_a_torn_log_is_cut_where_it_broke(tmp_path):
+    """Garbage in the last entry of the log costs that entry only, and the whole log is kept aside."""
+    storage = make(tmp_path / "s", 5)
+    with storage.catalog.write() as con:
+        con.execute("INSERT INTO runs VALUES (1, 'kept', NULL, NULL, NULL, NULL, 0)")
+    whole = storage.at.wal.stat().st_size
+    acknowledged = (storage.at.root / "COMMITTED").read_bytes()
+    with storage.catalog.write() as con:
+        con.execute("INSERT INTO runs VALUES (2, 'torn', NULL, NULL, NULL, NULL, 0)")
+    log = bytearray(storage.at.wal.read_bytes())
+    log[whole + 20 : whole + 40] = bytes(20)
+    storage.at.wal.write_bytes(log)
+    (storage.at.root / "COMMITTED").write_bytes(acknowledged)  # the power went before the commit was acknowledged
+    reopened = Storage.open(tmp_path / "s")
+    assert reopened.sql("SELECT verb FROM runs")[1] == [("kept",)]
+    assert rows(reopened) == expected(5)
+    assert len(reopened.notices) == 1
+    assert "cut at byte" in reopened.notices[0]
+    assert len(list(reopened.at.quarantine.iterdir())) == 1
+
+
+def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
+    """Vectors that are gone are an error with the file's name, never zeros."""
+    storage = make(tmp_path / "s", 3, 3)
+    file = sorted(storage.at.shards(SPACE.key).iterdir())[0]
+    file.unlink()
+    with pytest.raises(StoreDamaged, match=file.name):
+        rows(Storage.open(tmp_path / "s"))
+
+
+def test_duckdbs_own_shell_opens_the_catalog(tmp_path):
+    """A plain connection sees sensible tables, also while the log is not folded in."""
+    storage = make(tmp_path / "s", 3)
+    with duckdb.connect(str(storage.at.catalog), read_only=True) as con:
+        assert con.execute("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall() == [
+            ("c0", 1), ("c1", 1), ("c2", 1),
+        ]  # fmt: skip
+
+
+def test_a_forked_child_does_not_touch_its_parents_connection(tmp_path):
+    """A child forked with a store open reads through a connection of its own, and the parent goes on."""
+    storage = make(tmp_path / "s", 3)
+    rows(storage)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if rows(storage) == expected(3) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    with storage.writing("test") as writer:
+        writer.commit(batch(4, 2), space=storage.space())
+    assert rows(storage) == expected(5)
+
+
+def test_a_manifest_column_of_another_type_is_refused(tmp_path):
+    """Text does not go into a number's column; a smaller number does."""
+    from embedstore.errors import BadManifest
+
+    storage = make(tmp_path / "s", 1)
+    with storage.writing("test") as writer:
+        writer.add_columns({"year": "BIGINT"})
+        writer.add_columns({"year": "INTEGER", "note": "VARCHAR"})
+        with pytest.raises(BadManifest, match="'year' is VARCHAR here and BIGINT in the store"):
+            writer.add_columns({"year": "VARCHAR"})
+    assert storage.columns()["note"] == "VARCHAR"

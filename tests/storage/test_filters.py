@@ -1,0 +1,195 @@
+"""A filter is one boolean expression over the items, and nothing else."""
+
+import random
+from contextlib import suppress
+
+import duckdb
+import numpy as np
+import pytest
+
+from embedstore import create
+from embedstore.errors import BadFilter, QueryError, UnknownColumn
+from embedstore.storage.filters import checked
+
+COLUMNS = ["item", "uri", "label", "split", "year", "price", "tags", "taken", "Odd Name", "present"]
+
+GOOD = {
+    "split = 'val'": [2, 4],
+    "year >= 2020 and label <> 'cat'": [2, 4],
+    "label in ('cat', 'dog') or price > 9.5": [1, 2, 4],
+    "label is null": [3],
+    "not (split = 'val')": [1, 3],
+    "year between 2019 and 2020": [1, 2],
+    "uri like '%.png'": [2],
+    "lower(label) = 'cat'": [1, 4],
+    "regexp_matches(uri, '^/b')": [2, 4],
+    "list_contains(tags, 'red')": [1, 4],
+    "taken >= date '2021-01-01'": [3, 4],
+    "items.year = 2020": [2],
+    '"Odd Name" = 1': [1],
+    "abs(price - 5) < 1": [2],
+    "case when year > 2020 then split = 'val' else false end": [4],
+    "year::varchar = '2019' -- a comment": [1],
+    "year % 2 = 0": [2, 4],
+    "cast(price as decimal(5, 1)) = 5.5": [2],
+    "taken between '2019-01-01' and date '2020-12-31'": [1, 2],
+    "taken::timestamp with time zone is not null": [1, 2, 3, 4],
+    "coalesce(label, 'none') = 'none'": [3],
+    "label ilike 'DO%'": [2],
+    "true": [1, 2, 3, 4],
+}
+
+HOSTILE = [
+    "",
+    "   ",
+    "1=1; drop table items",
+    "1=1) union select 1 from (select 1",
+    "true) or (select count(*) from read_csv('/etc/passwd')) > 0 --",
+    "exists (select 1 from read_text('/etc/passwd'))",
+    "item in (select item from predictions)",
+    "(select max(item) from items) = item",
+    "getenv('HOME') = 'x'",
+    "current_setting('threads') = '1'",
+    "label = ?",
+    "label = $1",
+    "sum(year) > 3",
+    "row_number() over () = 1",
+    "label = 'unterminated",
+    "year >",
+    "select 1",
+    "true) order by 1 limit 1 --",
+    "true group by 1",
+    "repeat('x', 1000000000) = label",
+    "nextval('s') = 1",
+    "true) t, read_text('/etc/passwd') --",
+    "read_blob('/etc/passwd') is not null",
+    "pragma_version() is null",
+    "true; attach 'x.db'",
+    "copy items to 'x.csv'",
+    "COLUMNS(*) = 1",
+    "lambda x: x",
+    "item = (select 1)",
+    "true union select 1",
+    "true) union all select 1 from (values (1)) where (true",
+    "query('select 1') is null",
+    "query_table('runs') is null",
+    "exists (from glob('/etc/*'))",
+    "exists (from duckdb_settings())",
+    "exists (from items)",
+    "item = any (select item from items)",
+    "label = getvariable('x')",
+    "setseed(0.5) is null",
+    "sleep_ms(1000) is null",
+    "write_log('x') is null",
+    "error('x') = 'x'",
+    "list_transform(tags, lambda x: x) = []",
+    "[x for x in tags] = []",
+    "count(*) > 1",
+    "first_value(label) over () = 'x'",
+    "rowid = 1; checkpoint",
+    "true -- ) \n; drop table items; --",
+    "true /* ",
+    "label = 'a' limit 1",
+    "true window w as (order by item)",
+    "case when (select true) then true else false end",
+    "install httpfs",
+    "load '/tmp/x.so'",
+    "set threads = 1",
+    "export database 'x'",
+    "range(1000000000) is not null",
+    "generate_series(1, 1000000000) is not null",
+    "lpad('x', 1000000000, 'y') = label",
+    "rpad('x', 1000000000, 'y') = label",
+    "label = printf('%1000000000d', 1)",
+    "label = format('{:>1000000000}', 1)",
+    "md5(label) = 'x'",
+    "* = 1",
+]
+
+
+@pytest.fixture(scope="module")
+def items():
+    con = duckdb.connect()
+    con.execute(
+        "CREATE TABLE items (item BIGINT, uri VARCHAR, label VARCHAR, split VARCHAR, year INTEGER, price DOUBLE, "
+        'tags VARCHAR[], taken DATE, "Odd Name" INTEGER, present BOOLEAN)'
+    )
+    con.execute("""INSERT INTO items VALUES
+        (1, '/a/1.jpg', 'cat', 'train', 2019, 1.0, ['red'], '2019-05-01', 1, true),
+        (2, '/b/2.png', 'dog', 'val', 2020, 5.5, ['blue'], '2020-05-01', 2, true),
+        (3, '/a/3.jpg', NULL, 'train', 2021, 9.0, [], '2021-05-01', 3, true),
+        (4, '/b/4.jpg', 'CAT', 'val', 2022, 99.0, ['red', 'blue'], '2022-05-01', 4, true)""")
+    yield con
+    con.close()
+
+
+@pytest.mark.parametrize("expression", GOOD)
+def test_a_filter_selects_what_it_says(items, expression):
+    """The rewritten expression selects the rows worked out by hand."""
+    sql = checked(expression, COLUMNS)
+    assert [r[0] for r in items.execute(f"SELECT item FROM items WHERE {sql} ORDER BY item").fetchall()] == GOOD[
+        expression
+    ]
+
+
+@pytest.mark.parametrize("expression", HOSTILE)
+def test_anything_else_is_refused_without_running(expression):
+    """One of our errors, on one line, before anything runs."""
+    with pytest.raises(BadFilter) as e:
+        checked(expression, COLUMNS)
+    assert "\n" not in str(e.value).replace(expression, "")
+
+
+def test_an_unknown_column_is_named_with_the_near_ones():
+    """The message says which column is missing and which one may be meant."""
+    with pytest.raises(UnknownColumn, match="no column 'yeer'; did you mean year"):
+        checked("yeer > 3", COLUMNS)
+
+
+@pytest.mark.parametrize("texts", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_random_text_is_refused_or_harmless(items, texts):
+    """Mixtures of SQL's words: one of our errors, or a filter that runs and changes nothing."""
+    words = [
+        *"item uri label year price ( ) ( ) , ; = < > <> + - * / || :: and or not in is null like between".split(),
+        *"select from where group by order limit union items runs exists case when then else end true".split(),
+        *"'cat' 'x 2020 1.5 -- /* */ [ ] { } $1 ? . drop table attach copy to read_text lower count sum".split(),
+    ]
+    rng = random.Random(0)
+    before = items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall()
+    passed = 0
+    for _ in range(texts):
+        text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 9)))
+        try:
+            sql = checked(text, COLUMNS)
+        except (BadFilter, UnknownColumn):
+            continue
+        passed += 1
+        with suppress(duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException):
+            items.execute(f"SELECT item FROM items WHERE {sql}").fetchall()  # types may not fit; nothing else may fail
+    assert items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall() == before
+    assert 0 < passed < texts / 10
+
+
+UNFIT = ["label::INTEGER = 3", "uri + 1 = 2", "n = 'many'", "uri"]
+
+
+@pytest.mark.parametrize("where", UNFIT)
+def test_a_filter_that_does_not_fit_the_values_is_one_line(tmp_path, where):
+    """Wherever a filter may stand: what is no number or no truth value is our error, naming the filter."""
+    store = create(tmp_path / "s")
+    table = {"uri": ["/a", "/b"], "label": ["cat", "dog"], "n": [1, 2]}
+    store.add_vectors(np.eye(2, 4, dtype=np.float32), table)
+    for ask in (
+        lambda: store.search(np.ones(4, np.float32), where=where),
+        lambda: store.features("label", where=where),
+        lambda: store.delete(where=where),
+        lambda: store.edit({"n": "n + 1"}, where=where),
+        lambda: store.export(tmp_path / "x.parquet", where=where),
+        lambda: store.duplicates(where=where),
+        lambda: store.map(where=where),
+    ):
+        with pytest.raises(BadFilter, match="does not fit the items"):
+            ask()
+    with pytest.raises(QueryError, match=r"nothing was changed|does not fit"):
+        store.edit({"n": "label + 1"}, where="true")
+    assert store.sql("SELECT sum(n) FROM items").rows == ((3,),)
