@@ -12,7 +12,7 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     │   ├── StoreExists        (FileExistsError)    create would overwrite
     │   ├── StoreTooNew        (ValueError)         written by a later embedstore
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
-    │   ├── StoreFailed        (OSError)            the disk is full, fails, or refuses to be written
+    │   ├── StoreIOError       (OSError)            the disk is full, fails, or refuses to be written
     │   └── StoreDamaged       (ValueError)         bytes are not what was written
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        no space of that name, or none yet
@@ -38,7 +38,7 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     ├── HeadError
     │   ├── UnknownHead        (LookupError)        no classifier of that name
     │   └── BadHead            (ValueError)         an option the head lacks, or a head that cannot be stored so
-    ├── BadTuning              (ValueError)         fine-tuning that cannot be done so
+    ├── FinetuneError          (ValueError)         fine-tuning that cannot be done so
     ├── LabelError             (ValueError)         labels cannot support the question asked
     └── MissingExtra           (ImportError)        an optional package is not installed
 """
@@ -50,7 +50,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedstore.types import Reason
+    from embedstore.types import FailureReason
 
 
 class EmbedstoreError(Exception):
@@ -81,7 +81,7 @@ class StoreBusy(StoreError, BlockingIOError):
     """Another process holds what is needed."""
 
 
-class StoreFailed(StoreError, OSError):
+class StoreIOError(StoreError, OSError):
     """The disk is full, fails, or may not be written; what was acknowledged before is kept."""
 
 
@@ -165,7 +165,7 @@ class ImageError(EmbedstoreError, ValueError):
         detail: one line for a person.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: FailureReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -195,7 +195,7 @@ class BadHead(HeadError, ValueError):
     """An option that the head does not have, or a head that cannot be stored or exported so."""
 
 
-class BadTuning(EmbedstoreError, ValueError):
+class FinetuneError(EmbedstoreError, ValueError):
     """Fine-tuning with settings that do not fit the network, the data or each other."""
 
 
@@ -207,7 +207,7 @@ class MissingExtra(EmbedstoreError, ImportError):
     """An optional package is not installed."""
 
 
-def near(name: str, known: Iterable[str], n: int = 3) -> str:
+def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
     """The known names nearest to ``name``, as the end of an error message ("" when none is near)."""
     found = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""

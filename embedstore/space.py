@@ -14,8 +14,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-Value = str | int | float | bool | None
-Triple = tuple[float, float, float]
+JsonScalar = str | int | float | bool | None
+ChannelValues = tuple[float, float, float]
 
 
 class Family(StrEnum):
@@ -58,8 +58,8 @@ class Preprocess:
 
     size: tuple[int, int]
     resize: tuple[int, int]
-    mean: Triple
-    std: Triple
+    mean: ChannelValues
+    std: ChannelValues
     mode: ResizeMode = ResizeMode.SHORTEST
     interpolation: Interpolation = Interpolation.BICUBIC
     fill: int = 0
@@ -96,8 +96,8 @@ class Recipe:
 
     backbone: str
     weights: str | None = None
-    args: dict[str, Value] = field(default_factory=dict)
-    preprocess: dict[str, Value] = field(default_factory=dict)
+    args: dict[str, JsonScalar] = field(default_factory=dict)
+    preprocess: dict[str, JsonScalar] = field(default_factory=dict)
     layer: str | None = None
     pool: str | None = None
     random_init: bool = False
@@ -139,7 +139,7 @@ class Space:
     unit: bool
     layer: str = ""
     pool: str = ""
-    args: dict[str, Value] = field(default_factory=dict)
+    args: dict[str, JsonScalar] = field(default_factory=dict)
     activation: str = ""
     parent: str | None = None
     text: bool = False
@@ -159,7 +159,7 @@ class Space:
         """The weights are random: vectors carry no learned meaning."""
         return self.weights.startswith("random:")
 
-    def same_numbers(self, other: Space) -> bool:
+    def has_same_vectors(self, other: Space) -> bool:
         """Whether both give the same vectors: they differ in nothing but where they come from."""
 
         def bare(space: Space) -> Space:
@@ -182,7 +182,7 @@ class Space:
         return cls(**{**d, "family": Family(d["family"]), "preprocess": p and Preprocess.from_json(p)})
 
 
-def overridden(own: Preprocess, overrides: dict[str, Value]) -> Preprocess:
+def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]) -> Preprocess:
     """The model's own preprocessing with a person's explicit changes.
 
     Args:
@@ -197,10 +197,10 @@ def overridden(own: Preprocess, overrides: dict[str, Value]) -> Preprocess:
     unknown = set(overrides) - known
     if unknown:
         raise ValueError(f"unknown preprocessing {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
-    out = own
+    out = preprocess
     if "size" in overrides:
         h, w = _pair(overrides["size"])
-        scale = own.resize[0] / own.size[0]
+        scale = preprocess.resize[0] / preprocess.size[0]
         out = replace(out, size=(h, w), resize=(int(h * scale), int(w * scale)))
     if "crop_pct" in overrides:
         pct = float(str(overrides["crop_pct"]))
@@ -229,7 +229,7 @@ def _numbers(value: Any) -> list[float]:
     return [float(v) for v in str(value).strip("()[] ").split(",")]
 
 
-def _triple(value: Any) -> Triple:
+def _triple(value: Any) -> ChannelValues:
     """Three numbers; one number stands for three."""
     v = _numbers(value)
     if len(v) not in (1, 3):

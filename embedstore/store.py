@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Unpack
 
 from embedstore.backbones import load
-from embedstore.backbones.runtimes.runtime import Runtime, must_export, runtime_of
+from embedstore.backbones.runtimes.runtime import Runtime, parse_runtime, require_onnx_export
 from embedstore.errors import StoreExists
 from embedstore.operations.advise import Advising
 from embedstore.operations.edit import Changing
@@ -59,8 +59,8 @@ def create(
     if Path(path).exists() and any(Path(path).iterdir()):
         raise StoreExists(f"{path} exists already; open it, or choose another folder")
     recipe = recipe_of(backbone, **options)
-    if runtime_of(runtime) is Runtime.ONNX:
-        must_export()
+    if parse_runtime(runtime) is Runtime.ONNX:
+        require_onnx_export()
     network = load(recipe, device=device, precision=precision, allow_code={recipe.backbone})
     how = {"device": device, "precision": precision, "runtime": runtime}
     store = Store(Storage.create(path), **how, allow_code={recipe.backbone})

@@ -11,20 +11,20 @@ from pathlib import Path
 
 
 @dataclass
-class Command:
+class CommandTiming:
     """Steps of one command; whether they are to be printed when it ends."""
 
-    wanted: bool = False
+    print_requested: bool = False
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
-_running: list[Command] = []  # empty in a program that only uses the library: its searches leave nothing behind
+_running: list[CommandTiming] = []  # empty in a program that only uses the library: its searches leave nothing behind
 
 
 @contextmanager
-def command() -> Iterator[Command]:
+def record_command() -> Iterator[CommandTiming]:
     """Keep the steps of what the block does."""
-    _running.append(Command())
+    _running.append(CommandTiming())
     try:
         yield _running[-1]
     finally:
@@ -32,28 +32,28 @@ def command() -> Iterator[Command]:
 
 
 @contextmanager
-def step(name: str) -> Iterator[None]:
+def time_step(name: str) -> Iterator[None]:
     """Keep how long the block took; steps stand beside each other, never inside one another."""
     begin = time.perf_counter()
     try:
         yield
     finally:
-        add(name, time.perf_counter() - begin)
+        add_step(name, time.perf_counter() - begin)
 
 
-def add(name: str, seconds: float) -> None:
+def add_step(name: str, seconds: float) -> None:
     """Keep a step that was timed elsewhere."""
     if _running:
         _running[-1].steps.append((name, seconds))
 
 
-def want() -> None:
+def request_report() -> None:
     """The steps of this command are to be printed."""
     if _running:
-        _running[-1].wanted = True
+        _running[-1].print_requested = True
 
 
-def age() -> float | None:
+def process_age() -> float | None:
     """Seconds since this process began, to a hundredth; None where the system does not say."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
@@ -63,16 +63,16 @@ def age() -> float | None:
         return None
 
 
-def cores() -> int:
+def available_cores() -> int:
     """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
+def step_report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """Every step with its seconds; what lies between them, and the whole, last."""
-    whole = age()
+    whole = process_age()
     if whole is None:
         return steps
     return [*steps, ("other", max(0.0, whole - sum(s for _, s in steps))), ("altogether", whole)]

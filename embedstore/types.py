@@ -16,7 +16,7 @@ class Split(StrEnum):
     TEST = "test"
 
 
-class Reason(StrEnum):
+class FailureReason(StrEnum):
     """Why an image could not be embedded: the ``reason`` column of ``failures``."""
 
     MISSING = "missing"  # named, but not there (a dangling link, a manifest row)
@@ -63,17 +63,17 @@ class Failure:
     path: str
     size: int
     mtime_ns: int
-    reason: Reason
+    reason: FailureReason
     detail: str
 
     @classmethod
-    def of(cls, ref: ImageRef, reason: Reason, detail: str) -> Failure:
+    def from_ref(cls, ref: ImageRef, reason: FailureReason, detail: str) -> Failure:
         """The failure of one reference."""
         return cls(ref.uri, ref.path, ref.size, ref.mtime_ns, reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ImageInfo:
     """What one file held: facts that go into ``contents``."""
 
     width: int

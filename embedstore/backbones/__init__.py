@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from embedstore.backbones.loading import load
-from embedstore.backbones.registry import Fact, resolve, table
+from embedstore.backbones.registry import BackboneInfo, list_backbones, resolve_name
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-__all__ = ["Backbone", "Fact", "load", "resolve", "table"]
+__all__ = ["Backbone", "BackboneInfo", "list_backbones", "load", "resolve_name"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,13 +16,13 @@ from torch import nn
 from embedstore.errors import BadBackbone, NoTextTower
 from embedstore.space import Family, Preprocess, Space
 
-Features = Callable[[torch.Tensor], torch.Tensor]
-FLOAT = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TEXTS = 256  # texts per forward: a text is far cheaper than an image
+FeatureFunction = Callable[[torch.Tensor], torch.Tensor]
+AUTOCAST_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TEXT_BATCH_SIZE = 256  # texts per forward: a text is far cheaper than an image
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedNetwork:
     """What a library gave for a recipe, before device, precision and overrides.
 
     Attributes:
@@ -42,14 +42,14 @@ class Loaded:
     architecture: str
     weights: str
     module: nn.Module
-    features: Features
+    features: FeatureFunction
     preprocess: Preprocess
     layer: str
     pool: str
     unit: bool = False
-    texts: Callable[[Sequence[str], torch.device], torch.Tensor] | None = None
-    tokens: Callable[[Sequence[str]], torch.Tensor] | None = None
-    vocabulary: Path | None = None
+    text_features: Callable[[Sequence[str], torch.device], torch.Tensor] | None = None
+    tokenize: Callable[[Sequence[str]], torch.Tensor] | None = None
+    bpe_merges: Path | None = None
     logit_scale: float | None = None
     activation: str = ""
     origin: str = ""
@@ -69,20 +69,20 @@ class Backbone:
         batch_size: images per forward: a sensible choice for the device, halved when memory runs out.
     """
 
-    def __init__(self, loaded: Loaded, space: Space, *, device: str, precision: str) -> None:
+    def __init__(self, loaded: LoadedNetwork, space: Space, *, device: str, precision: str) -> None:
         self.space = space
         self.device = device
         self.precision = precision
         self.module = loaded.module
         self.logit_scale = loaded.logit_scale
-        self.vocabulary = loaded.vocabulary
+        self.bpe_merges = loaded.bpe_merges
         self._loaded = loaded
         self._torch_device = torch.device(device)
         mean, std = loaded.preprocess.mean, loaded.preprocess.std
         self._mean = torch.tensor(mean, device=self._torch_device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._torch_device).view(1, 3, 1, 1)
-        self.convolutional = convolutional(loaded.module)
-        self.batch_size = sensible_batch(self._torch_device.type, loaded.preprocess.size, loaded.module)
+        self.is_convolutional = is_convolutional(loaded.module)
+        self.batch_size = default_batch_size(self._torch_device.type, loaded.preprocess.size, loaded.module)
 
     def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Vectors of prepared images; the batch is cut and halved as memory demands.
@@ -126,25 +126,27 @@ class Backbone:
             NoTextTower: the space knows images only.
             WeightsNotFound: the tokenizer's files are not on this machine.
         """
-        if self._loaded.texts is None:
+        if self._loaded.text_features is None:
             raise self._wordless()
         if not texts:
             return np.empty((0, self.space.dim), np.float32)
         parts = []
-        for start in range(0, len(texts), TEXTS):
+        for start in range(0, len(texts), TEXT_BATCH_SIZE):
             with torch.inference_mode(), self._autocast():
-                parts.append(self._loaded.texts(texts[start : start + TEXTS], self._torch_device).float())
-        return _numpy(unit(torch.cat(parts)))
+                parts.append(
+                    self._loaded.text_features(texts[start : start + TEXT_BATCH_SIZE], self._torch_device).float()
+                )
+        return _numpy(l2_normalize(torch.cat(parts)))
 
-    def tokens(self, texts: Sequence[str]) -> NDArray[np.int64]:
+    def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Texts as the ids of the network's own tokenizer, ``(T, L)``.
 
         Raises:
             NoTextTower, WeightsNotFound: as :meth:`encode_texts`.
         """
-        if self._loaded.tokens is None:
+        if self._loaded.tokenize is None:
             raise self._wordless()
-        ids: NDArray[np.int64] = self._loaded.tokens(texts).long().numpy()
+        ids: NDArray[np.int64] = self._loaded.tokenize(texts).long().numpy()
         return ids
 
     def _wordless(self) -> NoTextTower:
@@ -158,10 +160,10 @@ class Backbone:
         """Features ``(B, D)`` of normalised float images on the device, before any unit norm; keeps gradients."""
         return self._loaded.features(images)
 
-    def normalised(self, batch: torch.Tensor) -> torch.Tensor:
+    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
         """uint8 pixels ``(B, 3, H, W)`` on the device as the network's float32 input."""
         images = (batch.float() / 255 - self._mean) / self._std
-        return images.contiguous(memory_format=torch.channels_last) if self.convolutional else images
+        return images.contiguous(memory_format=torch.channels_last) if self.is_convolutional else images
 
     def _tried(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32] | None:
         """A forward pass, or None where memory ran out and a smaller one may fit.
@@ -171,7 +173,7 @@ class Backbone:
         try:
             return self._forward(batch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) > 1:
                 return None
@@ -182,12 +184,12 @@ class Backbone:
 
     def _forward(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """One forward pass, nothing caught."""
-        return self.run(batch, self.vectors)
+        return self.run_forward(batch, self.vectors_from_pixels)
 
-    def run(self, batch: NDArray[np.uint8] | torch.Tensor, call: Features) -> NDArray[np.float32]:
+    def run_forward(self, batch: NDArray[np.uint8] | torch.Tensor, forward: FeatureFunction) -> NDArray[np.float32]:
         """One forward pass of prepared images through ``call``, :meth:`vectors` or what was compiled of it."""
         with torch.inference_mode(), self._autocast():
-            return _numpy(call(self._moved(batch)))
+            return _numpy(forward(self._moved(batch)))
 
     def _moved(self, batch: NDArray[np.uint8] | torch.Tensor) -> torch.Tensor:
         """The batch on the device; from pinned memory the copy runs beside the work before it."""
@@ -197,16 +199,16 @@ class Backbone:
                 batch = batch.pin_memory()
         return batch.to(self._torch_device, non_blocking=True)
 
-    def vectors(self, pixels: torch.Tensor) -> torch.Tensor:
+    def vectors_from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 pixels ``(B, 3, H, W)`` on the device as the vectors of the space, float32."""
-        out = self.features(self.normalised(pixels)).float()
-        return unit(out) if self.space.unit else out
+        out = self.features(self.normalize(pixels)).float()
+        return l2_normalize(out) if self.space.unit else out
 
     def _autocast(self) -> Any:
         """Mixed precision where it was chosen."""
         if self.precision == "fp32":
             return nullcontext()
-        return torch.autocast(self._torch_device.type, dtype=FLOAT[self.precision])
+        return torch.autocast(self._torch_device.type, dtype=AUTOCAST_DTYPES[self.precision])
 
     def _halve(self, tried: int) -> None:
         """Remember a batch size that is half of what did not fit."""
@@ -215,18 +217,18 @@ class Backbone:
         self.batch_size = tried // 2
 
 
-def unit(vectors: torch.Tensor) -> torch.Tensor:
+def l2_normalize(vectors: torch.Tensor) -> torch.Tensor:
     """Rows scaled to length 1 (a zero row stays zero)."""
     return nn.functional.normalize(vectors, dim=-1)
 
 
-def convolutional(module: nn.Module) -> bool:
+def is_convolutional(module: nn.Module) -> bool:
     """Most parameters sit in convolutions: such networks run faster with channels last."""
     parameters = list(module.parameters())
     return 2 * sum(p.numel() for p in parameters if p.dim() == 4) > sum(p.numel() for p in parameters)
 
 
-def sensible_batch(device: str, size: tuple[int, int], module: nn.Module) -> int:
+def default_batch_size(device: str, size: tuple[int, int], module: nn.Module) -> int:
     """Images per forward: what keeps the device busy at 224 pixels, fewer for larger images and networks."""
     if device == "cpu":
         return 32  # a CPU is busy with a few; more only costs memory
@@ -236,7 +238,7 @@ def sensible_batch(device: str, size: tuple[int, int], module: nn.Module) -> int
     return max(8, min(2 * base, 8 * round(base * scale / 8)))
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on any device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True

@@ -17,16 +17,16 @@ import torch
 from torch import nn
 
 from embedstore.backbones import weights
-from embedstore.backbones.base import Loaded
-from embedstore.backbones.error_text import adjusted, one_line
-from embedstore.backbones.registry import FACTORY
+from embedstore.backbones.base import LoadedNetwork
+from embedstore.backbones.error_text import apply_preprocess_overrides, one_line
+from embedstore.backbones.registry import FACTORY_PATTERN
 from embedstore.errors import BadBackbone, CodeNotAllowed, UnknownBackbone, WeightsNotFound
 from embedstore.space import Family, Preprocess, Recipe
 
-NEEDED = ("size", "mean", "std")
+REQUIRED_PREPROCESS = ("size", "mean", "std")
 
 
-def load(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
+def load(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
     """The network that ``factory(**args)`` gives: forward ``(B, 3, H, W)`` to ``(B, D)``.
 
     Raises:
@@ -36,7 +36,7 @@ def load(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
         WeightsNotFound, WeightsMismatch: the weights file is absent, or does not fit exactly.
     """
     name = recipe.backbone
-    if not FACTORY.fullmatch(name):
+    if not FACTORY_PATTERN.fullmatch(name):
         raise UnknownBackbone(f"unknown backbone {name!r}; use timm/…, open_clip/… or module:factory")
     if name not in ({allow_code} if isinstance(allow_code, str) else allow_code):
         raise CodeNotAllowed(
@@ -48,13 +48,13 @@ def load(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
     factory = _factory(name)
     module = _module(recipe, factory)
     own = _own_preprocess(module, recipe)
-    return Loaded(
+    return LoadedNetwork(
         family=Family.CUSTOM,
         architecture=f"{name}#{_fingerprint(factory)}",
         weights=("random:" if recipe.random_init else "") + weights.digest(module),
         module=module,
         features=module,
-        preprocess=adjusted(own, recipe.preprocess),
+        preprocess=apply_preprocess_overrides(own, recipe.preprocess),
         layer="",
         pool="",
         origin=recipe.weights or (f"random weights of seed {recipe.seed}" if recipe.random_init else name),
@@ -101,8 +101,8 @@ def _module(recipe: Recipe, factory: Callable[..., Any]) -> nn.Module:
     """The network with its weights: of a file, random on purpose, or the factory's own."""
     module = _called(recipe, factory, recipe.seed)
     if recipe.weights:
-        path = weights.existing(recipe.weights)
-        weights.fill(module, weights.read(path), recipe.backbone, str(path))
+        path = weights.resolve_file(recipe.weights)
+        weights.load_strict(module, weights.read(path), recipe.backbone, str(path))
     elif not recipe.random_init:
         other = _called(recipe, factory, recipe.seed + 1)
         if weights.digest(module) != weights.digest(other):
@@ -138,17 +138,19 @@ def _own_preprocess(module: nn.Module, recipe: Recipe) -> Preprocess:
     """
     config = dict(getattr(module, "pretrained_cfg", None) or {})
     said = {"size": "input_size" in config, "mean": "mean" in config, "std": "std" in config}
-    if lacking := [n for n in NEEDED if not said[n] and n not in recipe.preprocess]:
+    if lacking := [n for n in REQUIRED_PREPROCESS if not said[n] and n not in recipe.preprocess]:
         raise BadBackbone(
             f"{recipe.backbone} does not say how images are prepared ({', '.join(lacking)}); give --preprocess size=… "
             "--preprocess mean=… --preprocess std=…, or a pretrained_cfg on the network"
         )
     if config:
-        from embedstore.backbones.timm_models import preprocess_of
+        from embedstore.backbones.timm_models import timm_preprocess
 
-        return preprocess_of(module)  # what it does not say is overridden by the recipe
+        return timm_preprocess(module)  # what it does not say is overridden by the recipe
     blank = Preprocess((1, 1), (1, 1), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return adjusted(blank, {n: recipe.preprocess[n] for n in NEEDED if n in recipe.preprocess})
+    return apply_preprocess_overrides(
+        blank, {n: recipe.preprocess[n] for n in REQUIRED_PREPROCESS if n in recipe.preprocess}
+    )
 
 
 def _fingerprint(factory: Callable[..., Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from embedstore.errors import BadBackbone
-from embedstore.space import Preprocess, Value, overridden
+from embedstore.space import JsonScalar, Preprocess, override_preprocess
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
@@ -16,14 +16,14 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def several(names: Sequence[str], n: int = 8) -> str:
+def join_names(names: Sequence[str], limit: int = 8) -> str:
     """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - n} more" if len(names) > n else ""
-    return ", ".join(names[:n]) + more if names else "none"
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more if names else "none"
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_root_logging() -> Iterator[None]:
     """Keep a library's chatter off stderr, unless the program has set up logging of its own.
 
     open_clip logs through the root logger, which otherwise installs a handler that prints.
@@ -36,13 +36,13 @@ def quiet() -> Iterator[None]:
         logging.getLogger().removeHandler(handler)
 
 
-def adjusted(own: Preprocess, overrides: dict[str, Value]) -> Preprocess:
+def apply_preprocess_overrides(own: Preprocess, overrides: dict[str, JsonScalar]) -> Preprocess:
     """The network's own preprocessing with a person's overrides.
 
     Raises:
         BadBackbone: an unknown name, or a value that does not parse.
     """
     try:
-        return overridden(own, overrides)
+        return override_preprocess(own, overrides)
     except ValueError as error:
         raise BadBackbone(f"--preprocess: {one_line(error)}") from error

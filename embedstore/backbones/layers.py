@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from embedstore.backbones.base import Features
+from embedstore.backbones.base import FeatureFunction
 from embedstore.errors import BadBackbone
 from embedstore.space import Recipe
 
 Pool = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
-POOLS = ("avg", "max", "token")
+POOLINGS = ("avg", "max", "token")
 
 
-def pick(module: Any, recipe: Recipe) -> tuple[str, str, Features]:
+def select_features(module: Any, recipe: Recipe) -> tuple[str, str, FeatureFunction]:
     """``(layer, pool, features)`` of a recipe.
 
     ``pooled`` is what the network itself puts before its classifier. ``final`` is its last feature map or tokens,
@@ -31,8 +31,8 @@ def pick(module: Any, recipe: Recipe) -> tuple[str, str, Features]:
             raise BadBackbone(f"the pooled layer pools by itself; use --layer final --pool {pool}")
         return "pooled", "", module
     pool = pool or "avg"
-    if pool not in POOLS:
-        raise BadBackbone(f"unknown pool {pool!r}; use one of {', '.join(POOLS)}")
+    if pool not in POOLINGS:
+        raise BadBackbone(f"unknown pool {pool!r}; use one of {', '.join(POOLINGS)}")
     if layer == "final":
         return "final", pool, _final(module, pool)
     if not layer.lstrip("-").isdigit():
@@ -41,7 +41,7 @@ def pick(module: Any, recipe: Recipe) -> tuple[str, str, Features]:
     return str(index), pool, features
 
 
-def _final(module: Any, pool: str) -> Features:
+def _final(module: Any, pool: str) -> FeatureFunction:
     """Features of the last feature map."""
     prefix = int(getattr(module, "num_prefix_tokens", 0) or 0)
     if pool == "token" and not prefix:
@@ -55,7 +55,7 @@ def _final(module: Any, pool: str) -> Features:
     return features
 
 
-def _intermediate(module: Any, index: int, pool: str) -> tuple[int, Features]:
+def _intermediate(module: Any, index: int, pool: str) -> tuple[int, FeatureFunction]:
     """Features of one stage or block, and its number counted from 0."""
     if not hasattr(module, "forward_intermediates"):
         raise BadBackbone(f"{type(module).__name__} gives no intermediate layers; use --layer pooled or final")

@@ -11,11 +11,11 @@ from embedstore.errors import BadBackbone
 from embedstore.space import Recipe, Space
 
 if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone, Loaded
+    from embedstore.backbones.base import Backbone, LoadedNetwork
 
 # Torch gives back the memory of large activations after every layer, and Linux zeroes it again page by page. Of huge
 # pages there are far fewer: a batch of 32 took a ResNet-50 21% less time on two cores (docs/benchmarks.md).
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # read by torch at its first tensor on the CPU
+HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"  # read by torch at its first tensor on the CPU
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
@@ -43,13 +43,13 @@ def load(
         WeightsMismatch: the weights do not fit, or the file holds something else.
         CodeNotAllowed: the recipe names code that is not in ``allow_code``.
     """
-    os.environ.setdefault(HUGE_PAGES, "1")
-    chosen = choose_device(device.partition(",")[0])
-    exact = choose_precision(precision, chosen)
-    return assemble(_loaded(recipe, allow_code), recipe, device=chosen, precision=exact)
+    os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
+    chosen = resolve_device(device.partition(",")[0])
+    exact = resolve_precision(precision, chosen)
+    return build_backbone(_loaded(recipe, allow_code), recipe, device=chosen, precision=exact)
 
 
-def _loaded(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
+def _loaded(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
     """The recipe through the library that its name belongs to."""
     if recipe.random_init and recipe.weights:
         raise BadBackbone("random weights and a weights file exclude each other: give --weights or --random-init")
@@ -67,14 +67,14 @@ def _loaded(recipe: Recipe, allow_code: Collection[str]) -> Loaded:
     return of_custom(recipe, allow_code)
 
 
-def assemble(loaded: Loaded, recipe: Recipe, *, device: str, precision: str) -> Backbone:
+def build_backbone(loaded: LoadedNetwork, recipe: Recipe, *, device: str, precision: str) -> Backbone:
     """Move a network to its device, measure its dimension by a forward, and name its space."""
     import torch
 
-    from embedstore.backbones.base import Backbone, convolutional
+    from embedstore.backbones.base import Backbone, is_convolutional
 
     loaded.module.eval().requires_grad_(False)
-    if convolutional(loaded.module):
+    if is_convolutional(loaded.module):
         loaded.module.to(memory_format=torch.channels_last)
     loaded.module.to(device)
     space = Space(
@@ -89,14 +89,14 @@ def assemble(loaded: Loaded, recipe: Recipe, *, device: str, precision: str) -> 
         args=dict(recipe.args),
         activation=loaded.activation,
         parent=recipe.parent,
-        text=loaded.texts is not None,
+        text=loaded.text_features is not None,
         origin=loaded.origin,
         licence=loaded.licence,
     )
     return Backbone(loaded, space, device=device, precision=precision)
 
 
-def _dimension(loaded: Loaded, device: str) -> int:
+def _dimension(loaded: LoadedNetwork, device: str) -> int:
     """D, from a forward of one grey image: what a network says of itself is wrong for some (VGG)."""
     import torch
 
@@ -114,7 +114,7 @@ def _dimension(loaded: Loaded, device: str) -> int:
     return int(out.shape[1])
 
 
-def spread(device: str) -> list[str]:
+def resolve_devices(device: str) -> list[str]:
     """The devices that an embedding run uses: those with commas between them, or for ``auto`` and ``cuda`` every GPU.
 
     Raises:
@@ -123,12 +123,12 @@ def spread(device: str) -> list[str]:
     import torch
 
     if "," in device:
-        return [choose_device(d.strip()) for d in device.split(",")]
-    chosen = choose_device(device)
+        return [resolve_device(d.strip()) for d in device.split(",")]
+    chosen = resolve_device(device)
     return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
 
 
-def choose_device(device: str) -> str:
+def resolve_device(device: str) -> str:
     """The device meant by ``auto``, or the named one if this machine has it.
 
     Raises:
@@ -147,7 +147,7 @@ def choose_device(device: str) -> str:
     return device
 
 
-def choose_precision(precision: str, device: str) -> str:
+def resolve_precision(precision: str, device: str) -> str:
     """The precision meant by ``auto``: half on cuda (bf16 where the card has it), fp32 elsewhere.
 
     Raises:

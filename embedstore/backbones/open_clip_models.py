@@ -15,25 +15,40 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from embedstore.backbones import weights
-from embedstore.backbones.base import Features, Loaded
-from embedstore.backbones.error_text import adjusted, one_line, quiet, several
-from embedstore.backbones.registry import licence
-from embedstore.backbones.runtimes.towers import before_projection
-from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, UnknownBackbone, WeightsNotFound, near
+from embedstore.backbones.base import FeatureFunction, LoadedNetwork
+from embedstore.backbones.error_text import apply_preprocess_overrides, join_names, one_line, suppress_root_logging
+from embedstore.backbones.open_clip_projection import remove_projection
+from embedstore.backbones.registry import weights_licence
+from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, UnknownBackbone, WeightsNotFound, did_you_mean
 from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode
 
-LOCAL = "local-dir:"
-BUNDLED = "embedstore/tiny"
+LOCAL_DIR_PREFIX = "local-dir:"
+BUNDLED_NAME = "embedstore/tiny"
 BUNDLED_FOLDER = Path(__file__).parent / "tiny"  # its model card lies there too
-OURS = {"pretrained", "load_weights", "precision", "device", "jit", "output_dict", "require_pretrained", "cache_dir"}
-OURS |= {"weights_only", "pretrained_image", "pretrained_text", "pretrained_image_path", "pretrained_text_path"}
-OURS |= {"force_preprocess_cfg"}  # --preprocess says it, and is recorded
+RESERVED_ARGS = {
+    "pretrained",
+    "load_weights",
+    "precision",
+    "device",
+    "jit",
+    "output_dict",
+    "require_pretrained",
+    "cache_dir",
+}
+RESERVED_ARGS |= {
+    "weights_only",
+    "pretrained_image",
+    "pretrained_text",
+    "pretrained_image_path",
+    "pretrained_text_path",
+}
+RESERVED_ARGS |= {"force_preprocess_cfg"}  # --preprocess says it, and is recorded
 LAYERS = ("projection", "before-projection")
-SEEN_BY_ALL = ("mean", "std", "interpolation", "resize_mode")
-CACHE = "~/.cache/clip"  # where open_clip keeps what it fetched from a plain address
+SHARED_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
+URL_CACHE = "~/.cache/clip"  # where open_clip keeps what it fetched from a plain address
 
 
-def load(recipe: Recipe) -> Loaded:
+def load(recipe: Recipe) -> LoadedNetwork:
     """An open_clip network.
 
     Raises:
@@ -41,7 +56,7 @@ def load(recipe: Recipe) -> Loaded:
         MissingExtra: its text tower needs ``transformers``.
     """
     name = recipe.backbone.removeprefix("open_clip/")
-    if forbidden := sorted(OURS & set(recipe.args)):
+    if forbidden := sorted(RESERVED_ARGS & set(recipe.args)):
         raise BadBackbone(f"--backbone-arg {', '.join(forbidden)} is decided by embedstore; leave it out")
     if (layer := recipe.layer or LAYERS[0]) not in LAYERS or recipe.pool:
         raise BadBackbone(f"open_clip networks have the layers {' and '.join(LAYERS)}, and pool by themselves")
@@ -51,28 +66,28 @@ def load(recipe: Recipe) -> Loaded:
     digest = mark + weights.digest(module)
     projected = layer == LAYERS[0]
     tokens = _tokens(source, recipe)
-    return Loaded(
+    return LoadedNetwork(
         family=Family.OPEN_CLIP,
         architecture=source.architecture,
         weights=digest,
         module=module,
-        features=_projection(module) if projected else before_projection(module),
-        preprocess=adjusted(_preprocess_of(module), recipe.preprocess),
+        features=_projection(module) if projected else remove_projection(module),
+        preprocess=apply_preprocess_overrides(_preprocess_of(module), recipe.preprocess),
         layer=layer,
         pool="",
         unit=projected,
-        texts=_texts(tokens, module) if projected else None,
-        tokens=tokens if projected else None,
-        vocabulary=source.vocabulary,
+        text_features=_texts(tokens, module) if projected else None,
+        tokenize=tokens if projected else None,
+        bpe_merges=source.vocabulary,
         logit_scale=float(module.logit_scale.detach().exp()) if projected else None,
         activation="quick_gelu" if source.quick_gelu else "",
         origin=f"random weights of seed {recipe.seed}" if recipe.random_init else source.origin,
-        licence="" if recipe.random_init or recipe.weights else licence(recipe.backbone),
+        licence="" if recipe.random_init or recipe.weights else weights_licence(recipe.backbone),
     )
 
 
 @dataclass(frozen=True)
-class Source:
+class OpenClipSource:
     """Where a network and its weights come from, decided before anything is built.
 
     Attributes:
@@ -92,22 +107,22 @@ class Source:
     vocabulary: Path | None = None
 
 
-def _source(name: str, recipe: Recipe) -> Source:
+def _source(name: str, recipe: Recipe) -> OpenClipSource:
     """What the name means: the bundled network, a local folder, or one of open_clip's own list."""
-    if name == BUNDLED:
-        bundled = _local(f"{LOCAL}{BUNDLED_FOLDER}", recipe)
-        return replace(bundled, architecture=BUNDLED, origin=recipe.weights or "bundled with embedstore")
-    return _local(name, recipe) if name.startswith(LOCAL) else _builtin(name, recipe)
+    if name == BUNDLED_NAME:
+        bundled = _local(f"{LOCAL_DIR_PREFIX}{BUNDLED_FOLDER}", recipe)
+        return replace(bundled, architecture=BUNDLED_NAME, origin=recipe.weights or "bundled with embedstore")
+    return _local(name, recipe) if name.startswith(LOCAL_DIR_PREFIX) else _builtin(name, recipe)
 
 
-def _builtin(name: str, recipe: Recipe) -> Source:
+def _builtin(name: str, recipe: Recipe) -> OpenClipSource:
     """An architecture of open_clip's own list, with a tag, a file or random weights."""
     architecture, _, tag = name.partition(":")
     architecture = architecture.replace("/", "-")
     config = open_clip.get_model_config(architecture)
     if config is None:
         raise UnknownBackbone(
-            f"open_clip has no architecture {architecture!r}{near(architecture, open_clip.list_models())}"
+            f"open_clip has no architecture {architecture!r}{did_you_mean(architecture, open_clip.list_models())}"
         )
     facts = _tag_facts(architecture, tag)
     quick_gelu = bool(recipe.args.get("force_quick_gelu") or config.get("quick_gelu", False))
@@ -120,15 +135,15 @@ def _builtin(name: str, recipe: Recipe) -> Source:
     if not tag:
         facts = _agreed(architecture, recipe)
     if recipe.weights:
-        file = weights.existing(recipe.weights)
+        file = weights.resolve_file(recipe.weights)
     elif not recipe.random_init:
         file = _tag_file(architecture, tag, facts)
-    return Source(architecture, file, architecture, quick_gelu, recipe.weights or _origin(facts), facts)
+    return OpenClipSource(architecture, file, architecture, quick_gelu, recipe.weights or _origin(facts), facts)
 
 
-def _local(name: str, recipe: Recipe) -> Source:
+def _local(name: str, recipe: Recipe) -> OpenClipSource:
     """A folder in open_clip's own layout: ``open_clip_config.json`` beside the weights and the tokenizer."""
-    folder = Path(name.removeprefix(LOCAL)).expanduser()
+    folder = Path(name.removeprefix(LOCAL_DIR_PREFIX)).expanduser()
     path = folder / "open_clip_config.json"
     if not path.is_file():
         raise WeightsNotFound(
@@ -140,16 +155,16 @@ def _local(name: str, recipe: Recipe) -> Source:
         raise BadBackbone(f"{path} is no open_clip configuration with a model_cfg: {one_line(error)}") from error
     same = [n for n in open_clip.list_models() if open_clip.get_model_config(n) == config]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:8]
-    file = weights.existing(recipe.weights) if recipe.weights else None
+    file = weights.resolve_file(recipe.weights) if recipe.weights else None
     found = [p for p in folder.iterdir() if p.suffix in weights.SUFFIXES and p.is_file()]
     for p in found:
-        weights.believable(p)
+        weights.check_claimed_size(p)
     if not (file or recipe.random_init or found):
         raise WeightsNotFound(
             f"no weights (.safetensors, .bin, .pth) in {folder}; put them there or give --weights FILE"
         )
-    return Source(
-        model=f"{LOCAL}{folder}",
+    return OpenClipSource(
+        model=f"{LOCAL_DIR_PREFIX}{folder}",
         file=file,
         architecture=same[0] if same else f"model_cfg#{digest}",
         quick_gelu=bool(recipe.args.get("force_quick_gelu") or config.get("quick_gelu", False)),
@@ -175,7 +190,7 @@ def _tag_facts(architecture: str, tag: str) -> dict[str, Any]:
         return {}
     facts = dict(get_pretrained_cfg(architecture, tag))
     if not facts:
-        tags = several(list_pretrained_tags_by_model(architecture))
+        tags = join_names(list_pretrained_tags_by_model(architecture))
         raise UnknownBackbone(f"open_clip/{architecture} has no pre-trained tag {tag!r}; it has {tags}")
     return facts
 
@@ -187,14 +202,14 @@ def _agreed(architecture: str, recipe: Recipe) -> dict[str, Any]:
         BadBackbone: they differ for a weights file, and the recipe does not say: a guess would be silently wrong.
     """
     known = [get_pretrained_cfg(architecture, t) for t in list_pretrained_tags_by_model(architecture)]
-    differ = [n for n in SEEN_BY_ALL if len({str(k.get(n)) for k in known}) > 1]
+    differ = [n for n in SHARED_PREPROCESS_KEYS if len({str(k.get(n)) for k in known}) > 1]
     said = {"resize_mode": "mode"}
     if recipe.weights and (open_ := [n for n in differ if said.get(n, n) not in recipe.preprocess]):
         raise BadBackbone(
             f"the pre-trained weights of {architecture} differ in {', '.join(open_)}: name the tag that the file "
             f"belongs to (open_clip/{architecture}:TAG --weights FILE) or give --preprocess"
         )
-    return {n: known[0][n] for n in SEEN_BY_ALL if known and n in known[0] and n not in differ}
+    return {n: known[0][n] for n in SHARED_PREPROCESS_KEYS if known and n in known[0] and n not in differ}
 
 
 def _tag_file(architecture: str, tag: str, facts: dict[str, Any]) -> Path:
@@ -204,7 +219,7 @@ def _tag_file(architecture: str, tag: str, facts: dict[str, Any]) -> Path:
         WeightsNotFound: no tag was named, or they are neither here nor within reach.
     """
     if not tag:
-        tags = several(list_pretrained_tags_by_model(architecture))
+        tags = join_names(list_pretrained_tags_by_model(architecture))
         raise WeightsNotFound(
             f"open_clip/{architecture} alone has no weights: name a tag (open_clip/{architecture}:TAG; it has {tags}), "
             "give --weights FILE, or say --random-init"
@@ -216,21 +231,24 @@ def _tag_file(architecture: str, tag: str, facts: dict[str, Any]) -> Path:
         safe = open_clip.constants.HF_SAFE_WEIGHTS_NAME
         if named:
             safe = f"{file[:-4]}.safetensors" if file.endswith((".bin", ".pth")) else file  # as open_clip itself looks
-        return weights.from_hub(repo, tuple(dict.fromkeys((safe, file))), what)
-    return weights.from_url(
-        facts["url"], Path(CACHE).expanduser(), what, lambda: open_clip.download_pretrained(facts, prefer_hf_hub=False)
+        return weights.fetch_from_hub(repo, tuple(dict.fromkeys((safe, file))), what)
+    return weights.fetch_from_url(
+        facts["url"],
+        Path(URL_CACHE).expanduser(),
+        what,
+        lambda: open_clip.download_pretrained(facts, prefer_hf_hub=False),
     )
 
 
-def _built(source: Source, recipe: Recipe) -> Any:
+def _built(source: OpenClipSource, recipe: Recipe) -> Any:
     """The network with its weights, through open_clip's own loading; strict, and never random in silence."""
-    local = source.model.startswith(LOCAL)
+    local = source.model.startswith(LOCAL_DIR_PREFIX)
     args: dict[str, Any] = dict(recipe.args)
     if "size" in recipe.preprocess and "force_image_size" not in args:
         args["force_image_size"] = _size_of(recipe)
     how = {"force_preprocess_cfg": source.preprocess, "pretrained_text": False, **args}
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with suppress_root_logging(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             if recipe.random_init or (local and source.file):
                 module = open_clip.create_model(source.model, load_weights=False, **how)
@@ -244,13 +262,13 @@ def _built(source: Source, recipe: Recipe) -> Any:
     return module
 
 
-def _why(source: Source, recipe: Recipe, error: Exception) -> Exception:
+def _why(source: OpenClipSource, recipe: Recipe, error: Exception) -> Exception:
     """What went wrong in building: an extra package, the arguments, or the weights."""
-    name, where = f"open_clip/{source.architecture}", str(source.file or source.model.removeprefix(LOCAL))
+    name, where = f"open_clip/{source.architecture}", str(source.file or source.model.removeprefix(LOCAL_DIR_PREFIX))
     if "transformers" in str(error).lower():
         return MissingExtra(f"the text tower of {name} needs the package transformers: pip install transformers")
     try:
-        with quiet(), torch.device("meta"):
+        with suppress_root_logging(), torch.device("meta"):
             how = {"load_weights": False, "pretrained_text": False, **recipe.args}
             open_clip.create_model(source.model, device="meta", **how)
     except Exception as why:  # as above
@@ -260,13 +278,13 @@ def _why(source: Source, recipe: Recipe, error: Exception) -> Exception:
             weights.read(source.file)
         except EmbedstoreError as why:
             return why
-    return weights.misshaped(name, where, error)
+    return weights.mismatch_error(name, where, error)
 
 
 def _size_of(recipe: Recipe) -> tuple[int, int]:
     """The input size that ``--preprocess size=`` asks for."""
     blank = Preprocess((1, 1), (1, 1), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return adjusted(blank, {"size": recipe.preprocess["size"]}).size
+    return apply_preprocess_overrides(blank, {"size": recipe.preprocess["size"]}).size
 
 
 def _preprocess_of(module: Any) -> Preprocess:
@@ -295,7 +313,7 @@ def _three(value: Any) -> tuple[float, float, float]:
     return v[0], v[1], v[2]
 
 
-def _projection(module: Any) -> Features:
+def _projection(module: Any) -> FeatureFunction:
     """Image features in the space that words share, before their length is made 1."""
 
     def features(images: torch.Tensor) -> torch.Tensor:
@@ -305,7 +323,7 @@ def _projection(module: Any) -> Features:
     return features
 
 
-def _tokens(source: Source, recipe: Recipe) -> Callable[[Sequence[str]], torch.Tensor]:
+def _tokens(source: OpenClipSource, recipe: Recipe) -> Callable[[Sequence[str]], torch.Tensor]:
     """Words to ids; the tokenizer is made at the first words."""
 
     @functools.cache
@@ -313,7 +331,7 @@ def _tokens(source: Source, recipe: Recipe) -> Callable[[Sequence[str]], torch.T
         try:
             own = {"bpe_path": str(source.vocabulary)} if source.vocabulary else {}
             length = recipe.args.get("force_context_length")
-            with quiet():
+            with suppress_root_logging():
                 return open_clip.get_tokenizer(source.model, context_length=length, **own)
         except Exception as error:  # transformers and the hub client raise their own trees
             if isinstance(error, ImportError) or "transformers" in str(error).lower():

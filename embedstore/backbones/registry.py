@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
-from embedstore.backbones.error_text import several
-from embedstore.errors import UnknownBackbone, near
+from embedstore.backbones.error_text import join_names
+from embedstore.errors import UnknownBackbone, did_you_mean
 
 ALIASES = {
     "clip": "open_clip/ViT-B-32:laion2b_s34b_b79k",
@@ -23,12 +23,12 @@ ALIASES = {
     "tiny": "embedstore/tiny",
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
-LOCAL = "open_clip/local-dir:"
-FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:factory, dots in the module
+LOCAL_DIR_PREFIX = "open_clip/local-dir:"
+FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:factory, dots in the module
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
+class BackboneInfo:
     """What is known of a backbone before anything is downloaded.
 
     Attributes:
@@ -49,25 +49,27 @@ class Fact:
     text: bool
 
 
-BUNDLED = Fact("embedstore/tiny", "clip", 2346329, 256, "64x64", "Apache-2.0", text=True)  # shipped in the package
+BUNDLED_INFO = BackboneInfo(
+    "embedstore/tiny", "clip", 2346329, 256, "64x64", "Apache-2.0", text=True
+)  # shipped in the package
 
 
-def table(filter: str = "") -> list[Fact]:
+def list_backbones(words: str = "") -> list[BackboneInfo]:
     """The shipped facts on backbones that have pre-trained weights, or are known by name alone.
 
     Args:
-        filter: words that must all occur in name or family; case does not matter.
+        words: that must all occur in name or family; case does not matter.
     """
-    words = filter.lower().split()
-    return [f for f in _table().facts if all(w in f"{f.name} {f.family}".lower() for w in words)]
+    wanted = words.lower().split()
+    return [f for f in _table().facts if all(w in f"{f.name} {f.family}".lower() for w in wanted)]
 
 
-def licence(name: str) -> str:
+def weights_licence(name: str) -> str:
     """The licence of a tag's weights, as the library states it, or ""."""
     return next((f.licence for f in _table().facts if f.name == name), "")
 
 
-def resolve(name: str) -> str:
+def resolve_name(name: str) -> str:
     """The full name of a backbone: an alias, a bare timm or open_clip name, or a full name spelt right.
 
     ``resnet50`` is ``timm/resnet50.<default tag>``. The folder of ``open_clip/local-dir:…`` becomes absolute, so that
@@ -79,10 +81,10 @@ def resolve(name: str) -> str:
     known, given = _table(), name.strip()
     if full := ALIASES.get(given.lower()):
         return full
-    if given.lower() == BUNDLED.name:
-        return BUNDLED.name
-    if given.startswith(LOCAL):
-        return LOCAL + os.path.abspath(os.path.expanduser(given.removeprefix(LOCAL)))  # noqa: PTH100, PTH111 - no links
+    if given.lower() == BUNDLED_INFO.name:
+        return BUNDLED_INFO.name
+    if given.startswith(LOCAL_DIR_PREFIX):
+        return LOCAL_DIR_PREFIX + os.path.abspath(os.path.expanduser(given.removeprefix(LOCAL_DIR_PREFIX)))  # noqa: PTH100, PTH111 - no links
     prefix, _, body = given.partition("/")
     if prefix == "timm":
         return known.timm(body) or _not_shipped(given, "timm")
@@ -90,7 +92,7 @@ def resolve(name: str) -> str:
         return known.open_clip(body) or _not_shipped(given, "open_clip_torch")
     if full := known.timm(given) or known.open_clip(given):
         return full
-    if FACTORY.fullmatch(given):
+    if FACTORY_PATTERN.fullmatch(given):
         return given
     raise _unknown(given)
 
@@ -99,7 +101,7 @@ def resolve(name: str) -> str:
 class _Table:
     """The shipped table and its two ways in."""
 
-    facts: tuple[Fact, ...]
+    facts: tuple[BackboneInfo, ...]
     names: dict[str, str]  # lower-case name -> name
     defaults: dict[str, str]  # lower-case timm architecture -> its default full name
     versions: dict[str, str]
@@ -141,15 +143,15 @@ def _table() -> _Table:
     text = files(__package__).joinpath("registry.csv").read_text(encoding="utf-8")
     head, _, body = text.partition("\n")
     rows = list(csv.DictReader(body.splitlines()))
-    facts = (BUNDLED, *(_fact(row) for row in rows))
+    facts = (BUNDLED_INFO, *(_fact(row) for row in rows))
     defaults = {row["name"].partition(".")[0].lower(): row["name"] for row in rows if row["default"]}
     versions = dict(part.strip(" #").rsplit(" ", 1) for part in head.split(","))
     return _Table(facts, {f.name.lower(): f.name for f in facts}, defaults, versions)
 
 
-def _fact(row: dict[str, str]) -> Fact:
+def _fact(row: dict[str, str]) -> BackboneInfo:
     """One row of the table."""
-    return Fact(
+    return BackboneInfo(
         name=row["name"],
         family=row["family"],
         parameters=int(row["parameters"] or 0),
@@ -179,7 +181,7 @@ def _unknown(name: str) -> UnknownBackbone:
     """The error for a name: the tags of its architecture, or near architectures."""
     body = name.partition("/")[2] if name.startswith(("timm/", "open_clip/")) else name
     if tags := _table().tags(body):
-        return UnknownBackbone(f"{name} is not a known pre-trained tag; its tags are {several(tags)}")
+        return UnknownBackbone(f"{name} is not a known pre-trained tag; its tags are {join_names(tags)}")
     architectures = _table().architectures()
-    hint = near(body.partition(":")[0].partition(".")[0], architectures)
+    hint = did_you_mean(body.partition(":")[0].partition(".")[0], architectures)
     return UnknownBackbone(f"unknown backbone {name!r}{hint}; `embedstore backbones [FILTER]` lists them")

@@ -14,19 +14,26 @@ from timm.models import get_pretrained_cfg, is_model, list_pretrained, split_mod
 from torch import nn
 
 from embedstore.backbones import weights
-from embedstore.backbones.base import Loaded
-from embedstore.backbones.error_text import adjusted, one_line, several
-from embedstore.backbones.layers import pick
-from embedstore.errors import BadBackbone, UnknownBackbone, WeightsNotFound, near
-from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode, Value
+from embedstore.backbones.base import LoadedNetwork
+from embedstore.backbones.error_text import apply_preprocess_overrides, join_names, one_line
+from embedstore.backbones.layers import select_features
+from embedstore.errors import BadBackbone, UnknownBackbone, WeightsNotFound, did_you_mean
+from embedstore.space import Family, Interpolation, JsonScalar, Preprocess, Recipe, ResizeMode
 
-OURS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "num_classes"}
-OURS |= {"in_chans", "features_only", "out_indices", "pretrained_strict"}  # decided by what an embedding is
+RESERVED_ARGS = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "num_classes",
+}
+RESERVED_ARGS |= {"in_chans", "features_only", "out_indices", "pretrained_strict"}  # decided by what an embedding is
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's own order
-DROPPED = ("AuxLogits.",)  # timm itself drops Inception's auxiliary classifier
+IGNORED_PREFIXES = ("AuxLogits.",)  # timm itself drops Inception's auxiliary classifier
 
 
-def load(recipe: Recipe) -> Loaded:
+def load(recipe: Recipe) -> LoadedNetwork:
     """A timm network without its classifier.
 
     Raises:
@@ -34,7 +41,7 @@ def load(recipe: Recipe) -> Loaded:
     """
     name = recipe.backbone.removeprefix("timm/")
     config = _config(name)
-    if forbidden := sorted(OURS & set(recipe.args)):
+    if forbidden := sorted(RESERVED_ARGS & set(recipe.args)):
         raise BadBackbone(f"--backbone-arg {', '.join(forbidden)} is decided by embedstore; leave it out")
     args = _sized(recipe, config)
     if recipe.random_init:
@@ -43,17 +50,17 @@ def load(recipe: Recipe) -> Loaded:
             module = _built(name, args)
         mark, origin = "random:", f"random weights of seed {recipe.seed}"
     else:
-        path = weights.existing(recipe.weights) if recipe.weights else hub_file(name, config)
+        path = weights.resolve_file(recipe.weights) if recipe.weights else tag_weights_file(name, config)
         module = _filled(name, args, path, own=not recipe.weights)
         mark, origin = "", recipe.weights or _origin(config)
-    layer, pool, features = pick(module, recipe)
-    return Loaded(
+    layer, pool, features = select_features(module, recipe)
+    return LoadedNetwork(
         family=Family.TIMM,
         architecture=split_model_name_tag(name)[0],
         weights=mark + weights.digest(module),
         module=module,
         features=features,
-        preprocess=adjusted(preprocess_of(module, args), recipe.preprocess),
+        preprocess=apply_preprocess_overrides(timm_preprocess(module, args), recipe.preprocess),
         layer=layer,
         pool=pool,
         origin=origin,
@@ -61,7 +68,7 @@ def load(recipe: Recipe) -> Loaded:
     )
 
 
-def preprocess_of(module: nn.Module, args: dict[str, Any] | None = None) -> Preprocess:
+def timm_preprocess(module: nn.Module, args: dict[str, Any] | None = None) -> Preprocess:
     """The preprocessing that timm's evaluation transform would do for this network."""
     given = {"img_size": args["img_size"]} if args and isinstance(args.get("img_size"), int) else None
     data = resolve_model_data_config(module, args=given)
@@ -88,21 +95,25 @@ def _config(name: str) -> dict[str, Any]:
     """
     architecture, tag = split_model_name_tag(name)
     if not is_model(architecture):
-        raise UnknownBackbone(f"timm has no architecture {architecture!r}{near(architecture, timm.list_models())}")
+        raise UnknownBackbone(
+            f"timm has no architecture {architecture!r}{did_you_mean(architecture, timm.list_models())}"
+        )
     try:
         config = get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError:
         tags = [n.partition(".")[2] for n in list_pretrained(f"{architecture}.*")]
-        known = f"its tags are {several(tags)}" if tags else "it has no pre-trained weights"
+        known = f"its tags are {join_names(tags)}" if tags else "it has no pre-trained weights"
         raise UnknownBackbone(f"timm/{architecture} has no tag {tag!r}; {known}") from None
     return dict(config.to_dict()) if config else {}
 
 
-def _sized(recipe: Recipe, config: dict[str, Any]) -> dict[str, Value | tuple[int, int]]:
+def _sized(recipe: Recipe, config: dict[str, Any]) -> dict[str, JsonScalar | tuple[int, int]]:
     """The constructor's arguments; a network of fixed input size is built for the size that was asked for."""
     args: dict[str, Any] = dict(recipe.args)
     if config.get("fixed_input_size") and "size" in recipe.preprocess and "img_size" not in args:
-        size = adjusted(Preprocess((1, 1), (1, 1), (0, 0, 0), (1, 1, 1)), {"size": recipe.preprocess["size"]}).size
+        size = apply_preprocess_overrides(
+            Preprocess((1, 1), (1, 1), (0, 0, 0), (1, 1, 1)), {"size": recipe.preprocess["size"]}
+        ).size
         args["img_size"] = size
     return args
 
@@ -131,7 +142,7 @@ def _filled(name: str, args: dict[str, Any], path: Path, *, own: bool) -> nn.Mod
     """
     what, where = f"timm/{name}", str(path)
     overlay = {"file": where, "num_classes": -1, "label_offset": 0}  # no number of classes equals -1: always dropped
-    with weights.observed() as loading:
+    with weights.record_loading() as loading:
         try:
             module: nn.Module = timm.create_model(
                 name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **args
@@ -140,9 +151,9 @@ def _filled(name: str, args: dict[str, Any], path: Path, *, own: bool) -> nn.Mod
             weights.read(path)  # raises where the file is at fault: not readable
             with torch.device("meta"):
                 _built(name, args)  # raises where the arguments are at fault
-            raise weights.misshaped(what, where, error) from error
-    missing, unexpected = loading.keys_of(module) or (list(module.state_dict()), [])
-    weights.check(what, where, missing, [] if own else _foreign(module, unexpected))
+            raise weights.mismatch_error(what, where, error) from error
+    missing, unexpected = loading.missing_and_unexpected(module) or (list(module.state_dict()), [])
+    weights.check_keys(what, where, missing, [] if own else _foreign(module, unexpected))
     return module
 
 
@@ -151,10 +162,10 @@ def _foreign(module: Any, unexpected: Sequence[str]) -> list[str]:
     named = module.pretrained_cfg.get("classifier") or ()
     classifiers = (named,) if isinstance(named, str) else tuple(named)
     heads = tuple(f"{c.rpartition('.')[0] or c}." for c in classifiers)  # LeViT: head.linear comes with head.bn
-    return [k for k in unexpected if not k.startswith((*DROPPED, *heads))]
+    return [k for k in unexpected if not k.startswith((*IGNORED_PREFIXES, *heads))]
 
 
-def hub_file(name: str, config: dict[str, Any]) -> Path:
+def tag_weights_file(name: str, config: dict[str, Any]) -> Path:
     """Where the weights of a tag lie on this machine, after a download if need be.
 
     Raises:
@@ -163,12 +174,14 @@ def hub_file(name: str, config: dict[str, Any]) -> Path:
     what, repo, url = f"timm/{name}", config.get("hf_hub_id"), config.get("url")
     if repo:
         named = config.get("hf_hub_filename")
-        return weights.from_hub(repo, (named,) if named else HUB_FILES, what)
+        return weights.fetch_from_hub(repo, (named,) if named else HUB_FILES, what)
     if url:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        return weights.from_url(url, folder, what, lambda: torch.hub.load_state_dict_from_url(url, weights_only=True))
+        return weights.fetch_from_url(
+            url, folder, what, lambda: torch.hub.load_state_dict_from_url(url, weights_only=True)
+        )
     tags = [f"timm/{n}" for n in list_pretrained(f"{name.partition('.')[0]}.*")]
-    known = f" or one of its tags: {several(tags)}" if tags else ""
+    known = f" or one of its tags: {join_names(tags)}" if tags else ""
     raise WeightsNotFound(
         f"{what}: timm knows no pre-trained weights; give a file with --weights FILE{known}, or --random-init"
     )

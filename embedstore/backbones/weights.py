@@ -20,8 +20,8 @@ from embedstore.errors import WeightsMismatch, WeightsNotFound
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")  # .pth.tar is an old habit of ImageNet training
 PROBE_SECONDS = 5.0  # the hub client itself retries for 46 s without a network (measured, huggingface_hub 2.4)
-HEADER = 16 << 20  # bytes of a safetensors header: 100,000 tensors; a backbone has hundreds, rarely thousands
-IGNORED = "num_batches_tracked"  # counts training steps; some formats drop it, and no vector depends on it
+MAX_HEADER_BYTES = 16 << 20  # bytes of a safetensors header: 100,000 tensors; a backbone has hundreds, rarely thousands
+UNDIGESTED_SUFFIX = "num_batches_tracked"  # counts training steps; some formats drop it, and no vector depends on it
 
 
 def digest(module: nn.Module) -> str:
@@ -33,7 +33,7 @@ def digest(module: nn.Module) -> str:
     sha = hashlib.sha256()
     state = module.state_dict()
     for name in sorted(state):
-        if name.rpartition(".")[2] == IGNORED:
+        if name.rpartition(".")[2] == UNDIGESTED_SUFFIX:
             continue
         value = state[name].detach().cpu().contiguous()
         sha.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
@@ -41,7 +41,7 @@ def digest(module: nn.Module) -> str:
     return f"sha256:{sha.hexdigest()}"
 
 
-def existing(path: str) -> Path:
+def resolve_file(path: str) -> Path:
     """A weights file that is there and has a known type.
 
     Raises:
@@ -53,11 +53,11 @@ def existing(path: str) -> Path:
         raise WeightsNotFound(f"no weights file {path}; give the path of a .safetensors or .pth file with --weights")
     if not file.is_file() or file.suffix.lower() not in SUFFIXES:
         raise WeightsMismatch(f"{path} is no weights file; give one of {', '.join(SUFFIXES)} with --weights")
-    believable(file)
+    check_claimed_size(file)
     return file.resolve()
 
 
-def believable(file: Path) -> None:
+def check_claimed_size(file: Path) -> None:
     """Refuse a file that claims more than it holds, before a reader makes room for it.
 
     Raises:
@@ -66,7 +66,7 @@ def believable(file: Path) -> None:
     try:
         claim = _claim(file)
     except (OSError, zipfile.BadZipFile) as error:
-        raise unreadable(file, error) from error
+        raise unreadable_error(file, error) from error
     if claim:
         raise WeightsMismatch(f"cannot read weights from {file}: {claim}; save the state dict as .safetensors")
 
@@ -76,7 +76,7 @@ def _claim(file: Path) -> str:
     if file.suffix.lower() == ".safetensors":
         with file.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
-        return f"its header claims {length:,} bytes" if length > HEADER else ""
+        return f"its header claims {length:,} bytes" if length > MAX_HEADER_BYTES else ""
     if not zipfile.is_zipfile(file):
         return ""
     with zipfile.ZipFile(file) as z:
@@ -95,13 +95,13 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged file fails in any of zipfile, pickle, struct, json, safetensors
-        raise unreadable(path, error) from error
+        raise unreadable_error(path, error) from error
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsMismatch(f"{path} holds no table of tensors; save a state dict as .safetensors")
     return state
 
 
-def unreadable(path: Path, error: BaseException) -> WeightsMismatch:
+def unreadable_error(path: Path, error: BaseException) -> WeightsMismatch:
     """The error for a file that cannot be read as plain tensors."""
     why = one_line(error, 160)
     if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
@@ -110,29 +110,29 @@ def unreadable(path: Path, error: BaseException) -> WeightsMismatch:
 
 
 @dataclass
-class Loading:
+class LoadRecord:
     """What was seen of one ``load_state_dict`` on a network."""
 
-    seen: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
+    keys_by_module: dict[int, tuple[list[str], list[str]]] = field(default_factory=dict)
 
-    def keys_of(self, module: nn.Module) -> tuple[list[str], list[str]] | None:
+    def missing_and_unexpected(self, module: nn.Module) -> tuple[list[str], list[str]] | None:
         """``(missing, unexpected)`` parameter names of the load into ``module``, None if there was none."""
-        return self.seen.get(id(module))
+        return self.keys_by_module.get(id(module))
 
 
 @contextmanager
-def observed() -> Iterator[Loading]:
+def record_loading() -> Iterator[LoadRecord]:
     """Watch the loading inside libraries that build and fill a network in one call and only log what did not fit.
 
     Every network built inside, in this thread, reports the names that its ``load_state_dict`` missed.
     """
-    loading = Loading()
+    loading = LoadRecord()
     thread = threading.get_ident()
     hooks: list[Any] = []
     watched: dict[int, nn.Module] = {}
 
     def note(module: nn.Module, keys: Any) -> None:
-        loading.seen[id(module)] = (list(keys.missing_keys), list(keys.unexpected_keys))
+        loading.keys_by_module[id(module)] = (list(keys.missing_keys), list(keys.unexpected_keys))
 
     def watch(parent: nn.Module, _name: str, _child: nn.Module | None) -> None:
         if threading.get_ident() == thread and id(parent) not in watched:
@@ -148,7 +148,7 @@ def observed() -> Iterator[Loading]:
             hook.remove()
 
 
-def fill(module: nn.Module, state: dict[str, torch.Tensor], what: str, where: str) -> None:
+def load_strict(module: nn.Module, state: dict[str, torch.Tensor], model: str, source: str) -> None:
     """Load a state dict that must fit exactly.
 
     Raises:
@@ -157,11 +157,11 @@ def fill(module: nn.Module, state: dict[str, torch.Tensor], what: str, where: st
     try:
         keys = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise misshaped(what, where, error) from error
-    check(what, where, keys.missing_keys, keys.unexpected_keys)
+        raise mismatch_error(model, source, error) from error
+    check_keys(model, source, keys.missing_keys, keys.unexpected_keys)
 
 
-def check(what: str, where: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+def check_keys(model: str, source: str, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """Refuse weights that leave a parameter random or were made for another network.
 
     Raises:
@@ -169,23 +169,23 @@ def check(what: str, where: str, missing: Sequence[str], unexpected: Sequence[st
     """
     if missing:
         raise WeightsMismatch(
-            f"{where} lacks {len(missing)} parameters of {what}: {_few(missing)}; "
+            f"{source} lacks {len(missing)} parameters of {model}: {_few(missing)}; "
             "name the architecture that the file was made for (--backbone, --backbone-arg)"
         )
     if unexpected:
         raise WeightsMismatch(
-            f"{where} holds {len(unexpected)} parameters that {what} lacks: {_few(unexpected)}; "
+            f"{source} holds {len(unexpected)} parameters that {model} lacks: {_few(unexpected)}; "
             "name the architecture that the file was made for (--backbone, --backbone-arg)"
         )
 
 
-def misshaped(what: str, where: str, error: BaseException) -> WeightsMismatch:
+def mismatch_error(model: str, source: str, error: BaseException) -> WeightsMismatch:
     """The error for parameters of another shape, from torch's own message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("size mismatch", "Missing", "Unexpected"))] or lines[:1]
     more = f" and {len(told) - 1} more" if len(told) > 1 else ""
     return WeightsMismatch(
-        f"{where} does not fit {what}: {one_line(ValueError(told[0] if told else error), 200)}{more}; "
+        f"{source} does not fit {model}: {one_line(ValueError(told[0] if told else error), 200)}{more}; "
         "name the architecture that the file was made for (--backbone, --backbone-arg)"
     )
 
@@ -195,7 +195,7 @@ def _few(names: Sequence[str], n: int = 3) -> str:
     return ", ".join(names[:n]) + (", …" if len(names) > n else "")
 
 
-def from_hub(repo: str, files: Sequence[str], what: str) -> Path:
+def fetch_from_hub(repo: str, files: Sequence[str], model: str) -> Path:
     """A weights file of a hub repository: from the cache where it lies, else downloaded.
 
     Args:
@@ -214,11 +214,11 @@ def from_hub(repo: str, files: Sequence[str], what: str) -> Path:
         cached = try_to_load_from_cache(name, file, revision=revision or None)
         if isinstance(cached, str):
             return Path(cached)
-    looked = f"{what}: weights are not here: looked for {' or '.join(files)} of {name} in {constants.HF_HUB_CACHE}"
+    looked = f"{model}: weights are not here: looked for {' or '.join(files)} of {name} in {constants.HF_HUB_CACHE}"
     cure = "give a file with --weights FILE, or fill the cache on a machine with a network and copy it"
     if constants.HF_HUB_OFFLINE:
         raise WeightsNotFound(f"{looked}, and HF_HUB_OFFLINE is set; {cure}")
-    if trouble := unreachable(constants.ENDPOINT):
+    if trouble := connection_problem(constants.ENDPOINT):
         raise WeightsNotFound(f"{looked}, and {constants.ENDPOINT} cannot be reached ({trouble}); {cure}")
     for file in files:
         try:
@@ -230,7 +230,7 @@ def from_hub(repo: str, files: Sequence[str], what: str) -> Path:
     raise WeightsNotFound(f"{looked}, and the repository has no such file; {cure}")
 
 
-def from_url(url: str, folder: Path, what: str, fetch: Callable[[], Any]) -> Path:
+def fetch_from_url(url: str, folder: Path, model: str, fetch: Callable[[], Any]) -> Path:
     """A weights file of a plain address: from the library's cache folder, else fetched by the library.
 
     Raises:
@@ -241,11 +241,11 @@ def from_url(url: str, folder: Path, what: str, fetch: Callable[[], Any]) -> Pat
     file = folder / url.rpartition("/")[2]
     if file.is_file():
         return file
-    looked = f"{what}: weights are not here: looked for {file}"
+    looked = f"{model}: weights are not here: looked for {file}"
     cure = f"give a file with --weights FILE, or put {url} there"
     if constants.HF_HUB_OFFLINE:
         raise WeightsNotFound(f"{looked}, and HF_HUB_OFFLINE is set; {cure}")
-    if trouble := unreachable(url):
+    if trouble := connection_problem(url):
         raise WeightsNotFound(f"{looked}, and the address cannot be reached ({trouble}); {cure}")
     try:
         fetch()
@@ -254,7 +254,7 @@ def from_url(url: str, folder: Path, what: str, fetch: Callable[[], Any]) -> Pat
     return file
 
 
-def unreachable(url: str) -> str:
+def connection_problem(url: str) -> str:
     """Why an address does not answer within a few seconds; "" if it does. Proxies of the environment are used."""
     from huggingface_hub import get_session
 

@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import heads
-from embedstore.classify.heads.serialization import ARRAYS_FILE, JSON_FILE
-from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, near
+from embedstore.classify.heads.serialization import ARRAYS_FILE, METADATA_FILE
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, did_you_mean
 from embedstore.storage import disk_errors
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import strings
 from embedstore.storage.durable_files import sync_folder, sync_tree
-from embedstore.storage.storage import SpaceRow, Storage
-from embedstore.storage.vector_stream import streaming
+from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.vector_stream import open_vector_stream
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-NONE = "none"  # how items are counted to which a head gives no label
+NO_LABEL = "none"  # how items are counted to which a head gives no label
 _BLOCK_SCORES = 1 << 24  # scores held at once: 64 MiB of float32
 
 
 @dataclass(frozen=True)
-class HeadRow:
+class HeadRecord:
     """One head of a store.
 
     Attributes:
@@ -47,35 +47,35 @@ class HeadRow:
     created: datetime
 
 
-def kept(storage: Storage) -> list[HeadRow]:
+def list_heads(storage: Storage) -> list[HeadRecord]:
     """Every head, oldest first."""
     with storage.catalog.read() as con:
         rows = con.execute(
             "SELECT head, space, label, kind, facts, created FROM heads ORDER BY created, head"
         ).fetchall()
-    return [HeadRow(n, s, lb, k, json.loads(f), c) for n, s, lb, k, f, c in rows]
+    return [HeadRecord(n, s, lb, k, json.loads(f), c) for n, s, lb, k, f, c in rows]
 
 
-def find(storage: Storage, name: str) -> HeadRow:
+def find_head(storage: Storage, name: str) -> HeadRecord:
     """One head by its name.
 
     Raises:
         UnknownHead: there is none of that name; names the near ones.
     """
-    rows = kept(storage)
+    rows = list_heads(storage)
     for row in rows:
         if row.name.lower() == name.lower():
             return row
     names = [r.name for r in rows]
     raise UnknownHead(
-        f"{storage.at.root} has no head {name!r}{near(name, names)}; it has {', '.join(names) or 'none'}; "
+        f"{storage.at.root} has no head {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}; "
         f"`embedstore probe STORE LABEL --save {name}` makes one"
     )
 
 
-def keep(
-    storage: Storage, space: SpaceRow, name: str, estimator: Any, *, label: str, kind: str, facts: dict[str, Any]
-) -> HeadRow:
+def save_head(
+    storage: Storage, space: SpaceRecord, name: str, estimator: Any, *, label: str, kind: str, metadata: dict[str, Any]
+) -> HeadRecord:
     """Save a fitted head under a name; one of that name is replaced and its predictions are forgotten.
 
     Args:
@@ -88,14 +88,14 @@ def keep(
     if not _NAME.fullmatch(name):
         raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
     folder = _folder(storage, name)
-    with storage.writing(f"save head {name}", wait=10.0), disk_errors.said(f"save head {name} in {folder}"):
+    with storage.writer(f"save head {name}", wait=10.0), disk_errors.disk_errors(f"save head {name} in {folder}"):
         _set_by(folder)
         heads.save(estimator, folder, {"space": space.key, "label": label, "name": name})
         known = {
             "classes": [str(c) for c in estimator.classes_],
             "digest": _digest(folder),
-            "sets": heads.set_threshold(estimator) is not None,
-        } | facts
+            "sets": heads.membership_threshold(estimator) is not None,
+        } | metadata
         with storage.catalog.write() as con:
             con.execute("DELETE FROM heads WHERE lower(head) = lower(?)", [name])
             con.execute("DELETE FROM predictions WHERE lower(head) = lower(?)", [name])
@@ -105,10 +105,10 @@ def keep(
                 [name, space.key, label, kind, json.dumps(known), utc_now()],
             )
         _sweep(folder)
-    return find(storage, name)
+    return find_head(storage, name)
 
 
-def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple[HeadRow, Any]:
+def load_head(storage: Storage, name: str, *, space: SpaceRecord | None = None) -> tuple[HeadRecord, Any]:
     """A kept head, checked against the catalog and against itself.
 
     Args:
@@ -117,7 +117,7 @@ def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple
     Raises:
         UnknownHead: no such name. SpaceMismatch: trained in another space. StoreDamaged: not the files that were saved.
     """
-    row = find(storage, name)
+    row = find_head(storage, name)
     if space is not None and space.key != row.space:
         own = next((s.name for s in storage.spaces() if s.key == row.space), row.space)
         raise SpaceMismatch(
@@ -126,14 +126,16 @@ def load(storage: Storage, name: str, *, space: SpaceRow | None = None) -> tuple
         )
     folder = _settled(_folder(storage, row.name), row.facts["digest"])
     cure = f"train it again: `embedstore probe STORE {row.label} --head {row.kind} --save {row.name}`"
-    if not (folder / JSON_FILE).is_file():
+    if not (folder / METADATA_FILE).is_file():
         raise StoreDamaged(f"the files of head {row.name} are gone from {folder}; {cure}")
     if _digest(folder) != row.facts["digest"]:
-        raise StoreDamaged(f"{folder / JSON_FILE} is not what was saved; {cure}")
-    return row, heads.load(folder, expected={"space": row.space})
+        raise StoreDamaged(f"{folder / METADATA_FILE} is not what was saved; {cure}")
+    return row, heads.load(folder, expected_binding={"space": row.space})
 
 
-def predict(storage: Storage, name: str, *, where: str | None = None, space: SpaceRow | None = None) -> dict[str, Any]:
+def write_predictions(
+    storage: Storage, name: str, *, where: str | None = None, space: SpaceRecord | None = None
+) -> dict[str, Any]:
     """Write a head's class and its probability for every matching item into ``predictions``; what it said of them
     before is replaced, in one transaction. Memory is bounded by a block of vectors and its scores.
 
@@ -152,21 +154,24 @@ def predict(storage: Storage, name: str, *, where: str | None = None, space: Spa
         UnknownHead, SpaceMismatch, StoreDamaged: as :func:`load`. BadFilter, UnknownColumn: the filter.
     """  # noqa: D205
     begin, started = time.perf_counter(), utc_now()
-    row, estimator = load(storage, name, space=space)
+    row, estimator = load_head(storage, name, space=space)
     own = storage.space(row.space)
     names = [str(c) for c in estimator.classes_]
-    answers = [*names, None if heads.set_threshold(estimator) is not None else str(getattr(estimator, "other", ""))]
+    answers = [
+        *names,
+        None if heads.membership_threshold(estimator) is not None else str(getattr(estimator, "other", "")),
+    ]
     scratch = storage.catalog.scratch
     try:
-        with streaming(storage, own, where, head=row.name) as stream:
+        with open_vector_stream(storage, own, where, known_head=row.name) as stream:
             scratch.execute("CREATE OR REPLACE TABLE memory.main.said (n BIGINT, code INTEGER, score DOUBLE)")
-            for first, _, X in stream.blocks(max(256, min(16384, _BLOCK_SCORES // len(names)))):
+            for first, _, X in stream.iter_blocks(max(256, min(16384, _BLOCK_SCORES // len(names)))):
                 rows, codes, scores = _answer(estimator, X)
                 block = {"n": first + rows, "code": codes, "score": scores}  # noqa: F841 - read by SQL
                 scratch.execute("INSERT INTO memory.main.said SELECT n, code, score FROM block")
             result = _write(storage, row.name, answers)
             result |= {"contents": stream.rows, "seconds": round(time.perf_counter() - begin, 3)}
-            with storage.writing(f"record predict {row.name}", wait=10.0) as writer:
+            with storage.writer(f"record predict {row.name}", wait=10.0) as writer:
                 writer.record_run("predict", own.key, {"head": row.name, "where": where}, result, started)
     finally:
         scratch.execute("DROP TABLE IF EXISTS memory.main.said")
@@ -181,24 +186,24 @@ def export_head(storage: Storage, name: str, path: Path) -> Path:
     """
     if path.suffix not in (".npz", ".onnx"):
         raise BadHead(f"heads are exported to .npz or .onnx, not {path.name!r}")
-    estimator = load(storage, name)[1]
+    estimator = load_head(storage, name)[1]
     return heads.export_npz(estimator, path) if path.suffix == ".npz" else heads.export_onnx(estimator, path)
 
 
-def forget(storage: Storage, name: str) -> None:
+def drop_head(storage: Storage, name: str) -> None:
     """Remove a head and its predictions.
 
     Raises:
         UnknownHead: no such name.
     """
-    row = find(storage, name)
+    row = find_head(storage, name)
     folder = _folder(storage, row.name)
     doing = f"forget head {row.name}"
-    with storage.writing(doing, wait=10.0), disk_errors.said(doing):
+    with storage.writer(doing, wait=10.0), disk_errors.disk_errors(doing):
         with storage.catalog.write() as con:
             con.execute("DELETE FROM heads WHERE head = ?", [row.name])
             con.execute("DELETE FROM predictions WHERE head = ?", [row.name])
-        for file in (JSON_FILE, ARRAYS_FILE):
+        for file in (METADATA_FILE, ARRAYS_FILE):
             (folder / file).unlink(missing_ok=True)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -207,7 +212,7 @@ def forget(storage: Storage, name: str) -> None:
 def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Rows, classes by number (one past the last where none is given) and their probabilities."""
     proba = heads.probabilities(estimator, X)
-    codes, rows, given = proba.argmax(axis=1), np.arange(len(X)), heads.set_threshold(estimator)
+    codes, rows, given = proba.argmax(axis=1), np.arange(len(X)), heads.membership_threshold(estimator)
     if given is None:
         scores = proba[rows, codes]
         codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
@@ -221,7 +226,7 @@ def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
 
 def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, Any]:
     """The staged answers as the head's predictions of the streamed items."""
-    with storage.writing(f"predict {name}", wait=10.0), storage.catalog.write() as con:
+    with storage.writer(f"predict {name}", wait=10.0), storage.catalog.write() as con:
         codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
         con.execute(
             "DELETE FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)", [name]
@@ -235,7 +240,7 @@ def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, 
         )
         said = "FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)"
         found = con.execute(
-            f"SELECT coalesce(label, '{NONE}'), count(*) {said} GROUP BY 1 ORDER BY 2 DESC, 1", [name]
+            f"SELECT coalesce(label, '{NO_LABEL}'), count(*) {said} GROUP BY 1 ORDER BY 2 DESC, 1", [name]
         ).fetchall()
         items = con.execute(f"SELECT count(DISTINCT item) {said}", [name]).fetchall()[0][0]
     return {"head": name, "items": items, "labels": dict(found)}
@@ -268,12 +273,12 @@ def _sweep(folder: Path) -> None:
 def _settled(folder: Path, digest: str) -> Path:
     """The folder with the files that the catalog names."""
     for candidate in (folder, _previous(folder)):
-        if (candidate / JSON_FILE).is_file() and _digest(candidate) == digest:
+        if (candidate / METADATA_FILE).is_file() and _digest(candidate) == digest:
             return candidate
     return folder
 
 
 def _digest(folder: Path) -> str:
     """SHA-256 of the head's description, which itself holds that of its arrays."""
-    with (folder / JSON_FILE).open("rb") as f:
+    with (folder / METADATA_FILE).open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()

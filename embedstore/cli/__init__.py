@@ -15,11 +15,13 @@ _INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
     gc.set_threshold(100_000)  # a short command is mostly imports, which make no garbage: looking for it took 5% of it
-    with timing.command() as command:
+    with timing.record_command() as command:
         try:
             _run(arguments)
         finally:
-            for name, seconds in timing.report(command.steps) if command.wanted and not sys.stderr.closed else ():
+            for name, seconds in (
+                timing.step_report(command.steps) if command.print_requested and not sys.stderr.closed else ()
+            ):
                 print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
 
 
@@ -35,15 +37,15 @@ def _run(arguments: list[str] | None) -> None:
         quickstart,
         search,
     )
-    from embedstore.cli.output import Notes, one_line
+    from embedstore.cli.console import StderrLogHandler, one_line
     from embedstore.cli.put_in import app
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:
-        logger.addHandler(Notes())
-    timing.add("Python and the command itself", timing.age() or 0.0)
+        logger.addHandler(StderrLogHandler())
+    timing.add_step("Python and the command itself", timing.process_age() or 0.0)
     try:
-        with interrupt.heard():
+        with interrupt.interruptible():
             app(args=arguments, prog_name="embedstore")
     except EmbedstoreError as e:
         print(f"embedstore: {one_line(str(e))}", file=sys.stderr)

@@ -8,31 +8,31 @@ from typing import Annotated, Any
 import typer
 
 import embedstore as es
+from embedstore.cli import console, render_evaluation
 from embedstore.cli import options as o
-from embedstore.cli import output, render_evaluation
 from embedstore.cli.option_groups import (
+    EvaluationOptionGroup,
     Head,
     HeadArg,
     Html,
-    Judged,
+    ItemOptionGroup,
+    OutputOptionGroup,
     Save,
     Seed,
     Separator,
-    Shown,
-    Which,
-    Words,
-    bundled,
+    TextClassOptionGroup,
+    with_option_groups,
 )
 from embedstore.cli.put_in import app
 
 
 @app.command()
-@bundled
+@with_option_groups
 def probe(
     store: o.StorePath,
-    which: Which,
-    how: Judged,
-    shown: Shown,
+    which: ItemOptionGroup,
+    how: EvaluationOptionGroup,
+    shown: OutputOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     separator: Separator = None,
@@ -45,20 +45,20 @@ def probe(
     `embedstore probe pets.store label --head lda --folds 5 --html report.html`
     """
     opened = es.open(store)
-    options = o.pairs(head_arg, "--head-arg", lists=True)
+    options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
     asked: dict[str, Any] = {"where": which.where, "space": which.space, "separator": separator, "options": options}
-    found = opened.probe(label, head=head, save=save, **asked, **how.options())
+    found = opened.probe(label, head=head, save=save, **asked, **how.to_kwargs())
     drawn = opened.curve(label, head=head, seed=how.seed, **asked) if curve else None
-    render_evaluation.show(opened, found, shown, curve=drawn)
+    render_evaluation.print_evaluation(opened, found, shown, curve=drawn)
 
 
 @app.command()
-@bundled
+@with_option_groups
 def knn(
     store: o.StorePath,
-    which: Which,
-    how: Judged,
-    shown: Shown,
+    which: ItemOptionGroup,
+    how: EvaluationOptionGroup,
+    shown: OutputOptionGroup,
     label: o.Label = "label",
     k: Annotated[int, typer.Option("-k", help="Neighbours.")] = 5,
     weights: Annotated[str, typer.Option(help="softmax (DINO's exp(cosine / 0.07)), uniform, distance.")] = "softmax",
@@ -75,33 +75,40 @@ def knn(
         space=which.space,
         separator=separator,
         save=save,
-        **how.options(),
+        **how.to_kwargs(),
     )
-    render_evaluation.show(opened, found, shown)
+    render_evaluation.print_evaluation(opened, found, shown)
 
 
 @app.command("zero-shot")
-@bundled
+@with_option_groups
 def zero_shot(
-    store: o.StorePath, which: Which, words: Words, shown: Shown, label: o.Label = "label", save: Save = None
+    store: o.StorePath,
+    which: ItemOptionGroup,
+    words: TextClassOptionGroup,
+    shown: OutputOptionGroup,
+    label: o.Label = "label",
+    save: Save = None,
 ) -> None:
     """Classify by words alone, judged against a label."""
     opened = es.open(store, device=words.device, precision=words.precision)
-    named = words.named() or opened.labels(label, where=which.where, space=which.space)
-    made = opened.zero_shot(named, templates=words.sentences(), space=which.space, class_vectors=words.vectors())
+    named = words.load_classes() or opened.labels(label, where=which.where, space=which.space)
+    made = opened.zero_shot(
+        named, templates=words.load_templates(), space=which.space, class_vectors=words.load_class_vectors()
+    )
     found = made.evaluate(label, where=which.where)
     if save:
         made.save(save, label=label)
-    render_evaluation.show(opened, found, shown)
+    render_evaluation.print_evaluation(opened, found, shown)
 
 
 @app.command("few-shot")
-@bundled
+@with_option_groups
 def few_shot(
     store: o.StorePath,
-    which: Which,
-    words: Words,
-    shown: Shown,
+    which: ItemOptionGroup,
+    words: TextClassOptionGroup,
+    shown: OutputOptionGroup,
     label: o.Label = "label",
     head: Annotated[str, typer.Option(help="tip-adapter, tip-adapter-f, blend.")] = "tip-adapter",
     shots: Annotated[int, typer.Option(min=0, help="Labelled images a class; 0 is zero-shot.")] = 16,
@@ -111,26 +118,26 @@ def few_shot(
 ) -> None:
     """Words and a few labelled images a class together, in a space with a text tower."""
     opened = es.open(store, device=words.device, precision=words.precision)
-    named = words.named()
+    named = words.load_classes()
     asked: dict[str, Any] = {
         "head": head,
         "seed": seed,
         "where": which.where,
         "space": which.space,
-        "templates": words.sentences(),
-        "class_vectors": words.vectors(),
+        "templates": words.load_templates(),
+        "class_vectors": words.load_class_vectors(),
     }
     found = opened.few_shot(label, named, shots=shots, save=save, **asked)
     drawn = opened.few_shot_curve(label, named, **asked) if curve else None
-    render_evaluation.show(opened, found, shown, curve=drawn)
+    render_evaluation.print_evaluation(opened, found, shown, curve=drawn)
 
 
 @app.command()
-@bundled
+@with_option_groups
 def curve(
     store: o.StorePath,
-    which: Which,
-    shown: Shown,
+    which: ItemOptionGroup,
+    shown: OutputOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     budgets: Annotated[str, typer.Option(help="Labels a class, with commas; all is added.")] = "1,2,4,8,16",
@@ -140,7 +147,7 @@ def curve(
     head_arg: HeadArg = [],
 ) -> None:
     """How many labels are needed: accuracy over labels a class, mean and spread over several draws."""
-    wanted = o.numbers(budgets, "--budgets")
+    wanted = o.parse_integers(budgets, "--budgets")
     found = es.open(store).curve(
         label,
         head=head,
@@ -150,16 +157,16 @@ def curve(
         where=which.where,
         space=which.space,
         separator=separator,
-        options=o.pairs(head_arg, "--head-arg", lists=True),
+        options=o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
     )
-    render_evaluation.show_curve(found, shown)
+    render_evaluation.print_curve(found, shown)
 
 
 @app.command()
-@bundled
+@with_option_groups
 def compare(
     store: o.StorePath,
-    how: Judged,
+    how: EvaluationOptionGroup,
     label: o.Label = "label",
     spaces: Annotated[str | None, typer.Option(help="Names with commas; by default every space with vectors.")] = None,
     heads: Annotated[str, typer.Option(help="Names with commas.")] = "logistic,knn,prototype",
@@ -174,11 +181,11 @@ def compare(
     """Spaces and heads side by side on one split: which backbone, which head, how many labels, and is it luck?"""
     named = [s.strip() for s in spaces.split(",") if s.strip()] if spaces else None
     wanted = [h.strip() for h in heads.split(",") if h.strip()]
-    few = o.numbers(budgets, "--budgets") if budgets else ()
+    few = o.parse_integers(budgets, "--budgets") if budgets else ()
     found = es.open(store).compare(
-        label, spaces=named, heads=wanted, budgets=few, where=where, separator=separator, **how.options()
+        label, spaces=named, heads=wanted, budgets=few, where=where, separator=separator, **how.to_kwargs()
     )
-    render_evaluation.show_comparison(found, as_json, html=html)
+    render_evaluation.print_comparison(found, as_json, html=html)
 
 
 @app.command()
@@ -190,7 +197,7 @@ def report(
     head: Head = "logistic",
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
-    preprocess: o.PreprocessArg = [],
+    preprocess: o.PreprocessOverride = [],
     random_init: o.RandomInit = False,
     as_json: o.Json = False,
 ) -> None:
@@ -204,12 +211,12 @@ def report(
         source,
         html,
         backbone=backbone,
-        store=store,
+        store_path=store,
         head=head,
-        say=output.note,
+        progress=console.print_note,
         weights=weights,
-        backbone_args=o.pairs(backbone_arg, "--backbone-arg"),
-        preprocess=o.pairs(preprocess, "--preprocess"),
+        backbone_args=o.parse_assignments(backbone_arg, "--backbone-arg"),
+        preprocess=o.parse_assignments(preprocess, "--preprocess"),
         random_init=random_init,
     )
-    render_evaluation.show(opened, found, Shown(as_json=as_json), curve=drawn)
+    render_evaluation.print_evaluation(opened, found, OutputOptionGroup(as_json=as_json), curve=drawn)

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 import embedstore as es
+from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli import output
 from embedstore.cli.put_in import app
 from embedstore.reports.results import save_rows
 
@@ -89,7 +89,7 @@ def rename(
 @app.command()
 def compact(store: o.StorePath, wait: o.Wait = 0.0, as_json: o.Json = False) -> None:
     """Merge small vector files, wipe vectors that no item needs, and build indexes over them again."""
-    _say(es.open(store).compact(wait=wait, report=output.note), as_json)
+    _say(es.open(store).compact(wait=wait, report=console.print_note), as_json)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def index(
     """
     opened = es.open(store)
     _say(
-        opened.index(recall=recall, max_memory=max_memory, kind=kind, space=space, report=output.note).to_json(),
+        opened.index(recall=recall, max_memory=max_memory, kind=kind, space=space, report=console.print_note).to_json(),
         as_json,
     )
 
@@ -137,12 +137,12 @@ def duplicates(
     rows = found.across if across_splits else found.rows
     if out:
         save_rows(rows, out)
-        output.note(f"wrote {out}")
+        console.print_note(f"wrote {out}")
     if as_json:
-        output.as_json(found.to_json())
+        console.print_json(found.to_json())
     elif not out and rows:
-        output.table(list(rows[0]), [list(r.values()) for r in rows])
-    output.note(
+        console.print_table(list(rows[0]), [list(r.values()) for r in rows])
+    console.print_note(
         f"{len(found.rows)} items in {found.groups} groups, {len(found.across)} pairs across splits; "
         f"{found.compared} contents compared, recall {found.recall}"
     )
@@ -170,4 +170,4 @@ def cluster(
 
 def _say(result: Mapping[str, object], as_json: bool) -> None:
     """A result as facts or as JSON."""
-    output.as_json(result) if as_json else output.facts(list(result.items()))
+    console.print_json(result) if as_json else console.print_facts(list(result.items()))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 import embedstore as es
+from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli import output
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
@@ -55,21 +55,21 @@ def finetune(
     """
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
     given: dict[str, Any] = {"layers": layers, "epochs": epochs, "lr": lr, "start": start, "average": average}
-    given |= {"seed": seed, "precision": precision} | o.pairs(more, "--set")
+    given |= {"seed": seed, "precision": precision} | o.parse_assignments(more, "--set")
     made = opened.finetune(
-        label, space=space, name=name, embed=embed, where=where, say=output.note, **cast("TuneOptions", given)
+        label, space=space, name=name, embed=embed, where=where, say=console.print_note, **cast("TuneOptions", given)
     )
     if made.beside:
         return
     if as_json:
-        output.as_json(made.to_json())
+        console.print_json(made.to_json())
         return
     _print_tuned(made)
     if made.versus is None:
-        output.note(f"embed into it with `embedstore reembed {store} --space {made.name}`")
+        console.print_note(f"embed into it with `embedstore reembed {store} --space {made.name}`")
     else:
         _print_versus(made.versus)
-        output.note(f"make it the default with `embedstore use {store} {made.name}`")
+        console.print_note(f"make it the default with `embedstore use {store} {made.name}`")
 
 
 @app.command()
@@ -85,7 +85,7 @@ def reembed(
     """Give every image of the store a vector in a space; only what is missing is computed, resumable."""
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
     report = opened.reembed(space, wait=wait)
-    output.as_json(report.to_json()) if as_json else print(report.summary())
+    console.print_json(report.to_json()) if as_json else print(report.summary())
 
 
 @app.command()
@@ -102,7 +102,7 @@ def versus(
 ) -> None:
     """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance."""
     found = es.open(store, device=device, allow_code=allow_code).versus(label, new, old, where=where, seed=seed)
-    output.as_json(found.to_json()) if as_json else _print_versus(found)
+    console.print_json(found.to_json()) if as_json else _print_versus(found)
 
 
 @app.command()
@@ -118,13 +118,13 @@ def use(
     opened = es.open(store)
     done = opened.use(space, refit=refit)
     if as_json:
-        output.as_json(done)
+        console.print_json(done)
         return
     for word in ("refitted", "left"):
         for line in done[word]:
             print(f"{word}: {line}")
     if done["lacking"]:
-        output.note(
+        console.print_note(
             f"{done['lacking']:,} images have no vector in {space} yet and are not found there: `embedstore reembed "
             f"{store} --space {space}`"
         )
@@ -139,8 +139,8 @@ def drop_space(
 ) -> None:
     """Take a space out with its vectors, indexes and checkpoint; refused while heads depend on it."""
     done = es.open(store).drop_space(space, wait=wait)
-    output.as_json(done) if as_json else print(
-        f"dropped {space}: {done['vectors']:,} vectors, {output.size(done['bytes'])} freed"
+    console.print_json(done) if as_json else print(
+        f"dropped {space}: {done['vectors']:,} vectors, {console.format_bytes(done['bytes'])} freed"
     )
 
 
@@ -158,7 +158,7 @@ def advise(
     """Frozen features, a new head, the last layers or all of them: which fits, why, and what to expect."""
     a = es.open(store, device=device, allow_code=allow_code).advise(label, space=space, where=where, seed=seed)
     if as_json:
-        output.as_json(a.to_json())
+        console.print_json(a.to_json())
         return
     print(f"{a.strategy.value}: `{a.command}`")
     print(f"expected gain in accuracy: {a.gain[0]:.3f} to {a.gain[1]:.3f}")
@@ -166,7 +166,7 @@ def advise(
         print(f"- {reason}")
     rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
     here = (a.size.value, "different" if a.domain.different else "similar")
-    output.table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
+    console.print_table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
 
 
 @app.command()
@@ -187,32 +187,34 @@ def lore(
 ) -> None:
     """From scratch, frozen probe, last layers, all layers over labels a class: the table of the textbooks, measured."""
     opened = es.open(store, device=device, allow_code=allow_code)
-    given = cast("TuneOptions", {"epochs": epochs, "lr": lr} | o.pairs(more, "--set"))
+    given = cast("TuneOptions", {"epochs": epochs, "lr": lr} | o.parse_assignments(more, "--set"))
     found = opened.lore(
         label,
-        budgets=o.numbers(budgets, "--budgets"),
+        budgets=o.parse_integers(budgets, "--budgets"),
         last=last,
         png=png,
         where=where,
         space=space,
-        tell=lambda c: output.note(f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"),
+        tell=lambda c: console.print_note(
+            f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"
+        ),
         **given,
     )
     if as_json:
-        output.as_json(found.to_json())
+        console.print_json(found.to_json())
         return
     print(f"accuracy on {found.held:,} held-out items ({found.split})")
     ways = list(found.rows()[0][2])
     rows = [(labels, train, *(f"{by[w]:.3f}" for w in ways)) for labels, train, by in found.rows()]
-    output.table(("labels a class", "images", *ways), rows)
+    console.print_table(("labels a class", "images", *ways), rows)
     if png:
-        output.note(f"wrote {png}")
+        console.print_note(f"wrote {png}")
 
 
 def _print_tuned(made: Tuned) -> None:
     """A run in words."""
     f = made.facts
-    output.table(
+    console.print_table(
         ("epoch", "training loss", "validation loss", "accuracy", "mean recall", "seconds"),
         [
             (e["number"], e["loss"], e["val"]["loss"], e["val"]["accuracy"], e["val"]["recall"], round(e["seconds"], 1))
@@ -226,7 +228,7 @@ def _print_tuned(made: Tuned) -> None:
     )
     print(f"checkpoint, curves and augmentation: {made.folder}")
     for note in made.notes:
-        output.note(note)
+        console.print_note(note)
 
 
 def _print_versus(v: Versus) -> None:
@@ -242,11 +244,11 @@ def _print_versus(v: Versus) -> None:
         )
         for p in v.pairs
     ]
-    output.table(("accuracy of", "old", "new", "gain and 95% interval", "McNemar p"), rows)
+    console.print_table(("accuracy of", "old", "new", "gain and 95% interval", "McNemar p"), rows)
     worst = [(c, n, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for c, n, a, b in v.per_class[:20]]
-    output.table(("class", "items", "old recall", "new recall", "change"), worst)
+    console.print_table(("class", "items", "old recall", "new recall", "change"), worst)
     for name, value in v.cost.items():
         if value is not None:
             print(f"{name.replace('_', ' ')}: {value:,.1f}")
     if v.same:
-        output.note("the weights are the same: both spaces hold the same vectors")
+        console.print_note("the weights are the same: both spaces hold the same vectors")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Inside the block SIGINT ends a long question at once; what is being written is finished first.
 
     A no-op outside the main thread, and while something else (a run that embeds) handles the signal.
@@ -51,4 +51,4 @@ def _interrupt() -> None:
     """Where DuckDB was never loaded, there is nothing to end (and no reason to load it)."""
     catalog = sys.modules.get("embedstore.storage.catalog")
     if catalog is not None:
-        catalog.interrupt()
+        catalog.interrupt_queries()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import embedstore as es
+from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli import output
 from embedstore.cli.option_groups import Folds, Head, Seed, Separator
 from embedstore.cli.put_in import app
 
@@ -35,10 +35,10 @@ def predict(
     """
     found = es.open(store).predict(head, where=where, space=space)
     if as_json:
-        output.as_json(found)
+        console.print_json(found)
         return
     print(f"{found['head']}: {found['items']:,} items in {found['seconds']:.2f} s")
-    output.table(("class", "items"), list(found["labels"].items())[:50])
+    console.print_table(("class", "items"), list(found["labels"].items())[:50])
 
 
 @app.command()
@@ -51,7 +51,7 @@ def heads(
     opened = es.open(store)
     if forget:
         opened.forget_head(forget)
-        output.note(f"removed {forget}")
+        console.print_note(f"removed {forget}")
     names = {s.key: s.name for s in opened.spaces}
     rows = [
         {
@@ -67,9 +67,9 @@ def heads(
         for h in opened.heads
     ]
     if as_json:
-        output.as_json(rows)
+        console.print_json(rows)
     else:
-        output.table(
+        console.print_table(
             ("head", "kind", "label", "space", "classes", "accuracy", "split", "created"),
             [tuple(r.values()) for r in rows],
         )
@@ -84,7 +84,7 @@ def export_head(
 ) -> None:
     """Write a linear head for use elsewhere."""
     es.open(store).export_head(head, path)
-    output.as_json({"path": str(path)}) if as_json else print(f"wrote {path}")
+    console.print_json({"path": str(path)}) if as_json else print(f"wrote {path}")
 
 
 @app.command()
@@ -115,15 +115,15 @@ def suspects(
     if as_json:
         listed = found.to_json()
         listed["suspects"] = [s | {"uri": uris.get(s["item"])} for s in listed["suspects"][:top]]
-        output.as_json(listed | {"found": len(found.suspects)})
+        console.print_json(listed | {"found": len(found.suspects)})
         return
     print(
         f"{len(found.suspects)} of {found.rows} labels are doubted ({head}, {found.folds} folds, "
         f"{found.seconds:.2f} s); about {found.error_rate:.1%} are estimated to be wrong"
     )
     if found.unjudged:
-        output.note(f"not looked at, for too few or too many items have them: {', '.join(found.unjudged[:20])}")
-    output.table(
+        console.print_note(f"not looked at, for too few or too many items have them: {', '.join(found.unjudged[:20])}")
+    console.print_table(
         ("margin", "given", "suggested", "item", "uri"),
         [(round(s.margin, 4), s.given or "", s.suggested or "", s.item, uris.get(s.item)) for s in chosen],
     )
@@ -152,13 +152,15 @@ def suggest(
     if as_json:
         listed = found.to_json()
         listed["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in listed["suggestions"]]
-        output.as_json(listed)
+        console.print_json(listed)
         return
     print(f"{len(found.suggestions)} of {found.looked_at:,} images without {label} ({found.seconds:.2f} s)")
     if not found.looked_at:
-        output.note(f"every image that was looked at has a {label}; add some without one, and `suggest` will choose")
+        console.print_note(
+            f"every image that was looked at has a {label}; add some without one, and `suggest` will choose"
+        )
         return
-    output.table(
+    console.print_table(
         ("margin", "confidence", "would say", "item", "uri"),
         [
             (round(s.margin, 4), round(s.confidence, 4), s.predicted, s.item, uris.get(s.item))
@@ -171,4 +173,4 @@ def _sheet(store: Store, path: Path, cells: list[tuple[Any, ...]], title: str) -
     """A contact sheet with a word below each picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(store.sheet(cells, title), encoding="utf-8")
-    output.note(f"wrote {path}")
+    console.print_note(f"wrote {path}")

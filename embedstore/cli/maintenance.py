@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import embedstore as es
+from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli import output
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.storage.integrity.verify import Checked
+    from embedstore.storage.integrity.verify import CheckProgress
 
 
 @app.command()
@@ -28,10 +28,10 @@ def verify(
     with _progress() as show:
         report = es.open(store).verify(images=images, progress=show)
     if as_json:
-        output.as_json(report.to_json())
+        console.print_json(report.to_json())
     else:
         for damage in report.damage:
-            print(output.one_line(str(damage)))
+            print(console.one_line(str(damage)))
         print(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 
@@ -56,10 +56,10 @@ def repair(
         open_store=lambda: es.open(store, device=device, precision=precision, allow_code=allow_code),
     )
     if as_json:
-        output.as_json(result.to_json())
+        console.print_json(result.to_json())
         return
     for line in [*result.done, *result.left]:
-        print(output.one_line(line))
+        print(console.one_line(line))
     print(f"{result.lost:,} vectors were lost, {result.embedded:,} of them embedded again" if result.lost else "done")
 
 
@@ -73,8 +73,8 @@ def backup(
     """Copy a store, also while another process embeds into it; every vector is checked on the way."""
     with _progress() as show:
         done = es.open(store).backup(target, link=link, progress=show)
-    output.as_json(done) if as_json else print(
-        f"{done['shards']:,} vector files, {output.size(done['bytes'])}: {target}"
+    console.print_json(done) if as_json else print(
+        f"{done['shards']:,} vector files, {console.format_bytes(done['bytes'])}: {target}"
     )
 
 
@@ -89,8 +89,8 @@ def restore(
 
     with _progress() as show:
         done = restored(source, store, progress=show)
-    output.as_json(done) if as_json else print(
-        f"{done['shards']:,} vector files, {output.size(done['bytes'])}: {store}"
+    console.print_json(done) if as_json else print(
+        f"{done['shards']:,} vector files, {console.format_bytes(done['bytes'])}: {store}"
     )
 
 
@@ -107,13 +107,13 @@ def import_(
     from embedstore.operations.maintenance import import_store
 
     done = import_store(store, source)
-    output.as_json(done) if as_json else print(
+    console.print_json(done) if as_json else print(
         f"{done['items']:,} items and {done['vectors']:,} vectors, spaces: {done['spaces']}, in {store}"
     )
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Checked], None]]:
+def _progress() -> Iterator[Callable[[CheckProgress], None]]:
     """A bar on stderr for whoever watches a terminal."""
     import sys
 
@@ -125,4 +125,4 @@ def _progress() -> Iterator[Callable[[Checked], None]]:
 
     with Progress(console=Console(stderr=True)) as drawn:
         task = drawn.add_task("checking", total=None)
-        yield lambda c: drawn.update(task, description=c.what, completed=c.done, total=c.total)
+        yield lambda c: drawn.update(task, description=c.unit, completed=c.done, total=c.total)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli import output
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.quickstart.bench import Result
+    from embedstore.quickstart.bench import BenchResult
 
 
 @app.command()
@@ -22,7 +22,7 @@ def bench(
         "timm/resnet50"
     ),
     backbone_arg: o.BackboneArg = [],
-    preprocess: o.PreprocessArg = [],
+    preprocess: o.PreprocessOverride = [],
     images: Annotated[int, typer.Option(min=1, help="How many of the folder, spread over it.")] = 256,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each stage.")] = 5.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
@@ -35,25 +35,25 @@ def bench(
 
     `embedstore bench photos --backbone timm/mobilenetv2_100`
     """
-    from embedstore.backbones.runtimes.runtime import runtime_of
+    from embedstore.backbones.runtimes.runtime import parse_runtime
     from embedstore.quickstart import bench as b
 
-    setting = b.Setting(
+    setting = b.BenchSettings(
         backbone,
-        o.pairs(backbone_arg, "--backbone-arg"),
-        o.pairs(preprocess, "--preprocess"),
+        o.parse_assignments(backbone_arg, "--backbone-arg"),
+        o.parse_assignments(preprocess, "--preprocess"),
         images=images,
         seconds=seconds,
         threads=threads,
         device=device,
         precision=precision,
-        runtime=runtime_of(runtime),
+        runtime=parse_runtime(runtime),
     )
-    result = b.run(folder, setting, output.note)
-    output.as_json(result.to_json()) if as_json else _print(result)
+    result = b.run(folder, setting, console.print_note)
+    console.print_json(result.to_json()) if as_json else _print(result)
 
 
-def _print(r: Result) -> None:
+def _print(r: BenchResult) -> None:
     """The table."""
     rows: list[tuple[Any, ...]] = [
         ("reading", r.read, f"{r.threads} threads"),
@@ -67,10 +67,10 @@ def _print(r: Result) -> None:
     rows.append(("limit", r.limit, f"of {r.decoder} and the fastest network together"))
     rows.append(("end to end", r.end_to_end, f"{r.decoder}, {r.runtime}, {r.end_to_end / r.limit:.2f} of the limit"))
     print(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
-    output.table(("stage", "images/s", ""), [(name, round(rate, 1), said) for name, rate, said in rows])
+    console.print_table(("stage", "images/s", ""), [(name, round(rate, 1), said) for name, rate, said in rows])
     print(f"batch size: {r.knee} is enough ({', '.join(f'{b}: {rate:.0f}/s' for b, rate in r.batches.items())})")
     print(r.bottleneck)
 
 
-def _failed(r: Result) -> str:
+def _failed(r: BenchResult) -> str:
     return f"; {r.failed} files failed" if r.failed else ""

@@ -30,7 +30,7 @@ Png = Annotated[Path | None, typer.Option(help="Write the confusion matrix (or t
 
 
 @dataclass(frozen=True)
-class Which:
+class ItemOptionGroup:
     """Of which items, in which space."""
 
     where: o.Where = None
@@ -38,7 +38,7 @@ class Which:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluationOptionGroup:
     """How a head is judged."""
 
     folds: Folds = 0
@@ -59,13 +59,13 @@ class Judged:
         typer.Option(help="Answer with sets of classes; at most this share of them may miss the true one, e.g. 0.1."),
     ] = None
 
-    def options(self) -> HowOptions:
+    def to_kwargs(self) -> HowOptions:
         """As the Python face takes them."""
         return cast("HowOptions", asdict(self))
 
 
 @dataclass(frozen=True)
-class Words:
+class TextClassOptionGroup:
     """Classes in words, and what encodes them."""
 
     classes: Annotated[
@@ -82,7 +82,7 @@ class Words:
     device: o.Device = "auto"
     precision: o.Precision = "auto"
 
-    def named(self) -> Any:
+    def load_classes(self) -> Any:
         """Names, or prompts by class; None where neither is given."""
         if self.prompts:
             return _prompts(self.prompts)
@@ -92,11 +92,11 @@ class Words:
             return _lines(Path(self.classes))
         return [c.strip() for c in self.classes.split(",") if c.strip()]
 
-    def sentences(self) -> str | list[str]:
+    def load_templates(self) -> str | list[str]:
         """The name of a set, or the lines of a file."""
         return _lines(Path(self.templates)) if Path(self.templates).is_file() else self.templates
 
-    def vectors(self) -> Any:
+    def load_class_vectors(self) -> Any:
         """The array of the .npy file, None without one."""
         if self.class_vectors is None:
             return None
@@ -109,7 +109,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Shown:
+class OutputOptionGroup:
     """The forms of an answer."""
 
     html: Html = None
@@ -117,20 +117,24 @@ class Shown:
     as_json: o.Json = False
 
 
-def bundled(verb: Verb) -> Verb:
+def with_option_groups(command: Verb) -> Verb:
     """A verb whose parameters of the classes above become one option for each of their fields.
 
     typer reads a verb's signature; this writes it.
     """
-    hints = get_type_hints(verb, include_extras=True)
-    own = inspect.signature(verb).parameters.values()
-    bundles = {p.name: hints[p.name] for p in own if hints[p.name] in (Which, Judged, Words, Shown)}
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command).parameters.values()
+    bundles = {
+        p.name: hints[p.name]
+        for p in own
+        if hints[p.name] in (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup, OutputOptionGroup)
+    }
     flat = [q for p in own for q in (_options(bundles[p.name]) if p.name in bundles else [_plain(p, hints)])]
 
-    @functools.wraps(verb)
+    @functools.wraps(command)
     def call(**given: Any) -> None:
         made = {name: cls(**{f.name: given.pop(f.name) for f in fields(cls)}) for name, cls in bundles.items()}
-        verb(**given, **made)
+        command(**given, **made)
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in flat}

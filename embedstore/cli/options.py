@@ -14,7 +14,7 @@ from embedstore import timing
 
 def _timed(wanted: bool) -> None:
     if wanted:
-        timing.want()
+        timing.request_report()
 
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
@@ -32,7 +32,7 @@ Runtime = Annotated[
 ]
 Weights = Annotated[Path | None, typer.Option(help="A local weights file (.safetensors, or .pth read as data only).")]
 BackboneArg = Annotated[list[str], typer.Option("--backbone-arg", metavar="K=V", help="Argument of the architecture.")]
-PreprocessArg = Annotated[
+PreprocessOverride = Annotated[
     list[str], typer.Option("--preprocess", metavar="K=V", help="Override: mean, std, size, resize, interpolation, …")
 ]
 Layer = Annotated[str | None, typer.Option(help="Where features are taken, e.g. before-projection, final, 3.")]
@@ -46,7 +46,7 @@ Timing = Annotated[bool, typer.Option("--timing", callback=_timed, help="Say whe
 Wait = Annotated[float, typer.Option(help="Seconds to wait for another writer.")]
 
 
-def part(text: str) -> tuple[str | int | Path, float]:
+def parse_query_part(text: str) -> tuple[str | int | Path, float]:
     """``snow``, ``item:17``, ``image:a.jpg``, each with ``*WEIGHT`` behind if wanted: a query and its weight."""
     body, star, number = text.rpartition("*")
     weight = 1.0
@@ -63,18 +63,18 @@ def part(text: str) -> tuple[str | int | Path, float]:
     return (Path(what[6:]) if what.startswith("image:") else what), weight
 
 
-def pairs(given: Sequence[str], option: str, *, lists: bool = False) -> dict[str, Any]:
+def parse_assignments(assignments: Sequence[str], option: str, *, allow_lists: bool = False) -> dict[str, Any]:
     """``K=V`` texts as a mapping; V is a JSON value where it parses as one (with ``lists`` also a list), else text."""
     out: dict[str, Any] = {}
-    for text in given:
+    for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"expected K=V, not {text!r}", param_hint=option)
-        out[name.strip()] = _value(value, lists=lists)
+        out[name.strip()] = _value(value, lists=allow_lists)
     return out
 
 
-def numbers(text: str, option: str) -> list[int]:
+def parse_integers(text: str, option: str) -> list[int]:
     """Whole numbers with commas between."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]

@@ -10,8 +10,8 @@ import typer
 
 import embedstore as es
 from embedstore import timing
+from embedstore.cli import console, render
 from embedstore.cli import options as o
-from embedstore.cli import output, render
 
 if TYPE_CHECKING:
     from embedstore.store import BackboneOptions
@@ -50,7 +50,7 @@ def create(
     ] = None,
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
-    preprocess: o.PreprocessArg = [],
+    preprocess: o.PreprocessOverride = [],
     layer: o.Layer = None,
     pool: o.Pool = None,
     random_init: o.RandomInit = False,
@@ -69,7 +69,7 @@ def create(
     how = {"device": device, "precision": precision, "runtime": runtime}
     made = es.create(store, backbone, dtype=dtype, name=name, **how, **chosen)
     if runtime == "onnx" and backbone:
-        output.note("\n".join(made.export_towers()))
+        console.print_note("\n".join(made.export_towers()))
     render.print_info(made, as_json)
 
 
@@ -86,7 +86,7 @@ def embed(
     backbone: Annotated[str | None, typer.Option(help="Embed into the space of this backbone, made if new.")] = None,
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
-    preprocess: o.PreprocessArg = [],
+    preprocess: o.PreprocessOverride = [],
     layer: o.Layer = None,
     pool: o.Pool = None,
     random_init: o.RandomInit = False,
@@ -110,7 +110,7 @@ def embed(
     opened = es.open(store, **how, allow_code=allow_code)
     if vectors is not None:
         result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
-        output.as_json(result) if as_json else output.facts(list(result.items()))
+        console.print_json(result) if as_json else console.print_facts(list(result.items()))
         return
     if backbone:
         chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
@@ -124,23 +124,23 @@ def embed(
         wait=wait,
     )
     if as_json:
-        output.as_json(report.to_json())
+        console.print_json(report.to_json())
     else:
         for notice in report.notices:
             if notice not in opened.notices:  # those were said at once
-                output.note(notice)
+                console.print_note(notice)
         print(report.summary())
         if report.bottleneck:
             print(report.bottleneck)
-        render.name_failures(opened, report.failures)
+        render.print_failures(opened, report.failures)
 
 
 @app.command()
 def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = False) -> None:
     """What a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
-    with timing.step("opening the store"):
+    with timing.time_step("opening the store"):
         opened = es.counting(store)
-    with timing.step("counting"):
+    with timing.time_step("counting"):
         render.print_info(opened, as_json)
 
 
@@ -153,11 +153,11 @@ def backbones(
     """The known pre-trained backbones: family, parameters, dim, input size, licence; nothing is downloaded."""
     from dataclasses import asdict
 
-    from embedstore.backbones import table
+    from embedstore.backbones import list_backbones
 
-    facts = [f for f in table(filter) if f.text or not text]
+    facts = [f for f in list_backbones(filter) if f.text or not text]
     if as_json:
-        output.as_json([asdict(f) for f in facts])
+        console.print_json([asdict(f) for f in facts])
         return
     rows = [
         (
@@ -171,8 +171,8 @@ def backbones(
         )
         for f in facts
     ]
-    output.table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
-    output.note(f"{len(facts)} backbones; any other timm or open_clip name works too")
+    console.print_table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
+    console.print_note(f"{len(facts)} backbones; any other timm or open_clip name works too")
 
 
 def _backbone_options(
@@ -187,8 +187,8 @@ def _backbone_options(
     """The options that describe a backbone."""
     return {
         "weights": weights,
-        "backbone_args": o.pairs(backbone_arg, "--backbone-arg"),
-        "preprocess": o.pairs(preprocess, "--preprocess"),
+        "backbone_args": o.parse_assignments(backbone_arg, "--backbone-arg"),
+        "preprocess": o.parse_assignments(preprocess, "--preprocess"),
         "layer": layer,
         "pool": pool,
         "random_init": random_init,

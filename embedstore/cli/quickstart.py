@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedstore.cli import console, render
 from embedstore.cli import options as o
-from embedstore.cli import output, render
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.quickstart.run import Step
+    from embedstore.quickstart.run import QuickstartStep
 
 SHOWN = 5  # hits printed of each search; the contact sheets have all
 
@@ -34,21 +34,21 @@ def quickstart(
         if not as_json:
             _print(step)
     if as_json:
-        output.as_json([_plain(s) for s in steps])
+        console.print_json([_plain(s) for s in steps])
         return
     judged = [s for s in steps if hasattr(s.result, "report")]
     if judged:
         print(f"\nthree ways to the label, on the same {judged[0].result.held} held-out items")
-        output.table(("method", "accuracy", "95% interval", "trained on", "seconds"), [_row(s) for s in judged])
+        console.print_table(("method", "accuracy", "95% interval", "trained on", "seconds"), [_row(s) for s in judged])
     else:
-        output.note("the folder has no two labels (sub-folders) with two images each: nothing to probe")
+        console.print_note("the folder has no two labels (sub-folders) with two images each: nothing to probe")
     print("\nlook at")
     for file in (f for s in steps for f in s.files):
         print(f"  {file}")
-    print(f"\n{q.NEXT}")
+    print(f"\n{q.NEXT_STEPS}")
 
 
-def _print(step: Step) -> None:
+def _print(step: QuickstartStep) -> None:
     """A step as the verb itself prints it."""
     from embedstore.reports.results import Hits
 
@@ -59,23 +59,23 @@ def _print(step: Step) -> None:
     elif hasattr(result, "report"):
         from embedstore.reports import evaluation_page
 
-        print(evaluation_page.summary(result))
+        print(evaluation_page.evaluation_summary(result))
     elif hasattr(result, "title"):
         print(f"{result.title}, {result.seconds:.1f} s")
     elif hasattr(result, "summary"):
         print(result.summary())
     else:
-        output.facts(list(result.to_json().items()))
+        console.print_facts(list(result.to_json().items()))
 
 
-def _row(step: Step) -> tuple[Any, ...]:
+def _row(step: QuickstartStep) -> tuple[Any, ...]:
     """One line of the comparison."""
     e = step.result
     score = e.report.scores["accuracy"]
     return (e.head, score.value, f"[{score.low:.3f}, {score.high:.3f}]", e.train, round(step.seconds, 2))
 
 
-def _plain(step: Step) -> dict[str, Any]:
+def _plain(step: QuickstartStep) -> dict[str, Any]:
     """A step for a script."""
     found = step.result.to_json()
     if hasattr(step.result, "title"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from embedstore.cli import output
+from embedstore.cli import console
 
 if TYPE_CHECKING:
     from embedstore.operations.info import Counting
@@ -16,15 +16,15 @@ def print_info(store: Counting, as_json: bool) -> None:
     """The numbers of a store."""
     d = store.info()
     if as_json:
-        output.as_json(d)
+        console.print_json(d)
         return
     reasons = ", ".join(f"{n} {r}" for r, n in d["failure_reasons"].items())
-    output.facts([
+    console.print_facts([
         ("store", d["path"]),
         ("items", f"{d['items']:,}" + (f" ({d['missing']:,} missing)" if d["missing"] else "")),
         ("contents", f"{d['contents']:,}"),
         ("failures", f"{d['failures']:,}" + (f" ({reasons})" if reasons else "")),
-        ("bytes", output.size(d["bytes"])),
+        ("bytes", console.format_bytes(d["bytes"])),
     ])  # fmt: skip
     for space in d["spaces"]:
         _print_space(space)
@@ -35,9 +35,9 @@ def print_info(store: Counting, as_json: bool) -> None:
     if d["labels"]:
         shown = list(d["labels"].items())
         more = ", …" if len(shown) > 12 else ""
-        print(output.one_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more))
+        print(console.one_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more))
     if d["splits"]:
-        print(output.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items())))
+        print(console.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items())))
 
 
 def _print_space(s: dict[str, Any]) -> None:
@@ -68,15 +68,15 @@ def _index_line(i: dict[str, Any]) -> None:
 def print_hits(hits: Hits) -> None:
     """Hits, one a line."""
     rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
-    output.table(("rank", "score", "item", "label", "split", "uri"), rows)
+    console.print_table(("rank", "score", "item", "label", "split", "uri"), rows)
 
 
-def name_failures(store: Store, count: int) -> None:
+def print_failures(store: Store, count: int) -> None:
     """The first failures of a run, on stderr."""
     if not count:
         return
     rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows
     for uri, reason, detail in rows[:count]:
-        output.note("  " + output.one_line(f"{uri}: {reason}: {detail}"))
+        console.print_note("  " + console.one_line(f"{uri}: {reason}: {detail}"))
     if count > len(rows):
-        output.note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
+        console.print_note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")

@@ -7,114 +7,116 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedstore.cli import output
+from embedstore.cli import console
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation import Evaluation
     from embedstore.classify.evaluation.compare_heads import Comparison
     from embedstore.classify.evaluation.learning_curve import Curve
-    from embedstore.cli.option_groups import Shown
+    from embedstore.cli.option_groups import OutputOptionGroup
     from embedstore.store import Store
 
-SHOWN = 30  # classes and mistakes printed; --json and --html have all of them
+MAX_TABLE_ROWS = 30  # classes and mistakes printed; --json and --html have all of them
 
 
-def show(store: Store, evaluation: Evaluation, shown: Shown, *, curve: Curve | None = None) -> None:
+def print_evaluation(
+    store: Store, evaluation: Evaluation, shown: OutputOptionGroup, *, curve: Curve | None = None
+) -> None:
     """A report, in every form that was asked for."""
     from embedstore.reports import evaluation_page
 
     uris = store.uris([m.item for m in evaluation.mistakes])
     if shown.html:
-        _write(shown.html, evaluation_page.page(evaluation, uris, curve=curve))
+        _write(shown.html, evaluation_page.evaluation_page(evaluation, uris, curve=curve))
     if shown.png:
-        evaluation_page.png(evaluation, shown.png)
-        output.note(f"wrote {shown.png}")
+        evaluation_page.evaluation_png(evaluation, shown.png)
+        console.print_note(f"wrote {shown.png}")
     if shown.as_json:
         found = evaluation.to_json()
         found["mistakes"] = [m | {"uri": uris.get(m["item"])} for m in found["mistakes"]]
-        output.as_json(found | ({"curve": curve.to_json()["points"]} if curve else {}))
+        console.print_json(found | ({"curve": curve.to_json()["points"]} if curve else {}))
     else:
         _print(evaluation)
         if curve:
             print()
             _print_curve(curve)
-    for note in evaluation_page.notes(evaluation):
-        output.note(note)
+    for note in evaluation_page.evaluation_notes(evaluation):
+        console.print_note(note)
     _list_near(store, evaluation)
     sys.stdout.flush()
 
 
-def show_curve(curve: Curve, shown: Shown) -> None:
+def print_curve(curve: Curve, shown: OutputOptionGroup) -> None:
     """A learning curve."""
     from embedstore.reports import evaluation_page
 
     if shown.html:
-        _write(shown.html, evaluation_page.curve_page(curve))
+        _write(shown.html, evaluation_page.learning_curve_page(curve))
     if shown.png:
-        evaluation_page.curve_png(curve, shown.png)
-        output.note(f"wrote {shown.png}")
+        evaluation_page.learning_curve_png(curve, shown.png)
+        console.print_note(f"wrote {shown.png}")
     if shown.as_json:
-        output.as_json(curve.to_json())
+        console.print_json(curve.to_json())
     else:
         print(f"{curve.head} on {curve.label}: {curve.held} held-out items ({curve.split}), {curve.seconds:.2f} s")
         _print_curve(curve)
 
 
-def show_comparison(comparison: Comparison, as_json: bool, *, html: Path | None = None) -> None:
+def print_comparison(comparison: Comparison, as_json: bool, *, html: Path | None = None) -> None:
     """A comparison, best first."""
     from embedstore.reports import evaluation_page
 
     if html:
         _write(html, evaluation_page.comparison_page(comparison))
     if as_json:
-        output.as_json(comparison.to_json())
+        console.print_json(comparison.to_json())
         return
     c = comparison
     print(f"{c.label}: {c.held} held-out items ({c.split}), {c.train} trained on; best first")
-    output.table(evaluation_page.COLUMNS, evaluation_page.comparison_rows(c))
-    names, rows = evaluation_page.curve_table(c)
+    console.print_table(evaluation_page.COMPARISON_COLUMNS, evaluation_page.comparison_rows(c))
+    names, rows = evaluation_page.learning_curve_table(c)
     if rows:
         print()
-        output.table(names, rows)
+        console.print_table(names, rows)
     for note in evaluation_page.comparison_notes(c):
-        output.note(note)
+        console.print_note(note)
 
 
 def _print(e: Evaluation) -> None:
     """Figures and classes."""
     from embedstore.reports import evaluation_page
 
-    print(evaluation_page.summary(e))
+    print(evaluation_page.evaluation_summary(e))
     rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.report.scores.items()]
-    output.table(("metric", "value", "95% interval"), rows)
+    console.print_table(("metric", "value", "95% interval"), rows)
     if e.fold_accuracy:
         print("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
     print()
     per_class = [
         (c.name, c.support, _finite(c.precision), _finite(c.recall), _finite(c.f1)) for c in e.report.per_class
     ]
-    output.table(("class", "items", "precision", "recall", "f1"), per_class[:SHOWN])
-    if len(per_class) > SHOWN:
-        output.note(f"… {len(per_class) - SHOWN} more classes: --json or --html")
+    console.print_table(("class", "items", "precision", "recall", "f1"), per_class[:MAX_TABLE_ROWS])
+    if len(per_class) > MAX_TABLE_ROWS:
+        console.print_note(f"… {len(per_class) - MAX_TABLE_ROWS} more classes: --json or --html")
 
 
 def _print_curve(curve: Curve) -> None:
     rows = [
         ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.values)) for p in curve.points
     ]
-    output.table(("labels a class", "trained on", curve.metric, "sd", "seeds"), rows)
+    console.print_table(("labels a class", "trained on", curve.metric, "sd", "seeds"), rows)
     for shots, why in curve.skipped:
-        output.note(f"{shots} a class was left out: {why}")
+        console.print_note(f"{shots} a class was left out: {why}")
 
 
 def _list_near(store: Store, e: Evaluation) -> None:
     """The first near-duplicates across the split, by name."""
     pairs = e.near.pairs[:5] if e.near else ()
-    uris = store.uris([i for p in pairs for i in (p.train, p.held)])
+    uris = store.uris([i for p in pairs for i in (p.train_item, p.held)])
     for p in pairs:
-        output.note(f"  {p.cosine:.4f}  {uris.get(p.train)}  ~  {uris.get(p.held)}")
+        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held)}")
     if e.near and e.near.count > len(pairs):
-        output.note(f"  … {e.near.count - len(pairs)} more: --json")
+        console.print_note(f"  … {e.near.count - len(pairs)} more: --json")
 
 
 def _finite(value: float) -> float | None:
@@ -124,4 +126,4 @@ def _finite(value: float) -> float | None:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    output.note(f"wrote {path}")
+    console.print_note(f"wrote {path}")

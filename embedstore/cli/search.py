@@ -10,8 +10,8 @@ import typer
 
 import embedstore as es
 from embedstore import timing
+from embedstore.cli import console, render
 from embedstore.cli import options as o
-from embedstore.cli import output, render
 from embedstore.cli.put_in import app
 from embedstore.reports.results import Hits
 
@@ -64,15 +64,15 @@ def search(
         raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: one of them; add others with --plus")
     if text is None and image is None and item is None and not (plus or like):
         raise typer.BadParameter("nothing is asked: say TEXT, --image FILE, --item ID, --plus or --like")
-    with timing.step("opening the store"):
+    with timing.time_step("opening the store"):
         opened = es.asking(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     hits = opened.search(
         text if text is not None else item,
         image=image,
-        plus=[o.part(p) for p in plus],
-        minus=[o.part(p) for p in minus],
-        like=[o.part(p)[0] for p in like],
-        unlike=[o.part(p)[0] for p in unlike],
+        plus=[o.parse_query_part(p) for p in plus],
+        minus=[o.parse_query_part(p) for p in minus],
+        like=[o.parse_query_part(p)[0] for p in like],
+        unlike=[o.parse_query_part(p)[0] for p in unlike],
         template=template,
         k=10 if k is None and min_score is None else k,
         offset=offset,
@@ -84,24 +84,24 @@ def search(
         space=space,
     )
     for text_note in hits.notes:
-        output.note(text_note)
+        console.print_note(text_note)
     if explain:
-        output.note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
+        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
     _written(hits, html, sheet, out)
     if as_json:
-        output.as_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
+        console.print_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
     elif paths:
         for hit in hits:
             print(hit.uri)
     elif jsonl:
-        output.as_lines(hits.rows())
+        console.print_json_lines(hits.rows())
     else:
         render.print_hits(hits)
     sys.stdout.flush()  # the answer stands; what follows is for the next one
-    with timing.step("keeping towers for the next search"):
+    with timing.time_step("keeping towers for the next search"):
         said = opened.keep_towers()
     if said:
-        output.note("\n".join(said))
+        console.print_note("\n".join(said))
 
 
 def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None) -> None:
@@ -114,7 +114,7 @@ def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None
         hits.save(out)
     for path in (html, sheet, out):
         if path:
-            output.note(f"wrote {path}")
+            console.print_note(f"wrote {path}")
 
 
 @app.command("map")
@@ -141,19 +141,19 @@ def map_(
     if png:
         atlas.png(png)
     if as_json:
-        output.as_json(atlas.to_json())
+        console.print_json(atlas.to_json())
         return
     print(f"{atlas.title}, {atlas.seconds:.1f} s")
     for path in (html, png):
         if path:
-            output.note(f"wrote {path}")
+            console.print_note(f"wrote {path}")
 
 
 @app.command()
 def failures(store: o.StorePath, as_json: o.Json = False) -> None:
     """Every image that could not be embedded, with the reason."""
     rows = es.counting(store).failures()
-    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
+    console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def sql(
     `embedstore sql pets.store "select label, count(*) from items group by 1"`
     """
     rows = es.counting(store).sql(query)
-    output.as_json(rows.to_json()) if as_json else output.table(rows.names, rows.rows)
+    console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
 
 
 @app.command()
@@ -184,9 +184,9 @@ def export(
         if where or space:
             raise typer.BadParameter("a folder gets everything; --where and --space go with FILE.parquet or FILE.npy")
         done = es.open(store).export_all(path)
-        output.as_json({"path": str(path), **done}) if as_json else print(
+        console.print_json({"path": str(path), **done}) if as_json else print(
             f"wrote {done['items']:,} items and {done['vectors']:,} vectors to {path}"
         )
         return
     rows = es.open(store).export(path, where=where, space=space)
-    output.as_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
+    console.print_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")

@@ -5,6 +5,6 @@ The names come when they are used: torch is not imported before.
 
 from __future__ import annotations
 
-from embedstore.finetuning.settings import Augment, Settings, fingerprint, settings
+from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings, parse_settings, run_digest
 
-__all__ = ["Augment", "Settings", "fingerprint", "settings"]
+__all__ = ["AugmentationSettings", "FinetuneSettings", "parse_settings", "run_digest"]

@@ -180,7 +180,7 @@ def advise(data: Features, label: str, domain: Domain, *, seed: int = 0) -> Advi
     Raises:
         LabelError: the labels cannot support a probe; several labels an item.
     """
-    if data.multi:
+    if data.multilabel:
         raise LabelError("advice wants one label an item; cut the column into one a label")
     probe = judge("logistic", data, label)
     rows = _training(data, probe)

@@ -11,18 +11,20 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from embedstore.finetuning.settings import Augment
-from embedstore.media.image import preprocess
+from embedstore.finetuning.settings import AugmentationSettings
+from embedstore.media.image.preprocess import apply as apply_preprocess
 from embedstore.space import Preprocess
 
-CROP = 0.6  # least share of the area by default
-SMALL = 96  # pixels: smaller inputs are shifted by an eighth instead, as He et al. 2015 do for CIFAR
-SHIFT = 8
-JPEG_BEST = 95  # quality; above it Pillow advises against, since files grow and nothing is seen
+DEFAULT_MIN_CROP_SCALE = 0.6  # least share of the area by default
+SMALL_INPUT = 96  # pixels: smaller inputs are shifted by an eighth instead, as He et al. 2015 do for CIFAR
+SHIFT_DIVISOR = 8
+MAX_JPEG_QUALITY = 95  # quality; above it Pillow advises against, since files grow and nothing is seen
 _LABEL = 16  # pixels below a picture of the contact sheet
 
 
-def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], torch.Tensor]:
+def build_transform(
+    augment: AugmentationSettings, preprocess: Preprocess
+) -> Callable[[Image.Image, int], torch.Tensor]:
     """A function of an RGB image and a seed: uint8 ``(3, H, W)`` at the network's size.
 
     Args:
@@ -30,16 +32,23 @@ def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], t
     """
     from torchvision.transforms import v2
 
-    least = augment.crop if augment.crop is not None else (1.0 if small(p) else CROP)
-    first: list[Any] = [v2.RandomRotation(augment.rotate, _mode(v2, p), fill=p.fill)] if augment.rotate else []
+    least = (
+        augment.crop if augment.crop is not None else (1.0 if is_small_input(preprocess) else DEFAULT_MIN_CROP_SCALE)
+    )
+    first: list[Any] = (
+        [v2.RandomRotation(augment.rotate, _mode(v2, preprocess), fill=preprocess.fill)] if augment.rotate else []
+    )
     if least < 1:
-        first += [v2.RandomResizedCrop(p.size, scale=(least, 1.0), interpolation=_mode(v2, p)), v2.PILToTensor()]
+        first += [
+            v2.RandomResizedCrop(preprocess.size, scale=(least, 1.0), interpolation=_mode(v2, preprocess)),
+            v2.PILToTensor(),
+        ]
     else:
-        first.append(lambda image: torch.from_numpy(preprocess.apply(image, p)))
+        first.append(lambda image: torch.from_numpy(apply_preprocess(image, preprocess)))
     steps: list[Any] = []
-    if augment.crop is None and small(p):
-        room = [p.size[1] // SHIFT, p.size[0] // SHIFT]
-        steps.append(v2.RandomCrop(p.size, padding=room, padding_mode="reflect"))
+    if augment.crop is None and is_small_input(preprocess):
+        room = [preprocess.size[1] // SHIFT_DIVISOR, preprocess.size[0] // SHIFT_DIVISOR]
+        steps.append(v2.RandomCrop(preprocess.size, padding=room, padding_mode="reflect"))
     if augment.flip:
         steps.append(v2.RandomHorizontalFlip())
     if augment.randaugment:
@@ -47,9 +56,9 @@ def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], t
     if augment.colour:
         steps.append(v2.ColorJitter(augment.colour, augment.colour, augment.colour))
     if augment.jpeg:
-        steps.append(v2.RandomApply([v2.Lambda(partial(recompressed, lowest=augment.jpeg))], p=0.5))
+        steps.append(v2.RandomApply([v2.Lambda(partial(recompress_jpeg, min_quality=augment.jpeg))], p=0.5))
     if augment.erase:
-        steps.append(v2.Lambda(partial(erased, share=augment.erase, fill=p.mean)))
+        steps.append(v2.Lambda(partial(cutout, share=augment.erase, fill=preprocess.mean)))
     varied = v2.Compose(first + steps)
 
     def apply(image: Image.Image, seed: int) -> torch.Tensor:
@@ -61,9 +70,9 @@ def transform(augment: Augment, p: Preprocess) -> Callable[[Image.Image, int], t
     return apply
 
 
-def recompressed(image: torch.Tensor, *, lowest: int) -> torch.Tensor:
+def recompress_jpeg(image: torch.Tensor, *, min_quality: int) -> torch.Tensor:
     """Through JPEG at a random quality from ``lowest`` to 95, colours at half the resolution or not, as files come."""
-    quality, halved = int(torch.randint(lowest, JPEG_BEST + 1, ())), bool(torch.rand(()) < 0.5)
+    quality, halved = int(torch.randint(min_quality, MAX_JPEG_QUALITY + 1, ())), bool(torch.rand(()) < 0.5)
     file = io.BytesIO()
     plain = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     plain.save(file, "JPEG", quality=quality, subsampling=2 if halved else 0)
@@ -71,7 +80,7 @@ def recompressed(image: torch.Tensor, *, lowest: int) -> torch.Tensor:
         return torch.from_numpy(np.array(again)).permute(2, 0, 1).contiguous()
 
 
-def erased(image: torch.Tensor, *, share: float, fill: tuple[float, ...]) -> torch.Tensor:
+def cutout(image: torch.Tensor, *, share: float, fill: tuple[float, ...]) -> torch.Tensor:
     """A square of the network's mean colour, its centre anywhere, so that it may reach over the edge."""
     height, width = image.shape[1:]
     side = max(1, round(share * min(height, width)))
@@ -82,12 +91,14 @@ def erased(image: torch.Tensor, *, share: float, fill: tuple[float, ...]) -> tor
     return out
 
 
-def small(p: Preprocess) -> bool:
+def is_small_input(preprocess: Preprocess) -> bool:
     """So small that cropping and enlarging would blur what there is."""
-    return max(p.size) < SMALL
+    return max(preprocess.size) < SMALL_INPUT
 
 
-def mixer(augment: Augment, classes: int) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+def build_batch_mixer(
+    augment: AugmentationSettings, classes: int
+) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """Mixes a batch of float images and class numbers into images and class shares; None of both leaves them."""
     from torchvision.transforms import v2
 

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged, StoreFailed
-from embedstore.finetuning.checkpoint_manifest import sealed, unsealed
+from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
 from embedstore.finetuning.resume_state import read_tensors, write_tensors
 from embedstore.storage import durable_files
 
-WEIGHTS, HEAD, NOTE = "weights.safetensors", "head.safetensors", "checkpoint.json"
+WEIGHTS_FILE, HEAD_FILE, MANIFEST_FILE = "weights.safetensors", "head.safetensors", "checkpoint.json"
 
 
-def write(
+def write_files(
     folder: Path,
     weights: dict[str, torch.Tensor],
     head: tuple[NDArray[np.float32], NDArray[np.float32]],
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
 ) -> None:
     """Fill a folder that is not in its place yet.
 
@@ -31,50 +31,50 @@ def write(
         facts: plain values: parent, licence, classes, settings, history.
 
     Raises:
-        StoreFailed: the disk is full or fails.
+        StoreIOError: the disk is full or fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = [write_tensors(folder / WEIGHTS, weights)]
+        files = [write_tensors(folder / WEIGHTS_FILE, weights)]
         tensors = {"weight": torch.from_numpy(head[0].copy()), "bias": torch.from_numpy(head[1].copy())}
-        files.append(write_tensors(folder / HEAD, tensors))
+        files.append(write_tensors(folder / HEAD_FILE, tensors))
         for entry in files:
-            entry["sha256"] = sha256(folder / entry["file"])
-        durable_files.write_synced(folder / NOTE, sealed({"files": files, **facts}))
+            entry["sha256"] = file_sha256(folder / entry["file"])
+        durable_files.write_synced(folder / MANIFEST_FILE, dump_manifest({"files": files, **metadata}))
     except OSError as e:
-        raise StoreFailed(f"cannot write {folder}: {e.strerror or e}; make room and run it again") from e
+        raise StoreIOError(f"cannot write {folder}: {e.strerror or e}; make room and run it again") from e
 
 
-def place(folder: Path, target: Path) -> None:
+def publish(temporary: Path, target: Path) -> None:
     """Move a whole checkpoint to its name; one that is there already has the same weights and stays.
 
     Raises:
-        StoreFailed: the disk refuses.
+        StoreIOError: the disk refuses.
     """
     try:
-        durable_files.sync_tree(folder)
-        if (target / NOTE).is_file():
-            for path in folder.iterdir():
+        durable_files.sync_tree(temporary)
+        if (target / MANIFEST_FILE).is_file():
+            for path in temporary.iterdir():
                 path.unlink()
-            folder.rmdir()
+            temporary.rmdir()
         else:
-            folder.rename(target)
+            temporary.rename(target)
         durable_files.sync_folder(target.parent)
     except OSError as e:
-        raise StoreFailed(f"cannot write {target}: {e.strerror or e}; make room and run it again") from e
+        raise StoreIOError(f"cannot write {target}: {e.strerror or e}; make room and run it again") from e
 
 
-def read(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """What is noted of a checkpoint, {} where there is none.
 
     Raises:
         StoreDamaged: it cannot be read, or is not what was written.
     """
-    path = folder / NOTE
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         return {}
     try:
-        return unsealed(path.read_bytes())
+        return parse_manifest(path.read_bytes())
     except (OSError, ValueError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"{path} cannot be used ({e}); bring it back from a backup") from e
 
@@ -85,12 +85,12 @@ def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     Raises:
         StoreDamaged: not what was written.
     """
-    entry = next(e for e in read(folder)["files"] if e["file"] == HEAD)
-    tensors = read_tensors(folder / HEAD, entry)
+    entry = next(e for e in read_manifest(folder)["files"] if e["file"] == HEAD_FILE)
+    tensors = read_tensors(folder / HEAD_FILE, entry)
     return tensors["weight"].numpy(), tensors["bias"].numpy()
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Of a file, hexadecimal."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()

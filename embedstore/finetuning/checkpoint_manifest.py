@@ -7,16 +7,16 @@ from typing import Any
 
 import xxhash
 
-SEAL = "xxh3"
+CHECKSUM_KEY = "xxh3"
 
 
-def sealed(facts: dict[str, Any]) -> bytes:
+def dump_manifest(metadata: dict[str, Any]) -> bytes:
     """The note's text. What is no JSON goes as text."""
-    plain = json.loads(json.dumps(facts, default=str))
-    return json.dumps({**plain, SEAL: _digest(plain)}, indent=1).encode()
+    plain = json.loads(json.dumps(metadata, default=str))
+    return json.dumps({**plain, CHECKSUM_KEY: _digest(plain)}, indent=1).encode()
 
 
-def unsealed(data: bytes) -> dict[str, Any]:
+def parse_manifest(data: bytes) -> dict[str, Any]:
     """The facts of a note; one of an older version has no checksum.
 
     Raises:
@@ -26,7 +26,7 @@ def unsealed(data: bytes) -> dict[str, Any]:
     found = json.loads(data)
     if not isinstance(found, dict):
         raise TypeError("it is no JSON object")
-    said = found.pop(SEAL, None)
+    said = found.pop(CHECKSUM_KEY, None)
     if said is not None and said != _digest(found):
         raise ValueError("it does not match its checksum")
     return found

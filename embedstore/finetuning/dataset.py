@@ -14,17 +14,17 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from embedstore.errors import ImageError
-from embedstore.finetuning.augment import transform
-from embedstore.finetuning.settings import Augment
+from embedstore.finetuning.augment import build_transform
+from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
 from embedstore.space import Preprocess
 
-KEPT_BYTES = 1 << 30  # of decoded pictures, so that an epoch after the first needs no decoder
+IMAGE_CACHE_BYTES = 1 << 30  # of decoded pictures, so that an epoch after the first needs no decoder
 _LARGER = 2  # times the network's input: what a picture is reduced to before it is kept
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabeledImage:
     """One labelled image.
 
     Attributes:
@@ -33,18 +33,18 @@ class Sample:
 
     path: str
     content: str
-    y: int
+    class_index: int
 
 
-class Pictures(Dataset[tuple[torch.Tensor, int]]):
+class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
     """Samples as pixels. Indexed by ``(row, seed)``: the same pair gives the same pixels, in whichever process.
 
     Args:
         samples: every row. p: the space's preprocessing. augment: how training images are varied.
     """
 
-    def __init__(self, samples: Sequence[Sample], p: Preprocess, augment: Augment) -> None:
-        self.samples, self.p, self.augment = list(samples), p, augment
+    def __init__(self, samples: Sequence[LabeledImage], preprocess: Preprocess, augment: AugmentationSettings) -> None:
+        self.samples, self.preprocess, self.augment = list(samples), preprocess, augment
         self._kept: dict[int, Image.Image] = {}
         self._bytes = 0
         self._vary: Any = None
@@ -55,13 +55,13 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, int]:
         row, seed = key
         if self._vary is None:
-            self._vary = transform(self.augment, self.p)
-        return self._vary(self.picture(row), seed), self.samples[row].y
+            self._vary = build_transform(self.augment, self.preprocess)
+        return self._vary(self.image(row), seed), self.samples[row].class_index
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_kept": {}, "_bytes": 0, "_vary": None}
 
-    def picture(self, row: int) -> Image.Image:
+    def image(self, row: int) -> Image.Image:
         """The decoded image, not larger than twice what the network takes.
 
         Raises:
@@ -71,18 +71,18 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
             return self._kept[row]
         image = self._reduced(self._decoded(row))
         size = image.width * image.height * 3
-        if self._bytes + size <= KEPT_BYTES:
+        if self._bytes + size <= IMAGE_CACHE_BYTES:
             self._kept[row], self._bytes = image, self._bytes + size
         return image
 
-    def plain(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+    def evaluation_pixels(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """Pixels exactly as embedding prepares them: uint8 ``(n, 3, H, W)``."""
-        return np.stack([preprocess.apply(self._decoded(r), self.p) for r in rows])
+        return np.stack([preprocess.apply(self._decoded(r), self.preprocess) for r in rows])
 
-    def readable(self, row: int) -> bool:
+    def is_readable(self, row: int) -> bool:
         """The image is there and has the bytes that were embedded."""
         try:
-            self.picture(row)
+            self.image(row)
         except ImageError:
             return False
         return True
@@ -92,21 +92,21 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
         sample = self.samples[row]
         data = decode.read(sample.path)
         if hashlib.sha256(data).hexdigest()[:32] != sample.content:
-            from embedstore.types import Reason
+            from embedstore.types import FailureReason
 
-            raise ImageError(Reason.CORRUPT, f"{sample.path} has changed since it was embedded")
+            raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
         return decode.open_image(data)[0]
 
     def _reduced(self, image: Image.Image) -> Image.Image:
         """At most twice the network's input on the shorter side."""
-        factor = _LARGER * max(self.p.resize) / min(image.size)
+        factor = _LARGER * max(self.preprocess.resize) / min(image.size)
         if factor >= 1:
             return image
         size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
         return image.resize(size, Image.Resampling.BICUBIC)
 
 
-class Order(Sampler[list[tuple[int, int]]]):
+class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """The batches of an epoch, in an order that the seed and the epoch alone decide.
 
     Args:
@@ -114,9 +114,11 @@ class Order(Sampler[list[tuple[int, int]]]):
             together: each takes its share of every batch.
     """
 
-    def __init__(self, rows: NDArray[np.int64], batch: int, seed: int, *, rank: int = 0, world: int = 1) -> None:
-        self.rows, self.batch, self.seed, self.epoch = rows, batch, seed, 0
-        self.rank, self.world = rank, world
+    def __init__(
+        self, rows: NDArray[np.int64], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.rows, self.batch, self.seed, self.epoch = rows, batch_size, seed, 0
+        self.rank, self.world = rank, world_size
 
     def __len__(self) -> int:
         return max(1, -(-len(self.rows) // self.batch))
@@ -132,9 +134,13 @@ class Order(Sampler[list[tuple[int, int]]]):
             yield part[self.rank :: self.world]
 
 
-def loader(pictures: Pictures, order: Order, workers: int) -> DataLoader[tuple[torch.Tensor, int]]:
+def create_loader(
+    dataset: LabeledImageDataset, sampler: EpochBatchSampler, num_workers: int
+) -> DataLoader[tuple[torch.Tensor, int]]:
     """Batches of uint8 ``(B, 3, H, W)`` and class numbers ``(B,)``."""
     apart: dict[str, Any] = (
-        {"num_workers": workers, "persistent_workers": True, "multiprocessing_context": "forkserver"} if workers else {}
+        {"num_workers": num_workers, "persistent_workers": True, "multiprocessing_context": "forkserver"}
+        if num_workers
+        else {}
     )
-    return DataLoader(pictures, batch_sampler=order, **apart)
+    return DataLoader(dataset, batch_sampler=sampler, **apart)

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedstore.backbones.base import Backbone
-from embedstore.finetuning.layers import norms
+from embedstore.finetuning.layers import batchnorm_layers
 
-SAMPLE = 256  # images looked at: the noise of the measure is then near 0.05 (measured on the training domain)
+MAX_IMAGES = 256  # images looked at: the noise of the measure is then near 0.05 (measured on the training domain)
 
 
 @dataclass(frozen=True)
-class Shift:
+class DomainShift:
     """Distance of the activations from what BatchNorm remembers of training.
 
     Attributes:
@@ -26,12 +26,12 @@ class Shift:
         layers: how many there are. images: looked at.
     """
 
-    value: float
+    distance: float
     layers: int
     images: int
 
 
-def shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> Shift | None:
+def measure_domain_shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> DomainShift | None:
     """The 2-Wasserstein distance of each BatchNorm's inputs from its running statistics, both taken as Gaussians a
     channel, in units of the running standard deviation; root mean square over the channels, median over the layers.
     (Schneider et al. 2020 use the same distance for covariate shift.) None for a network without such statistics.
@@ -39,7 +39,7 @@ def shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> Shift | None:
     Args:
         backbone: frozen. pixels: uint8 ``(n, 3, H, W)`` as embedding prepares them.
     """  # noqa: D205
-    layers = norms(backbone.module)
+    layers = batchnorm_layers(backbone.module)
     if backbone.space.random or not layers:
         return None
     with _sums(layers) as sums:
@@ -47,18 +47,18 @@ def shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> Shift | None:
         for begin in range(0, len(pixels), backbone.batch_size):
             part = torch.from_numpy(pixels[begin : begin + backbone.batch_size]).to(backbone.device)
             with torch.inference_mode():
-                backbone.features(backbone.normalised(part))
+                backbone.features(backbone.normalize(part))
     found = [_distance(layer, *sums[i]) for i, layer in enumerate(layers) if sums[i][0]]
-    return Shift(float(np.median(found)), len(found), len(pixels)) if found else None
+    return DomainShift(float(np.median(found)), len(found), len(pixels)) if found else None
 
 
-Sums = tuple[float, torch.Tensor | float, torch.Tensor | float]
+ActivationSums = tuple[float, torch.Tensor | float, torch.Tensor | float]
 
 
 @contextmanager
-def _sums(layers: list[nn.Module]) -> Iterator[list[Sums]]:
+def _sums(layers: list[nn.Module]) -> Iterator[list[ActivationSums]]:
     """Count, sum and sum of squares a channel of what goes into each layer."""
-    sums: list[Sums] = [(0.0, 0.0, 0.0)] * len(layers)
+    sums: list[ActivationSums] = [(0.0, 0.0, 0.0)] * len(layers)
     hooks = []
 
     def noting(i: int) -> object:

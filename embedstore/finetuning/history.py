@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from embedstore.finetuning.settings import Metric
+from embedstore.finetuning.settings import SelectionMetric
 
 
 @dataclass(frozen=True)
-class Score:
+class FinetuneScore:
     """What validation says: top-1 accuracy, mean recall of the classes, mean log-loss in nats."""
 
     accuracy: float
     recall: float
     loss: float
 
-    def key(self, metric: Metric) -> tuple[float, float]:
+    def sort_key(self, metric: SelectionMetric) -> tuple[float, float]:
         """Higher is better; the loss decides between equals."""
-        if metric is Metric.LOSS:
+        if metric is SelectionMetric.LOSS:
             return -self.loss, self.accuracy
-        return (self.accuracy if metric is Metric.ACCURACY else self.recall), -self.loss
+        return (self.accuracy if metric is SelectionMetric.ACCURACY else self.recall), -self.loss
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Epoch:
     number: int
     loss: float | None
     rate: float
-    val: Score
+    val: FinetuneScore
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrainingStep:
     """Where a run stands, after a step."""
 
     epoch: int
@@ -50,7 +50,7 @@ class Step:
 
 
 @dataclass
-class History:
+class TrainingHistory:
     """A run so far.
 
     Attributes:
@@ -70,6 +70,6 @@ class History:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, d: dict[str, Any]) -> History:
+    def from_json(cls, d: dict[str, Any]) -> TrainingHistory:
         """The inverse of :meth:`to_json`."""
-        return cls(**{**d, "epochs": [Epoch(**{**e, "val": Score(**e["val"])}) for e in d["epochs"]]})
+        return cls(**{**d, "epochs": [Epoch(**{**e, "val": FinetuneScore(**e["val"])}) for e in d["epochs"]]})

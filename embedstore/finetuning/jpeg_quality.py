@@ -8,11 +8,13 @@ from PIL import Image
 
 from embedstore.space import Preprocess
 
-BASE = 3688  # sum of the luminance table of ITU-T T.81, annex K.1, which libjpeg's quality scales; quality 50 has it
-POOR = 85  # quality below which artefacts show at full size; cameras and photo sites write 85 to 95
+QUALITY_50_TABLE_SUM = (
+    3688  # sum of the luminance table of ITU-T T.81, annex K.1, which libjpeg's quality scales; quality 50 has it
+)
+LOW_QUALITY = 85  # quality below which artefacts show at full size; cameras and photo sites write 85 to 95
 
 
-def quality(data: bytes) -> float | None:
+def jpeg_quality(data: bytes) -> float | None:
     """The quality, 1 to 100, that libjpeg would have been given for a JPEG's luminance table; None for other files.
 
     Args:
@@ -24,17 +26,17 @@ def quality(data: bytes) -> float | None:
         table: list[int] = getattr(image, "quantization", {}).get(0, [])
     if not sum(table):
         return None
-    scale = 100 * sum(table) / BASE
+    scale = 100 * sum(table) / QUALITY_50_TABLE_SUM
     return (200 - scale) / 2 if scale <= 100 else 5000 / scale
 
 
-def damaged(data: bytes, size: tuple[int, int], p: Preprocess) -> bool:
+def has_visible_artifacts(data: bytes, size: tuple[int, int], preprocess: Preprocess) -> bool:
     """A JPEG below :data:`POOR` that is shown to the network at its own size or enlarged, so that nothing is averaged.
 
     Args:
         data: of the file. size: of its image, ``(width, height)`` in pixels. p: what the network sees of it.
     """
-    if min(size) > max(p.resize):
+    if min(size) > max(preprocess.resize):
         return False
-    found = quality(data)
-    return found is not None and found < POOR
+    found = jpeg_quality(data)
+    return found is not None and found < LOW_QUALITY

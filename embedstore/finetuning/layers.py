@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from embedstore.errors import BadTuning
+from embedstore.errors import FinetuneError
 
-CHAINS = (nn.Sequential, nn.ModuleList)
+BLOCK_CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Block:
     parameters: tuple[str, ...]
 
 
-def blocks(module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> list[Block]:
+def find_blocks(
+    module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
+) -> list[Block]:
     """What leads from images to features, input first. Leaf layers go with the block behind them, the last ones with
     the last block, so that "the last block" is always one that can learn something.
 
@@ -38,11 +40,11 @@ def blocks(module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], 
         module: holds the parameters. features: in terms of it. images: normalised, ``(B, 3, H, W)``, B at least 2.
 
     Raises:
-        BadTuning: no parameter takes part.
+        FinetuneError: no parameter takes part.
     """  # noqa: D205
     place = _arrivals(module, features, images)
     if not place:
-        raise BadTuning("no parameter of this network takes part in its features: there is nothing to tune")
+        raise FinetuneError("no parameter of this network takes part in its features: there is nothing to tune")
     units: dict[str, list[str]] = {}
     inner: dict[str, bool] = {}
     for name in place:
@@ -114,7 +116,7 @@ def _unit(module: nn.Module, parameter: str) -> tuple[str, bool]:
     for depth, step in enumerate(path):
         parent, here = here, getattr(here, step)
         found = ".".join(path[: depth + 1])
-        inside = inside or isinstance(parent, CHAINS)
+        inside = inside or isinstance(parent, BLOCK_CONTAINERS)
         if not _has_chain(here):
             return found, inside and _composite(here)
     return found or parameter, False
@@ -122,7 +124,7 @@ def _unit(module: nn.Module, parameter: str) -> tuple[str, bool]:
 
 def _has_chain(module: nn.Module) -> bool:
     """A chain of blocks is the module, or lies somewhere below it."""
-    return any(isinstance(m, CHAINS) and any(_composite(c) for c in m.children()) for m in module.modules())
+    return any(isinstance(m, BLOCK_CONTAINERS) and any(_composite(c) for c in m.children()) for m in module.modules())
 
 
 def _composite(module: nn.Module) -> bool:
@@ -130,23 +132,23 @@ def _composite(module: nn.Module) -> bool:
     return any(any(True for _ in c.parameters()) for c in module.children())
 
 
-def chosen(found: list[Block], layers: str) -> list[Block]:
+def select_blocks(blocks: list[Block], layers: str) -> list[Block]:
     """The blocks that ``head``, ``last-N``, ``first-N`` or ``all`` means, input first.
 
     Raises:
-        BadTuning: the network has fewer blocks.
+        FinetuneError: the network has fewer blocks.
     """
     if layers == "head":
         return []
     side, _, number = layers.partition("-")
     if not number:
-        return found
+        return blocks
     count = int(number)
-    if count > len(found):
-        raise BadTuning(f"the network has {len(found)} blocks; use {side}-1 to {side}-{len(found)}, or all")
-    return found[-count:] if side == "last" else found[:count]
+    if count > len(blocks):
+        raise FinetuneError(f"the network has {len(blocks)} blocks; use {side}-1 to {side}-{len(blocks)}, or all")
+    return blocks[-count:] if side == "last" else blocks[:count]
 
 
-def norms(module: nn.Module) -> list[nn.Module]:
+def batchnorm_layers(module: nn.Module) -> list[nn.Module]:
     """Every BatchNorm that keeps statistics."""
     return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 
 from embedstore.errors import MissingExtra
-from embedstore.finetuning.history import History
+from embedstore.finetuning.history import TrainingHistory
 
 
-def check() -> None:
+def require_matplotlib() -> None:
     """Say before the work that the drawing package is missing.
 
     Raises:
@@ -22,7 +22,7 @@ def check() -> None:
         )
 
 
-def draw(history: History, path: Path) -> None:
+def draw_curves(history: TrainingHistory, path: Path) -> None:
     """Training and validation loss on the left, validation accuracy and recall on the right; the best epoch marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

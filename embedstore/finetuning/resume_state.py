@@ -12,14 +12,14 @@ import torch
 import xxhash
 from safetensors.torch import load_file, save_file
 
-from embedstore.errors import StoreDamaged, StoreFailed
+from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import durable_files
 
-FILE = "state.json"
+STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
-class Saved:
+class ResumeState:
     """A run as it stood at the end of an epoch.
 
     Attributes:
@@ -31,33 +31,35 @@ class Saved:
     best: dict[str, torch.Tensor]
 
 
-def save(folder: Path, facts: dict[str, Any], tensors: dict[str, torch.Tensor], best: dict[str, torch.Tensor]) -> None:
+def save(
+    folder: Path, metadata: dict[str, Any], tensors: dict[str, torch.Tensor], best_tensors: dict[str, torch.Tensor]
+) -> None:
     """Put a state in the place of the one before; a kill leaves the one or the other.
 
     Args:
         folder: of the run. facts: plain values, with ``epoch`` (of the state) and ``best`` (the epoch of the best).
 
     Raises:
-        StoreFailed: the disk is full or fails; the state before stands.
+        StoreIOError: the disk is full or fails; the state before stands.
     """
-    names = {"state": f"state-{facts['epoch']:06d}.safetensors", "best": f"best-{facts['best']:06d}.safetensors"}
+    names = {"state": f"state-{metadata['epoch']:06d}.safetensors", "best": f"best-{metadata['best']:06d}.safetensors"}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = {"state": write_tensors(folder / names["state"], tensors)}
         known = _description(folder).get("files", {})
         same = known.get("best", {}).get("file") == names["best"]
-        files["best"] = known["best"] if same else write_tensors(folder / names["best"], best)
-        durable_files.write_synced(folder / FILE, json.dumps({"files": files, "facts": facts}).encode())
+        files["best"] = known["best"] if same else write_tensors(folder / names["best"], best_tensors)
+        durable_files.write_synced(folder / STATE_FILE, json.dumps({"files": files, "facts": metadata}).encode())
         for path in folder.glob("*.safetensors*"):
             if path.name not in names.values():
                 path.unlink()
     except OSError as e:
-        raise StoreFailed(
+        raise StoreIOError(
             f"cannot write {folder}: {e.strerror or e}; make room and run it again; it goes on from the epoch before"
         ) from e
 
 
-def load(folder: Path) -> Saved | None:
+def load(folder: Path) -> ResumeState | None:
     """The state of a run, None where it has not come to the end of an epoch.
 
     Raises:
@@ -67,7 +69,7 @@ def load(folder: Path) -> Saved | None:
     if not known:
         return None
     tensors = {name: read_tensors(folder / entry["file"], entry) for name, entry in known["files"].items()}
-    return Saved(known["facts"], tensors["state"], tensors["best"])
+    return ResumeState(known["facts"], tensors["state"], tensors["best"])
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def xxh3(path: Path) -> str:
 def discard(folder: Path) -> None:
     """Remove a run's folder; its description first, so that a kill leaves no half of it."""
     if folder.is_dir():
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / STATE_FILE).unlink(missing_ok=True)
         for path in folder.iterdir():
             path.unlink()
         folder.rmdir()
@@ -116,7 +118,7 @@ def discard(folder: Path) -> None:
 
 def _description(folder: Path) -> dict[str, Any]:
     """What stands in the folder, {} for nothing."""
-    path = folder / FILE
+    path = folder / STATE_FILE
     if not path.is_file():
         return {}
     try:
@@ -136,7 +138,7 @@ def bytes_of(tensors: dict[str, torch.Tensor]) -> int:
     return sum(t.numel() * t.element_size() for t in tensors.values())
 
 
-def free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
     """Bytes that may still be written where a folder is."""
     import shutil
 

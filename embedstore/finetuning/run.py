@@ -17,22 +17,22 @@ from embedstore.backbones.base import Backbone
 from embedstore.classify.data.features import Features
 from embedstore.errors import LabelError
 from embedstore.finetuning import augment, task
-from embedstore.finetuning.dataset import Pictures
-from embedstore.finetuning.history import Epoch, History, Step
-from embedstore.finetuning.model import Tuning
-from embedstore.finetuning.settings import Settings
-from embedstore.finetuning.task import Parts
+from embedstore.finetuning.dataset import LabeledImageDataset
+from embedstore.finetuning.history import Epoch, TrainingHistory, TrainingStep
+from embedstore.finetuning.model import FinetuneModel
+from embedstore.finetuning.settings import FinetuneSettings
+from embedstore.finetuning.task import FinetuneSplit
 from embedstore.finetuning.train import Trainer
-from embedstore.finetuning.weight_interpolation import Chosen, choose
+from embedstore.finetuning.weight_interpolation import SelectedWeights, select_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SHOWN, VARIANTS = 6, 7  # images of the contact sheet, and how often each is varied
+SHEET_IMAGES, SHEET_VARIANTS = 6, 7  # images of the contact sheet, and how often each is varied
 
 
 @dataclass(frozen=True)
-class Job:
+class FinetuneJob:
     """What a run needs beside its settings.
 
     Attributes:
@@ -41,19 +41,19 @@ class Job:
     """
 
     data: Features
-    parts: Parts
+    split: FinetuneSplit
     files: Mapping[int, tuple[str, str]]
-    settings: Settings
+    settings: FinetuneSettings
     folder: Path | None = None
 
     @property
     def classes(self) -> list[str]:
         """Those of the training rows, in order."""
-        return sorted(set(self.data.y[self.parts.train].astype(str).tolist()))
+        return sorted(set(self.data.y[self.split.train].astype(str).tolist()))
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What came of a run.
 
     Attributes:
@@ -65,8 +65,8 @@ class Trained:
         refitted: rows that the kept weights learned from when they were trained once more; 0 where they were not.
     """
 
-    chosen: Chosen
-    history: History
+    selection: SelectedWeights
+    history: TrainingHistory
     classes: tuple[str, ...]
     train: int
     val: int
@@ -81,14 +81,17 @@ class Trained:
 
     def accuracy(self, rows: NDArray[np.int64]) -> float:
         """Share of some rows that the tuned network with its own head gets right; its own kind of judging."""
-        said = self.trainer.logits(rows).argmax(1)
-        y = np.array([self.trainer.pictures.samples[r].y for r in rows.tolist()])
+        said = self.trainer.predict_logits(rows).argmax(1)
+        y = np.array([self.trainer.dataset.samples[r].class_index for r in rows.tolist()])
         return float((said == y).mean())
 
 
-def run(
-    job: Job, load: Callable[[], Backbone], engine: Accelerator, tell: Callable[[Step | Epoch], None] = lambda _: None
-) -> Trained:
+def run_job(
+    job: FinetuneJob,
+    load_backbone: Callable[[], Backbone],
+    accelerator: Accelerator,
+    progress: Callable[[TrainingStep | Epoch], None] = lambda _: None,
+) -> TrainingResult:
     """Train, choose among the weights by validation, train once more where that is asked for.
 
     Args:
@@ -96,31 +99,35 @@ def run(
         tell: progress.
 
     Raises:
-        LabelError, BadTuning, NoTextTower, StoreFailed: as their names say.
+        LabelError, FinetuneError, NoTextTower, StoreIOError: as their names say.
     """
     begin = time.perf_counter()
-    backbone = load()
-    made = images_of(job, backbone)
-    train, val = (task.readable(made, rows) for rows in (job.parts.train, job.parts.val))
+    backbone = load_backbone()
+    made = job_dataset(job, backbone)
+    train, val = (task.readable_rows(made, rows) for rows in (job.split.train, job.split.val))
     if not len(train) or not len(val):
         raise LabelError("none of the training or validation images can be read any more; embed the source again")
-    trainer, start = _prepared(job, backbone, made, (train, val), engine, job.folder, tell)
-    tuning = trainer.tuning
-    count, rate, history = sum(p.numel() for p in tuning.trained().values()), tuning.rate, trainer.run()
-    chosen = choose(trainer, start)
+    trainer, start = _prepared(job, backbone, made, (train, val), accelerator, job.folder, progress)
+    tuning = trainer.finetune_model
+    count, rate, history = (
+        sum(p.numel() for p in tuning.trainable_parameters().values()),
+        tuning.learning_rate,
+        trainer.run(),
+    )
+    chosen = select_weights(trainer, start)
     both = np.sort(np.concatenate([train, val])) if job.settings.refit and chosen.epoch else train[:0]
     if len(both):
-        trainer, chosen = _again(job, load(), made, (both, val), engine, chosen, tell)
+        trainer, chosen = _again(job, load_backbone(), made, (both, val), accelerator, chosen, progress)
     epochs = [*history.epochs, *(trainer.history.epochs if len(both) else ())]
-    return Trained(
-        chosen=chosen,
+    return TrainingResult(
+        selection=chosen,
         history=history,
         classes=tuple(job.classes),
         train=len(train),
         val=len(val),
-        unread=len(job.parts.train) + len(job.parts.val) - len(train) - len(val),
+        unread=len(job.split.train) + len(job.split.val) - len(train) - len(val),
         blocks=len(tuning.blocks),
-        tuned=len(tuning.tuned),
+        tuned=len(tuning.trainable_blocks),
         parameters=count,
         rate=rate,
         seconds=max(time.perf_counter() - begin, sum(e.seconds for e in epochs)),
@@ -130,61 +137,63 @@ def run(
 
 
 def _prepared(
-    job: Job,
+    job: FinetuneJob,
     backbone: Backbone,
-    made: Pictures,
+    made: LabeledImageDataset,
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     engine: Accelerator,
     folder: Path | None,
-    tell: Callable[[Step | Epoch], None],
+    tell: Callable[[TrainingStep | Epoch], None],
     *,
     until: int | None = None,
 ) -> tuple[Trainer, dict[str, torch.Tensor]]:
     """A trainer before its first step, and its head's parameters then."""
-    head = task.first_head(job.data, rows[0], job.classes, job.settings, backbone)
+    head = task.initial_head(job.data, rows[0], job.classes, job.settings, backbone)
     start = {n: p.detach().clone() for n, p in head.named_parameters()}
-    return Trainer(Tuning(backbone, head, job.settings), made, rows, engine, folder, tell, until=until), start
+    return Trainer(
+        FinetuneModel(backbone, head, job.settings), made, rows, engine, folder, tell, final_epoch=until
+    ), start
 
 
 def _again(
-    job: Job,
+    job: FinetuneJob,
     backbone: Backbone,
-    made: Pictures,
+    made: LabeledImageDataset,
     rows: tuple[NDArray[np.int64], NDArray[np.int64]],
     engine: Accelerator,
-    chosen: Chosen,
-    tell: Callable[[Step | Epoch], None],
-) -> tuple[Trainer, Chosen]:
+    chosen: SelectedWeights,
+    tell: Callable[[TrainingStep | Epoch], None],
+) -> tuple[Trainer, SelectedWeights]:
     """The same training on more rows, up to the chosen epoch and mixture; its score stays that of the choice."""
     folder = job.folder and job.folder / "again"
     steps = _steps(tell)
     trainer, start = _prepared(job, backbone, made, rows, engine, folder, steps, until=chosen.epoch)
     trainer.run()
-    found = choose(trainer, start, alphas=() if chosen.alpha is None else (chosen.alpha,))
+    found = select_weights(trainer, start, alphas=() if chosen.alpha is None else (chosen.alpha,))
     return trainer, replace(found, epoch=chosen.epoch, val=chosen.val, line=chosen.line)
 
 
-def _steps(tell: Callable[[Step | Epoch], None]) -> Callable[[Step | Epoch], None]:
+def _steps(tell: Callable[[TrainingStep | Epoch], None]) -> Callable[[TrainingStep | Epoch], None]:
     """Passes steps on and no epochs: nothing judges them."""
-    return lambda at: tell(at) if isinstance(at, Step) else None
+    return lambda at: tell(at) if isinstance(at, TrainingStep) else None
 
 
-def images_of(job: Job, backbone: Backbone) -> Pictures:
+def job_dataset(job: FinetuneJob, backbone: Backbone) -> LabeledImageDataset:
     """The rows as images for this backbone."""
     p = backbone.space.preprocess
     assert p is not None  # noqa: S101 - a backbone's space has preprocessing
-    return task.pictures(job.data, job.files, job.classes, p, job.settings)
+    return task.make_dataset(job.data, job.files, job.classes, p, job.settings)
 
 
-def sheet(job: Job, made: Pictures, path: Path) -> None:
+def save_augmentation_sheet(job: FinetuneJob, dataset: LabeledImageDataset, path: Path) -> None:
     """Show how training images are varied, before any training."""
-    train = job.parts.train
-    rows = [int(r) for r in train[np.linspace(0, len(train) - 1, min(SHOWN, len(train))).astype(int)]]
+    train = job.split.train
+    rows = [int(r) for r in train[np.linspace(0, len(train) - 1, min(SHEET_IMAGES, len(train))).astype(int)]]
     shown = []
     for row in rows:
-        if made.readable(row):
-            plain = _picture(torch.from_numpy(made.plain([row])[0]))
-            varied = [_picture(made[(row, 1000 * (row + job.settings.seed) + n)][0]) for n in range(VARIANTS)]
+        if dataset.is_readable(row):
+            plain = _picture(torch.from_numpy(dataset.evaluation_pixels([row])[0]))
+            varied = [_picture(dataset[(row, 1000 * (row + job.settings.seed) + n)][0]) for n in range(SHEET_VARIANTS)]
             shown.append((str(job.data.y[row]), plain, varied))
     if shown:
         path.parent.mkdir(parents=True, exist_ok=True)

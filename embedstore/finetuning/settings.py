@@ -10,15 +10,15 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any
 
-from embedstore.errors import BadTuning
+from embedstore.errors import FinetuneError
 
-LAYERS = re.compile(r"head|all|lora|(last|first)-[1-9][0-9]*")
-
-
-KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a word"}
+LAYERS_PATTERN = re.compile(r"head|all|lora|(last|first)-[1-9][0-9]*")
 
 
-class Start(StrEnum):
+TYPE_DESCRIPTIONS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "a word"}
+
+
+class HeadInit(StrEnum):
     """What the classifier on top begins with."""
 
     PROBE = "probe"  # logistic regression on the cached features: LP-FT (Kumar et al. 2022)
@@ -26,7 +26,7 @@ class Start(StrEnum):
     RANDOM = "random"  # zeros: plain fine-tuning
 
 
-class Average(StrEnum):
+class WeightAverage(StrEnum):
     """Which weights of a run are the candidates; validation chooses among them."""
 
     NONE = "none"  # those at the end of each epoch
@@ -34,7 +34,7 @@ class Average(StrEnum):
     WISE = "wise"  # the straight line from the old weights to the best epoch's (Wortsman et al. 2022)
 
 
-class Metric(StrEnum):
+class SelectionMetric(StrEnum):
     """What validation compares; equal figures are decided by the log-loss."""
 
     ACCURACY = "accuracy"
@@ -43,7 +43,7 @@ class Metric(StrEnum):
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentationSettings:
     """How training images are varied; evaluation never is.
 
     Attributes:
@@ -80,7 +80,7 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """One run. The defaults are LP-FT of all layers with a low rate, smaller for earlier layers.
 
     Attributes:
@@ -107,9 +107,9 @@ class Settings:
     """
 
     layers: str = "all"
-    start: Start = Start.PROBE
-    average: Average = Average.EMA
-    metric: Metric = Metric.ACCURACY
+    start: HeadInit = HeadInit.PROBE
+    average: WeightAverage = WeightAverage.EMA
+    metric: SelectionMetric = SelectionMetric.ACCURACY
     epochs: int = 10
     patience: int = 4
     lr: float | None = None
@@ -127,11 +127,11 @@ class Settings:
     seed: int = 0
     precision: str = "auto"
     workers: int = 0
-    augment: Augment = field(default_factory=Augment)
+    augment: AugmentationSettings = field(default_factory=AugmentationSettings)
 
     def __post_init__(self) -> None:
-        if not LAYERS.fullmatch(self.layers):
-            raise BadTuning(f"layers are head, last-N (such as last-2), first-N, all or lora, not {self.layers!r}")
+        if not LAYERS_PATTERN.fullmatch(self.layers):
+            raise FinetuneError(f"layers are head, last-N (such as last-2), first-N, all or lora, not {self.layers!r}")
         _within("epochs", self.epochs, 0, 10_000)
         _within("patience", self.patience, 1, 10_000)
         _within("decay", self.decay, 0.01, 1)
@@ -144,47 +144,49 @@ class Settings:
         _within("rank", self.rank, 1, 1024)
         _within("workers", self.workers, 0, 256)
         if self.lr is not None and not 0 < self.lr < 10:
-            raise BadTuning(f"lr must be above 0 and below 10, not {self.lr:g}")
+            raise FinetuneError(f"lr must be above 0 and below 10, not {self.lr:g}")
         if self.precision not in ("auto", "fp32", "fp16", "bf16"):
-            raise BadTuning(f"precision is auto, fp32, fp16 or bf16, not {self.precision!r}")
-        if self.start is Start.RANDOM and self.average is Average.WISE:
-            raise BadTuning("wise mixes with a network that could classify before; with start random take ema or none")
-        if self.start is Start.RANDOM and self.alpha is not None:
-            raise BadTuning("alpha mixes with a network that could classify before; leave it out with start random")
+            raise FinetuneError(f"precision is auto, fp32, fp16 or bf16, not {self.precision!r}")
+        if self.start is HeadInit.RANDOM and self.average is WeightAverage.WISE:
+            raise FinetuneError(
+                "wise mixes with a network that could classify before; with start random take ema or none"
+            )
+        if self.start is HeadInit.RANDOM and self.alpha is not None:
+            raise FinetuneError("alpha mixes with a network that could classify before; leave it out with start random")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def settings(given: dict[str, Any]) -> Settings:
+def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
     """Settings from plain values; names of :class:`Augment` may stand among them.
 
     Raises:
-        BadTuning: an unknown name or a value that does not fit.
+        FinetuneError: an unknown name or a value that does not fit.
     """
-    from embedstore.errors import near
+    from embedstore.errors import did_you_mean
 
-    own, inner = Settings.__dataclass_fields__, Augment.__dataclass_fields__
-    for name in given:
+    own, inner = FinetuneSettings.__dataclass_fields__, AugmentationSettings.__dataclass_fields__
+    for name in values:
         if name not in own and name not in inner:
-            raise BadTuning(f"fine-tuning has no setting {name!r}{near(name, [*own, *inner])}")
-    varied = {k: v for k, v in given.items() if k in inner}
-    plain = {k: v for k, v in given.items() if k in own}
-    kinds: dict[str, type[StrEnum]] = {"start": Start, "average": Average, "metric": Metric}
+            raise FinetuneError(f"fine-tuning has no setting {name!r}{did_you_mean(name, [*own, *inner])}")
+    varied = {k: v for k, v in values.items() if k in inner}
+    plain = {k: v for k, v in values.items() if k in own}
+    kinds: dict[str, type[StrEnum]] = {"start": HeadInit, "average": WeightAverage, "metric": SelectionMetric}
     for name, kind in kinds.items():
         if name in plain:
             plain[name] = _member(kind, name, plain[name])
     if varied:
-        plain["augment"] = Augment(**_fitting(varied, inner))
-    return Settings(**_fitting(plain, own))
+        plain["augment"] = AugmentationSettings(**_fitting(varied, inner))
+    return FinetuneSettings(**_fitting(plain, own))
 
 
 def _fitting(given: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """Every value in the kind of its field: 1 and 1.0 are one setting, and so one run.
 
     Raises:
-        BadTuning: a value of another kind.
+        FinetuneError: a value of another kind.
     """
     return {k: _as(k, v, str(fields[k].type)) for k, v in given.items()}
 
@@ -192,7 +194,7 @@ def _fitting(given: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
 def _as(name: str, value: Any, kind: str) -> Any:
     """One value as the annotation of its field says."""
     kind, _, optional = kind.partition(" | ")
-    if kind not in KINDS or (value is None and optional):
+    if kind not in TYPE_DESCRIPTIONS or (value is None and optional):
         return value
     number = isinstance(value, Real) and not isinstance(value, bool)
     if kind == "float" and number:
@@ -203,10 +205,10 @@ def _as(name: str, value: Any, kind: str) -> Any:
         return bool(value)
     if kind == "str" and isinstance(value, str):
         return value
-    raise BadTuning(f"{name} is {KINDS[kind]}, not {value!r}")
+    raise FinetuneError(f"{name} is {TYPE_DESCRIPTIONS[kind]}, not {value!r}")
 
 
-def fingerprint(parts: dict[str, Any]) -> str:
+def run_digest(parts: dict[str, Any]) -> str:
     """16 hexadecimal digits of plain values: the same run has the same."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -217,10 +219,10 @@ def _member(kind: type[StrEnum], name: str, value: Any) -> StrEnum:
     try:
         return kind(value)
     except ValueError as e:
-        raise BadTuning(f"{name} is {', '.join(m.value for m in kind)}, not {value!r}") from e
+        raise FinetuneError(f"{name} is {', '.join(m.value for m in kind)}, not {value!r}") from e
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     """Refuse a number out of range."""
     if not low <= value <= high:
-        raise BadTuning(f"{name} must be from {low:g} to {high:g}, not {value:g}")
+        raise FinetuneError(f"{name} must be from {low:g} to {high:g}, not {value:g}")

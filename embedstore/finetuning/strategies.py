@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from embedstore.backbones.base import Backbone
 from embedstore.classify.data.features import Features
 from embedstore.errors import LabelError
-from embedstore.finetuning.accelerate_engine import engine
-from embedstore.finetuning.run import Job, run
-from embedstore.finetuning.settings import Average, Settings, Start
-from embedstore.finetuning.task import hold_out
+from embedstore.finetuning.accelerator import create_accelerator
+from embedstore.finetuning.run import FinetuneJob, run_job
+from embedstore.finetuning.settings import FinetuneSettings, HeadInit, WeightAverage
+from embedstore.finetuning.task import hold_out_validation
 
-SCRATCH_RATE = 1e-3  # AdamW's usual rate; every layer alike, statistics of BatchNorm follow
-SCRATCH_EPOCHS = 3  # times those of tuning: nothing is known at the start
+SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate; every layer alike, statistics of BatchNorm follow
+SCRATCH_EPOCH_FACTOR = 3  # times those of tuning: nothing is known at the start
 
 
-class Way(StrEnum):
+class TrainingRegime(StrEnum):
     """How the network is used."""
 
     SCRATCH = "from scratch"
@@ -34,7 +34,7 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True)
-class Cell:
+class StrategyResult:
     """One way on one number of labels.
 
     Attributes:
@@ -42,7 +42,7 @@ class Cell:
             with its own head on the held-out items. seconds: of training.
     """
 
-    way: Way
+    way: TrainingRegime
     labels: int | None
     train: int
     accuracy: float
@@ -50,7 +50,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Lore:
+class StrategyComparison:
     """The table.
 
     Attributes:
@@ -60,7 +60,7 @@ class Lore:
     label: str
     split: str
     held: int
-    cells: tuple[Cell, ...]
+    cells: tuple[StrategyResult, ...]
 
     def rows(self) -> list[tuple[str, int, dict[str, float]]]:
         """``(labels a class, images, accuracy by way)``, the fewest first."""
@@ -79,16 +79,16 @@ class Lore:
         return {"label": self.label, "split": self.split, "held_out": self.held, "cells": cells}
 
 
-def lore(
-    job: Job,
+def compare_strategies(
+    job: FinetuneJob,
     label: str,
-    load: Callable[[bool], Backbone],
-    draw: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]],
+    load_backbone: Callable[[bool], Backbone],
+    sample_rows: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]],
     *,
     budgets: Sequence[int],
-    last: str,
-    tell: Callable[[Cell], None] = lambda _: None,
-) -> Lore:
+    last_layers: str,
+    progress: Callable[[StrategyResult], None] = lambda _: None,
+) -> StrategyComparison:
     """Train every cell and judge it on the held-out items.
 
     Args:
@@ -100,48 +100,56 @@ def lore(
     Raises:
         LabelError: no budget leaves something to choose by.
     """
-    every = np.sort(np.concatenate([job.parts.train, job.parts.val]))
+    every = np.sort(np.concatenate([job.split.train, job.split.val]))
     most = int(np.unique(job.data.y[every].astype(str), return_counts=True)[1].max())
     cells = []
     for count in [*(b for b in sorted(set(budgets)) if 0 < b < most), None]:
-        rows = every if count is None else draw(job.data, every, count, job.settings.seed)
-        for way in Way:
-            cells.append(_cell(job, way, count, rows, load, last))
-            tell(cells[-1])
+        rows = every if count is None else sample_rows(job.data, every, count, job.settings.seed)
+        for way in TrainingRegime:
+            cells.append(_cell(job, way, count, rows, load_backbone, last_layers))
+            progress(cells[-1])
     if not cells:
         raise LabelError("no labels to draw from")
-    return Lore(label, job.parts.split, len(job.parts.held), tuple(cells))
+    return StrategyComparison(label, job.split.split, len(job.split.held_out), tuple(cells))
 
 
 def _cell(
-    job: Job, way: Way, count: int | None, rows: NDArray[np.int64], load: Callable[[bool], Backbone], last: str
-) -> Cell:
+    job: FinetuneJob,
+    way: TrainingRegime,
+    count: int | None,
+    rows: NDArray[np.int64],
+    load: Callable[[bool], Backbone],
+    last: str,
+) -> StrategyResult:
     """One way on some rows; a fifth of them chooses the epoch, except for the probe, whose C is cross-validated."""
     begin = time.perf_counter()
     s = job.settings
-    scratch = way is Way.SCRATCH
-    ways: dict[Way, Settings] = {
-        Way.SCRATCH: replace(
-            s, layers="all", start=Start.RANDOM, average=_without_wise(s.average), alpha=None, lr=SCRATCH_RATE,
-            decay=1.0, bn=True, epochs=SCRATCH_EPOCHS * s.epochs, patience=SCRATCH_EPOCHS * max(s.epochs, 1),
+    scratch = way is TrainingRegime.SCRATCH
+    ways: dict[TrainingRegime, FinetuneSettings] = {
+        TrainingRegime.SCRATCH: replace(
+            s, layers="all", start=HeadInit.RANDOM, average=_without_wise(s.average), alpha=None,
+            lr=SCRATCH_LEARNING_RATE, decay=1.0, bn=True, epochs=SCRATCH_EPOCH_FACTOR * s.epochs,
+            patience=SCRATCH_EPOCH_FACTOR * max(s.epochs, 1),
         ),
-        Way.FROZEN: replace(s, layers="head", epochs=0),
-        Way.LAST: replace(s, layers=last),
-        Way.ALL: replace(s, layers="all"),
+        TrainingRegime.FROZEN: replace(s, layers="head", epochs=0),
+        TrainingRegime.LAST: replace(s, layers=last),
+        TrainingRegime.ALL: replace(s, layers="all"),
     }  # fmt: skip
-    train, val = (rows, rows[:1]) if way is Way.FROZEN else hold_out(job.data, rows, seed=s.seed)
+    train, val = (rows, rows[:1]) if way is TrainingRegime.FROZEN else hold_out_validation(job.data, rows, seed=s.seed)
     network = load(scratch)
-    made = replace(job, settings=ways[way], parts=replace(job.parts, train=train, val=val), folder=None)
-    trained = run(made, lambda: load(scratch), engine(network.device, network.precision))
-    return Cell(way, count, len(rows), trained.accuracy(job.parts.held), round(time.perf_counter() - begin, 2))
+    made = replace(job, settings=ways[way], split=replace(job.split, train=train, val=val), folder=None)
+    trained = run_job(made, lambda: load(scratch), create_accelerator(network.device, network.precision))
+    return StrategyResult(
+        way, count, len(rows), trained.accuracy(job.split.held_out), round(time.perf_counter() - begin, 2)
+    )
 
 
-def _without_wise(average: Average) -> Average:
+def _without_wise(average: WeightAverage) -> WeightAverage:
     """WISE needs a network that could classify before."""
-    return Average.EMA if average is Average.WISE else average
+    return WeightAverage.EMA if average is WeightAverage.WISE else average
 
 
-def draw_plot(table: Lore, path: Path) -> None:
+def draw_plot(comparison: StrategyComparison, path: Path) -> None:
     """Accuracy over labels a class, one line a way, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -149,11 +157,11 @@ def draw_plot(table: Lore, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    rows = table.rows()
-    for way in Way:
+    rows = comparison.rows()
+    for way in TrainingRegime:
         axes.plot(range(len(rows)), [r[2][way.value] for r in rows], "o-", label=way.value)
     axes.set_xticks(range(len(rows)), [f"{r[0]}\n({r[1]} images)" for r in rows])
-    axes.set(xlabel="labels a class", ylabel=f"accuracy on {table.held} held-out items ({table.split})")
+    axes.set(xlabel="labels a class", ylabel=f"accuracy on {comparison.held} held-out items ({comparison.split})")
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = path.with_name(f".{path.name}.new")

@@ -13,17 +13,17 @@ from embedstore.backbones.base import Backbone
 from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
-from embedstore.errors import BadTuning, LabelError, NoTextTower
-from embedstore.finetuning.dataset import Pictures, Sample
-from embedstore.finetuning.model import Head
-from embedstore.finetuning.settings import Settings, Start
+from embedstore.errors import FinetuneError, LabelError, NoTextTower
+from embedstore.finetuning.dataset import LabeledImage, LabeledImageDataset
+from embedstore.finetuning.model import ClassificationHead
+from embedstore.finetuning.settings import FinetuneSettings, HeadInit
 from embedstore.space import Preprocess
 
-LONE_C = 1.0  # with one example of a class nothing can choose C
+SINGLE_EXAMPLE_C = 1.0  # with one example of a class nothing can choose C
 
 
 @dataclass(frozen=True)
-class Parts:
+class FinetuneSplit:
     """Rows of the features: disjoint, and nothing that belongs together stands in two of them.
 
     Attributes:
@@ -34,37 +34,39 @@ class Parts:
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
-    held: NDArray[np.int64]
+    held_out: NDArray[np.int64]
     split: str
-    own_val: bool
+    has_val_split: bool
     leaks: int
 
 
-def divide(data: Features, *, seed: int = 0) -> Parts:
+def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     """The items' own split where they have one. Validation is their ``val`` rows where ``test`` judges; else a fifth
     of each class of the training rows.
 
     Raises:
         LabelError: a side is empty, or training has fewer than two classes; several labels an item.
     """  # noqa: D205
-    if data.multi:
+    if data.multilabel:
         raise LabelError("fine-tuning wants one label an item; cut the column into one a label")
-    part = splits.divide(data.y, data.groups, data.splits, seed=seed)
+    part = splits.split_rows(data.y, data.groups, data.splits, seed=seed)
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
-    spare = part.spare[known[part.spare]]
+    spare = part.calibration[known[part.calibration]]
     if len(spare):
-        return Parts(part.train, spare, part.held, part.name, own_val=True, leaks=part.leaks)
-    train, val = hold_out(data, part.train, seed=seed)
-    return Parts(train, val, part.held, part.name, own_val=False, leaks=part.leaks)
+        return FinetuneSplit(part.train, spare, part.held, part.name, has_val_split=True, leaks=part.leaks)
+    train, val = hold_out_validation(data, part.train, seed=seed)
+    return FinetuneSplit(train, val, part.held, part.name, has_val_split=False, leaks=part.leaks)
 
 
-def hold_out(data: Features, rows: NDArray[np.int64], *, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def hold_out_validation(
+    data: Features, rows: NDArray[np.int64], *, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Some rows as two: four fifths of every class to learn from, a fifth to choose by.
 
     Raises:
         LabelError: no class has two separate rows, or learning would be left with one class.
     """
-    away = splits.fifth(data.y[rows], data.groups[rows], seed=seed)
+    away = splits.hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed)
     away = np.isin(data.groups[rows], data.groups[rows][away])
     train, val = rows[~away], rows[away]
     if not len(val) or not len(train):
@@ -77,9 +79,13 @@ def hold_out(data: Features, rows: NDArray[np.int64], *, seed: int = 0) -> tuple
     return train, val
 
 
-def pictures(
-    data: Features, files: Mapping[int, tuple[str, str]], classes: Sequence[str], p: Preprocess, settings: Settings
-) -> Pictures:
+def make_dataset(
+    data: Features,
+    files: Mapping[int, tuple[str, str]],
+    classes: Sequence[str],
+    preprocess: Preprocess,
+    settings: FinetuneSettings,
+) -> LabeledImageDataset:
     """Every row as an image.
 
     Args:
@@ -87,20 +93,20 @@ def pictures(
     """
     number = {c: i for i, c in enumerate(classes)}
     samples = [
-        Sample(*files[item], number.get(str(label), -1))
+        LabeledImage(*files[item], number.get(str(label), -1))
         for item, label in zip(data.ids.tolist(), data.y.tolist(), strict=True)
     ]
-    return Pictures(samples, p, settings.augment)
+    return LabeledImageDataset(samples, preprocess, settings.augment)
 
 
-def readable(made: Pictures, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def readable_rows(dataset: LabeledImageDataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows whose file is there and has the bytes that were embedded."""
-    return np.array([r for r in rows.tolist() if made.readable(r)], dtype=np.int64)
+    return np.array([r for r in rows.tolist() if dataset.is_readable(r)], dtype=np.int64)
 
 
-def first_head(
-    data: Features, rows: NDArray[np.int64], classes: Sequence[str], settings: Settings, backbone: Backbone
-) -> Head:
+def initial_head(
+    data: Features, rows: NDArray[np.int64], classes: Sequence[str], settings: FinetuneSettings, backbone: Backbone
+) -> ClassificationHead:
     """The classifier that training begins with, from the cached features of its rows.
 
     Raises:
@@ -108,26 +114,28 @@ def first_head(
     """
     X, y = data.X[rows], data.y[rows].astype(str)
     size = float(np.sqrt(np.mean(np.square(X, dtype=np.float64)))) or 1.0
-    if settings.start is Start.RANDOM:
+    if settings.start is HeadInit.RANDOM:
         zeros = np.zeros((len(classes), X.shape[1]), np.float32)
-        return Head(zeros, np.zeros(len(classes), np.float32), size)
-    if settings.start is Start.TEXT:
+        return ClassificationHead(zeros, np.zeros(len(classes), np.float32), size)
+    if settings.start is HeadInit.TEXT:
         if not backbone.space.text:
             raise NoTextTower("start text needs a network that understands words, such as a CLIP; use start probe")
-        return Head(_words(backbone.encode_texts, classes, backbone.logit_scale or 100.0), _none(classes), size)
+        return ClassificationHead(
+            _words(backbone.encode_texts, classes, backbone.logit_scale or 100.0), _none(classes), size
+        )
     weight, bias = _probe(X, y, data.groups[rows], settings)
-    return Head(weight, bias, size)
+    return ClassificationHead(weight, bias, size)
 
 
 def _probe(
-    X: NDArray[np.float32], y: NDArray[np.str_], groups: NDArray[np.int64], settings: Settings
+    X: NDArray[np.float32], y: NDArray[np.str_], groups: NDArray[np.int64], settings: FinetuneSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logistic regression as rows of weights ``(K, D)`` and biases ``(K,)``."""
     lone = any(len(np.unique(groups[y == c])) < 2 for c in np.unique(y))
-    options = {"Cs": [LONE_C]} if lone else {"cv": splits.folds_for(y.astype(object), groups)}
+    options = {"Cs": [SINGLE_EXAMPLE_C]} if lone else {"cv": splits.max_folds(y.astype(object), groups)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # few labels of many classes
-        fitted = heads.make("logistic", random_state=settings.seed, **options).fit(X, y, groups=groups)
+        fitted = heads.make_head("logistic", random_state=settings.seed, **options).fit(X, y, groups=groups)
     weight, bias = np.asarray(fitted.coef_, np.float32), np.asarray(fitted.intercept_, np.float32)
     if len(weight) == 1:
         both = np.array([[-0.5], [0.5]], np.float32)
@@ -139,7 +147,7 @@ def _words(
     encode: Callable[[list[str]], NDArray[np.float32]], classes: Sequence[str], scale: float
 ) -> NDArray[np.float32]:
     """The classes' names as weights: unit vectors times the network's own scale."""
-    vectors = np.asarray(heads.class_vectors(encode, heads.prompts_for(list(classes), "photo")), np.float32)
+    vectors = np.asarray(heads.encode_class_vectors(encode, heads.build_prompts(list(classes), "photo")), np.float32)
     return vectors * scale
 
 
@@ -151,15 +159,15 @@ def check_tunable(space_name: str, layer: str, *, precomputed: bool) -> None:
     """Refuse a space whose vectors no network of ours makes.
 
     Raises:
-        BadTuning: precomputed vectors, or features in front of a projection that is taken out of the network.
+        FinetuneError: precomputed vectors, or features in front of a projection that is taken out of the network.
     """
     if precomputed:
-        raise BadTuning(
+        raise FinetuneError(
             f"space {space_name} holds precomputed vectors: there is no network to tune; embed the images with a "
             "backbone first: `embedstore embed STORE SOURCE --backbone NAME`"
         )
     if layer == "before-projection":
-        raise BadTuning(
+        raise FinetuneError(
             f"space {space_name} takes features before the projection, which such a network no longer has; tune the "
             "space of the same backbone without --layer"
         )

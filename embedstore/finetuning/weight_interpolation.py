@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.finetuning.history import Score
-from embedstore.finetuning.model import Tuning
-from embedstore.finetuning.settings import Average, Settings
+from embedstore.finetuning.history import FinetuneScore
+from embedstore.finetuning.model import FinetuneModel
+from embedstore.finetuning.settings import FinetuneSettings, WeightAverage
 from embedstore.finetuning.train import Trainer
 
 ALPHAS = tuple(round(0.1 * i, 1) for i in range(11))  # 0 is the old network, 1 the new (Wortsman et al. 2022)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedWeights:
     """The weights that a run ends with.
 
     Attributes:
@@ -31,11 +31,13 @@ class Chosen:
     head: tuple[NDArray[np.float32], NDArray[np.float32]]
     epoch: int
     alpha: float | None
-    val: Score
-    line: tuple[tuple[float, Score], ...] = ()
+    val: FinetuneScore
+    line: tuple[tuple[float, FinetuneScore], ...] = ()
 
 
-def choose(trainer: Trainer, start: dict[str, torch.Tensor], alphas: Sequence[float] | None = None) -> Chosen:
+def select_weights(
+    trainer: Trainer, initial_head_state: dict[str, torch.Tensor], alphas: Sequence[float] | None = None
+) -> SelectedWeights:
     """The best epoch, or the best mixture of it with the old network; by validation alone.
 
     Args:
@@ -44,35 +46,37 @@ def choose(trainer: Trainer, start: dict[str, torch.Tensor], alphas: Sequence[fl
     """
     if alphas is None:
         alphas = _alphas(trainer.settings)
-    tuning, h = trainer.tuning, trainer.history
-    tuning.put(trainer.best)
-    tuning.merge()
-    new = tuning.changed()
-    best = Chosen(new, trainer.head.raw(), h.best, None, h.epochs[h.best].val)
+    tuning, h = trainer.finetune_model, trainer.history
+    tuning.load_trainable_state(trainer.best_state)
+    tuning.merge_adapters()
+    new = tuning.changed_weights()
+    best = SelectedWeights(new, trainer.head.unscaled_weights(), h.best, None, h.epochs[h.best].val)
     if not alphas or not new:
         return best
     new_head = {n: p.detach().cpu().clone() for n, p in trainer.head.named_parameters()}
-    line: list[tuple[float, Score]] = []
+    line: list[tuple[float, FinetuneScore]] = []
     for alpha in alphas:
-        _mix(tuning, new, start, new_head, alpha)
-        line.append((alpha, trainer.judge()))
+        _mix(tuning, new, initial_head_state, new_head, alpha)
+        line.append((alpha, trainer.validate()))
     metric = trainer.settings.metric
-    alpha, score = max(line, key=lambda p: (p[1].key(metric), p[0]))
-    _mix(tuning, new, start, new_head, alpha)
-    weights = tuning.changed() if alpha else {}
-    return replace(best, weights=weights, head=trainer.head.raw(), alpha=alpha, val=score, line=tuple(line))
+    alpha, score = max(line, key=lambda p: (p[1].sort_key(metric), p[0]))
+    _mix(tuning, new, initial_head_state, new_head, alpha)
+    weights = tuning.changed_weights() if alpha else {}
+    return replace(
+        best, weights=weights, head=trainer.head.unscaled_weights(), alpha=alpha, val=score, line=tuple(line)
+    )
 
 
-def _alphas(settings: Settings) -> Sequence[float]:
+def _alphas(settings: FinetuneSettings) -> Sequence[float]:
     """The mixtures that a run may end with; none where the new weights stay alone."""
     if settings.alpha is not None:
         return (settings.alpha,)
-    return ALPHAS if settings.average is Average.WISE else ()
+    return ALPHAS if settings.average is WeightAverage.WISE else ()
 
 
 @torch.no_grad()
 def _mix(
-    tuning: Tuning,
+    tuning: FinetuneModel,
     new: dict[str, torch.Tensor],
     old_head: dict[str, torch.Tensor],
     new_head: dict[str, torch.Tensor],
@@ -82,7 +86,7 @@ def _mix(
     there = tuning.model.module.state_dict()
     head = dict(tuning.model.head.named_parameters())
     for name, value in new.items():
-        there[name].copy_(_between(tuning.base[name].cpu(), value, alpha))
+        there[name].copy_(_between(tuning.initial_state[name].cpu(), value, alpha))
     for name, value in new_head.items():
         head[name].copy_(_between(old_head[name], value, alpha))
 

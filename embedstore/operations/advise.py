@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.text_classifiers import drawn
 from embedstore.errors import EmbedstoreError, ImageError
-from embedstore.finetuning import settings
+from embedstore.finetuning import parse_settings
 from embedstore.finetuning.advice import Advice, Domain, advise
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRow
+from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.finetuning.strategies import Cell, Lore
+    from embedstore.finetuning.strategies import StrategyComparison, StrategyResult
 
 
 class Advising(Tuning):
@@ -61,9 +61,9 @@ class Advising(Tuning):
         png: str | Path | None = None,
         where: str | None = None,
         space: str | None = None,
-        tell: Callable[[Cell], None] = lambda _: None,
+        tell: Callable[[StrategyResult], None] = lambda _: None,
         **options: Unpack[TuneOptions],
-    ) -> Lore:
+    ) -> StrategyComparison:
         """From scratch, frozen probe, last layers and all layers, over labels a class, on the same held-out items.
 
         Nothing of it is kept but the run. Every cell is a training of its own: this takes long.
@@ -74,22 +74,28 @@ class Advising(Tuning):
             options: of every training, as for :meth:`finetune`.
 
         Raises:
-            BadTuning, LabelError, MissingExtra: as for :meth:`finetune`.
+            FinetuneError, LabelError, MissingExtra: as for :meth:`finetune`.
         """
         from embedstore.finetuning import plots, task
-        from embedstore.finetuning.strategies import draw_plot, lore
+        from embedstore.finetuning.strategies import compare_strategies, draw_plot
 
         row = self._storage.space(space)
         started = utc_now()
         task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
-        plots.check()
+        plots.require_matplotlib()
         recipe = row.recipe
         assert recipe is not None  # noqa: S101 - checked above
         data = self.features(label, where=where, space=row.key)
-        job = self._job(row, data, label, where, settings(dict(options)))
+        job = self._job(row, data, label, where, parse_settings(dict(options)))
         bare = replace(recipe, weights=None, random_init=True, parent=None)
-        found = lore(
-            job, label, lambda new: self._load(bare if new else recipe), drawn, budgets=budgets, last=last, tell=tell
+        found = compare_strategies(
+            job,
+            label,
+            lambda new: self._load(bare if new else recipe),
+            drawn,
+            budgets=budgets,
+            last_layers=last,
+            progress=tell,
         )
         if png is not None:
             draw_plot(found, Path(png))
@@ -97,28 +103,28 @@ class Advising(Tuning):
         record(self._storage, row, "lore", said, found.to_json(), started)
         return found
 
-    def _domain(self, row: SpaceRow, data: Features, seed: int) -> Domain:
+    def _domain(self, row: SpaceRecord, data: Features, seed: int) -> Domain:
         """How foreign the images are to the network of a space."""
-        from embedstore.finetuning.domain_shift import SAMPLE, shift
+        from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 
         if row.recipe is None or row.space.preprocess is None or row.space.random:
             return Domain("unknown", None, 0)
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:SAMPLE])
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
         rows, pixels, damaged = self._pixels(row, data, drawn)
         if not len(rows):
             return Domain("unknown", None, 0)
         network = self.backbone(row.key)
-        found = shift(network, pixels)
+        found = measure_domain_shift(network, pixels)
         if found is not None:
-            return Domain("batchnorm", found.value, found.images, damaged)
+            return Domain("batchnorm", found.distance, found.images, damaged)
         lift = self._lift(row, network, data.take(rows), pixels, seed)
         return Domain("twin" if lift is not None else "unknown", lift, len(rows), damaged)
 
     def _pixels(
-        self, row: SpaceRow, data: Features, rows: NDArray[np.int64]
+        self, row: SpaceRecord, data: Features, rows: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8], float]:
         """Some rows as embedding prepares them, and the share that compression damaged; the unreadable are left out."""
-        from embedstore.finetuning.jpeg_quality import damaged
+        from embedstore.finetuning.jpeg_quality import has_visible_artifacts
 
         p = row.space.preprocess
         assert p is not None  # noqa: S101 - _domain has looked
@@ -131,13 +137,13 @@ class Advising(Tuning):
             except ImageError:
                 continue
             kept.append(r)
-            poor += damaged(file, image.size, p)
+            poor += has_visible_artifacts(file, image.size, p)
             pixels.append(preprocess.apply(image, p))
         stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
         return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
 
     def _lift(
-        self, row: SpaceRow, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
+        self, row: SpaceRecord, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
     ) -> float | None:
         """Two-fold accuracy of class means on these images, above the same network's with random weights."""
         from embedstore.classify.evaluation import How, judge

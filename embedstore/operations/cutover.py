@@ -16,7 +16,7 @@ from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRow
+from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.operations.tuned import Tuned
@@ -59,7 +59,7 @@ class Cutover(Judging):
             train=pairs[0].old.train,
             held=pairs[0].old.held,
             pairs=tuple(pairs),
-            same=after.space.same_numbers(before.space),
+            same=after.space.has_same_vectors(before.space),
             cost=self._costs(before, after),
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
@@ -85,8 +85,8 @@ class Cutover(Judging):
         """
         row = self._storage.space(space if isinstance(space, str) else space.key)
         refitted, left = self._refit(row) if refit else ([], [])
-        with self._storage.writing(f"use {row.name}") as writer:
-            writer.use(row.key)
+        with self._storage.writer(f"use {row.name}") as writer:
+            writer.set_default(row.key)
         return {"space": row.name, "lacking": self._lacking(row), "refitted": refitted, "left": left}
 
     def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
@@ -99,14 +99,14 @@ class Cutover(Judging):
             SpaceNotFound: there is none. SpaceMismatch: heads depend on it, or it is the only or the current one.
         """
         row = self._storage.space(space)
-        with self._storage.writing(f"drop space {row.name}", wait=wait) as writer:
+        with self._storage.writer(f"drop space {row.name}", wait=wait) as writer:
             done = drop_space.drop_space(self._storage, writer, row)
         self._networks.pop(row.key, None)
         return done
 
     # ---- parts
 
-    def _refit(self, row: SpaceRow) -> tuple[list[str], list[str]]:
+    def _refit(self, row: SpaceRecord) -> tuple[list[str], list[str]]:
         """Kept heads of the spaces with the same root again in this one: names, and why some were left."""
         parents = {s.key: s.space.parent for s in self.spaces}
 
@@ -124,7 +124,7 @@ class Cutover(Judging):
                     left.append(f"{head.name} ({head.kind}): {e}")
         return done, left
 
-    def _lacking(self, row: SpaceRow) -> int:
+    def _lacking(self, row: SpaceRecord) -> int:
         """Images of the store without a vector in a space."""
         query = (
             "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
@@ -132,7 +132,7 @@ class Cutover(Judging):
         )
         return int(self._storage.sql(query, [row.key])[1][0][0])
 
-    def _refitted(self, head: registry.HeadRow, row: SpaceRow) -> None:
+    def _refitted(self, head: registry.HeadRecord, row: SpaceRecord) -> None:
         """One head again, as it was made."""
         estimator = self.head(head.name)
         if hasattr(estimator, "head"):
@@ -140,26 +140,26 @@ class Cutover(Judging):
         if head.kind == "zero_shot":
             self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
             return
-        from embedstore.classify.heads import NAMES
+        from embedstore.classify.heads import HEAD_NAMES
 
-        if head.kind not in NAMES:
+        if head.kind not in HEAD_NAMES:
             raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
         options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
         self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
-    def _latest_tuned(self) -> SpaceRow:
+    def _latest_tuned(self) -> SpaceRecord:
         """The tuned space that was made last."""
         tuned = [s for s in self.spaces if s.space.parent]
         if not tuned:
             raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
         return tuned[-1]
 
-    def _own_head(self, probe: Pair, data: Features, row: SpaceRow, label: str) -> list[Pair]:
+    def _own_head(self, probe: Pair, data: Features, row: SpaceRecord, label: str) -> list[Pair]:
         """The tuned network's own classifier against the old probe."""
         from embedstore.finetuning import checkpoint, head
 
         folder = self.path / "checkpoints" / row.key
-        note = checkpoint.read(folder)
+        note = checkpoint.read_manifest(folder)
         if note.get("label") != label or probe.old.rows is None:
             return []
         weight, bias = checkpoint.read_head(folder)
@@ -170,7 +170,7 @@ class Cutover(Judging):
             compare_spaces.pair("old probe, own head of the tuned network", probe.old, replace(judged, space=row.name))
         ]
 
-    def _zero_shots(self, old: SpaceRow, new: SpaceRow, label: str, where: str | None) -> list[Pair]:
+    def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[Pair]:
         """Words as a classifier in both spaces, where they understand words."""
         if not (old.space.text and new.space.text):
             return []
@@ -181,11 +181,11 @@ class Cutover(Judging):
         except LabelError:  # re-embedding is not finished: other items
             return []
 
-    def _costs(self, old: SpaceRow, new: SpaceRow) -> dict[str, float | None]:
+    def _costs(self, old: SpaceRecord, new: SpaceRecord) -> dict[str, float | None]:
         """Seconds and speeds."""
         from embedstore.finetuning import checkpoint
 
-        note = checkpoint.read(self.path / "checkpoints" / new.key)
+        note = checkpoint.read_manifest(self.path / "checkpoints" / new.key)
         return {
             "training_seconds": note.get("seconds"),
             "old_images_per_second": self._cost(old).images_per_second,

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from embedstore.errors import QueryError
 from embedstore.operations.session import Face
 from embedstore.search import duplicates as duplicating
-from embedstore.search.duplicates import Duplicates, Keep
+from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy
 from embedstore.search.index import build
 from embedstore.storage import changes
 from embedstore.storage import compact as compacting
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.changes import Chosen
+from embedstore.storage.changes import ItemSelection
 from embedstore.storage.storage import Writer
 
 
@@ -43,7 +43,7 @@ class Changing(Face):
             "delete",
             {"where": where, "items": items},
             wait,
-            lambda writer: changes.delete(writer, Chosen(where, items)),
+            lambda writer: changes.delete(writer, ItemSelection(where, items)),
         )
 
     def forget(
@@ -58,7 +58,7 @@ class Changing(Face):
             "forget",
             {"where": where, "items": items},
             wait,
-            lambda writer: changes.forget(writer, Chosen(where, items)),
+            lambda writer: changes.purge(writer, ItemSelection(where, items)),
         )
 
     def edit(
@@ -83,7 +83,10 @@ class Changing(Face):
         """
         settings = {"set": dict(assignments), "where": where, "items": items}
         return self._change(
-            "edit", settings, wait, lambda writer: changes.edit(writer, assignments, Chosen(where, items), new=new)
+            "edit",
+            settings,
+            wait,
+            lambda writer: changes.edit(writer, assignments, ItemSelection(where, items), create_columns=new),
         )
 
     def edit_from(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> dict[str, int]:
@@ -93,7 +96,7 @@ class Changing(Face):
             ``{"items", "unknown"}``: rows used, and rows whose item the store does not have.
         """
         return self._change(
-            "edit", {"table": str(table)}, wait, lambda writer: changes.edit_from(writer, Path(table), key=key)
+            "edit", {"table": str(table)}, wait, lambda writer: changes.edit_from_table(writer, Path(table), key=key)
         )
 
     def rename(self, old: str, new: str, *, wait: float = 0.0) -> dict[str, int]:
@@ -102,7 +105,7 @@ class Changing(Face):
 
     def rename_space(self, old: str, new: str, *, wait: float = 0.0) -> None:
         """Call a space otherwise."""
-        with self._storage.writing(f"rename space {old}", wait=wait) as writer:
+        with self._storage.writer(f"rename space {old}", wait=wait) as writer:
             changes.rename_space(self._storage, writer, old, new)
 
     def compact(self, *, wait: float = 0.0, report: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -115,12 +118,12 @@ class Changing(Face):
             "compact",
             {},
             wait,
-            lambda writer: compacting.compact(self._storage, writer, report=lambda n: report(f"{n:,} rows written")),
+            lambda writer: compacting.compact(self._storage, writer, progress=lambda n: report(f"{n:,} rows written")),
         )
         rebuilt = []
         for space in self.spaces:
-            if not build.is_whole(self._storage, space):  # an old index would still hold what was wiped
-                built = build.rebuild(self._storage, space, report=report)
+            if not build.indexes_match_shards(self._storage, space):  # an old index would still hold what was wiped
+                built = build.rebuild_index(self._storage, space, progress=report)
                 rebuilt += [built.sidecar.file] if built else []
         return result | {"indexes": rebuilt}
 
@@ -132,14 +135,14 @@ class Changing(Face):
         kind: str | None = None,
         space: str | None = None,
         report: Callable[[str], None] = lambda _: None,
-    ) -> build.Built:
+    ) -> build.IndexBuild:
         """Build an approximate index; see :func:`embedstore.search.index.build.build`. Searches go on meanwhile.
 
         Raises:
             QueryError: nothing to index, or nothing within the memory reaches the recall.
         """
         row = self._storage.space(space)
-        return build.build(self._storage, row, recall=recall, max_memory=max_memory, kind=kind, report=report)
+        return build.build_index(self._storage, row, recall=recall, max_memory=max_memory, kind=kind, progress=report)
 
     def duplicates(
         self,
@@ -151,7 +154,7 @@ class Changing(Face):
         mark: bool = False,
         space: str | None = None,
         wait: float = 0.0,
-    ) -> Duplicates:
+    ) -> DuplicateGroups:
         """Groups of items that look alike; see :func:`embedstore.search.duplicates.duplicates`.
 
         Args:
@@ -164,11 +167,11 @@ class Changing(Face):
         Raises:
             QueryError: a threshold or policy that does not exist.
         """
-        if keep not in list(Keep):
-            raise QueryError(f"keep is {' or '.join(Keep)}, not {keep!r}")
+        if keep not in list(DuplicateKeepPolicy):
+            raise QueryError(f"keep is {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
         row = self._storage.space(space)
         found = duplicating.duplicates(
-            self._storage, row, threshold=threshold, where=where, keep=Keep(keep), exact=exact
+            self._storage, row, threshold=threshold, where=where, keep=DuplicateKeepPolicy(keep), exact=exact
         )
         if mark:
             columns = {
@@ -203,7 +206,7 @@ class Changing(Face):
     ) -> dict[str, int]:
         """Do it in the writer's place; kept as a run if it succeeds."""
         started = utc_now()
-        with self._storage.writing(verb, wait=wait) as writer:
+        with self._storage.writer(verb, wait=wait) as writer:
             result = work(writer)
             writer.record_run(verb, None, {k: v for k, v in settings.items() if v is not None}, result, started)
         return result
@@ -211,4 +214,4 @@ class Changing(Face):
 
 def _setter(items: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Callable[[Writer], dict[str, int]]:
     """Writes computed columns."""
-    return lambda writer: {"items": changes.set_values(writer, items, columns)}
+    return lambda writer: {"items": changes.set_columns(writer, items, columns)}

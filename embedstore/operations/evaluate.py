@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import evaluation, registry
-from embedstore.classify.data.features import Features, features
+from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.evaluation import (
     Evaluation,
     How,
@@ -26,7 +26,7 @@ from embedstore.operations.heads import Keeping
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.runs import record
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.storage import SpaceRecord, Storage
 
 
 class HowOptions(TypedDict, total=False):
@@ -69,7 +69,7 @@ class Judging(Keeping, Encoding):
         separator: str | None = None,
     ) -> Features:
         """X, y, ids and groups of the labelled items; see :class:`embedstore.classify.data.features.Features`."""
-        return features(self._storage, self._storage.space(space), label, where=where, separator=separator)
+        return load_features(self._storage, self._storage.space(space), label, where=where, separator=separator)
 
     def probe(
         self,
@@ -284,7 +284,7 @@ class Judging(Keeping, Encoding):
 
     def _words(
         self,
-        row: SpaceRow,
+        row: SpaceRecord,
         classes: Sequence[str] | Mapping[str, str | Sequence[str]],
         **said: Unpack[WordOptions],
     ) -> tuple[list[str], NDArray[np.float32], float]:
@@ -296,12 +296,12 @@ class Judging(Keeping, Encoding):
         names, vectors = text_classifiers.text_vectors(network.encode_texts, classes, said.get("templates", "photo"))
         return names, vectors, scale or network.logit_scale or 100.0
 
-    def _with_vectors(self) -> list[SpaceRow]:
+    def _with_vectors(self) -> list[SpaceRecord]:
         """The spaces that hold something."""
         held = {r[0] for r in self._storage.sql("SELECT DISTINCT space FROM shards")[1]}
         return [s for s in self._storage.spaces() if s.key in held]
 
-    def _cost(self, row: SpaceRow) -> Cost:
+    def _cost(self, row: SpaceRecord) -> Cost:
         """Bytes of a vector, and the speed of the largest embedding run."""
         width = 2 if row.dtype == "float16" else 4
         found = self._storage.sql(
@@ -319,21 +319,21 @@ class ZeroShot:
         storage, space: what it classifies. head: :class:`embedstore.classify.heads.ZeroShot`.
     """
 
-    def __init__(self, storage: Storage, space: SpaceRow, head: Any) -> None:
+    def __init__(self, storage: Storage, space: SpaceRecord, head: Any) -> None:
         self.head = head
         self._storage, self._space = storage, space
 
     def evaluate(self, label: str = "label", *, where: str | None = None) -> Evaluation:
         """Judge it on the items that have a label: the held-out ones where the items have a split, else all."""
         started = utc_now()
-        data = features(self._storage, self._space, label, where=where)
+        data = load_features(self._storage, self._space, label, where=where)
         result = replace(evaluation.judge_zero_shot(self.head, data, label), space=self._space.name)
         settings = {"label": label, "where": where}
         record(self._storage, self._space, "zero_shot", settings, result.to_json(), started)
         return result
 
-    def save(self, name: str, *, label: str = "label") -> registry.HeadRow:
+    def save(self, name: str, *, label: str = "label") -> registry.HeadRecord:
         """Keep it under a name, for :meth:`embedstore.store.Store.predict`."""
-        return registry.keep(
-            self._storage, self._space, name, self.head, label=label, kind="zero_shot", facts={"train": 0}
+        return registry.save_head(
+            self._storage, self._space, name, self.head, label=label, kind="zero_shot", metadata={"train": 0}
         )

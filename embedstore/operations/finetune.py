@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from embedstore import finetuning
 from embedstore.classify.data.features import Features
-from embedstore.errors import EmbedstoreError, StoreFailed
-from embedstore.finetuning import Settings
+from embedstore.errors import EmbedstoreError, StoreIOError
+from embedstore.finetuning import FinetuneSettings
 from embedstore.operations.cutover import Cutover
 from embedstore.operations.runs import record
 from embedstore.operations.tuned import Tuned
@@ -22,11 +22,11 @@ from embedstore.reports import progress
 from embedstore.sources.store_items import Present
 from embedstore.storage import lock
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRow
+from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.finetuning.run import Job, Trained
+    from embedstore.finetuning.run import FinetuneJob, TrainingResult
 
 ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
 
@@ -97,16 +97,16 @@ class Tuning(Cutover):
             options: see :class:`embedstore.finetuning.Settings` and :class:`embedstore.finetuning.Augment`.
 
         Raises:
-            BadTuning: settings that do not fit. LabelError: labels that cannot support it.
-            MissingExtra: accelerate is not installed. StoreFailed: not enough room on the disk, said before training.
+            FinetuneError: settings that do not fit. LabelError: labels that cannot support it.
+            MissingExtra: accelerate is not installed. StoreIOError: not enough room on the disk, said before training.
             StoreBusy: the same run is going on in another process.
         """
-        from embedstore.finetuning.accelerate_engine import rank
+        from embedstore.finetuning.accelerator import process_rank
 
-        chosen = finetuning.settings(dict(options))
+        chosen = finetuning.parse_settings(dict(options))
         row = self._storage.space(space)
         made = self._known(row, label, where, chosen)
-        if rank():
+        if process_rank():
             return replace(made or self._helped(row, label, where, chosen), beside=True)
         if made is None:
             made = self._trained(row, label, where, chosen, name, show_progress, say)
@@ -125,7 +125,7 @@ class Tuning(Cutover):
         """
         row = self._storage.space(space)
         options = embedding.Options(runtime=self._runtime, decoder=self._decoder, wait=wait)
-        with progress.bar(show=show_progress) as show:
+        with progress.embedding_progress(show=show_progress) as show:
             return embedding.run(
                 self._storage,
                 Present(self._storage),
@@ -139,35 +139,35 @@ class Tuning(Cutover):
 
     def _trained(
         self,
-        row: SpaceRow,
+        row: SpaceRecord,
         label: str,
         where: str | None,
-        chosen: Settings,
+        chosen: FinetuneSettings,
         name: str | None,
         show: bool | None,
         say: Callable[[str], None],
     ) -> Tuned:
         """Train and enter the result."""
         from embedstore.finetuning import plots, task
-        from embedstore.finetuning.accelerate_engine import engine
-        from embedstore.finetuning.run import images_of, run, sheet
+        from embedstore.finetuning.accelerator import create_accelerator
+        from embedstore.finetuning.run import job_dataset, run_job, save_augmentation_sheet
 
         started = utc_now()
         task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
-        plots.check()
+        plots.require_matplotlib()
         data = self.features(label, where=where, space=row.key)
         job = self._job(row, data, label, where, chosen)
         assert row.recipe is not None and job.folder is not None  # noqa: S101, PT018 - checked above
         job.folder.mkdir(parents=True, exist_ok=True)
-        with lock.writer(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
+        with lock.writer_lock(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
             network = self._load(row.recipe)
             self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
-            sheet(job, images_of(job, network), job.folder / "augmentation.png")
+            save_augmentation_sheet(job, job_dataset(job, network), job.folder / "augmentation.png")
             say(f"how training images are varied: {job.folder / 'augmentation.png'}")
             precision = network.precision if chosen.precision == "auto" else chosen.precision
-            with progress.training(chosen.epochs, show=show) as tell:
-                engine_ = engine(network.device, precision)
-                trained = run(job, self._afresh(row, network), engine_, tell)
+            with progress.training_progress(chosen.epochs, show=show) as tell:
+                engine_ = create_accelerator(network.device, precision)
+                trained = run_job(job, self._afresh(row, network), engine_, tell)
             made = self._entered(row, label, job, trained, name)
             engine_.wait_for_everyone()
         settings = {"label": label, "where": where} | chosen.to_json()
@@ -175,91 +175,99 @@ class Tuning(Cutover):
         shutil.rmtree(job.folder, ignore_errors=True)
         return made
 
-    def _helped(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned:
+    def _helped(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned:
         """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
         from embedstore.finetuning import task
-        from embedstore.finetuning.accelerate_engine import engine
-        from embedstore.finetuning.run import run
+        from embedstore.finetuning.accelerator import create_accelerator
+        from embedstore.finetuning.run import run_job
 
         task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
         assert row.recipe is not None  # noqa: S101 - checked above
         job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
         network = self._load(row.recipe)
-        beside = engine(network.device, network.precision if chosen.precision == "auto" else chosen.precision)
-        run(job, self._afresh(row, network), beside)
+        beside = create_accelerator(
+            network.device, network.precision if chosen.precision == "auto" else chosen.precision
+        )
+        run_job(job, self._afresh(row, network), beside)
         beside.wait_for_everyone()
         made = self._known(row, label, where, chosen)
         assert made is not None  # noqa: S101 - the first process has entered it
         return made
 
-    def _afresh(self, row: SpaceRow, network: Backbone) -> Callable[[], Backbone]:
+    def _afresh(self, row: SpaceRecord, network: Backbone) -> Callable[[], Backbone]:
         """The network of a space, newly loaded at each call; the first call gives the one at hand."""
         at_hand, recipe = [network], row.recipe
         assert recipe is not None  # noqa: S101 - _trained has looked
         return lambda: at_hand.pop() if at_hand else self._load(recipe)
 
-    def _job(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> Job:
+    def _job(
+        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
+    ) -> FinetuneJob:
         """What is to be learned, and the folder of its state."""
         from embedstore.finetuning import task
-        from embedstore.finetuning.run import Job
+        from embedstore.finetuning.run import FinetuneJob
 
-        parts = task.divide(data, seed=chosen.seed)
+        parts = task.split_rows(data, seed=chosen.seed)
         found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
         files = {
             item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
             for item, uri, path, content in found
         }
         folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
-        return Job(data, parts, files, chosen, folder)
+        return FinetuneJob(data, parts, files, chosen, folder)
 
-    def _run_key(self, row: SpaceRow, data: Features, label: str, where: str | None, chosen: Settings) -> str:
+    def _run_key(
+        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
+    ) -> str:
         """The same run, on the same labels and splits, has the same key."""
         rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
         said = chosen.to_json() | {"workers": 0}
-        return finetuning.fingerprint({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
+        return finetuning.run_digest({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
 
-    def _entered(self, row: SpaceRow, label: str, job: Job, trained: Trained, name: str | None) -> Tuned:
+    def _entered(
+        self, row: SpaceRecord, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
+    ) -> Tuned:
         """The checkpoint in its place, then the space in the catalog."""
         from embedstore.finetuning import checkpoint, plots
 
         assert job.folder is not None and row.recipe is not None  # noqa: S101, PT018 - as in _trained
         made = job.folder / "made"
         shutil.rmtree(made, ignore_errors=True)
-        tuning = trained.trainer.tuning
-        weights = {n: t.cpu() for n, t in (tuning.base | trained.chosen.weights).items()}
+        tuning = trained.trainer.finetune_model
+        weights = {n: t.cpu() for n, t in (tuning.initial_state | trained.selection.weights).items()}
         facts = _facts(row, label, trained) | {"run": job.folder.name.removeprefix("."), "how": job.settings.to_json()}
-        checkpoint.write(made, weights, trained.chosen.head, facts)
-        plots.draw(trained.history, made / "curves.png")
+        checkpoint.write_files(made, weights, trained.selection.head, facts)
+        plots.draw_curves(trained.history, made / "curves.png")
         shutil.copyfile(job.folder / "augmentation.png", made / "augmentation.png")
-        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS), random_init=False, parent=row.key)
+        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=row.key)
         space = replace(self._load(recipe).space, licence=row.space.licence, origin=f"fine-tuned from {row.name}")
         folder = self.path / "checkpoints" / space.key
-        checkpoint.place(made, folder)
-        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS}")
-        with self._storage.writing(f"add space of {label}", wait=60.0) as writer:
+        checkpoint.publish(made, folder)
+        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS_FILE}")
+        with self._storage.writer(f"add space of {label}", wait=60.0) as writer:
             writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
         added = self._storage.space(space.key)
-        same = space.same_numbers(row.space)
+        same = space.has_same_vectors(row.space)
         return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
 
-    def _known(self, row: SpaceRow, label: str, where: str | None, chosen: Settings) -> Tuned | None:
+    def _known(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned | None:
         """The result of the same run, if it was done before and its space is still there."""
         from embedstore.finetuning import checkpoint
 
         tuned = [s for s in self.spaces if s.space.parent == row.key]
-        notes = {s.key: checkpoint.read(self.path / "checkpoints" / s.key) for s in tuned}
+        notes = {s.key: checkpoint.read_manifest(self.path / "checkpoints" / s.key) for s in tuned}
         if not any(notes.values()):
             return None
         key = self._run_key(row, self.features(label, where=where, space=row.key), label, where, chosen)
         for s in tuned:
             if notes[s.key].get("run") == key:
                 shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
-                same = s.space.same_numbers(row.space)
+                same = s.space.has_same_vectors(row.space)
                 folder = self.path / "checkpoints" / s.key
                 return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
         return None
 
-    def _filled(self, row: SpaceRow, made: Tuned, label: str, where: str | None) -> Tuned:
+    def _filled(self, row: SpaceRecord, made: Tuned, label: str, where: str | None) -> Tuned:
         """The new space with its vectors, and compared."""
         report = self.reembed(made.key, wait=60.0)
         return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
@@ -269,14 +277,14 @@ class Tuning(Cutover):
         query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
         return [c for (c,) in self._storage.sql(query)[1]]
 
-    def _must_have_room(self, row: SpaceRow, state: int, contents: int) -> None:
+    def _must_have_room(self, row: SpaceRecord, state: int, contents: int) -> None:
         """Refuse before the work what the disk cannot hold."""
-        from embedstore.finetuning.resume_state import free
+        from embedstore.finetuning.resume_state import free_bytes
 
         width = row.space.dim * (2 if row.dtype == "float16" else 4)
-        need, there = int(ROOM * (state + contents * (width + 64))), free(self.path)
+        need, there = int(ROOM * (state + contents * (width + 64))), free_bytes(self.path)
         if need > there:
-            raise StoreFailed(
+            raise StoreIOError(
                 f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
                 f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
             )
@@ -290,16 +298,16 @@ def _nothing_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except EmbedstoreError:
-        if not (folder / resume_state.FILE).is_file():
+        if not (folder / resume_state.STATE_FILE).is_file():
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _facts(row: SpaceRow, label: str, trained: Trained) -> dict[str, Any]:
+def _facts(row: SpaceRecord, label: str, trained: TrainingResult) -> dict[str, Any]:
     """What is noted beside the weights."""
     from dataclasses import asdict
 
-    c = trained.chosen
+    c = trained.selection
     return {
         "parent": row.key,
         "licence": row.space.licence,

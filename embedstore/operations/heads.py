@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.classify import registry
-from embedstore.classify.data.features import features
+from embedstore.classify.data.features import load_features
 from embedstore.classify.evaluation import Evaluation, active_learning, fit, label_errors, learning_curve
 from embedstore.classify.evaluation.active_learning import Suggestions
 from embedstore.classify.evaluation.label_errors import Suspects
-from embedstore.classify.registry import HeadRow
+from embedstore.classify.registry import HeadRecord
 from embedstore.errors import LabelError
 from embedstore.operations.runs import record
 from embedstore.operations.session import Face
 from embedstore.reports import contact_sheet
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import identifier
-from embedstore.storage.vector_stream import streaming
+from embedstore.storage.commit import quote_identifier
+from embedstore.storage.vector_stream import open_vector_stream
 from embedstore.types import Hit
 
 
@@ -26,9 +26,9 @@ class Keeping(Face):
     """Verbs that keep classifiers and let them speak."""
 
     @property
-    def heads(self) -> list[HeadRow]:
+    def heads(self) -> list[HeadRecord]:
         """Every head that is kept, oldest first."""
-        return registry.kept(self._storage)
+        return registry.list_heads(self._storage)
 
     def head(self, name: str, *, space: str | None = None) -> Any:
         """A kept head as a fitted scikit-learn classifier.
@@ -37,9 +37,9 @@ class Keeping(Face):
             UnknownHead: no such name. SpaceMismatch: of another space. StoreDamaged: not the files that were saved.
         """
         row = self._storage.space(space) if space else None
-        return registry.load(self._storage, name, space=row)[1]
+        return registry.load_head(self._storage, name, space=row)[1]
 
-    def save_head(self, name: str, evaluation: Evaluation) -> HeadRow:
+    def save_head(self, name: str, evaluation: Evaluation) -> HeadRecord:
         """Keep the head of an evaluation, bound to its space, label and classes; one of that name is replaced.
 
         Raises:
@@ -51,19 +51,19 @@ class Keeping(Face):
             "train": evaluation.train,
             "held_out": evaluation.held,
         } | evaluation.chosen
-        return registry.keep(
+        return registry.save_head(
             self._storage,
             self._storage.space(evaluation.space or None),
             name,
             evaluation.estimator,
             label=evaluation.label,
             kind=evaluation.head,
-            facts=facts,
+            metadata=facts,
         )
 
     def forget_head(self, name: str) -> None:
         """Remove a head and its predictions."""
-        registry.forget(self._storage, name)
+        registry.drop_head(self._storage, name)
 
     def predict(self, head: str, *, where: str | None = None, space: str | None = None) -> dict[str, Any]:
         """Write a kept head's class and probability for every matching item into the table ``predictions``.
@@ -81,7 +81,7 @@ class Keeping(Face):
             UnknownHead, SpaceMismatch, StoreDamaged: as :meth:`head`. BadFilter, UnknownColumn: the filter.
         """
         row = self._storage.space(space) if space else None
-        return registry.predict(self._storage, head, where=where, space=row)
+        return registry.write_predictions(self._storage, head, where=where, space=row)
 
     def export_head(self, name: str, path: str | Path) -> Path:
         """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
@@ -113,7 +113,7 @@ class Keeping(Face):
         row = self._storage.space(space)
         started = utc_now()
         found = label_errors.suspects(
-            features(self._storage, row, label, where=where, separator=separator),
+            load_features(self._storage, row, label, where=where, separator=separator),
             label,
             head=head,
             folds=folds,
@@ -144,18 +144,18 @@ class Keeping(Face):
             LabelError: fewer than two classes have a label yet.
         """
         row = self._storage.space(space)
-        data = features(self._storage, row, label, separator=separator)
-        if len({name for y in data.y.tolist() for name in (y if data.multi else (y,))}) < 2:
+        data = load_features(self._storage, row, label, separator=separator)
+        if len({name for y in data.y.tolist() for name in (y if data.multilabel else (y,))}) < 2:
             raise LabelError(f"suggest needs items of at least two classes in {label!r}")
         options = (
             {"Cs": [learning_curve.LONE_C]}
-            if head == "logistic" and not data.multi and learning_curve.lonely(data)
+            if head == "logistic" and not data.multilabel and learning_curve.lonely(data)
             else {}
         )
         estimator = fit.fit(head, data, seed=seed, options=options)
-        empty = f"nullif(trim({identifier(label)}::VARCHAR), '') IS NULL"
-        with streaming(self._storage, row, where, also=empty) as stream:
-            return active_learning.suggest(estimator, stream.blocks(), label, k=k, head=head)
+        empty = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
+        with open_vector_stream(self._storage, row, where, extra_condition=empty) as stream:
+            return active_learning.suggest(estimator, stream.iter_blocks(), label, k=k, head=head)
 
     def uris(self, items: Sequence[int]) -> dict[int, str]:
         """Where items are, by their ids."""
@@ -168,4 +168,4 @@ class Keeping(Face):
         """A contact sheet as one self-contained HTML page: ``(item, score, what stands below it)`` in order."""
         uris = self.uris([item for item, _, _ in cells])
         hits = [Hit(i, score, item, uris.get(item, ""), word, None) for i, (item, score, word) in enumerate(cells, 1)]
-        return contact_sheet.sheet_html(hits, title)
+        return contact_sheet.contact_sheet_html(hits, title)

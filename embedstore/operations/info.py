@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.operations.session import Face
-from embedstore.reports.results import Rows
+from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
 from embedstore.storage.info import info
 from embedstore.storage.storage import Storage
@@ -25,15 +25,15 @@ def counting(path: str | Path) -> Counting:
 class Counting(Face):
     """Verbs that count."""
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
         """A read-only DuckDB query over the catalog's tables: items, contents, spaces, failures, runs …."""
         names, rows = self._storage.sql(query, parameters)
-        return Rows(tuple(names), tuple(rows))
+        return SqlResult(tuple(names), tuple(rows))
 
-    def failures(self) -> Rows:
+    def failures(self) -> SqlResult:
         """Every image that could not be embedded, with the reason."""
         return self.sql("SELECT uri, reason, detail, size, failed FROM failures ORDER BY uri")
 
     def info(self) -> dict[str, Any]:
         """Counts and sizes: items, contents, failures, spaces, indexes, heads, bytes."""
-        return info(self._storage) | {"indexes": build.listing(self._storage)}
+        return info(self._storage) | {"indexes": build.list_indexes(self._storage)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from numpy.typing import NDArray
 
-from embedstore.backbones.runtimes.runtime import runtime_of
+from embedstore.backbones.runtimes.runtime import parse_runtime
 from embedstore.errors import BadBackbone
 from embedstore.operations.recipes import BackboneOptions, recipe_of, short_name
 from embedstore.operations.session import Face
@@ -19,7 +19,7 @@ from embedstore.reports import progress
 from embedstore.sources.open import open_source
 from embedstore.space import Recipe
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.storage import SpaceRow
+from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -60,11 +60,11 @@ class Putting(Face):
         """
         row = self._storage.space(space)
         found = open_source(source, label=label, exclude=[str(self.path)])
-        chosen = runtime_of(runtime) if runtime else self._runtime
+        chosen = parse_runtime(runtime) if runtime else self._runtime
         options = embedding.Options(
             batch_size=batch_size, threads=threads, runtime=chosen, decoder=self._decoder, wait=wait
         )
-        with progress.bar(show=show_progress) as show:
+        with progress.embedding_progress(show=show_progress) as show:
             return embedding.run(
                 self._storage, found, lambda: self._everywhere(row), row, options=options, progress=show
             )
@@ -102,18 +102,18 @@ class Putting(Face):
 
     def add_space(
         self, backbone: str, *, dtype: str = "float16", name: str | None = None, **options: Unpack[BackboneOptions]
-    ) -> SpaceRow:
+    ) -> SpaceRecord:
         """Add the space of another backbone; arguments as in :func:`embedstore.create`."""
         recipe = recipe_of(backbone, **options)
         self._allow_code.add(recipe.backbone)
         network = self._load(recipe)
         return self.register(network, recipe, name=name, dtype=dtype)
 
-    def register(self, network: Backbone, recipe: Recipe, *, name: str | None, dtype: str) -> SpaceRow:
+    def register(self, network: Backbone, recipe: Recipe, *, name: str | None, dtype: str) -> SpaceRecord:
         """Add the space of a backbone that is loaded already."""
         if dtype not in DTYPES:
             raise BadBackbone(f"vectors are stored as {' or '.join(DTYPES)}, not {dtype!r}")
-        with self._storage.writing(f"add space {recipe.backbone}") as writer:
+        with self._storage.writer(f"add space {recipe.backbone}") as writer:
             writer.add_space(network.space, name=name or short_name(recipe.backbone), dtype=dtype, recipe=recipe)
         self._networks[network.space.key] = network
         return self._storage.space(network.space.key)

@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 
 from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
-from embedstore.finetuning.checkpoint_manifest import unsealed
+from embedstore.finetuning.checkpoint_manifest import parse_manifest
 from embedstore.media.image import decode
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
@@ -23,7 +23,7 @@ from embedstore.sources.missing_vectors import Lost
 from embedstore.storage import layout, lock
 from embedstore.storage.integrity import backup as copying
 from embedstore.storage.integrity import repair, verify
-from embedstore.storage.integrity.verify import Checked, Damage, Report
+from embedstore.storage.integrity.verify import CheckProgress, Damage, VerificationReport
 from embedstore.storage.layout import Layout
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
@@ -53,7 +53,9 @@ class Repaired:
 class Caring(Face):
     """Verbs that keep a store whole."""
 
-    def verify(self, *, images: bool = False, progress: Callable[[Checked], None] = lambda _: None) -> Report:
+    def verify(
+        self, *, images: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
+    ) -> VerificationReport:
         """Read every byte that matters and compare it with its checksum.
 
         Args:
@@ -61,7 +63,7 @@ class Caring(Face):
             progress: called as it goes on.
         """
         report = verify.verify(self._storage, progress=progress)
-        report.damage += verify.marker(self._storage.at)
+        report.damage += verify.verify_space_files(self._storage.at)
         report.damage += _beside(self._storage.at, report)
         if images and not any(d.file == self._storage.at.catalog.name for d in report.damage):
             self._images(report, progress)
@@ -75,16 +77,16 @@ class Caring(Face):
             wait: seconds to wait for another writer.
         """
         mended = repair.repair(self.path, wait=wait)
-        result = Repaired(done=mended.done, lost=sum(map(len, mended.lost.values())))
-        with lock.writer(self._storage.at.lock, "repair", wait=wait):
+        result = Repaired(done=mended.actions, lost=sum(map(len, mended.lost_contents.values())))
+        with lock.writer_lock(self._storage.at.lock, "repair", wait=wait):
             result.done += _set_aside(self._storage.at)
-        for space, contents in mended.lost.items():
+        for space, contents in mended.lost_contents.items():
             self._again(space, contents, result, embed=embed)
         self._reindex(result)
         return result
 
     def backup(
-        self, target: str | Path, *, link: bool = False, progress: Callable[[Checked], None] = lambda _: None
+        self, target: str | Path, *, link: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
     ) -> dict[str, int]:
         """A consistent copy in a new folder, also while another process embeds.
 
@@ -113,7 +115,7 @@ class Caring(Face):
         Raises:
             StoreExists: something is at ``folder``. StoreDamaged: a vector is not what was written.
         """
-        return writing.write(self._storage, Path(folder))
+        return writing.write_archive(self._storage, Path(folder))
 
     def _again(self, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
         """Embed what one space lost."""
@@ -137,7 +139,7 @@ class Caring(Face):
         """Build again every index that no search can use any more."""
         for row in self._storage.spaces():
             try:
-                built = build.mend(self._storage, row)
+                built = build.repair_index(self._storage, row)
             except QueryError as e:
                 result.left.append(f"space {row.name} has no index any more: {e}")
             else:
@@ -145,7 +147,7 @@ class Caring(Face):
                     kind, rows = built.sidecar.kind, built.sidecar.rows
                     result.done.append(f"space {row.name}: its index was built again ({kind}, {rows:,} rows)")
 
-    def _images(self, report: Report, progress: Callable[[Checked], None]) -> None:
+    def _images(self, report: VerificationReport, progress: Callable[[CheckProgress], None]) -> None:
         """Compare the images with the contents that were embedded."""
         _, rows = self._storage.sql(_IMAGES)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -157,7 +159,7 @@ class Caring(Face):
                     elif said:
                         report.changed_images.append(row[0])
                 report.images += len(chunk)
-                progress(Checked("images", report.images, len(rows)))
+                progress(CheckProgress("images", report.images, len(rows)))
 
 
 _IMAGES = """
@@ -196,15 +198,15 @@ def repair_store(
     """
     mended = repair.repair(path, wait=wait)
     result = open_store().repair(embed=embed, wait=wait)
-    result.done[:0] = mended.done
-    for space, contents in mended.lost.items():
+    result.done[:0] = mended.actions
+    for space, contents in mended.lost_contents.items():
         result.lost += len(contents)
         open_store()._again(space, contents, result, embed=embed)
     return result
 
 
 def restore(
-    source: str | Path, target: str | Path, *, progress: Callable[[Checked], None] = lambda _: None
+    source: str | Path, target: str | Path, *, progress: Callable[[CheckProgress], None] = lambda _: None
 ) -> dict[str, int]:
     """Make a store of a backup, checked on the way; see :meth:`Caring.backup`."""
     return copying.restore(source, target, progress=progress)
@@ -223,15 +225,15 @@ def import_store(path: str | Path, folder: str | Path) -> dict[str, int]:
         StoreExists: something is at ``path``.
         StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: of the export; nothing is made.
     """
-    return reading.read(Path(folder), Path(path))
+    return reading.read_archive(Path(folder), Path(path))
 
 
-def _beside(at: Layout, report: Report) -> Iterator[Damage]:
+def _beside(at: Layout, report: VerificationReport) -> Iterator[Damage]:
     """Indexes, heads and checkpoints against their sidecars."""
     for path in sorted(at.root.glob("spaces/*/index/*.json")):
         report.sidecars += 1
         try:
-            sidecar = json.loads(layout.read_note(path))
+            sidecar = json.loads(layout.read_small_json(path))
             file, size, xxh3 = _by(path, sidecar["file"]), int(sidecar["bytes"]), str(sidecar["xxh3"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             yield Damage(str(path.relative_to(at.root)), "", f"the sidecar cannot be read ({type(e).__name__})")
@@ -246,12 +248,12 @@ def _beside(at: Layout, report: Report) -> Iterator[Damage]:
             yield Damage(str(folder.relative_to(at.root)), "", said)
 
 
-def _checkpoint(at: Layout, note: Path, report: Report) -> Iterator[Damage]:
+def _checkpoint(at: Layout, note: Path, report: VerificationReport) -> Iterator[Damage]:
     """The files of a tuned network against what was noted of them."""
     report.sidecars += 1
     cure = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
     try:
-        facts = unsealed(layout.read_note(note))
+        facts = parse_manifest(layout.read_small_json(note))
         files = [(_by(note, f["file"]), int(f["bytes"]), str(f["xxh3"])) for f in facts["files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         yield Damage(str(note.relative_to(at.root)), "", f"the note cannot be used ({e or type(e).__name__})", cure)
@@ -300,11 +302,11 @@ def _head(folder: Path) -> str:
 def _set_aside(at: Layout) -> list[str]:
     """Derived files that are damaged go to the quarantine."""
     done = []
-    for damage in list(_beside(at, Report())):
+    for damage in list(_beside(at, VerificationReport())):
         if damage.file.startswith("checkpoints/"):
             continue  # nothing can make it again: it stays for whoever has a copy
         path = at.root / damage.file
-        kept = layout.set_aside(at, path, damage.file.replace("/", "-")) if path.exists() else None
+        kept = layout.quarantine_file(at, path, damage.file.replace("/", "-")) if path.exists() else None
         where = f": it is now {kept}" if kept else ""
         cure = "it is built again" if "index" in path.parts else "fit and keep it again"
         done.append(f"{damage.file}: {damage.what}{where}; {cure}")

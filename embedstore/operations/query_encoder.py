@@ -10,12 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore import timing
-from embedstore.backbones.runtimes.onnx import MOST_THREADS, Exported, opened, place, read_note, refusal, refused
-from embedstore.backbones.runtimes.runtime import Agreement, Encoder, Runtime, Tower, can_export, must_export
-from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreFailed
+from embedstore.backbones.runtimes.onnx_encoder import (
+    MAX_QUERY_THREADS,
+    OnnxEncoder,
+    open_tower,
+    read_manifest,
+    record_refusal,
+    tower_folder,
+    was_refused,
+)
+from embedstore.backbones.runtimes.runtime import (
+    Agreement,
+    Encoder,
+    Runtime,
+    Tower,
+    has_onnx_export,
+    require_onnx_export,
+)
+from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
-from embedstore.storage.storage import SpaceRow
+from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +42,7 @@ MODES = ("auto", "fp32")  # in which an exported tower answers
 class Encoding(Face):
     """Which encoder answers a query, and the towers that are kept for the next process."""
 
-    def _encoder(self, row: SpaceRow, tower: Tower) -> Encoder:
+    def _encoder(self, row: SpaceRecord, tower: Tower) -> Encoder:
         """What encodes queries of one kind.
 
         Raises:
@@ -43,30 +58,30 @@ class Encoding(Face):
             return self._networks[row.key]
         if self._runtime in (Runtime.AUTO, Runtime.ONNX) and row.recipe is not None:
             if self._runtime is Runtime.ONNX:
-                must_export()
+                require_onnx_export()
             found = self._exported(row, tower)
             if found is None and self._runtime is Runtime.ONNX:
                 self._export(row, tower)
                 found = self._exported(row, tower)
             if found is not None:
                 return found
-        with timing.step(f"torch and the network of {row.name}"):
+        with timing.time_step(f"torch and the network of {row.name}"):
             network = self.backbone(row.name)
         self._through_torch.add((row.key, tower))
         return network
 
-    def _exported(self, row: SpaceRow, tower: Tower) -> Exported | None:
+    def _exported(self, row: SpaceRecord, tower: Tower) -> OnnxEncoder | None:
         """The exported tower of a space, opened once; None where it cannot be used or another device is wanted."""
         if self._device not in ("auto", "cpu") or self._precision not in MODES:
             return None
         if (row.key, tower) not in self._towers:
-            with timing.step(f"the {tower} tower"):
-                folder, threads = self._storage.at.towers(row.key), min(timing.cores(), MOST_THREADS)
-                found = opened(folder, tower, row.key, threads=threads, brief=True)
+            with timing.time_step(f"the {tower} tower"):
+                folder, threads = self._storage.at.towers(row.key), min(timing.available_cores(), MAX_QUERY_THREADS)
+                found = open_tower(folder, tower, row.key, threads=threads, fast_start=True)
             if isinstance(found, str):
                 return None
             image, text = (found, None) if tower is Tower.IMAGE else (None, found)
-            self._towers[row.key, tower] = Exported(row.space, image=image, text=text)
+            self._towers[row.key, tower] = OnnxEncoder(row.space, image=image, text=text)
         return self._towers[row.key, tower]
 
     def export_towers(self, space: str | None = None, towers: Sequence[str] | None = None) -> list[str]:
@@ -85,9 +100,9 @@ class Encoding(Face):
         Raises:
             MissingExtra: ``pip install 'embedstore[onnx]'``.
             RuntimeMismatch: it gives other vectors. BadBackbone: it cannot be exported.
-            StoreFailed: the store cannot be written.
+            StoreIOError: the store cannot be written.
         """
-        must_export()
+        require_onnx_export()
         row = self._storage.space(space)
         wanted = [Tower(t) for t in towers or ("image", "text")]
         if towers is None and not row.space.text:
@@ -99,46 +114,46 @@ class Encoding(Face):
 
         Never raises for a tower that cannot be exported: it is remembered and not tried again.
         """
-        if self._runtime is not Runtime.AUTO or not can_export() or not os.access(self.path / "spaces", os.W_OK):
+        if self._runtime is not Runtime.AUTO or not has_onnx_export() or not os.access(self.path / "spaces", os.W_OK):
             return []
         said = []
         for key, tower in sorted(self._through_torch):
             row = self._storage.space(key)
             folder = self._storage.at.towers(key)
-            if refused(folder, tower) or not isinstance(read_note(folder, tower, key), str):
+            if was_refused(folder, tower) or not isinstance(read_manifest(folder, tower, key), str):
                 continue
             try:
                 said.append(self._export(row, tower))
             except (BadBackbone, RuntimeMismatch) as e:
                 said.append(f"the {tower} tower of {row.name} is not kept for quicker searches: {e}")
-                refusal(folder, tower, str(e))
+                record_refusal(folder, tower, str(e))
             except EmbedstoreError as e:
                 said.append(f"the {tower} tower of {row.name} was not kept: {e}")
         return said
 
-    def _export(self, row: SpaceRow, tower: Tower) -> str:
+    def _export(self, row: SpaceRecord, tower: Tower) -> str:
         """Export one tower."""
-        from embedstore.backbones.runtimes.export import export
+        from embedstore.backbones.runtimes.export import export_tower
 
         network = self.backbone(row.name)
         folder = self._storage.at.towers(row.key)
         pixels = self._looked_at(row) if tower is Tower.IMAGE else None
         try:
-            found, seconds = export(network, folder, tower, pixels)
+            found, seconds = export_tower(network, folder, tower, pixels)
         except OSError as e:
-            raise StoreFailed(f"cannot keep the {tower} tower in {folder}: {e.strerror or e}") from e
+            raise StoreIOError(f"cannot keep the {tower} tower in {folder}: {e.strerror or e}") from e
         self._towers.pop((row.key, tower), None)
         return self._told(row, tower, found, seconds)
 
-    def _told(self, row: SpaceRow, tower: Tower, found: Agreement, seconds: float) -> str:
+    def _told(self, row: SpaceRecord, tower: Tower, found: Agreement, seconds: float) -> str:
         """One sentence about an export."""
-        size = sum(p.stat().st_size for p in place(self._storage.at.towers(row.key), tower).iterdir())
+        size = sum(p.stat().st_size for p in tower_folder(self._storage.at.towers(row.key), tower).iterdir())
         return (
             f"kept the {tower} tower of {row.name} for searches without torch: {size / 1e6:,.0f} MB, {found}, "
             f"{seconds:.1f} s"
         )
 
-    def _looked_at(self, row: SpaceRow) -> NDArray[np.uint8] | None:
+    def _looked_at(self, row: SpaceRecord) -> NDArray[np.uint8] | None:
         """Some of the store's own images, prepared; None where no file is there."""
         if row.space.preprocess is None:
             return None

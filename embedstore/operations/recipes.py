@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from embedstore.backbones import resolve
-from embedstore.space import Recipe, Value
+from embedstore.backbones import resolve_name
+from embedstore.space import JsonScalar, Recipe
 
 
 class BackboneOptions(TypedDict, total=False):
@@ -22,8 +22,8 @@ class BackboneOptions(TypedDict, total=False):
     """
 
     weights: str | Path | None
-    backbone_args: Mapping[str, Value]
-    preprocess: Mapping[str, Value]
+    backbone_args: Mapping[str, JsonScalar]
+    preprocess: Mapping[str, JsonScalar]
     layer: str | None
     pool: str | None
     random_init: bool
@@ -34,7 +34,7 @@ def recipe_of(backbone: str, **options: Unpack[BackboneOptions]) -> Recipe:
     """A person's words as a recipe."""
     weights = options.get("weights")
     return Recipe(
-        backbone=resolve(backbone),
+        backbone=resolve_name(backbone),
         weights=str(Path(weights).absolute()) if weights else None,
         args=dict(options.get("backbone_args", {})),
         preprocess=dict(options.get("preprocess", {})),

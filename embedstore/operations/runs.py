@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from embedstore.errors import StoreBusy
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.storage import SpaceRecord, Storage
 
 _PATIENCE = 2.0  # seconds: a long `embed` must not cost anybody an answer
 
 
 def record(
     storage: Storage,
-    space: SpaceRow | None,
+    space: SpaceRecord | None,
     verb: str,
     settings: dict[str, Any],
     result: dict[str, Any],
@@ -21,7 +21,7 @@ def record(
 ) -> None:
     """Keep what was asked and answered. While another process writes, the answer stands and a notice says so."""
     try:
-        with storage.writing(f"record {verb}", wait=_PATIENCE) as writer:
+        with storage.writer(f"record {verb}", wait=_PATIENCE) as writer:
             writer.record_run(verb, space.key if space else None, settings, result, started)
     except StoreBusy as e:
-        storage.tell([f"this {verb} is not among the runs: {e}"])
+        storage.add_notices([f"this {verb} is not among the runs: {e}"])

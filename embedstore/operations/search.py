@@ -19,12 +19,12 @@ from embedstore.media.image import decode, preprocess
 from embedstore.operations.info import Counting
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.session import FaceOptions
-from embedstore.reports.map_page import Atlas
+from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.results import Hits
-from embedstore.search.execute import Ask, answer, item_vector
+from embedstore.search.execute import SearchOptions, execute_search, item_vector
 from embedstore.search.projection import project
-from embedstore.search.query_arithmetic import by_examples, combined
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
+from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.storage.transfer import export
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class Asking(Encoding, Counting):
             NoTextTower: words, in a space that knows images only.
             QueryError, BadFilter, UnknownColumn, ImageError: as their names say.
         """
-        ask = Ask(**options)
+        ask = SearchOptions(**options)
         row = self._storage.space(space)
         asked, words = self._asked(row, query, image, Parts(plus, minus, like, unlike), template)
         begin = time.perf_counter()
-        found = answer(self._storage, row, asked, ask)
+        found = execute_search(self._storage, row, asked, ask)
         seconds = time.perf_counter() - begin
-        timing.add("the search itself", seconds)
+        timing.add_step("the search itself", seconds)
         return Hits(tuple(found.hits), words, row.name, seconds, found.plan, found.notes)
 
     def map(
@@ -116,7 +116,7 @@ class Asking(Encoding, Counting):
         space: str | None = None,
         most: int = 2000,
         seed: int = 0,
-    ) -> Atlas:
+    ) -> EmbeddingMap:
         """The collection in the plane, coloured by a column; ``.html()`` and ``.png(path)`` draw it.
 
         Args:
@@ -128,8 +128,8 @@ class Asking(Encoding, Counting):
         """
         row = self._storage.space(space)
         begin = time.perf_counter()
-        found = project(self._storage, row, colour=colour, where=where, most=most, seed=seed)
-        return Atlas(found, colour, row.name, time.perf_counter() - begin)
+        found = project(self._storage, row, color=colour, where=where, max_items=most, seed=seed)
+        return EmbeddingMap(found, colour, row.name, time.perf_counter() - begin)
 
     def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
         """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet of the items beside it.
@@ -137,10 +137,10 @@ class Asking(Encoding, Counting):
         Returns:
             The number of rows.
         """
-        return export.export(self._storage, self._storage.space(space), Path(path), where=where)
+        return export.export_items(self._storage, self._storage.space(space), Path(path), where=where)
 
     def _asked(
-        self, row: SpaceRow, query: Query | None, image: Any, parts: Parts, template: str | None
+        self, row: SpaceRecord, query: Query | None, image: Any, parts: Parts, template: str | None
     ) -> tuple[NDArray[np.float32], str]:
         """Everything that was asked as one vector, and how to call it."""
         if query is not None and image is not None:
@@ -157,17 +157,17 @@ class Asking(Encoding, Counting):
             vector, name = self._vector(row, part, template)
             terms.append((weight, vector))
             names.append(("- " if weight < 0 else "+ " if names else "") + name)
-        base = None if not terms else terms[0][1] if terms[0][0] == 1 and len(terms) == 1 else combined(terms)
+        base = None if not terms else terms[0][1] if terms[0][0] == 1 and len(terms) == 1 else combine_vectors(terms)
         if not parts.like and not parts.unlike:
             if base is None:
                 raise QueryError("ask with words, an image, a vector or an item")
             return base, " ".join(names)
         examples = [[self._vector(row, p, template)[0] for p in side] for side in (parts.like, parts.unlike)]
-        vector, how = by_examples(base, *examples)
+        vector, how = query_from_examples(base, *examples)
         names.append(f"{how} of {len(parts.like)} like and {len(parts.unlike)} unlike")
         return vector, " ".join(names)
 
-    def _vector(self, row: SpaceRow, query: Any, template: str | None) -> tuple[NDArray[np.float32], str]:
+    def _vector(self, row: SpaceRecord, query: Any, template: str | None) -> tuple[NDArray[np.float32], str]:
         """A query of any kind as a vector, and how to call it."""
         if isinstance(query, str):
             if not query.strip():
@@ -180,24 +180,24 @@ class Asking(Encoding, Counting):
             return vector, "vector"
         return self._image_vector(row, query), _named(query)
 
-    def _text_vector(self, row: SpaceRow, words: str, template: str | None) -> NDArray[np.float32]:
+    def _text_vector(self, row: SpaceRecord, words: str, template: str | None) -> NDArray[np.float32]:
         """Words through the text tower, in every sentence of a template set."""
         network = self._encoder(row, Tower.TEXT)
         if template is None:
-            with timing.step("the words as a vector"):
+            with timing.time_step("the words as a vector"):
                 plain: NDArray[np.float32] = network.encode_texts([words])[0]
             return plain
-        sentences = heads.prompts_for([words], [template] if "{}" in template else template)[words]
-        mean: NDArray[np.float32] = heads.class_vectors(network.encode_texts, {words: sentences})[0]
+        sentences = heads.build_prompts([words], [template] if "{}" in template else template)[words]
+        mean: NDArray[np.float32] = heads.encode_class_vectors(network.encode_texts, {words: sentences})[0]
         return mean
 
-    def _image_vector(self, row: SpaceRow, image: Any) -> NDArray[np.float32]:
+    def _image_vector(self, row: SpaceRecord, image: Any) -> NDArray[np.float32]:
         """One image through the space's own preprocessing and backbone."""
         network = self._encoder(row, Tower.IMAGE)
         wanted = network.space.preprocess
         if wanted is None:
             raise BadBackbone(f"space {row.name} has no preprocessing for images")
-        with timing.step("the image as a vector"):
+        with timing.time_step("the image as a vector"):
             pixels = preprocess.apply(decode.as_image(image), wanted)
             vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
         return vector

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from embedstore.backbones import load
-from embedstore.backbones.loading import spread
-from embedstore.backbones.runtimes.runtime import Tower, runtime_of
+from embedstore.backbones.loading import resolve_devices
+from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadBackbone, SpaceMismatch, WeightsNotFound
 from embedstore.pipeline.decode_method import decoder_of
 from embedstore.space import Recipe
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.storage import SpaceRecord, Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.backbones.runtimes.onnx import Exported
+    from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
 
 
 class FaceOptions(TypedDict, total=False):
@@ -45,9 +45,9 @@ class Face:
     ) -> None:
         self._storage = storage
         self._device, self._precision, self._allow_code = device, precision, set(allow_code)
-        self._runtime, self._decoder = runtime_of(runtime), decoder_of(decoder)
+        self._runtime, self._decoder = parse_runtime(runtime), decoder_of(decoder)
         self._networks: dict[str, Backbone] = {}
-        self._towers: dict[tuple[str, Tower], Exported] = {}
+        self._towers: dict[tuple[str, Tower], OnnxEncoder] = {}
         self._through_torch: set[tuple[str, Tower]] = set()
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Face:
         return self._storage.at.root
 
     @property
-    def spaces(self) -> list[SpaceRow]:
+    def spaces(self) -> list[SpaceRecord]:
         """Every space, oldest first."""
         return self._storage.spaces()
 
@@ -79,12 +79,12 @@ class Face:
             self._networks[row.key] = self._loaded(row)
         return self._networks[row.key]
 
-    def _everywhere(self, row: SpaceRow) -> list[Backbone]:
+    def _everywhere(self, row: SpaceRecord) -> list[Backbone]:
         """The backbone of a space on every device that embedding uses."""
         first = self.backbone(row.key)
-        return [first, *(self._loaded(row, d) for d in spread(self._device)[1:])]
+        return [first, *(self._loaded(row, d) for d in resolve_devices(self._device)[1:])]
 
-    def _loaded(self, row: SpaceRow, device: str | None = None) -> Backbone:
+    def _loaded(self, row: SpaceRecord, device: str | None = None) -> Backbone:
         """Load a space's backbone again, and check that it is the same."""
         if row.recipe is None:
             raise BadBackbone(

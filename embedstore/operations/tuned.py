@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.classify.evaluation.compare_spaces import Versus
-from embedstore.finetuning.settings import Settings
+from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.pipeline.report import EmbedReport
 
 
@@ -30,7 +30,7 @@ class Tuned:
     parent: str
     label: str
     folder: Path
-    settings: Settings
+    settings: FinetuneSettings
     facts: dict[str, Any]
     same: bool
     embedded: EmbedReport | None = None

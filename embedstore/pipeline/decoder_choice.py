@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedstore.backbones.runtimes.runtime import Agreement, agreement
+from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
 from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
 from embedstore.media.image import preprocess
 from embedstore.pipeline.decode_method import Decoder
 from embedstore.space import Preprocess
-from embedstore.types import Picture
+from embedstore.types import ImageInfo
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-Prepare = Callable[[bytes, Preprocess], tuple[Any, Picture]]  # pixels (3, H, W) uint8, an array or a tensor
+Prepare = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
 SAMPLE = 8  # images that are compared
 FEWEST = 128  # images of a run: with fewer, not even looking at the clock pays
 WORTH = 1.0  # times what the comparison costs must be saved
@@ -133,8 +133,8 @@ def _compared(
     notices: list[str] = []
     wanted = network.encode_images(reference)
     for decoder, prepare in candidates.items():
-        found = agreement(wanted, network.encode_images(stacked([prepare(d, p)[0] for d in sample])))
-        if found.good:
+        found = compare_vectors(wanted, network.encode_images(stacked([prepare(d, p)[0] for d in sample])))
+        if found.is_close:
             return Way(decoder, prepare, found, tuple(notices))
         said = f"--decoder {decoder} gives other vectors than Pillow on your images ({found}; 0.9999 is the least)"
         if asked is decoder:

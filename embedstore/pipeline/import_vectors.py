@@ -13,9 +13,9 @@ from embedstore.errors import BadVectors, DimensionMismatch
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import Batch, ItemRow, strings, usable
+from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows, strings
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.storage import SpaceRow, Storage, Writer
+from embedstore.storage.storage import SpaceRecord, Storage, Writer
 
 Standing = tuple[str, NDArray[np.float32] | None]
 """An existing item's content, and its vector in the space if there is one."""
@@ -41,7 +41,7 @@ def add_vectors(
         raise BadVectors(f"vectors are stored as {' or '.join(DTYPES)}, not {dtype!r}")
     found = open_vectors(vectors, table, uri_column=uri_column)
     started = utc_now()
-    with storage.writing(f"import {found.description}", wait=wait) as writer, tempfile.TemporaryDirectory() as folder:
+    with storage.writer(f"import {found.description}", wait=wait) as writer, tempfile.TemporaryDirectory() as folder:
         space = _space(storage, writer, found, name, unit, dtype)
         attributes = Path(folder, "attributes.parquet") if found.columns else None
         if attributes:
@@ -52,7 +52,9 @@ def add_vectors(
     return result
 
 
-def _space(storage: Storage, writer: Writer, found: VectorTable, name: str, unit: bool | None, dtype: str) -> SpaceRow:
+def _space(
+    storage: Storage, writer: Writer, found: VectorTable, name: str, unit: bool | None, dtype: str
+) -> SpaceRecord:
     """The space of that name, made if it is new; its dimension must fit."""
     for row in storage.spaces():
         if name in (row.name, row.key):
@@ -87,12 +89,12 @@ def _looks_unit(found: VectorTable) -> bool:
 
 
 def _store(
-    storage: Storage, writer: Writer, found: VectorTable, space: SpaceRow, attributes: Path | None
+    storage: Storage, writer: Writer, found: VectorTable, space: SpaceRecord, attributes: Path | None
 ) -> dict[str, Any]:
     """Commit block by block; a content that the space has already keeps its vector."""
     rows = new_items = new_vectors = 0
     for refs, own, vectors in found.batches(max(_LEAST, min(_MOST, _COMMIT // found.dim))):
-        bad = np.flatnonzero(~usable(vectors, space.dtype))
+        bad = np.flatnonzero(~storable_rows(vectors, space.dtype))
         if len(bad):
             raise BadVectors(
                 f"row {rows + int(bad[0])} of {found.description} does not fit {space.dtype}: its largest value is "
@@ -102,9 +104,9 @@ def _store(
         digests = [_content(standing.get(r.uri), d, v, space) for r, d, v in zip(refs, own, vectors, strict=True)]
         known = _known(storage, space, digests)
         first = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
-        batch = Batch(
+        batch = CommitBatch(
             items=[ItemRow(r, d, items.get(r.uri)) for r, d in zip(refs, digests, strict=True)],
-            pictures=dict.fromkeys(first, (0, None)),
+            image_info=dict.fromkeys(first, (0, None)),
             digests=list(first),
             vectors=[vectors[list(first.values())]] if first else [],
         )
@@ -117,7 +119,7 @@ def _store(
     }  # fmt: skip
 
 
-def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32], space: SpaceRow) -> str:
+def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32], space: SpaceRecord) -> str:
     """The content of a row: an existing item keeps its own, so that its vectors in other spaces stay with it.
 
     Only where this space has another vector for that content already is the row a new content: the item changed.
@@ -129,7 +131,7 @@ def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32]
     return content if same else digest
 
 
-def _existing(storage: Storage, space: SpaceRow, uris: list[str]) -> tuple[dict[str, int], dict[str, Standing]]:
+def _existing(storage: Storage, space: SpaceRecord, uris: list[str]) -> tuple[dict[str, int], dict[str, Standing]]:
     """Items that have these uris already: their ids, and their contents with their vectors in this space."""
     with storage.catalog.read() as con:
         wanted = {"uri": strings(uris)}  # noqa: F841 - read by SQL
@@ -139,14 +141,14 @@ def _existing(storage: Storage, space: SpaceRow, uris: list[str]) -> tuple[dict[
             "WHERE i.uri IN (SELECT uri FROM wanted)",
             [space.key],
         ).fetchall()
-        vectors = storage.vectors_in(con, space.space)
+        vectors = storage.vector_reader_in(con, space.space)
         held = [r for r in rows if r[3] is not None]
         positions = vectors.positions(np.array([r[3] for r in held], int), np.array([r[4] for r in held], int))
-        stored = dict(zip((r[0] for r in held), vectors.gather(positions), strict=True))
+        stored = dict(zip((r[0] for r in held), vectors.read_float32(positions), strict=True))
     return {r[0]: r[1] for r in rows}, {r[0]: (r[2].replace("-", ""), stored.get(r[0])) for r in rows}
 
 
-def _known(storage: Storage, space: SpaceRow, digests: list[str]) -> set[str]:
+def _known(storage: Storage, space: SpaceRecord, digests: list[str]) -> set[str]:
     """Which contents have a vector in the space."""
     with storage.catalog.read() as con:
         wanted = {"content": strings(digests)}  # noqa: F841 - read by SQL

@@ -15,9 +15,9 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from embedstore.storage.catalog import one
-from embedstore.storage.commit import raw_paths, strings
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.catalog import first_row
+from embedstore.storage.commit import raw_path_bytes, strings
+from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.types import Failure, ImageRef
 
 CHUNK = 32768  # references held against the catalog at once: about 15 MB, and one pass over the items' names
@@ -51,7 +51,7 @@ class Plan:
 
 
 def make(
-    storage: Storage, space: SpaceRow, scan: Iterable[ImageRef | Failure], *, roots: Sequence[str], decoder: str
+    storage: Storage, space: SpaceRecord, scan: Iterable[ImageRef | Failure], *, roots: Sequence[str], decoder: str
 ) -> Plan:
     """Hold a scan against the catalog, chunk by chunk; memory is that of a chunk and of what has to be done.
 
@@ -74,7 +74,7 @@ def make(
         if counts["todo"]:
             con.execute(_KNOWN, {"space": space.key})
         unreadable = _with_items(con, failures, decoder)
-        gone = one(con.execute("SELECT count(*) FROM memory.main.gone"))[0]
+        gone = first_row(con.execute("SELECT count(*) FROM memory.main.gone"))[0]
     return Plan(
         found=counts.total() + len(failures),
         todo=counts["todo"],
@@ -122,7 +122,7 @@ def _hold(con: duckdb.DuckDBPyConnection, refs: list[ImageRef], space: str, deco
     rows = {  # noqa: F841 - read by SQL
         "n": np.arange(len(refs), dtype=np.int64),
         "uri": strings([r.uri for r in refs]),
-        "path": raw_paths([(r.uri, r.path) for r in refs]),
+        "path": raw_path_bytes([(r.uri, r.path) for r in refs]),
         "size": np.array([r.size for r in refs], dtype=np.int64),
         "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
         "label": strings([r.label for r in refs]),

@@ -28,7 +28,7 @@ from embedstore.pipeline.plan import Todo
 from embedstore.pipeline.stage_times import Meters
 from embedstore.space import Preprocess
 from embedstore.storage.commit import strings
-from embedstore.types import Failure, Picture
+from embedstore.types import Failure, ImageInfo
 
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
@@ -52,7 +52,7 @@ class Prepared:
     todo: Todo
     digest: str = ""
     pixels: Any = None
-    picture: Picture | None = None
+    picture: ImageInfo | None = None
     failure: Failure | None = None
     renamed: bool = False
 
@@ -156,7 +156,7 @@ class _Preparer:
         self,
         con: duckdb.DuckDBPyConnection,
         pool: ThreadPoolExecutor,
-        prepare: Callable[[bytes], tuple[Any, Picture]],
+        prepare: Callable[[bytes], tuple[Any, ImageInfo]],
         isolation: Isolation,
         *,
         careful: bool,
@@ -221,7 +221,7 @@ class _Preparer:
                 pixels, picture = self._isolation.prepare(data)
             return replace(row, pixels=pixels, picture=picture)
         except ImageError as e:
-            return replace(row, failure=Failure.of(row.todo.ref, e.reason, e.detail))
+            return replace(row, failure=Failure.from_ref(row.todo.ref, e.reason, e.detail))
 
     def _known(self, digests: Sequence[str]) -> set[str]:
         """Which contents have a vector in the space."""
@@ -280,7 +280,7 @@ def _read(t: Todo) -> tuple[Todo, bytes, Prepared]:
     try:
         data = decode.read(t.ref.path)
     except ImageError as e:
-        return t, b"", Prepared(t, failure=Failure.of(t.ref, e.reason, e.detail))
+        return t, b"", Prepared(t, failure=Failure.from_ref(t.ref, e.reason, e.detail))
     return t, data, Prepared(t, digest_of(data))
 
 
@@ -288,4 +288,4 @@ def _again(row: Prepared, first: Prepared) -> Prepared:
     """Another file with the bytes of one that was prepared just before."""
     if first.failure is None:
         return row
-    return replace(row, failure=Failure.of(row.todo.ref, first.failure.reason, first.failure.detail))
+    return replace(row, failure=Failure.from_ref(row.todo.ref, first.failure.reason, first.failure.detail))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime
-from embedstore.backbones.runtimes.select import Chosen
 from embedstore.errors import NoImages
 from embedstore.media.image.decode import DECODER
 from embedstore.pipeline import plan
@@ -28,10 +28,10 @@ from embedstore.pipeline.signals import Stop, stopping
 from embedstore.pipeline.stage_times import Meters, Spent
 from embedstore.sources.open import Source
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import Batch, FailureRow, ItemRow, usable
-from embedstore.storage.storage import SpaceRow, Storage, Writer
-from embedstore.timing import cores
-from embedstore.types import Failure, ImageRef, Reason
+from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
+from embedstore.storage.storage import SpaceRecord, Storage, Writer
+from embedstore.timing import available_cores
+from embedstore.types import Failure, FailureReason, ImageRef
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -72,7 +72,7 @@ def run(
     storage: Storage,
     source: Source,
     load: Callable[[], Backbone | Sequence[Backbone]],
-    space: SpaceRow,
+    space: SpaceRecord,
     *,
     options: Options = Options(),
     progress: Callable[[Progress], None] = lambda _: None,
@@ -95,7 +95,7 @@ def run(
     begin, started = time.perf_counter(), utc_now()
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
-        writer = stack.enter_context(storage.writing(f"embed {source.description}", wait=options.wait))
+        writer = stack.enter_context(storage.writer(f"embed {source.description}", wait=options.wait))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedstore-")))
         runner = _Runner(storage, writer, load, space, options, progress, stop)
         runner.begin(source, folder)
@@ -119,18 +119,18 @@ class _Runner:
         storage: Storage,
         writer: Writer,
         load: Callable[[], Backbone | Sequence[Backbone]],
-        space: SpaceRow,
+        space: SpaceRecord,
         options: Options,
         progress: Callable[[Progress], None],
         stop: Stop,
     ) -> None:
         self.report = EmbedReport(space=space.name)
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
-        self._backbone: Chosen | None = None
+        self._backbone: AdaptiveEncoder | None = None
         self._threads: Callable[[], None] = lambda: None
         self._forwards = Forwards(
             self._encoded,
-            lambda: self._backbone.parallel if self._backbone else 1,
+            lambda: self._backbone.concurrency if self._backbone else 1,
             lambda: self._threads(),  # noqa: PLW0108 - known when the stream begins
         )
         self._meters, self._way = Meters(), PILLOW
@@ -141,7 +141,7 @@ class _Runner:
         self._waiting: list[Prepared] = []  # since the last forward, in order
         self._pixels: list[NDArray[np.uint8]] = []
         self._unusable: set[str] = set()  # contents whose vector cannot be stored
-        self._batch = Batch()
+        self._batch = CommitBatch()
         self._committed_at = time.monotonic()
 
     def begin(self, source: Source, folder: Path) -> None:
@@ -155,10 +155,10 @@ class _Runner:
             source.attributes(self._attributes)
             self._writer.add_columns(source.columns)
         if source.declares:
-            self._writer.update(_REDECLARE)
+            self._writer.execute(_REDECLARE)
             if self._attributes:
                 self._writer.set_attributes(self._attributes)
-        self._writer.update(_PRESENT_AGAIN)
+        self._writer.execute(_PRESENT_AGAIN)
         self._batch.failures += [FailureRow(f, item) for f, item in made.unreadable]
         self._failed.update(f.reason.value for f, _ in made.unreadable)
         r = self.report
@@ -168,7 +168,7 @@ class _Runner:
 
     def work(self) -> None:
         """Every file of the plan."""
-        threads = self._options.threads or cores()
+        threads = self._options.threads or available_cores()
         if self._total:
             self._ready(threads)
         begin, cpu = time.perf_counter(), time.process_time()
@@ -226,8 +226,8 @@ class _Runner:
             write=self._meters.write.time,
             cpu=cpu,
             threads=threads,
-            cores=cores(),
-            shared=backbone.network.device == "cpu",
+            cores=available_cores(),
+            shared=backbone.backbone.device == "cpu",
             runtime=r.runtime,
         )
         r.stages, r.bottleneck = spent.to_json(), spent.verdict()
@@ -253,18 +253,18 @@ class _Runner:
         folder = self._storage.at.towers(self._space.key)
         loaded = self._load()
         networks = loaded if isinstance(loaded, Sequence) else [loaded]
-        self._backbone = Chosen(networks, self._options.runtime, folder, images=self._total)
+        self._backbone = AdaptiveEncoder(networks, self._options.runtime, folder, expected_images=self._total)
         self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
         if not self._writer.after_crash:  # then every file is decoded in a process of its own
             files = first_files(self._storage.catalog.scratch)
             self._way = choose(
-                self._backbone.network, files, asked=self._options.decoder, images=self._total, threads=threads
+                self._backbone.backbone, files, asked=self._options.decoder, images=self._total, threads=threads
             )
 
     def finish(self, source: Source) -> None:
         """Mark the items whose files have gone, when the source speaks for whole folders."""
         if source.roots:
-            self._writer.update(_MISSING)
+            self._writer.execute(_MISSING)
             gone = self._storage.catalog.scratch.execute("SELECT count(*) FROM memory.main.gone").fetchall()
             self.report.missing = int(gone[0][0])
 
@@ -314,11 +314,13 @@ class _Runner:
     def _settle(self, p: Prepared, vector: NDArray[np.float32] | None) -> None:
         """Enter one file into the batch, as an item or as a failure."""
         ref, failure = p.todo.ref, p.failure
-        if vector is not None and not usable(vector[None], self._space.dtype)[0]:
+        if vector is not None and not storable_rows(vector[None], self._space.dtype)[0]:
             self._unusable.add(p.digest)
         if p.digest in self._unusable:
-            failure = Failure.of(
-                ref, Reason.NOT_FINITE, f"the backbone's vector is zero, not finite or beyond {self._space.dtype}"
+            failure = Failure.from_ref(
+                ref,
+                FailureReason.NOT_FINITE,
+                f"the backbone's vector is zero, not finite or beyond {self._space.dtype}",
             )
         if failure is not None:
             self._batch.failures.append(FailureRow(failure, p.todo.item))
@@ -332,7 +334,7 @@ class _Runner:
         self.report.embedded += 1
         self._batch.digests.append(p.digest)
         self._batch.vectors.append(vector)
-        self._batch.pictures[p.digest] = (ref.size, p.picture)
+        self._batch.image_info[p.digest] = (ref.size, p.picture)
 
     def _commit(self) -> None:
         """Make everything settled durable."""
@@ -342,7 +344,7 @@ class _Runner:
         with self._meters.write.measured():
             self._writer.commit(self._batch, space=self._space, decoder=DECODER, attributes=self._attributes)
         self.report.commits += 1
-        self._batch = Batch()
+        self._batch = CommitBatch()
         self._committed_at = time.monotonic()
 
 

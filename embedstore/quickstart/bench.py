@@ -16,31 +16,31 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import embedstore as es
-from embedstore.backbones import load, resolve
-from embedstore.backbones.runtimes.batch_size import knee, rated
-from embedstore.backbones.runtimes.runtime import Runtime, can_export
-from embedstore.backbones.runtimes.select import Chosen
+from embedstore.backbones import load, resolve_name
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
+from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput_function
+from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import decode, preprocess
 from embedstore.pipeline.decode_method import Decoder
 from embedstore.pipeline.decoder_choice import Prepare, many_threads, one_thread, ways
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
-from embedstore.timing import cores
-from embedstore.types import ImageRef, Picture
+from embedstore.timing import available_cores
+from embedstore.types import ImageInfo, ImageRef
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-LOOKED_THROUGH = 20_000  # files of a folder among which the sample is drawn
-GENERATED = 64  # pictures, where no folder is named
-LARGE = 256 << 20  # bytes of files in memory at once
-LARGEST = 256  # images per forward that are tried
-WRITTEN = 20_000  # vectors
+MAX_SCANNED_FILES = 20_000  # files of a folder among which the sample is drawn
+GENERATED_IMAGES = 64  # pictures, where no folder is named
+MAX_SAMPLE_BYTES = 256 << 20  # bytes of files in memory at once
+MAX_BATCH_SIZE = 256  # images per forward that are tried
+WRITE_TEST_VECTORS = 20_000  # vectors
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchSettings:
     """What is measured.
 
     Attributes:
@@ -52,7 +52,7 @@ class Setting:
     """
 
     backbone: str = "timm/resnet50"
-    args: dict[str, Any] = field(default_factory=dict)
+    backbone_args: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     images: int = 256
     seconds: float = 5.0
@@ -63,7 +63,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Network:
+class RuntimeBenchmark:
     """One runtime: images per second, its least cosine to eager, and why it could not be measured."""
 
     runtime: str
@@ -73,7 +73,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Result:
+class BenchResult:
     """Images per second of every stage; ``limit`` is what the stages together allow.
 
     Attributes:
@@ -99,7 +99,7 @@ class Result:
     decode: float
     decoder: str
     decoders: dict[str, float]
-    networks: list[Network]
+    networks: list[RuntimeBenchmark]
     batches: dict[int, float]
     knee: int
     write: float
@@ -114,8 +114,10 @@ class Result:
 
 
 def run(
-    folder: str | Path | None, setting: Setting = Setting(), note: Callable[[str], None] = lambda _: None
-) -> Result:
+    folder: str | Path | None,
+    settings: BenchSettings = BenchSettings(),
+    progress: Callable[[str], None] = lambda _: None,
+) -> BenchResult:
     """Measure every stage on a sample of a folder, or on generated pictures; memory is that of the sample.
 
     Args:
@@ -126,18 +128,23 @@ def run(
     """
     with tempfile.TemporaryDirectory(prefix="embedstore-bench-") as name:
         home = Path(name)
-        note("looking for images")
-        refs = _sample(folder or _generated(home / "pictures"), setting.images)
-        recipe = Recipe(resolve(setting.backbone), args=setting.args, preprocess=setting.preprocess, random_init=True)
-        network = load(recipe, device=setting.device, precision=setting.precision, allow_code={recipe.backbone})
-        return _measured(home, refs, network, setting, note)
+        progress("looking for images")
+        refs = _sample(folder or _generated(home / "pictures"), settings.images)
+        recipe = Recipe(
+            resolve_name(settings.backbone),
+            args=settings.backbone_args,
+            preprocess=settings.preprocess,
+            random_init=True,
+        )
+        network = load(recipe, device=settings.device, precision=settings.precision, allow_code={recipe.backbone})
+        return _measured(home, refs, network, settings, progress)
 
 
 def _measured(
-    home: Path, refs: Sequence[ImageRef], network: Backbone, setting: Setting, note: Callable[[str], None]
-) -> Result:
+    home: Path, refs: Sequence[ImageRef], network: Backbone, setting: BenchSettings, note: Callable[[str], None]
+) -> BenchResult:
     """All stages, one after the other."""
-    threads = setting.threads or cores()
+    threads = setting.threads or available_cores()
     p = network.space.preprocess
     if p is None:
         raise NoImages(f"{network.space.architecture} takes no images")
@@ -155,7 +162,7 @@ def _measured(
         note(f"the network, {runtime}")
         networks.append(_network(network, runtime, pixels, home / "towers", setting.seconds))
     note("batch sizes")
-    best_batch, batches = knee(rated(network, pixels), 1, LARGEST)
+    best_batch, batches = find_batch_size(throughput_function(network, pixels), 1, MAX_BATCH_SIZE)
     note("writing")
     write = _writing(home / "vectors.store", network.space.dim)
     fastest = max(networks, key=lambda n: n.images_per_second)
@@ -165,12 +172,12 @@ def _measured(
     shared = network.device == "cpu"
     decoding = decoders[Decoder(report.decoder)]
     both = (decoding, fastest.images_per_second)
-    return Result(
+    return BenchResult(
         backbone=setting.backbone,
         device=network.device,
         precision=network.precision,
         threads=threads,
-        cores=cores(),
+        cores=available_cores(),
         images=len(pixels),
         pixels=area,
         failed=len(refs) - len(pixels),
@@ -193,17 +200,19 @@ def _runtimes(asked: Runtime, device: str) -> list[Runtime]:
     """Which are measured."""
     if asked is not Runtime.AUTO:
         return list(dict.fromkeys([Runtime.EAGER, asked]))
-    return [Runtime.EAGER, Runtime.ONNX] if device == "cpu" and can_export() else [Runtime.EAGER]
+    return [Runtime.EAGER, Runtime.ONNX] if device == "cpu" and has_onnx_export() else [Runtime.EAGER]
 
 
 def _sample(source: str | Path, count: int) -> list[ImageRef]:
     """Files evenly spread over what a source finds first."""
-    found = [r for r in islice(open_source(str(source), label=None).scan(), LOOKED_THROUGH) if isinstance(r, ImageRef)]
+    found = [
+        r for r in islice(open_source(str(source), label=None).scan(), MAX_SCANNED_FILES) if isinstance(r, ImageRef)
+    ]
     if not found:
         raise NoImages(f"{source} has no files; name a folder of images")
     step = max(1.0, len(found) / count)
     spread = [found[int(i * step)] for i in range(min(count, len(found)))]
-    room = np.cumsum([r.size for r in spread]) <= LARGE
+    room = np.cumsum([r.size for r in spread]) <= MAX_SAMPLE_BYTES
     return [r for r, fits in zip(spread, room, strict=True) if fits] or spread[:1]
 
 
@@ -224,7 +233,7 @@ def _pixels(data: Sequence[bytes], p: Preprocess, threads: int) -> tuple[NDArray
     return np.stack([pixels for pixels, _ in made]), int(np.mean([f.width * f.height for _, f in made]))
 
 
-def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, Picture] | None:
+def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
     """One file, or None where it cannot be decoded."""
     try:
         return prepare(data, p)
@@ -252,35 +261,37 @@ def _bytes(ref: ImageRef) -> bytes | None:
         return None
 
 
-def _network(network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], towers: Path, seconds: float) -> Network:
+def _network(
+    network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], towers: Path, seconds: float
+) -> RuntimeBenchmark:
     """One runtime on prepared images, as a run would use it."""
     try:
-        chosen = Chosen([network], runtime, towers, images=len(pixels))
+        chosen = AdaptiveEncoder([network], runtime, towers, expected_images=len(pixels))
         chosen.encode_images(pixels[: network.batch_size])
         size = chosen.batch_size
         parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
-        with ThreadPoolExecutor(chosen.parallel) as pool:
+        with ThreadPoolExecutor(chosen.concurrency) as pool:
             done, begin = 0, time.perf_counter()
             while time.perf_counter() - begin < seconds:
-                for vectors in pool.map(chosen.encode_images, parts[: max(chosen.parallel, 4)]):
+                for vectors in pool.map(chosen.encode_images, parts[: max(chosen.concurrency, 4)]):
                     done += len(vectors)
             rate = done / (time.perf_counter() - begin)
     except (EmbedstoreError, OSError) as e:
-        return Network(runtime.value, 0.0, why=" ".join(str(e).split()))
-    return Network(runtime.value, rate, chosen.agreement.cosine if chosen.agreement else None)
+        return RuntimeBenchmark(runtime.value, 0.0, why=" ".join(str(e).split()))
+    return RuntimeBenchmark(runtime.value, rate, chosen.agreement.cosine if chosen.agreement else None)
 
 
 def _writing(path: Path, dim: int) -> float:
     """Vectors committed per second."""
     store = es.create(path)
-    vectors = np.random.default_rng(0).normal(size=(WRITTEN, dim)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(WRITE_TEST_VECTORS, dim)).astype(np.float32)
     begin = time.perf_counter()
     store.add_vectors(vectors)
-    return WRITTEN / (time.perf_counter() - begin)
+    return WRITE_TEST_VECTORS / (time.perf_counter() - begin)
 
 
 def _end_to_end(
-    path: Path, refs: Sequence[ImageRef], setting: Setting, runtime: str, decoder: Decoder
+    path: Path, refs: Sequence[ImageRef], setting: BenchSettings, runtime: str, decoder: Decoder
 ) -> tuple[Any, float]:
     """A whole run, and the seconds of its stages at work; the network is loaded and exported before."""
     store = es.create(
@@ -288,7 +299,7 @@ def _end_to_end(
         setting.backbone,
         device=setting.device,
         precision=setting.precision,
-        backbone_args=setting.args,
+        backbone_args=setting.backbone_args,
         preprocess=setting.preprocess,
         random_init=True,
     )
@@ -304,7 +315,7 @@ def _end_to_end(
     return report, report.stages.get("seconds", report.seconds) or report.seconds
 
 
-def _opened(path: Path, setting: Setting, decoder: Decoder) -> es.Store:
+def _opened(path: Path, setting: BenchSettings, decoder: Decoder) -> es.Store:
     """The store of the whole run."""
     how = {"device": setting.device, "precision": setting.precision, "decoder": decoder.value}
     return es.open(path, **how, allow_code={setting.backbone})
@@ -314,7 +325,7 @@ def _generated(folder: Path) -> Path:
     """JPEG files of 500 x 375 with the detail of photos: smooth shapes and fine noise."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for n in range(GENERATED):
+    for n in range(GENERATED_IMAGES):
         shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
         coarse = np.asarray(shapes.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
         noisy = np.clip(coarse + rng.normal(0, 12, (375, 500, 1)), 0, 255).astype(np.uint8)

@@ -16,12 +16,12 @@ from embedstore.store import BackboneOptions, Store
 
 def folder_report(
     source: Path,
-    html: Path,
+    output: Path,
     *,
     backbone: str | None = None,
-    store: Path | None = None,
+    store_path: Path | None = None,
     head: str = "logistic",
-    say: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
     **options: Unpack[BackboneOptions],
 ) -> tuple[Store, Evaluation, Curve]:
     """Embed an image folder (or a manifest) whose labels are known, and write a report on its label.
@@ -35,16 +35,17 @@ def folder_report(
     Raises:
         BadBackbone: a new store and no backbone. Everything that embedding and judging raise.
     """
-    at = store or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
+    at = store_path or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
     opened = es.open(at) if at.exists() else _created(at, backbone, options)
-    say(opened.embed(source).summary())
+    progress(opened.embed(source).summary())
     found = opened.probe("label", head=head)
     curve = opened.curve("label", head=head)
-    html.parent.mkdir(parents=True, exist_ok=True)
-    html.write_text(
-        evaluation_page.page(found, opened.uris([m.item for m in found.mistakes]), curve=curve), encoding="utf-8"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(
+        evaluation_page.evaluation_page(found, opened.uris([m.item for m in found.mistakes]), curve=curve),
+        encoding="utf-8",
     )
-    say(f"wrote {html}; the vectors are in {at}")
+    progress(f"wrote {output}; the vectors are in {at}")
     return opened, found, curve
 
 

@@ -17,18 +17,18 @@ import numpy as np
 from PIL import Image
 
 import embedstore as es
-from embedstore.quickstart.scenes.collection import Row, write_manifest, write_scenes
+from embedstore.quickstart.scenes.collection import ManifestRow, write_manifest, write_scenes
 from embedstore.store import Store
 
 BACKBONE = "embedstore/tiny"
-SCENES = 1500
-SIDE = 64  # pixels of a digit; the scans have 8 x 8
+SCENE_COUNT = 1500
+DIGIT_SIDE = 64  # pixels of a digit; the scans have 8 x 8
 QUERIES = ("a red heart", "the digit seven", "six small circles")
-QUERIES_OF_OWN = ("a red circle", "a dark picture", "stripes")  # in words that the bundled network knows
+OWN_FOLDER_QUERIES = ("a red circle", "a dark picture", "stripes")  # in words that the bundled network knows
 
 
 @dataclass(frozen=True)
-class Step:
+class QuickstartStep:
     """One thing that was done.
 
     Attributes:
@@ -42,20 +42,20 @@ class Step:
     files: tuple[Path, ...] = ()
 
 
-def run(folder: Path, images: Path | None) -> Iterator[Step]:
+def run(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
     """Every step as it is done; safe to run twice, and nothing is written outside the folder.
 
     Args:
         folder: where everything is written.
         images: the person's own folder, or None for scenes and digits.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ("yours.store" if images else "quickstart.store")
-    source = images or write_collection(folder / "images")
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / ("yours.store" if images else "quickstart.store")
+    source = images or write_collection(output / "images")
     store = _store(path)
     yield _timed(f"embed {path} {source}", lambda: store.embed(source))
     yield _timed(f"index {path}", store.index)
-    for words in QUERIES_OF_OWN if images else QUERIES:
+    for words in OWN_FOLDER_QUERIES if images else QUERIES:
         yield _searched(store, path, words)
     yield _searched(store, path, _one(store))
     yield from _judged(store, path)
@@ -69,19 +69,19 @@ def write_collection(folder: Path) -> Path:
         The manifest: a CSV with ``uri``, ``label``, ``split`` and what each picture shows.
     """
     manifest = folder / "collection.csv"
-    rows = [*write_scenes(folder / "scenes", SCENES), *write_digits(folder / "digits")]
+    rows = [*write_scenes(folder / "scenes", SCENE_COUNT), *write_digits(folder / "digits")]
     for row in rows:
         row["uri"] = str(Path(str(row["uri"])).relative_to(folder))
     write_manifest(manifest, rows)
     return manifest
 
 
-def write_digits(folder: Path, per_class: int | None = None) -> list[Row]:
+def write_digits(folder: Path, per_class: int | None = None) -> list[ManifestRow]:
     """The scans of each digit as ``<split>/<digit>/<n>.png``, dark on light; every fourth of a digit is ``val``."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    rows: list[Row] = []
+    rows: list[ManifestRow] = []
     for digit in range(10):
         for place, n in enumerate(np.flatnonzero(data.target == digit)[:per_class]):
             split = "val" if place % 4 == 3 else "train"
@@ -90,7 +90,7 @@ def write_digits(folder: Path, per_class: int | None = None) -> list[Row]:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pixels = (255 - data.images[n] * 255 / 16).astype(np.uint8)
-                Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+                Image.fromarray(pixels).resize((DIGIT_SIDE, DIGIT_SIDE), Image.Resampling.BICUBIC).save(path)
     return rows
 
 
@@ -104,14 +104,14 @@ def _store(path: Path) -> Store:
     return store
 
 
-def _timed(command: str, act: Callable[[], Any]) -> Step:
+def _timed(command: str, act: Callable[[], Any]) -> QuickstartStep:
     """A step and its wall time."""
     begin = time.perf_counter()
     result = act()
-    return Step(f"embedstore {command}", result, time.perf_counter() - begin)
+    return QuickstartStep(f"embedstore {command}", result, time.perf_counter() - begin)
 
 
-def _searched(store: Store, path: Path, query: str | Path) -> Step:
+def _searched(store: Store, path: Path, query: str | Path) -> QuickstartStep:
     """One search, with its contact sheets beside the store."""
     name = "like-this" if isinstance(query, Path) else "-".join(query.split())
     files = (path.parent / f"{name}.html", path.parent / f"{name}.png")
@@ -128,7 +128,7 @@ def _one(store: Store) -> Path:
     return Path(rows.rows[0][0])
 
 
-def _judged(store: Store, path: Path) -> Iterator[Step]:
+def _judged(store: Store, path: Path) -> Iterator[QuickstartStep]:
     """Logistic regression, neighbours and words on the label, when there is one to learn."""
     counts = store.sql("SELECT count(*) FROM items WHERE present AND label IS NOT NULL GROUP BY label").rows
     if len(counts) < 2 or min(n for (n,) in counts) < 2:
@@ -138,7 +138,7 @@ def _judged(store: Store, path: Path) -> Iterator[Step]:
     yield _timed(f"zero-shot {path} label", lambda: store.zero_shot(store.labels("label")).evaluate("label"))
 
 
-def _mapped(store: Store, path: Path) -> Step:
+def _mapped(store: Store, path: Path) -> QuickstartStep:
     """The map, as a picture and as a page, beside the store."""
     files = (path.parent / "map.html", path.parent / "map.png")
     step = _timed(f"map {path} --html {files[0]} --png {files[1]}", store.map)
@@ -147,7 +147,7 @@ def _mapped(store: Store, path: Path) -> Step:
     return replace(step, files=files)
 
 
-NEXT = """\
+NEXT_STEPS = """\
 next, on your own photos with a full-size CLIP:
   embedstore create my.store --backbone clip
   embedstore embed my.store PHOTOS/

@@ -14,11 +14,11 @@ from embedstore.errors import ImageError
 from embedstore.media.image import decode
 from embedstore.types import Hit
 
-THUMB = 180  # pixels, longer side
+THUMBNAIL_SIZE = 180  # pixels, longer side
 _GREY = (225, 225, 225)
 
 
-def sheet_html(hits: Sequence[Hit], title: str) -> str:
+def contact_sheet_html(hits: Sequence[Hit], title: str) -> str:
     """A contact sheet as HTML that needs nothing else: every thumbnail is inside it.
 
     Args:
@@ -34,25 +34,25 @@ def sheet_html(hits: Sequence[Hit], title: str) -> str:
     )
 
 
-def fragment(hits: Sequence[Hit]) -> str:
+def contact_sheet_fragment(hits: Sequence[Hit]) -> str:
     """The same as a piece of a page, for notebooks."""
     return f'<style>{_SCOPED}</style><div class="embedstore">{"".join(_cell(h) for h in hits)}</div>'
 
 
-def sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> None:
+def contact_sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> None:
     """A contact sheet as a PNG file, with rank, score and label below each thumbnail."""
     caption, gap = 34, 8
     columns = min(columns, max(len(hits), 1))
     rows = -(-max(len(hits), 1) // columns)
-    cell = THUMB + gap
+    cell = THUMBNAIL_SIZE + gap
     sheet = Image.new("RGB", (columns * cell + gap, rows * (cell + caption) + gap), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for i, hit in enumerate(hits):
         x, y = gap + (i % columns) * cell, gap + (i // columns) * (cell + caption)
         picture = thumbnail(hit.uri)
-        sheet.paste(picture, (x + (THUMB - picture.width) // 2, y + (THUMB - picture.height) // 2))
-        draw.text((x, y + THUMB + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
-        draw.text((x, y + THUMB + 17), Path(hit.uri).name[:26], (110, 110, 110), font)
+        sheet.paste(picture, (x + (THUMBNAIL_SIZE - picture.width) // 2, y + (THUMBNAIL_SIZE - picture.height) // 2))
+        draw.text((x, y + THUMBNAIL_SIZE + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
+        draw.text((x, y + THUMBNAIL_SIZE + 17), Path(hit.uri).name[:26], (110, 110, 110), font)
     sheet.save(path)
 
 
@@ -61,8 +61,8 @@ def thumbnail(uri: str) -> Image.Image:
     try:
         picture, _ = decode.open_image(decode.read(uri))
     except ImageError:
-        return Image.new("RGB", (THUMB, THUMB), _GREY)
-    return ImageOps.contain(picture, (THUMB, THUMB), Image.Resampling.BICUBIC)
+        return Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _GREY)
+    return ImageOps.contain(picture, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
 
 
 def _cell(hit: Hit) -> str:

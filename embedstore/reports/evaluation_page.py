@@ -16,15 +16,15 @@ import numpy as np
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import Comparison
 from embedstore.classify.evaluation.learning_curve import Curve
-from embedstore.classify.metrics import Metric
+from embedstore.classify.metrics import MetricName
 from embedstore.errors import MissingExtra
 from embedstore.reports import contact_sheet, svg
 from embedstore.types import Hit
 
-SHOWN_CLASSES = 40  # in the confusion matrix: more are unreadable, the most confused are kept
+MAX_CONFUSION_CLASSES = 40  # in the confusion matrix: more are unreadable, the most confused are kept
 
 
-def page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None = None) -> str:
+def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None = None) -> str:
     """Metrics with intervals, confusion matrix, classes, C path, learning curve and the most confident mistakes.
 
     Args:
@@ -32,12 +32,14 @@ def page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None
     """
     e = evaluation
     title = f"{e.head} on {e.label}: accuracy {e.accuracy:.3f}"
-    parts = [f"<h1>{_t(title)}</h1>", f"<p>{_t(summary(e))}</p>", _notes(e), _metrics(e)]
+    parts = [f"<h1>{_t(title)}</h1>", f"<p>{_t(evaluation_summary(e))}</p>", _notes(e), _metrics(e)]
     if e.report.confusion:
         parts.append(_confusion(e))
     parts.append(_classes(e))
     if len(e.path) > 1:
-        drawn = svg.line([(math.log10(c), loss) for c, loss, _ in e.path], x="log10 C", y="log-loss out of fold")
+        drawn = svg.line_chart(
+            [(math.log10(c), loss) for c, loss, _ in e.path], x_label="log10 C", y_label="log-loss out of fold"
+        )
         rough = "<p>Exact at the best value and beside it, elsewhere as far as it takes to see that it is worse.</p>"
         parts.append(f"<h2>C, chosen inside the training items</h2>{drawn}{rough}")
     if curve is not None:
@@ -46,40 +48,47 @@ def page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None
     return _document(title, parts)
 
 
-def curve_page(curve: Curve) -> str:
+def learning_curve_page(curve: Curve) -> str:
     """A learning curve as a page of its own."""
     title = f"{curve.head} on {curve.label}: {_metric(curve)} over labels a class"
     facts = f"{curve.held} held-out items ({curve.split}), {curve.seconds:.1f} s"
     return _document(title, [f"<h1>{_t(title)}</h1>", f"<p>{_t(facts)}</p>", _curve(curve)])
 
 
-COLUMNS = (
+COMPARISON_COLUMNS = (
     "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "behind the best", "p", "seconds",
     "images/s", "bytes/item",
 )  # fmt: skip
 
 
-def comparison_page(c: Comparison) -> str:
+def comparison_page(comparison: Comparison) -> str:
     """A comparison as a page of its own."""
-    title = f"{c.label}: {len(c.contestants)} classifiers on {c.held} held-out items ({c.split}), {c.train} trained on"
-    notes = "".join(f'<p class="note">{_t(n)}</p>' for n in comparison_notes(c))
-    rows = [[_cell(v) for v in r] for r in comparison_rows(c)]
-    curves = [f"<h2>Labels a class</h2>{_table(*curve_table(c))}"] if curve_table(c)[1] else []
-    return _document(title, [f"<h1>{_t(title)}</h1>", _table(COLUMNS, rows), notes, *curves])
+    title = (
+        f"{comparison.label}: {len(comparison.contestants)} classifiers on {comparison.held} held-out items "
+        f"({comparison.split}), {comparison.train} trained on"
+    )
+    notes = "".join(f'<p class="note">{_t(n)}</p>' for n in comparison_notes(comparison))
+    rows = [[_cell(v) for v in r] for r in comparison_rows(comparison)]
+    curves = (
+        [f"<h2>Labels a class</h2>{_table(*learning_curve_table(comparison))}"]
+        if learning_curve_table(comparison)[1]
+        else []
+    )
+    return _document(title, [f"<h1>{_t(title)}</h1>", _table(COMPARISON_COLUMNS, rows), notes, *curves])
 
 
-def comparison_rows(c: Comparison) -> list[tuple[Any, ...]]:
+def comparison_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
     """One row a contestant, best first, in the order of :data:`COLUMNS`; None where there is nothing to say."""
     rows: list[tuple[Any, ...]] = []
-    for x in c.contestants:
+    for x in comparison.contestants:
         scores, b = x.evaluation.report.scores, x.behind
         rows.append((
             x.evaluation.space,
             x.evaluation.head,
             f"{x.evaluation.accuracy:.4f}",
             f"[{scores['accuracy'].low:.3f}, {scores['accuracy'].high:.3f}]",
-            scores[Metric.RECALL].value if Metric.RECALL in scores else None,
-            scores[Metric.LOG_LOSS].value if Metric.LOG_LOSS in scores else None,
+            scores[MetricName.RECALL].value if MetricName.RECALL in scores else None,
+            scores[MetricName.LOG_LOSS].value if MetricName.LOG_LOSS in scores else None,
             b and f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]",
             None if x.p_value is None else f"{x.p_value:.3g}",
             round(x.evaluation.seconds, 3),
@@ -89,9 +98,9 @@ def comparison_rows(c: Comparison) -> list[tuple[Any, ...]]:
     return rows
 
 
-def curve_table(c: Comparison) -> tuple[list[str], list[list[str]]]:
+def learning_curve_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the learning curves: mean and standard deviation over the draws at each budget."""
-    curves = [(x.evaluation, x.curve) for x in c.contestants if x.curve]
+    curves = [(x.evaluation, x.curve) for x in comparison.contestants if x.curve]
     budgets = sorted({p.shots for _, curve in curves for p in curve.points if p.shots is not None})
     rows = []
     for e, curve in curves:
@@ -100,56 +109,61 @@ def curve_table(c: Comparison) -> tuple[list[str], list[list[str]]]:
     return ["space", "head", *(f"{b} a class" for b in budgets), "all"], rows
 
 
-def comparison_notes(c: Comparison) -> list[str]:
+def comparison_notes(comparison: Comparison) -> list[str]:
     """How to read it, one sentence each."""
     out = ["p: McNemar's exact test against the first, corrected for the number of rows (Holm)"]
-    if c.left_out:
-        out.append(f"{c.left_out} labelled items lack a vector in one of the spaces and were left out")
+    if comparison.left_out:
+        out.append(f"{comparison.left_out} labelled items lack a vector in one of the spaces and were left out")
     return out
 
 
-def summary(e: Evaluation) -> str:
+def evaluation_summary(evaluation: Evaluation) -> str:
     """One line: what was judged on what."""
-    chosen = "".join(f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in e.chosen.items())
-    space = f" in space {e.space}" if e.space else ""
+    chosen = "".join(
+        f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in evaluation.chosen.items()
+    )
+    space = f" in space {evaluation.space}" if evaluation.space else ""
     return (
-        f"{e.head} on {e.label}{space}: {e.held} held-out items ({e.split}), {e.train} trained on, "
-        f"{e.seconds:.2f} s{chosen}"
+        f"{evaluation.head} on {evaluation.label}{space}: {evaluation.held} held-out items "
+        f"({evaluation.split}), {evaluation.train} trained on, "
+        f"{evaluation.seconds:.2f} s{chosen}"
     )
 
 
-def notes(e: Evaluation) -> list[str]:
+def evaluation_notes(evaluation: Evaluation) -> list[str]:
     """What a reader must know beside the figures, one sentence each."""
     out = []
-    if e.leaks:
-        out.append(f"{e.leaks} training items were left out: the same content or group is held out")
-    if e.near is not None and not e.near.searched:
-        out.append(f"near-duplicates were not looked for: the search is long; ask with --near {e.near.threshold:g}")
-    elif e.near is not None and e.near.count:
-        done = "were left out" if e.near.dropped else "trained; --drop-leaks leaves them out"
+    if evaluation.leaks:
+        out.append(f"{evaluation.leaks} training items were left out: the same content or group is held out")
+    if evaluation.near is not None and not evaluation.near.searched:
         out.append(
-            f"{e.near.count} training items have a near-duplicate among the held-out ones "
-            f"(cosine >= {e.near.threshold:g}) and {done}"
+            f"near-duplicates were not looked for: the search is long; ask with --near {evaluation.near.threshold:g}"
         )
-    if e.unlabelled:
-        out.append(f"{e.unlabelled} items have no {e.label} and were left out")
-    if e.unseen:
-        out.append(f"classes without enough training examples, counted as wrong: {', '.join(e.unseen[:10])}")
-    if e.calibration:
-        c = e.calibration
+    elif evaluation.near is not None and evaluation.near.count:
+        done = "were left out" if evaluation.near.dropped else "trained; --drop-leaks leaves them out"
+        out.append(
+            f"{evaluation.near.count} training items have a near-duplicate among the held-out ones "
+            f"(cosine >= {evaluation.near.threshold:g}) and {done}"
+        )
+    if evaluation.unlabelled:
+        out.append(f"{evaluation.unlabelled} items have no {evaluation.label} and were left out")
+    if evaluation.unseen:
+        out.append(f"classes without enough training examples, counted as wrong: {', '.join(evaluation.unseen[:10])}")
+    if evaluation.calibration:
+        c = evaluation.calibration
         out.append(
             f"calibrated ({c['method']}, {c['rows']} items): expected calibration error "
             f"{c['expected_calibration_error_before']:.4f} -> {c['expected_calibration_error_after']:.4f}"
         )
-    if e.abstain:
-        a = e.abstain
+    if evaluation.abstain:
+        a = evaluation.abstain
         precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
         out.append(
             f"abstains below {a['threshold']:.3f} (chosen for precision {a['target_precision']:g} on {a['rows']} "
             f"items): answers {a['coverage']:.3f} of the held-out items with precision {precision}"
         )
-    if e.conformal:
-        c = e.conformal
+    if evaluation.conformal:
+        c = evaluation.conformal
         out.append(
             f"answers with sets (chosen for coverage {c['target_coverage']:g} on {c['rows']} items): "
             f"{c['coverage']:.3f} of the held-out items' sets hold the true class; {c['mean_size']:.2f} classes a set "
@@ -158,24 +172,24 @@ def notes(e: Evaluation) -> list[str]:
     return out
 
 
-def png(e: Evaluation, path: Path) -> None:
+def evaluation_png(evaluation: Evaluation, path: Path) -> None:
     """The confusion matrix as a picture; of several labels an item, average precision by label.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
     figure, axis = _axes()
-    if e.multi:
-        _bars(axis, e)
+    if evaluation.multi:
+        _bars(axis, evaluation)
     else:
-        _matrix(axis, e)
+        _matrix(axis, evaluation)
     _save(figure, path)
 
 
 def _bars(axis: Any, e: Evaluation) -> None:
     """Average precision of the labels, the best of at most 40 on top."""
     known = [c for c in e.report.per_class if math.isfinite(c.average_precision)]
-    rows = sorted(known, key=lambda c: c.average_precision)[-SHOWN_CLASSES:]
+    rows = sorted(known, key=lambda c: c.average_precision)[-MAX_CONFUSION_CLASSES:]
     axis.barh([c.name for c in rows], [c.average_precision for c in rows])
     axis.set_xlim(0, 1)
     axis.set_xlabel("average precision")
@@ -183,7 +197,7 @@ def _bars(axis: Any, e: Evaluation) -> None:
 
 
 def _matrix(axis: Any, e: Evaluation) -> None:
-    names, matrix = shown(e)
+    names, matrix = confusion_table(e)
     axis.imshow(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(len(names)), names, rotation=90)
     axis.set_yticks(range(len(names)), names)
@@ -197,7 +211,7 @@ def _matrix(axis: Any, e: Evaluation) -> None:
                 axis.text(j, i, int(count), ha="center", va="center", color="white" if light else "black", fontsize=8)
 
 
-def curve_png(curve: Curve, path: Path) -> None:
+def learning_curve_png(curve: Curve, path: Path) -> None:
     """The learning curve as a picture, with the spread over seeds.
 
     Raises:
@@ -213,19 +227,19 @@ def curve_png(curve: Curve, path: Path) -> None:
     _save(figure, path)
 
 
-def shown(e: Evaluation) -> tuple[list[str], Any]:
+def confusion_table(evaluation: Evaluation) -> tuple[list[str], Any]:
     """The classes of the confusion matrix and their counts; of more than 40 classes the most confused 40."""
-    matrix = np.array(e.report.confusion)
-    names = list(e.report.classes)
-    if len(names) <= SHOWN_CLASSES:
+    matrix = np.array(evaluation.report.confusion)
+    names = list(evaluation.report.classes)
+    if len(names) <= MAX_CONFUSION_CLASSES:
         return names, matrix
     off = matrix - np.diag(np.diag(matrix))
-    kept = np.sort(np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:SHOWN_CLASSES])
+    kept = np.sort(np.argsort(-(off.sum(0) + off.sum(1)), kind="stable")[:MAX_CONFUSION_CLASSES])
     return [names[i] for i in kept], matrix[np.ix_(kept, kept)]
 
 
 def _notes(e: Evaluation) -> str:
-    return "".join(f'<p class="note">{_t(n)}</p>' for n in notes(e))
+    return "".join(f'<p class="note">{_t(n)}</p>' for n in evaluation_notes(e))
 
 
 def _metrics(e: Evaluation) -> str:
@@ -239,7 +253,7 @@ def _metrics(e: Evaluation) -> str:
 
 
 def _confusion(e: Evaluation) -> str:
-    names, matrix = shown(e)
+    names, matrix = confusion_table(e)
     left = len(e.report.classes) - len(names)
     head = "".join(f'<th class="up"><span>{_t(n)}</span></th>' for n in names)
     rows = []
@@ -273,7 +287,13 @@ def _classes(e: Evaluation) -> str:
 def _curve(curve: Curve) -> str:
     points = [(float(i), p.mean) for i, p in enumerate(curve.points)]
     ticks = [_budget(p.shots) for p in curve.points]
-    drawn = svg.line(points, x="labels a class", y=_metric(curve), ticks=ticks, spread=[p.spread for p in curve.points])
+    drawn = svg.line_chart(
+        points,
+        x_label="labels a class",
+        y_label=_metric(curve),
+        tick_labels=ticks,
+        error_bars=[p.spread for p in curve.points],
+    )
     rows = [
         (_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread) if len(p.values) > 1 else "", str(len(p.values)))
         for p in curve.points
@@ -290,11 +310,13 @@ def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
         )
         for i, m in enumerate(e.mistakes, 1)
     ]
-    return f"<h2>Most confident mistakes</h2>{contact_sheet.fragment(hits)}"
+    return f"<h2>Most confident mistakes</h2>{contact_sheet.contact_sheet_fragment(hits)}"
 
 
 def _metric(curve: Curve) -> str:
-    return {Metric.ACCURACY.value: "accuracy", Metric.AVERAGE_PRECISION.value: "mean average precision"}[curve.metric]
+    return {MetricName.ACCURACY.value: "accuracy", MetricName.AVERAGE_PRECISION.value: "mean average precision"}[
+        curve.metric
+    ]
 
 
 def _budget(shots: int | None) -> str:

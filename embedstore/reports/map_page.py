@@ -18,14 +18,14 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from embedstore.reports import contact_sheet
 from embedstore.search.projection import Projection
 
-LEGEND = 24  # labels with a colour of their own; the rarer ones share grey
-WIDTH, HEIGHT, MARGIN, SIDE = 1400, 1000, 50, 220  # of the PNG, and of its legend
-THUMB = 44  # pixels of an image on the map
-GREY, OTHERS = (150, 150, 150), "rarer, or none"
+MAX_LEGEND_LABELS = 24  # labels with a colour of their own; the rarer ones share grey
+WIDTH, HEIGHT, MARGIN, LEGEND_WIDTH = 1400, 1000, 50, 220  # of the PNG, and of its legend
+THUMBNAIL_SIZE = 44  # pixels of an image on the map
+GREY, OTHER_LABEL = (150, 150, 150), "rarer, or none"
 
 
 @dataclass(frozen=True)
-class Atlas:
+class EmbeddingMap:
     """A map of a collection.
 
     Attributes:
@@ -42,13 +42,15 @@ class Atlas:
     def title(self) -> str:
         """What is shown, in words."""
         p = self.projection
-        shown = f"{len(p.items)} of {p.matching}" if len(p.items) < p.matching else str(len(p.items))
+        shown = f"{len(p.items)} of {p.matching_count}" if len(p.items) < p.matching_count else str(len(p.items))
         return f"{shown} items in space {self.space}, coloured by {self.colour}"
 
     @cached_property
     def palette(self) -> dict[str, tuple[int, int, int]]:
         """Label to sRGB, most frequent first; hues in golden-ratio steps, so that neighbours in the list differ."""
-        frequent = [n for n, _ in Counter(v for v in self.projection.labels if v is not None).most_common(LEGEND)]
+        frequent = [
+            n for n, _ in Counter(v for v in self.projection.labels if v is not None).most_common(MAX_LEGEND_LABELS)
+        ]
         hues = {name: (0.03 + 0.618034 * n) % 1 for n, name in enumerate(frequent)}
         out = {}
         for n, (name, hue) in enumerate(hues.items()):
@@ -69,16 +71,19 @@ class Atlas:
         """The map as a PNG file: a dot for every item, images where there is room, a legend."""
         sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
         pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-        places = [(MARGIN + x * (WIDTH - SIDE - 2 * MARGIN), MARGIN + y * (HEIGHT - 2 * MARGIN)) for x, y in self._xy()]
+        places = [
+            (MARGIN + x * (WIDTH - LEGEND_WIDTH - 2 * MARGIN), MARGIN + y * (HEIGHT - 2 * MARGIN))
+            for x, y in self._xy()
+        ]
         tones = [self._tone(label) for label in self.projection.labels]
         for (x, y), tone in zip(places, tones, strict=True):
             pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=tone)
         self._images(sheet, places, tones)
         pen.text((MARGIN, 6), self.title, "black", font)
-        for n, (name, tone) in enumerate([*self.palette.items(), (OTHERS, GREY)]):
+        for n, (name, tone) in enumerate([*self.palette.items(), (OTHER_LABEL, GREY)]):
             y = MARGIN + 22 * n
-            pen.rectangle((WIDTH - SIDE + 10, y, WIDTH - SIDE + 24, y + 14), fill=tone)
-            pen.text((WIDTH - SIDE + 32, y - 1), name[:24], "black", font)
+            pen.rectangle((WIDTH - LEGEND_WIDTH + 10, y, WIDTH - LEGEND_WIDTH + 24, y + 14), fill=tone)
+            pen.text((WIDTH - LEGEND_WIDTH + 32, y - 1), name[:24], "black", font)
         sheet.save(path)
 
     def html(self) -> str:
@@ -89,7 +94,7 @@ class Atlas:
             for (x, y), label, uri in zip(p.xy, p.labels, p.uris, strict=True)
         ]
         legend = "".join(
-            f'<li><i style="background:{self._hex(name)}"></i>{html.escape(name or OTHERS)}</li>'
+            f'<li><i style="background:{self._hex(name)}"></i>{html.escape(name or OTHER_LABEL)}</li>'
             for name in (*self.palette, None)
         )
         data = json.dumps(points, ensure_ascii=True).replace("<", "\\u003c")
@@ -108,18 +113,18 @@ class Atlas:
         """Images on the map, each where no other lies already."""
         taken: set[tuple[int, int]] = set()
         for (x, y), tone, uri in zip(places, tones, self.projection.uris, strict=True):
-            cell = (int(x // (THUMB + 6)), max(1, int(y // (THUMB + 6))))
+            cell = (int(x // (THUMBNAIL_SIZE + 6)), max(1, int(y // (THUMBNAIL_SIZE + 6))))
             if cell in taken:
                 continue
             taken.add(cell)
             picture = ImageOps.expand(_small(uri), 2, tone)
-            at = (round(cell[0] * (THUMB + 6) + 3), round(cell[1] * (THUMB + 6) + 3))
+            at = (round(cell[0] * (THUMBNAIL_SIZE + 6) + 3), round(cell[1] * (THUMBNAIL_SIZE + 6) + 3))
             sheet.paste(picture, at)
 
 
 def _small(uri: str) -> Image.Image:
     """The image in a square of the map."""
-    return ImageOps.fit(contact_sheet.thumbnail(uri), (THUMB, THUMB), Image.Resampling.BICUBIC)
+    return ImageOps.fit(contact_sheet.thumbnail(uri), (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
 
 
 def _tiny(uri: str) -> str:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from embedstore.finetuning.history import Epoch, Step
+from embedstore.finetuning.history import Epoch, TrainingStep
 from embedstore.pipeline.run import Progress
 
 
 @contextmanager
-def bar(*, show: bool | None = None) -> Iterator[Callable[[Progress], None]]:
+def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[Progress], None]]:
     """A callback that draws what a run reports.
 
     Args:
@@ -53,7 +53,7 @@ def bar(*, show: bool | None = None) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def training(epochs: int, *, show: bool | None = None) -> Iterator[Callable[[Step | Epoch], None]]:
+def training_progress(epochs: int, *, show: bool | None = None) -> Iterator[Callable[[TrainingStep | Epoch], None]]:
     """A callback that draws a training run: a bar of its steps, and a line for every epoch.
 
     Args:
@@ -71,8 +71,8 @@ def training(epochs: int, *, show: bool | None = None) -> Iterator[Callable[[Ste
     with Bar(*columns, console=console) as drawn:
         task = drawn.add_task("frozen", total=None, loss="")
 
-        def show_it(at: Step | Epoch) -> None:
-            if isinstance(at, Step):
+        def show_it(at: TrainingStep | Epoch) -> None:
+            if isinstance(at, TrainingStep):
                 done = (at.epoch - 1) * at.steps + at.step
                 words = f"epoch {at.epoch} of {epochs}"
                 drawn.update(task, description=words, completed=done, total=epochs * at.steps, loss=f"{at.loss:.3f}")

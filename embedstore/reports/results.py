@@ -72,37 +72,37 @@ class Hits(Sequence[Hit]):
         """A contact sheet as one self-contained page."""
         from embedstore.reports import contact_sheet  # it imports Pillow
 
-        return contact_sheet.sheet_html(self.hits, self.query)
+        return contact_sheet.contact_sheet_html(self.hits, self.query)
 
     def png(self, path: str | Path) -> None:
         """A contact sheet as a PNG file."""
         from embedstore.reports import contact_sheet  # it imports Pillow
 
-        contact_sheet.sheet_png(self.hits, Path(path))
+        contact_sheet.contact_sheet_png(self.hits, Path(path))
 
     def _repr_html_(self) -> str:
         from embedstore.reports import contact_sheet  # it imports Pillow
 
-        return contact_sheet.fragment(self.hits)
+        return contact_sheet.contact_sheet_fragment(self.hits)
 
     def df(self) -> pd.DataFrame:
         """As a pandas DataFrame, one row a hit."""
-        return frame([_flat(h) for h in self.hits])
+        return to_dataframe([_flat(h) for h in self.hits])
 
     def arrow(self) -> pa.Table:
         """As a pyarrow Table, one row a hit."""
-        return table([_flat(h) for h in self.hits])
+        return to_arrow_table([_flat(h) for h in self.hits])
 
 
 @dataclass(frozen=True)
-class Rows(Sequence[tuple[Any, ...]]):
+class SqlResult(Sequence[tuple[Any, ...]]):
     """The answer of a query in SQL.
 
     Attributes:
         names: of the columns. rows: their values.
     """
 
-    names: tuple[str, ...]
+    column_names: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
     @overload
@@ -117,15 +117,15 @@ class Rows(Sequence[tuple[Any, ...]]):
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a row."""
-        return [{n: plain(v) for n, v in zip(self.names, row, strict=True)} for row in self.rows]
+        return [{n: to_json_value(v) for n, v in zip(self.column_names, row, strict=True)} for row in self.rows]
 
     def df(self) -> pd.DataFrame:
         """As a pandas DataFrame."""
-        return frame([dict(zip(self.names, row, strict=True)) for row in self.rows])
+        return to_dataframe([dict(zip(self.column_names, row, strict=True)) for row in self.rows])
 
     def arrow(self) -> pa.Table:
         """As a pyarrow Table."""
-        return table([dict(zip(self.names, row, strict=True)) for row in self.rows])
+        return to_arrow_table([dict(zip(self.column_names, row, strict=True)) for row in self.rows])
 
 
 def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
@@ -149,7 +149,7 @@ def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
             table_writer.writeheader()
             table_writer.writerows(rows)
     else:
-        lines = (json.dumps({k: plain(v) for k, v in row.items()}, ensure_ascii=False) for row in rows)
+        lines = (json.dumps({k: to_json_value(v) for k, v in row.items()}, ensure_ascii=False) for row in rows)
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         if path.suffix == ".parquet":
             _as_parquet(temporary)
@@ -166,20 +166,20 @@ def _as_parquet(path: Path) -> None:
     made.replace(path)
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """A value that JSON can hold: NaN and infinity are null, dates and other types are text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_json_value(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_json_value(v) for v in value]
     return str(value)
 
 
-def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def to_dataframe(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows as a pandas DataFrame.
 
     Raises:
@@ -192,7 +192,7 @@ def frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def table(rows: list[dict[str, Any]]) -> pa.Table:
+def to_arrow_table(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows as a pyarrow Table.
 
     Raises:
@@ -209,4 +209,4 @@ def _flat(hit: Hit) -> dict[str, Any]:
     """A hit as one row; the user's own columns stand beside ours."""
     row = {f.name: getattr(hit, f.name) for f in dataclasses.fields(hit) if f.name != "columns"}
     row["score"] = round(hit.score, 6)
-    return row | {k: plain(v) for k, v in hit.columns.items()}
+    return row | {k: to_json_value(v) for k, v in hit.columns.items()}

@@ -10,13 +10,13 @@ WIDTH, HEIGHT = 640, 300
 _LEFT, _BOTTOM, _RIGHT, _TOP = 64, 46, 16, 14
 
 
-def line(
+def line_chart(
     points: Sequence[tuple[float, float]],
     *,
-    x: str,
-    y: str,
-    ticks: Sequence[str] | None = None,
-    spread: Sequence[float] | None = None,
+    x_label: str,
+    y_label: str,
+    tick_labels: Sequence[str] | None = None,
+    error_bars: Sequence[float] | None = None,
 ) -> str:
     """Points joined in order, with axes.
 
@@ -24,7 +24,7 @@ def line(
         points: ``(x, y)``, at least one. x, y: names of the axes.
         ticks: a word below each point; by default its x. spread: half the length of a bar at each point.
     """
-    bars = list(spread or [0.0] * len(points))
+    bars = list(error_bars or [0.0] * len(points))
     xs = [p[0] for p in points]
     lows = [p[1] - b for p, b in zip(points, bars, strict=True)]
     highs = [p[1] + b for p, b in zip(points, bars, strict=True)]
@@ -38,7 +38,7 @@ def line(
             HEIGHT - _BOTTOM - (py - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP),
         )
 
-    words = list(ticks) if ticks is not None else [f"{v:.3g}" for v in xs]
+    words = list(tick_labels) if tick_labels is not None else [f"{v:.3g}" for v in xs]
     every = max(1, len(words) // 14)
     parts = [_grid(low, high)]
     for i, ((px, py), bar) in enumerate(zip(points, bars, strict=True)):
@@ -51,8 +51,8 @@ def line(
             parts.append(_text(cx, HEIGHT - _BOTTOM + 17, words[i], "middle"))
     path = " ".join(f"{cx:.1f},{cy:.1f}" for cx, cy in (at(px, py) for px, py in points))
     parts.append(f'<polyline points="{path}" fill="none" stroke="#1a5fb4" stroke-width="2"/>')
-    parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x, "middle"))
-    parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y, "middle")}</g>')
+    parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x_label, "middle"))
+    parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y_label, "middle")}</g>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
         f'font-family="system-ui,sans-serif" font-size="12">{"".join(parts)}</svg>'

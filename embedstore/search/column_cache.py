@@ -9,16 +9,16 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.catalog import one
-from embedstore.storage.commit import identifier
+from embedstore.storage.catalog import first_row
+from embedstore.storage.commit import quote_identifier
 
 _PART = 65536  # values that are Python's at a time
 _NUMBERS = frozenset("BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE".split())
 
-Values = Callable[[Sequence[int]], list[Any]]  # a column's, at some places
+ColumnReader = Callable[[Sequence[int]], list[Any]]  # a column's, at some places
 
 
-class Shown:
+class ColumnCache:
     """Columns of the present items.
 
     Texts are kept as UTF-8 and nine bytes more, numbers as arrays; what is neither (dates, decimals, lists) is kept as
@@ -40,10 +40,10 @@ class Shown:
         return list(zip(*(values(places) for values in self._values), strict=True))
 
 
-def _column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> Values:
+def _column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> ColumnReader:
     """One column, by place among the present items in ascending order."""
-    column = identifier(name)
-    if not one(con.execute(f"SELECT count({column}) FROM items WHERE present"))[0]:
+    column = quote_identifier(name)
+    if not first_row(con.execute(f"SELECT count({column}) FROM items WHERE present"))[0]:
         return lambda places: [None] * len(places)
     found = con.execute(f"SELECT {column} AS v FROM items WHERE present ORDER BY item")
     if kind == "VARCHAR":
@@ -55,7 +55,7 @@ def _column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> Values:
     return lambda places: [kept[p] for p in places]
 
 
-def _texts(found: duckdb.DuckDBPyConnection) -> Values:
+def _texts(found: duckdb.DuckDBPyConnection) -> ColumnReader:
     """A column of text."""
     parts, lengths, nulls = list[bytes](), [np.zeros(1, np.int64)], list[NDArray[np.bool_]]()
     while rows := found.fetchmany(_PART):

@@ -14,15 +14,15 @@ from embedstore.errors import QueryError
 from embedstore.search.index import self_join
 from embedstore.search.index.scan import Scanner
 from embedstore.storage import filters as item_filter
-from embedstore.storage.storage import SpaceRow, Storage
-from embedstore.storage.vectors import Vectors
+from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.vectors import VectorReader
 
 _CHECKED = 200  # rows whose neighbours are searched exactly, to measure what was missed
 _RELEASED = 200_000  # rows: at 512 dimensions 200 to 800 MB of pages
 _MOST_PAIRS = 1000  # items of a group whose pairs across splits are listed
 
 
-class Keep(StrEnum):
+class DuplicateKeepPolicy(StrEnum):
     """Which item of a group stays."""
 
     FIRST = "first"  # the lowest id
@@ -30,7 +30,7 @@ class Keep(StrEnum):
 
 
 @dataclass(frozen=True)
-class Duplicates:
+class DuplicateGroups:
     """Groups of items that look alike.
 
     Attributes:
@@ -63,13 +63,13 @@ class Duplicates:
 
 def duplicates(
     storage: Storage,
-    space: SpaceRow,
+    space: SpaceRecord,
     *,
     threshold: float = 0.95,
     where: str | None = None,
-    keep: Keep = Keep.FIRST,
+    keep: DuplicateKeepPolicy = DuplicateKeepPolicy.FIRST,
     exact: bool | None = None,
-) -> Duplicates:
+) -> DuplicateGroups:
     """Groups of present items whose vectors are near, or whose bytes are the same.
 
     Args:
@@ -84,27 +84,29 @@ def duplicates(
     """
     if not 0 < threshold <= 1:
         raise QueryError(f"the threshold is a cosine above 0 and at most 1, not {threshold}")
-    items, positions, vectors = chosen(storage, space, where)
+    items, positions, vectors = matching_rows(storage, space, where)
     places, content = np.unique(positions, return_inverse=True)
     gather = _gatherer(vectors, places)
-    is_exact = len(places) <= self_join.EXACT if exact is None else exact
+    is_exact = len(places) <= self_join.EXACT_MAX_ROWS if exact is None else exact
     limit = threshold - 1e-6  # float32 gives 0.9999999 for equal rows
-    groups = self_join.joined(self_join.pairs(gather, len(places), limit, exact=is_exact), len(places))
+    groups = self_join.connected_groups(
+        self_join.similar_pairs(gather, len(places), limit, exact=is_exact), len(places)
+    )
     recall = 1.0 if is_exact else _recall(vectors, places, groups, limit, unit=space.space.unit)
     label = np.full(len(places), -1, np.int64)
     label[groups.rows] = groups.group
-    weakest = groups.weakest
+    weakest = groups.min_cosine
     alone = np.flatnonzero((label < 0) & (np.bincount(content, minlength=len(places)) > 1))
     label[alone] = np.arange(len(alone)) + len(weakest)  # nothing is near, but several items have these bytes
     weakest = np.concatenate([weakest, np.ones(len(alone), np.float32)])
     inside = label[content] >= 0
     rows = _rows(storage, items[inside], label[content][inside], weakest, keep)
     place_of = dict(zip(items[inside].tolist(), content[inside].tolist(), strict=True))
-    return Duplicates(rows, _across(rows, place_of, gather, limit), len(places), threshold, recall)
+    return DuplicateGroups(rows, _across(rows, place_of, gather, limit), len(places), threshold, recall)
 
 
 def clusters(
-    storage: Storage, space: SpaceRow, k: int, *, where: str | None = None
+    storage: Storage, space: SpaceRecord, k: int, *, where: str | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """K-means over unit vectors: ``(items, cluster int64 (n,), outlier float32 (n,))``.
 
@@ -114,16 +116,16 @@ def clusters(
     Raises:
         QueryError: k is below 1 or above the number of contents.
     """
-    items, positions, vectors = chosen(storage, space, where)
+    items, positions, vectors = matching_rows(storage, space, where)
     places, content = np.unique(positions, return_inverse=True)
     if not 1 <= k <= len(places):
         raise QueryError(f"k must be between 1 and the {len(places)} different contents, not {k}")
     gather = _gatherer(vectors, places)
-    centres = self_join.trained(gather, len(places), k, each=256, iterations=20)
+    centres = self_join.spherical_kmeans(gather, len(places), k, samples_per_center=256, iterations=20)
     centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
     cluster, outlier = np.empty(len(places), np.int64), np.empty(len(places), np.float32)
-    for begin in range(0, len(places), self_join.BLOCK):
-        part = np.arange(begin, min(len(places), begin + self_join.BLOCK))
+    for begin in range(0, len(places), self_join.BLOCK_ROWS):
+        part = np.arange(begin, min(len(places), begin + self_join.BLOCK_ROWS))
         scores = gather(part) @ centres.T
         cluster[part], outlier[part] = scores.argmax(axis=1), 1 - scores.max(axis=1)
     rank = np.empty(k, np.int64)
@@ -131,13 +133,13 @@ def clusters(
     return items, rank[cluster][content], outlier[content]
 
 
-def chosen(
-    storage: Storage, space: SpaceRow, where: str | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Vectors]:
+def matching_rows(
+    storage: Storage, space: SpaceRecord, where: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], VectorReader]:
     """Present items that match and have a vector, by id, with the positions of their vectors."""
-    with storage.catalog.read() as con, item_filter.evaluated(where):
-        condition = item_filter.condition(con, where)
-        vectors = storage.vectors_in(con, space.space).hold()
+    with storage.catalog.read() as con, item_filter.filter_errors(where):
+        condition = item_filter.compile_filter(con, where)
+        vectors = storage.vector_reader_in(con, space.space).map_shards()
         found = con.execute(
             f'SELECT i.item, v.shard, v."row"::BIGINT AS r FROM (SELECT * FROM items WHERE present AND ({condition})) '
             "i JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
@@ -147,16 +149,16 @@ def chosen(
     return np.asarray(found["item"], np.int64), positions, vectors
 
 
-def _gatherer(vectors: Vectors, places: NDArray[np.int64]) -> self_join.Gather:
+def _gatherer(vectors: VectorReader, places: NDArray[np.int64]) -> self_join.UnitRowReader:
     """Unit rows by their number among ``places``; the files' pages leave this process's memory now and then."""
     gathered = 0
 
     def gather(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         nonlocal gathered
-        found = vectors.gather(places[rows])
+        found = vectors.read_float32(places[rows])
         gathered += len(rows)
         if gathered > _RELEASED:
-            vectors.release()
+            vectors.release_memory()
             gathered = 0
         unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
         return unit
@@ -165,18 +167,18 @@ def _gatherer(vectors: Vectors, places: NDArray[np.int64]) -> self_join.Gather:
 
 
 def _recall(
-    vectors: Vectors, places: NDArray[np.int64], groups: self_join.Groups, limit: float, *, unit: bool
+    vectors: VectorReader, places: NDArray[np.int64], groups: self_join.RowGroups, limit: float, *, unit: bool
 ) -> float:
     """How many of the neighbours of some rows stand in the same group as they."""
-    scanner = Scanner(vectors.arrays(), unit=unit)
+    scanner = Scanner(vectors.shard_arrays(), unit=unit)
     mask = np.zeros(len(vectors), np.bool_)
     mask[places] = True
     group = np.full(len(vectors), -1, np.int64)
     group[places[groups.rows]] = groups.group
     near = found = 0
     for place in np.random.default_rng(1).permutation(places)[:_CHECKED]:
-        row = vectors.gather(np.array([place]))[0]
-        scores, others = scanner.top(row / np.linalg.norm(row), 100, mask=mask)
+        row = vectors.read_float32(np.array([place]))[0]
+        scores, others = scanner.top_k(row / np.linalg.norm(row), 100, mask=mask)
         others = others[(scores >= limit) & (others != place)]
         near += len(others)
         found += int(((group[others] == group[place]) & (group[place] >= 0)).sum())
@@ -184,12 +186,18 @@ def _recall(
 
 
 def _rows(
-    storage: Storage, items: NDArray[np.int64], group: NDArray[np.int64], weakest: NDArray[np.float32], keep: Keep
+    storage: Storage,
+    items: NDArray[np.int64],
+    group: NDArray[np.int64],
+    weakest: NDArray[np.float32],
+    keep: DuplicateKeepPolicy,
 ) -> list[dict[str, Any]]:
     """What the catalog knows of the items, by group, the kept one first; groups numbered from 1 by their first item."""
     grouped = {"item": items, "g": group, "weakest": weakest[group].astype(np.float64)}  # noqa: F841 - read by SQL
     size = (
-        "coalesce(c.width::BIGINT * c.height, 0) DESC, coalesce(c.bytes, i.size) DESC, " if keep is Keep.LARGEST else ""
+        "coalesce(c.width::BIGINT * c.height, 0) DESC, coalesce(c.bytes, i.size) DESC, "
+        if keep is DuplicateKeepPolicy.LARGEST
+        else ""
     )
     with storage.catalog.read() as con:
         found = con.execute(
@@ -213,7 +221,7 @@ def _rows(
 
 
 def _across(
-    rows: list[dict[str, Any]], place_of: dict[int, int], gather: self_join.Gather, limit: float
+    rows: list[dict[str, Any]], place_of: dict[int, int], gather: self_join.UnitRowReader, limit: float
 ) -> list[dict[str, Any]]:
     """Pairs of one group in different splits."""
     out: list[dict[str, Any]] = []

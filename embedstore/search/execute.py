@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import DimensionMismatch, QueryError, UnknownColumn, near
+from embedstore.errors import DimensionMismatch, QueryError, UnknownColumn, did_you_mean
 from embedstore.search import snapshot
-from embedstore.search.mmr import diversified
-from embedstore.search.planner import Way
-from embedstore.search.ranker import Ranked, Ranker
+from embedstore.search.mmr import maximal_marginal_relevance
+from embedstore.search.planner import SearchMethod
+from embedstore.search.ranker import Ranker, RankingResult
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import identifier
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.commit import quote_identifier
+from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.types import Hit
 
-MOST = 100_000  # hits of one query: more is an export
-POOL = 1000  # nearest items among which diversity chooses; more only where a page needs them
+MAX_HITS = 100_000  # hits of one query: more is an export
+DIVERSITY_POOL_SIZE = 1000  # nearest items among which diversity chooses; more only where a page needs them
 _FIRST = 256  # items ranked at first where it is not known how many will be needed
 
 
 @dataclass(frozen=True)
-class Ask:
+class SearchOptions:
     """Everything about a search but its query.
 
     Attributes:
@@ -48,28 +48,30 @@ class Ask:
     group_by: str | None = None
     diversity: float = 0.0
     exact: bool = False
-    way: Way | None = None
+    method: SearchMethod | None = None
 
     def __post_init__(self) -> None:
         if self.k is None and self.min_score is None:
             raise QueryError("without k, say the least score with min_score")
-        if self.k is not None and not 1 <= self.k <= MOST:
-            raise QueryError(f"k must be between 1 and {MOST:,}, not {self.k}; use `embedstore export` for everything")
-        if not 0 <= self.offset <= MOST:
-            raise QueryError(f"offset must be between 0 and {MOST:,}, not {self.offset}")
+        if self.k is not None and not 1 <= self.k <= MAX_HITS:
+            raise QueryError(
+                f"k must be between 1 and {MAX_HITS:,}, not {self.k}; use `embedstore export` for everything"
+            )
+        if not 0 <= self.offset <= MAX_HITS:
+            raise QueryError(f"offset must be between 0 and {MAX_HITS:,}, not {self.offset}")
         if self.min_score is not None and not -1 <= self.min_score <= 1:
             raise QueryError(f"min_score is a cosine similarity between -1 and 1, not {self.min_score}")
         if not 0 <= self.diversity <= 1:
             raise QueryError(f"diversity is between 0 and 1, not {self.diversity}")
 
     @property
-    def whole_list(self) -> bool:
+    def needs_exact_ranking(self) -> bool:
         """No item may be missed: all that reach a score are wanted, or a choice among very many is made."""
         return self.exact or self.k is None or self.diversity > 0
 
 
 @dataclass(frozen=True)
-class Answer:
+class SearchResult:
     """Hits, and how they were found.
 
     Attributes:
@@ -83,13 +85,15 @@ class Answer:
 
 
 def search(
-    storage: Storage, space: SpaceRow, query: NDArray[np.float32], *, k: int = 10, where: str | None = None
+    storage: Storage, space: SpaceRecord, query: NDArray[np.float32], *, k: int = 10, where: str | None = None
 ) -> list[Hit]:
     """The k present items nearest to a query, among those that match a filter; see :func:`answer`."""
-    return answer(storage, space, query, Ask(k=k, where=where)).hits
+    return execute_search(storage, space, query, SearchOptions(k=k, where=where)).hits
 
 
-def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: Ask) -> Answer:
+def execute_search(
+    storage: Storage, space: SpaceRecord, query: NDArray[np.float32], options: SearchOptions
+) -> SearchResult:
     """The present items nearest to a query.
 
     Args:
@@ -108,13 +112,20 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
     """
     unit = unit_query(space, query)
     begin = time.perf_counter()
-    with snapshot.reader(storage, space, ask.where, all_columns=ask.group_by is not None) as now:
-        chosen = _chosen(now, ask.where)
+    with snapshot.open_snapshot(storage, space, options.where, all_columns=options.group_by is not None) as now:
+        chosen = _chosen(now, options.where)
         filtered = time.perf_counter()
-        ranker = Ranker(now.con, now.field, unit, chosen=chosen, exact=ask.whole_list, way=ask.way)
-        ranked, shown = _shown(now, ranker, ask)
-        hits = _hits(now, ranked, shown, ask.offset)
-        notes = now.field.notes
+        ranker = Ranker(
+            now.con,
+            now.space_snapshot,
+            unit,
+            selection=chosen,
+            exact=options.needs_exact_ranking,
+            method=options.method,
+        )
+        ranked, shown = _shown(now, ranker, options)
+        hits = _hits(now, ranked, shown, options.offset)
+        notes = now.space_snapshot.notes
     end = time.perf_counter()
     plan = vars(ranked.plan) | {
         "rounds": ranked.rounds,
@@ -122,10 +133,10 @@ def answer(storage: Storage, space: SpaceRow, query: NDArray[np.float32], ask: A
         "score_ms": round(1000 * ranked.seconds, 3),
         "total_ms": round(1000 * (end - begin), 3),
     }
-    return Answer(hits, plan, notes)
+    return SearchResult(hits, plan, notes)
 
 
-def item_vector(storage: Storage, space: SpaceRow, item: int) -> NDArray[np.float32]:
+def item_vector(storage: Storage, space: SpaceRecord, item: int) -> NDArray[np.float32]:
     """The stored vector of an item: float32 ``(dim,)``.
 
     Raises:
@@ -139,12 +150,14 @@ def item_vector(storage: Storage, space: SpaceRow, item: int) -> NDArray[np.floa
         ).fetchone()
         if found is None:
             raise QueryError(f"item {item} does not exist or has no vector in space {space.name}")
-        vectors = storage.vectors_in(con, space.space)
-        vector: NDArray[np.float32] = vectors.gather(vectors.positions(np.array(found[:1]), np.array(found[1:])))[0]
+        vectors = storage.vector_reader_in(con, space.space)
+        vector: NDArray[np.float32] = vectors.read_float32(vectors.positions(np.array(found[:1]), np.array(found[1:])))[
+            0
+        ]
     return vector
 
 
-def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_query(space: SpaceRecord, query: NDArray[np.float32]) -> NDArray[np.float32]:
     """The query, checked and scaled to length 1.
 
     Raises:
@@ -163,26 +176,26 @@ def unit_query(space: SpaceRow, query: NDArray[np.float32]) -> NDArray[np.float3
     return unit
 
 
-def _chosen(now: snapshot.Reader, where: str | None) -> snapshot.Choice | None:
+def _chosen(now: snapshot.SnapshotReader, where: str | None) -> snapshot.Selection | None:
     """Which items and rows match a filter."""
     if where is None:
         return None
 
     def find() -> NDArray[np.bool_]:
-        condition = item_filter.condition(now.con, where)
-        with item_filter.evaluated(where):
+        condition = item_filter.compile_filter(now.con, where)
+        with item_filter.filter_errors(where):
             found = now.con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
-        return now.field.placed(now.con).chosen(np.asarray(found["item"], np.int64))
+        return now.space_snapshot.row_index(now.con).entry_mask(np.asarray(found["item"], np.int64))
 
-    return now.field.choice(now.con, where, find)
+    return now.space_snapshot.selection(now.con, where, find)
 
 
-def _shown(now: snapshot.Reader, ranker: Ranker, ask: Ask) -> tuple[Ranked, NDArray[np.int64]]:
+def _shown(now: snapshot.SnapshotReader, ranker: Ranker, ask: SearchOptions) -> tuple[RankingResult, NDArray[np.int64]]:
     """A ranking deep enough, and which of its places are shown, in their order."""
-    needed = MOST if ask.k is None else ask.offset + ask.k
+    needed = MAX_HITS if ask.k is None else ask.offset + ask.k
     depth = _first_depth(needed, ask)
     while True:
-        ranked = ranker.top(depth)
+        ranked = ranker.top_items(depth)
         places = np.arange(len(ranked.items))
         below = 0
         if ask.min_score is not None:
@@ -194,30 +207,31 @@ def _shown(now: snapshot.Reader, ranker: Ranker, ask: Ask) -> tuple[Ranked, NDAr
             break
         depth *= 4
     if ask.diversity > 0:
-        vectors = now.field.vectors.gather(ranked.positions[places])
-        places = places[diversified(vectors, ranked.scores[places], needed, ask.diversity)]
+        vectors = now.space_snapshot.vectors.read_float32(ranked.positions[places])
+        places = places[maximal_marginal_relevance(vectors, ranked.scores[places], needed, ask.diversity)]
     return ranked, places[ask.offset : needed]
 
 
-def _first_depth(needed: int, ask: Ask) -> int:
+def _first_depth(needed: int, ask: SearchOptions) -> int:
     """How many items to rank at first. With diversity a fixed pool, so that pages are parts of one list."""
     if ask.diversity > 0:
-        return POOL * math.ceil(needed / POOL) if ask.k is not None else needed
+        return DIVERSITY_POOL_SIZE * math.ceil(needed / DIVERSITY_POOL_SIZE) if ask.k is not None else needed
     if ask.k is None:
         return _FIRST
     return needed if ask.group_by is None else 4 * needed
 
 
-def _values(now: snapshot.Reader, items: NDArray[np.int64], column: str) -> list[str | None]:
+def _values(now: snapshot.SnapshotReader, items: NDArray[np.int64], column: str) -> list[str | None]:
     """A column's values as text, for some items, in their order."""
-    columns = now.field.generation.columns
+    columns = now.space_snapshot.catalog_snapshot.columns
     if column.lower() not in {c.lower() for c in columns}:
         raise UnknownColumn(
-            f"the items have no column {column!r}{near(column, columns)}; they have {', '.join(sorted(columns))}"
+            f"the items have no column {column!r}{did_you_mean(column, columns)}; they have "
+            f"{', '.join(sorted(columns))}"
         )
     wanted = {"item": items, "n": np.arange(len(items))}  # noqa: F841 - read by SQL
     rows = now.con.execute(
-        f"SELECT i.{identifier(column)}::VARCHAR FROM wanted w JOIN items i ON i.item = w.item ORDER BY w.n"
+        f"SELECT i.{quote_identifier(column)}::VARCHAR FROM wanted w JOIN items i ON i.item = w.item ORDER BY w.n"
     ).fetchall()
     return [value for (value,) in rows]
 
@@ -234,11 +248,11 @@ def _firsts(values: list[str | None]) -> NDArray[np.int64]:
     return np.array(out, np.int64)
 
 
-def _hits(now: snapshot.Reader, ranked: Ranked, shown: NDArray[np.int64], offset: int) -> list[Hit]:
+def _hits(now: snapshot.SnapshotReader, ranked: RankingResult, shown: NDArray[np.int64], offset: int) -> list[Hit]:
     """What the catalog knows of the items shown."""
-    own = now.field.generation.shown[4:]
+    own = now.space_snapshot.catalog_snapshot.hit_columns[4:]
     items = ranked.items[shown]
-    known = {item: rest for item, *rest in now.shown(items)}
+    known = {item: rest for item, *rest in now.hit_rows(items)}
     out = []
     for rank, (item, score) in enumerate(zip(items.tolist(), ranked.scores[shown].tolist(), strict=True), offset + 1):
         uri, label, split, *values = known[item]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def diversified(
+def maximal_marginal_relevance(
     vectors: NDArray[np.float32], scores: NDArray[np.float64], count: int, diversity: float
 ) -> NDArray[np.int64]:
     """Maximal marginal relevance (Carbonell and Goldstein 1998), greedily.

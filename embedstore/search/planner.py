@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from embedstore.search.index.approximate import RANKS
+from embedstore.search.index.approximate import RANK_TIERS
 
 
-class Way(StrEnum):
+class SearchMethod(StrEnum):
     """Where candidates come from."""
 
     GATHER = "gather"
@@ -22,7 +22,7 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True)
-class Costs:
+class RowCosts:
     """Seconds, measured on this machine with this space's rows.
 
     Attributes:
@@ -35,7 +35,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Approximate:
+class IndexCandidate:
     """The index that might be asked.
 
     Attributes:
@@ -43,13 +43,13 @@ class Approximate:
         seconds: of one query without a filter, as measured when it was built.
     """
 
-    covered: int
+    covered_rows: int
     seconds: float
-    least: float
+    min_matching_share: float
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What will be done, and what else could have been.
 
     Attributes:
@@ -59,7 +59,7 @@ class Plan:
         why: one sentence.
     """
 
-    way: Way
+    way: SearchMethod
     rows: int
     matching: int
     depth: int
@@ -68,16 +68,16 @@ class Plan:
     why: str
 
 
-def choose(
+def plan_search(
     *,
     rows: int,
     matching: int,
     depth: int,
-    costs: Callable[[], Costs],
-    index: Approximate | None = None,
+    costs: Callable[[], RowCosts],
+    index: IndexCandidate | None = None,
     exact: bool = False,
-    forced: Way | None = None,
-) -> Plan:
+    method: SearchMethod | None = None,
+) -> SearchPlan:
     """The index where there is one and it may be asked, else the cheaper exact way.
 
     Which of the exact ways answers changes no hit. Whether an index does may, so that never depends on a timing:
@@ -90,24 +90,29 @@ def choose(
         exact: the index may not be asked.
         forced: this way, where it is possible.
     """
-    covered = index.covered if index else 0
-    why = _barred(matching / max(1, rows), index.least, exact) if index else "no index"
-    if index and why is None and forced in (None, Way.INDEX):
-        estimates = {Way.INDEX.value: round(index.seconds * rows / max(1, matching) * 1000, 3)}
-        why = f"{forced} was asked for" if forced else f"an index is there{_and(depth)}"
-        return Plan(Way.INDEX, rows, matching, depth, covered, estimates, why)
+    covered = index.covered_rows if index else 0
+    why = _barred(matching / max(1, rows), index.min_matching_share, exact) if index else "no index"
+    if index and why is None and method in (None, SearchMethod.INDEX):
+        estimates = {SearchMethod.INDEX.value: round(index.seconds * rows / max(1, matching) * 1000, 3)}
+        why = f"{method} was asked for" if method else f"an index is there{_and(depth)}"
+        return SearchPlan(SearchMethod.INDEX, rows, matching, depth, covered, estimates, why)
     known = costs()
-    seconds = {Way.SCAN: (rows - matching) * known.skip + matching * known.score, Way.GATHER: matching * known.gather}
+    seconds = {
+        SearchMethod.SCAN: (rows - matching) * known.skip + matching * known.score,
+        SearchMethod.GATHER: matching * known.gather,
+    }
     estimates = {w.value: round(s * 1000, 3) for w, s in seconds.items()}
-    if forced in seconds:
-        return Plan(forced, rows, matching, depth, covered, estimates, f"{forced} was asked for")
+    if method in seconds:
+        return SearchPlan(method, rows, matching, depth, covered, estimates, f"{method} was asked for")
     way = min(seconds, key=lambda w: seconds[w])
-    return Plan(way, rows, matching, depth, covered, estimates, f"{way} is the cheaper of scan and gather ({why})")
+    return SearchPlan(
+        way, rows, matching, depth, covered, estimates, f"{way} is the cheaper of scan and gather ({why})"
+    )
 
 
 def _and(depth: int) -> str:
     """What comes behind the ranks of an index."""
-    return f"; ranks beyond {RANKS[-1]} are exact" if depth > RANKS[-1] else ""
+    return f"; ranks beyond {RANK_TIERS[-1]} are exact" if depth > RANK_TIERS[-1] else ""
 
 
 def _barred(share: float, least: float, exact: bool) -> str | None:

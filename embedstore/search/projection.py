@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.features import gathered
-from embedstore.errors import QueryError, UnknownColumn, near
+from embedstore.classify.data.features import gather_vectors
+from embedstore.errors import QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import identifier
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.commit import quote_identifier
+from embedstore.storage.storage import SpaceRecord, Storage
 
-FEWEST = 5  # items that a map makes sense of
+MIN_ITEMS = 5  # items that a map makes sense of
 COMPONENTS = 50  # principal components that t-SNE starts from, as its authors do
 PERPLEXITY = 30.0  # scikit-learn's default
 ITERATIONS = 500  # half of scikit-learn's default: the picture hardly differs, the time halves
@@ -34,16 +34,16 @@ class Projection:
     uris: Sequence[str]
     labels: Sequence[str | None]
     xy: NDArray[np.float32]
-    matching: int
+    matching_count: int
 
 
 def project(
     storage: Storage,
-    space: SpaceRow,
+    space: SpaceRecord,
     *,
-    colour: str = "label",
+    color: str = "label",
     where: str | None = None,
-    most: int = 2000,
+    max_items: int = 2000,
     seed: int = 0,
 ) -> Projection:
     """Items by t-SNE (van der Maaten and Hinton 2008) of the 50 largest principal components.
@@ -56,31 +56,31 @@ def project(
     Raises:
         UnknownColumn, BadFilter: as their names say. QueryError: fewer than five items match.
     """
-    with storage.catalog.read() as con, item_filter.evaluated(where):
+    with storage.catalog.read() as con, item_filter.filter_errors(where):
         names = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
-        if colour.lower() not in (n.lower() for n in names):
+        if color.lower() not in (n.lower() for n in names):
             raise UnknownColumn(
-                f"the items have no column {colour!r}{near(colour, names)}; they have {', '.join(names)}"
+                f"the items have no column {color!r}{did_you_mean(color, names)}; they have {', '.join(names)}"
             )
         rows = con.execute(
-            f"SELECT i.item, i.uri, nullif(trim({identifier(colour)}::VARCHAR), ''), v.shard, v.\"row\"::BIGINT "
-            f"FROM (SELECT * FROM items WHERE present AND ({item_filter.condition(con, where)})) i "
+            f"SELECT i.item, i.uri, nullif(trim({quote_identifier(color)}::VARCHAR), ''), v.shard, v.\"row\"::BIGINT "
+            f"FROM (SELECT * FROM items WHERE present AND ({item_filter.compile_filter(con, where)})) i "
             "JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
             [space.key],
         ).fetchall()
-        if len(rows) < FEWEST:
+        if len(rows) < MIN_ITEMS:
             raise QueryError(
-                f"a map needs at least {FEWEST} items with a vector in space {space.name}; {len(rows)} match"
+                f"a map needs at least {MIN_ITEMS} items with a vector in space {space.name}; {len(rows)} match"
             )
-        chosen = [rows[n] for n in _sample(len(rows), most, seed)]
-        vectors = storage.vectors_in(con, space.space).hold(np.array([r[3] for r in chosen], np.int64))
+        chosen = [rows[n] for n in _sample(len(rows), max_items, seed)]
+        vectors = storage.vector_reader_in(con, space.space).map_shards(np.array([r[3] for r in chosen], np.int64))
     positions = vectors.positions(np.array([r[3] for r in chosen]), np.array([r[4] for r in chosen]))
     return Projection(
         items=np.array([r[0] for r in chosen], np.int64),
         uris=[r[1] for r in chosen],
         labels=[r[2] for r in chosen],
-        xy=_plane(gathered(vectors, positions), seed),
-        matching=len(rows),
+        xy=_plane(gather_vectors(vectors, positions), seed),
+        matching_count=len(rows),
     )
 
 

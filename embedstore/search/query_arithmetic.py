@@ -13,11 +13,11 @@ Vector = NDArray[np.float32]
 
 # Rocchio 1971; the weights are those of Manning, Raghavan and Schütze 2008, section 9.1.1
 ALPHA, BETA, GAMMA = 1.0, 0.75, 0.15
-ENOUGH = 8  # examples on either side from which a classifier is fitted instead
+MIN_CLASSIFIER_EXAMPLES = 8  # examples on either side from which a classifier is fitted instead
 _C = 10.0  # of the classifier: unit vectors need weights beyond what C = 1 allows
 
 
-def combined(terms: Sequence[tuple[float, Vector]]) -> Vector:
+def combine_vectors(terms: Sequence[tuple[float, Vector]]) -> Vector:
     """``a + b - c``: the weighted sum of the terms, each of length 1 before.
 
     Raises:
@@ -25,14 +25,14 @@ def combined(terms: Sequence[tuple[float, Vector]]) -> Vector:
     """
     if not all(np.isfinite(w) for w, _ in terms):
         raise QueryError("a weight of a query's part is not finite")
-    total = np.sum([w * unit(v) for w, v in terms], axis=0)
+    total = np.sum([w * normalize(v) for w, v in terms], axis=0)
     if not np.linalg.norm(total) > 1e-6:  # float32 leaves about 1e-7 of two equal vectors
         raise QueryError("the parts of the query cancel out: nothing is left to search with")
     out: Vector = total.astype(np.float32)
     return out
 
 
-def by_examples(query: Vector | None, like: Sequence[Vector], unlike: Sequence[Vector]) -> tuple[Vector, str]:
+def query_from_examples(query: Vector | None, like: Sequence[Vector], unlike: Sequence[Vector]) -> tuple[Vector, str]:
     """More like these, less like those: ``(vector, how)``.
 
     With eight or more on either side and no other query, the direction that a logistic regression finds between
@@ -46,18 +46,18 @@ def by_examples(query: Vector | None, like: Sequence[Vector], unlike: Sequence[V
     """
     if query is None and not like:
         raise QueryError("say at least one example of what you want, not only of what you do not want")
-    if query is None and min(len(like), len(unlike)) >= ENOUGH:
+    if query is None and min(len(like), len(unlike)) >= MIN_CLASSIFIER_EXAMPLES:
         return _between(like, unlike), "logistic"
     terms = [] if query is None else [(ALPHA, query)]
     if like:
-        terms.append((BETA, np.mean([unit(v) for v in like], axis=0)))
+        terms.append((BETA, np.mean([normalize(v) for v in like], axis=0)))
     if unlike:
-        terms.append((GAMMA * -1, np.mean([unit(v) for v in unlike], axis=0)))
-    total = np.sum([w * v for w, v in terms], axis=0) if query is None else combined(terms)
-    return combined([(1.0, total.astype(np.float32))]), "rocchio"
+        terms.append((GAMMA * -1, np.mean([normalize(v) for v in unlike], axis=0)))
+    total = np.sum([w * v for w, v in terms], axis=0) if query is None else combine_vectors(terms)
+    return combine_vectors([(1.0, total.astype(np.float32))]), "rocchio"
 
 
-def unit(vector: Vector) -> Vector:
+def normalize(vector: Vector) -> Vector:
     """A vector of length 1.
 
     Raises:
@@ -74,7 +74,7 @@ def _between(like: Sequence[Vector], unlike: Sequence[Vector]) -> Vector:
     """The weights of a logistic regression."""
     from sklearn.linear_model import LogisticRegression
 
-    X = np.stack([unit(v) for v in [*like, *unlike]])
+    X = np.stack([normalize(v) for v in [*like, *unlike]])
     y = np.array([1] * len(like) + [0] * len(unlike))
     fitted = LogisticRegression(C=_C, class_weight="balanced", max_iter=1000).fit(X, y)
     weights: Vector = fitted.coef_[0].astype(np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import BadManifest, SourceNotFound, near
+from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
 from embedstore.sources.table_entries import KNOWN, Entries, roles_of
 from embedstore.sources.tables import READERS, Tables, first_line, suffix_of
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
@@ -96,5 +96,5 @@ def read_table(path: str) -> Tables:
 def _no_uri(path: str, columns: Mapping[str, str]) -> str:
     """What is wrong, and which column was probably meant."""
     likely = next((c for n in LIKELY for c in columns if c.lower() == n), None)
-    cure = f"rename `{likely}` to `uri`" if likely else f"add one{near('uri', columns)}"
+    cure = f"rename `{likely}` to `uri`" if likely else f"add one{did_you_mean('uri', columns)}"
     return f"{path} has no column `uri` (it has {', '.join(columns) or 'none'}); {cure}"

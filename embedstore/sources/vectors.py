@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadManifest, BadVectors, SourceNotFound, near
+from embedstore.errors import BadManifest, BadVectors, SourceNotFound, did_you_mean
 from embedstore.sources.manifest import read_table
 from embedstore.sources.table_entries import Entries, Entry, roles_of
 from embedstore.sources.tables import Tables, first_line
@@ -169,7 +169,7 @@ def _column(columns: Mapping[str, str], wanted: str, name: str) -> str:
     for column in columns:
         if column.lower() == wanted.lower():
             return column
-    raise BadManifest(f"{name} has no column {wanted!r} (it has {', '.join(columns)}){near(wanted, columns)}")
+    raise BadManifest(f"{name} has no column {wanted!r} (it has {', '.join(columns)}){did_you_mean(wanted, columns)}")
 
 
 def _named(folder: str, name: str) -> Callable[[int, str | None], str]:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 
-from embedstore.types import Failure, ImageRef, Reason, display_uri
+from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 STORE_MARK = "embedstore.json"  # a folder that holds it is a store, not a collection of photos
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by the systems' file browsers
@@ -110,19 +110,19 @@ def _special(
     if not stat.S_ISLNK(s.st_mode):
         kind = stat.filemode(s.st_mode)[0]
         words = {"p": "FIFO", "s": "socket", "c": "character device", "b": "block device", "d": "folder"}
-        return _failure(path, s, Reason.NOT_A_FILE, f"a {words.get(kind, 'special file')}, not a file")
+        return _failure(path, s, FailureReason.NOT_A_FILE, f"a {words.get(kind, 'special file')}, not a file")
     try:
         target = os.stat(path)  # noqa: PTH116
     except OSError as e:
         return _failure(path, s, _reason_of(e), f"a link that leads nowhere: {e.strerror}")
     if stat.S_ISDIR(target.st_mode):
-        return _failure(path, s, Reason.NOT_FOLLOWED, "a link to a folder; name that folder itself to embed it")
+        return _failure(path, s, FailureReason.NOT_FOLLOWED, "a link to a folder; name that folder itself to embed it")
     if not stat.S_ISREG(target.st_mode):
-        return _failure(path, s, Reason.NOT_A_FILE, "a link to something that is not a file")
+        return _failure(path, s, FailureReason.NOT_A_FILE, "a link to something that is not a file")
     return ImageRef(uri, path, target.st_size, target.st_mtime_ns, label, split, group)
 
 
-def _failure(path: str, s: os.stat_result, reason: Reason, detail: str) -> Failure:
+def _failure(path: str, s: os.stat_result, reason: FailureReason, detail: str) -> Failure:
     """A failure with the facts of the directory entry."""
     return Failure(display_uri(path), path, s.st_size, s.st_mtime_ns, reason, detail)
 
@@ -133,7 +133,7 @@ def _unreadable(path: str, e: OSError | ValueError) -> Failure:
     return Failure(display_uri(path), path, 0, 0, _reason_of(e), said)
 
 
-def _reason_of(e: OSError | ValueError) -> Reason:
+def _reason_of(e: OSError | ValueError) -> FailureReason:
     """Not there, or there and closed to us."""
     absent = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-    return Reason.MISSING if not isinstance(e, OSError) or e.errno in absent else Reason.UNREADABLE
+    return FailureReason.MISSING if not isinstance(e, OSError) or e.errno in absent else FailureReason.UNREADABLE

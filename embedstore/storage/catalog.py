@@ -20,10 +20,9 @@ from typing import Any
 
 import duckdb
 
-from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreFailed
-from embedstore.storage import duckdb_connection, migrations
+from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreIOError
+from embedstore.storage import commit_counter, duckdb_connection, migrations
 from embedstore.storage.durable_files import sync_folder
-from embedstore.storage.integrity import commit_counter
 from embedstore.storage.layout import COMPLETE, GUARD
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
@@ -42,7 +41,7 @@ _DISK = (
 )  # fmt: skip
 _FAILED = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.OutOfMemoryException)
 
-Stamp = tuple[tuple[int, int, int], ...]
+CatalogStamp = tuple[tuple[int, int, int], ...]
 
 
 class Catalog:
@@ -86,7 +85,7 @@ class Catalog:
         Raises:
             StoreBusy: another process has not given the file back within 30 s.
             StoreDamaged: the file or its log is corrupt.
-            StoreFailed: it may not be read.
+            StoreIOError: it may not be read.
         """
         with self._attached(" (READ_ONLY)") as con:
             _reading.add(con)
@@ -105,7 +104,7 @@ class Catalog:
 
         Raises:
             StoreBusy, StoreDamaged: as :meth:`read`.
-            StoreFailed: the disk is full or fails; the outcome is looked up when the store is opened next.
+            StoreIOError: the disk is full or fails; the outcome is looked up when the store is opened next.
         """
         fresh = not self._log.exists()
         with self._attached("") as con:
@@ -137,14 +136,14 @@ class Catalog:
         if fresh:
             self._witness(lambda folder, _: sync_folder(folder), 0)
         if count is not None:
-            self._witness(commit_counter.note, count)
+            self._witness(commit_counter.advance, count)
 
     def _witness(self, act: Callable[[Path, int], None], count: int) -> None:
         """One act beside the catalog."""
         try:
             act(self.file.parent, count)
         except OSError as e:
-            raise StoreFailed(
+            raise StoreIOError(
                 f"cannot commit to {self.file}: {e.strerror or e}; mend the disk and run it again; "
                 "what was acknowledged is kept"
             ) from e
@@ -153,8 +152,8 @@ class Catalog:
         """Make the file with every table, fully written (no log left beside it)."""
         con = self.scratch
         try:
-            con.execute(f"ATTACH {quoted(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
-            migrations.up(con)
+            con.execute(f"ATTACH {quote_path(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+            migrations.apply_pending(con)
             con.execute("CHECKPOINT cat")
             self._witness(commit_counter.reset, 0)
         except _FAILED as e:
@@ -162,10 +161,10 @@ class Catalog:
         finally:
             self._detach(con)
 
-    def count(self) -> int:
+    def commit_count(self) -> int:
         """How many transactions the catalog has seen; 0 before the migration that brought the count."""
         with self.read() as con:
-            return counted(con)
+            return read_commit_count(con)
 
     def migrate(self) -> None:
         """Bring the tables to this version; the caller holds the writer's lock.
@@ -174,12 +173,12 @@ class Catalog:
             StoreDamaged: the file holds none of the tables.
         """
         with self.read() as con:
-            version = migrations.version(con)
+            version = migrations.applied_count(con)
         if version == 0:
             raise StoreDamaged(f"{self.file} is a database without the store's tables; run `embedstore repair`")
-        if version != len(migrations.ALL):
+        if version != len(migrations.MIGRATIONS):
             with self.write() as con:
-                migrations.up(con)
+                migrations.apply_pending(con)
 
     def checkpoint(self) -> None:
         """Fold the log into the file. Only safe under ``recover.guarded_checkpoint``."""
@@ -190,7 +189,7 @@ class Catalog:
                 raise self._explained("fold the log into", e) from e
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> CatalogStamp:
         """Identity, size and time of the file and its log: every commit changes one of them."""
         return tuple(_identity(p) for p in (self.file, self._log))
 
@@ -200,7 +199,7 @@ class Catalog:
         with self._turn:
             yield
 
-    def drop(self) -> None:
+    def discard_connection(self) -> None:
         """Forget the private connection, which a fatal error made unusable; its temporary tables go with it."""
         con, self._con = self._con, None
         if con is not None:
@@ -238,7 +237,7 @@ class Catalog:
     def _try(self, con: duckdb.DuckDBPyConnection, mode: str) -> str | None:
         """Attach once: None, or why it has to wait."""
         try:
-            con.execute(f"ATTACH {quoted(self.file)} AS cat{mode}")
+            con.execute(f"ATTACH {quote_path(self.file)} AS cat{mode}")
         except duckdb.Error as e:
             if "Could not set lock" in str(e):
                 return _line(e)
@@ -257,7 +256,7 @@ class Catalog:
         except duckdb.Error:
             still = (1,)
         if still and con is self._con:
-            self.drop()
+            self.discard_connection()
 
     def _is_ours(self, error: duckdb.Error) -> bool:
         """The error is about the catalog's own file, and not about one that a user's query names."""
@@ -267,13 +266,13 @@ class Catalog:
     def _explained(self, doing: str, error: duckdb.Error) -> StoreError:
         """What DuckDB's error means here."""
         said = _line(error)
-        if is_refusal(error):
-            return StoreFailed(
+        if is_disk_error(error):
+            return StoreIOError(
                 f"cannot {doing} {self.file}: {said}; make room or mend the disk and run it again; "
                 "what was acknowledged is kept"
             )
         if doing in ("commit to", "make") and not self._is_corrupt(said):
-            return StoreFailed(f"cannot {doing} {self.file}: {said}; run it again; what was acknowledged is kept")
+            return StoreIOError(f"cannot {doing} {self.file}: {said}; run it again; what was acknowledged is kept")
         return StoreDamaged(f"cannot {doing} {self.file}: {said}; run `embedstore repair`")
 
     @staticmethod
@@ -282,12 +281,12 @@ class Catalog:
         return "orrupt" in said or "checksum" in said
 
 
-def is_refusal(error: Exception) -> bool:
+def is_disk_error(error: Exception) -> bool:
     """The disk is full, fails, or may not be written to."""
     return any(word in _line(error) for word in _DISK)
 
 
-def interrupt() -> None:
+def interrupt_queries() -> None:
     """End the questions that this process asks at the moment, from another thread; writing goes on to its end."""
     for con in tuple(_reading):
         con.interrupt()
@@ -307,7 +306,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def counted(con: duckdb.DuckDBPyConnection) -> int:
+def read_commit_count(con: duckdb.DuckDBPyConnection) -> int:
     """How many transactions the open generation of the catalog has seen."""
     if not any(r[0] == "generation" for r in con.execute("DESCRIBE counters").fetchall()):
         return 0
@@ -315,7 +314,7 @@ def counted(con: duckdb.DuckDBPyConnection) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def one(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
+def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
     """The first row of a result that always has one."""
     row = result.fetchone()
     if row is None:
@@ -341,7 +340,7 @@ def _quietly(con: duckdb.DuckDBPyConnection, statement: str) -> None:
         return
 
 
-def quoted(path: Path) -> str:
+def quote_path(path: Path) -> str:
     """A path as an SQL string."""
     return "'" + str(path).replace("'", "''") + "'"
 

@@ -16,18 +16,18 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadManifest, QueryError, UnknownColumn, near
+from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.catalog import one
-from embedstore.storage.commit import identifier
+from embedstore.storage.catalog import first_row
+from embedstore.storage.commit import quote_identifier
 from embedstore.storage.storage import ITEM_COLUMNS, Storage, Writer
 
-EDITABLE = ("label", "split", "group_id")  # of our own columns; the others say what a file is
+EDITABLE_COLUMNS = ("label", "split", "group_id")  # of our own columns; the others say what a file is
 _READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ItemSelection:
     """Items by a filter, by their ids, or both (then they must match both).
 
     Raises:
@@ -47,10 +47,10 @@ class Chosen:
         Raises:
             QueryError: an id that does not exist. BadFilter, UnknownColumn: the filter cannot be used.
         """
-        condition = item_filter.condition(con, self.where)
+        condition = item_filter.compile_filter(con, self.where)
         ids = None if self.items is None else [int(i) for i in self.items]
         chosen = "" if ids is None else "AND list_contains($ids, item)"
-        with item_filter.evaluated(self.where):
+        with item_filter.filter_errors(self.where):
             con.execute(
                 f"CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items WHERE ({condition}) {chosen}",
                 {} if ids is None else {"ids": ids},
@@ -60,29 +60,29 @@ class Chosen:
             missing = sorted(set(ids) - known)
             if missing:
                 raise QueryError(f"there is no item {', '.join(map(str, missing[:5]))}; nothing was changed")
-        return int(one(con.execute("SELECT count(*) FROM changed"))[0])
+        return int(first_row(con.execute("SELECT count(*) FROM changed"))[0])
 
 
-def delete(writer: Writer, chosen: Chosen) -> dict[str, int]:
+def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
     """Take items out of the store.
 
     Returns:
         ``{"items"}``: how many.
     """
     with writer.transaction() as con:
-        items = chosen.stage(con)
+        items = selection.stage(con)
         _remove_items(con)
     return {"items": items}
 
 
-def forget(writer: Writer, chosen: Chosen) -> dict[str, int]:
+def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
     """Take the contents of items out of the store, with every item that has one of them.
 
     Returns:
         ``{"items", "contents", "vectors"}``: how many. The vectors leave the disk with ``compact``.
     """
     with writer.transaction() as con:
-        chosen.stage(con)
+        selection.stage(con)
         con.execute("CREATE OR REPLACE TEMP TABLE forgotten AS SELECT DISTINCT content FROM changed")
         con.execute(
             "CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items "
@@ -92,14 +92,16 @@ def forget(writer: Writer, chosen: Chosen) -> dict[str, int]:
             "SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM forgotten), "
             "(SELECT count(*) FROM vectors WHERE content IN (SELECT content FROM forgotten))"
         )
-        items, contents, vectors = one(found)
+        items, contents, vectors = first_row(found)
         con.execute("DELETE FROM vectors WHERE content IN (SELECT content FROM forgotten)")
         con.execute("DELETE FROM contents WHERE content IN (SELECT content FROM forgotten)")
         _remove_items(con)
     return {"items": items, "contents": contents, "vectors": vectors}
 
 
-def edit(writer: Writer, assignments: Mapping[str, str], chosen: Chosen, *, new: bool = False) -> dict[str, int]:
+def edit(
+    writer: Writer, assignments: Mapping[str, str], selection: ItemSelection, *, create_columns: bool = False
+) -> dict[str, int]:
     """Set columns of items to expressions.
 
     Args:
@@ -118,25 +120,27 @@ def edit(writer: Writer, assignments: Mapping[str, str], chosen: Chosen, *, new:
     if not assignments:
         raise QueryError("say what to set, e.g. --set \"label = 'cat'\"")
     with writer.transaction() as con:
-        items = chosen.stage(con)
+        items = selection.stage(con)
         columns = {r[0].lower(): r[0] for r in con.execute("DESCRIBE items").fetchall()}
-        expressions = {c: item_filter.condition(con, e) for c, e in assignments.items()}
+        expressions = {c: item_filter.compile_filter(con, e) for c, e in assignments.items()}
         for column, expression in expressions.items():
-            if column.lower() not in columns and new and _is_name(column):
-                with item_filter.evaluated(expression):
+            if column.lower() not in columns and create_columns and _is_name(column):
+                with item_filter.filter_errors(expression):
                     kind = con.execute(f"DESCRIBE SELECT ({expression}) AS x FROM items").fetchall()[0][1]
-                con.execute(f"ALTER TABLE items ADD COLUMN {identifier(column)} {kind.replace('NULL', 'VARCHAR')}")
+                con.execute(
+                    f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind.replace('NULL', 'VARCHAR')}"
+                )
             else:
                 _check_editable(column, columns.values())
-        sets = ", ".join(f"{identifier(c)} = ({e})" for c, e in expressions.items())
+        sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
             con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM changed)")
-        except item_filter.UNFIT as e:
+        except item_filter.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {_line(e)}; nothing was changed") from e
     return {"items": items}
 
 
-def edit_from(writer: Writer, table: Path, *, key: str | None = None) -> dict[str, int]:
+def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> dict[str, int]:
     """Set columns of items from a table: CSV, TSV, Parquet or JSON lines with ``item`` or ``uri`` and columns to set.
 
     An empty cell sets NULL; columns that do not exist are made.
@@ -166,7 +170,7 @@ def edit_from(writer: Writer, table: Path, *, key: str | None = None) -> dict[st
             raise BadManifest(f"{table} has no column to set beside {key}")
         for column, kind in to_set.items():
             if column.lower() not in columns:
-                con.execute(f"ALTER TABLE items ADD COLUMN {identifier(column)} {kind}")
+                con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
             else:
                 _check_editable(column, columns.values())
         return _apply(con, table, key, list(to_set))
@@ -192,7 +196,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
             f"path FROM items WHERE {which}",
             {"old": old, "new": new},
         )
-        count = int(one(con.execute("SELECT count(*) FROM renamed"))[0])
+        count = int(first_row(con.execute("SELECT count(*) FROM renamed"))[0])
         if not count:
             raise QueryError(f"no item's uri is {old!r}" if not old.endswith("/") else f"no item is below {old!r}")
         taken = con.execute(
@@ -216,7 +220,7 @@ def rename_space(storage: Storage, writer: Writer, old: str, new: str) -> None:
     row = storage.space(old)
     if not new.strip() or any(new in (s.name, s.key) for s in storage.spaces() if s.key != row.key):
         raise QueryError(f"{new!r} is empty or the name of another space")
-    writer.update("UPDATE spaces SET name = ? WHERE space = ?", [new, row.key])
+    writer.execute("UPDATE spaces SET name = ? WHERE space = ?", [new, row.key])
 
 
 def _remove_items(con: duckdb.DuckDBPyConnection) -> None:
@@ -238,15 +242,15 @@ def _apply(con: duckdb.DuckDBPyConnection, table: Path, key: str, columns: Seque
     """Update the items from the table ``given``."""
     name = "item" if key.lower() == "item" else "uri"
     kind = "BIGINT" if name == "item" else "VARCHAR"
-    k = identifier(key)
+    k = quote_identifier(key)
     try:
         con.execute(f"CREATE OR REPLACE TEMP TABLE given AS SELECT * REPLACE ({k}::{kind} AS {k}) FROM given")
         twice = con.execute(f"SELECT {k} FROM given GROUP BY 1 HAVING count(*) > 1 LIMIT 1").fetchone()
         if twice:
             raise BadManifest(f"{table} has {key} {twice[0]} more than once; nothing was changed")
         found = con.execute(f"SELECT count(*), count(i.item) FROM given g LEFT JOIN items i ON i.{name} = g.{k}")
-        rows, used = one(found)
-        sets = ", ".join(f"{identifier(c)} = g.{identifier(c)}" for c in columns)
+        rows, used = first_row(found)
+        sets = ", ".join(f"{quote_identifier(c)} = g.{quote_identifier(c)}" for c in columns)
         con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.{name} = g.{k}")
     except duckdb.ConversionException as e:
         raise BadManifest(f"a value in {table} does not fit its column: {_line(e)}; nothing was changed") from e
@@ -257,8 +261,8 @@ def _check_editable(column: str, columns: Collection[str]) -> None:
     """Refuse a column that is not there or not the user's to set."""
     known = list(columns)
     if column.lower() not in {c.lower() for c in known}:
-        raise UnknownColumn(f"the items have no column {column!r}{near(column, known)}; --new makes one")
-    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE:
+        raise UnknownColumn(f"the items have no column {column!r}{did_you_mean(column, known)}; --new makes one")
+    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
         raise QueryError(f"{column} says what the file is and cannot be set; `rename` changes uris")
 
 
@@ -272,7 +276,7 @@ def _line(error: Exception) -> str:
     return str(error).splitlines()[0].split(": ", 1)[-1]
 
 
-def set_values(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
+def set_columns(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
     """Write computed columns of items; all other items get NULL in them.
 
     Args:
@@ -289,8 +293,8 @@ def set_values(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, N
             if not _is_name(name):
                 raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
             if name.lower() not in have:
-                con.execute(f"ALTER TABLE items ADD COLUMN {identifier(name)} {kind}")
-            con.execute(f"UPDATE items SET {identifier(name)} = NULL")
-        sets = ", ".join(f"{identifier(n)} = g.{identifier(n)}" for n in columns)
+                con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
+            con.execute(f"UPDATE items SET {quote_identifier(name)} = NULL")
+        sets = ", ".join(f"{quote_identifier(n)} = g.{quote_identifier(n)}" for n in columns)
         con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.item = g.item")
     return len(items)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import shard
-from embedstore.storage.catalog import one, utc_now
-from embedstore.types import Failure, ImageRef, Picture
+from embedstore.storage.catalog import first_row, utc_now
+from embedstore.types import Failure, ImageInfo, ImageRef
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -36,7 +36,7 @@ class FailureRow:
 
 
 @dataclass
-class Batch:
+class CommitBatch:
     """What one commit makes durable.
 
     Attributes:
@@ -47,7 +47,7 @@ class Batch:
 
     items: list[ItemRow] = field(default_factory=list)
     failures: list[FailureRow] = field(default_factory=list)
-    pictures: dict[str, tuple[int, Picture | None]] = field(default_factory=dict)
+    image_info: dict[str, tuple[int, ImageInfo | None]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
 
@@ -55,7 +55,7 @@ class Batch:
         return bool(self.items or self.failures or self.digests)
 
 
-def usable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
+def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
     """Which rows can be stored: finite, not zero, and within the range of ``dtype``. bool ``(n,)``."""
     limit = FLOAT16_MAX if dtype == "float16" else np.inf
     largest = np.abs(vectors).max(axis=1, initial=0.0)  # NaN stays NaN, and NaN compares false
@@ -66,26 +66,26 @@ def usable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
     return good
 
 
-def insert_vectors(con: duckdb.DuckDBPyConnection, head: shard.Header, digests: Sequence[str]) -> None:
+def insert_vectors(con: duckdb.DuckDBPyConnection, header: shard.ShardHeader, digests: Sequence[str]) -> None:
     """The rows of one shard."""
     rows = {"content": strings(digests), "n": np.arange(len(digests), dtype=np.int32)}  # noqa: F841 - read by SQL
-    con.execute("INSERT INTO vectors SELECT ?, content::UUID, ?, n FROM rows", [head.space, head.number])
+    con.execute("INSERT INTO vectors SELECT ?, content::UUID, ?, n FROM rows", [header.space, header.number])
     con.execute(
         "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)",
-        [head.space, head.number, head.rows, head.file_bytes, head.checksum, utc_now()],
+        [header.space, header.number, header.rows, header.file_bytes, header.checksum, utc_now()],
     )
 
 
-def insert_contents(con: duckdb.DuckDBPyConnection, pictures: dict[str, tuple[int, Picture | None]]) -> None:
+def insert_contents(con: duckdb.DuckDBPyConnection, image_info: dict[str, tuple[int, ImageInfo | None]]) -> None:
     """Facts about contents that the catalog does not have yet."""
-    if not pictures:
+    if not image_info:
         return
-    seen = [p for _, p in pictures.values()]
+    seen = [p for _, p in image_info.values()]
     rows = {  # noqa: F841 - read by SQL
-        "content": strings(list(pictures)),
-        "bytes": np.array([b for b, _ in pictures.values()], dtype=np.int64),
-        "width": objects([p and p.width for p in seen]),
-        "height": objects([p and p.height for p in seen]),
+        "content": strings(list(image_info)),
+        "bytes": np.array([b for b, _ in image_info.values()], dtype=np.int64),
+        "width": object_array([p and p.width for p in seen]),
+        "height": object_array([p and p.height for p in seen]),
         "format": strings([p.format if p else None for p in seen]),
     }
     con.execute(
@@ -105,7 +105,7 @@ def upsert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
     new = [r for r in items if r.item is None]
     old = [r for r in items if r.item is not None]
     if new:
-        first = one(con.execute("SELECT next_item FROM counters"))[0]
+        first = first_row(con.execute("SELECT next_item FROM counters"))[0]
         rows = _columns(new, np.arange(first, first + len(new), dtype=np.int64))
         extra = ", a.* EXCLUDE (uri)" if attributes else ""
         join = "LEFT JOIN read_parquet($attributes) a USING (uri)" if attributes else ""
@@ -135,11 +135,11 @@ def set_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Seque
         return
     given = {"uri": strings(uris or [])}  # noqa: F841 - read by SQL
     chosen = "AND a.uri IN (SELECT uri::VARCHAR FROM given)" if uris is not None else ""
-    sets = ", ".join(f"{identifier(n)} = a.{identifier(n)}" for n in names)
+    sets = ", ".join(f"{quote_identifier(n)} = a.{quote_identifier(n)}" for n in names)
     con.execute(f"UPDATE items SET {sets} FROM read_parquet(?) a WHERE items.uri = a.uri {chosen}", [str(attributes)])
 
 
-def replace_failures(con: duckdb.DuckDBPyConnection, batch: Batch, *, decoder: str, space: str) -> None:
+def replace_failures(con: duckdb.DuckDBPyConnection, batch: CommitBatch, *, decoder: str, space: str) -> None:
     """Forget earlier failures of every file in the batch, and enter the new ones."""
     uris = {"uri": strings([r.ref.uri for r in batch.items] + [f.failure.uri for f in batch.failures])}  # noqa: F841
     con.execute("DELETE FROM failures WHERE uri IN (SELECT uri FROM uris)")
@@ -152,7 +152,7 @@ def replace_failures(con: duckdb.DuckDBPyConnection, batch: Batch, *, decoder: s
         "detail": strings([f.detail for f in failed]),
         "size": np.array([f.size for f in failed], dtype=np.int64),
         "mtime_ns": np.array([f.mtime_ns for f in failed], dtype=np.int64),
-        "path": raw_paths([(f.uri, f.path) for f in failed]),
+        "path": raw_path_bytes([(f.uri, f.path) for f in failed]),
     }
     con.execute(
         "INSERT INTO failures BY NAME SELECT uri, reason, detail, size, mtime_ns, ? AS decoder, "
@@ -164,7 +164,7 @@ def replace_failures(con: duckdb.DuckDBPyConnection, batch: Batch, *, decoder: s
         con.execute("UPDATE items SET present = false WHERE list_contains(?, item)", [gone])
 
 
-def objects(values: Sequence[Any]) -> NDArray[np.object_]:
+def object_array(values: Sequence[Any]) -> NDArray[np.object_]:
     """An object column."""
     out = np.empty(len(values), dtype=object)
     out[:] = values
@@ -173,15 +173,15 @@ def objects(values: Sequence[Any]) -> NDArray[np.object_]:
 
 def strings(values: Sequence[str | None]) -> NDArray[np.object_]:
     """A text column; None is NULL."""
-    return objects(values)
+    return object_array(values)
 
 
-def raw_paths(names: Sequence[tuple[str, str]]) -> NDArray[np.object_]:
+def raw_path_bytes(names: Sequence[tuple[str, str]]) -> NDArray[np.object_]:
     """The bytes of paths that are not valid UTF-8 (``uri`` shows them), NULL for all others."""
-    return objects([None if uri == path else path.encode("utf-8", "surrogateescape") for uri, path in names])
+    return object_array([None if uri == path else path.encode("utf-8", "surrogateescape") for uri, path in names])
 
 
-def identifier(name: str) -> str:
+def quote_identifier(name: str) -> str:
     """A column name, quoted."""
     return '"' + name.replace('"', '""') + '"'
 
@@ -205,5 +205,5 @@ def _columns(items: Sequence[ItemRow], ids: NDArray[np.int64]) -> dict[str, NDAr
         "group": strings([r.group for r in refs]),
         "size": np.array([r.size for r in refs], dtype=np.int64),
         "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
-        "path": raw_paths([(r.uri, r.path) for r in refs]),
+        "path": raw_path_bytes([(r.uri, r.path) for r in refs]),
     }

@@ -14,25 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage import commit, disk_errors, shard
-from embedstore.storage.catalog import one
+from embedstore.storage import commit, disk_errors, recover, shard
+from embedstore.storage.catalog import first_row
 from embedstore.storage.durable_files import sync_folder
-from embedstore.storage.integrity import recover
-from embedstore.storage.storage import SpaceRow, Storage, Writer
+from embedstore.storage.storage import SpaceRecord, Storage, Writer
 
-TARGET_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms
+MERGED_FILE_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms
 
 
 @dataclass(frozen=True)
-class Stored:
+class ShardUsage:
     """One vector file: its number, its rows, and how many of them something refers to."""
 
     number: int
     rows: int
-    live: int
+    referenced_rows: int
 
 
-def plan(files: Sequence[Stored], most: int) -> list[list[Stored]]:
+def plan_compaction(shards: Sequence[ShardUsage], max_rows: int) -> list[list[ShardUsage]]:
     """Which files to write anew, in groups of neighbours that become one file or, if large, a few.
 
     A file is left alone if all its rows are live and it has no small neighbour to merge with.
@@ -40,11 +39,11 @@ def plan(files: Sequence[Stored], most: int) -> list[list[Stored]]:
     Args:
         files: of one space, by number. most: rows of a merged file.
     """
-    groups: list[list[Stored]] = []
-    run: list[Stored] = []
-    for f in [*files, None]:
-        if f is not None and (f.live < f.rows or f.live <= most // 2):
-            if run and sum(r.live for r in run) + f.live > most:
+    groups: list[list[ShardUsage]] = []
+    run: list[ShardUsage] = []
+    for f in [*shards, None]:
+        if f is not None and (f.referenced_rows < f.rows or f.referenced_rows <= max_rows // 2):
+            if run and sum(r.referenced_rows for r in run) + f.referenced_rows > max_rows:
                 groups.append(run)
                 run = []
             run.append(f)
@@ -52,10 +51,10 @@ def plan(files: Sequence[Stored], most: int) -> list[list[Stored]]:
         if run:
             groups.append(run)
             run = []
-    return [g for g in groups if len(g) > 1 or g[0].live < g[0].rows]
+    return [g for g in groups if len(g) > 1 or g[0].referenced_rows < g[0].rows]
 
 
-def compact(storage: Storage, writer: Writer, *, report: Callable[[int], None] | None = None) -> dict[str, int]:
+def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None] | None = None) -> dict[str, int]:
     """Merge and clean the files of every space, then forget contents that no item has.
 
     Args:
@@ -65,7 +64,7 @@ def compact(storage: Storage, writer: Writer, *, report: Callable[[int], None] |
         ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``.
 
     Raises:
-        StoreFailed: the disk is full; every file that counts is as it was.
+        StoreIOError: the disk is full; every file that counts is as it was.
     """
     totals = {"files_before": 0, "files_after": 0, "rows_dropped": 0, "bytes_freed": 0}
     _drop_orphans(writer)
@@ -73,11 +72,11 @@ def compact(storage: Storage, writer: Writer, *, report: Callable[[int], None] |
         files = _stored(storage, space)
         totals["files_before"] += len(files)
         width = space.space.dim * np.dtype(shard.DTYPES[space.dtype]).itemsize
-        for group in plan(files, max(1, TARGET_BYTES // width)):
-            totals["rows_dropped"] += sum(f.rows - f.live for f in group)
+        for group in plan_compaction(files, max(1, MERGED_FILE_BYTES // width)):
+            totals["rows_dropped"] += sum(f.rows - f.referenced_rows for f in group)
             totals["bytes_freed"] += _rewrite(storage, writer, space, group)
-            if report is not None:
-                report(sum(f.live for f in group))
+            if progress is not None:
+                progress(sum(f.referenced_rows for f in group))
         totals["files_after"] += len(_stored(storage, space))
     return totals
 
@@ -90,7 +89,7 @@ def _drop_orphans(writer: Writer) -> None:
         con.execute(f"DELETE FROM contents WHERE {orphan}")
 
 
-def _stored(storage: Storage, space: SpaceRow) -> list[Stored]:
+def _stored(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:
     """The vector files of a space."""
     with storage.catalog.read() as con:
         rows = con.execute(
@@ -99,13 +98,13 @@ def _stored(storage: Storage, space: SpaceRow) -> list[Stored]:
             "WHERE s.space = $s ORDER BY s.shard",
             {"s": space.key},
         ).fetchall()
-    return [Stored(*row) for row in rows]
+    return [ShardUsage(*row) for row in rows]
 
 
-def _rewrite(storage: Storage, writer: Writer, space: SpaceRow, group: Sequence[Stored]) -> int:
+def _rewrite(storage: Storage, writer: Writer, space: SpaceRecord, group: Sequence[ShardUsage]) -> int:
     """One group: write, swap, remove. Bytes freed."""
     old = [f.number for f in group]
-    paths = [storage.at.shard(space.key, n) for n in old]
+    paths = [storage.at.shard_file(space.key, n) for n in old]
     before = sum(p.stat().st_size for p in paths)
     written = _write(storage, space, group)
     with writer.transaction() as con:
@@ -117,14 +116,16 @@ def _rewrite(storage: Storage, writer: Writer, space: SpaceRow, group: Sequence[
             con.execute("UPDATE counters SET next_shard = greatest(next_shard, ?)", [head.number + 1])
     # The old files go only when the swap no longer stands in the log alone: a lost log would name them again.
     recover.guarded_checkpoint(storage.at, storage.catalog)
-    with disk_errors.said(f"remove vector files from {storage.at.shards(space.key)}"):
+    with disk_errors.disk_errors(f"remove vector files from {storage.at.shards_folder(space.key)}"):
         for path in paths:
             path.unlink()
-        sync_folder(storage.at.shards(space.key))
+        sync_folder(storage.at.shards_folder(space.key))
     return before - (written[0].file_bytes if written else 0)
 
 
-def _write(storage: Storage, space: SpaceRow, group: Sequence[Stored]) -> tuple[shard.Header, list[str]] | None:
+def _write(
+    storage: Storage, space: SpaceRecord, group: Sequence[ShardUsage]
+) -> tuple[shard.ShardHeader, list[str]] | None:
     """The live rows of a group as one new file; None if there are none."""
     with storage.catalog.read() as con:
         found = con.execute(
@@ -132,24 +133,28 @@ def _write(storage: Storage, space: SpaceRow, group: Sequence[Stored]) -> tuple[
             "ORDER BY shard, r",
             [space.key, [f.number for f in group]],
         ).fetchnumpy()
-        number = int(one(con.execute("SELECT next_shard FROM counters"))[0])
+        number = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
     if not len(found["r"]):
         return None
     parts = list(_parts(storage, space, group, found["shard"], found["r"]))
     digests = np.concatenate([d for _, d in parts]).tobytes().hex()
     contents = [digests[i : i + 32] for i in range(0, len(digests), 32)]
-    path = storage.at.shard(space.key, number)
+    path = storage.at.shard_file(space.key, number)
     vectors = np.concatenate([v for v, _ in parts])
-    with disk_errors.said(f"write {path}"):
-        return shard.write(path, space=space.key, number=number, vectors=vectors, contents=contents), contents
+    with disk_errors.disk_errors(f"write {path}"):
+        return shard.write_shard(path, space=space.key, number=number, vectors=vectors, contents=contents), contents
 
 
 def _parts(
-    storage: Storage, space: SpaceRow, group: Sequence[Stored], shards: NDArray[np.int64], rows: NDArray[np.int64]
+    storage: Storage,
+    space: SpaceRecord,
+    group: Sequence[ShardUsage],
+    shards: NDArray[np.int64],
+    rows: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """The live vectors and digests of each file, verified."""
     for f in group:
-        source = shard.Shard(storage.at.shard(space.key, f.number))
+        source = shard.Shard(storage.at.shard_file(space.key, f.number))
         source.verify()
         chosen = rows[shards == f.number]
         yield source.vectors[chosen], source.digests[chosen]

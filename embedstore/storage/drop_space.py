@@ -7,14 +7,13 @@ import shutil
 from pathlib import Path
 
 from embedstore.errors import SpaceMismatch
-from embedstore.storage import disk_errors, durable_files
-from embedstore.storage.integrity import recover
-from embedstore.storage.storage import SpaceRow, Storage, Writer
+from embedstore.storage import disk_errors, durable_files, recover
+from embedstore.storage.storage import SpaceRecord, Storage, Writer
 
-TOMB = "DROPPED"  # in a space's folder: what is in it may go once the catalog does not know the space
+DROP_MARKER = "DROPPED"  # in a space's folder: what is in it may go once the catalog does not know the space
 
 
-def drop_space(storage: Storage, writer: Writer, space: SpaceRow) -> dict[str, int]:
+def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str, int]:
     """Remove a space.
 
     The catalog forgets it in one transaction, then its files go. After a kill in between the next call removes them.
@@ -24,36 +23,36 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRow) -> dict[str, i
 
     Raises:
         SpaceMismatch: heads depend on it, or it is the current one; names them and the cure.
-        StoreFailed: the disk refuses.
+        StoreIOError: the disk refuses.
     """
     _must_be_free(storage, space)
     at = storage.at
-    with disk_errors.said(f"write {at.root / 'spaces' / space.key}"):
-        at.shards(space.key).mkdir(parents=True, exist_ok=True)
-        durable_files.write_synced(at.root / "spaces" / space.key / TOMB, b"")
+    with disk_errors.disk_errors(f"write {at.root / 'spaces' / space.key}"):
+        at.shards_folder(space.key).mkdir(parents=True, exist_ok=True)
+        durable_files.write_synced(at.root / "spaces" / space.key / DROP_MARKER, b"")
     with writer.transaction() as con:
         vectors = con.execute("SELECT count(*) FROM vectors WHERE space = ?", [space.key]).fetchall()[0][0]
         for table in ("vectors", "shards", "failures", "spaces"):
             con.execute(f"DELETE FROM {table} WHERE space = ?", [space.key])
     recover.guarded_checkpoint(at, storage.catalog)  # a lost log must not name the files again
-    return {"vectors": int(vectors), "bytes": sweep(storage)}
+    return {"vectors": int(vectors), "bytes": remove_dropped_spaces(storage)}
 
 
-def sweep(storage: Storage) -> int:
+def remove_dropped_spaces(storage: Storage) -> int:
     """Remove the files of dropped spaces; bytes freed. The caller holds the writer's lock."""
     known = {row.key for row in storage.spaces()}
     freed = 0
-    for tomb in storage.at.root.glob(f"spaces/*/{TOMB}"):
+    for tomb in storage.at.root.glob(f"spaces/*/{DROP_MARKER}"):
         folder = tomb.parent
         if folder.name in known:
             tomb.unlink()  # the catalog still has it: the call that wrote this did not get so far
             continue
         for path in (storage.at.root / "checkpoints" / folder.name, folder):
-            freed += _remove(path, last=path / TOMB)
+            freed += _remove(path, last=path / DROP_MARKER)
     return freed
 
 
-def _must_be_free(storage: Storage, space: SpaceRow) -> None:
+def _must_be_free(storage: Storage, space: SpaceRecord) -> None:
     """Refuse to drop what something needs."""
     heads = storage.sql("SELECT head FROM heads WHERE space = ? ORDER BY head", [space.key])[1]
     if heads:
@@ -75,7 +74,7 @@ def _remove(folder: Path, *, last: Path) -> int:
     """A folder and what is in it, one file last; bytes freed."""
     if not folder.is_dir():
         return 0
-    with disk_errors.said(f"remove {folder}", so="run it again"):
+    with disk_errors.disk_errors(f"remove {folder}", cure="run it again"):
         freed = sum(Path(f, n).stat().st_size for f, _, names in os.walk(folder) for n in names)
         for path in folder.iterdir():
             if path.is_dir():

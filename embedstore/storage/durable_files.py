@@ -14,7 +14,7 @@ import xxhash
 _BLOCK = 1 << 22  # bytes read at a time
 
 
-def xxh3(path: Path) -> str:
+def file_xxh3(path: Path) -> str:
     """XXH3-128 of a file, 32 hexadecimal digits."""
     h = xxhash.xxh3_128()
     with path.open("rb") as f:
@@ -53,7 +53,7 @@ def copy_synced(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def replacing(target: Path, suffix: str = ".new") -> Iterator[BinaryIO]:
+def atomic_write(target: Path, suffix: str = ".new") -> Iterator[BinaryIO]:
     """A whole new file or the old one: temporary name, fsync, rename, fsync of the folder.
 
     Args:
@@ -77,5 +77,5 @@ def replacing(target: Path, suffix: str = ".new") -> Iterator[BinaryIO]:
 
 def write_synced(target: Path, data: bytes) -> None:
     """The same of a few bytes."""
-    with replacing(target) as f:
+    with atomic_write(target) as f:
         f.write(data)

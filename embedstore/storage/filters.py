@@ -18,7 +18,7 @@ from typing import Any
 
 import duckdb
 
-from embedstore.errors import BadFilter, UnknownColumn, near
+from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import duckdb_connection
 
 _CLASSES = {
@@ -52,7 +52,7 @@ _TYPES = set(
 ) | {"timestamp with time zone", "double precision", "time with time zone"}
 
 
-def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Collection[str] = ()) -> str:
+def compile_filter(con: duckdb.DuckDBPyConnection, where: str | None, *, known_heads: Collection[str] = ()) -> str:
     """A filter as SQL to stand after ``FROM items WHERE`` in the attached catalog; ``true`` for None.
 
     Args:
@@ -65,17 +65,21 @@ def condition(con: duckdb.DuckDBPyConnection, where: str | None, *, heads: Colle
         return "true"
     columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
     if "pred" not in where.lower():
-        return checked(where, columns, heads)
+        return compile_expression(where, columns, known_heads)
     said = [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
     sets = [r[0] for r in con.execute("SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN").fetchall()]
-    return checked(where, columns, {*said, *heads}, sets)
+    return compile_expression(where, columns, {*said, *known_heads}, sets)
 
 
-UNFIT = (duckdb.DataError, duckdb.BinderException, duckdb.InvalidInputException)  # of an expression and its values
+VALUE_ERRORS = (
+    duckdb.DataError,
+    duckdb.BinderException,
+    duckdb.InvalidInputException,
+)  # of an expression and its values
 
 
 @contextmanager
-def evaluated(where: str | None) -> Iterator[None]:
+def filter_errors(where: str | None) -> Iterator[None]:
     """Around the question that runs a filter over the items, whose values it may not fit.
 
     Raises:
@@ -83,14 +87,16 @@ def evaluated(where: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except UNFIT as e:
+    except VALUE_ERRORS as e:
         if where is None:
             raise
         sets = "; of a head that answers with sets ask list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
         raise BadFilter(f"the filter {where!r} does not fit the items: {_message(e)}{sets}") from e
 
 
-def checked(expression: str, columns: Collection[str], heads: Collection[str] = (), sets: Collection[str] = ()) -> str:
+def compile_expression(
+    expression: str, columns: Collection[str], known_heads: Collection[str] = (), set_valued_heads: Collection[str] = ()
+) -> str:
     """The expression, rewritten by DuckDB from its checked syntax tree.
 
     Args:
@@ -108,10 +114,10 @@ def checked(expression: str, columns: Collection[str], heads: Collection[str] = 
     with duckdb_connection.connect() as con:
         tree = _parse(con, expression)
         for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
-            if (said := _prediction(node, columns, heads)) is None:
+            if (said := _prediction(node, columns, known_heads)) is None:
                 _check(node, expression, columns)
             else:
-                _become(node, _lookup(con, *said, many=said[0] in sets))
+                _become(node, _lookup(con, *said, many=said[0] in set_valued_heads))
         sql = str(con.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()[0][0])
     return sql.split(" WHERE ", 1)[1]
 
@@ -156,10 +162,12 @@ def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> N
         raise BadFilter(f"a filter may not contain a {kind.lower()} ({expression!r}); use comparisons of columns")
     if kind == "FUNCTION" and node["function_name"].lower() not in _FUNCTIONS:
         raise BadFilter(
-            f"a filter may not call {node['function_name']}(){near(node['function_name'].lower(), _FUNCTIONS)}"
+            f"a filter may not call {node['function_name']}(){did_you_mean(node['function_name'].lower(), _FUNCTIONS)}"
         )
     if kind == "TYPE" and node["type_name"].lower() not in _TYPES:
-        raise BadFilter(f"a filter knows no type {node['type_name']!r}{near(node['type_name'].lower(), _TYPES)}")
+        raise BadFilter(
+            f"a filter knows no type {node['type_name']!r}{did_you_mean(node['type_name'].lower(), _TYPES)}"
+        )
     if kind == "COLUMN_REF":
         _check_column(node["column_names"], columns)
 
@@ -170,7 +178,8 @@ def _check_column(names: list[str], columns: Collection[str]) -> None:
     lower = {c.lower() for c in columns}
     if name.lower() not in lower:
         raise UnknownColumn(
-            f"the items have no column {name!r}{near(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+            f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have "
+            f"{', '.join(sorted(columns))}"
         )
 
 
@@ -183,7 +192,7 @@ def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collectio
     found = next((h for h in heads if h.lower() == names[1].lower()), None)
     if found is None:
         raise UnknownColumn(
-            f"no head {names[1]!r} has predicted anything{near(names[1], heads)}; make pred.HEAD with "
+            f"no head {names[1]!r} has predicted anything{did_you_mean(names[1], heads)}; make pred.HEAD with "
             f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}"
         )
     what = names[2].lower() if len(names) == 3 else "label"

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage.catalog import one
-from embedstore.storage.layout import read_note
+from embedstore.storage.catalog import first_row
+from embedstore.storage.layout import read_small_json
 from embedstore.storage.storage import Storage
 
 
@@ -20,13 +20,13 @@ def info(storage: Storage) -> dict[str, Any]:
             "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM items WHERE NOT present), "
             "(SELECT count(*) FROM contents), (SELECT count(*) FROM failures), (SELECT count(*) FROM runs)"
         )
-        items, missing, contents, failures, runs = one(numbers)
+        items, missing, contents, failures, runs = first_row(numbers)
         vectors = dict(con.execute('SELECT space, sum("rows")::BIGINT FROM shards GROUP BY space').fetchall())
         labels = con.execute("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50").fetchall()
         splits = con.execute("SELECT split, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall()
         heads = con.execute("SELECT head, space, label, kind FROM heads ORDER BY created").fetchall()
         reasons = con.execute("SELECT reason, count(*) FROM failures GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    marker = json.loads(read_note(storage.at.marker))
+    marker = json.loads(read_small_json(storage.at.marker))
     return {
         "path": str(storage.at.root),
         "id": marker["id"],
@@ -55,7 +55,9 @@ def info(storage: Storage) -> dict[str, Any]:
                 "preprocess": json.loads(row.space.to_json())["preprocess"],
                 "overrides": row.recipe.preprocess if row.recipe else {},
                 "parent": row.space.parent,
-                "same_as_parent": any(p.key == row.space.parent and row.space.same_numbers(p.space) for p in spaces),
+                "same_as_parent": any(
+                    p.key == row.space.parent and row.space.has_same_vectors(p.space) for p in spaces
+                ),
                 "origin": row.space.origin,
                 "licence": row.space.licence,
                 "vectors": int(vectors.get(row.key, 0)),

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreFailed, StoreNotFound, StoreTooNew
+from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreIOError, StoreNotFound, StoreTooNew
 from embedstore.storage.durable_files import sync_folder, sync_tree
 
-FORMAT = 1  # of the folder; the catalog's tables have migrations of their own
+FORMAT_VERSION = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
-WITNESS = "COMMITTED"  # how many commits were acknowledged
+COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
-NOTE_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
+MAX_JSON_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
 COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
 
 
@@ -63,7 +63,7 @@ class Layout:
         """What could not be used and was not deleted."""
         return self.root / "quarantine"
 
-    def shards(self, space: str) -> Path:
+    def shards_folder(self, space: str) -> Path:
         """The folder of a space's vector files."""
         return self.root / "spaces" / space / "shards"
 
@@ -71,11 +71,11 @@ class Layout:
         """What the space means, beside its vectors: a lost catalog is made again from it."""
         return self.root / "spaces" / space / "space.json"
 
-    def shard(self, space: str, number: int) -> Path:
+    def shard_file(self, space: str, number: int) -> Path:
         """One vector file."""
-        return self.shards(space) / f"{number:09d}.vec"
+        return self.shards_folder(space) / f"{number:09d}.vec"
 
-    def index(self, space: str) -> Path:
+    def index_folder(self, space: str) -> Path:
         """The folder of a space's indexes."""
         return self.root / "spaces" / space / "index"
 
@@ -84,7 +84,7 @@ class Layout:
         return self.root / "spaces" / space / "towers"
 
 
-def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
+def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
     """Make a store in a temporary folder beside ``path``, fill it, fsync it and rename it into place.
 
     Raises:
@@ -101,7 +101,7 @@ def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
         layout = Layout(temporary)
         (temporary / "spaces").mkdir()
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        marker = {"format": FORMAT, "id": str(uuid.uuid4()), "created": now}
+        marker = {"format": FORMAT_VERSION, "id": str(uuid.uuid4()), "created": now}
         layout.marker.write_text(json.dumps(marker) + "\n")
         layout.lock.touch()
         fill(layout)
@@ -111,7 +111,7 @@ def create(path: Path, fill: Callable[[Layout], None]) -> Layout:
     except BaseException as e:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(e, OSError) and not isinstance(e, StoreError):
-            raise StoreFailed(f"cannot make {path}: {e.strerror or e}; nothing is left of it") from e
+            raise StoreIOError(f"cannot make {path}: {e.strerror or e}; nothing is left of it") from e
         raise
     return Layout(path)
 
@@ -137,7 +137,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def find(path: Path) -> Layout:
+def find_store(path: Path) -> Layout:
     """The layout of an existing store.
 
     Raises:
@@ -153,30 +153,30 @@ def find(path: Path) -> Layout:
         with layout.marker.open("rb") as f:
             found = json.loads(f.read(1 << 16))["format"]
     except OSError as e:
-        raise StoreFailed(f"cannot read {layout.marker}: {e.strerror}") from e
+        raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
-    if not isinstance(found, int) or found > FORMAT:
+    if not isinstance(found, int) or found > FORMAT_VERSION:
         raise StoreTooNew(
-            f"{path} has format {found}, this embedstore reads up to {FORMAT}; run `pip install -U embedstore`"
+            f"{path} has format {found}, this embedstore reads up to {FORMAT_VERSION}; run `pip install -U embedstore`"
         )
     return layout
 
 
-def read_note(path: Path) -> bytes:
+def read_small_json(path: Path) -> bytes:
     """The bytes of a small JSON file that stands beside others.
 
     Raises:
         OSError: it cannot be read. ValueError: it is longer than any of them.
     """
     with path.open("rb") as f:
-        data = f.read(NOTE_BYTES + 1)
-    if len(data) > NOTE_BYTES:
-        raise ValueError(f"it has more than {NOTE_BYTES} bytes")
+        data = f.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
     return data
 
 
-def set_aside(layout: Layout, path: Path, name: str) -> Path:
+def quarantine_file(layout: Layout, path: Path, name: str) -> Path:
     """Move a file that cannot be used into the quarantine, under a name that is free there."""
     layout.quarantine.mkdir(exist_ok=True)
     target = layout.quarantine / name

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from embedstore.errors import StoreBusy, StoreFailed
+from embedstore.errors import StoreBusy, StoreIOError
 
 if os.name == "nt":  # pragma: no cover - exercised on Windows only
     import msvcrt
@@ -48,7 +48,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Held:
+class WriterLock:
     """The writer's place, as it was found.
 
     Attributes:
@@ -61,7 +61,7 @@ class Held:
 
 
 @contextmanager
-def writer(lock: Path, doing: str, *, wait: float = 0.0) -> Iterator[Held]:
+def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[WriterLock]:
     """Hold the store's only writer's place.
 
     Args:
@@ -71,12 +71,12 @@ def writer(lock: Path, doing: str, *, wait: float = 0.0) -> Iterator[Held]:
 
     Raises:
         StoreBusy: another process is writing; the message says which, since when, and what.
-        StoreFailed: the folder cannot be written to.
+        StoreIOError: the folder cannot be written to.
     """
-    f = _locked(lock, time.monotonic() + wait)
-    held = Held(os.getpid(), unclean=_holder(f) is not None)
+    f = _locked(path, time.monotonic() + wait)
+    held = WriterLock(os.getpid(), unclean=_holder(f) is not None)
     with f:
-        _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": doing})
+        _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": operation})
         try:
             yield held
         finally:
@@ -91,7 +91,7 @@ def _locked(lock: Path, deadline: float) -> IO[str]:
         try:
             f = lock.open("a+", encoding="utf-8")
         except OSError as e:
-            raise StoreFailed(f"cannot write to {lock.parent}: {e.strerror}; writing needs permission there") from e
+            raise StoreIOError(f"cannot write to {lock.parent}: {e.strerror}; writing needs permission there") from e
         if _acquire(f):
             if _same(f, lock):
                 return f

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def mapped(path: Path, size: int) -> NDArray[np.uint8]:
+def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     """The first bytes of a file: uint8 ``(size,)``, read-only, not loaded until touched.
 
     Raises:
@@ -32,7 +32,7 @@ def mapped(path: Path, size: int) -> NDArray[np.uint8]:
         os.close(fd)
 
 
-def release(rows: NDArray[Any]) -> None:
+def release_pages(rows: NDArray[Any]) -> None:
     """Take a mapped array's pages out of this process's memory; what is read again comes from the disk's cache.
 
     The first and last page may be a neighbour's, and stay. Does nothing where the system has no such call.

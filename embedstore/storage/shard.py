@@ -20,8 +20,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage.durable_files import replacing
-from embedstore.storage.memory_map import mapped
+from embedstore.storage.durable_files import atomic_write
+from embedstore.storage.memory_map import map_file
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _CODES = {"float16": "F16", "float32": "F32"}
@@ -29,7 +29,7 @@ _ALIGN = 64  # of the first vector's byte, a cache line
 
 
 @dataclass(frozen=True)
-class Header:
+class ShardHeader:
     """What a shard says of itself."""
 
     space: str
@@ -53,7 +53,9 @@ class Header:
         return self.start + self.vector_bytes + self.rows * 16
 
 
-def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[Any]], contents: list[str]) -> Header:
+def write_shard(
+    path: Path, *, space: str, number: int, vectors: NDArray[np.floating[Any]], contents: list[str]
+) -> ShardHeader:
     """Write a shard under a temporary name, force it to the disk, and rename it into place.
 
     Args:
@@ -71,7 +73,7 @@ def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[A
     rows, dim = vectors.shape
     digests = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(rows, 16)
     data = np.ascontiguousarray(vectors)
-    per_block = block_rows_of(rows)
+    per_block = checksum_block_rows(rows)
     blocks = _block_checksums(data, digests, per_block)
     facts = {
         "space": space, "number": str(number), "rows": str(rows), "dim": str(dim), "dtype": vectors.dtype.name,
@@ -79,11 +81,11 @@ def write(path: Path, *, space: str, number: int, vectors: NDArray[np.floating[A
     }  # fmt: skip
     checksum = _checksum(facts, data, digests)
     head = _header_bytes(facts | {"checksum": checksum}, data, digests)
-    with replacing(path, ".tmp") as f:
+    with atomic_write(path, ".tmp") as f:
         f.write(head)
         f.write(data.data)
         f.write(digests.data)
-    return Header(space, number, rows, dim, vectors.dtype.name, checksum, len(head), per_block, tuple(blocks))
+    return ShardHeader(space, number, rows, dim, vectors.dtype.name, checksum, len(head), per_block, tuple(blocks))
 
 
 class Shard:
@@ -98,7 +100,7 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.header = read_header(path)
+        self.header = read_shard_header(path)
 
     @cached_property
     def vectors(self) -> NDArray[np.floating[Any]]:
@@ -116,11 +118,11 @@ class Shard:
     def _bytes(self) -> NDArray[np.uint8]:
         """The whole file, in one map."""
         try:
-            return mapped(self.path, self.header.file_bytes)
+            return map_file(self.path, self.header.file_bytes)
         except OSError as e:
             raise StoreDamaged(f"cannot read the vectors in {self.path}: {e.strerror}") from e
 
-    def hold(self) -> None:
+    def map(self) -> None:
         """Map it now: from here on it is read on although another process removes it."""
         _ = self._bytes
 
@@ -137,13 +139,13 @@ class Shard:
             StoreDamaged: a byte is not what was written.
         """
         if _checksum(_facts(self.header), self.vectors, self.digests) != self.header.checksum:
-            bad = self.bad_rows()
+            bad = self.corrupt_rows()
             where = f" in {len(bad)} rows from row {bad[0]}" if len(bad) else " in its header"
             raise StoreDamaged(
                 f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
             )
 
-    def verify_rows(self, rows: NDArray[np.int64], known: set[int]) -> None:
+    def verify_rows(self, rows: NDArray[np.int64], verified_blocks: set[int]) -> None:
         """Compare the blocks that some rows lie in with their checksums.
 
         Args:
@@ -154,17 +156,17 @@ class Shard:
         """
         h = self.header
         if not h.blocks:
-            if not known:
+            if not verified_blocks:
                 self.verify()
-            known.add(0)
+            verified_blocks.add(0)
             return
-        for block in sorted(set((rows // h.block_rows).tolist()) - known):
+        for block in sorted(set((rows // h.block_rows).tolist()) - verified_blocks):
             part = slice(block * h.block_rows, (block + 1) * h.block_rows)
             if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
                 raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
-            known.add(block)
+            verified_blocks.add(block)
 
-    def bad_rows(self) -> NDArray[np.int64]:
+    def corrupt_rows(self) -> NDArray[np.int64]:
         """Rows of the blocks that do not match their checksums, ascending.
 
         Of a file without block checksums that does not match as a whole: all of them.
@@ -179,7 +181,7 @@ class Shard:
         return np.concatenate([np.arange(0), *rows])
 
 
-def read_header(path: Path) -> Header:
+def read_shard_header(path: Path) -> ShardHeader:
     """The header of a shard, checked against the file's length.
 
     Raises:
@@ -207,15 +209,15 @@ def read_header(path: Path) -> Header:
     return head
 
 
-def block_rows_of(rows: int) -> int:
+def checksum_block_rows(rows: int) -> int:
     """Rows in a block: 256, or as many as keep a header of a large file under 32 KiB."""
     return max(256, -(-rows // 1024))
 
 
-def _header(m: dict[str, str], start: int) -> Header:
+def _header(m: dict[str, str], start: int) -> ShardHeader:
     """The header's metadata, typed."""
     blocks = tuple(b for b in m.get("blocks", "").split(",") if b)
-    return Header(
+    return ShardHeader(
         m["space"],
         int(m["number"]),
         int(m["rows"]),
@@ -228,7 +230,7 @@ def _header(m: dict[str, str], start: int) -> Header:
     )
 
 
-def _facts(h: Header) -> dict[str, str]:
+def _facts(h: ShardHeader) -> dict[str, str]:
     """What the checksum covers beside the data."""
     facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
     if h.blocks:

@@ -23,15 +23,14 @@ from embedstore.errors import (
     StoreBusy,
     StoreDamaged,
     StoreError,
-    StoreFailed,
-    near,
+    StoreIOError,
+    did_you_mean,
 )
 from embedstore.space import Recipe, Space
-from embedstore.storage import commit, disk_errors, durable_files, layout, lock, shard
-from embedstore.storage.catalog import Catalog, Stamp, one, utc_now
-from embedstore.storage.commit import Batch, identifier
-from embedstore.storage.integrity import recover
-from embedstore.storage.vectors import Vectors
+from embedstore.storage import commit, disk_errors, durable_files, layout, lock, recover, shard
+from embedstore.storage.catalog import Catalog, CatalogStamp, first_row, utc_now
+from embedstore.storage.commit import CommitBatch, quote_identifier
+from embedstore.storage.vectors import VectorReader
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ ITEM_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class SpaceRow:
+class SpaceRecord:
     """One space of a store.
 
     Attributes:
@@ -70,12 +69,12 @@ class Storage:
         notices: what recovery did, one sentence each.
     """
 
-    def __init__(self, at: layout.Layout) -> None:
-        self.at = at
-        self.catalog = Catalog(at.catalog)
+    def __init__(self, layout: layout.Layout) -> None:
+        self.at = layout
+        self.catalog = Catalog(layout.catalog)
         self.catalog.settle = self._settle
         self.notices: list[str] = []
-        self._spaces: tuple[Stamp, list[SpaceRow]] | None = None
+        self._spaces: tuple[CatalogStamp, list[SpaceRecord]] | None = None
 
     @classmethod
     def create(cls, path: str | Path) -> Storage:
@@ -84,7 +83,7 @@ class Storage:
         Raises:
             StoreExists: something is there already.
         """
-        return cls(layout.create(Path(path), lambda at: Catalog(at.catalog).create()))
+        return cls(layout.create_folder(Path(path), lambda at: Catalog(at.catalog).create()))
 
     @classmethod
     def open(cls, path: str | Path) -> Storage:
@@ -93,20 +92,20 @@ class Storage:
         Raises:
             StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
         """
-        self = cls(layout.find(Path(path)))
+        self = cls(layout.find_store(Path(path)))
         try:
-            behind = recover.is_behind(self.at, self.catalog)
+            behind = recover.has_unregistered_shards(self.at, self.catalog)
         except StoreDamaged as damage:
             try:
                 self._recover()
-            except (StoreBusy, StoreFailed) as e:
+            except (StoreBusy, StoreIOError) as e:
                 raise damage from e
         else:
             if behind:
                 self._settle()
         return self
 
-    def tell(self, notices: Sequence[str]) -> None:
+    def add_notices(self, notices: Sequence[str]) -> None:
         """Keep what a person should know, and log it as warnings (on stderr, unless the program does otherwise)."""
         self.notices += notices
         for notice in notices:
@@ -114,7 +113,7 @@ class Storage:
 
     # ---- spaces
 
-    def spaces(self) -> list[SpaceRow]:
+    def spaces(self) -> list[SpaceRecord]:
         """Every space, oldest first; read once while the catalog stays as it is."""
         if self._spaces is None or self._spaces[0] != self.catalog.stamp:
             with self.catalog.read() as con:
@@ -125,13 +124,13 @@ class Storage:
             self._spaces = (
                 stamp,
                 [
-                    SpaceRow(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t)
+                    SpaceRecord(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t)
                     for n, f, d, c, r, t in rows
                 ],
             )
         return list(self._spaces[1])
 
-    def space(self, name: str | None = None) -> SpaceRow:
+    def space(self, name: str | None = None) -> SpaceRecord:
         """The space of that name or key, or the current one.
 
         Raises:
@@ -147,18 +146,18 @@ class Storage:
             )
         known = [r.name for r in rows]
         raise SpaceNotFound(
-            f"{self.at.root} has no space {name!r}{near(name, known)}; it has {', '.join(known) or 'none'}"
+            f"{self.at.root} has no space {name!r}{did_you_mean(name, known)}; it has {', '.join(known) or 'none'}"
         )
 
-    def vectors(self, space: Space) -> Vectors:
+    def vector_reader(self, space: Space) -> VectorReader:
         """The vectors of a space as they stand now."""
         with self.catalog.read() as con:
-            return self.vectors_in(con, space).hold()
+            return self.vector_reader_in(con, space).map_shards()
 
-    def vectors_in(self, con: duckdb.DuckDBPyConnection, space: Space) -> Vectors:
+    def vector_reader_in(self, con: duckdb.DuckDBPyConnection, space: Space) -> VectorReader:
         """The vectors of a space in the generation that a reader has open."""
         rows = con.execute('SELECT shard, "rows" FROM shards WHERE space = ? ORDER BY shard', [space.key]).fetchall()
-        return Vectors([(n, count, self.at.shard(space.key, n)) for n, count in rows], space.dim)
+        return VectorReader([(n, count, self.at.shard_file(space.key, n)) for n, count in rows], space.dim)
 
     # ---- questions
 
@@ -183,25 +182,25 @@ class Storage:
     # ---- writing
 
     @contextmanager
-    def writing(self, doing: str, *, wait: float = 0.0) -> Iterator[Writer]:
+    def writer(self, operation: str, *, wait: float = 0.0) -> Iterator[Writer]:
         """The only writer's place; recovery runs first, and the log is folded in at the end.
 
         Raises:
             StoreBusy: another process is writing.
         """
-        with lock.writer(self.at.lock, doing, wait=wait) as held:
-            self.tell(recover.recover(self.at, self.catalog))
+        with lock.writer_lock(self.at.lock, operation, wait=wait) as held:
+            self.add_notices(recover.recover(self.at, self.catalog))
             yield Writer(self, held)
             recover.guarded_checkpoint(self.at, self.catalog)
 
     def _recover(self, wait: float = 10.0) -> None:
         """Mend now, as a reader that met damage."""
-        with lock.writer(self.at.lock, "recovering", wait=wait):
-            self.tell(recover.recover(self.at, self.catalog))
+        with lock.writer_lock(self.at.lock, "recovering", wait=wait):
+            self.add_notices(recover.recover(self.at, self.catalog))
 
     def _settle(self) -> None:
         """Mend what a killed writer left; a living one is at it itself, and a folder one may only read stays as is."""
-        with suppress(StoreBusy, StoreFailed):
+        with suppress(StoreBusy, StoreIOError):
             self._recover(wait=0.0)
 
 
@@ -216,17 +215,17 @@ class Writer:
         after_crash: the writer before this one was killed.
     """
 
-    def __init__(self, storage: Storage, held: lock.Held) -> None:
+    def __init__(self, storage: Storage, lock: lock.WriterLock) -> None:
         self._at = storage.at
         self._catalog = storage.catalog
-        self._held = held
-        self.after_crash = held.unclean
+        self._held = lock
+        self.after_crash = lock.unclean
 
     def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Register a space; the first one becomes current. Of a known one, only how to load it again is replaced."""
         self._note(space, name=name, dtype=dtype, recipe=recipe)
         with self.transaction() as con:
-            if one(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
+            if first_row(con.execute("SELECT count(*) FROM spaces WHERE space = ?", [space.key]))[0]:
                 con.execute("UPDATE spaces SET recipe = ? WHERE space = ?", [recipe and recipe.to_json(), space.key])
                 return
             taken = {r[0] for r in con.execute("SELECT name FROM spaces").fetchall()}
@@ -236,7 +235,7 @@ class Writer:
                 [space.key, free, not taken, space.dim, dtype, recipe and recipe.to_json(), space.to_json(), utc_now()],
             )
 
-    def use(self, key: str) -> None:
+    def set_default(self, key: str) -> None:
         """Make a space the current one."""
         with self.transaction() as con:
             con.execute("UPDATE spaces SET current = (space = ?)", [key])
@@ -252,7 +251,7 @@ class Writer:
             for name, kind in columns.items():
                 there = have.get(name.lower())
                 if there is None:
-                    con.execute(f"ALTER TABLE items ADD COLUMN {identifier(name)} {kind}")
+                    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
                 elif there != kind and not _widens(kind, there):
                     raise BadManifest(
                         f"column {name!r} is {kind} here and {there} in the store; rename it, or convert it to {there}"
@@ -263,24 +262,26 @@ class Writer:
         with self.transaction() as con:
             commit.set_attributes(con, attributes)
 
-    def commit(self, batch: Batch, *, space: SpaceRow, decoder: str = "", attributes: Path | None = None) -> None:
+    def commit(
+        self, batch: CommitBatch, *, space: SpaceRecord, decoder: str = "", attributes: Path | None = None
+    ) -> None:
         """Make a batch durable: vectors to the disk, then one transaction, then return.
 
         Raises:
             DimensionMismatch: vectors of another length than the space's.
-            StoreFailed: the disk is full or fails; what was committed before is kept.
+            StoreIOError: the disk is full or fails; what was committed before is kept.
         """
         head = self._write_shard(batch, space) if batch.digests else None
         with self.transaction() as con:
             if head:
                 commit.insert_vectors(con, head, batch.digests)
                 con.execute("UPDATE counters SET next_shard = ?", [head.number + 1])
-            commit.insert_contents(con, batch.pictures)
+            commit.insert_contents(con, batch.image_info)
             commit.upsert_items(con, batch.items, attributes)
             commit.replace_failures(con, batch, decoder=decoder, space=space.key)
-        recover.guarded_checkpoint(self._at, self._catalog, above=recover.CHECKPOINT_BYTES)
+        recover.guarded_checkpoint(self._at, self._catalog, min_log_bytes=recover.CHECKPOINT_BYTES)
 
-    def update(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+    def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
         """One statement as one transaction."""
         with self.transaction() as con:
             con.execute(statement, list(parameters))
@@ -291,7 +292,7 @@ class Writer:
         """Note what was done, with which settings, with what result."""
         seconds = (utc_now() - started).total_seconds()
         with self.transaction() as con:
-            run = one(con.execute("SELECT next_run FROM counters"))[0]
+            run = first_row(con.execute("SELECT next_run FROM counters"))[0]
             con.execute(
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [run, verb, space, json.dumps(settings), json.dumps(result), started, seconds],
@@ -311,15 +312,15 @@ class Writer:
                 "open the store in this process"
             )
         if self._at.guard.exists():  # its removal failed, or is not on the disk yet
-            recover.settle(self._at, self._catalog)
+            recover.restore_interrupted_checkpoint(self._at, self._catalog)
         with self._catalog.write() as con:
             yield con
 
     def _note(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Make a space's folder and say in it what the space means."""
-        folder = self._at.shards(space.key)
+        folder = self._at.shards_folder(space.key)
         note = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
-        with disk_errors.said(f"write {folder}"):
+        with disk_errors.disk_errors(f"write {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             if not self._at.note(space.key).exists():
                 durable_files.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
@@ -327,7 +328,7 @@ class Writer:
             durable_files.sync_folder(folder.parent)
             durable_files.sync_folder(folder.parent.parent)
 
-    def _write_shard(self, batch: Batch, space: SpaceRow) -> shard.Header:
+    def _write_shard(self, batch: CommitBatch, space: SpaceRecord) -> shard.ShardHeader:
         """The new vectors as one file."""
         vectors = np.concatenate([np.atleast_2d(v) for v in batch.vectors])
         if vectors.shape[1] != space.space.dim:
@@ -336,11 +337,11 @@ class Writer:
                 "they belong in a space of their own"
             )
         with self._catalog.read() as con:
-            number = int(one(con.execute("SELECT next_shard FROM counters"))[0])
-        path = self._at.shard(space.key, number)
+            number = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
+        path = self._at.shard_file(space.key, number)
         stored = vectors.astype(shard.DTYPES[space.dtype])
-        with disk_errors.said(f"write {path}"):
-            return shard.write(path, space=space.key, number=number, vectors=stored, contents=batch.digests)
+        with disk_errors.disk_errors(f"write {path}"):
+            return shard.write_shard(path, space=space.key, number=number, vectors=stored, contents=batch.digests)
 
 
 def _names(name: str) -> Iterator[str]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import filters as item_filter
-from embedstore.storage.catalog import one
-from embedstore.storage.storage import SpaceRow, Storage
-from embedstore.storage.vectors import BLOCK_ROWS, Vectors
+from embedstore.storage.catalog import first_row
+from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
 _TABLES = """
 CREATE OR REPLACE TABLE memory.main.streamed_items AS
@@ -25,7 +25,7 @@ JOIN (SELECT content, min(item) AS item FROM memory.main.streamed_items GROUP BY
 
 
 @dataclass(frozen=True)
-class Stream:
+class VectorStream:
     """The contents of the chosen items, numbered 0 … rows - 1 in the order in which they lie on the disk.
 
     Beside it stand two tables of the private connection: ``memory.main.streamed (n, shard, place, content, item)``,
@@ -34,24 +34,29 @@ class Stream:
 
     rows: int
     _storage: Storage
-    _vectors: Vectors
+    _vectors: VectorReader
 
-    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+    def iter_blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
         """``(n of the first, items int64 (b,), vectors float32 (b, dim))``, b at most ``rows``."""
-        for begin in range(0, self.rows, rows):
+        for begin in range(0, self.rows, block_rows):
             found = self._storage.catalog.scratch.execute(
                 'SELECT item, shard, place::BIGINT AS "row" FROM memory.main.streamed '
                 "WHERE n >= ? AND n < ? ORDER BY n",
-                [begin, begin + rows],
+                [begin, begin + block_rows],
             ).fetchnumpy()
             positions = self._vectors.positions(np.asarray(found["shard"]), np.asarray(found["row"]))
-            yield begin, np.asarray(found["item"], dtype=np.int64), self._vectors.gather(positions)
+            yield begin, np.asarray(found["item"], dtype=np.int64), self._vectors.read_float32(positions)
 
 
 @contextmanager
-def streaming(
-    storage: Storage, space: SpaceRow, where: str | None, *, also: str = "true", head: str | None = None
-) -> Iterator[Stream]:
+def open_vector_stream(
+    storage: Storage,
+    space: SpaceRecord,
+    where: str | None,
+    *,
+    extra_condition: str = "true",
+    known_head: str | None = None,
+) -> Iterator[VectorStream]:
     """The present items that match a filter and have a vector in the space.
 
     Args:
@@ -62,12 +67,13 @@ def streaming(
         BadFilter, UnknownColumn: the filter cannot be used.
     """
     try:
-        with storage.catalog.read() as con, item_filter.evaluated(where):
-            condition = f"({item_filter.condition(con, where, heads=[head] if head else [])}) AND ({also})"
+        with storage.catalog.read() as con, item_filter.filter_errors(where):
+            heads = [known_head] if known_head else []
+            condition = f"({item_filter.compile_filter(con, where, known_heads=heads)}) AND ({extra_condition})"
             con.execute(_TABLES.format(condition=condition, space=space.key))
-            rows = int(one(con.execute("SELECT count(*) FROM memory.main.streamed"))[0])
-            vectors = storage.vectors_in(con, space.space).hold()
-        yield Stream(rows, storage, vectors)
+            rows = int(first_row(con.execute("SELECT count(*) FROM memory.main.streamed"))[0])
+            vectors = storage.vector_reader_in(con, space.space).map_shards()
+        yield VectorStream(rows, storage, vectors)
     finally:
         for table in ("streamed", "streamed_items"):
             storage.catalog.scratch.execute(f"DROP TABLE IF EXISTS memory.main.{table}")

@@ -15,18 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage.memory_map import release
+from embedstore.storage.memory_map import release_pages
 from embedstore.storage.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
-MAPPED = 256  # files that stay mapped when nobody needs them: the disk keeps what is mapped although it was removed
+MAX_MAPPED_FILES = (
+    256  # files that stay mapped when nobody needs them: the disk keeps what is mapped although it was removed
+)
 _FEW = 64  # rows
-SMALL = 32 << 20  # bytes of a file that is verified whole before even one row of it is used: 4 ms at 8 GB/s
+VERIFY_WHOLE_BYTES = (
+    32 << 20
+)  # bytes of a file that is verified whole before even one row of it is used: 4 ms at 8 GB/s
 
-Identity = tuple[str, int, int, int, int]
+FileIdentity = tuple[str, int, int, int, int]
 
 
-class Vectors:
+class VectorReader:
     """The shards of a space.
 
     Args:
@@ -36,35 +40,39 @@ class Vectors:
 
     def __init__(self, shards: Sequence[tuple[int, int, Path]], dim: int) -> None:
         self.dim = dim
-        self.numbers = np.array([n for n, _, _ in shards], dtype=np.int64)
-        self.starts = np.concatenate([[0], np.cumsum([rows for _, rows, _ in shards], dtype=np.int64)])
+        self.shard_numbers = np.array([n for n, _, _ in shards], dtype=np.int64)
+        self.shard_starts = np.concatenate([[0], np.cumsum([rows for _, rows, _ in shards], dtype=np.int64)])
         self._rows = [rows for _, rows, _ in shards]
         self._files = [file for _, _, file in shards]
-        self._held: dict[int, tuple[Shard, Identity]] = {}
+        self._held: dict[int, tuple[Shard, FileIdentity]] = {}
         self._whole: dict[int, NDArray[np.floating[Any]]] = {}  # held, and compared to the last byte
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return int(self.shard_starts[-1])
 
     @property
     def counts(self) -> list[tuple[int, int]]:
         """``(number, rows)`` of every shard, in order."""
-        return list(zip(self.numbers.tolist(), self._rows, strict=True))
+        return list(zip(self.shard_numbers.tolist(), self._rows, strict=True))
 
-    def hold(self, shards: NDArray[np.int64] | None = None) -> Vectors:
+    def map_shards(self, shards: NDArray[np.int64] | None = None) -> VectorReader:
         """Map the files now, while a reader has their generation open: a compaction may remove them afterwards.
 
         Args:
             shards: numbers of the files that will be read; by default all.
         """
-        which = range(len(self._files)) if shards is None else np.searchsorted(self.numbers, np.unique(shards)).tolist()
+        which = (
+            range(len(self._files))
+            if shards is None
+            else np.searchsorted(self.shard_numbers, np.unique(shards)).tolist()
+        )
         for i in which:
             found, identity = _opened(self._files[i])
-            found.hold()
+            found.map()
             self._held[i] = found, identity
         return self
 
-    def arrays(self, first: int = 0) -> Iterator[NDArray[np.floating[Any]]]:
+    def shard_arrays(self, first: int = 0) -> Iterator[NDArray[np.floating[Any]]]:
         """Every shard's rows as stored, from the ``first`` shard on, mapped: ``(n, dim)`` each.
 
         They outlive their files' removal. Each is compared with its checksum when it is its turn.
@@ -74,44 +82,44 @@ class Vectors:
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions of ``(shard number, row)`` pairs."""
-        place: NDArray[np.int64] = self.starts[np.searchsorted(self.numbers, shards)] + rows
+        place: NDArray[np.int64] = self.shard_starts[np.searchsorted(self.shard_numbers, shards)] + rows
         return place
 
-    def places(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``(shard numbers, rows)`` of positions; the inverse of :meth:`positions`."""
-        which = np.searchsorted(self.starts, positions, side="right") - 1
-        return self.numbers[which], positions - self.starts[which]
+        which = np.searchsorted(self.shard_starts, positions, side="right") - 1
+        return self.shard_numbers[which], positions - self.shard_starts[which]
 
-    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def iter_blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``.
 
         What was passed does not stay in this process's memory, however large the space is.
         """
         for i in range(len(self._files)):
             stored = self._vectors(i, checked=True)
-            for begin in range(0, len(stored), rows):
-                yield int(self.starts[i]) + begin, stored[begin : begin + rows].astype(np.float32)
-            release(stored)
+            for begin in range(0, len(stored), block_rows):
+                yield int(self.shard_starts[i]) + begin, stored[begin : begin + block_rows].astype(np.float32)
+            release_pages(stored)
 
-    def release(self) -> None:
+    def release_memory(self) -> None:
         """Take the files that are held out of this process's memory; they are read again when they are needed."""
         for found, _ in self._held.values():
-            release(found.vectors)
+            release_pages(found.vectors)
 
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read_float32(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """The vectors at the given positions: float32 ``(len(positions), dim)``, in the order given."""
-        return self.take(positions).astype(np.float32, copy=False)
+        return self.read_stored(positions).astype(np.float32, copy=False)
 
-    def take(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    def read_stored(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
         """The vectors at the given positions as stored: ``(len(positions), dim)``, contiguous, in the order given."""
         if 0 < len(positions) <= _FEW:
             return self._few(positions)
         order = None if (positions[1:] >= positions[:-1]).all() else np.argsort(positions, kind="stable")
         ascending = positions if order is None else positions[order]
-        ends = np.searchsorted(ascending, self.starts)
+        ends = np.searchsorted(ascending, self.shard_starts)
         parts = []
         for i in np.flatnonzero(np.diff(ends)).tolist():
-            rows = ascending[ends[i] : ends[i + 1]] - self.starts[i]
+            rows = ascending[ends[i] : ends[i + 1]] - self.shard_starts[i]
             parts.append((self._vectors(i, rows=rows), rows))
         out: NDArray[np.floating[Any]] = np.empty(
             (len(positions), self.dim), parts[0][0].dtype if parts else np.float32
@@ -128,8 +136,8 @@ class Vectors:
 
     def _few(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
         """The same, one by one: to sort a few and to group them by file takes longer."""
-        which = np.searchsorted(self.starts, positions, side="right") - 1
-        rows = positions - self.starts[which]
+        which = np.searchsorted(self.shard_starts, positions, side="right") - 1
+        rows = positions - self.shard_starts[which]
         found = [
             self._vectors(i, rows=rows[n : n + 1])[row]
             for n, (i, row) in enumerate(zip(which.tolist(), rows.tolist(), strict=True))
@@ -152,13 +160,13 @@ class Vectors:
         if i in self._whole:
             return self._whole[i]
         found, identity = self._held.get(i) or _opened(self._files[i])
-        expected = (self._rows[i], self.dim, int(self.numbers[i]))
+        expected = (self._rows[i], self.dim, int(self.shard_numbers[i]))
         if (found.header.rows, found.header.dim, found.header.number) != expected:
             raise StoreDamaged(
                 f"{self._files[i]} holds {found.vectors.shape} of commit {found.header.number}, the catalog says "
                 f"{expected[:2]} of commit {expected[2]}; run `embedstore repair`"
             )
-        if checked or found.header.file_bytes <= SMALL:
+        if checked or found.header.file_bytes <= VERIFY_WHOLE_BYTES:
             _verify(found, identity)
         elif rows is not None and identity not in _verified:
             found.verify_rows(rows, _blocks.setdefault(identity, set()))
@@ -167,7 +175,7 @@ class Vectors:
         return found.vectors
 
 
-def _opened(file: Path) -> tuple[Shard, Identity]:
+def _opened(file: Path) -> tuple[Shard, FileIdentity]:
     """A shard opened once. It never changes, but another store may come to stand where this one stood."""
     try:
         s = file.stat()
@@ -177,8 +185,8 @@ def _opened(file: Path) -> tuple[Shard, Identity]:
     return _mapped(file, identity), identity
 
 
-@lru_cache(maxsize=MAPPED)
-def _mapped(file: Path, identity: Identity) -> Shard:
+@lru_cache(maxsize=MAX_MAPPED_FILES)
+def _mapped(file: Path, identity: FileIdentity) -> Shard:
     """A shard, opened once while anybody holds it."""
     found = _in_use.get(identity)
     if found is None:
@@ -186,12 +194,12 @@ def _mapped(file: Path, identity: Identity) -> Shard:
     return found
 
 
-_in_use: WeakValueDictionary[Identity, Shard] = WeakValueDictionary()
-_blocks: dict[Identity, set[int]] = {}  # that were compared with their checksums
-_verified: set[Identity] = set()
+_in_use: WeakValueDictionary[FileIdentity, Shard] = WeakValueDictionary()
+_blocks: dict[FileIdentity, set[int]] = {}  # that were compared with their checksums
+_verified: set[FileIdentity] = set()
 
 
-def _verify(found: Shard, identity: Identity) -> None:
+def _verify(found: Shard, identity: FileIdentity) -> None:
     """Compare a shard with its checksum, once in a process, whether or not it stays mapped."""
     if identity not in _verified:
         found.verify()

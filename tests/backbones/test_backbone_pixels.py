@@ -10,7 +10,7 @@ from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg, list_pretrained
 
 from embedstore.backbones.open_clip_models import _preprocess_of as clip_preprocess
-from embedstore.backbones.timm_models import preprocess_of
+from embedstore.backbones.timm_models import timm_preprocess
 from embedstore.media.image.preprocess import apply
 from embedstore.space import ResizeMode
 from tests.conftest import picture
@@ -40,7 +40,7 @@ def _same_pixels_as_timm(name):
     module.pretrained_cfg = get_pretrained_cfg(name).to_dict()
     config = resolve_data_config(pretrained_cfg=module.pretrained_cfg)
     transform = create_transform(**config, is_training=False, use_prefetcher=True)  # pixels, before mean and std
-    ours = preprocess_of(module)
+    ours = timm_preprocess(module)
     for n, size in enumerate([(300, 200), (131, 411)]):
         expected = np.asarray(transform(picture(n, size)))
         assert np.array_equal(apply(picture(n, size), ours), expected), name

@@ -176,7 +176,7 @@ def test_tokens_are_pooled_without_the_class_token():
     first = by_pool["avg"]
     pixels = prepared(first.space)
     with torch.inference_mode():
-        tokens = first.module.forward_features(first.normalised(torch.from_numpy(pixels))).numpy()
+        tokens = first.module.forward_features(first.normalize(torch.from_numpy(pixels))).numpy()
     assert first.module.num_prefix_tokens == 1
     assert np.allclose(by_pool["avg"].encode_images(pixels), tokens[:, 1:].mean(1), atol=1e-5)
     assert np.allclose(by_pool["max"].encode_images(pixels), tokens[:, 1:].max(1), atol=1e-5)
@@ -189,7 +189,7 @@ def test_a_numbered_layer_is_that_stage():
     pixels = prepared(backbone.space)
     with torch.inference_mode():
         maps = backbone.module.forward_intermediates(
-            backbone.normalised(torch.from_numpy(pixels)), intermediates_only=True
+            backbone.normalize(torch.from_numpy(pixels)), intermediates_only=True
         )
     assert np.allclose(backbone.encode_images(pixels), maps[1].mean((2, 3)).numpy(), atol=1e-5)
     assert load(Recipe(TINY, random_init=True, layer="-1"), device="cpu").space.layer == str(len(maps) - 1)

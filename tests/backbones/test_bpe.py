@@ -35,7 +35,7 @@ def test_tokens_are_open_clips_own():
     assert len(corpus) > 10_000
     theirs = open_clip.get_tokenizer("ViT-B-32")
     for length in (77, 16):
-        assert np.array_equal(bpe.tokens(corpus, length), theirs(corpus, context_length=length).numpy())
+        assert np.array_equal(bpe.tokenize(corpus, length), theirs(corpus, context_length=length).numpy())
 
 
 def test_tokens_of_a_networks_own_vocabulary_are_open_clips_too():
@@ -43,4 +43,4 @@ def test_tokens_of_a_networks_own_vocabulary_are_open_clips_too():
     corpus = strings()
     merges = ROOT / "embedstore" / "backbones" / "tiny" / "merges.txt.gz"
     theirs = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges))
-    assert np.array_equal(bpe.tokens(corpus, 32, merges), theirs(corpus, context_length=32).numpy())
+    assert np.array_equal(bpe.tokenize(corpus, 32, merges), theirs(corpus, context_length=32).numpy())

@@ -11,7 +11,7 @@ import open_clip
 import pytest
 import timm
 
-from embedstore.backbones import Fact, load, registry, resolve, table
+from embedstore.backbones import BackboneInfo, list_backbones, load, registry, resolve_name
 from embedstore.backbones.registry import ALIASES, _table
 from embedstore.errors import UnknownBackbone
 from embedstore.space import Recipe
@@ -55,7 +55,7 @@ def measured(tool, name):
     """One row, made anew from the library."""
     body = name.partition("/")[2]
     row = tool.of_timm(body) if name.startswith("timm/") else tool.of_clip(*_split(body), tool.licences())
-    return Fact(**{**_shared(row), "parameters": int(row["parameters"] or 0), "dim": int(row["dim"])})
+    return BackboneInfo(**{**_shared(row), "parameters": int(row["parameters"] or 0), "dim": int(row["dim"])})
 
 
 def _split(body):
@@ -64,14 +64,14 @@ def _split(body):
 
 
 def _shared(row):
-    return {k: v for k, v in row.items() if k in Fact.__dataclass_fields__} | {"text": bool(row["text"])}
+    return {k: v for k, v in row.items() if k in BackboneInfo.__dataclass_fields__} | {"text": bool(row["text"])}
 
 
 @same_versions
 @pytest.mark.parametrize("name", NAMED)
 def test_a_row_is_what_the_library_says(tool, name):
     """Parameters, dimension, input size and licence, measured again."""
-    (fact,) = (f for f in table() if f.name == name)
+    (fact,) = (f for f in list_backbones() if f.name == name)
     assert measured(tool, name) == fact
 
 
@@ -79,7 +79,7 @@ def test_a_row_is_what_the_library_says(tool, name):
 @same_versions
 def test_every_twentieth_row_is_what_the_library_says(tool):
     """As above, over the whole table."""
-    wrong = [f.name for f in table()[::20] if measured(tool, f.name) != f]
+    wrong = [f.name for f in list_backbones()[::20] if measured(tool, f.name) != f]
     assert wrong == []
 
 
@@ -91,14 +91,14 @@ def test_the_table_is_complete():
     pairs = open_clip.list_pretrained()
     alone = set(open_clip.list_models()) - {a for a, _ in pairs}
     expected = {f"timm/{n}" for n in [*tagged, *bare]} | {f"open_clip/{a}:{t}" for a, t in pairs}
-    names = [f.name for f in table()]
+    names = [f.name for f in list_backbones()]
     assert len(names) == len(set(names))
     assert set(names) == expected | {f"open_clip/{a}" for a in alone} | {"embedstore/tiny"}
 
 
 def test_well_known_numbers():
     """Parameters and dimensions that every text book has."""
-    by_name = {f.name: f for f in table()}
+    by_name = {f.name: f for f in list_backbones()}
     resnet = by_name["timm/resnet50.a1_in1k"]
     assert (resnet.parameters, resnet.dim, resnet.input_size, resnet.licence) == (
         23_508_032,
@@ -115,15 +115,15 @@ def test_well_known_numbers():
 def test_each_family_resolves_to_its_default_tag(name):
     """A bare timm name is the tag that timm itself would load; EfficientNet-B6 and B7 have none (tf_… have)."""
     tag = f".{timm.get_pretrained_cfg(name).tag}" if timm.is_model_pretrained(name) else ""
-    assert resolve(name) == f"timm/{name}{tag}"
+    assert resolve_name(name) == f"timm/{name}{tag}"
 
 
 @same_versions
 def test_every_architecture_has_one_default():
     """No bare name of the table is unknown, and each leads to one row."""
-    names = {f.name for f in table()}
-    for architecture in {f.name.partition(".")[0] for f in table() if f.name.startswith("timm/")}:
-        assert resolve(architecture) in names
+    names = {f.name for f in list_backbones()}
+    for architecture in {f.name.partition(".")[0] for f in list_backbones() if f.name.startswith("timm/")}:
+        assert resolve_name(architecture) in names
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_every_architecture_has_one_default():
 )
 def test_a_name_is_spelt_out(given, full):
     """Aliases, bare names, another case, open_clip's own spellings, and code."""
-    assert resolve(given) == full
-    assert resolve(full) == full
+    assert resolve_name(given) == full
+    assert resolve_name(full) == full
 
 
 @pytest.mark.parametrize(
@@ -171,38 +171,42 @@ def test_a_name_is_spelt_out(given, full):
 def test_an_unknown_name_lists_near_ones(given, hint):
     """One line, with what was probably meant or the tags that there are."""
     with pytest.raises(UnknownBackbone, match=hint) as raised:
-        resolve(given)
+        resolve_name(given)
     assert "\n" not in str(raised.value)
 
 
 def test_a_name_of_a_newer_library_is_left_to_the_library(monkeypatch):
     """Where another timm is installed than the table was made from, timm decides; where it is the same, the table."""
     monkeypatch.setattr(registry, "_table", lambda known=_table(): replace(known, versions={"timm": "0.0"}))
-    assert resolve("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
+    assert resolve_name("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
     with pytest.raises(UnknownBackbone, match="timm has no architecture 'brand_new_net'"):
         load(Recipe("timm/brand_new_net.tag"), device="cpu")
 
 
 def test_aliases_lead_to_backbones_of_the_table():
     """No alias points to nothing."""
-    assert set(ALIASES.values()) <= {f.name for f in table()}
+    assert set(ALIASES.values()) <= {f.name for f in list_backbones()}
 
 
 def test_a_filter_is_words_in_name_and_family():
     """All words must occur, in any case and order."""
-    assert {f.name for f in table("VGG16 bn")} == {f.name for f in table() if "vgg16_bn" in f.name} != set()
-    assert [f.name for f in table("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
-    assert all(f.family == "mobilenetv3" or "mobilenetv3" in f.name for f in table("mobilenetv3"))
-    assert table("no such backbone") == []
-    assert len(table()) > 2000
+    assert (
+        {f.name for f in list_backbones("VGG16 bn")}
+        == {f.name for f in list_backbones() if "vgg16_bn" in f.name}
+        != set()
+    )
+    assert [f.name for f in list_backbones("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
+    assert all(f.family == "mobilenetv3" or "mobilenetv3" in f.name for f in list_backbones("mobilenetv3"))
+    assert list_backbones("no such backbone") == []
+    assert len(list_backbones()) > 2000
 
 
 def test_names_and_facts_need_no_torch():
     """Listing and spelling out, and even importing `load`, leave every heavy package alone."""
     code = (
-        "import sys; from embedstore.backbones import load, resolve, table\n"
-        "resolve('clip'); table('resnet')\n"
-        "try: resolve('resnet5')\n"
+        "import sys; from embedstore.backbones import list_backbones, load, resolve_name\n"
+        "resolve_name('clip'); list_backbones('resnet')\n"
+        "try: resolve_name('resnet5')\n"
         "except LookupError: pass\n"
         "print(sorted({'torch', 'timm', 'open_clip', 'numpy'} & set(sys.modules)))"
     )

@@ -9,9 +9,9 @@ import pytest
 
 import embedstore as es
 from embedstore.backbones import load
-from embedstore.backbones.loading import spread
-from embedstore.backbones.runtimes.replicas import Replicas
-from embedstore.backbones.runtimes.runtime import agreement
+from embedstore.backbones.loading import resolve_devices
+from embedstore.backbones.runtimes.device_pool import DevicePool
+from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone
 from embedstore.pipeline.forward import Forwards
 from embedstore.space import Recipe
@@ -28,7 +28,7 @@ def test_a_run_on_several_devices_gives_the_vectors_of_one(tmp_path, photos):
         assert (report.embedded, report.device) == (12, device)
         features = store.features("uri")
         found[device] = features.X[np.argsort(features.y)]
-    assert agreement(found["cpu"], found["cpu,cpu"]).cosine > 0.999999
+    assert compare_vectors(found["cpu"], found["cpu,cpu"]).cosine > 0.999999
 
 
 def test_batches_go_to_the_device_that_is_free():
@@ -47,22 +47,22 @@ def test_batches_go_to_the_device_that_is_free():
             return batch
 
     slow, quick = Device(0.5), Device(0.01)
-    replicas = Replicas([slow, quick])
-    assert replicas.parallel == 2
+    replicas = DevicePool([slow, quick])
+    assert replicas.concurrency == 2
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(replicas.encode_images, range(12)))
     assert slow.batches + quick.batches == 12
     assert quick.batches > slow.batches
     with pytest.raises(BadBackbone, match="comes out differently on another device"):
-        Replicas([slow, Device(0, key="two")])
+        DevicePool([slow, Device(0, key="two")])
 
 
 def test_devices_are_named_with_commas():
     """Every one is checked; a search or a fine-tuning uses the first."""
-    assert spread("cpu") == ["cpu"]
-    assert spread("cpu, cpu") == ["cpu", "cpu"]
+    assert resolve_devices("cpu") == ["cpu"]
+    assert resolve_devices("cpu, cpu") == ["cpu", "cpu"]
     with pytest.raises(BadBackbone, match="no device 'cuda:7' here"):
-        spread("cpu,cuda:7")
+        resolve_devices("cpu,cuda:7")
     assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"
 
 

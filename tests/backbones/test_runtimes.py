@@ -11,16 +11,24 @@ from onnx import numpy_helper
 
 import embedstore as es
 from embedstore.backbones import load
-from embedstore.backbones.runtimes import fold_batchnorm, select
-from embedstore.backbones.runtimes.export import export
-from embedstore.backbones.runtimes.onnx import GRAPH, NOTE, TOGETHER, WEIGHTS, Exported, opened, place
-from embedstore.backbones.runtimes.runtime import Runtime, Tower, agreement
-from embedstore.backbones.runtimes.select import Chosen
+from embedstore.backbones.runtimes import adaptive_encoder, fold_batchnorm
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
+from embedstore.backbones.runtimes.export import export_tower
+from embedstore.backbones.runtimes.onnx_encoder import (
+    GRAPH_FILE,
+    IMAGE_BATCH_SIZE,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    OnnxEncoder,
+    open_tower,
+    tower_folder,
+)
+from embedstore.backbones.runtimes.runtime import Runtime, Tower, compare_vectors
 from embedstore.errors import RuntimeMismatch
 from embedstore.media.image import preprocess
 from embedstore.pipeline.stage_times import Spent, Time
 from embedstore.space import Recipe
-from embedstore.storage.durable_files import xxh3
+from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import TINY, picture
 from tests.helpers.networks import local_clip
 
@@ -36,8 +44,8 @@ def clip(tmp_path_factory):
     """A tiny CLIP, and the folder where its exported towers are."""
     folder = tmp_path_factory.mktemp("clip")
     network = load(Recipe(local_clip(folder / "clip")), device="cpu")
-    export(network, folder / "towers", Tower.IMAGE, prepared(network))
-    export(network, folder / "towers", Tower.TEXT)
+    export_tower(network, folder / "towers", Tower.IMAGE, prepared(network))
+    export_tower(network, folder / "towers", Tower.TEXT)
     return network, folder / "towers"
 
 
@@ -46,23 +54,23 @@ def test_agreement_looks_at_what_tells_images_apart():
     rng = np.random.default_rng(0)
     own = rng.normal(size=(32, 8)).astype(np.float32)
     common = np.full((32, 8), 1000, np.float32)
-    found = agreement(own + common, own[::-1] + common)
+    found = compare_vectors(own + common, own[::-1] + common)
     assert found.cosine > 0.9999
     assert found.centred < 0.5
-    assert not found.good
-    assert agreement(own, own).good
-    assert agreement(own[:1], own[:1] * 3).good
-    assert not agreement(own, np.full_like(own, np.nan)).good
+    assert not found.is_close
+    assert compare_vectors(own, own).is_close
+    assert compare_vectors(own[:1], own[:1] * 3).is_close
+    assert not compare_vectors(own, np.full_like(own, np.nan)).is_close
 
 
 def test_exported_towers_give_the_eager_vectors(clip):
     """Images and words through onnxruntime: cosine 0.999999 and more to torch, whatever the batch."""
     network, folder = clip
-    both = {t: opened(folder, t, network.space.key, threads=1, brief=False) for t in Tower}
-    exported = Exported(network.space, image=both[Tower.IMAGE], text=both[Tower.TEXT])
+    both = {t: open_tower(folder, t, network.space.key, threads=1, fast_start=False) for t in Tower}
+    exported = OnnxEncoder(network.space, image=both[Tower.IMAGE], text=both[Tower.TEXT])
     pixels, words = prepared(network, 21), ["a dog", "Zwei Kätzchen 🐈", "&amp;", "far too long " * 60]
-    images = agreement(network.encode_images(pixels), exported.encode_images(pixels))
-    texts = agreement(network.encode_texts(words), exported.encode_texts(words))
+    images = compare_vectors(network.encode_images(pixels), exported.encode_images(pixels))
+    texts = compare_vectors(network.encode_texts(words), exported.encode_texts(words))
     assert min(images.cosine, images.centred, texts.cosine, texts.centred) > 0.999999
     assert exported.logit_scale == pytest.approx(network.logit_scale)
 
@@ -85,8 +93,8 @@ def test_every_runtime_gives_the_same_vectors_with_real_weights(tmp_path, shared
         assert (report.runtime, report.embedded) == (how, 24)
         made[how] = store.features("uri").X
         assert store.sql("SELECT result->>'runtime' FROM runs").rows == ((how,),)
-    found = agreement(made["eager"], made[runtime])
-    assert found.good, found
+    found = compare_vectors(made["eager"], made[runtime])
+    assert found.is_close, found
     assert len({es.open(tmp_path / how).spaces[0].key for how in made}) == 1
 
 
@@ -94,21 +102,21 @@ def test_a_runtime_that_gives_other_vectors_is_refused(tmp_path, clip):
     """An exported tower whose weights are wrong does not get past the first batch, and auto goes on eagerly."""
     network, _ = clip
     wrong = tmp_path / "towers"
-    export(network, wrong, Tower.IMAGE, prepared(network))
-    path = place(wrong, Tower.IMAGE)
-    graph = onnx.load(path / GRAPH)
+    export_tower(network, wrong, Tower.IMAGE, prepared(network))
+    path = tower_folder(wrong, Tower.IMAGE)
+    graph = onnx.load(path / GRAPH_FILE)
     largest = max(graph.graph.initializer, key=lambda t: np.prod(t.dims))
     noisy = numpy_helper.to_array(largest) + np.random.default_rng(0).normal(0, 0.05, tuple(largest.dims))
     largest.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), largest.name))
-    (path / WEIGHTS).unlink()
-    onnx.save(graph, path / GRAPH, save_as_external_data=True, location=WEIGHTS)
-    note = json.loads((path / NOTE).read_text())
-    note["files"] = {n: [(path / n).stat().st_size, xxh3(path / n)] for n in (GRAPH, WEIGHTS)}
-    (path / NOTE).write_text(json.dumps(note))
+    (path / WEIGHTS_FILE).unlink()
+    onnx.save(graph, path / GRAPH_FILE, save_as_external_data=True, location=WEIGHTS_FILE)
+    note = json.loads((path / MANIFEST_FILE).read_text())
+    note["files"] = {n: [(path / n).stat().st_size, file_xxh3(path / n)] for n in (GRAPH_FILE, WEIGHTS_FILE)}
+    (path / MANIFEST_FILE).write_text(json.dumps(note))
     pixels = prepared(network)
     with pytest.raises(RuntimeMismatch, match="--runtime onnx gives other vectors"):
-        Chosen([network], Runtime.ONNX, wrong, images=12).encode_images(pixels)
-    auto = Chosen([network], Runtime.AUTO, wrong, images=10**9)
+        AdaptiveEncoder([network], Runtime.ONNX, wrong, expected_images=12).encode_images(pixels)
+    auto = AdaptiveEncoder([network], Runtime.AUTO, wrong, expected_images=10**9)
     assert np.array_equal(auto.encode_images(pixels), network.encode_images(pixels))
     assert auto.runtime is Runtime.EAGER
     assert "gives other vectors" in auto.notices[0]
@@ -118,17 +126,17 @@ def test_auto_stays_eager_for_short_runs_and_exports_for_long_ones(tmp_path, cli
     """What is ahead decides, and then which is faster."""
     network, _ = clip
     pixels = prepared(network)
-    short = Chosen([network], Runtime.AUTO, tmp_path / "short", images=100)
+    short = AdaptiveEncoder([network], Runtime.AUTO, tmp_path / "short", expected_images=100)
     short.encode_images(pixels)
     assert short.runtime is Runtime.EAGER
     assert not (tmp_path / "short").exists()
-    monkeypatch.setattr(select, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
-    long = Chosen([network], Runtime.AUTO, tmp_path / "long", images=10**9)
+    monkeypatch.setattr(adaptive_encoder, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
+    long = AdaptiveEncoder([network], Runtime.AUTO, tmp_path / "long", expected_images=10**9)
     assert np.array_equal(long.encode_images(pixels), network.encode_images(pixels))
     assert long.runtime is Runtime.ONNX
-    assert 1 <= long.batch_size <= TOGETHER
-    assert agreement(network.encode_images(pixels), long.encode_images(pixels)).good
-    assert (tmp_path / "long" / "image" / NOTE).exists()
+    assert 1 <= long.batch_size <= IMAGE_BATCH_SIZE
+    assert compare_vectors(network.encode_images(pixels), long.encode_images(pixels)).is_close
+    assert (tmp_path / "long" / "image" / MANIFEST_FILE).exists()
 
 
 @pytest.mark.parametrize("name", [TINY, "timm/mobilenetv2_035", "timm/test_efficientnet", "timm/test_byobnet"])
@@ -142,7 +150,7 @@ def test_folded_batch_normalisation_gives_the_same_vectors_and_is_undone(tmp_pat
             layer.weight.data.uniform_(0.5, 1.5)
     pixels = prepared(network)
     want = network.encode_images(pixels)
-    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen = AdaptiveEncoder([network], Runtime.AUTO, tmp_path, expected_images=12)
     chosen._stay(pixels, want, ahead=1e9)
     norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
     assert chosen.folded == norms > 10
@@ -160,7 +168,7 @@ def test_a_fold_that_changes_vectors_is_undone_at_once(tmp_path, monkeypatch):
     want = network.encode_images(pixels)
     own = fold_batchnorm._fold
     monkeypatch.setattr(fold_batchnorm, "_fold", lambda conv, norm: (own(conv, norm), conv.weight.mul_(-2)))
-    chosen = Chosen([network], Runtime.AUTO, tmp_path, images=12)
+    chosen = AdaptiveEncoder([network], Runtime.AUTO, tmp_path, expected_images=12)
     chosen._stay(pixels, want, ahead=1e9)
     assert chosen.folded == 0
     assert "it would give other vectors" in chosen.notices[0]
@@ -182,7 +190,7 @@ def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
     network, _ = clip
     pixels, before = prepared(network), network.batch_size
     try:
-        chosen = Chosen([network], Runtime.AUTO, tmp_path, images=10**9)
+        chosen = AdaptiveEncoder([network], Runtime.AUTO, tmp_path, expected_images=10**9)
         found = chosen._sized(torch.from_numpy(pixels))
         assert before // 4 <= found <= 4 * before
         assert network.batch_size == found
@@ -193,24 +201,24 @@ def test_the_batch_size_is_looked_for_within_reach(tmp_path, clip):
 def test_damaged_foreign_and_outdated_towers_are_passed_by(tmp_path, clip):
     """One flipped byte, another space, another onnxruntime: none of them is run."""
     network, _ = clip
-    export(network, tmp_path, Tower.TEXT)
-    path, key = place(tmp_path, Tower.TEXT), network.space.key
+    export_tower(network, tmp_path, Tower.TEXT)
+    path, key = tower_folder(tmp_path, Tower.TEXT), network.space.key
 
     def why(space=key):
-        found = opened(tmp_path, Tower.TEXT, space, threads=1, brief=True)
+        found = open_tower(tmp_path, Tower.TEXT, space, threads=1, fast_start=True)
         return found if isinstance(found, str) else "fine"
 
     assert why() == "fine"
     assert why("f" * 16) == f"it belongs to space {key}"
-    assert opened(tmp_path, Tower.IMAGE, key, threads=1, brief=True) == "it was not exported"
-    data = bytearray((path / WEIGHTS).read_bytes())
+    assert open_tower(tmp_path, Tower.IMAGE, key, threads=1, fast_start=True) == "it was not exported"
+    data = bytearray((path / WEIGHTS_FILE).read_bytes())
     data[len(data) // 2] ^= 1
-    (path / WEIGHTS).write_bytes(data)
+    (path / WEIGHTS_FILE).write_bytes(data)
     assert "is not what was written" in why()
-    note = json.loads((path / NOTE).read_text()) | {"onnxruntime": "1.0"}
-    (path / NOTE).write_text(json.dumps(note))
+    note = json.loads((path / MANIFEST_FILE).read_text()) | {"onnxruntime": "1.0"}
+    (path / MANIFEST_FILE).write_text(json.dumps(note))
     assert "checked with onnxruntime 1.0" in why()
-    export(network, tmp_path, Tower.TEXT)
+    export_tower(network, tmp_path, Tower.TEXT)
     assert why() == "fine"
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
 
@@ -218,12 +226,12 @@ def test_damaged_foreign_and_outdated_towers_are_passed_by(tmp_path, clip):
 def test_several_exports_at_once_leave_one_whole_tower(tmp_path, clip):
     """Whoever comes first, the tower that stands there is whole, and nothing is left beside it."""
     network, _ = clip
-    threads = [threading.Thread(target=export, args=(network, tmp_path, Tower.TEXT)) for _ in range(3)]
+    threads = [threading.Thread(target=export_tower, args=(network, tmp_path, Tower.TEXT)) for _ in range(3)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert not isinstance(opened(tmp_path, Tower.TEXT, network.space.key, threads=1, brief=True), str)
+    assert not isinstance(open_tower(tmp_path, Tower.TEXT, network.space.key, threads=1, fast_start=True), str)
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import embedstore as es
 from embedstore.backbones.runtimes import bpe
-from embedstore.backbones.runtimes.onnx import refused
+from embedstore.backbones.runtimes.onnx_encoder import was_refused
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.errors import BadBackbone, MissingExtra
 from embedstore.media.image import decode
@@ -98,10 +98,12 @@ def test_a_tokenizer_that_is_not_clips_is_refused_and_remembered(searched, monke
     """Its words go through torch; the export is not tried at every search."""
     again = es.open(searched.path, device="cpu")
     again.search("a dog")
-    monkeypatch.setattr(bpe, "tokens", lambda texts, length, merges: np.zeros((len(texts), length), np.int64))
+    monkeypatch.setattr(
+        bpe, "tokenize", lambda texts, context_length, merges: np.zeros((len(texts), context_length), np.int64)
+    )
     (said,) = again.keep_towers()
     assert "is not CLIP's own" in said
-    assert refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
+    assert was_refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
     assert again.keep_towers() == []
 
 

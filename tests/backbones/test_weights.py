@@ -59,7 +59,7 @@ def test_the_classifier_is_dropped_and_everything_else_is_loaded(network, file):
     backbone = of(file)
     pixels = prepared(backbone.space)
     with torch.inference_mode():
-        x = backbone.normalised(torch.from_numpy(pixels))
+        x = backbone.normalize(torch.from_numpy(pixels))
         expected = network.eval().forward_head(network.forward_features(x), pre_logits=True).numpy()
     assert np.allclose(backbone.encode_images(pixels), expected, atol=1e-5)
     assert not backbone.space.random
@@ -301,14 +301,14 @@ def test_the_observer_sees_loads_of_its_own_thread_only():
         other[0].load_state_dict({}, strict=False)
 
     other = []
-    with weights.observed() as loading:
+    with weights.record_loading() as loading:
         thread = threading.Thread(target=build)
         thread.start()
         thread.join()
         mine = torch.nn.Sequential(torch.nn.Linear(2, 2))
         mine.load_state_dict({"0.weight": torch.zeros(2, 2), "1.bias": torch.zeros(1)}, strict=False)
-    assert loading.keys_of(mine) == (["0.bias"], ["1.bias"])
-    assert loading.keys_of(other[0]) is None
+    assert loading.missing_and_unexpected(mine) == (["0.bias"], ["1.bias"])
+    assert loading.missing_and_unexpected(other[0]) is None
     assert not mine._load_state_dict_post_hooks
 
 

@@ -31,16 +31,16 @@ def ours(path: str) -> dict[str, Any]:
 def by_faiss(path: str) -> dict[str, Any]:
     """Pairs by FAISS's own inverted lists."""
     store = es.open(path)
-    vectors = store._storage.vectors(store.spaces[0].space).hold()
-    cells = max(2, len(vectors) // self_join.ROWS_A_CELL)
+    vectors = store._storage.vector_reader(store.spaces[0].space).map_shards()
+    cells = max(2, len(vectors) // self_join.ROWS_PER_CELL)
     index = faiss.index_factory(vectors.dim, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
-    index.cp.max_points_per_centroid, index.nprobe = 40, self_join.CELLS
+    index.cp.max_points_per_centroid, index.nprobe = 40, self_join.CELLS_PER_ROW
     order = np.random.default_rng(0).permutation(len(vectors))[: 40 * cells]
-    index.train(vectors.gather(np.sort(order)))
-    for _, rows in vectors.blocks():
+    index.train(vectors.read_float32(np.sort(order)))
+    for _, rows in vectors.iter_blocks():
         index.add(rows)
     found = 0
-    for first, rows in vectors.blocks(_BLOCK):
+    for first, rows in vectors.iter_blocks(_BLOCK):
         limits, _, others = index.range_search(rows, THRESHOLD)
         own = np.repeat(np.arange(first, first + len(rows)), np.diff(limits.astype(np.int64)))
         found += int((others > own).sum())

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 import embedstore as es
-from embedstore.backbones.runtimes.runtime import Runtime, agreement
+from embedstore.backbones.runtimes.runtime import Runtime, compare_vectors
 from embedstore.quickstart import bench
 
 NETWORKS = ("timm/mobilenetv2_100", "timm/resnet50", "open_clip/ViT-B-32")
@@ -85,7 +85,7 @@ class Alone:
 
 def alone(photos: Path, name: str, count: int, runtime: str) -> dict[str, Alone]:
     """The limit by decoder, measured now: a machine that others use too is not the same an hour later."""
-    found = bench.run(photos, bench.Setting(name, images=count, seconds=4.0, runtime=Runtime(runtime)))
+    found = bench.run(photos, bench.BenchSettings(name, images=count, seconds=4.0, runtime=Runtime(runtime)))
     forward = next(n.images_per_second for n in found.networks if n.runtime == runtime)
     return {decoder: Alone(rate, forward) for decoder, rate in found.decoders.items()}
 
@@ -121,7 +121,7 @@ def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) 
             f"{Alone(decode, forward).limit:>7.1f} {share:>6.2f} {write:>7.1%}  {stages[runtime]['decoder']}"
         )
         for which in (k for k in took if k in pythons):
-            same = "its own weights" if which in OWN_WEIGHTS else str(agreement(vectors[which], vectors[runtime]))
+            same = "its own weights" if which in OWN_WEIGHTS else str(compare_vectors(vectors[which], vectors[runtime]))
             ratio = median[which] / median[runtime]
             print(
                 f"    {which:<22} {count / median[which]:>8.1f} img/s; embedstore is {ratio:.2f} times as fast; {same}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import embedstore as es
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.storage.storage import Storage
 from tests.benchmarks import corpus, peak
 
@@ -32,21 +32,21 @@ def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
     store = es.open(path)
     storage, space = store._storage, store.spaces[0]
     rng = np.random.default_rng(3)
-    vectors = storage.vectors(space.space).gather(np.sort(rng.integers(0, rows, QUERIES)))
+    vectors = storage.vector_reader(space.space).read_float32(np.sort(rng.integers(0, rows, QUERIES)))
     queries = vectors + 0.02 * rng.standard_normal(vectors.shape, np.float32)
     begin = time.perf_counter()
-    answer(storage, space, queries[0], Ask(exact=exact))
+    execute_search(storage, space, queries[0], SearchOptions(exact=exact))
     first = time.perf_counter() - begin
-    times, found, plan = _asked(storage, space, queries, Ask(exact=exact))
+    times, found, plan = _asked(storage, space, queries, SearchOptions(exact=exact))
     return {"first": first, "ms": 1000 * float(np.median(times)), "found": found, "way": plan}
 
 
-def _asked(storage: Storage, space: Any, queries: Any, ask: Ask) -> tuple[list[float], list[list[int]], str]:
+def _asked(storage: Storage, space: Any, queries: Any, ask: SearchOptions) -> tuple[list[float], list[list[int]], str]:
     """Times, items and the way."""
     times, found, way = [], [], ""
     for q in queries:
         begin = time.perf_counter()
-        got = answer(storage, space, q, ask)
+        got = execute_search(storage, space, q, ask)
         times.append(time.perf_counter() - begin)
         found.append([h.item for h in got.hits])
         way = str(got.plan["way"])

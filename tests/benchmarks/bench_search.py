@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 import embedstore as es
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from tests.benchmarks import corpus
 from tests.benchmarks.peers_search import SHARES
 
@@ -66,7 +66,9 @@ def ours(store: es.Store, share: float | None, **options):
     """A search through the store: row numbers of its hits (items are numbered from 1)."""
     where = None if share is None else f"u < {share}"
     space = store.spaces[0]
-    return lambda q: [h.item - 1 for h in answer(store._storage, space, q, Ask(where=where, **options)).hits]
+    return lambda q: [
+        h.item - 1 for h in execute_search(store._storage, space, q, SearchOptions(where=where, **options)).hits
+    ]
 
 
 def by_faiss(index: faiss.Index, u: np.ndarray, share: float):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embedstore.classify import metrics
-from embedstore.classify.data.labels import codes
+from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.evaluation import How
 from embedstore.classify.evaluation.compare_heads import holm
 from embedstore.classify.evaluation.text_classifiers import drawn
@@ -50,7 +50,7 @@ def test_folds_hold_every_row_out_once(store):
     assert (e.split, e.train, e.held, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
     assert sorted(e.rows.ids.tolist()) == list(range(1, 301))
     assert e.accuracy == pytest.approx(np.mean(e.fold_accuracy), abs=0.02)
-    direct = metrics.accuracy(codes(e.rows.y, e.rows.classes), e.rows.proba)
+    direct = metrics.accuracy(encode_labels(e.rows.y, e.rows.classes), e.rows.proba)
     assert e.accuracy == pytest.approx(direct)
 
 
@@ -90,7 +90,7 @@ def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
     )
     found = store.probe("label", head="knn", near=0.999)
     assert found.near.count == 10
-    assert {(p.train - 1, p.held - 1) for p in found.near.pairs} == set(zip(range(200, 210), copied, strict=True))
+    assert {(p.train_item - 1, p.held - 1) for p in found.near.pairs} == set(zip(range(200, 210), copied, strict=True))
     assert min(p.cosine for p in found.near.pairs) >= 0.999
     dropped = store.probe("label", head="knn", near=0.999, drop_leaks=True)
     assert (found.train, dropped.train) == (160, 150)
@@ -215,7 +215,7 @@ def test_intervals_cover(tmp_path):
     covered = 0
     for n in range(60):
         rows = slice(n * 150, (n + 1) * 150)
-        low, high = metrics.bootstrap_interval("accuracy", y[rows], proba[rows], n=500, seed=n)
+        low, high = metrics.bootstrap_interval("accuracy", y[rows], proba[rows], n_replicates=500, seed=n)
         covered += low <= truth <= high
     assert covered >= 51
 
@@ -310,7 +310,7 @@ def test_large_features_are_mapped(store, monkeypatch):
 
     expected = store.features("label").X
     before = store.probe("label", head="ridge").accuracy
-    monkeypatch.setattr(features, "IN_MEMORY", 1000)
+    monkeypatch.setattr(features, "MAX_IN_MEMORY_BYTES", 1000)
     mapped = store.features("label")
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, expected)

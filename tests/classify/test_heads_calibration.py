@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from embedstore.classify import metrics
 from embedstore.classify.heads import Abstain, Calibrated, ConformalSets, WeightedKNN, ZeroShot, probabilities
-from embedstore.classify.heads.calibration import threshold_for
+from embedstore.classify.heads.calibration import choose_threshold
 from embedstore.errors import LabelError
 
 
@@ -84,11 +84,11 @@ def test_a_threshold_keeps_the_target_precision_at_the_largest_coverage():
     """Right down to .7, wrong at .6, right at .5: 2/3 allows all five rows but the tie at .5, which is half wrong."""
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
     right = np.array([True, True, True, False, True, False])
-    exact = threshold_for(confidence, right, 1.0)
+    exact = choose_threshold(confidence, right, 1.0)
     assert (exact.threshold, exact.precision, exact.coverage) == (0.7, 1.0, 0.5)
-    loose = threshold_for(confidence, right, 0.75)
+    loose = choose_threshold(confidence, right, 0.75)
     assert (loose.threshold, loose.precision, loose.coverage) == (0.6, 0.75, pytest.approx(4 / 6))
-    assert threshold_for(confidence, right, 0.6).coverage == 1.0
+    assert choose_threshold(confidence, right, 0.6).coverage == 1.0
 
 
 def test_a_target_out_of_reach_answers_nothing():

@@ -62,8 +62,8 @@ def test_every_head_tells_ants_from_bees(photos):
     X, y, split = photos
     train = split == "train"
     found = {}
-    for name in heads.NAMES:
-        head = heads.make(name).fit(X[train], y[train])
+    for name in heads.HEAD_NAMES:
+        head = heads.make_head(name).fit(X[train], y[train])
         found[name] = float((head.predict(X[~train]) == y[~train]).mean())
     pinned("hymenoptera val accuracy", found)
     assert found["logistic"] >= 115 / 120 - 1e-9
@@ -76,12 +76,12 @@ def test_every_head_on_clip_vectors_in_five_folds(clip_vectors):
     or by accuracy, three or four pictures of 500 fewer are right: .920 is the best C of these very folds."""
     X, y = clip_vectors
     found = {}
-    for name in heads.NAMES:
-        found[name] = float((cross_val_predict(heads.make(name), X, y, cv=StratifiedKFold(5)) == y).mean())
+    for name in heads.HEAD_NAMES:
+        found[name] = float((cross_val_predict(heads.make_head(name), X, y, cv=StratifiedKFold(5)) == y).mean())
     found["logistic, C = 10"] = float(
         (cross_val_predict(heads.LogisticProbe([10.0]), X, y, cv=StratifiedKFold(5)) == y).mean()
     )
-    uniform = heads.make("knn", weights="uniform")
+    uniform = heads.make_head("knn", weights="uniform")
     found["knn, uniform"] = float((cross_val_predict(uniform, X, y, cv=StratifiedKFold(5)) == y).mean())
     pinned("cifar500 clip five-fold accuracy", found)
     assert found["logistic"] >= 0.91
@@ -130,7 +130,7 @@ def test_five_captions_beat_one(shared_data):
     one = heads.ZeroShot(texts[::5], names)
     found = {"one caption": float((one.predict(photos) == np.array(names)).mean())}
     rows_of = {name: [str(5 * i + j) for j in range(5)] for i, name in enumerate(names)}
-    five = heads.class_vectors(lambda rows: texts[[int(row) for row in rows]], rows_of, batch=64)
+    five = heads.encode_class_vectors(lambda rows: texts[[int(row) for row in rows]], rows_of, batch_size=64)
     found["five captions averaged"] = float((heads.ZeroShot(five, names).predict(photos) == np.array(names)).mean())
     pinned("flickr100 zero-shot accuracy", found)
     assert found["five captions averaged"] > found["one caption"]

@@ -25,13 +25,13 @@ def test_scikit_learn_accepts_the_estimator(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", heads.NAMES)
+@pytest.mark.parametrize("name", heads.HEAD_NAMES)
 def test_every_name_makes_a_classifier_that_learns(name):
     """Three well separated classes are told apart without an error by each head."""
     rng = np.random.default_rng(0)
     y = np.repeat(["ant", "bee", "wasp"], 30)
     X = 3 * (y[:, None] == np.unique(y)) @ rng.standard_normal((3, 20)) + 0.3 * rng.standard_normal((90, 20))
-    head = heads.make(name).fit(X.astype(np.float32), y)
+    head = heads.make_head(name).fit(X.astype(np.float32), y)
     assert list(head.classes_) == ["ant", "bee", "wasp"]
     assert (head.predict(X) == y).all()
     proba = heads.probabilities(head, X)
@@ -41,21 +41,21 @@ def test_every_name_makes_a_classifier_that_learns(name):
 
 def test_an_option_reaches_the_estimator():
     """``k=20`` is the neighbours' k; our defaults give way."""
-    assert heads.make("knn", k=20).k == 20
-    assert heads.make("lda", shrinkage=0.5).get_params()["shrinkage"] == 0.5
-    assert heads.make("lda").get_params()["shrinkage"] == "auto"
+    assert heads.make_head("knn", k=20).k == 20
+    assert heads.make_head("lda", shrinkage=0.5).get_params()["shrinkage"] == 0.5
+    assert heads.make_head("lda").get_params()["shrinkage"] == "auto"
 
 
 def test_an_unknown_name_lists_the_near_ones():
     """``logstic`` is answered with ``logistic``."""
     with pytest.raises(UnknownHead, match="did you mean logistic"):
-        heads.make("logstic")
+        heads.make_head("logstic")
 
 
 def test_an_unknown_option_lists_the_near_ones():
     """``temprature`` is answered with ``temperature``."""
     with pytest.raises(BadHead, match="did you mean temperature"):
-        heads.make("knn", temprature=0.1)
+        heads.make_head("knn", temprature=0.1)
 
 
 def test_the_package_alone_imports_nothing_heavy():

@@ -35,12 +35,12 @@ def made(name, rows):
         "blend": lambda: heads.PromptBlend(np.eye(3, 12), np.unique(y)).fit(X, y),
         "plain": lambda: logistic.estimator_,
     }
-    return wrappers[name]() if name in wrappers else heads.make(name).fit(X, y)
+    return wrappers[name]() if name in wrappers else heads.make_head(name).fit(X, y)
 
 
 @pytest.mark.parametrize(
     "name",
-    [*heads.NAMES, "calibrated", "isotonic", "abstain", "conformal", "zero-shot", "tip", "blend", "plain"],
+    [*heads.HEAD_NAMES, "calibrated", "isotonic", "abstain", "conformal", "zero-shot", "tip", "blend", "plain"],
 )
 def test_a_head_comes_back_exactly(name, rows, tmp_path):
     """Probabilities and predictions are equal bit for bit, and nothing on disk is a pickle."""
@@ -67,7 +67,7 @@ def test_a_head_says_what_it_is_bound_to(rows, tmp_path):
     """Binding, classes and versions are readable without reading the arrays."""
     folder = heads.save(made("prototype", rows), tmp_path / "head", BINDING)
     facts = json.loads((folder / "head.json").read_text())
-    assert heads.binding(folder) == BINDING
+    assert heads.read_binding(folder) == BINDING
     assert (facts["classes"], facts["features"]) == (["ant", "bee", "wasp"], 12)
     assert "scikit-learn" in facts["versions"]
 
@@ -208,7 +208,7 @@ def test_saving_again_replaces_all_or_nothing(rows, tmp_path, monkeypatch):
 def test_a_linear_head_as_npz_gives_the_same_probabilities(name, classes, rows, tmp_path):
     """softmax(X W' + b) of the three arrays, also for two classes."""
     X, y = rows[0][: 20 * classes], rows[1][: 20 * classes]
-    head = heads.make(name).fit(X, y)
+    head = heads.make_head(name).fit(X, y)
     with np.load(heads.export_npz(head, tmp_path / "head.npz"), allow_pickle=False) as data:
         logits = X @ data["weights"].T + data["intercepts"]
         assert data["classes"].tolist() == list(head.classes_)
@@ -225,7 +225,7 @@ def test_a_linear_head_as_onnx_gives_the_same_answers(classes, name, labels, row
     runtime = pytest.importorskip("onnxruntime")
     X, y = rows[0][: 20 * classes], rows[1][: 20 * classes]
     y = y if labels == "words" else np.searchsorted(np.unique(y), y) + 5
-    head = heads.make(name).fit(X, y)
+    head = heads.make_head(name).fit(X, y)
     path = heads.export_onnx(head, tmp_path / "head.onnx")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (len(X), 1):
@@ -237,7 +237,7 @@ def test_a_linear_head_as_onnx_gives_the_same_answers(classes, name, labels, row
 def test_a_calibrated_linear_head_is_exported_as_it_answers(rows, tmp_path):
     """Weights and intercepts divided by the temperature give the calibrated probabilities."""
     X, y = rows
-    head = heads.Calibrated(heads.make("svm").fit(X[::2], y[::2])).fit(X[1::2], y[1::2])
+    head = heads.Calibrated(heads.make_head("svm").fit(X[::2], y[::2])).fit(X[1::2], y[1::2])
     with np.load(heads.export_npz(head, tmp_path / "head.npz"), allow_pickle=False) as data:
         logits = X @ data["weights"].T + data["intercepts"]
     proba = np.exp(logits - logits.max(1, keepdims=True))

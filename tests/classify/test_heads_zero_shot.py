@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from embedstore.classify.heads import ZeroShot, class_vectors, prompts_for, templates
+from embedstore.classify.heads import ZeroShot, build_prompts, encode_class_vectors, load_templates
 from embedstore.errors import DimensionMismatch, LabelError
 
 NAMES = ["tench", "goldfish", "great white shark", "hen"]
@@ -42,8 +42,8 @@ def test_class_vectors_equal_open_clips_own_classifier(clip, name):
     """Every template set, to 1e-5, though the batches cut through classes."""
     import open_clip
 
-    theirs = open_clip.build_zero_shot_classifier(*clip, NAMES, list(templates(name)), num_classes_per_batch=2)
-    ours = class_vectors(encoder(clip), prompts_for(NAMES, name), batch=7)
+    theirs = open_clip.build_zero_shot_classifier(*clip, NAMES, list(load_templates(name)), num_classes_per_batch=2)
+    ours = encode_class_vectors(encoder(clip), build_prompts(NAMES, name), batch_size=7)
     assert ours == pytest.approx(theirs.numpy().T, abs=1e-5)
 
 
@@ -55,21 +55,21 @@ def test_template_sets_are_open_clips():
         ("imagenet", open_clip.OPENAI_IMAGENET_TEMPLATES),
         ("simple", open_clip.SIMPLE_IMAGENET_TEMPLATES),
     ):
-        assert [t.format("hen") for t in templates(name)] == [t("hen") for t in own]
-    assert (len(templates("imagenet")), len(templates("simple"))) == (80, 7)
+        assert [t.format("hen") for t in load_templates(name)] == [t("hen") for t in own]
+    assert (len(load_templates("imagenet")), len(load_templates("simple"))) == (80, 7)
 
 
 def test_templates_do_not_import_torch():
     """Reading open_clip's table costs no import of the package."""
-    code = "import sys, embedstore.classify.heads as h; h.templates('imagenet'); assert 'torch' not in sys.modules"
+    code = "import sys, embedstore.classify.heads as h; h.load_templates('imagenet'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_prompts_are_encoded_batch_by_batch(clip):
     """300 classes of two prompts in batches of at most 128: never more at once."""
     sizes = []
-    found = class_vectors(
-        encoder(clip, sizes), prompts_for([f"thing {i}" for i in range(300)], ["a {}", "the {}"]), batch=128
+    found = encode_class_vectors(
+        encoder(clip, sizes), build_prompts([f"thing {i}" for i in range(300)], ["a {}", "the {}"]), batch_size=128
     )
     assert sizes == [128, 128, 128, 128, 88]
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(300), abs=1e-6)
@@ -85,7 +85,7 @@ def test_a_class_list_of_thousands():
         return np.array(rows, dtype=np.float32)
 
     names = [f"class {n}" for n in range(5000)]
-    vectors = class_vectors(encode, prompts_for(names, ["a {}", "the {}"]), batch=256)
+    vectors = encode_class_vectors(encode, build_prompts(names, ["a {}", "the {}"]), batch_size=256)
     assert vectors.shape == (5000, 16)
     assert max(sizes) <= 256
     assert sum(sizes) == 10_000
@@ -108,17 +108,17 @@ def test_logits_are_the_scale_times_the_cosine():
 
 def test_a_name_is_put_into_every_template():
     """Underscores become spaces in the sentence and stay in the class."""
-    assert prompts_for(["ice_cream"], ["a {}.", "{}!"]) == {"ice_cream": ["a ice cream.", "ice cream!"]}
-    assert prompts_for(["hen"]) == {"hen": ["a photo of a hen."]}
+    assert build_prompts(["ice_cream"], ["a {}.", "{}!"]) == {"ice_cream": ["a ice cream.", "ice cream!"]}
+    assert build_prompts(["hen"]) == {"hen": ["a photo of a hen."]}
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: templates("imagnet"), "did you mean imagenet"),
-        (lambda: prompts_for(["hen"], ["a photo"]), "needs {}"),
-        (lambda: class_vectors(np.zeros, {"hen": []}), "no prompt for 'hen'"),
-        (lambda: class_vectors(np.zeros, {}), "no prompt for any class"),
+        (lambda: load_templates("imagnet"), "did you mean imagenet"),
+        (lambda: build_prompts(["hen"], ["a photo"]), "needs {}"),
+        (lambda: encode_class_vectors(np.zeros, {"hen": []}), "no prompt for 'hen'"),
+        (lambda: encode_class_vectors(np.zeros, {}), "no prompt for any class"),
         (lambda: ZeroShot(np.eye(2), ["hen", "hen"]).fit(), "named twice"),
     ],
 )

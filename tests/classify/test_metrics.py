@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.classify import metrics
-from embedstore.classify.metrics import figures, intervals, ranking
+from embedstore.classify.metrics import intervals, point_metrics, ranking
 from embedstore.errors import LabelError
 
 # Five rows, three classes. Predictions 0 1 1 2 0 against the truth 0 1 2 2 1: three right.
@@ -90,16 +90,18 @@ def test_a_replicate_equals_the_metric_of_the_repeated_rows(seed, classes, rows)
     proba = np.round(rng.random((rows, classes)), 1) + 0.01
     times = rng.multinomial(rows, np.full(rows, 1 / rows))
     repeated = np.repeat(np.arange(rows), times)
-    for metric in metrics.Metric:
-        weighted = figures.WEIGHTED[metric](y, proba, times[None].astype(np.float32))[0]
-        assert weighted == pytest.approx(metrics.value(metric, y[repeated], proba[repeated]), nan_ok=True), metric
+    for metric in metrics.MetricName:
+        weighted = point_metrics.WEIGHTED_METRICS[metric](y, proba, times[None].astype(np.float32))[0]
+        assert weighted == pytest.approx(metrics.compute_metric(metric, y[repeated], proba[repeated]), nan_ok=True), (
+            metric
+        )
 
 
 def test_interval_of_accuracy_is_the_binomial_one():
     """80 of 100 right: the percentile interval is close to .8 ± 1.96 * sqrt(.8 * .2 / 100) = (.722, .878)."""
     y = np.zeros(100, int)
     proba = np.where(np.arange(100)[:, None] < 80, [0.9, 0.1], [0.1, 0.9])
-    low, high = metrics.bootstrap_interval("accuracy", y, proba, n=4000)
+    low, high = metrics.bootstrap_interval("accuracy", y, proba, n_replicates=4000)
     assert (low, high) == (pytest.approx(0.722, abs=0.015), pytest.approx(0.878, abs=0.015))
 
 
@@ -110,7 +112,7 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty():
     for seed in range(200):
         right = rng.random(150) < 0.8
         proba = np.where(right[:, None], [0.9, 0.1], [0.1, 0.9])
-        low, high = metrics.bootstrap_interval("accuracy", np.zeros(150, int), proba, n=300, seed=seed)
+        low, high = metrics.bootstrap_interval("accuracy", np.zeros(150, int), proba, n_replicates=300, seed=seed)
         held += low <= 0.8 <= high
     assert 180 <= held <= 198
 
@@ -118,30 +120,30 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty():
 def test_the_interval_of_the_calibration_error_holds_the_calibration_error():
     """On 60 rows resampling alone doubles it; the interval is moved back by that, and so holds the figure."""
     y, proba = random_scores(60, 4)
-    found = metrics.report(y, proba, [0, 1, 2, 3])
+    found = metrics.classification_report(y, proba, [0, 1, 2, 3])
     for name in ("expected_calibration_error", "average_precision_macro"):
         score = found.scores[name]
         assert 0 <= score.low < score.value < score.high <= 1
         assert metrics.bootstrap_interval(name, y, proba) == pytest.approx((score.low, score.high))
-    drawn = intervals.replicates([metrics.Metric.ECE], y, [proba])[metrics.Metric.ECE][0]
+    drawn = intervals.bootstrap_replicates([metrics.MetricName.ECE], y, [proba])[metrics.MetricName.ECE][0]
     assert drawn.mean() > 1.3 * found["expected_calibration_error"]
 
 
 def test_the_same_seed_gives_the_same_interval():
     """Two calls agree to the last digit; another seed does not."""
     y, proba = random_scores()
-    one = metrics.bootstrap_interval("macro_f1", y, proba, n=200, seed=3)
-    assert one == metrics.bootstrap_interval("macro_f1", y, proba, n=200, seed=3)
-    assert one != metrics.bootstrap_interval("macro_f1", y, proba, n=200, seed=4)
+    one = metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=3)
+    assert one == metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=3)
+    assert one != metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=4)
 
 
 def test_report_holds_every_metric_and_the_tables():
     """The confusion matrix and the per-class rows are those of the five rows above."""
-    found = metrics.report(["a", "b", "c", "c", "b"], P, ["a", "b", "c"], n=50)
+    found = metrics.classification_report(["a", "b", "c", "c", "b"], P, ["a", "b", "c"], n_replicates=50)
     assert found.rows == 5
     assert found.confusion == ((1, 0, 0), (1, 1, 0), (0, 1, 1))
     assert found["accuracy"] == pytest.approx(0.6)
-    assert set(found.scores) == {m.value for m in metrics.Metric}
+    assert set(found.scores) == {m.value for m in metrics.MetricName}
     b = found.per_class[1]
     assert (b.name, b.support, b.predicted, b.precision, b.recall, b.f1) == ("b", 2, 2, 0.5, 0.5, 0.5)
     assert found.scores["accuracy"].low <= 0.6 <= found.scores["accuracy"].high
@@ -149,7 +151,9 @@ def test_report_holds_every_metric_and_the_tables():
 
 def test_a_figure_that_does_not_exist_is_null_in_json():
     """A class without rows has no recall and no AUROC; the JSON says null and is strict JSON."""
-    found = metrics.report(["a", "a"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["a", "b"], n=20).to_json()
+    found = metrics.classification_report(
+        ["a", "a"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["a", "b"], n_replicates=20
+    ).to_json()
     assert found["per_class"][1]["recall"] is None
     assert found["scores"]["auroc_ovr_macro"]["value"] is None
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
@@ -163,16 +167,16 @@ def test_one_sort_gives_the_figures_and_how_each_row_moves_them(seed, classes, r
     rng = np.random.default_rng(seed)
     y, proba = rng.integers(0, classes, rows), np.round(rng.random((rows, classes)), 1)
     true, one = y[:, None] == np.arange(classes), np.ones((1, rows))
-    found = ranking.ranked(true, proba)
+    found = ranking.ranking_metrics(true, proba)
     for name, values, moves in (
-        ("area", found.area, found.area_moves),
-        ("precision", found.precision, found.precision_moves),
+        ("class_auroc", found.auroc, found.auroc_influence),
+        ("class_average_precision", found.average_precision, found.average_precision_influence),
     ):
         figure = getattr(ranking, name)
         each = [figure(true[:, k], proba[:, k], one)[0] for k in range(classes)]
         assert values.tolist() == pytest.approx(each, nan_ok=True)
         row, step = int(rng.integers(rows)), 1e-5
-        up, down = (ranking.macro(figure, true, proba, one + s * np.eye(rows)[[row]])[0] for s in (step, -step))
+        up, down = (ranking.macro_average(figure, true, proba, one + s * np.eye(rows)[[row]])[0] for s in (step, -step))
         assert moves[row] == pytest.approx(np.nan_to_num((up - down) / (2 * step)), abs=1e-6)
         assert moves.sum() == pytest.approx(0, abs=1e-9)
 
@@ -183,11 +187,11 @@ def test_large_inputs_have_ranking_intervals_too(monkeypatch):
     y, proba = random_scores(1000, 20)
     for metric in ("auroc_ovr_macro", "average_precision_macro"):
         monkeypatch.setattr(intervals, "_EXACT_RANKING", 1e12)
-        low, high = metrics.bootstrap_interval(metric, y, proba, n=600)
+        low, high = metrics.bootstrap_interval(metric, y, proba, n_replicates=600)
         monkeypatch.setattr(intervals, "_EXACT_RANKING", 0)
-        other = metrics.bootstrap_interval(metric, y, proba, n=600)
+        other = metrics.bootstrap_interval(metric, y, proba, n_replicates=600)
         assert other[1] - other[0] == pytest.approx(high - low, rel=0.1)
-        assert other[0] < metrics.value(metric, y, proba) < other[1]
+        assert other[0] < metrics.compute_metric(metric, y, proba) < other[1]
     y, proba = random_scores(1000, 1000)
     low, high = metrics.bootstrap_interval("auroc_ovr_macro", y, proba)
     assert 0.5 < low < metrics.auroc(y, proba) < high < 1
@@ -199,9 +203,9 @@ def test_the_interval_of_a_large_area_covers_the_truth():
     truth, held = metrics.auroc(y, proba), 0
     for n in range(100):
         rows = slice(400 * n, 400 * (n + 1))
-        found = ranking.ranked(y[rows, None] == np.arange(3), proba[rows])
-        spread = 1.96 * np.sqrt((found.area_moves**2).sum())
-        held += abs(found.area.mean() - truth) <= spread
+        found = ranking.ranking_metrics(y[rows, None] == np.arange(3), proba[rows])
+        spread = 1.96 * np.sqrt((found.auroc_influence**2).sum())
+        held += abs(found.auroc.mean() - truth) <= spread
     assert held >= 90
 
 
@@ -221,7 +225,7 @@ def test_paired_bootstrap_sees_a_small_steady_gain():
     right, wrong = [0.9, 0.1], [0.1, 0.9]
     first = np.where(np.arange(400)[:, None] < 300, right, wrong)
     second = np.where(np.arange(400)[:, None] < 320, right, wrong)
-    found = metrics.paired_bootstrap("accuracy", y, first, second, n=500)
+    found = metrics.paired_bootstrap("accuracy", y, first, second, n_replicates=500)
     assert found.value == pytest.approx(0.05)
     assert 0.025 < found.low < 0.05 < found.high < 0.08
 
@@ -252,4 +256,4 @@ def test_labels_that_cannot_be_judged_are_refused(labels, words):
     """No rows, a label that is no class, and a wrong number of rows each say so."""
     proba = np.full((len(labels) if words != "one row of scores" else 2, 2), 0.5)
     with pytest.raises(LabelError, match=words):
-        metrics.report(labels, proba, ["a", "b"])
+        metrics.classification_report(labels, proba, ["a", "b"])

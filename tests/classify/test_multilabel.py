@@ -44,7 +44,9 @@ def test_one_half_is_a_yes_in_every_figure():
     proba = np.full((3, 2), 0.5, np.float32)
     said = multilabel.report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
     assert (
-        said == metrics.value(metrics.Metric.ECE, *multilabel.decisions(y, proba, ["a", "b"])) == pytest.approx(1 / 3)
+        said
+        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.decisions(y, proba, ["a", "b"]))
+        == pytest.approx(1 / 3)
     )
 
 
@@ -101,13 +103,13 @@ def test_a_list_column_has_several_labels(tmp_path):
     """Lists of text, an empty one among them: no label applies, which is an answer."""
     X, y = clusters(120, classes=2, noise=0.3)
     store = store_of(tmp_path / "s", X, label=y)
-    with store._storage.writing("test") as writer:
-        writer.update("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
-        writer.update("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
-        writer.update("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")
-        writer.update("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
+    with store._storage.writer("test") as writer:
+        writer.execute("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
+        writer.execute("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
+        writer.execute("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")
+        writer.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
     data = store.features("tags")
-    assert data.multi
+    assert data.multilabel
     assert data.unlabelled == 3
     assert data.y[:3].tolist() == [("odd", "zero"), ("even", "zero"), ()]
     e = store.probe("tags", head="ridge")

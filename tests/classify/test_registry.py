@@ -80,8 +80,8 @@ def test_a_prediction_of_other_bytes_is_none(store):
     """An item whose content changed has no prediction until it is predicted again."""
     store.probe("label", head="ridge", save="h")
     store.predict("h")
-    with store._storage.writing("test") as writer:
-        writer.update("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
+    with store._storage.writer("test") as writer:
+        writer.execute("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
     assert [h.item for h in store.search(2, k=5, where="pred.h is null")] == [1]
 
 
@@ -250,7 +250,7 @@ def test_blocks_do_not_change_the_answer(store, monkeypatch, block):
     store.probe("label", head="ridge", save="h")
     store.predict("h")
     before = store.sql("SELECT * FROM predictions ORDER BY item").rows
-    whole = vector_stream.Stream.blocks
-    monkeypatch.setattr(vector_stream.Stream, "blocks", lambda self, rows=0: whole(self, block))
+    whole = vector_stream.VectorStream.iter_blocks
+    monkeypatch.setattr(vector_stream.VectorStream, "iter_blocks", lambda self, rows=0: whole(self, block))
     store.predict("h")
     assert store.sql("SELECT * FROM predictions ORDER BY item").rows == before

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.classify.data import splits
-from embedstore.classify.data.features import features
-from embedstore.classify.data.labels import parts
+from embedstore.classify.data.features import load_features
+from embedstore.classify.data.labels import stratified_group_folds
 from embedstore.errors import LabelError, UnknownColumn
-from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import digest, make, vector
 
@@ -24,16 +24,16 @@ def test_the_items_own_split_is_used():
     """test before val; rows without a split train; the other held-out split is used by neither side."""
     y = objects(["a", "b"] * 4)
     groups = np.arange(8)
-    d = splits.divide(y, groups, objects(["train", "train", None, None, "val", "val", "test", "test"]))
+    d = splits.split_rows(y, groups, objects(["train", "train", None, None, "val", "val", "test", "test"]))
     assert (d.name, d.train.tolist(), d.held.tolist(), d.leaks) == ("test", [0, 1, 2, 3], [6, 7], 0)
-    d = splits.divide(y, groups, objects(["train", "train", None, None, "val", "val", "val", "val"]))
+    d = splits.split_rows(y, groups, objects(["train", "train", None, None, "val", "val", "val", "val"]))
     assert (d.name, d.train.tolist(), d.held.tolist()) == ("val", [0, 1, 2, 3], [4, 5, 6, 7])
 
 
 def test_training_rows_of_a_held_out_group_are_left_out_and_counted():
     """Rows 0 and 4 share a group: 0 may not train."""
     y = objects(["a", "b", "a", "b", "a", "b"])
-    d = splits.divide(y, np.array([7, 1, 2, 3, 7, 5]), objects(["train"] * 4 + ["val"] * 2))
+    d = splits.split_rows(y, np.array([7, 1, 2, 3, 7, 5]), objects(["train"] * 4 + ["val"] * 2))
     assert (d.train.tolist(), d.held.tolist(), d.leaks) == ([1, 2, 3], [4, 5], 1)
 
 
@@ -45,14 +45,14 @@ def test_a_hashed_split_is_stratified_stable_and_parts_no_group(seed, n, classes
     group_of = np.repeat(np.arange(n), spread)
     names = rng.integers(0, 2**62, n)[group_of]
     y = objects([f"c{g % classes}" for g in group_of])
-    d = splits.divide(y, names, objects([None] * len(y)))
+    d = splits.split_rows(y, names, objects([None] * len(y)))
     assert d.name == "hash"
     assert not set(names[d.train].tolist()) & set(names[d.held].tolist())
     assert sorted([*d.train.tolist(), *d.held.tolist()]) == list(range(len(y)))
     assert {*y[d.train].tolist()} == {*y[d.held].tolist()} == {*y.tolist()}
     assert len(d.held) <= 0.2 * len(y) + classes * spread
     order = rng.permutation(len(y))
-    again = splits.divide(y[order], names[order], objects([None] * len(y)))
+    again = splits.split_rows(y[order], names[order], objects([None] * len(y)))
     assert sorted(order[again.held].tolist()) == d.held.tolist()
 
 
@@ -62,19 +62,19 @@ def test_parts_cut_no_group_and_share_every_class(seed, n, classes, k):
     """Rows that stand alone even a class out: parts differ by a row of it, or by what groups of several rows bring."""
     rng = np.random.default_rng(seed)
     codes, groups = rng.integers(0, classes, n), rng.integers(0, 2 * n, n)
-    part = parts(codes, groups, k, seed=seed)
+    part = stratified_group_folds(codes, groups, k, seed=seed)
     assert all(len(set(part[groups == g].tolist())) == 1 for g in groups)
     alone = np.isin(groups, np.flatnonzero(np.bincount(groups) == 1))
     for c in range(classes):
         held = np.bincount(part[(codes == c) & ~alone], minlength=k).max(initial=0)
         every = np.bincount(part[codes == c], minlength=k)
         assert every.max() <= max(held, every.min() + 1)
-    assert part.tolist() == parts(codes, groups, k, seed=seed).tolist()
+    assert part.tolist() == stratified_group_folds(codes, groups, k, seed=seed).tolist()
 
 
 def test_large_groups_are_dealt_before_small_ones():
     """Worked by hand: of one class, groups of 3, 2, 2 and 1 rows in two parts make 4 and 4."""
-    part = parts(np.zeros(8, int), np.array([0, 0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
+    part = stratified_group_folds(np.zeros(8, int), np.array([0, 0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
     assert part[0] == part[7] != part[3] == part[5]
 
 
@@ -89,15 +89,15 @@ def test_large_groups_are_dealt_before_small_ones():
 def test_labels_that_cannot_answer_are_refused(y, split, message):
     """One class, no training rows."""
     with pytest.raises(LabelError, match=message):
-        splits.divide(objects(y), np.arange(len(y)), objects(split))
+        splits.split_rows(objects(y), np.arange(len(y)), objects(split))
 
 
 def test_a_class_of_one_example_is_named():
     """Cross-validation cannot learn and judge one example; folds never exceed the smallest class."""
     with pytest.raises(LabelError, match=r"'rare'.*--where"):
-        splits.folds_for(objects(["a", "a", "b", "b", "rare"]), np.arange(5))
-    assert splits.folds_for(objects(["a"] * 9 + ["b"] * 3), np.arange(12)) == 3
-    assert splits.folds_for(objects(["a"] * 9 + ["b"] * 9), np.arange(18)) == 5
+        splits.max_folds(objects(["a", "a", "b", "b", "rare"]), np.arange(5))
+    assert splits.max_folds(objects(["a"] * 9 + ["b"] * 3), np.arange(12)) == 3
+    assert splits.max_folds(objects(["a"] * 9 + ["b"] * 9), np.arange(18)) == 5
 
 
 @pytest.fixture
@@ -110,15 +110,15 @@ def storage(tmp_path):
         ItemRow(ImageRef(f"/{n}", f"/{n}", n, n, "ab"[n % 2] if n != 6 else None, None, g), digest(c))
         for n, (g, c) in enumerate(zip(groups, contents, strict=True), 1)
     ]
-    known = Batch(items=items, digests=[digest(c) for c in range(1, 7)], vectors=[vector(c) for c in range(1, 7)])
-    with storage.writing("test") as writer:
+    known = CommitBatch(items=items, digests=[digest(c) for c in range(1, 7)], vectors=[vector(c) for c in range(1, 7)])
+    with storage.writer("test") as writer:
         writer.commit(known, space=storage.space())
     return storage
 
 
 def test_features_are_the_labelled_items_in_order(storage):
     """X, y and ids line up; the item without a label is left out and counted; equal contents share a vector."""
-    f = features(storage, storage.space(), "label")
+    f = load_features(storage, storage.space(), "label")
     assert f.ids.tolist() == [1, 2, 3, 4, 5, 7]
     assert f.y.tolist() == ["b", "a", "b", "a", "b", "b"]
     assert f.unlabelled == 1
@@ -127,7 +127,7 @@ def test_features_are_the_labelled_items_in_order(storage):
 
 def test_groups_join_through_contents(storage):
     """g0 joins 1 and 2; 3 and 7 share a content, so g1 and g2 are one; the rest stand alone."""
-    g = features(storage, storage.space(), "label").groups.tolist()
+    g = load_features(storage, storage.space(), "label").groups.tolist()
     assert g[0] == g[1]
     assert g[2] == g[5]
     assert len(set(g)) == 4
@@ -135,14 +135,14 @@ def test_groups_join_through_contents(storage):
 
 def test_groups_have_the_same_names_whatever_else_is_there(storage):
     """A group's number depends on its own content only, so a hashed split is stable as the store grows."""
-    every = features(storage, storage.space(), "label")
-    some = features(storage, storage.space(), "label", where="item >= 4 and item <= 5")
+    every = load_features(storage, storage.space(), "label")
+    some = load_features(storage, storage.space(), "label", where="item >= 4 and item <= 5")
     assert some.groups.tolist() == every.groups[[3, 4]].tolist()
 
 
 def test_unknown_labels_are_named(storage):
     """A column that is not there, and one that is all NULL."""
     with pytest.raises(UnknownColumn, match="did you mean label"):
-        features(storage, storage.space(), "lable")
+        load_features(storage, storage.space(), "lable")
     with pytest.raises(LabelError, match="no item has both a 'split'"):
-        features(storage, storage.space(), "split")
+        load_features(storage, storage.space(), "split")

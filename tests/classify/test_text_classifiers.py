@@ -67,7 +67,7 @@ def test_what_cannot_be_is_refused(store, words):
 
 def test_a_text_tower_classifies(tmp_path, photos):
     """A small CLIP at random init: templates and prompts are encoded, the scores are its cosines."""
-    from embedstore.classify.heads import class_vectors, prompts_for
+    from embedstore.classify.heads import build_prompts, encode_class_vectors
     from tests.helpers.networks import local_clip
 
     store = es.create(tmp_path / "s", local_clip(tmp_path / "clip"))
@@ -75,7 +75,7 @@ def test_a_text_tower_classifies(tmp_path, photos):
     e = store.zero_shot(["cat", "dog"], templates=["{}", "a {}"]).evaluate("label")
     assert (e.split, e.held) == ("val", 4)
     network = store.backbone()
-    text = class_vectors(network.encode_texts, prompts_for(["cat", "dog"], ["{}", "a {}"]))
+    text = encode_class_vectors(network.encode_texts, build_prompts(["cat", "dog"], ["{}", "a {}"]))
     data = store.features("label", where="split = 'val'")
     said = np.array(["cat", "dog"])[(data.X @ text.T).argmax(1)]
     assert e.accuracy == pytest.approx((said == data.y).mean())

@@ -10,9 +10,8 @@ from PIL import Image
 import embedstore as es
 from embedstore.cli import main
 from embedstore.finetuning.advice import TABLE, Domain, Size, Strategy, advise
-from embedstore.finetuning.domain_shift import shift
-from embedstore.finetuning.jpeg_quality import damaged
-from embedstore.finetuning.jpeg_quality import quality as jpeg_quality
+from embedstore.finetuning.domain_shift import measure_domain_shift
+from embedstore.finetuning.jpeg_quality import has_visible_artifacts, jpeg_quality
 from embedstore.space import Preprocess
 from tests.helpers.clusters import clusters, store_of
 from tests.helpers.finetune_store import store_of as textures_in
@@ -75,8 +74,8 @@ def test_damage_is_poor_jpeg_that_nothing_averages(quality, side, expected):
     image.save(file, "JPEG", quality=quality)
     image.save(plain, "PNG")
     assert jpeg_quality(file.getvalue()) == pytest.approx(quality, abs=1)
-    assert damaged(file.getvalue(), image.size, p) is expected
-    assert not damaged(plain.getvalue(), image.size, p)
+    assert has_visible_artifacts(file.getvalue(), image.size, p) is expected
+    assert not has_visible_artifacts(plain.getvalue(), image.size, p)
 
 
 def test_the_table_has_every_case():
@@ -90,19 +89,19 @@ def test_the_shift_is_the_distance_from_the_running_statistics():
     import torch
     from torch import nn
 
-    from embedstore.backbones.base import Backbone, Loaded
+    from embedstore.backbones.base import Backbone, LoadedNetwork
     from embedstore.space import Family, Preprocess, Space
 
     module = nn.Sequential(nn.BatchNorm2d(3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     p = Preprocess((4, 4), (4, 4), (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
-    loaded = Loaded(Family.CUSTOM, "one", "sha256:0", module, module, p, "", "")
+    loaded = LoadedNetwork(Family.CUSTOM, "one", "sha256:0", module, module, p, "", "")
     space = Space(Family.CUSTOM, "one", "sha256:0", p, 3, unit=False)
     network = Backbone(loaded, space, device="cpu", precision="fp32")
     module[0].running_mean.fill_(-1.0)
     pixels = np.zeros((2, 3, 4, 4), np.uint8)
     pixels[1] = 4  # mean 2, deviation 2: 3 and 1 away in units of 1
-    found = shift(network, pixels)
-    assert found.value == pytest.approx(np.sqrt(9 + 1), rel=1e-3)
+    found = measure_domain_shift(network, pixels)
+    assert found.distance == pytest.approx(np.sqrt(9 + 1), rel=1e-3)
     assert (found.layers, found.images) == (1, 2)
     assert torch.equal(module[0].running_mean, torch.full((3,), -1.0))
 

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import embedstore as es
-from embedstore.errors import BadTuning, EmbedstoreError, LabelError, SpaceMismatch, StoreFailed, WeightsMismatch
+from embedstore.errors import EmbedstoreError, FinetuneError, LabelError, SpaceMismatch, StoreIOError, WeightsMismatch
 from tests.helpers.finetune_store import QUICK, files, store_of, textures, vectors
 
 
@@ -183,10 +183,10 @@ def test_a_drop_that_was_killed_is_finished_by_the_next(tuned):
     kept = shutil.copytree(folder, tuned.path.parent / "kept")
     tuned.drop_space(new.name)
     shutil.copytree(kept, folder)
-    (folder / drop_space.TOMB).touch()
-    (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.TOMB).touch()
-    with tuned._storage.writing("test"):
-        assert drop_space.sweep(tuned._storage) > 0
+    (folder / drop_space.DROP_MARKER).touch()
+    (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.DROP_MARKER).touch()
+    with tuned._storage.writer("test"):
+        assert drop_space.remove_dropped_spaces(tuned._storage) > 0
     assert not folder.exists()
     assert len(vectors(tuned, "test_resnet")) == 60
 
@@ -217,7 +217,7 @@ def test_precomputed_vectors_cannot_be_tuned(tmp_path):
     """There is no network; the cure is named."""
     store = es.create(tmp_path / "s")
     store.add_vectors(np.eye(6, dtype=np.float32), {"uri": list("abcdef"), "label": list("xyxyxy")})
-    with pytest.raises(BadTuning, match="precomputed vectors: there is no network to tune"):
+    with pytest.raises(FinetuneError, match="precomputed vectors: there is no network to tune"):
         store.finetune("label")
 
 
@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_before_training(plain, monkeypatch):
     """The room for vectors and checkpoint is looked at first; nothing is left behind."""
     said = []
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(StoreFailed, match="not enough room"):
+    with pytest.raises(StoreIOError, match="not enough room"):
         plain.finetune("label", **QUICK, say=said.append)
     assert said == []
     assert len(plain.spaces) == 1

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 import embedstore as es
 from embedstore.backbones import load
-from embedstore.errors import BadTuning
-from embedstore.finetuning.layers import chosen
-from embedstore.finetuning.model import found_blocks
+from embedstore.errors import FinetuneError
+from embedstore.finetuning.layers import select_blocks
+from embedstore.finetuning.model import backbone_blocks
 from embedstore.space import Recipe
 from tests.helpers.finetune_store import QUICK, store_of, textures, vectors
 from tests.helpers.networks import local_clip
@@ -37,7 +37,7 @@ def clip(tmp_path_factory, photos):
 def blocks(backbone, **options):
     """The blocks of a network of random weights."""
     recipe = Recipe(backbone, random_init=True, **options)
-    return found_blocks(load(recipe, device="cpu", allow_code={backbone}))
+    return backbone_blocks(load(recipe, device="cpu", allow_code={backbone}))
 
 
 def test_blocks_of_a_residual_network():
@@ -49,10 +49,10 @@ def test_blocks_of_a_residual_network():
         "bn1.weight",
         "bn1.bias",
     }
-    assert [b.name for b in chosen(found, "last-2")] == ["layer3.1", "layer3.2"]
-    assert chosen(found, "head") == []
-    with pytest.raises(BadTuning, match="10 blocks"):
-        chosen(found, "last-11")
+    assert [b.name for b in select_blocks(found, "last-2")] == ["layer3.1", "layer3.2"]
+    assert select_blocks(found, "head") == []
+    with pytest.raises(FinetuneError, match="10 blocks"):
+        select_blocks(found, "last-11")
 
 
 def test_blocks_of_a_vision_transformer():
@@ -181,10 +181,10 @@ def test_the_head_begins_as_the_probe(tmp_path, photos):
     store = store_of(tmp_path / "s", photos)
     first = store.finetune("label", epochs=0, embed=False).facts["history"]["epochs"][0]["val"]
     data = store.features("label")
-    from embedstore.classify.heads import make
+    from embedstore.classify.heads import make_head
 
     train, val = (data.take(np.flatnonzero(data.splits == s)) for s in ("train", "val"))
-    probe = make("logistic", cv=5).fit(train.X, train.y, groups=train.groups)
+    probe = make_head("logistic", cv=5).fit(train.X, train.y, groups=train.groups)
     assert first["accuracy"] == pytest.approx((probe.predict(val.X) == val.y).mean())
     proba = probe.predict_proba(val.X)[np.arange(len(val)), np.searchsorted(probe.classes_, val.y.astype(str))]
     assert first["loss"] == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)

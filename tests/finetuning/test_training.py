@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import embedstore as es
-from embedstore.errors import BadTuning
-from embedstore.finetuning import run, settings, task
-from embedstore.finetuning.accelerate_engine import engine
-from embedstore.finetuning.augment import erased, recompressed, transform
+from embedstore.errors import FinetuneError
+from embedstore.finetuning import parse_settings, run, task
+from embedstore.finetuning.accelerator import create_accelerator
+from embedstore.finetuning.augment import build_transform, cutout, recompress_jpeg
 from embedstore.operations import finetune
 from embedstore.space import Preprocess
 from tests.conftest import ROOT
@@ -35,19 +35,21 @@ def store(tmp_path_factory):
 
 def trainer(store, **options):
     """A run of a store before its first step."""
-    row, said = store.spaces[0], settings(QUICK | options)
+    row, said = store.spaces[0], parse_settings(QUICK | options)
     job = store._job(row, store.features("label"), "label", None, said)
     network = store.backbone(row.key)
-    made = run.images_of(job, network)
-    rows = job.parts.train, job.parts.val
-    return run._prepared(job, store._load(row.recipe), made, rows, engine("cpu", "fp32"), None, lambda _: None)[0]
+    made = run.job_dataset(job, network)
+    rows = job.split.train, job.split.val
+    return run._prepared(
+        job, store._load(row.recipe), made, rows, create_accelerator("cpu", "fp32"), None, lambda _: None
+    )[0]
 
 
 def test_rare_classes_count_in_inverse_proportion(store):
     """Of 14 images 6, 6 and 2: an error on the last weighs three times as much; the mean weight of an image is 1."""
-    weights = trainer(store, class_weights=True).weights
+    weights = trainer(store, class_weights=True).class_weights
     assert weights.tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
-    assert trainer(store).weights.tolist() == [1, 1, 1]
+    assert trainer(store).class_weights.tolist() == [1, 1, 1]
 
 
 def test_an_error_is_weighed_by_its_class(store):
@@ -60,19 +62,19 @@ def test_an_error_is_weighed_by_its_class(store):
 
 def test_earlier_blocks_learn_more_slowly(store):
     """Head and last block at the rate given, the one before at half of it, and so on; vectors do not fade."""
-    tuned = trainer(store, lr=0.01, decay=0.5).tuning
+    tuned = trainer(store, lr=0.01, decay=0.5).finetune_model
     rate = {n: g["lr"] for g in tuned.groups() for n in g["names"]}
     fade = {n: g["weight_decay"] for g in tuned.groups() for n in g["names"]}
     assert rate["head.weight"] == 0.01
     for depth, block in enumerate(reversed(tuned.blocks)):
         assert {rate[f"module.{n}"] for n in block.parameters} == {0.01 * 0.5**depth}
-    flat = {n: p.dim() == 1 for n, p in tuned.trained().items()}
+    flat = {n: p.dim() == 1 for n, p in tuned.trainable_parameters().items()}
     assert fade == {n: 0.0 if flat[n] else 0.01 for n in fade}
 
 
 def test_first_blocks_are_those_next_to_the_image(store):
     """first-1 is the stem and the head, nothing else."""
-    assert {n.split(".")[1] for n in trainer(store, layers="first-1").tuning.trained()} == {
+    assert {n.split(".")[1] for n in trainer(store, layers="first-1").finetune_model.trainable_parameters()} == {
         "conv1",
         "bn1",
         "weight",
@@ -169,7 +171,7 @@ def test_recompression_is_jpeg():
 
     def apart(lowest):
         torch.manual_seed(0)
-        pictures = [recompressed(noise, lowest=lowest) for _ in range(16)]
+        pictures = [recompress_jpeg(noise, min_quality=lowest) for _ in range(16)]
         return float(np.mean([(p.float() - noise.float()).abs().mean() for p in pictures]))
 
     assert 0 < 1.2 * apart(95) < apart(5)
@@ -179,14 +181,14 @@ def test_recompression_is_jpeg():
     file = io.BytesIO()
     Image.fromarray(noise.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality, subsampling=2 * halved)
     torch.manual_seed(0)
-    assert np.array_equal(np.array(Image.open(file)), recompressed(noise, lowest=20).permute(1, 2, 0).numpy())
+    assert np.array_equal(np.array(Image.open(file)), recompress_jpeg(noise, min_quality=20).permute(1, 2, 0).numpy())
 
 
 def test_what_is_erased_is_a_square_of_the_mean_colour():
     """Half of the side: at most 256 pixels become (128, 64, 0), the others stay."""
     white = torch.full((3, 32, 32), 255, dtype=torch.uint8)
     torch.manual_seed(1)
-    out = erased(white, share=0.5, fill=P.mean)
+    out = cutout(white, share=0.5, fill=P.mean)
     gone = (out != white).any(0)
     assert 0 < int(gone.sum()) <= 256
     assert {tuple(c) for c in out[:, gone].T.tolist()} == {(128, 64, 0)}
@@ -197,7 +199,9 @@ def test_both_take_part_when_asked():
     """The transform of the settings gives other pixels with them, from the same seed."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     plain = {"crop": 1.0, "flip": False, "colour": 0.0}
-    base, jpeg, erase = (transform(settings(plain | more).augment, P) for more in ({}, {"jpeg": 30}, {"erase": 0.5}))
+    base, jpeg, erase = (
+        build_transform(parse_settings(plain | more).augment, P) for more in ({}, {"jpeg": 30}, {"erase": 0.5})
+    )
     assert any(not torch.equal(base(picture, s), jpeg(picture, s)) for s in range(8))
     assert any(torch.equal(base(picture, s), jpeg(picture, s)) for s in range(8))
     assert not torch.equal(base(picture, 3), erase(picture, 3))
@@ -207,15 +211,15 @@ def test_both_take_part_when_asked():
 @pytest.mark.parametrize(("name", "value"), [("jpeg", 96), ("jpeg", -1), ("erase", 1.0)])
 def test_variations_out_of_range_are_refused(name, value):
     """One line that names the range."""
-    with pytest.raises(BadTuning, match=f"{name} must be from 0"):
-        settings({name: value})
+    with pytest.raises(FinetuneError, match=f"{name} must be from 0"):
+        parse_settings({name: value})
 
 
 def test_every_setting_can_be_said_from_python():
     """The options of the verb are the fields of the settings."""
-    from embedstore.finetuning.settings import Augment, Settings
+    from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings
 
-    fields = {*Settings.__dataclass_fields__, *Augment.__dataclass_fields__} - {"augment"}
+    fields = {*FinetuneSettings.__dataclass_fields__, *AugmentationSettings.__dataclass_fields__} - {"augment"}
     assert set(finetune.TuneOptions.__annotations__) == fields
 
 
@@ -234,13 +238,13 @@ def test_every_setting_can_be_said_from_python():
 )
 def test_a_value_of_another_kind_is_refused(name, value, said):
     """As the command line may give it; one line that names what it is."""
-    with pytest.raises(BadTuning, match=f"{name} .*{said}"):
-        settings({name: value})
+    with pytest.raises(FinetuneError, match=f"{name} .*{said}"):
+        parse_settings({name: value})
 
 
 def test_values_are_taken_in_the_kind_of_their_setting():
     """0 is false, numpy's numbers are numbers, nothing is nothing where that means something."""
-    made = settings({"bn": 1, "flip": 0, "lr": np.float32(0.5), "batch": np.int64(4), "alpha": None, "crop": 1})
+    made = parse_settings({"bn": 1, "flip": 0, "lr": np.float32(0.5), "batch": np.int64(4), "alpha": None, "crop": 1})
     assert (made.bn, made.augment.flip, made.lr, made.batch, made.alpha) == (True, False, 0.5, 4, None)
     assert type(made.batch) is int
     assert type(made.augment.crop) is float
@@ -248,14 +252,14 @@ def test_values_are_taken_in_the_kind_of_their_setting():
 
 def test_one_and_one_point_nought_are_one_setting():
     """So the same run from the command line and from Python is recognised."""
-    assert repr(settings({"decay": 1, "colour": 0, "epochs": 3})) == repr(
-        settings({"decay": 1.0, "colour": 0.0, "epochs": 3})
+    assert repr(parse_settings({"decay": 1, "colour": 0, "epochs": 3})) == repr(
+        parse_settings({"decay": 1.0, "colour": 0.0, "epochs": 3})
     )
 
 
 def test_validation_rows_never_learn(store):
     """Training, validation and held-out rows are disjoint, and together all that is labelled."""
     data = store.features("label")
-    parts = task.divide(data)
-    every = np.concatenate([parts.train, parts.val, parts.held])
+    parts = task.split_rows(data)
+    every = np.concatenate([parts.train, parts.val, parts.held_out])
     assert sorted(every.tolist()) == list(range(len(data)))

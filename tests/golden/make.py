@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import embedstore as es
-from embedstore.storage.commit import Batch, FailureRow
-from embedstore.types import Failure, Reason
+from embedstore.storage.commit import CommitBatch, FailureRow
+from embedstore.types import Failure, FailureReason
 
 VECTORS = np.array([[3, 4], [4, 3], [-3, 4], [0, 1], [1, 0]], dtype=np.float32)
 TABLE = {
@@ -26,10 +26,10 @@ def main(path: Path) -> None:
     rest = {k: v[3:] for k, v in TABLE.items()}
     store.add_vectors(VECTORS[:3], first, space="golden")
     store.add_vectors(VECTORS[3:], rest, space="golden")
-    failure = Failure("/golden/bad.jpg", "/golden/bad.jpg", 7, 8, Reason.CORRUPT, "made for the golden store")
+    failure = Failure("/golden/bad.jpg", "/golden/bad.jpg", 7, 8, FailureReason.CORRUPT, "made for the golden store")
     storage = store._storage
-    with storage.writing("golden") as writer:
-        writer.commit(Batch(failures=[FailureRow(failure)]), space=storage.space(), decoder="golden")
+    with storage.writer("golden") as writer:
+        writer.commit(CommitBatch(failures=[FailureRow(failure)]), space=storage.space(), decoder="golden")
 
 
 if __name__ == "__main__":

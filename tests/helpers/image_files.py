@@ -11,7 +11,7 @@ from PIL import Image
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
-from embedstore.types import Reason
+from embedstore.types import FailureReason
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -44,7 +44,7 @@ def failure(data: bytes | str | Path) -> ImageError:
     return e.value
 
 
-def reason(data: bytes | str | Path) -> Reason:
+def reason(data: bytes | str | Path) -> FailureReason:
     """Why it cannot be opened."""
     return failure(data).reason
 

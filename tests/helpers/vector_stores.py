@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 
 from embedstore.space import Family, Space
-from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.storage import Storage
-from embedstore.types import ImageRef, Picture
+from embedstore.types import ImageInfo, ImageRef
 
 SPACE = Space(family=Family.PRECOMPUTED, architecture="test", weights="", preprocess=None, dim=4, unit=False)
 
@@ -29,12 +29,12 @@ def other(n: int) -> np.ndarray:
     return np.array([n, 1 / 3, -n / 7], dtype=np.float32)
 
 
-def batch(first: int, count: int) -> Batch:
+def batch(first: int, count: int) -> CommitBatch:
     """Items first … first + count - 1, each with its own content."""
     numbers = range(first, first + count)
-    return Batch(
+    return CommitBatch(
         items=[ItemRow(ImageRef(f"/i/{n}.jpg", f"/i/{n}.jpg", n, n, f"c{n % 3}"), digest(n)) for n in numbers],
-        pictures={digest(n): (n, Picture(n, 1, "JPEG")) for n in numbers},
+        image_info={digest(n): (n, ImageInfo(n, 1, "JPEG")) for n in numbers},
         digests=[digest(n) for n in numbers],
         vectors=[vector(n) for n in numbers],
     )
@@ -43,7 +43,7 @@ def batch(first: int, count: int) -> Batch:
 def make(path, *counts: int) -> Storage:
     """A store with one commit of each size."""
     storage = Storage.create(path)
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
         first = 1
         for count in counts:
@@ -60,9 +60,9 @@ def rows(storage: Storage) -> dict[str, list[float]]:
             "ORDER BY i.item",
             [SPACE.key],
         ).fetchall()
-        vectors = storage.vectors_in(con, SPACE)
+        vectors = storage.vector_reader_in(con, SPACE)
     positions = vectors.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))
-    return dict(zip([f[0] for f in found], vectors.gather(positions).tolist(), strict=True)) if found else {}
+    return dict(zip([f[0] for f in found], vectors.read_float32(positions).tolist(), strict=True)) if found else {}
 
 
 def expected(count: int) -> dict[str, list[float]]:

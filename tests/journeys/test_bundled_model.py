@@ -17,7 +17,7 @@ from safetensors import safe_open
 import embedstore as es
 from embedstore import backbones
 from embedstore.media.image.preprocess import apply
-from embedstore.quickstart.scenes import COLOURS, SHAPES, held_out
+from embedstore.quickstart.scenes import COLORS, SHAPES, is_held_out_pair
 from embedstore.space import Recipe
 from tests.conftest import ROOT
 from tools.tiny.measure import Model, digits, digits_probe, retrieval, unseen_pairs
@@ -78,7 +78,7 @@ class TestTheNetwork:
         space = tiny.space
         assert (space.architecture, space.dim, space.text, space.unit) == ("embedstore/tiny", 256, True, True)
         assert space.licence == "Apache-2.0"
-        (fact,) = backbones.table("embedstore/tiny")
+        (fact,) = backbones.list_backbones("embedstore/tiny")
         assert fact.parameters == sum(p.numel() for p in tiny.module.parameters())
         assert (fact.dim, fact.input_size) == (space.dim, "64x64")
 
@@ -92,7 +92,7 @@ class TestTheNetwork:
     def test_pairs_never_seen_in_training_are_told_apart(self, tiny):
         """Zero-shot over 48 pairs of colour and shape that no training scene shows."""
         found = unseen_pairs(Model(tiny), 960)
-        assert found["classes"] == sum(held_out(c, s) for c in COLOURS for s in SHAPES) == 48
+        assert found["classes"] == sum(is_held_out_pair(c, s) for c in COLORS for s in SHAPES) == 48
         assert found["accuracy"] == pytest.approx(GOLDEN["unseen_pairs"], abs=0.02)
 
     def test_captions_find_their_scenes(self, tiny):
@@ -160,7 +160,7 @@ class TestZeroShot:
 
     def test_colours_by_names(self, store):
         """Twelve colours of single shapes."""
-        found = store.zero_shot({c: [f"a {c} shape", f"a {c} star", f"a {c} circle"] for c in COLOURS})
+        found = store.zero_shot({c: [f"a {c} shape", f"a {c} star", f"a {c} circle"] for c in COLORS})
         judged = found.evaluate("colour", where="kind = 'single'")
         assert judged.report.scores["accuracy"].value == pytest.approx(GOLDEN["quickstart"]["colours"], abs=0.02)
 

@@ -164,7 +164,7 @@ def test_cifar_clip_vectors_are_separated_by_a_line(shared_data, tmp_path):
     assert f.X.shape == (500, 512)
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
-    accuracies = cross_val_score(heads.make("logistic"), f.X, f.y.astype(str), cv=StratifiedKFold(5))
+    accuracies = cross_val_score(heads.make_head("logistic"), f.X, f.y.astype(str), cv=StratifiedKFold(5))
     assert accuracies.mean() >= 0.91  # measured: 0.914, C chosen inside each fold
 
 

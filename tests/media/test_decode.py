@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from embedstore.media.image import decode
-from embedstore.types import Picture
+from embedstore.types import ImageInfo
 from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, pixels, png, stored, tiff
 
 # ---- facts
@@ -19,7 +19,7 @@ def test_the_facts_are_those_of_the_upright_image():
     exif = Image.Exif()
     exif[decode.ORIENTATION] = 6
     image, facts = decode.open_image(stored(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
-    assert facts == Picture(20, 40, "JPEG")
+    assert facts == ImageInfo(20, 40, "JPEG")
     assert image.size == (20, 40)
 
 
@@ -91,7 +91,7 @@ def test_an_orientation_that_does_not_exist_is_upright(orientation):
 )
 def test_broken_exif_does_not_cost_the_picture(exif):
     """The picture opens as it is stored."""
-    assert decode.open_image(stored(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == Picture(
+    assert decode.open_image(stored(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == ImageInfo(
         3, 2, "JPEG"
     )
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
-from embedstore.types import Picture, Reason
+from embedstore.types import FailureReason, ImageInfo
 from tests.helpers.image_files import BLUE, FORMATS, NOISE, RED, WHITE, failure, many_scans, pixels, png, reason, stored
 
 # ---- failures
@@ -29,15 +29,15 @@ from tests.helpers.image_files import BLUE, FORMATS, NOISE, RED, WHITE, failure,
 
 def test_no_bytes_and_no_image_are_told_apart():
     """Nothing, text, and a header without a body."""
-    assert reason(b"") is Reason.EMPTY
-    assert reason(b"hello\n") is Reason.NOT_AN_IMAGE
-    assert reason(b"\xff\xd8\xff nonsense") is Reason.CORRUPT
+    assert reason(b"") is FailureReason.EMPTY
+    assert reason(b"hello\n") is FailureReason.NOT_AN_IMAGE
+    assert reason(b"\xff\xd8\xff nonsense") is FailureReason.CORRUPT
 
 
 def test_postscript_is_not_run():
     """EPS would be handed to Ghostscript; here it is refused by name."""
     e = failure(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
-    assert e.reason is Reason.NOT_AN_IMAGE
+    assert e.reason is FailureReason.NOT_AN_IMAGE
     assert "PostScript" in e.detail
 
 
@@ -59,45 +59,45 @@ def test_a_cut_file_is_called_truncated(form):
     """The common formats say so."""
     rng = np.random.default_rng(0)
     data = stored(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), form)
-    assert reason(data[: len(data) // 2]) is Reason.TRUNCATED
+    assert reason(data[: len(data) // 2]) is FailureReason.TRUNCATED
 
 
 def test_a_truncated_file_fails_even_where_a_script_allowed_them(monkeypatch):
     """Pillow's global switch for grey rows is off while embedstore decodes."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     data = stored(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")
-    assert reason(data[: len(data) // 2]) is Reason.TRUNCATED
+    assert reason(data[: len(data) // 2]) is FailureReason.TRUNCATED
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     """50,000 × 50,000 pixels in a few bytes: no time, no memory."""
     begin = time.perf_counter()
     e = failure(png(50_000, 50_000, 8, 2, b"\0" * 1000))
-    assert e.reason is Reason.TOO_LARGE
+    assert e.reason is FailureReason.TOO_LARGE
     assert time.perf_counter() - begin < 1
 
 
 def test_the_pixel_limit_is_pillows():
     """One pixel more than the limit is refused by its header; Pillow's own limit is the same number."""
     assert decode.MAX_PIXELS == 2 * (1024 * 1024 * 1024 // 4 // 3)
-    assert reason(png(decode.MAX_PIXELS + 1, 1, 1, 0, b"\0")) is Reason.TOO_LARGE
-    assert reason(png(13_377, 13_379, 1, 0, b"\0")) is Reason.TOO_LARGE  # 178,970,883 pixels
+    assert reason(png(decode.MAX_PIXELS + 1, 1, 1, 0, b"\0")) is FailureReason.TOO_LARGE
+    assert reason(png(13_377, 13_379, 1, 0, b"\0")) is FailureReason.TOO_LARGE  # 178,970,883 pixels
 
 
 def test_a_jpeg_of_500_scans_is_refused_at_once_and_one_of_20_is_read():
     """Counting the scans costs nothing; decoding 500 of them costs minutes for a large picture."""
     begin = time.perf_counter()
     e = failure(many_scans(500))
-    assert e.reason is Reason.TOO_MANY_SCANS
+    assert e.reason is FailureReason.TOO_MANY_SCANS
     assert "500" in e.detail
     assert time.perf_counter() - begin < 0.5
-    assert decode.open_image(many_scans(20))[1] == Picture(256, 256, "JPEG")
+    assert decode.open_image(many_scans(20))[1] == ImageInfo(256, 256, "JPEG")
 
 
 def test_a_zipped_text_bomb_in_a_png_is_refused():
     """100 MB of zeros as a comment are not unpacked."""
     bomb = b"Comment\0\0" + zlib.compress(b"\0" * 100_000_000)
-    assert reason(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb))) in (Reason.TOO_LARGE, Reason.CORRUPT)
+    assert reason(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb))) in (FailureReason.TOO_LARGE, FailureReason.CORRUPT)
 
 
 @settings(max_examples=300, deadline=None)
@@ -113,7 +113,7 @@ def test_any_damage_gives_a_picture_or_an_image_error(data):
     try:
         image, facts = decode.open_image(bytes(damaged))
     except ImageError as e:
-        found = (e.reason in Reason, "\n" in e.detail)
+        found = (e.reason in FailureReason, "\n" in e.detail)
     else:
         found = (image.mode == "RGB", image.size != (facts.width, facts.height))
     assert found == (True, False)
@@ -146,10 +146,10 @@ def test_what_is_not_a_regular_file_is_refused_and_never_blocks(tmp_path):
         for name in ("fifo", "link", "socket", "."):
             with pytest.raises(ImageError) as e:
                 decode.read(str(tmp_path / name))
-            assert e.value.reason is Reason.NOT_A_FILE
+            assert e.value.reason is FailureReason.NOT_A_FILE
     with pytest.raises(ImageError) as e:
         decode.read("/dev/zero")
-    assert e.value.reason is Reason.NOT_A_FILE
+    assert e.value.reason is FailureReason.NOT_A_FILE
     assert "device" in e.value.detail
 
 
@@ -161,13 +161,13 @@ def test_what_is_not_there_is_missing(tmp_path):
     for name in ("nothing", "file/below", "self", "dangling", "a\0b"):
         with pytest.raises(ImageError) as e:
             decode.read(f"{tmp_path}/{name}")
-        assert e.value.reason is Reason.MISSING, name
+        assert e.value.reason is FailureReason.MISSING, name
 
 
 def test_an_empty_file_is_empty(tmp_path):
     """Zero bytes have their own reason."""
     (tmp_path / "a.jpg").touch()
-    assert reason(tmp_path / "a.jpg") is Reason.EMPTY
+    assert reason(tmp_path / "a.jpg") is FailureReason.EMPTY
 
 
 def test_a_file_that_may_not_be_read_is_unreadable(ordinary):
@@ -175,7 +175,7 @@ def test_a_file_that_may_not_be_read_is_unreadable(ordinary):
     path = ordinary / "a.jpg"
     path.write_bytes(b"x")
     path.chmod(0)
-    assert reason(path) is Reason.UNREADABLE
+    assert reason(path) is FailureReason.UNREADABLE
 
 
 def test_a_sparse_file_of_a_terabyte_is_refused_without_reading_it(tmp_path):
@@ -184,7 +184,7 @@ def test_a_sparse_file_of_a_terabyte_is_refused_without_reading_it(tmp_path):
     with path.open("wb") as f:
         f.truncate(1 << 40)
     begin = time.perf_counter()
-    assert reason(path) is Reason.TOO_LARGE
+    assert reason(path) is FailureReason.TOO_LARGE
     assert time.perf_counter() - begin < 1
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.backbones import load
 from embedstore.backbones.base import Backbone
-from embedstore.backbones.runtimes.runtime import agreement
+from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
 from embedstore.media.image import decode, fast_jpeg, preprocess
 from embedstore.media.image.gpu_decode import AT_ONCE, LARGEST, OnDevice, complete, torchvision_jpeg
@@ -21,7 +21,7 @@ from embedstore.pipeline import decoder_choice as ways
 from embedstore.pipeline.decode_method import Decoder, decoder_of
 from embedstore.pipeline.decoder_choice import choose, stacked
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
-from embedstore.types import Picture
+from embedstore.types import ImageInfo
 from tests.conftest import TINY, picture
 
 
@@ -129,7 +129,7 @@ def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
         if not data.startswith(b"\xff\xd8") or not ordinary(data):
             continue
         assert outcome(fast_jpeg.prepare, data, p) == outcome(preprocess.prepare, data, p), file
-        if isinstance(outcome(preprocess.prepare, data, p), Picture):
+        if isinstance(outcome(preprocess.prepare, data, p), ImageInfo):
             pixels = fast_jpeg.opened(data)[0].permute(1, 2, 0).numpy()
             assert np.array_equal(pixels, np.asarray(decode.open_image(data)[0])), file
             compared += 1
@@ -160,7 +160,7 @@ def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardwa
     reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
     for prepare in (fast_jpeg.prepare, OnDevice("cpu").prepare, OnDevice("cpu", hardware).prepare):
         vectors = network.encode_images(stacked([prepare(d, p)[0] for d in data]))
-        assert agreement(reference, vectors).good
+        assert compare_vectors(reference, vectors).is_close
 
 
 def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest():
@@ -212,7 +212,7 @@ def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
     """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
     took = choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
     assert took.decoder is Decoder.QUICK
-    assert took.agreement.good
+    assert took.agreement.is_close
     assert took.agreement.rows == 8
 
     def wrong(data, p):
@@ -312,7 +312,7 @@ def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
-    assert choose(network, FILES, asked=Decoder.DEVICE, images=8, threads=1).agreement.good
+    assert choose(network, FILES, asked=Decoder.DEVICE, images=8, threads=1).agreement.is_close
     took = choose(network, FILES, asked=Decoder.AUTO, images=10**9, threads=1)
-    assert took.agreement is None or took.agreement.good
+    assert took.agreement is None or took.agreement.is_close
     assert all("--decoder hardware gives other vectors" in n for n in took.notices)

@@ -13,7 +13,7 @@ from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
 from embedstore.media.image.preprocess import WHOLE, apply, resized
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import Reason
+from embedstore.types import FailureReason
 
 HALF = (0.5, 0.5, 0.5)
 SIZES = [
@@ -190,4 +190,4 @@ def test_running_out_of_memory_is_the_images_failure():
     """A size that Pillow cannot allocate is one failed image, not the end of the run."""
     with pytest.raises(ImageError) as e:
         apply(noise(10, 10), preprocess((600_000_000, 1), (600_000_000, 1), "squash"))
-    assert e.value.reason is Reason.NO_MEMORY
+    assert e.value.reason is FailureReason.NO_MEMORY

@@ -29,9 +29,9 @@ def table(store):
 
 
 def _vectors(store):
-    from embedstore.classify.data.features import features
+    from embedstore.classify.data.features import load_features
 
-    f = features(store._storage, store._storage.space(), "uri")
+    f = load_features(store._storage, store._storage.space(), "uri")
     return f.ids.tolist(), f.X
 
 
@@ -285,7 +285,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
     """The folder is a failure of its own; its items stay as they were."""
     from embedstore.pipeline.run import run
     from embedstore.sources.open import open_source
-    from embedstore.types import Failure, Reason
+    from embedstore.types import Failure, FailureReason
 
     store = tiny(tmp_path / "s")
     store.embed(photos)
@@ -299,7 +299,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
 
         def scan(self):
             folder = str(photos / "val" / "dog")
-            yield Failure(folder, folder, 0, 0, Reason.UNREADABLE, "Permission denied")
+            yield Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
             yield from (r for r in source.scan() if not r.uri.startswith(folder))
 
     report = run(store._storage, Refused(), store.backbone, store.spaces[0])

@@ -4,31 +4,31 @@ import json
 
 import pytest
 
-from embedstore.backbones.runtimes.batch_size import knee
+from embedstore.backbones.runtimes.batch_size import find_batch_size
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.cli import main
 from embedstore.errors import NoImages
 from embedstore.quickstart import bench
 from tests.conftest import TINY
 
-SMALL = bench.Setting(TINY, seconds=0.2, images=8, threads=2, device="cpu", runtime=Runtime.EAGER)
+SMALL = bench.BenchSettings(TINY, seconds=0.2, images=8, threads=2, device="cpu", runtime=Runtime.EAGER)
 
 
 def test_the_knee_is_the_smallest_batch_within_reach_of_the_best():
     """Worked by hand: flat from 8 on; what does not fit ends the search; a gain of 5% goes on."""
     flat = {1: 10, 2: 20, 4: 40, 8: 60, 16: 61, 32: 99}
-    assert knee(flat.get, 1, 32) == (8, {b: flat[b] for b in (1, 2, 4, 8, 16)})
-    assert knee({8: 10, 16: 20}.get, 8, 64)[0] == 16
-    assert knee({}.get, 8, 64) == (4, {})
+    assert find_batch_size(flat.get, 1, 32) == (8, {b: flat[b] for b in (1, 2, 4, 8, 16)})
+    assert find_batch_size({8: 10, 16: 20}.get, 8, 64)[0] == 16
+    assert find_batch_size({}.get, 8, 64) == (4, {})
     rising = {b: float(b) for b in (1, 2, 4, 8)}
-    assert knee(rising.get, 1, 8) == (8, rising)
+    assert find_batch_size(rising.get, 1, 8) == (8, rising)
 
 
 def test_every_stage_of_a_folder_is_measured(photos, tmp_path):
     """Rates are there, the limit follows from two of them, a broken file is counted, and nothing is left behind."""
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     before = sorted(p.name for p in photos.rglob("*"))
-    found = bench.run(photos, bench.Setting(TINY, seconds=0.2, threads=2, device="cpu", runtime=Runtime.ONNX))
+    found = bench.run(photos, bench.BenchSettings(TINY, seconds=0.2, threads=2, device="cpu", runtime=Runtime.ONNX))
     assert (found.images, found.failed, found.pixels) == (12, 1, 48 * 40)
     assert [n.runtime for n in found.networks] == ["eager", "onnx"]
     assert all(n.images_per_second > 0 for n in found.networks)
@@ -47,7 +47,7 @@ def test_the_sample_is_spread_over_the_folder_and_bounded(photos, monkeypatch):
     """Four of twelve, evenly; and no more bytes of files at once than the limit."""
     names = [r.path.rsplit("/", 1)[-1] for r in bench._sample(photos, 12)]
     assert [r.path.rsplit("/", 1)[-1] for r in bench._sample(photos, 4)] == names[::3]
-    monkeypatch.setattr(bench, "LARGE", 1)
+    monkeypatch.setattr(bench, "MAX_SAMPLE_BYTES", 1)
     assert len(bench._sample(photos, 12)) == 1
 
 

@@ -8,21 +8,21 @@ import pytest
 from PIL import Image
 
 from embedstore.quickstart.scenes import (
-    COLOURS,
+    COLORS,
     DIGITS,
     LETTERS,
     SHAPES,
     Scene,
-    Thing,
+    SceneObject,
     caption,
     compose,
     draw,
-    held_out,
+    is_held_out_pair,
 )
 from embedstore.quickstart.scenes.compose import Camera
-from embedstore.quickstart.scenes.glyphs import STROKES, mask
+from embedstore.quickstart.scenes.glyphs import STROKES, glyph_mask
 from embedstore.quickstart.scenes.shapes import outline
-from embedstore.quickstart.scenes.words import SAME
+from embedstore.quickstart.scenes.words import SYNONYMS
 
 
 def scene_of(*things, kind="single", ground="white", camera=None):
@@ -67,7 +67,7 @@ FIRST = [
 
 def test_forty_eight_pairs_are_kept_out_evenly():
     """Every colour misses four shapes and every shape three colours, so each is seen with others."""
-    pairs = [(c, s) for c in COLOURS for s in SHAPES if held_out(c, s)]
+    pairs = [(c, s) for c in COLORS for s in SHAPES if is_held_out_pair(c, s)]
     assert len(pairs) == 48
     assert set(Counter(c for c, _ in pairs).values()) == {4}
     assert set(Counter(s for _, s in pairs).values()) == {3}
@@ -76,18 +76,18 @@ def test_forty_eight_pairs_are_kept_out_evenly():
 def test_no_training_scene_shows_a_pair_that_is_kept_out():
     """Of 3,000 scenes none; with unseen=True every one of 200."""
     for n in range(3000):
-        for thing in compose(np.random.default_rng((1, n))).things:
-            assert thing.style or not held_out(thing.colour, thing.name)
+        for thing in compose(np.random.default_rng((1, n))).objects:
+            assert thing.style or not is_held_out_pair(thing.colour, thing.name)
     for n in range(200):
-        (thing,) = compose(np.random.default_rng((1, n)), "single", unseen=True).things
-        assert held_out(thing.colour, thing.name)
+        (thing,) = compose(np.random.default_rng((1, n)), "single", held_out_pairs=True).objects
+        assert is_held_out_pair(thing.colour, thing.name)
 
 
 def test_things_stand_out_from_the_background():
     """No thing has the background's colour."""
     for n in range(1000):
         scene = compose(np.random.default_rng((5, n)))
-        assert scene.ground not in {t.colour for t in scene.things}
+        assert scene.ground not in {t.colour for t in scene.objects}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_things_stand_out_from_the_background():
 )
 def test_a_place_is_told_as_it_is(x, y, words):
     """The ninth of the picture that the centre lies in, and no other."""
-    captions = told(scene_of(Thing("star", "red", x=x, y=y)))
+    captions = told(scene_of(SceneObject("star", "red", x=x, y=y)))
     assert any(c.split(" on a")[0].split(" against")[0].split(" in front")[0].endswith(words) for c in captions)
     others = {"in the centre", "on the right", "at the bottom", "in the upper left corner"} - {words}
     assert not any(o in c for o in others for c in captions)
@@ -109,12 +109,12 @@ def test_a_place_is_told_as_it_is(x, y, words):
 
 def test_left_is_left_and_above_is_above():
     """Which of two things stands where, in either order of telling."""
-    left, right = Thing("star", "red", x=0.25), Thing("heart", "blue", x=0.75)
+    left, right = SceneObject("star", "red", x=0.25), SceneObject("heart", "blue", x=0.75)
     for c in told(scene_of(left, right, kind="several")):
         star, heart = c.index("star"), c.index("heart")
         assert "left of" not in c or star < heart
         assert "right of" not in c or heart < star
-    above, below = Thing("star", "red", y=0.25), Thing("heart", "blue", y=0.75)
+    above, below = SceneObject("star", "red", y=0.25), SceneObject("heart", "blue", y=0.75)
     for c in told(scene_of(above, below, kind="several")):
         star, heart = c.index("star"), c.index("heart")
         assert not any(w in c for w in (" above ", " over ")) or star < heart
@@ -123,11 +123,11 @@ def test_left_is_left_and_above_is_above():
 
 def test_everything_is_told_when_all_detail_is_asked_for():
     """Colour, pattern, name and background, each by one of its words."""
-    for c in told(scene_of(Thing("crescent", "gray", "spotted"), ground="purple")):
-        assert any(w in c for w in SAME["crescent"])
-        assert any(w in c for w in SAME["gray"])
-        assert any(w in c for w in (*SAME["spotted"], "dots"))
-        assert any(w in c for w in SAME["purple"])
+    for c in told(scene_of(SceneObject("crescent", "gray", "spotted"), ground="purple")):
+        assert any(w in c for w in SYNONYMS["crescent"])
+        assert any(w in c for w in SYNONYMS["gray"])
+        assert any(w in c for w in (*SYNONYMS["spotted"], "dots"))
+        assert any(w in c for w in SYNONYMS["purple"])
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_everything_is_told_when_all_detail_is_asked_for():
 )
 def test_a_spoiled_picture_is_called_so(camera, word):
     """Dark, blurry, noisy; a good one nothing of it."""
-    captions = told(scene_of(Thing("star", "red"), camera=camera))
+    captions = told(scene_of(SceneObject("star", "red"), camera=camera))
     for w in ("dark", "blurry", "noisy"):
         assert all(w in c for c in captions) == (w == word)
 
 
 def test_the_number_told_is_the_number_drawn():
     """As a word or a figure, in the plural."""
-    scene = scene_of(*[Thing("fish", "blue")] * 4, kind="count")
+    scene = scene_of(*[SceneObject("fish", "blue")] * 4, kind="count")
     assert {"four" in c or "4" in c for c in told(scene)} == {True}
     assert any("four blue fish" in c for c in told(scene))
 
@@ -151,9 +151,9 @@ def test_the_number_told_is_the_number_drawn():
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_paints_its_colour(name):
     """A large solid shape on white covers a fair part of the picture in about its own colour."""
-    scene = scene_of(Thing(name, "blue", radius=0.42))
+    scene = scene_of(SceneObject(name, "blue", radius=0.42))
     pixels = np.asarray(draw(scene, 64, np.random.default_rng(0))).astype(int)
-    blue = (np.abs(pixels - COLOURS["blue"]) < 40).all(axis=2).mean()
+    blue = (np.abs(pixels - COLORS["blue"]) < 40).all(axis=2).mean()
     assert 0.08 < blue < 0.75
     assert np.abs(outline(name)).max() <= 1.001
 
@@ -161,7 +161,7 @@ def test_every_shape_paints_its_colour(name):
 def test_an_arrow_points_where_it_is_said_to():
     """Its head, the wide end, lies to the right, below, to the left, above."""
     for turn, axis, far in ((0, 1, True), (1, 0, True), (2, 1, False), (3, 0, False)):
-        scene = scene_of(Thing("arrow", "black", radius=0.45, turn=turn))
+        scene = scene_of(SceneObject("arrow", "black", radius=0.45, quarter_turns=turn))
         ink = 255 - np.asarray(draw(scene, 64, np.random.default_rng(0)).convert("L")).astype(int) > 128
         along = ink.sum(axis=1 - axis)
         assert bool(along[40:].max() > along[:24].max()) is far
@@ -171,14 +171,14 @@ def test_an_arrow_points_where_it_is_said_to():
 def test_every_sign_can_be_written(style):
     """All digits and letters, in several ways by hand; each leaves ink and empty paper."""
     for n, name in enumerate((*DIGITS, *LETTERS)):
-        ink = np.asarray(mask(name, style, np.random.default_rng(n))) > 40
+        ink = np.asarray(glyph_mask(name, style, np.random.default_rng(n))) > 40
         assert 0.02 < ink.mean() < 0.8, name
     assert min(len(STROKES[d]) for d in DIGITS) >= 2
 
 
 def test_nuisance_does_what_it_says():
     """Dark is darker, blur lowers contrast, noise raises it."""
-    plain = scene_of(Thing("star", "black", "striped"))
+    plain = scene_of(SceneObject("star", "black", "striped"))
 
     def pixels(**camera):
         scene = replace(plain, camera=Camera(**camera))
@@ -194,7 +194,7 @@ def test_nuisance_does_what_it_says():
 
 def test_a_scene_is_drawn_at_any_size():
     """The same scene, larger, is the same picture seen closer."""
-    scene = scene_of(Thing("heart", "red", radius=0.3))
+    scene = scene_of(SceneObject("heart", "red", radius=0.3))
     small, large = (draw(scene, n, np.random.default_rng(0)) for n in (64, 256))
     near = np.asarray(large.resize((64, 64), Image.Resampling.BOX)).astype(int) - np.asarray(small)
     assert np.abs(near).mean() < 4

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from embedstore.classify import registry
-from embedstore.classify.data.features import features
+from embedstore.classify.data.features import load_features
 from embedstore.classify.heads.prototype import NearestPrototype
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
 from embedstore.storage import changes, compact
-from embedstore.storage.changes import Chosen
-from embedstore.storage.commit import Batch
+from embedstore.storage.changes import ItemSelection
+from embedstore.storage.commit import CommitBatch
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
-from embedstore.storage.shard import Shard, read_header
+from embedstore.storage.shard import Shard, read_shard_header
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
@@ -50,7 +50,7 @@ class Job:
 def whole(path: Path, wanted: dict[str, list[float]]) -> Storage:
     """Open for writing, compare every row, verify every byte."""
     storage = Storage.open(path)
-    with storage.writing("after"):
+    with storage.writer("after"):
         assert rows(storage) == wanted
     report = verify(storage)
     assert report.damage == []
@@ -67,11 +67,11 @@ def is_new(folder: Path) -> None:
 
 def migrated(folder: Path) -> None:
     storage = Storage.open(folder / "s")
-    with storage.writing("again"):
+    with storage.writer("again"):
         pass
     space = storage.space()
     assert storage.sql('SELECT migration FROM "schema" ORDER BY 1')[1] == [(1,), (2,), (3,)]
-    assert np.array_equal(features(storage, space, "uri").X, VECTORS)
+    assert np.array_equal(load_features(storage, space, "uri").X, VECTORS)
     assert storage.sql("SELECT count(*), count(DISTINCT item) FROM items")[1] == [(5, 5)]
     assert verify(storage).damage == []
 
@@ -80,13 +80,13 @@ SECOND = (
     OPEN
     + """
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other
-from embedstore.storage.commit import Batch
+from embedstore.storage.commit import CommitBatch
 storage = Storage.open(here / "s")
-with storage.writing("a second model") as writer:
+with storage.writer("a second model") as writer:
     writer.add_space(OTHER, name="other", dtype="float32", recipe=None)
     for first in (1, 9):
         numbers = range(first, first + 8)
-        made = Batch(digests=[digest(n) for n in numbers], vectors=[other(n) for n in numbers])
+        made = CommitBatch(digests=[digest(n) for n in numbers], vectors=[other(n) for n in numbers])
         writer.commit(made, space=storage.space("other"))
 """
 )
@@ -98,7 +98,7 @@ def has_both(folder: Path) -> None:
 
 def second_space(folder: Path) -> None:
     storage = whole(folder / "s", expected(16))
-    with storage.writing("again") as writer:
+    with storage.writer("again") as writer:
         writer.add_space(OTHER, name="other", dtype="float32", recipe=None)
         have = {
             c.replace("-", "")
@@ -106,12 +106,12 @@ def second_space(folder: Path) -> None:
         }
         left = [n for n in range(1, 17) if digest(n) not in have]
         if left:
-            made = Batch(digests=[digest(n) for n in left], vectors=[other(n) for n in left])
+            made = CommitBatch(digests=[digest(n) for n in left], vectors=[other(n) for n in left])
             writer.commit(made, space=storage.space("other"))
     assert [s.name for s in storage.spaces()] == ["test", "other"]
     found = storage.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [OTHER.key])[1]
-    held = storage.vectors(OTHER)
-    got = held.gather(held.positions(np.array([f[1] for f in found]), np.array([f[2] for f in found])))
+    held = storage.vector_reader(OTHER)
+    got = held.read_float32(held.positions(np.array([f[1] for f in found]), np.array([f[2] for f in found])))
     assert {f[0].replace("-", ""): v.tolist() for f, v in zip(found, got, strict=True)} == {
         digest(n): other(n).tolist() for n in range(1, 17)
     }
@@ -121,15 +121,15 @@ def second_space(folder: Path) -> None:
 INDEX = (
     OPEN
     + """
-from embedstore.search.index import build as indexing
+from embedstore.search.index.build import build_index
 storage = Storage.open(here / "s")
-indexing.build(storage, storage.space(), recall=1.0, kind="flat")
+build_index(storage, storage.space(), recall=1.0, kind="flat")
 """
 )
 
 
 def nearest(storage: Storage, n: int) -> list[tuple[float, int]]:
-    return [(h.score, h.item) for h in answer(storage, storage.space(), vector(n), Ask(k=8)).hits]
+    return [(h.score, h.item) for h in execute_search(storage, storage.space(), vector(n), SearchOptions(k=8)).hits]
 
 
 def brute(n: int, items: range) -> list[tuple[float, int]]:
@@ -142,16 +142,16 @@ def brute(n: int, items: range) -> list[tuple[float, int]]:
 
 
 def has_index(folder: Path) -> None:
-    assert [i["usable"] for i in build.listing(Storage.open(folder / "s"))] == [True]
+    assert [i["usable"] for i in build.list_indexes(Storage.open(folder / "s"))] == [True]
 
 
 def indexed(folder: Path) -> None:
     for _ in range(2):
         storage = whole(folder / "s", expected(16))
         assert nearest(storage, 3) == brute(3, range(1, 17))
-        assert all(i["usable"] for i in build.listing(storage) if i.get("why") is None)
-        build.build(storage, storage.space(), recall=1.0, kind="flat")
-    assert [i["usable"] for i in build.listing(storage)] == [True]
+        assert all(i["usable"] for i in build.list_indexes(storage) if i.get("why") is None)
+        build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    assert [i["usable"] for i in build.list_indexes(storage)] == [True]
     repair(folder / "s")
     assert not [p for p in (folder / "s").rglob("*") if p.suffix in (".tmp", ".new")]
 
@@ -165,40 +165,40 @@ def head(seed: int) -> NearestPrototype:
 
 def one_head(folder: Path) -> None:
     storage = make(folder / "s", 8, 8)
-    registry.keep(storage, storage.space(), "kind", head(0), label="label", kind="prototype", facts={"seed": 0})
+    registry.save_head(storage, storage.space(), "kind", head(0), label="label", kind="prototype", metadata={"seed": 0})
 
 
 HEAD = (
     OPEN
     + """
-from embedstore.classify import registry as keeping
+from embedstore.classify.registry import save_head
 from tests.reliability.jobs import head
 storage = Storage.open(here / "s")
-keeping.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={"seed": 1})
+save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={"seed": 1})
 """
 )
 
 
 def has_head(folder: Path) -> None:
-    row, found = registry.load(Storage.open(folder / "s"), "kind")
+    row, found = registry.load_head(Storage.open(folder / "s"), "kind")
     assert row.facts["seed"] == 1
     assert np.array_equal(found.predict_proba(X), head(1).predict_proba(X))
 
 
 def kept(folder: Path) -> None:
     storage = whole(folder / "s", expected(16))
-    row, found = registry.load(storage, "kind")
+    row, found = registry.load_head(storage, "kind")
     assert np.array_equal(found.predict_proba(X), head(row.facts["seed"]).predict_proba(X))
-    registry.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={"seed": 1})
-    assert np.array_equal(registry.load(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
+    registry.save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={"seed": 1})
+    assert np.array_equal(registry.load_head(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]
 
 
 def shrunk(folder: Path) -> None:
     storage = make(folder / "s", 8, 8, 8)
-    with storage.writing("fewer") as writer:
-        changes.forget(writer, Chosen(items=[2, 9]))
-        changes.delete(writer, Chosen(items=[17]))
+    with storage.writer("fewer") as writer:
+        changes.purge(writer, ItemSelection(items=[2, 9]))
+        changes.delete(writer, ItemSelection(items=[17]))
 
 
 COMPACT = (
@@ -206,7 +206,7 @@ COMPACT = (
     + """
 from embedstore.storage import compact
 storage = Storage.open(here / "s")
-with storage.writing("compact") as writer:
+with storage.writer("compact") as writer:
     compact.compact(storage, writer)
 """
 )
@@ -219,7 +219,7 @@ def is_compact(folder: Path) -> None:
 def compacted(folder: Path) -> None:
     wanted = {u: v for u, v in expected(24).items() if u not in ("/i/2.jpg", "/i/9.jpg", "/i/17.jpg")}
     storage = whole(folder / "s", wanted)
-    with storage.writing("again") as writer:
+    with storage.writer("again") as writer:
         compact.compact(storage, writer)
     whole(folder / "s", wanted)
     stored = [c for p in (folder / "s").rglob("*.vec") if "quarantine" not in p.parts for c in Shard(p).contents]
@@ -254,9 +254,9 @@ def copied(folder: Path) -> None:
 EXPORT = (
     OPEN
     + """
-from embedstore.storage.transfer import read_archive as read, write_archive as write
-write.write(Storage.open(here / "s"), here / "e")
-read.read(here / "e", here / "i")
+from embedstore.storage.transfer import read_archive, write_archive
+write_archive.write_archive(Storage.open(here / "s"), here / "e")
+read_archive.read_archive(here / "e", here / "i")
 """
 )
 
@@ -269,9 +269,9 @@ def has_export(folder: Path) -> None:
 def exported(folder: Path) -> None:
     whole(folder / "s", expected(16))
     if not (folder / "e").exists():
-        writing.write(Storage.open(folder / "s"), folder / "e")
+        writing.write_archive(Storage.open(folder / "s"), folder / "e")
     if not (folder / "i").exists():
-        reading.read(folder / "e", folder / "i")
+        reading.read_archive(folder / "e", folder / "i")
     whole(folder / "i", expected(16))
     assert {"e", "i", "s"} <= {p.name for p in folder.iterdir()}
 
@@ -282,9 +282,9 @@ RUINED = 300 * 8  # a byte of row 300: the second of three blocks of 256
 def ruined(folder: Path) -> None:
     """A store of 600 rows of which one byte is another."""
     storage = make(folder / "s", 600)
-    path = storage.at.shard(SPACE.key, 1)
+    path = storage.at.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())
-    data[read_header(path).start + RUINED] ^= 1
+    data[read_shard_header(path).start + RUINED] ^= 1
     path.write_bytes(data)
 
 
@@ -306,7 +306,7 @@ def mended(folder: Path) -> None:
 
 
 JOBS = {
-    "migration": Job(golden, OPEN + "with Storage.open(here / 's').writing('migrate'): pass\n", is_new, migrated),
+    "migration": Job(golden, OPEN + "with Storage.open(here / 's').writer('migrate'): pass\n", is_new, migrated),
     "a second space": Job(lambda f: make(f / "s", 8, 8), SECOND, has_both, second_space),
     "index build": Job(lambda f: make(f / "s", 8, 8), INDEX, has_index, indexed),
     "head save": Job(one_head, HEAD, has_head, kept),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from embedstore.storage.commit import Batch
+from embedstore.storage.commit import CommitBatch
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import batch, expected, rows
@@ -15,14 +15,14 @@ def acknowledged(folder: Path) -> int:
     return int(lines[-1]) if lines else 0
 
 
-def missing(storage: Storage, first: int, count: int) -> Batch:
+def missing(storage: Storage, first: int, count: int) -> CommitBatch:
     """The next items, with vectors for those contents that have none yet: recovery may have taken theirs back."""
     whole = batch(first, count)
     known = {c.replace("-", "") for (c,) in storage.sql("SELECT content::VARCHAR FROM vectors")[1]}
     kept = [i for i, d in enumerate(whole.digests) if d not in known]
-    return Batch(
+    return CommitBatch(
         items=whole.items,
-        pictures=whole.pictures,
+        image_info=whole.image_info,
         digests=[whole.digests[i] for i in kept],
         vectors=[whole.vectors[i] for i in kept],
     )
@@ -38,7 +38,7 @@ def check(folder: Path, least: int, size: int) -> list[str]:
         What recovery said.
     """
     storage = Storage.open(folder / "s")
-    with storage.writing("after") as writer:
+    with storage.writer("after") as writer:
         found = rows(storage)
         assert len(found) >= least, f"{least} rows were acknowledged, {len(found)} are there"
         assert len(found) % size == 0, f"{len(found)} rows are not a number of commits of {size}"

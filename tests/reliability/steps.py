@@ -30,7 +30,7 @@ PIECE = 4096  # bytes that a disk writes at once, or not
 JOB = """
 import os, sys
 from tests.helpers.vector_stores import batch
-from embedstore.storage.integrity import recover
+from embedstore.storage import recover
 from embedstore.storage.storage import Storage
 folder, commits, size, above = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 recover.CHECKPOINT_BYTES = above
@@ -38,7 +38,7 @@ recover.CHECKPOINT_BYTES = above
 storage = Storage.open(folder + "/s")
 first = storage.sql("SELECT count(*) FROM items")[1][0][0]
 acknowledged = os.open(folder + "/acknowledged", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-with storage.writing("adding") as writer:
+with storage.writer("adding") as writer:
     for i in range(commits):
         writer.commit(batch(1 + first + size * i, size), space=storage.space())
         os.write(acknowledged, b"%d\\n" % (first + size * (i + 1)))
@@ -50,21 +50,21 @@ CONTROLS = {
     "no fsync": "",  # by leaving every sync out of the log
     "no name of the log": "from embedstore.storage import catalog; catalog.sync_folder = lambda path: None",
     "no guard": """
-def bare(layout, catalog, *, above=0):
-    if layout.wal.exists() and layout.wal.stat().st_size > above:
+def bare(layout, catalog, *, min_log_bytes=0):
+    if layout.wal.exists() and layout.wal.stat().st_size > min_log_bytes:
         catalog.checkpoint()
 recover.guarded_checkpoint = bare
 """,
     "catalog before shard": """
 from embedstore.storage import commit as c, shard, storage as st
-from embedstore.storage.shard import Header
+from embedstore.storage.shard import ShardHeader
 later = []
-write = shard.write
+write = shard.write_shard
 def note(path, *, space, number, vectors, contents):
     later.append((path, space, number, vectors, contents))
     rows, dim = vectors.shape
-    return Header(space, number, rows, dim, vectors.dtype.name, "", 0)
-shard.write = note
+    return ShardHeader(space, number, rows, dim, vectors.dtype.name, "", 0)
+shard.write_shard = note
 commit = st.Writer.commit
 def backwards(self, *a, **k):
     commit(self, *a, **k)

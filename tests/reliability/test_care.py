@@ -52,8 +52,8 @@ def vectors(path) -> dict[str, bytes]:
     found = storage.sql(
         'SELECT uri, shard, "row" FROM items JOIN vectors USING (content) WHERE space = ? ORDER BY item', [row.key]
     )[1]
-    held = storage.vectors(row.space)
-    got = held.gather(held.positions(np.array([f[1] for f in found]), np.array([f[2] for f in found])))
+    held = storage.vector_reader(row.space)
+    got = held.read_float32(held.positions(np.array([f[1] for f in found]), np.array([f[2] for f in found])))
     return {f[0]: v.astype(np.float16).tobytes() for f, v in zip(found, got, strict=True)}
 
 
@@ -61,7 +61,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     """Exit status 1 and the block; then 44 of 300 vectors are computed again, and the rest is untouched."""
     before = vectors(store)
     (path,) = store.glob("spaces/*/shards/*.vec")
-    head = shard.read_header(path)
+    head = shard.read_shard_header(path)
     assert (head.rows, head.block_rows) == (COUNT, 256)
     flip(path, head.start + 280 * head.dim * 2 + 5)
     said = commands.run(CLI, "verify", store)
@@ -83,7 +83,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     near = [np.allclose(*(np.frombuffer(x[u], np.float16) for x in (before, after)), atol=2e-3) for u in uris[256:]]
     assert all(near)
     assert commands.run(CLI, "verify", store, "--images").returncode == 0
-    assert [i["usable"] for i in build.listing(es.open(store)._storage)] == [True], "the index was built again"
+    assert [i["usable"] for i in build.list_indexes(es.open(store)._storage)] == [True], "the index was built again"
     assert (store / "quarantine" / f"{path.parent.parent.name}-{path.name}").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_index_is_built_again(store, what):
     said = opened.repair(embed=False)
     assert [s for s in said.done if "its index was built again" in s]
     assert opened.verify().ok
-    (index,) = build.listing(opened._storage)
+    (index,) = build.list_indexes(opened._storage)
     assert (index["usable"], index["rows"]) == (True, COUNT)
     assert [h.item for h in es.open(store).search(7, k=5)] == wanted
 
@@ -111,7 +111,7 @@ def test_verify_says_how_far_it_is(store):
     (path,) = store.glob("spaces/*/shards/*.vec")
     first = opened.verify(images=True, progress=seen.append)
     assert first.ok
-    assert [(c.what, c.done, c.total) for c in seen] == [
+    assert [(c.unit, c.done, c.total) for c in seen] == [
         ("vectors", path.stat().st_size, path.stat().st_size), ("images", COUNT, COUNT),
     ]  # fmt: skip
 

@@ -70,7 +70,7 @@ def flips_in(whole: Path, tmp_path: Path, which: str, count: int) -> int:
             assert verify(after).ok
             left = rows(after)
             assert left.items() <= expected(600).items(), "what is left is right"
-            with after.writing("again") as writer:
+            with after.writer("again") as writer:
                 have = {u for (u,) in after.sql("SELECT uri FROM items")[1]}
                 again = missing(after, 1, 600)
                 again.items = [r for r in again.items if r.ref.uri not in have]
@@ -99,15 +99,15 @@ def test_many_flipped_bits(whole, tmp_path, which, count):
 def test_repair_saves_the_blocks_that_are_whole(tmp_path):
     """Of 600 rows in three blocks one block is damaged: 344 vectors stay, 256 are lost, the file is kept aside."""
     storage = make(tmp_path / "s", 600)
-    path = storage.at.shard(SPACE.key, 1)
-    start = shard.read_header(path).start
+    path = storage.at.shard_file(SPACE.key, 1)
+    start = shard.read_shard_header(path).start
     data = bytearray(path.read_bytes())
     data[start + 300 * 8] ^= 1
     path.write_bytes(data)
     report = verify(Storage.open(tmp_path / "s"))
     assert [(d.file.rsplit("/", 1)[1], d.where) for d in report.damage] == [("000000001.vec", "block 1")]
     mended = repair(tmp_path / "s")
-    assert len(mended.lost[SPACE.key]) == 256
+    assert len(mended.lost_contents[SPACE.key]) == 256
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     kept = rows(again)
@@ -118,19 +118,19 @@ def test_repair_saves_the_blocks_that_are_whole(tmp_path):
 def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand_elsewhere(tmp_path):
     """A file replaced by a later one goes; one whose items have nothing else is set aside, never deleted."""
     storage = make(tmp_path / "s", 10, 10)
-    copy = shard.Shard(storage.at.shard(SPACE.key, 1))
-    with storage.writing("as a compaction that was killed before it cleaned up") as writer:
-        shard.write(
-            storage.at.shard(SPACE.key, 3), space=SPACE.key, number=3, vectors=copy.vectors, contents=copy.contents
+    copy = shard.Shard(storage.at.shard_file(SPACE.key, 1))
+    with storage.writer("as a compaction that was killed before it cleaned up") as writer:
+        shard.write_shard(
+            storage.at.shard_file(SPACE.key, 3), space=SPACE.key, number=3, vectors=copy.vectors, contents=copy.contents
         )
-        h = shard.read_header(storage.at.shard(SPACE.key, 3))
-        writer.update("UPDATE vectors SET shard = 3 WHERE shard = 1")
-        writer.update("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
-        writer.update("DELETE FROM vectors WHERE shard = 2")
-        writer.update("DELETE FROM shards WHERE shard = 2")
-        writer.update("UPDATE counters SET next_shard = 4")
+        h = shard.read_shard_header(storage.at.shard_file(SPACE.key, 3))
+        writer.execute("UPDATE vectors SET shard = 3 WHERE shard = 1")
+        writer.execute("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
+        writer.execute("DELETE FROM vectors WHERE shard = 2")
+        writer.execute("DELETE FROM shards WHERE shard = 2")
+        writer.execute("UPDATE counters SET next_shard = 4")
     again = Storage.open(tmp_path / "s")
-    with again.writing("next"):
+    with again.writer("next"):
         pass
     names = sorted(p.name for p in (tmp_path / "s").rglob("*.vec"))
     assert names == ["000000003.vec", f"{SPACE.key}-000000002.vec"]
@@ -145,12 +145,12 @@ def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
         from embedstore.errors import StoreBusy
         from embedstore.storage.storage import Storage
         try:
-            with Storage.open(sys.argv[1]).writing("second"):
+            with Storage.open(sys.argv[1]).writer("second"):
                 pass
         except StoreBusy as e:
             print(e)
         """
-    with storage.writing("owner") as writer, writer.transaction() as con:
+    with storage.writer("owner") as writer, writer.transaction() as con:
         con.execute("UPDATE items SET label = 'new'")
         with storage.at.catalog.open("rb") as f:
             f.read(10)
@@ -165,16 +165,16 @@ def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
 
 def test_rows_of_a_large_file_are_compared_by_their_blocks(tmp_path, monkeypatch):
     """Of a file that is not read whole first, a damaged block is found when one of its rows is wanted."""
-    monkeypatch.setattr(vectors, "SMALL", 0)
+    monkeypatch.setattr(vectors, "VERIFY_WHOLE_BYTES", 0)
     storage = make(tmp_path / "s", 600)
-    path = storage.at.shard(SPACE.key, 1)
+    path = storage.at.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())
-    data[shard.read_header(path).start + 300 * 8] ^= 1
+    data[shard.read_shard_header(path).start + 300 * 8] ^= 1
     path.write_bytes(data)
-    held = Storage.open(tmp_path / "s").vectors(SPACE)
-    assert held.gather(np.array([0, 255, 512, 599])).tolist() == [vector(n).tolist() for n in (1, 256, 513, 600)]
+    held = Storage.open(tmp_path / "s").vector_reader(SPACE)
+    assert held.read_float32(np.array([0, 255, 512, 599])).tolist() == [vector(n).tolist() for n in (1, 256, 513, 600)]
     with pytest.raises(StoreDamaged, match="block 1"):
-        held.gather(np.array([0, 256]))
+        held.read_float32(np.array([0, 256]))
 
 
 def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp_path):
@@ -185,7 +185,7 @@ def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp
     storage = Storage.create(tmp_path / "s")
     other = batch(1, 5)
     other.vectors = [v * 2 for v in other.vectors]
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
         writer.commit(other, space=storage.space())
     assert rows(storage) == {u: [2 * x for x in v] for u, v in expected(5).items()}
@@ -195,7 +195,7 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
     """The guard of a living writer is no crash: a reader waits for its turn and gets its rows."""
     code = """
         import sys, time
-        from embedstore.storage.integrity import recover
+        from embedstore.storage import recover
         from embedstore.storage.catalog import Catalog
         from embedstore.storage.storage import Storage
         from tests.helpers.vector_stores import batch
@@ -206,7 +206,7 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
             whole(self)
         Catalog.checkpoint = slow
         storage = Storage.open(sys.argv[1])
-        with storage.writing("adding") as writer:
+        with storage.writer("adding") as writer:
             writer.commit(batch(6, 5), space=storage.space())
         """
     make(tmp_path / "s", 5)
@@ -223,7 +223,7 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
 def test_a_fork_of_a_writer_cannot_write(tmp_path):
     """The child is told so, its end does not give the lock away, and the parent goes on."""
     storage = make(tmp_path / "s", 3)
-    with storage.writing("parent") as writer:
+    with storage.writer("parent") as writer:
         pid = os.fork()
         if pid == 0:
             try:
@@ -232,7 +232,7 @@ def test_a_fork_of_a_writer_cannot_write(tmp_path):
                 os._exit(7 if "fork" in str(e) else 8)
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-        with pytest.raises(StoreBusy), lock.writer(storage.at.lock, "other"):
+        with pytest.raises(StoreBusy), lock.writer_lock(storage.at.lock, "other"):
             pass
         writer.commit(missing(storage, 4, 2), space=storage.space())
     assert rows(Storage.open(tmp_path / "s")) == expected(5)
@@ -243,8 +243,8 @@ def test_one_store_under_two_names_in_one_process(tmp_path):
     storage = make(tmp_path / "s", 3)
     (tmp_path / "link").symlink_to("s")
     other = Storage.open(tmp_path / "link")
-    with storage.writing("first") as writer:
-        with pytest.raises(StoreBusy, match=rf"process {os.getpid()} .*first"), other.writing("second"):
+    with storage.writer("first") as writer:
+        with pytest.raises(StoreBusy, match=rf"process {os.getpid()} .*first"), other.writer("second"):
             pass
         with other.catalog.read() as con:
             con.execute("SELECT 1").fetchall()
@@ -257,7 +257,7 @@ import sys
 from tests.helpers.vector_stores import batch
 from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
-with storage.writing("adding") as writer:
+with storage.writer("adding") as writer:
     for i in range(60):
         writer.commit(batch(1 + 10 * i, 10), space=storage.space())
         print(i, flush=True)
@@ -329,14 +329,14 @@ def test_a_vector_file_that_lies_is_refused_in_bounded_memory(tmp_path, name):
 def test_a_store_of_many_files_needs_few_descriptors(tmp_path):
     """Six hundred vector files are read by a process that may open three hundred more than it has."""
     storage = make(tmp_path / "s")
-    with storage.writing("many files"), storage.catalog.write() as con:
+    with storage.writer("many files"), storage.catalog.write() as con:
         whole = batch(1, 600)
-        insert_contents(con, whole.pictures)
+        insert_contents(con, whole.image_info)
         upsert_items(con, whole.items, None)
         for n in range(1, 601):
-            path = storage.at.shard(SPACE.key, n)
+            path = storage.at.shard_file(SPACE.key, n)
             v = np.array([vector(n)], dtype=np.float16)
-            head = shard.write(path, space=SPACE.key, number=n, vectors=v, contents=[digest(n)])
+            head = shard.write_shard(path, space=SPACE.key, number=n, vectors=v, contents=[digest(n)])
             insert_vectors(con, head, [digest(n)])
         con.execute("UPDATE counters SET next_shard = 601")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -13,7 +13,7 @@ from embedstore.classify import registry
 from embedstore.classify.heads import serialization
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.index import build
-from embedstore.storage.durable_files import xxh3
+from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import make, vector
 
@@ -23,28 +23,28 @@ ASK = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np, faiss, safetensors.numpy, sklearn.linear_model, zipfile, duckdb
-from embedstore.classify import registry as keeping
-from embedstore.storage.transfer import read_archive as read
+from embedstore.classify import registry
+from embedstore.storage.transfer import read_archive
 from embedstore.errors import EmbedstoreError
-from embedstore.classify.heads import serialization as persist
+from embedstore.classify.heads import serialization
 from embedstore.search.index import files
 from embedstore.storage.storage import Storage
 
 def look(what, at):
     if what == "head":
-        persist.load(at)
+        serialization.load(at)
     elif what == "kept":
-        keeping.load(Storage.open(at), "kind")
+        registry.load_head(Storage.open(at), "kind")
     elif what == "import":
-        read.read(at, at.parent / "new")
+        read_archive.read_archive(at, at.parent / "new")
     elif what == "weights":
         loading.load(Recipe("timm/test_resnet.r160_in1k", weights=str(at)), device="cpu")
     elif what == "index":
         folder = next(at.glob("spaces/*/index"))
-        for _, sidecar in files.sidecars(folder):
+        for _, sidecar in files.read_sidecars(folder):
             if isinstance(sidecar, str):
                 return sidecar
-            files.load(folder, sidecar)
+            files.load_index(folder, sidecar)
     return ""
 
 looks = json.loads(sys.argv[1])
@@ -195,8 +195,8 @@ INDEXES = ["12 GB of vectors", "nothing like an index", "another file's name", "
 def evil_index(path: Path, how: str) -> None:
     """Spoil a good index, with a sidecar that agrees."""
     storage = make(path, 16)
-    build.build(storage, storage.space(), recall=1.0, kind="flat")
-    folder = storage.at.index(storage.space().key)
+    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    folder = storage.at.index_folder(storage.space().key)
     sidecar = next(folder.glob("*.json"))
     facts = json.loads(sidecar.read_text())
     target = folder / facts["file"]
@@ -207,7 +207,7 @@ def evil_index(path: Path, how: str) -> None:
     elif how == "12 GB of vectors":
         target.write_bytes(faiss_claiming(3 << 28))
         facts["rows"] = 3 << 28
-    facts |= {"bytes": target.stat().st_size, "xxh3": xxh3(target)}
+    facts |= {"bytes": target.stat().st_size, "xxh3": file_xxh3(target)}
     sidecar.write_text(json.dumps(facts))
     if how == "a sidecar of 4 GB":
         with sidecar.open("r+b") as f:
@@ -223,7 +223,7 @@ def test_evil_heads_indexes_and_notes_are_refused(tmp_path):
     storage = make(tmp_path / "s", 16)
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
     fitted = NearestPrototype().fit(X, np.array(["a", "b"] * 8))
-    registry.keep(storage, storage.space(), "kind", fitted, label="label", kind="prototype", facts={})
+    registry.save_head(storage, storage.space(), "kind", fitted, label="label", kind="prototype", metadata={})
     good_head(tmp_path / "s" / "heads" / "kind")
     (tmp_path / "out").mkdir()
     with (tmp_path / "out" / "export.json").open("wb") as f:
@@ -242,8 +242,8 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     import embedstore as es
 
     storage = make(tmp_path / "s", 16)
-    build.build(storage, storage.space(), recall=1.0, kind="flat")
-    sidecar = next(storage.at.index(storage.space().key).glob("*.json"))
+    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    sidecar = next(storage.at.index_folder(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
     store = es.open(tmp_path / "s")

@@ -12,8 +12,8 @@ import embedstore as es
 from embedstore.classify import registry
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.errors import EmbedstoreError
-from embedstore.finetuning.checkpoint_manifest import sealed
-from embedstore.search.execute import Ask, answer
+from embedstore.finetuning.checkpoint_manifest import dump_manifest
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
 from embedstore.storage.storage import Storage
 from tests.conftest import picture
@@ -29,9 +29,9 @@ def furnished(tmp_path_factory):
     """A store with an index, a head and a checkpoint's files."""
     path = tmp_path_factory.mktemp("furnished") / "s"
     storage = make(path, 150, 150)
-    build.build(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
     head = NearestPrototype().fit(X, np.array([f"c{n % 3}" for n in range(1, 301)]))
-    registry.keep(storage, storage.space(), "kind", head, label="label", kind="prototype", facts={})
+    registry.save_head(storage, storage.space(), "kind", head, label="label", kind="prototype", metadata={})
     checkpoint(path)
     return path
 
@@ -43,7 +43,7 @@ def checkpoint(path: Path) -> None:
     data = np.random.default_rng(0).bytes(4000)
     (folder / "model.safetensors").write_bytes(data)
     facts = {"file": "model.safetensors", "bytes": 4000, "xxh3": xxhash.xxh3_128_hexdigest(data)}
-    (folder / "checkpoint.json").write_bytes(sealed({"files": [facts], "classes": ["ant", "bee"]}))
+    (folder / "checkpoint.json").write_bytes(dump_manifest({"files": [facts], "classes": ["ant", "bee"]}))
 
 
 def answers(path: Path) -> list[object]:
@@ -52,9 +52,9 @@ def answers(path: Path) -> list[object]:
     space = storage.space()
     found = [rows(storage)]
     for exact in (False, True):
-        hits = answer(storage, space, vector(7), Ask(k=9, exact=exact)).hits
+        hits = execute_search(storage, space, vector(7), SearchOptions(k=9, exact=exact)).hits
         found.append([(h.score, h.item, h.label) for h in hits])
-    found.append(registry.load(storage, "kind")[1].predict_proba(X).tolist())
+    found.append(registry.load_head(storage, "kind")[1].predict_proba(X).tolist())
     found.append([(s.name, s.space.to_json()) for s in storage.spaces()])
     return found
 
@@ -121,7 +121,7 @@ def read(store: es.Store, key: str) -> list[object]:
     from embedstore.finetuning import checkpoint
 
     folder = store.path / "checkpoints" / key
-    note = checkpoint.read(folder)
+    note = checkpoint.read_manifest(folder)
     weight, bias = checkpoint.read_head(folder)
     vector = store.search(image=picture(1, (40, 32)), k=3, space=key, exact=True)
     return [note["classes"], weight.tolist(), bias.tolist(), [(h.item, h.score) for h in vector]]

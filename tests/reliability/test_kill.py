@@ -51,7 +51,7 @@ def failed_at(shim: Warm, tmp_path: Path, step: int, code: int, *, sticky: bool)
     fresh(tmp_path / "d")
     done = run(shim, tmp_path / "d", COMMITS, SIZE, 3000, fail=step, errno=code, sticky=int(sticky))
     last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
-    clean = done.returncode == 0 or last.startswith("embedstore.errors.StoreFailed: cannot")
+    clean = done.returncode == 0 or last.startswith("embedstore.errors.StoreIOError: cannot")
     assert clean or not ours(done.stderr), (step, done.stderr[-2000:])
     check(tmp_path / "d", acknowledged(tmp_path / "d") or 2 * SIZE, SIZE)
 
@@ -139,7 +139,7 @@ def killed_while_made(shim: Warm, tmp_path: Path, most: int | None) -> None:
         folder.mkdir()
         assert run(shim, folder, code=CREATE, kill=step).returncode == -signal.SIGKILL
         if (folder / "s").exists():
-            with Storage.open(folder / "s").writing("after"):
+            with Storage.open(folder / "s").writer("after"):
                 found = rows(Storage.open(folder / "s"))
             assert found in (expected(0), expected(8), expected(16))
         else:
@@ -175,7 +175,7 @@ def test_a_small_disk_that_fills_up(warm, tmp_path, megabytes):
         done = begin(warm, disk, 4000, 1024, 20_000).done()
         assert done.returncode == 1
         last = done.stderr.strip().splitlines()[-1]
-        assert last.startswith("embedstore.errors.StoreFailed: cannot") or not ours(done.stderr), last
+        assert last.startswith("embedstore.errors.StoreIOError: cannot") or not ours(done.stderr), last
         kept = acknowledged(disk) or 2 * SIZE
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         check(disk, kept, SIZE)

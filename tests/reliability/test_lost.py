@@ -5,10 +5,9 @@ import os
 import pytest
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import changes, compact, shard
-from embedstore.storage.changes import Chosen
-from embedstore.storage.commit import Batch, ItemRow
-from embedstore.storage.integrity import recover
+from embedstore.storage import changes, compact, recover, shard
+from embedstore.storage.changes import ItemSelection
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.storage import Storage
@@ -36,7 +35,7 @@ def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkey
     storage = make(tmp_path / "s", 10)
     monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
-    with storage.writing("killed before the log is folded in") as writer:
+    with storage.writer("killed before the log is folded in") as writer:
         for i in range(3):
             writer.commit(batch(11 + 10 * i, 10), space=storage.space())
             logs.append(storage.at.wal.read_bytes())
@@ -51,7 +50,7 @@ def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkey
     assert verify(again).ok
     found = rows(again)
     assert found == expected(len(found))
-    with again.writing("again") as writer:
+    with again.writer("again") as writer:
         writer.commit(missing(again, len(found) + 1, 40 - len(found)), space=again.space())
     assert rows(again) == expected(40)
 
@@ -65,27 +64,27 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
     storage = make(tmp_path / "s", 10)
     monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
-    with storage.writing("killed before the log is folded in") as writer:
+    with storage.writer("killed before the log is folded in") as writer:
         for i in range(2):
             if doing == "labels":
-                changes.edit(writer, {"label": f"'new {i}'"}, Chosen("true"))
+                changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
             elif doing == "a deletion":
-                changes.delete(writer, Chosen(items=[1 + i]))
+                changes.delete(writer, ItemSelection(items=[1 + i]))
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
-                writer.commit(Batch(items=more), space=storage.space())
+                writer.commit(CommitBatch(items=more), space=storage.space())
             logs.append(storage.at.wal.read_bytes())
     monkeypatch.undo()
     lose(storage, what, logs[0])
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
         Storage.open(tmp_path / "s")
-    lost = repair(tmp_path / "s").done
+    lost = repair(tmp_path / "s").actions
     assert [d for d in lost if "acknowledged commits are gone" in d]
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     if what != "exchanged for an older one" and what != "cut in half":
         assert rows(again) == expected(10)
-    with again.writing("goes on") as writer:
+    with again.writer("goes on") as writer:
         writer.commit(batch(100, 2), space=again.space())
     assert verify(Storage.open(tmp_path / "s")).ok
 
@@ -126,7 +125,7 @@ def test_a_lost_catalog_is_made_again_from_what_lies_beside(tmp_path, what):
     again = Storage.open(tmp_path / "s")
     assert again.space("test").key == SPACE.key
     assert again.sql("SELECT count(*) FROM vectors")[1] == [(30,)]
-    with again.writing("again") as writer:
+    with again.writer("again") as writer:
         writer.commit(missing(again, 1, 30), space=again.space())
     assert rows(again) == expected(30)
     assert verify(again).ok
@@ -136,33 +135,33 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
     """Before and after a compaction, with damage in a file of either kind: the rest is saved, nothing comes back."""
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
-    with storage.writing("forget") as writer:
-        changes.forget(writer, Chosen(items=[2, 301, 302]))
+    with storage.writer("forget") as writer:
+        changes.purge(writer, ItemSelection(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
     assert rows(Storage.open(tmp_path / "s")) == wanted
     for compacted in (False, True):
         storage = Storage.open(tmp_path / "s")
         if compacted:
-            with storage.writing("compact") as writer:
+            with storage.writer("compact") as writer:
                 compact.compact(storage, writer)
         last = sorted(p for p in (tmp_path / "s" / "spaces").rglob("*.vec"))[-1]
-        head = shard.read_header(last)
+        head = shard.read_shard_header(last)
         data = bytearray(last.read_bytes())
         data[head.start + 5] ^= 1
         last.write_bytes(data)
-        lost = set(repair(tmp_path / "s").lost[SPACE.key])
+        lost = set(repair(tmp_path / "s").lost_contents[SPACE.key])
         again = Storage.open(tmp_path / "s")
         assert verify(again).ok
         assert rows(again) == {u: v for u, v in wanted.items() if digest(int(u[3:-4])) not in lost}
-        with again.writing("embed again") as writer:
+        with again.writer("embed again") as writer:
             left = [n for n in range(1, 601) if digest(n) in lost]
             assert left
-            made = Batch(digests=[digest(n) for n in left], vectors=[vector(n) for n in left])
+            made = CommitBatch(digests=[digest(n) for n in left], vectors=[vector(n) for n in left])
             writer.commit(made, space=again.space())
         assert rows(again) == wanted
     storage = Storage.open(tmp_path / "s")
-    with storage.writing("compact") as writer:
+    with storage.writer("compact") as writer:
         compact.compact(storage, writer)
     stored = {c for p in (tmp_path / "s" / "spaces").rglob("*.vec") for c in shard.Shard(p).contents}
     assert stored == {digest(int(u[3:-4])) for u in wanted}
@@ -171,10 +170,10 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
 def test_forgotten_vectors_in_files_that_a_killed_compaction_left_are_not_taken_back(tmp_path):
     """The old files are there still when repair comes: they go, and what was forgotten with them."""
     storage = make(tmp_path / "s", 20, 20)
-    with storage.writing("forget") as writer:
-        changes.forget(writer, Chosen(items=[5]))
+    with storage.writer("forget") as writer:
+        changes.purge(writer, ItemSelection(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
-    with storage.writing("compact") as writer:
+    with storage.writer("compact") as writer:
         compact.compact(storage, writer)
     for path, data in old.items():
         path.write_bytes(data)

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
 from embedstore.storage import changes, compact
-from embedstore.storage.changes import Chosen
-from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.changes import ItemSelection
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
@@ -37,9 +37,9 @@ def act(path: Path, step: dict) -> None:
     storage = Storage.open(path)
     kind = step["do"]
     if kind == "index":
-        build.build(storage, storage.space("test"), recall=1.0, kind=step["kind"])
+        build.build_index(storage, storage.space("test"), recall=1.0, kind=step["kind"])
         return
-    with storage.writing(kind) as writer:
+    with storage.writer(kind) as writer:
         if kind == "add":
             first, numbers = step["first"], step["contents"]
             known = {c.replace("-", "") for (c,) in storage.sql("SELECT content::VARCHAR FROM contents")[1]}
@@ -50,9 +50,9 @@ def act(path: Path, step: dict) -> None:
             new = [n for n in dict.fromkeys(numbers) if digest(n) not in embedded]
             refs = [ImageRef(f"/{first + i}", f"/{first + i}", n, 1, step["label"]) for i, n in enumerate(numbers)]
             writer.commit(
-                Batch(
+                CommitBatch(
                     items=[ItemRow(r, digest(n)) for r, n in zip(refs, numbers, strict=True)],
-                    pictures={digest(n): (n, None) for n in numbers if digest(n) not in known},
+                    image_info={digest(n): (n, None) for n in numbers if digest(n) not in known},
                     digests=[digest(n) for n in new],
                     vectors=[vector(n) for n in new],
                 ),
@@ -62,14 +62,14 @@ def act(path: Path, step: dict) -> None:
             have = storage.sql("SELECT content::VARCHAR FROM vectors WHERE space = ?", [OTHER.key])[1]
             new = [n for n in step["contents"] if digest(n) not in {c.replace("-", "") for (c,) in have}]
             if new:
-                made = Batch(digests=[digest(n) for n in new], vectors=[other(n) for n in new])
+                made = CommitBatch(digests=[digest(n) for n in new], vectors=[other(n) for n in new])
                 writer.commit(made, space=storage.space("other"))
         elif kind == "delete":
-            changes.delete(writer, Chosen(items=step["items"]))
+            changes.delete(writer, ItemSelection(items=step["items"]))
         elif kind == "forget":
-            changes.forget(writer, Chosen(items=step["items"]))
+            changes.purge(writer, ItemSelection(items=step["items"]))
         elif kind == "relabel":
-            changes.edit(writer, {"label": f"'{step['label']}'"}, Chosen(items=step["items"]))
+            changes.edit(writer, {"label": f"'{step['label']}'"}, ItemSelection(items=step["items"]))
         elif kind == "compact":
             compact.compact(storage, writer)
 
@@ -118,9 +118,9 @@ def rows(storage: Storage) -> list[tuple]:
     vectors = {}
     for space in (SPACE, OTHER):
         found = storage.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [space.key])[1]
-        held = storage.vectors(space)
+        held = storage.vector_reader(space)
         at = held.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))
-        got = held.gather(at).tolist() if found else []
+        got = held.read_float32(at).tolist() if found else []
         vectors[space.key] = {f[0]: v for f, v in zip(found, got, strict=True)}
     items = storage.sql("SELECT item, label, content::VARCHAR FROM items ORDER BY item")[1]
     return [
@@ -139,7 +139,7 @@ class Machine(RuleBasedStateMachine):
         (self.folder / "d").mkdir()
         self.path = self.folder / "d" / "s"
         self.storage = Storage.create(self.path)
-        with self.storage.writing("test") as writer:
+        with self.storage.writer("test") as writer:
             writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
             writer.add_space(OTHER, name="other", dtype="float32", recipe=None)
         self.model, self.cuts = Model(), 0
@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
             disk.cut(np.random.default_rng(int(moment * 1e6)), folder)
             possible = [complete] if at == len(steps) else [self.model, complete]
         self.storage = Storage.open(self.path)
-        with self.storage.writing("after a crash"):
+        with self.storage.writer("after a crash"):
             pass
         found = rows(self.storage)
         fitting = [m for m in possible if m.rows() == found]
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["flat", "hnsw"]), how=HOW, at=MOMENT)
     def index(self, kind, how, at):
         """Build an index."""
-        if len(self.storage.vectors(SPACE)):
+        if len(self.storage.vector_reader(SPACE)):
             self.do({"do": "index", "kind": kind}, how, at)
 
     @rule(how=HOW, at=MOMENT)
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
         for i, (m, _) in self.model.items.items():
             v = vector(m).astype(np.float64)
             own.append((float((v * q).sum() / np.sqrt((v * v).sum())), i))
-        found = answer(self.storage, self.storage.space("test"), vector(n), Ask(k=5)).hits
+        found = execute_search(self.storage, self.storage.space("test"), vector(n), SearchOptions(k=5)).hits
         assert [(h.score, h.item) for h in found] == sorted(own, key=lambda s: (-s[0], s[1]))[:5]
 
     @invariant()

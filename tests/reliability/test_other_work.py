@@ -82,7 +82,7 @@ def failed(shim: Warm, work: Recorded, most: int | None, code: int, *, sticky: b
     for step in work.some(most):
         done = run(shim, work.again(), code=work.job.code, fail=step, errno=code, sticky=int(sticky))
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
-        clean = last.startswith("embedstore.errors.StoreFailed: cannot") or not ours(done.stderr)
+        clean = last.startswith("embedstore.errors.StoreIOError: cannot") or not ours(done.stderr)
         assert done.returncode == 0 or clean, (step, work.steps[step - 1].kind, work.steps[step - 1].path, done.stderr)
         if done.returncode == 0:
             work.job.done(work.folder)
@@ -163,6 +163,6 @@ def test_a_head_that_was_never_acknowledged_is_unknown(shim, tmp_path):
     run(shim, folder, code=HEAD, kill=steps[-1])
     storage = whole(folder / "s", expected(16))
     with pytest.raises(UnknownHead):
-        registry.load(storage, "kind")
-    registry.keep(storage, storage.space(), "kind", head(1), label="label", kind="prototype", facts={})
+        registry.load_head(storage, "kind")
+    registry.save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={})
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.storage.integrity import recover
+from embedstore.storage import recover
 from embedstore.storage.layout import GUARD
 from tests.helpers.vector_stores import make
 from tests.reliability.oracle import acknowledged, check

@@ -11,20 +11,20 @@ import pytest
 from embedstore.classify.data import features
 from embedstore.errors import StoreDamaged
 from embedstore.storage import vector_stream
-from embedstore.storage.changes import Chosen, delete
+from embedstore.storage.changes import ItemSelection, delete
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import export
-from embedstore.storage.vectors import Vectors
+from embedstore.storage.vectors import VectorReader
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import make, vector
 
 COMPACT = """
 import sys
-from embedstore.storage import changes as change, compact
+from embedstore.storage import changes, compact
 from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
-with storage.writing("compact") as writer:
-    change.forget(writer, change.Chosen(items=[3]))
+with storage.writer("compact") as writer:
+    changes.purge(writer, changes.ItemSelection(items=[3]))
     compact.compact(storage, writer)
 """
 
@@ -33,8 +33,8 @@ with storage.writing("compact") as writer:
 def store(tmp_path):
     """Three small files, one item deleted."""
     storage = make(tmp_path / "s", 8, 8, 8)
-    with storage.writing("delete") as writer:
-        delete(writer, Chosen(items=[9]))
+    with storage.writer("delete") as writer:
+        delete(writer, ItemSelection(items=[9]))
     return storage
 
 
@@ -50,33 +50,33 @@ def compacted(storage: Storage) -> None:
 
 def interrupted(monkeypatch, storage: Storage) -> None:
     """The compaction comes between the read of the catalog and the first vector."""
-    gather, done = Vectors.gather, []
+    gather, done = VectorReader.read_float32, []
 
     def late(self, positions):
         if not done:
             done.append(compacted(storage))
         return gather(self, positions)
 
-    monkeypatch.setattr(Vectors, "gather", late)
+    monkeypatch.setattr(VectorReader, "read_float32", late)
 
 
 def check_features(storage: Storage) -> None:
-    found = features.features(storage, storage.space(), "label")
+    found = features.load_features(storage, storage.space(), "label")
     assert found.ids.tolist() == THERE
     assert np.array_equal(found.X, np.array([vector(n) for n in THERE]))
 
 
 def check_export(storage: Storage) -> None:
     path = storage.at.root.with_name("out.parquet")
-    assert export.export(storage, storage.space(), Path(path), where=None) == len(THERE)
+    assert export.export_items(storage, storage.space(), Path(path), where=None) == len(THERE)
     with duckdb.connect() as con:
         rows = con.execute(f"SELECT item, vector FROM '{path}' ORDER BY item").fetchall()
     assert rows == [(n, vector(n).tolist()) for n in THERE]
 
 
 def check_stream(storage: Storage) -> None:
-    with vector_stream.streaming(storage, storage.space(), None) as found:
-        blocks = list(found.blocks(5))
+    with vector_stream.open_vector_stream(storage, storage.space(), None) as found:
+        blocks = list(found.iter_blocks(5))
     items = np.concatenate([b[1] for b in blocks]).tolist()
     got = np.concatenate([b[2] for b in blocks]).tolist()
     assert dict(zip(items, got, strict=True)) == {n: vector(n).tolist() for n in THERE}
@@ -91,12 +91,12 @@ def test_a_compaction_meanwhile_changes_nothing(store, monkeypatch, check):
     interrupted(monkeypatch, store)
     check(store)
     monkeypatch.undo()
-    assert 3 not in features.features(Storage.open(store.at.root), store.space(), "label").ids
+    assert 3 not in features.load_features(Storage.open(store.at.root), store.space(), "label").ids
 
 
 def test_a_reader_that_holds_nothing_is_noticed(store, monkeypatch):
     """The control: without holding the files, the same compaction is an error."""
     interrupted(monkeypatch, store)
-    monkeypatch.setattr(Vectors, "hold", lambda self, shards=None: self)
+    monkeypatch.setattr(VectorReader, "map_shards", lambda self, shards=None: self)
     with pytest.raises(StoreDamaged, match="No such file"):
         check_features(store)

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
-from embedstore.search.planner import Way
+from embedstore.search.planner import SearchMethod
 from embedstore.storage import changes, compact
-from embedstore.storage.changes import Chosen
+from embedstore.storage.changes import ItemSelection
 from embedstore.storage.storage import Storage
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import batch, make
@@ -51,8 +51,8 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         unit = (q / np.linalg.norm(q)).astype(np.float32)
         where = "item % 2 = 0" if done % 3 == 0 else None
         before = stable(folder)
-        ask = Ask(k=K, where=where, exact=done % 2 == 0)
-        found = answer(storage, storage.space(), q.astype(np.float32), ask)
+        ask = SearchOptions(k=K, where=where, exact=done % 2 == 0)
+        found = execute_search(storage, storage.space(), q.astype(np.float32), ask)
         there = {i for i in before & stable(folder) if where is None or i % 2 == 0}
         hits = {h.item: h.score for h in found.hits}
         own = scores(unit.astype(np.float64), list(hits))
@@ -61,7 +61,7 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         assert where is None or all(i % 2 == 0 for i in hits), hits
         assert not hits.keys() & set(json.loads((folder / "gone").read_text())) - before, "deleted before the search"
         assert len(hits) == K or len(there) < K
-        by_index = found.plan["way"] == Way.INDEX
+        by_index = found.plan["way"] == SearchMethod.INDEX
         worst = min(hits.values(), default=-2.0)
         missed = [i for i, s in scores(unit.astype(np.float64), sorted(there)).items() if s > worst + 1e-6]
         assert by_index or set(missed) <= hits.keys(), (missed, hits)  # an index may miss; an exact search may not
@@ -82,7 +82,7 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
         doing = ("add", "delete", "index", "compact")[n % 4]
         counts[doing] += 1
         if doing == "add":
-            with storage.writing("adding") as writer:
+            with storage.writer("adding") as writer:
                 writer.commit(batch(following, 40), space=storage.space())
             there |= set(range(following, following + 40))
             following += 40
@@ -90,13 +90,13 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
             gone = sorted(rng.choice(sorted(there), 20, replace=False).tolist())
             there -= set(gone)
             say(folder, "stable", there)
-            with storage.writing("deleting") as writer:
-                changes.delete(writer, Chosen(items=gone))
+            with storage.writer("deleting") as writer:
+                changes.delete(writer, ItemSelection(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
-            build.build(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+            build.build_index(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
         else:
-            with storage.writing("compacting") as writer:
+            with storage.writer("compacting") as writer:
                 compact.compact(storage, writer)
         say(folder, "stable", there)
     return counts

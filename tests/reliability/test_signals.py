@@ -47,7 +47,7 @@ def workers() -> list[int]:
             text = path.read_bytes()
         except OSError:
             continue
-        if b"embedstore.media.image.decode import worker" in text:
+        if b"embedstore.media.image import isolation_worker" in text:
             found.append(int(path.parent.name))
     return found
 

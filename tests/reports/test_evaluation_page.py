@@ -32,7 +32,7 @@ def test_a_page_is_self_contained_and_well_formed(store):
     """No address, no script; names are escaped; every drawing parses; each figure of the report stands in it."""
     e = store.probe("label", folds=2)
     curve = store.curve("label", head="prototype", budgets=(1, 2), seeds=2)
-    text = evaluation_page.page(e, store.uris([m.item for m in e.mistakes]), curve=curve)
+    text = evaluation_page.evaluation_page(e, store.uris([m.item for m in e.mistakes]), curve=curve)
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "<script" not in text
     assert "<cat>" not in text
@@ -59,8 +59,8 @@ def test_the_most_confident_mistakes_come_first(store):
 def test_pictures_are_written(store, tmp_path):
     """Confusion matrix and curve as PNG files that open."""
     pytest.importorskip("matplotlib")
-    evaluation_page.png(store.probe("label", head="ridge"), tmp_path / "c.png")
-    evaluation_page.curve_png(store.curve("label", head="ridge", budgets=(2,), seeds=2), tmp_path / "k.png")
+    evaluation_page.evaluation_png(store.probe("label", head="ridge"), tmp_path / "c.png")
+    evaluation_page.learning_curve_png(store.curve("label", head="ridge", budgets=(2,), seeds=2), tmp_path / "k.png")
     for name in ("c.png", "k.png"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (960, 840)
@@ -70,7 +70,7 @@ def test_many_classes_show_the_most_confused(tmp_path):
     """Of 50 classes the matrix shows 40, in order, those with the most errors among them."""
     X, y = clusters(400, classes=50, noise=1.5)
     e = store_of(tmp_path / "s", X, label=y).probe("label", head="prototype")
-    names, matrix = evaluation_page.shown(e)
+    names, matrix = evaluation_page.confusion_table(e)
     assert len(names) == 40
     assert names == sorted(names)
     full = np.array(e.report.confusion)
@@ -78,7 +78,7 @@ def test_many_classes_show_the_most_confused(tmp_path):
     worst = e.report.classes[int((off.sum(0) + off.sum(1)).argmax())]
     assert worst in names
     assert matrix.shape == (40, 40)
-    assert "10 others are not shown" in evaluation_page.page(e, {})
+    assert "10 others are not shown" in evaluation_page.evaluation_page(e, {})
 
 
 def test_notes_say_what_was_left_out(tmp_path):
@@ -86,7 +86,7 @@ def test_notes_say_what_was_left_out(tmp_path):
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", np.vstack([X, X[:40] * 1.001]), label=[*y[:110], *[None] * 10, *y[:40]])
     e = store.probe("label", head="ridge", near=0.99, drop_leaks=True, calibrate="temperature", abstain=0.95)
-    said = "\n".join(evaluation_page.notes(e))
+    said = "\n".join(evaluation_page.evaluation_notes(e))
     assert "10 items have no label" in said
     assert re.search(r"\d+ training items have a near-duplicate .*\(cosine >= 0.99\) and were left out", said)
     assert "expected calibration error" in said
@@ -95,14 +95,14 @@ def test_notes_say_what_was_left_out(tmp_path):
 
 def test_a_line_goes_through_its_points():
     """Two points at the edges of the drawing: the higher value is the higher place."""
-    root = ElementTree.fromstring(svg.line([(0, 1.0), (10, 2.0)], x="a < b", y="y"))
+    root = ElementTree.fromstring(svg.line_chart([(0, 1.0), (10, 2.0)], x_label="a < b", y_label="y"))
     space = {"s": "http://www.w3.org/2000/svg"}
     first, second = root.findall("s:circle", space)
     assert float(first.get("cx")) == svg._LEFT
     assert float(second.get("cx")) == svg.WIDTH - svg._RIGHT
     assert float(first.get("cy")) > float(second.get("cy"))
     assert any(t.text == "a < b" for t in root.iter("{http://www.w3.org/2000/svg}text"))
-    ElementTree.fromstring(svg.line([(3, 0.5)], x="x", y="y"))
+    ElementTree.fromstring(svg.line_chart([(3, 0.5)], x_label="x", y_label="y"))
 
 
 def test_from_a_labelled_folder_to_a_report_in_one_call(photos, tmp_path):
@@ -110,15 +110,15 @@ def test_from_a_labelled_folder_to_a_report_in_one_call(photos, tmp_path):
     said = []
     options = {"random_init": True, "preprocess": {"size": 32, "resize": 32}}
     page = tmp_path / "out" / "report.html"
-    store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", say=said.append, **options)
+    store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", progress=said.append, **options)
     assert store.path == tmp_path / "photos.store"
     assert (e.split, e.held, curve.points[-1].train) == ("val", 4, 8)
     assert "prototype on label" in page.read_text()
-    folder_report(photos, page, head="prototype", say=said.append)
+    folder_report(photos, page, head="prototype", progress=said.append)
     assert "12" in said[0]
     assert store.info()["items"] == 12
     with pytest.raises(BadBackbone, match="--backbone"):
-        folder_report(photos, page, store=tmp_path / "other.store")
+        folder_report(photos, page, store_path=tmp_path / "other.store")
 
 
 def test_a_comparison_is_a_table_and_a_page(tmp_path):
@@ -126,7 +126,7 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
     X, y = clusters(200, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"])
     rows = evaluation_page.comparison_rows(c)
-    assert len(rows[0]) == len(evaluation_page.COLUMNS)
+    assert len(rows[0]) == len(evaluation_page.COMPARISON_COLUMNS)
     assert rows[0][6] is None
     assert rows[1][6].startswith(f"{float(rows[0][2]) - float(rows[1][2]):.3f}"[:4])
     page = evaluation_page.comparison_page(c)
@@ -138,7 +138,7 @@ def test_curves_of_a_comparison_are_a_second_table(tmp_path):
     """Mean and spread at each budget, and the accuracy with all labels, on the page as in the terminal."""
     X, y = clusters(120, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], budgets=(2,))
-    names, rows = evaluation_page.curve_table(c)
+    names, rows = evaluation_page.learning_curve_table(c)
     assert names == ["space", "head", "2 a class", "all"]
     best = c.contestants[0]
     few = best.curve.points[0]
@@ -153,5 +153,5 @@ def test_curves_of_a_comparison_are_a_second_table(tmp_path):
 )
 def test_lines_of_a_drawing_stand_at_round_values(values, words):
     """From .4 to 1 every tenth has its line and its number."""
-    drawn = svg.line([(float(n), v) for n, v in enumerate(values)], x="n", y="v")
+    drawn = svg.line_chart([(float(n), v) for n, v in enumerate(values)], x_label="n", y_label="v")
     assert re.findall(r'text-anchor="end"[^>]*>([^<]+)<', drawn)[: len(words)] == words

@@ -66,11 +66,11 @@ def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
 def test_groups_equal_those_of_every_pair(seed, count, least, block):
     """Whatever the blocks: the connected components, and the weakest link of the best chain, by brute force."""
     rows = unit(np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32))
-    held, self_join.BLOCK = self_join.BLOCK, block
+    held, self_join.BLOCK_ROWS = self_join.BLOCK_ROWS, block
     try:
-        groups = self_join.joined(self_join.pairs(lambda i: rows[i], count, least, exact=True), count)
+        groups = self_join.connected_groups(self_join.similar_pairs(lambda i: rows[i], count, least, exact=True), count)
     finally:
-        self_join.BLOCK = held
+        self_join.BLOCK_ROWS = held
     edges = sorted(((float(rows[i] @ rows[j]), i, j) for j in range(count) for i in range(j)), reverse=True)
     name, weakest = list(range(count)), {}
     for cosine, i, j in edges:  # Kruskal: the last edge that joined two parts of a group is its weakest
@@ -80,7 +80,8 @@ def test_groups_equal_those_of_every_pair(seed, count, least, block):
             weakest[new] = cosine
     expected = {frozenset(k for k in range(count) if name[k] == g): weakest[g] for g in set(name) if name.count(g) > 1}
     found = {
-        frozenset(groups.rows[groups.group == g].tolist()): float(groups.weakest[g]) for g in range(len(groups.weakest))
+        frozenset(groups.rows[groups.group == g].tolist()): float(groups.min_cosine[g])
+        for g in range(len(groups.min_cosine))
     }
     close = [abs(c - least) for c, _, _ in edges]
     if min(close, default=1) > 1e-6:  # a pair at the threshold itself may fall on either side
@@ -93,7 +94,7 @@ def test_cells_find_planted_copies():
     rng = np.random.default_rng(0)
     rows = unit(rng.standard_normal((6000, 60)).astype(np.float32))
     rows[5500:] = unit(rows[:500] + 0.02 * rng.standard_normal((500, 60)).astype(np.float32))
-    groups = self_join.joined(self_join.pairs(lambda i: rows[i], 6000, 0.95, exact=False), 6000)
+    groups = self_join.connected_groups(self_join.similar_pairs(lambda i: rows[i], 6000, 0.95, exact=False), 6000)
     together = dict(zip(groups.rows.tolist(), groups.group.tolist(), strict=True))
     assert len(groups.rows) <= 1000
     assert sum(n in together and together[n] == together.get(n + 5500) for n in range(500)) >= 495

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from embedstore import create
 from embedstore.errors import QueryError
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import approximate, files
-from embedstore.search.index.build import budget_again, build, bytes_of
+from embedstore.search.index.build import build_index, parse_size, rebuild_memory_bytes
 from embedstore.search.index.scan import Scanner
-from embedstore.search.planner import Approximate, Costs, Way, choose
+from embedstore.search.planner import IndexCandidate, RowCosts, SearchMethod, plan_search
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch
 
@@ -36,8 +36,11 @@ def store(tmp_path):
     return store
 
 
-def ids(store, query, way=Way.INDEX, **options):
-    return [h.item for h in answer(store._storage, store.spaces[0], query, Ask(way=way, **options)).hits]
+def ids(store, query, way=SearchMethod.INDEX, **options):
+    return [
+        h.item
+        for h in execute_search(store._storage, store.spaces[0], query, SearchOptions(method=way, **options)).hits
+    ]
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
@@ -47,7 +50,7 @@ def test_an_index_reaches_the_recall_it_says(store, kind):
     assert (built.kind, built.rows, built.dim, built.metric) == (kind, 3000, 16, "cosine")
     assert built.recall >= 0.9
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
-    found = np.mean([len(set(ids(store, q)) & set(ids(store, q, Way.SCAN))) / 10 for q in queries])
+    found = np.mean([len(set(ids(store, q)) & set(ids(store, q, SearchMethod.SCAN))) / 10 for q in queries])
     assert found >= built.recall - 0.03
     assert store.search(ROWS[7], k=1)[0].item == 8
 
@@ -68,8 +71,12 @@ def test_a_filter_through_an_index_gives_k(store):
     """Whatever the share that matches, k come back, all matching, and the best is the best."""
     store.index(kind="ivf", recall=0.9)
     for where, match in (("n % 2 = 0", 1500), ("n < 5", 5), ("n % 100 = 3", 30)):
-        found = answer(store._storage, store.spaces[0], ROWS[11], Ask(k=20, where=where, way=Way.INDEX)).hits
-        exact = answer(store._storage, store.spaces[0], ROWS[11], Ask(k=20, where=where, exact=True)).hits
+        found = execute_search(
+            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, method=SearchMethod.INDEX)
+        ).hits
+        exact = execute_search(
+            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, exact=True)
+        ).hits
         assert len(found) == min(20, match)
         assert [h.item for h in found][:1] == [h.item for h in exact][:1]
 
@@ -81,7 +88,7 @@ def test_an_index_finds_as_much_under_a_filter(store, kind, where):
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall - 0.03
-    assert answer(store._storage, store.spaces[0], ROWS[0], Ask(where=where)).plan["way"] == "index"
+    assert execute_search(store._storage, store.spaces[0], ROWS[0], SearchOptions(where=where)).plan["way"] == "index"
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -97,7 +104,9 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
     queries = (centres[np.arange(60) % 20] + rng.standard_normal((60, 32)) @ noise).astype(np.float32)
     where = "c in (3, 4)"
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
-    assert answer(store._storage, store.spaces[0], queries[0], Ask(where=where)).plan["way"] == "index"
+    assert (
+        execute_search(store._storage, store.spaces[0], queries[0], SearchOptions(where=where)).plan["way"] == "index"
+    )
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall
 
 
@@ -108,8 +117,8 @@ def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind,
     store.add_vectors(
         clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
     )
-    monkeypatch.setattr(approximate, "propose_among", None)
-    found = answer(store._storage, store.spaces[0], ROWS[7], Ask(where="n < 0"))
+    monkeypatch.setattr(approximate, "propose_filtered_rows", None)
+    found = execute_search(store._storage, store.spaces[0], ROWS[7], SearchOptions(where="n < 0"))
     assert found.plan["way"] in ("scan", "gather")
     assert "yielded too few" in found.plan["why"]
     assert [h.item for h in found.hits] == ids(store, ROWS[7], where="n < 0", exact=True)
@@ -122,14 +131,18 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
     rows = centres + 0.05 * np.random.default_rng(0).standard_normal(centres.shape, np.float32)
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))]})
     store.index(kind="ivf")
-    space, vectors = store.spaces[0], store._storage.vectors(store.spaces[0].space)
-    index = files.find(store._storage.at.index(space.key), space=space.key, dim=16, shards=vectors.counts).index
-    here = vectors.gather(np.arange(4000))[:, 0] > 0.5
+    space, vectors = store.spaces[0], store._storage.vector_reader(store.spaces[0].space)
+    index = files.find_usable_index(
+        store._storage.at.index_folder(space.key), space=space.key, dim=16, shards=vectors.counts
+    ).index
+    here = vectors.read_float32(np.arange(4000))[:, 0] > 0.5
     query = np.eye(2, 16, dtype=np.float32)
     for mask, at_odds in ((here, query[1]), (~here, query[0])):
-        only = approximate.Only.of(mask, index.lists)
-        assert approximate.propose_among(index.faiss, at_odds, 10, probe=4, only=only) is None
-        scores, found = approximate.propose_among(index.faiss, query[0] + query[1] - at_odds, 10, probe=4, only=only)
+        only = approximate.RowFilter.from_mask(mask, index.inverted_lists)
+        assert approximate.propose_filtered_rows(index.faiss, at_odds, 10, probe=4, row_filter=only) is None
+        scores, found = approximate.propose_filtered_rows(
+            index.faiss, query[0] + query[1] - at_odds, 10, probe=4, row_filter=only
+        )
         assert mask[found].all()
         assert (np.diff(scores) <= 0).all()
         assert len(found) == 10
@@ -163,16 +176,19 @@ def test_equal_scores_stand_by_item_through_an_index_too(tmp_path, kind):
     """Eight vectors of sixty contents each: whatever FAISS takes first, hits are those of a scan."""
     space = replace(SPACE, dim=8, unit=True)
     storage = Storage.create(tmp_path / "s")
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.add_space(space, name="test", dtype="float16", recipe=None)
         many, rows = batch(1, 480), np.eye(8, dtype=np.float32)[np.arange(480) % 8]
         turned = {"digests": many.digests[::-1], "vectors": list(rows[::-1])}  # the last item has the first row
         writer.commit(replace(many, **turned), space=storage.space())
     row = storage.space()
-    assert build(storage, row, kind=kind, recall=0.5).sidecar.lossless
+    assert build_index(storage, row, kind=kind, recall=0.5).sidecar.lossless
     query = np.array([1, 0.5, 0.25, 0, 0, 0, 0, 0], np.float32)
     for options in ({"k": 10}, {"k": 30, "offset": 5}, {"k": 12, "where": "item % 3 = 1"}):
-        found, exact = (answer(storage, row, query, Ask(way=w, **options)) for w in (Way.INDEX, Way.SCAN))
+        found, exact = (
+            execute_search(storage, row, query, SearchOptions(method=w, **options))
+            for w in (SearchMethod.INDEX, SearchMethod.SCAN)
+        )
         assert found.plan["way"] == "index"
         assert [(h.item, h.score) for h in found.hits] == [(h.item, h.score) for h in exact.hits]
 
@@ -203,9 +219,9 @@ DAMAGES = {
 @pytest.mark.parametrize("words", DAMAGES)
 def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
     """Damaged, lost, of another space, unreadable, of other files: the exact answer comes, with a note."""
-    expected = ids(store, ROWS[5], Way.SCAN)
+    expected = ids(store, ROWS[5], SearchMethod.SCAN)
     store.index(kind="flat")
-    DAMAGES[words](store._storage.at.index(store.spaces[0].key))
+    DAMAGES[words](store._storage.at.index_folder(store.spaces[0].key))
     hits = store.search(ROWS[5])
     assert [h.item for h in hits] == expected
     assert len(hits.notes) == 1
@@ -215,15 +231,15 @@ def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
 
 def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
     """The first setting cannot reach a recall of 1, the second does; what was tried is told."""
-    poor = approximate.Setting("ivf", "IVF50,PQ2x4", 1, 1, (1,), 3000)
-    flat = approximate.Setting("flat", "SQfp16", 1, 1, (0,), 1)
-    monkeypatch.setattr(approximate, "settings", lambda *_, **__: [poor, flat])
+    poor = approximate.IndexSettings("ivf", "IVF50,PQ2x4", 1, 1, (1,), 3000)
+    flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
+    monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
     said = []
     built = store.index(recall=1.0, report=said.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.tried] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in s for s in said)
-    monkeypatch.setattr(approximate, "settings", lambda *_, **__: [poor])
+    monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor])
     with pytest.raises(QueryError, match="no index within 4GB reaches recall 1"):
         store.index(recall=1.0)
 
@@ -232,11 +248,11 @@ def test_settings_fit_the_memory(store):
     """Small spaces are flat; a million rows in 1 GB are lists of bytes or of product codes; 16 KB hold nothing."""
     with pytest.raises(QueryError, match="no index of 3,000 × 16 fits 16KB"):
         store.index(max_memory="16KB")
-    tried = approximate.settings(3000, 16, recall=0.95, memory=1 << 30)
+    tried = approximate.candidate_settings(3000, 16, recall=0.95, memory_bytes=1 << 30)
     assert [s.kind for s in tried][:2] == ["flat", "hnsw"]
-    big = approximate.settings(1_000_000, 512, recall=0.95, memory=10**9)
+    big = approximate.candidate_settings(1_000_000, 512, recall=0.95, memory_bytes=10**9)
     assert [s.factory for s in big] == ["IVF4000,SQ8", "IVF4000,PQ64"]
-    assert all(s.memory <= s.peak <= 10**9 for s in big)
+    assert all(s.memory <= s.build_memory_bytes <= 10**9 for s in big)
 
 
 @pytest.mark.parametrize(
@@ -264,27 +280,27 @@ def test_an_empty_space_has_nothing_to_index(store):
 
 def test_sizes_are_read_as_people_write_them():
     """With and without unit, space and fraction."""
-    assert [bytes_of(t) for t in ("4GB", "1.5 MB", "10k", "7", 9)] == [4 << 30, 3 << 19, 10 << 10, 7, 9]
+    assert [parse_size(t) for t in ("4GB", "1.5 MB", "10k", "7", 9)] == [4 << 30, 3 << 19, 10 << 10, 7, 9]
 
 
-COSTS = Costs(score=1e-7, skip=1e-9, gather=4e-6)
+COSTS = RowCosts(score=1e-7, skip=1e-9, gather=4e-6)
 
 
 def test_the_plan_takes_the_cheapest_way():
     """Few rows are gathered, many are scanned, and an index is asked where there is one and it may be."""
-    few = choose(rows=1_000_000, matching=100, depth=10, costs=lambda: COSTS)
-    many = choose(rows=1_000_000, matching=500_000, depth=10, costs=lambda: COSTS)
-    assert (few.way, few.estimates) == (Way.GATHER, {"scan": 1.01, "gather": 0.4})
-    assert (many.way, many.estimates) == (Way.SCAN, {"scan": 50.5, "gather": 2000.0})
-    index = {"costs": lambda: COSTS, "index": Approximate(990_000, 0.002, 0.05)}
-    assert choose(rows=1_000_000, matching=1_000_000, depth=10, **index).way is Way.INDEX
-    deep = choose(rows=1_000_000, matching=1_000_000, depth=101, **index)
-    assert (deep.way, "beyond 100 are exact" in deep.why) == (Way.INDEX, True)
-    assert choose(rows=1_000_000, matching=1_000_000, depth=10, exact=True, **index).way is Way.SCAN
-    tenth = choose(rows=1_000_000, matching=100_000, depth=10, **index)
-    assert (tenth.way, tenth.estimates["index"]) == (Way.INDEX, 20.0)
-    barred = choose(rows=1_000_000, matching=40_000, depth=10, **index)
-    assert (barred.way, "5%" in barred.why) == (Way.SCAN, True)
+    few = plan_search(rows=1_000_000, matching=100, depth=10, costs=lambda: COSTS)
+    many = plan_search(rows=1_000_000, matching=500_000, depth=10, costs=lambda: COSTS)
+    assert (few.way, few.estimates) == (SearchMethod.GATHER, {"scan": 1.01, "gather": 0.4})
+    assert (many.way, many.estimates) == (SearchMethod.SCAN, {"scan": 50.5, "gather": 2000.0})
+    index = {"costs": lambda: COSTS, "index": IndexCandidate(990_000, 0.002, 0.05)}
+    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, **index).way is SearchMethod.INDEX
+    deep = plan_search(rows=1_000_000, matching=1_000_000, depth=101, **index)
+    assert (deep.way, "beyond 100 are exact" in deep.why) == (SearchMethod.INDEX, True)
+    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, exact=True, **index).way is SearchMethod.SCAN
+    tenth = plan_search(rows=1_000_000, matching=100_000, depth=10, **index)
+    assert (tenth.way, tenth.estimates["index"]) == (SearchMethod.INDEX, 20.0)
+    barred = plan_search(rows=1_000_000, matching=40_000, depth=10, **index)
+    assert (barred.way, "5%" in barred.why) == (SearchMethod.SCAN, True)
 
 
 @settings(deadline=None, max_examples=40)
@@ -306,7 +322,7 @@ def test_a_scan_in_place_equals_numpy(seed, sizes, k, unit, half, share):
     query = clustered(1, 8, seed)[0]
     mask = None if share is None else rng.random(len(rows)) < share
     arrays = np.split(rows, np.cumsum(sizes)[:-1])
-    scores, positions = Scanner(arrays, unit=unit).top(query, k, mask=mask)
+    scores, positions = Scanner(arrays, unit=unit).top_k(query, k, mask=mask)
     full = rows.astype(np.float64) @ query.astype(np.float64)
     if not unit:
         full /= np.linalg.norm(rows.astype(np.float64), axis=1)
@@ -335,6 +351,8 @@ def test_flickr_recall_through_every_index(shared_data, tmp_path, kind):
 @pytest.mark.parametrize("dim", [64, 512, 1280, 2048])
 def test_what_was_built_can_be_built_again(rows, dim):
     """Whatever setting a budget chose, the budget of a rebuild after a compaction has room for it."""
-    for s in approximate.settings(rows, dim, recall=0.95, memory=1 << 50):
-        again = approximate.settings(rows, dim, recall=0.95, memory=budget_again(s.memory, dim), kind=s.kind)
+    for s in approximate.candidate_settings(rows, dim, recall=0.95, memory_bytes=1 << 50):
+        again = approximate.candidate_settings(
+            rows, dim, recall=0.95, memory_bytes=rebuild_memory_bytes(s.memory, dim), kind=s.kind
+        )
         assert s.factory in {t.factory for t in again}

@@ -9,9 +9,9 @@ import pytest
 
 from embedstore import cli, create
 from embedstore.errors import DimensionMismatch, NoTextTower, QueryError, UnknownColumn
-from embedstore.search.execute import Ask
-from embedstore.search.mmr import diversified
-from embedstore.search.query_arithmetic import by_examples, combined
+from embedstore.search.execute import SearchOptions
+from embedstore.search.mmr import maximal_marginal_relevance
+from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 
 
 @pytest.fixture
@@ -37,13 +37,16 @@ def test_compositions(store):
     assert store.search(1, plus=[2], k=1)[0].item == 4
     assert store.search(4, minus=[(2, 0.70710678)], k=1)[0].item == 1
     assert store.search(plus=[(1, 1.0), (2, 0.1)], k=1)[0].item == 5
-    assert combined([(2.0, np.array([3, 0], np.float32)), (-1.0, np.array([0, 5], np.float32))]).tolist() == [2, -1]
+    assert combine_vectors([(2.0, np.array([3, 0], np.float32)), (-1.0, np.array([0, 5], np.float32))]).tolist() == [
+        2,
+        -1,
+    ]
 
 
 def test_examples_by_rocchio(store):
     """0.75 of the mean of what is wanted less 0.15 of the mean of what is not."""
     x, y = np.eye(2, dtype=np.float32)
-    vector, how = by_examples(None, [x, x], [y])
+    vector, how = query_from_examples(None, [x, x], [y])
     assert how == "rocchio"
     assert vector.tolist() == pytest.approx((np.array([0.75, -0.15]) / np.hypot(0.75, 0.15)).tolist())
     assert [h.item for h in store.search(like=[1, 5], unlike=[2], k=2)] == [1, 5]
@@ -54,7 +57,7 @@ def test_many_examples_fit_a_classifier():
     rng = np.random.default_rng(0)
     like = [np.array([1, 0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
     unlike = [np.array([1, -0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
-    vector, how = by_examples(None, like, unlike)
+    vector, how = query_from_examples(None, like, unlike)
     assert how == "logistic"
     assert vector[1] / np.linalg.norm(vector) > 0.99
 
@@ -63,8 +66,8 @@ def test_diversity_by_hand():
     """Two equal rows and one apart: with diversity the other comes second, without it third."""
     rows = np.array([[1, 0], [1, 0], [0.6, 0.8]], np.float32)
     scores = np.array([0.9, 0.9, 0.5])
-    assert diversified(rows, scores, 3, 0.0).tolist() == [0, 1, 2]
-    assert diversified(rows, scores, 3, 0.6).tolist() == [0, 2, 1]
+    assert maximal_marginal_relevance(rows, scores, 3, 0.0).tolist() == [0, 1, 2]
+    assert maximal_marginal_relevance(rows, scores, 3, 0.6).tolist() == [0, 2, 1]
 
 
 def test_pages_of_diverse_hits_are_parts_of_one_list(store):
@@ -130,7 +133,7 @@ def test_parts_that_cancel_out_are_refused(store):
 def test_an_empty_store_and_an_impossible_ask():
     """No k and no score; the empty store is in test_search."""
     with pytest.raises(QueryError, match="without k"):
-        Ask(k=None)
+        SearchOptions(k=None)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])

@@ -15,7 +15,7 @@ import embedstore as es
 from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
 from embedstore.search import snapshot
 from embedstore.search.execute import item_vector, search
-from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import digest, make, vector
 
@@ -25,8 +25,8 @@ def storage(tmp_path_factory):
     """300 items over three shards: contents 1 … 280, of which 1 … 20 have two items each."""
     storage = make(tmp_path_factory.mktemp("search") / "s", 100, 7, 173)
     twins = [ItemRow(ImageRef(f"/twin/{n}.jpg", f"/twin/{n}.jpg", n, n, "twin"), digest(n)) for n in range(1, 21)]
-    with storage.writing("test") as writer:
-        writer.commit(Batch(items=twins), space=storage.space())
+    with storage.writer("test") as writer:
+        writer.commit(CommitBatch(items=twins), space=storage.space())
     return storage
 
 
@@ -107,8 +107,8 @@ def test_an_empty_store_answers_with_nothing(tmp_path):
 def test_contents_without_items_do_not_take_a_hits_place(tmp_path):
     """Vectors whose items are gone stand nearer than any other: k still come back."""
     storage = make(tmp_path / "s", 50)
-    with storage.writing("test") as writer:
-        writer.update("UPDATE items SET present = false WHERE item <= 40")
+    with storage.writer("test") as writer:
+        writer.execute("UPDATE items SET present = false WHERE item <= 40")
     hits = search(storage, storage.space(), vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
 
@@ -185,7 +185,7 @@ def test_a_warm_search_shows_every_column_as_a_cold_one(tmp_path):
     cold = search(storage, space, vectors[5], k=40)
     for _ in range(5):
         warm = search(storage, space, vectors[5], k=40)
-    assert snapshot.current(storage, None).copied is not None
+    assert snapshot.current_catalog_snapshot(storage, None).copied is not None
     assert warm == cold
     assert [type(v) for h in warm for v in h.columns.values()] == [type(v) for h in cold for v in h.columns.values()]
     assert {h.columns["money"] for h in warm} == {Decimal(n) / 4 for n in range(40)}

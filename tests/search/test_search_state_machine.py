@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from embedstore.search.execute import Ask, answer
+from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
-from embedstore.search.planner import Way
+from embedstore.search.planner import SearchMethod
 from embedstore.storage import changes, compact
-from embedstore.storage.changes import Chosen
-from embedstore.storage.commit import Batch, ItemRow
+from embedstore.storage.changes import ItemSelection
+from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, digest
@@ -37,7 +37,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.storage = Storage.create(self.folder / "s")
-        with self.storage.writing("test") as writer:
+        with self.storage.writer("test") as writer:
             writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
         self.items, self.contents, self.next = {}, {}, 1
 
@@ -51,13 +51,13 @@ class Machine(RuleBasedStateMachine):
         new = {digest(1000 * self.next + n): v for n, v in enumerate(vectors)}
         chosen = [*new, *list(self.contents)[:copies]]
         refs = [ImageRef(f"/{self.next + n}", f"/{self.next + n}", 1, 1, label) for n in range(len(chosen))]
-        batch = Batch(
+        batch = CommitBatch(
             items=[ItemRow(r, d) for r, d in zip(refs, chosen, strict=True)],
-            pictures=dict.fromkeys(new, (1, None)),
+            image_info=dict.fromkeys(new, (1, None)),
             digests=list(new),
             vectors=[np.array([v], np.float32) for v in new.values()],
         )
-        with self.storage.writing("test") as writer:
+        with self.storage.writer("test") as writer:
             writer.commit(batch, space=self.storage.space())
         for d in chosen:
             self.items[self.next] = {"id": self.next, "content": d, "label": label}
@@ -72,16 +72,16 @@ class Machine(RuleBasedStateMachine):
             lost = {self.items[i]["content"] for i in gone}
             gone = {i for i, item in self.items.items() if item["content"] in lost}
             self.contents = {d: v for d, v in self.contents.items() if d not in lost}
-        with self.storage.writing("test") as writer:
-            done = (changes.forget if forever else changes.delete)(writer, Chosen(where))
+        with self.storage.writer("test") as writer:
+            done = (changes.purge if forever else changes.delete)(writer, ItemSelection(where))
         assert done["items"] == len(gone)
         self.items = {i: item for i, item in self.items.items() if i not in gone}
 
     @rule(where=st.sampled_from(list(FILTERS)), label=st.sampled_from(["'a'", "'b'", "NULL", "label || 'a'"]))
     def relabel(self, where, label):
         """Set the label of some items."""
-        with self.storage.writing("test") as writer:
-            changes.edit(writer, {"label": label}, Chosen(where or "true"))
+        with self.storage.writer("test") as writer:
+            changes.edit(writer, {"label": label}, ItemSelection(where or "true"))
         for item in self.items.values():
             if FILTERS[where](item):
                 old = item["label"]
@@ -90,19 +90,19 @@ class Machine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["flat", "ivf", "hnsw"]))
     def index(self, kind):
         """Build an index over everything stored so far."""
-        if not len(self.storage.vectors(SPACE)):
+        if not len(self.storage.vector_reader(SPACE)):
             return
-        built = build.build(self.storage, self.storage.space(), recall=1.0, kind=kind)
-        assert built.sidecar.rows == len(self.storage.vectors(SPACE))
+        built = build.build_index(self.storage, self.storage.space(), recall=1.0, kind=kind)
+        assert built.sidecar.rows == len(self.storage.vector_reader(SPACE))
 
     @rule()
     def compact(self):
         """Merge files and wipe what nobody needs."""
-        with self.storage.writing("test") as writer:
+        with self.storage.writer("test") as writer:
             compact.compact(self.storage, writer)
         held = {item["content"] for item in self.items.values()}
         self.contents = {d: v for d, v in self.contents.items() if d in held}
-        assert len(self.storage.vectors(SPACE)) == len(held)
+        assert len(self.storage.vector_reader(SPACE)) == len(held)
 
     def ranked(self, query, where):
         """Every matching item, best first, by brute force: ``(score, item)``."""
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
         offset=st.integers(0, 12),
         group_by=st.sampled_from([None, "label", "content"]),
         least=st.sampled_from([None, -0.5, 0.0, 0.9]),
-        way=st.sampled_from([None, *Way]),
+        way=st.sampled_from([None, *SearchMethod]),
     )
     def search(self, query, where, k, offset, group_by, least, way):
         """Filtered, paged, grouped, cut: the same items with the same scores in the same order."""
@@ -135,8 +135,8 @@ class Machine(RuleBasedStateMachine):
                     firsts.append((score, item))
                 seen.add(value)
             expected = firsts
-        ask = Ask(k=k, offset=offset, where=where, min_score=least, group_by=group_by, way=way)
-        found = answer(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        ask = SearchOptions(k=k, offset=offset, where=where, min_score=least, group_by=group_by, method=way)
+        found = execute_search(self.storage, self.storage.space(), np.array(query, np.float32), ask)
         assert [(h.score, h.item) for h in found.hits] == expected[offset : offset + k]
         assert [h.rank for h in found.hits] == list(range(offset + 1, offset + 1 + len(found.hits)))
         assert [h.label for h in found.hits] == [self.items[h.item]["label"] for h in found.hits]
@@ -145,8 +145,8 @@ class Machine(RuleBasedStateMachine):
     def threshold(self, query, least, where):
         """Everything that reaches a score, without k."""
         expected = [f for f in self.ranked(query, where) if f[0] >= least]
-        ask = Ask(k=None, min_score=least, where=where)
-        found = answer(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        ask = SearchOptions(k=None, min_score=least, where=where)
+        found = execute_search(self.storage, self.storage.space(), np.array(query, np.float32), ask)
         assert [(h.score, h.item) for h in found.hits] == expected
 
     @invariant()

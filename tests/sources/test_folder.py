@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.open import open_source
-from embedstore.types import Failure, ImageRef, Reason
+from embedstore.types import Failure, FailureReason, ImageRef
 from tests.helpers.folder_trees import TREES, build, found, hostile_folder, said, touch
 
 # ---- labels
@@ -187,7 +187,10 @@ def test_a_folder_that_vanishes_during_the_scan_is_a_failure(tmp_path):
     (tmp_path / "b").rmdir()
     rest = list(scan)
     assert Path(first.path).name == "a.jpg"
-    assert [(Path(x.path).name, getattr(x, "reason", None)) for x in rest] == [("b", Reason.MISSING), ("c.jpg", None)]
+    assert [(Path(x.path).name, getattr(x, "reason", None)) for x in rest] == [
+        ("b", FailureReason.MISSING),
+        ("c.jpg", None),
+    ]
 
 
 def test_folders_too_deep_for_the_system_are_a_failure_and_end(tmp_path):
@@ -202,7 +205,7 @@ def test_folders_too_deep_for_the_system_are_a_failure_and_end(tmp_path):
     touch(tmp_path, "z.jpg")
     results = list(open_source(tmp_path).scan())
     assert Path(results[0].path).name == "z.jpg"
-    assert [getattr(x, "reason", None) for x in results[1:]] == [Reason.UNREADABLE]
+    assert [getattr(x, "reason", None) for x in results[1:]] == [FailureReason.UNREADABLE]
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, SourceNotFound
 from embedstore.sources.open import open_source
-from embedstore.types import Failure, ImageRef, Reason
+from embedstore.types import Failure, FailureReason, ImageRef
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_row_without_a_file_is_a_failure_and_not_an_error(images):
     """Missing files and folders are told apart; the others are found."""
     source = manifest(images, "uri,label\nnothing.jpg,x\nsub,x\na.jpg,x\n")
     assert rows(source, images) == [
-        ("nothing.jpg", Reason.MISSING), ("sub", Reason.NOT_A_FILE), ("a.jpg", "x", None, None),
+        ("nothing.jpg", FailureReason.MISSING), ("sub", FailureReason.NOT_A_FILE), ("a.jpg", "x", None, None),
     ]  # fmt: skip
     assert isinstance(next(iter(source.scan())), Failure)
 

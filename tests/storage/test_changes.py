@@ -7,7 +7,7 @@ from embedstore import create
 from embedstore import open as open_store
 from embedstore.errors import BadFilter, BadManifest, QueryError, UnknownColumn
 from embedstore.storage import compact
-from embedstore.storage.compact import Stored
+from embedstore.storage.compact import ShardUsage
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_deleted_items_are_not_found_and_their_twins_are(store):
 def test_forgotten_contents_leave_the_disk(store):
     """Every item with the same bytes goes at once, and the vector's bytes with compaction."""
     raw = np.array([np.cos(np.radians(10)), np.sin(np.radians(10))], np.float32).astype(np.float16).tobytes()
-    folder = store._storage.at.shards(store.spaces[0].key)
+    folder = store._storage.at.shards_folder(store.spaces[0].key)
     assert store.forget(items=[1]) == {"items": 2, "contents": 1, "vectors": 1}
     assert found(store) == [2, 3, 4, 5, 6, 7]
     assert any(raw in p.read_bytes() for p in folder.iterdir())
@@ -62,7 +62,7 @@ def test_a_forgotten_vector_leaves_the_index_too(store):
 def test_compaction_with_nothing_to_do_changes_nothing(store):
     """A second compaction leaves every file as it is."""
     store.compact()
-    before = {p: p.stat().st_mtime_ns for p in store._storage.at.shards(store.spaces[0].key).iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in store._storage.at.shards_folder(store.spaces[0].key).iterdir()}
     assert store.compact() == {
         "files_before": 1, "files_after": 1, "rows_dropped": 0, "bytes_freed": 0, "indexes": [],
     }  # fmt: skip
@@ -74,15 +74,15 @@ def test_deleting_everything_and_compacting_leaves_an_empty_store(store):
     store.delete("true")
     store.compact()
     assert found(store) == []
-    assert not list(store._storage.at.shards(store.spaces[0].key).iterdir())
+    assert not list(store._storage.at.shards_folder(store.spaces[0].key).iterdir())
     store.add_vectors(X[None], {"uri": ["/new"]})
     assert found(store) == [9]
 
 
 def test_a_reader_keeps_what_it_has_mapped(store):
     """Vectors taken before a compaction are read after it."""
-    vectors = store._storage.vectors(store.spaces[0].space)
-    arrays = list(vectors.arrays())
+    vectors = store._storage.vector_reader(store.spaces[0].space)
+    arrays = list(vectors.shard_arrays())
     expected = [a.copy() for a in arrays]
     store.compact()
     assert all(np.array_equal(a, e) for a, e in zip(arrays, expected, strict=True))
@@ -90,7 +90,7 @@ def test_a_reader_keeps_what_it_has_mapped(store):
 
 def test_a_kill_after_the_swap_loses_nothing(store):
     """Old files that were not removed any more are removed by the next writer, and change no answer."""
-    folder = store._storage.at.shards(store.spaces[0].key)
+    folder = store._storage.at.shards_folder(store.spaces[0].key)
     old = {p.name: p.read_bytes() for p in folder.iterdir()}
     store.forget(items=[2])
     store.compact()
@@ -104,10 +104,16 @@ def test_a_kill_after_the_swap_loses_nothing(store):
 
 def test_the_plan_merges_small_neighbours_and_cleans_the_rest():
     """Full files stay; small ones meet; one with dead rows is written anew even alone."""
-    files = [Stored(1, 10, 10), Stored(2, 100, 100), Stored(3, 5, 5), Stored(4, 6, 6), Stored(5, 90, 80)]
-    assert [[f.number for f in g] for g in compact.plan(files, 100)] == [[3, 4, 5]]
-    assert compact.plan([Stored(1, 3, 3), Stored(2, 100, 100)], 100) == []
-    assert [[f.number for f in g] for g in compact.plan([Stored(1, 40, 40)] * 3, 100)] == [[1, 1]]
+    files = [
+        ShardUsage(1, 10, 10),
+        ShardUsage(2, 100, 100),
+        ShardUsage(3, 5, 5),
+        ShardUsage(4, 6, 6),
+        ShardUsage(5, 90, 80),
+    ]
+    assert [[f.number for f in g] for g in compact.plan_compaction(files, 100)] == [[3, 4, 5]]
+    assert compact.plan_compaction([ShardUsage(1, 3, 3), ShardUsage(2, 100, 100)], 100) == []
+    assert [[f.number for f in g] for g in compact.plan_compaction([ShardUsage(1, 40, 40)] * 3, 100)] == [[1, 1]]
 
 
 def test_edits_hold_in_the_next_search(store):

@@ -24,8 +24,8 @@ from embedstore.errors import (
     StoreNotFound,
     StoreTooNew,
 )
-from embedstore.storage.commit import Batch, usable
-from embedstore.storage.integrity import recover
+from embedstore.storage import recover
+from embedstore.storage.commit import CommitBatch, storable_rows
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
@@ -59,7 +59,7 @@ def test_an_existing_item_keeps_its_id_and_changes_its_content(tmp_path):
     changed = batch(10, 1)
     row = changed.items[0]
     changed.items = [type(row)(row.ref, row.content, item=2)]
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.commit(changed, space=storage.space())
     assert storage.sql("SELECT item, uri, content FROM items ORDER BY item")[1][1][:2] == (2, "/i/10.jpg")
     assert rows(storage)["/i/10.jpg"] == vector(10).tolist()
@@ -69,8 +69,8 @@ def test_an_existing_item_keeps_its_id_and_changes_its_content(tmp_path):
 def test_a_failed_commit_counts_for_nothing(tmp_path):
     """Vectors of another dimension are refused and leave the store as it was."""
     storage = make(tmp_path / "s", 3)
-    bad = Batch(digests=[digest(9)], vectors=[np.ones(5, np.float32)])
-    with storage.writing("test") as writer, pytest.raises(DimensionMismatch, match="vectors of 4, these have 5"):
+    bad = CommitBatch(digests=[digest(9)], vectors=[np.ones(5, np.float32)])
+    with storage.writer("test") as writer, pytest.raises(DimensionMismatch, match="vectors of 4, these have 5"):
         writer.commit(bad, space=storage.space())
     assert rows(Storage.open(tmp_path / "s")) == expected(3)
 
@@ -78,8 +78,8 @@ def test_a_failed_commit_counts_for_nothing(tmp_path):
 def test_usable_knows_what_float16_cannot_hold():
     """NaN, infinity, zero, too large for float16 and too small for it."""
     given = np.array([[1, 2], [np.nan, 1], [np.inf, 1], [0, 0], [1e5, 1], [1e-9, 0]], dtype=np.float32)
-    assert usable(given, "float16").tolist() == [True, False, False, False, False, False]
-    assert usable(given, "float32").tolist() == [True, False, False, False, True, True]
+    assert storable_rows(given, "float16").tolist() == [True, False, False, False, False, False]
+    assert storable_rows(given, "float32").tolist() == [True, False, False, False, True, True]
 
 
 @pytest.mark.parametrize("name", ["a file", "a folder", "nothing"])
@@ -111,7 +111,7 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
     storage = make(tmp_path / "s", 1)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO \"schema\" VALUES (99, 'm099_future', NULL)")
-    with pytest.raises(StoreTooNew, match=r"had 99 migrations.*pip install -U"), storage.writing("test"):
+    with pytest.raises(StoreTooNew, match=r"had 99 migrations.*pip install -U"), storage.writer("test"):
         pass
     storage.at.marker.write_text(json.dumps({"format": 2, "id": "x"}))
     with pytest.raises(StoreTooNew, match="format 2"):
@@ -134,7 +134,7 @@ def test_a_second_writer_is_told_who_holds_the_store(tmp_path):
         """
         import sys, time
         from embedstore.storage.storage import Storage
-        with Storage.open(sys.argv[1]).writing("counting sheep"):
+        with Storage.open(sys.argv[1]).writer("counting sheep"):
             print("in", flush=True)
             time.sleep(1.5)
         """,
@@ -142,10 +142,10 @@ def test_a_second_writer_is_told_who_holds_the_store(tmp_path):
     )
     assert other.stdout.readline() == "in\n"
     storage = Storage.open(tmp_path / "s")
-    with pytest.raises(StoreBusy, match=rf"process {other.pid} since .* \(counting sheep\)"), storage.writing("x"):
+    with pytest.raises(StoreBusy, match=rf"process {other.pid} since .* \(counting sheep\)"), storage.writer("x"):
         pass
     assert rows(storage) == expected(3)
-    with storage.writing("patient", wait=20):
+    with storage.writer("patient", wait=20):
         pass
     assert other.wait() == 0
 
@@ -160,7 +160,7 @@ def test_readers_see_whole_commits_while_another_process_writes(tmp_path):
         from embedstore.storage.storage import Storage
         storage = Storage.open(sys.argv[1])
         print("in", flush=True)
-        with storage.writing("adding") as writer:
+        with storage.writer("adding") as writer:
             for i in range(30):
                 writer.commit(batch(1 + 10 * i, 10), space=storage.space())
         """,
@@ -193,7 +193,7 @@ def test_threads_share_a_store(tmp_path):
     threads = [threading.Thread(target=look) for _ in range(4)]
     for t in threads:
         t.start()
-    with storage.writing("adding") as writer:
+    with storage.writer("adding") as writer:
         for i in range(10):
             writer.commit(batch(11 + 10 * i, 10), space=storage.space())
     for t in threads:
@@ -213,7 +213,7 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path, seed):
         from tests.helpers.vector_stores import batch
         from embedstore.storage.storage import Storage
         storage = Storage.open(sys.argv[1])
-        with storage.writing("adding") as writer:
+        with storage.writer("adding") as writer:
             for i in range(10_000):
                 writer.commit(batch(1 + 8 * i, 8), space=storage.space())
                 print(8 * (i + 1), flush=True)
@@ -225,7 +225,7 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path, seed):
     other.send_signal(signal.SIGKILL)
     acknowledged += [int(line) for line in other.stdout.read().split()]
     storage = Storage.open(tmp_path / "s")
-    with storage.writing("again") as writer:
+    with storage.writer("again") as writer:
         found = rows(storage)
         assert len(found) >= acknowledged[-1]
         assert len(found) % 8 == 0
@@ -239,16 +239,16 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     aside."""
     storage = make(tmp_path / "s", 3)
     shutil.copy(storage.at.catalog, tmp_path / "old")
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.commit(batch(4, 3), space=storage.space())
         writer.commit(batch(7, 3), space=storage.space())
     shutil.copy(tmp_path / "old", storage.at.catalog)
     storage.at.wal.unlink(missing_ok=True)
-    last = sorted(storage.at.shards(SPACE.key).iterdir())[-1]
+    last = sorted(storage.at.shards_folder(SPACE.key).iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-5])
     with pytest.raises(StoreDamaged, match=r"at commit 2, but commit 4 was acknowledged.*embedstore repair"):
         Storage.open(tmp_path / "s")
-    done = repair(tmp_path / "s").done
+    done = repair(tmp_path / "s").actions
     assert [("2 acknowledged commits" in n, "3 vectors" in n, "set aside" in n) for n in done] == [
         (True, False, False), (False, True, False), (False, False, True),
     ]  # fmt: skip
@@ -257,8 +257,8 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     assert storage.sql("SELECT count(*) FROM vectors")[1] == [(6,)]
     assert storage.sql("SELECT count(*) FROM items")[1] == [(3,)]
     assert len(list(storage.at.quarantine.iterdir())) == 1
-    with storage.writing("test") as writer:
-        writer.commit(Batch(items=batch(4, 3).items), space=storage.space())
+    with storage.writer("test") as writer:
+        writer.commit(CommitBatch(items=batch(4, 3).items), space=storage.space())
     assert rows(storage) == expected(6)
 
 
@@ -279,7 +279,7 @@ def test_an_interrupted_checkpoint_is_undone(tmp_path):
     assert rows(reopened) == expected(5)
     assert reopened.sql("SELECT verb FROM runs")[1] == [("x",)]
     assert reopened.notices == ["a checkpoint was interrupted: the catalog was restored from its guard copy"]
-    assert not recover.needs_recovery(at)
+    assert not recover.has_interrupted_checkpoint(at)
 
 
 def test_a_torn_log_is_cut_where_it_broke(tmp_path):
@@ -306,7 +306,7 @@ def test_a_torn_log_is_cut_where_it_broke(tmp_path):
 def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
     """Vectors that are gone are an error with the file's name, never zeros."""
     storage = make(tmp_path / "s", 3, 3)
-    file = sorted(storage.at.shards(SPACE.key).iterdir())[0]
+    file = sorted(storage.at.shards_folder(SPACE.key).iterdir())[0]
     file.unlink()
     with pytest.raises(StoreDamaged, match=file.name):
         rows(Storage.open(tmp_path / "s"))
@@ -329,7 +329,7 @@ def test_a_forked_child_does_not_touch_its_parents_connection(tmp_path):
     if pid == 0:
         os._exit(0 if rows(storage) == expected(3) else 1)
     assert os.waitpid(pid, 0)[1] == 0
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.commit(batch(4, 2), space=storage.space())
     assert rows(storage) == expected(5)
 
@@ -339,7 +339,7 @@ def test_a_manifest_column_of_another_type_is_refused(tmp_path):
     from embedstore.errors import BadManifest
 
     storage = make(tmp_path / "s", 1)
-    with storage.writing("test") as writer:
+    with storage.writer("test") as writer:
         writer.add_columns({"year": "BIGINT"})
         writer.add_columns({"year": "INTEGER", "note": "VARCHAR"})
         with pytest.raises(BadManifest, match="'year' is VARCHAR here and BIGINT in the store"):

@@ -9,7 +9,7 @@ import pytest
 
 from embedstore import create
 from embedstore.errors import BadFilter, QueryError, UnknownColumn
-from embedstore.storage.filters import checked
+from embedstore.storage.filters import compile_expression
 
 COLUMNS = ["item", "uri", "label", "split", "year", "price", "tags", "taken", "Odd Name", "present"]
 
@@ -126,7 +126,7 @@ def items():
 @pytest.mark.parametrize("expression", GOOD)
 def test_a_filter_selects_what_it_says(items, expression):
     """The rewritten expression selects the rows worked out by hand."""
-    sql = checked(expression, COLUMNS)
+    sql = compile_expression(expression, COLUMNS)
     assert [r[0] for r in items.execute(f"SELECT item FROM items WHERE {sql} ORDER BY item").fetchall()] == GOOD[
         expression
     ]
@@ -136,14 +136,14 @@ def test_a_filter_selects_what_it_says(items, expression):
 def test_anything_else_is_refused_without_running(expression):
     """One of our errors, on one line, before anything runs."""
     with pytest.raises(BadFilter) as e:
-        checked(expression, COLUMNS)
+        compile_expression(expression, COLUMNS)
     assert "\n" not in str(e.value).replace(expression, "")
 
 
 def test_an_unknown_column_is_named_with_the_near_ones():
     """The message says which column is missing and which one may be meant."""
     with pytest.raises(UnknownColumn, match="no column 'yeer'; did you mean year"):
-        checked("yeer > 3", COLUMNS)
+        compile_expression("yeer > 3", COLUMNS)
 
 
 @pytest.mark.parametrize("texts", [300, pytest.param(3000, marks=pytest.mark.slow)])
@@ -160,7 +160,7 @@ def test_random_text_is_refused_or_harmless(items, texts):
     for _ in range(texts):
         text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 9)))
         try:
-            sql = checked(text, COLUMNS)
+            sql = compile_expression(text, COLUMNS)
         except (BadFilter, UnknownColumn):
             continue
         passed += 1

@@ -6,7 +6,7 @@ from safetensors.numpy import load_file
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage import shard
-from embedstore.storage.vectors import Vectors
+from embedstore.storage.vectors import VectorReader
 
 DIGESTS = ["00" * 16, "ab" * 16, "ff" * 16]
 
@@ -15,7 +15,7 @@ DIGESTS = ["00" * 16, "ab" * 16, "ff" * 16]
 def written(tmp_path):
     vectors = np.array([[1, 2], [3, 4], [-5, 0.5]], dtype=np.float16)
     path = tmp_path / "000000007.vec"
-    return path, vectors, shard.write(path, space="s" * 16, number=7, vectors=vectors, contents=DIGESTS)
+    return path, vectors, shard.write_shard(path, space="s" * 16, number=7, vectors=vectors, contents=DIGESTS)
 
 
 def test_what_was_written_is_read(written):
@@ -82,15 +82,15 @@ def test_positions_run_across_shards(tmp_path):
     for number, n in zip((2, 5, 9), sizes, strict=True):
         path = tmp_path / f"{number}.vec"
         part = rows[start : start + n].astype(np.float16)
-        shard.write(path, space="s", number=number, vectors=part, contents=["00" * 16] * n)
+        shard.write_shard(path, space="s", number=number, vectors=part, contents=["00" * 16] * n)
         files.append((number, n, path))
         start += n
-    vectors = Vectors(files, 2)
+    vectors = VectorReader(files, 2)
     assert len(vectors) == 7
-    assert vectors.gather(np.array([6, 0, 3, 3])).tolist() == rows[[6, 0, 3, 3]].tolist()
+    assert vectors.read_float32(np.array([6, 0, 3, 3])).tolist() == rows[[6, 0, 3, 3]].tolist()
     assert vectors.positions(np.array([9, 2, 5]), np.array([2, 0, 0])).tolist() == [6, 0, 3]
-    numbers, places = vectors.places(np.array([6, 0, 3]))
+    numbers, places = vectors.locate(np.array([6, 0, 3]))
     assert (numbers.tolist(), places.tolist()) == ([9, 2, 5], [2, 0, 0])
-    blocks = list(vectors.blocks(rows=2))
+    blocks = list(vectors.iter_blocks(block_rows=2))
     assert [(start, len(b)) for start, b in blocks] == [(0, 2), (2, 1), (3, 1), (4, 2), (6, 1)]
     assert np.concatenate([b for _, b in blocks]).tolist() == rows.tolist()

@@ -14,8 +14,8 @@ from embedstore.classify import registry
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.errors import EmbedstoreError, NotAStore, StoreDamaged, StoreExists, StoreNotFound, StoreTooNew
 from embedstore.operations.maintenance import import_store
-from embedstore.storage.durable_files import xxh3
-from embedstore.storage.transfer.manifest import TABLES
+from embedstore.storage.durable_files import file_xxh3
+from embedstore.storage.transfer.manifest import ARCHIVED_TABLES
 from tests.conftest import TINY, picture
 
 VECTORS = np.array([[1, 2, 3], [np.float32(1e-7), -0.0, 60000], [0.1, 0.2, 0.3]], np.float32)
@@ -39,18 +39,18 @@ def full(tmp_path_factory):
     store.embed(photos)
     uris = [r[0] for r in store.sql("SELECT uri FROM items ORDER BY item LIMIT 3").rows]
     store.add_vectors(VECTORS, {"uri": uris, "year": [2020, 2021, None]}, space="mine", dtype="float32")
-    with store._storage.writing("odd types") as writer:
-        writer.update("ALTER TABLE items ADD COLUMN big HUGEINT")
-        writer.update("UPDATE items SET big = 170141183460469231731687303715884105727 - item")
-        writer.update("ALTER TABLE items ADD COLUMN size_class ENUM('s', 'l''x')")
-        writer.update("UPDATE items SET size_class = CASE WHEN item % 2 = 0 THEN 's' ELSE 'l''x' END WHERE item > 1")
-        writer.update('ALTER TABLE items ADD COLUMN "Odd ""Name""" STRUCT(a INTEGER, b VARCHAR[])')
-        writer.update('UPDATE items SET "Odd ""Name""" = {a: item, b: [uri, NULL]}')
-        writer.update("UPDATE items SET group_id = 'g' || item % 3 WHERE item < 9")
-        writer.update("UPDATE items SET present = false WHERE item = 5")
+    with store._storage.writer("odd types") as writer:
+        writer.execute("ALTER TABLE items ADD COLUMN big HUGEINT")
+        writer.execute("UPDATE items SET big = 170141183460469231731687303715884105727 - item")
+        writer.execute("ALTER TABLE items ADD COLUMN size_class ENUM('s', 'l''x')")
+        writer.execute("UPDATE items SET size_class = CASE WHEN item % 2 = 0 THEN 's' ELSE 'l''x' END WHERE item > 1")
+        writer.execute('ALTER TABLE items ADD COLUMN "Odd ""Name""" STRUCT(a INTEGER, b VARCHAR[])')
+        writer.execute('UPDATE items SET "Odd ""Name""" = {a: item, b: [uri, NULL]}')
+        writer.execute("UPDATE items SET group_id = 'g' || item % 3 WHERE item < 9")
+        writer.execute("UPDATE items SET present = false WHERE item = 5")
     data = store.features("label")
     head = NearestPrototype().fit(data.X, data.y)
-    registry.keep(store._storage, store.spaces[0], "animal", head, label="label", kind="prototype", facts={})
+    registry.save_head(store._storage, store.spaces[0], "animal", head, label="label", kind="prototype", metadata={})
     store.predict("animal")
     store.delete(items=[13])
     return store
@@ -59,7 +59,7 @@ def full(tmp_path_factory):
 def tables(store: es.Store) -> dict[str, tuple]:
     """Every row of every table that an export carries, in its columns' order by name."""
     out = {}
-    for name in TABLES:
+    for name in ARCHIVED_TABLES:
         columns = sorted(r[0] for r in store.sql(f"DESCRIBE {name}").rows)
         columns = [c for c in columns if (name, c) not in (("counters", "generation"), ("counters", "next_shard"))]
         chosen = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
@@ -72,10 +72,10 @@ def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
     """The stored bytes of every vector by space and content."""
     out = {}
     for row in store.spaces:
-        held = store._storage.vectors(row.space)
+        held = store._storage.vector_reader(row.space)
         found = store.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [row.key]).rows
         positions = held.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))
-        for (content, _, _), v in zip(found, held.gather(positions), strict=True):
+        for (content, _, _), v in zip(found, held.read_float32(positions), strict=True):
             out[row.key, content] = v.astype(row.dtype).tobytes()
     return out
 
@@ -89,8 +89,8 @@ def test_everything_comes_back(full, tmp_path):
     assert vectors(again) == vectors(full)
     assert len(vectors(full)) == counts["vectors"] == done["vectors"] == 16
     assert counts["failures"] == 1
-    assert {n: counts[n] for n in TABLES if n != "counters"} == {
-        n: len(tables(full)[n][1]) for n in TABLES if n != "counters"
+    assert {n: counts[n] for n in ARCHIVED_TABLES if n != "counters"} == {
+        n: len(tables(full)[n][1]) for n in ARCHIVED_TABLES if n != "counters"
     }
     assert again.verify().ok
     X = full.features("label").X
@@ -144,7 +144,7 @@ def resealed(folder: Path, name: str) -> None:
     found = json.loads((folder / "export.json").read_text())
     for p in [*found["tables"].values(), *found["vectors"], *found["files"]]:
         if p["name"] == name:
-            p.update(bytes=(folder / name).stat().st_size, xxh3=xxh3(folder / name))
+            p.update(bytes=(folder / name).stat().st_size, xxh3=file_xxh3(folder / name))
     (folder / "export.json").write_text(json.dumps(found))
 
 
@@ -252,7 +252,7 @@ from tests.helpers.vector_stores import batch
 from embedstore.storage import compact
 from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
-with storage.writing("adding") as writer:
+with storage.writer("adding") as writer:
     for i in range(12):
         writer.commit(batch(11 + 10 * i, 10), space=storage.space())
         if i % 3 == 2:

@@ -16,7 +16,7 @@ from embedstore import backbones
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
 from embedstore.media.image.preprocess import apply
-from embedstore.quickstart.scenes import COLOURS, DIGITS, SHAPES, held_out, naming
+from embedstore.quickstart.scenes import COLORS, DIGITS, SHAPES, is_held_out_pair, word_for
 from embedstore.space import Recipe
 from tools.tiny import scenes
 
@@ -52,10 +52,10 @@ class Model:
 
 def unseen_pairs(model: Model, number: int = 2_400) -> dict[str, float]:
     """Zero-shot over the 48 pairs of colour and shape that no training scene shows."""
-    pairs = [(c, s) for c in COLOURS for s in SHAPES if held_out(c, s)]
+    pairs = [(c, s) for c in COLORS for s in SHAPES if is_held_out_pair(c, s)]
     pictures, _, shown = scenes.fresh(FRESH, number, kind="single", unseen=True)
-    right = [pairs.index((s.things[0].colour, s.things[0].name)) for s in shown]
-    names = [f"{c} {naming(s)}" for c, s in pairs]
+    right = [pairs.index((s.objects[0].colour, s.objects[0].name)) for s in shown]
+    names = [f"{c} {word_for(s)}" for c, s in pairs]
     found = (model.pictures(list(pictures)) @ model.classes(names, TEMPLATES).T).argmax(axis=1)
     return {"classes": len(pairs), "accuracy": float(np.mean(found == right)), "chance": 1 / len(pairs)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.quickstart.scenes import COLOURS, caption, compose, draw
+from embedstore.quickstart.scenes import COLORS, caption, compose, draw
 from embedstore.quickstart.scenes.compose import KINDS
 
 SIDE = 64  # pixels
@@ -38,9 +38,9 @@ def read(folder: Path, scenes: int, *, part: int = PART) -> tuple[NDArray[np.uin
 
 def alike(scenes: int, seed: int) -> NDArray[np.int64]:
     """Scenes of one kind whose first thing has one colour share a number, ``(N,)``."""
-    kinds, colours = list(KINDS), list(COLOURS)
+    kinds, colours = list(KINDS), list(COLORS)
     shown = (compose(np.random.default_rng((seed, n))) for n in range(scenes))
-    return np.array([kinds.index(s.kind) * len(colours) + colours.index(s.things[0].colour) for s in shown])
+    return np.array([kinds.index(s.kind) * len(colours) + colours.index(s.objects[0].colour) for s in shown])
 
 
 def fresh(
@@ -50,7 +50,7 @@ def fresh(
     pictures, captions, shown = [], [], []
     for n in range(number):
         rng = np.random.default_rng((seed, n))
-        scene = compose(rng, kind, unseen=unseen)
+        scene = compose(rng, kind, held_out_pairs=unseen)
         pictures.append(np.asarray(draw(scene, SIDE, rng)))
         captions.append(caption(scene, rng, detail))
         shown.append(scene)

@@ -10,12 +10,14 @@ import numpy as np
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.backbones.runtimes.onnx import Exported
+    from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
 
-GAIN = 1.05  # by which twice the images must be faster to be worth twice the memory
+MIN_GAIN = 1.05  # by which twice the images must be faster to be worth twice the memory
 
 
-def knee(rate: Callable[[int], float | None], start: int, most: int) -> tuple[int, dict[int, float]]:
+def find_batch_size(
+    throughput: Callable[[int], float | None], start: int, max_size: int
+) -> tuple[int, dict[int, float]]:
     """Double the batch as long as that pays.
 
     Args:
@@ -27,21 +29,21 @@ def knee(rate: Callable[[int], float | None], start: int, most: int) -> tuple[in
     """
     found: dict[int, float] = {}
     size = start
-    while size <= most:
-        reached = rate(size)
+    while size <= max_size:
+        reached = throughput(size)
         if reached is None:
             break
         found[size] = reached
-        if size > start and reached < GAIN * found[size // 2]:
+        if size > start and reached < MIN_GAIN * found[size // 2]:
             break
         size *= 2
     if not found:
         return max(1, start // 2), found
     best = max(found.values())
-    return min(s for s, r in found.items() if r * GAIN >= best), found
+    return min(s for s, r in found.items() if r * MIN_GAIN >= best), found
 
 
-def rated(network: Backbone | Exported, pixels: Any) -> Callable[[int], float | None]:
+def throughput_function(encoder: Backbone | OnnxEncoder, pixels: Any) -> Callable[[int], float | None]:
     """Images per second of a network at a batch size, from one forward after a warm-up, for :func:`knee`.
 
     Args:
@@ -52,12 +54,12 @@ def rated(network: Backbone | Exported, pixels: Any) -> Callable[[int], float | 
 
     def rate(size: int) -> float | None:
         batch = np.resize(pixels, (size, *pixels.shape[1:]))
-        network.batch_size = max(network.batch_size, size)
-        network.encode_images(batch)
-        if network.batch_size < size:
+        encoder.batch_size = max(encoder.batch_size, size)
+        encoder.encode_images(batch)
+        if encoder.batch_size < size:
             return None
         begin = time.perf_counter()
-        network.encode_images(batch)
+        encoder.encode_images(batch)
         return size / (time.perf_counter() - begin)
 
     return rate

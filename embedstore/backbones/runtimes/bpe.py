@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MERGES = 49152 - 256 - 2  # at most, as open_clip reads them
-BYTES = 512  # ids before the merges: of the bytes, and of the bytes that end a word
+MAX_MERGES = 49152 - 256 - 2  # at most, as open_clip reads them
+BYTE_TOKENS = 512  # ids before the merges: of the bytes, and of the bytes that end a word
 START, END = "<start_of_text>", "<end_of_text>"
 _WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _PLAIN = re.compile(r"[ -%'-~]*")  # printable ASCII without &: repairing text and entities would change nothing
-Part = tuple[str, int]  # a piece of a word and its id
+Token = tuple[str, int]  # a piece of a word and its id
 _NONE = 1 << 30  # the rank of a pair that is not merged
 
 
-def tokens(texts: Sequence[str], length: int, merges: Path | None = None) -> NDArray[np.int64]:
+def tokenize(texts: Sequence[str], context_length: int, merges: Path | None = None) -> NDArray[np.int64]:
     """Texts as ids.
 
     Args:
@@ -39,12 +39,12 @@ def tokens(texts: Sequence[str], length: int, merges: Path | None = None) -> NDA
     Returns:
         int64 ``(T, length)``, zeros behind the end.
     """
-    known = vocabulary(merges)
-    out = np.zeros((len(texts), length), np.int64)
+    known = load_vocabulary(merges)
+    out = np.zeros((len(texts), context_length), np.int64)
     for row, text in zip(out, texts, strict=True):
-        ids = [known.marks[START], *known.encode(text), known.marks[END]]
-        if len(ids) > length:
-            ids = [*ids[: length - 1], known.marks[END]]
+        ids = [known.special_tokens[START], *known.encode(text), known.special_tokens[END]]
+        if len(ids) > context_length:
+            ids = [*ids[: context_length - 1], known.special_tokens[END]]
         row[: len(ids)] = ids
     return out
 
@@ -60,19 +60,19 @@ class Vocabulary:
     """
 
     def __init__(self, merges: str) -> None:
-        lines = merges.split("\n")[1 : MERGES + 1]
+        lines = merges.split("\n")[1 : MAX_MERGES + 1]
         self._ranks = {pair: rank for rank, pair in enumerate(lines)}
-        self.marks = {START: BYTES + len(lines), END: BYTES + len(lines) + 1}
+        self.special_tokens = {START: BYTE_TOKENS + len(lines), END: BYTE_TOKENS + len(lines) + 1}
         self._merged = cache(self._word)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without the marks."""
-        return [number for word in _pattern().findall(cleaned(text)) for number in self._merged(word)]
+        return [number for word in _pattern().findall(clean_text(text)) for number in self._merged(word)]
 
     def _word(self, word: str) -> tuple[int, ...]:
         """The ids of one word: the pair of lowest rank is joined, everywhere in the word, until none is left."""
-        if word in self.marks:
-            return (self.marks[word],)
+        if word in self.special_tokens:
+            return (self.special_tokens[word],)
         letters, ranks = _letters(), self._ranks
         parts = [letters[b] for b in word.encode("utf-8")]
         parts[-1] = (parts[-1][0] + "</w>", parts[-1][1] + 256)
@@ -81,12 +81,12 @@ class Vocabulary:
             best = min(pairs, key=lambda pair: ranks.get(pair, _NONE))
             if best not in ranks:
                 break
-            parts = _joined(parts, pairs, best, BYTES + ranks[best])
+            parts = _joined(parts, pairs, best, BYTE_TOKENS + ranks[best])
         return tuple(number for _, number in parts)
 
 
 @cache
-def vocabulary(merges: Path | None) -> Vocabulary:
+def load_vocabulary(merges: Path | None) -> Vocabulary:
     """The vocabulary of a file (gzip), or open_clip's; open_clip is found but not imported."""
     if merges is None:
         spec = find_spec("open_clip")
@@ -96,7 +96,7 @@ def vocabulary(merges: Path | None) -> Vocabulary:
     return Vocabulary(gzip.decompress(merges.read_bytes()).decode("utf-8"))
 
 
-def cleaned(text: str) -> str:
+def clean_text(text: str) -> str:
     """Mojibake repaired, entities resolved twice, white space made single, lower case."""
     if not _PLAIN.fullmatch(text):
         import ftfy
@@ -114,9 +114,9 @@ def _pattern() -> re.Pattern[str]:
     return compiled
 
 
-def _joined(parts: list[Part], pairs: list[str], best: str, new: int) -> list[Part]:
+def _joined(parts: list[Token], pairs: list[str], best: str, new: int) -> list[Token]:
     """``parts`` with every such pair replaced, from the left."""
-    out: list[Part] = []
+    out: list[Token] = []
     i = 0
     while i < len(parts):
         if i < len(pairs) and pairs[i] == best:
@@ -129,11 +129,11 @@ def _joined(parts: list[Part], pairs: list[str], best: str, new: int) -> list[Pa
 
 
 @cache
-def _letters() -> list[Part]:
+def _letters() -> list[Token]:
     """How the file writes each byte, and its id."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves
     hidden = [b for b in range(256) if b not in shown]
-    out: list[Part] = [("", 0)] * 256
+    out: list[Token] = [("", 0)] * 256
     for number, byte in enumerate(shown + hidden):
         out[byte] = (chr(byte) if byte in shown else chr(256 + number - len(shown)), number)
     return out

@@ -13,18 +13,18 @@ from embedstore.backbones.error_text import one_line
 from embedstore.errors import BadBackbone
 
 
-class Compiled:
+class CompiledEncoder:
     """The image tower, compiled at its first batch (10 to 25 s on two cores).
 
     Args:
         network: loaded. size: images per forward; fewer are filled up with black ones.
     """
 
-    def __init__(self, network: Backbone, size: int) -> None:
-        self.space = network.space
-        self.batch_size = size
-        self._network = network
-        self._call: Any = torch.compile(network.vectors, dynamic=False)
+    def __init__(self, backbone: Backbone, batch_size: int) -> None:
+        self.space = backbone.space
+        self.batch_size = batch_size
+        self._network = backbone
+        self._call: Any = torch.compile(backbone.vectors_from_pixels, dynamic=False)
 
     def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """As :meth:`embedstore.backbones.base.Backbone.encode_images`, of any number of images.
@@ -42,7 +42,7 @@ class Compiled:
             else:
                 full = torch.cat([part, part.new_zeros(black)])
             try:
-                out[start : start + len(part)] = self._network.run(full, self._call)[: len(part)]
+                out[start : start + len(part)] = self._network.run_forward(full, self._call)[: len(part)]
             except Exception as e:  # the compiler raises a tree of its own, and whatever its tools raise
                 raise BadBackbone(
                     f"{self.space.architecture} cannot be compiled here: {one_line(e)}; use --runtime eager or onnx"

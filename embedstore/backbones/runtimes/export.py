@@ -20,20 +20,28 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedstore.backbones.base import Backbone
-from embedstore.backbones.error_text import one_line, quiet
+from embedstore.backbones.error_text import one_line, suppress_root_logging
 from embedstore.backbones.runtimes import bpe
-from embedstore.backbones.runtimes.onnx import GRAPH, MERGES, NOTE, WEIGHTS, Note, place, session
-from embedstore.backbones.runtimes.runtime import Agreement, Tower, agreement, must_export
+from embedstore.backbones.runtimes.onnx_encoder import (
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    MERGES_FILE,
+    WEIGHTS_FILE,
+    TowerManifest,
+    create_session,
+    tower_folder,
+)
+from embedstore.backbones.runtimes.runtime import Agreement, Tower, compare_vectors, require_onnx_export
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.storage import durable_files
-from embedstore.timing import cores
+from embedstore.timing import available_cores
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
-LARGEST = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB
-STALE = 3600.0  # seconds after which what a killed export left is removed
+MAX_PARAMETER_BYTES = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB
+STALE_SECONDS = 3600.0  # seconds after which what a killed export left is removed
 
 _one_at_a_time = threading.Lock()  # the exporter keeps its state in module variables
-Example = tuple[nn.Module, NDArray[Any], NDArray[np.float32]]  # what to export, inputs, and their eager vectors
+TowerExample = tuple[nn.Module, NDArray[Any], NDArray[np.float32]]  # what to export, inputs, and their eager vectors
 
 # Tokens and vectors are compared on these: ordinary words, entities, mojibake, other scripts, one text that is cut.
 SENTENCES = (
@@ -75,8 +83,8 @@ class _Texts(nn.Module):
         return nn.functional.normalize(encode(inputs, normalize=False).float(), dim=-1)
 
 
-def export(
-    network: Backbone, folder: Path, tower: Tower, pixels: NDArray[np.uint8] | None = None
+def export_tower(
+    backbone: Backbone, towers_folder: Path, tower: Tower, pixels: NDArray[np.uint8] | None = None
 ) -> tuple[Agreement, float]:
     """Export one tower of a network, check it, and put it in its place; one that stands there is replaced.
 
@@ -94,28 +102,28 @@ def export(
         RuntimeMismatch: the exported one gives other vectors; nothing is kept.
         OSError: the folder cannot be written.
     """
-    must_export()
+    require_onnx_export()
     begin = time.perf_counter()
-    size = sum(p.numel() * p.element_size() for p in network.module.parameters())
-    if size > LARGEST:
-        raise BadBackbone(f"{network.space.architecture} is too large to export: {size / 1e9:.1f} GB of parameters")
-    made, inputs, reference = _text(network) if tower is Tower.TEXT else _image(network, pixels)
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{tower.value}.", suffix=".tmp", dir=folder))
+    size = sum(p.numel() * p.element_size() for p in backbone.module.parameters())
+    if size > MAX_PARAMETER_BYTES:
+        raise BadBackbone(f"{backbone.space.architecture} is too large to export: {size / 1e9:.1f} GB of parameters")
+    made, inputs, reference = _text(backbone) if tower is Tower.TEXT else _image(backbone, pixels)
+    towers_folder.mkdir(parents=True, exist_ok=True)
+    _sweep(towers_folder)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{tower.value}.", suffix=".tmp", dir=towers_folder))
     try:
-        _written(made, inputs[:2], temporary, network)
-        if tower is Tower.TEXT and network.vocabulary:
-            shutil.copyfile(network.vocabulary, temporary / MERGES)
-        found = _checked(temporary, inputs, reference, network, tower)
-        _noted(temporary, network, tower, inputs.shape[1] if tower is Tower.TEXT else 0, found)
-        _put(temporary, place(folder, tower))
+        _written(made, inputs[:2], temporary, backbone)
+        if tower is Tower.TEXT and backbone.bpe_merges:
+            shutil.copyfile(backbone.bpe_merges, temporary / MERGES_FILE)
+        found = _checked(temporary, inputs, reference, backbone, tower)
+        _noted(temporary, backbone, tower, inputs.shape[1] if tower is Tower.TEXT else 0, found)
+        _put(temporary, tower_folder(towers_folder, tower))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return found, time.perf_counter() - begin
 
 
-def _image(network: Backbone, pixels: NDArray[np.uint8] | None) -> Example:
+def _image(network: Backbone, pixels: NDArray[np.uint8] | None) -> TowerExample:
     """The image tower, what to compare it on, and the eager vectors."""
     p = network.space.preprocess
     made = _Images(network).eval().to(network.device)
@@ -130,14 +138,14 @@ def _image(network: Backbone, pixels: NDArray[np.uint8] | None) -> Example:
         return made, pixels, made(torch.from_numpy(pixels).to(network.device)).cpu().numpy()
 
 
-def _text(network: Backbone) -> Example:
+def _text(network: Backbone) -> TowerExample:
     """The text tower, likewise.
 
     Raises:
         BadBackbone: it has none, or its tokenizer is not the one that is known without torch.
     """
-    theirs = network.tokens(SENTENCES)
-    ours = bpe.tokens(SENTENCES, theirs.shape[1], network.vocabulary)
+    theirs = network.tokenize(SENTENCES)
+    ours = bpe.tokenize(SENTENCES, theirs.shape[1], network.bpe_merges)
     if not np.array_equal(theirs, ours):
         raise BadBackbone(f"the tokenizer of {network.space.architecture} is not CLIP's own: words need torch there")
     made = _Texts(network).eval().to(network.device)
@@ -162,7 +170,7 @@ def _written(made: nn.Module, inputs: NDArray[Any], folder: Path, network: Backb
                 output_names=["vectors"], dynamic_axes={"inputs": {0: "batch"}, "vectors": {0: "batch"}},
             )  # fmt: skip
         graph = onnx.load(os.fspath(whole))
-        onnx.save(graph, os.fspath(folder / GRAPH), save_as_external_data=True, location=WEIGHTS)
+        onnx.save(graph, os.fspath(folder / GRAPH_FILE), save_as_external_data=True, location=WEIGHTS_FILE)
     except OSError:
         raise
     except Exception as e:  # the exporter raises whatever it meets in a network
@@ -180,7 +188,7 @@ def _tracing() -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with quiet(), warnings.catch_warnings(), torch.inference_mode():
+        with suppress_root_logging(), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -197,14 +205,14 @@ def _checked(
     """
     worst: Agreement | None = None
     for brief in (True, False):
-        run = session(folder / GRAPH, threads=cores(), brief=brief)
+        run = create_session(folder / GRAPH_FILE, threads=available_cores(), fast_start=brief)
         try:
             rows = run.run(None, {"inputs": inputs})[0].copy()
             rows[0] = run.run(None, {"inputs": inputs[:1]})[0][0]
         except Exception as e:  # onnxruntime's own tree of errors
             raise BadBackbone(f"{network.space.architecture} does not run in onnxruntime: {one_line(e)}") from e
-        found = agreement(reference, rows)
-        if not found.good:
+        found = compare_vectors(reference, rows)
+        if not found.is_close:
             raise RuntimeMismatch(
                 f"the exported {tower} tower of {network.space.architecture} gives other vectors ({found}; 0.9999 is "
                 "the least); it is not used: --runtime eager"
@@ -217,10 +225,10 @@ def _checked(
 def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Agreement) -> None:
     """``tower.json`` beside the files, everything forced to the disk."""
     names = [p.name for p in sorted(folder.iterdir())]
-    note = Note(
+    note = TowerManifest(
         tower=tower.value,
         space=network.space.key,
-        files={n: [(folder / n).stat().st_size, durable_files.xxh3(folder / n)] for n in names},
+        files={n: [(folder / n).stat().st_size, durable_files.file_xxh3(folder / n)] for n in names},
         length=length,
         onnxruntime=version("onnxruntime"),
         torch=torch.__version__,
@@ -229,7 +237,7 @@ def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Ag
         rows=found.rows,
         logit_scale=network.logit_scale if tower is Tower.TEXT else None,
     )
-    (folder / NOTE).write_text(note.to_json(), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(note.to_json(), encoding="utf-8")
     durable_files.sync_tree(folder)
 
 
@@ -241,7 +249,7 @@ def _put(temporary: Path, target: Path) -> None:
     try:
         temporary.rename(target)
     except OSError:
-        if not (target / NOTE).exists():  # else another process was faster, with the same network
+        if not (target / MANIFEST_FILE).exists():  # else another process was faster, with the same network
             raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
@@ -252,5 +260,5 @@ def _sweep(folder: Path) -> None:
     """Remove what killed exports left."""
     for left in folder.glob(".*.tmp"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE:
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)

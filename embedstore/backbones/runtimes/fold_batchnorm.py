@@ -2,7 +2,7 @@
 
 In evaluation it is a scale and a shift per channel, which a convolution's weights can hold: one pass over the memory
 less a layer. Which pairs belong together is seen in a forward; where that is misleading, the vectors come out wrong, so
-they are compared before the folded network is used (:mod:`embedstore.backbones.runtimes.select`).
+they are compared before the folded network is used (:mod:`embedstore.backbones.runtimes.adaptive_encoder`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from embedstore.backbones.base import Backbone
 
-Pair = tuple[nn.Conv2d, nn.BatchNorm2d]
+ConvBatchNorm = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
-class Folded:
+class BatchNormFold:
     """A network whose pairs are folded from now on, until :meth:`undo`.
 
     Args:
@@ -31,14 +31,14 @@ class Folded:
         pairs: how many were folded.
     """
 
-    def __init__(self, network: Backbone) -> None:
-        found = _pairs(network)
-        self.pairs = len(found)
+    def __init__(self, backbone: Backbone) -> None:
+        found = _pairs(backbone)
+        self.folded_count = len(found)
         self._before = [(conv, conv.weight, conv.bias, norm) for conv, norm in found]
         for conv, norm in found:
             _fold(conv, norm)
 
-    def undo(self) -> None:
+    def restore(self) -> None:
         """Everything as it was."""
         for conv, weight, bias, norm in self._before:
             conv.weight, conv.bias = weight, bias
@@ -46,10 +46,10 @@ class Folded:
         self._before = []
 
 
-def _pairs(network: Backbone) -> list[Pair]:
+def _pairs(network: Backbone) -> list[ConvBatchNorm]:
     """Convolutions whose output was read by one batch normalisation, each run once in a forward of one image."""
     made: dict[int, nn.Conv2d] = {}
-    found: list[Pair] = []
+    found: list[ConvBatchNorm] = []
     runs: Counter[nn.Module] = Counter()
     alive: list[Any] = []  # ids are those of tensors only while the tensors are there
 
@@ -66,7 +66,7 @@ def _pairs(network: Backbone) -> list[Pair]:
     try:
         p = network.space.preprocess
         size = p.size if p else (1, 1)
-        network.run(torch.zeros((1, 3, *size), dtype=torch.uint8), network.vectors)
+        network.run_forward(torch.zeros((1, 3, *size), dtype=torch.uint8), network.vectors_from_pixels)
     finally:
         for hook in hooks:
             hook.remove()

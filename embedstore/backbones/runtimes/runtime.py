@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from embedstore.errors import BadBackbone, MissingExtra
 from embedstore.space import Space
 
-LEAST = 0.9999  # cosine of a row to the eager one, plain and centred
-SPREAD = 1e-3  # of the vectors' length: rows nearer to their mean than this have no direction of their own
+MIN_COSINE = 0.9999  # cosine of a row to the eager one, plain and centred
+MIN_SPREAD = 1e-3  # of the vectors' length: rows nearer to their mean than this have no direction of their own
 
 
 class Runtime(StrEnum):
@@ -51,35 +51,35 @@ class Encoder(Protocol):
         """Texts to float32 ``(T, D)``, rows of length 1."""
 
 
-def runtime_of(name: str) -> Runtime:
+def parse_runtime(value: str) -> Runtime:
     """The runtime of that name.
 
     Raises:
         BadBackbone: there is none.
     """
     try:
-        return Runtime(name)
+        return Runtime(value)
     except ValueError:
-        raise BadBackbone(f"unknown runtime {name!r}; use one of {', '.join(Runtime)}") from None
+        raise BadBackbone(f"unknown runtime {value!r}; use one of {', '.join(Runtime)}") from None
 
 
-def can_run() -> bool:
+def has_onnxruntime() -> bool:
     """Whether onnxruntime is installed."""
     return find_spec("onnxruntime") is not None
 
 
-def can_export() -> bool:
+def has_onnx_export() -> bool:
     """Whether networks can be exported and run."""
-    return can_run() and find_spec("onnx") is not None
+    return has_onnxruntime() and find_spec("onnx") is not None
 
 
-def must_export() -> None:
+def require_onnx_export() -> None:
     """Ask for the packages of ``--runtime onnx``.
 
     Raises:
         MissingExtra: they are not installed.
     """
-    if not can_export():
+    if not has_onnx_export():
         raise MissingExtra(
             "--runtime onnx needs the packages onnx and onnxruntime: pip install 'embedstore[onnx]'; "
             "or leave --runtime out"
@@ -101,15 +101,15 @@ class Agreement:
     rows: int
 
     @property
-    def good(self) -> bool:
+    def is_close(self) -> bool:
         """Near enough to stand in one space. NaN is not."""
-        return self.cosine >= LEAST and self.centred >= LEAST
+        return self.cosine >= MIN_COSINE and self.centred >= MIN_COSINE
 
     def __str__(self) -> str:
         return f"least cosine {self.cosine:.6f}, centred {self.centred:.6f} over {self.rows} rows"
 
 
-def agreement(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Agreement:
+def compare_vectors(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Agreement:
     """Compare the vectors of one batch by two runtimes.
 
     Args:
@@ -117,7 +117,7 @@ def agreement(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Agr
     """
     a, b = reference.astype(np.float64), other.astype(np.float64)
     mean = a.mean(axis=0)
-    away = np.linalg.norm(a - mean, axis=1) > SPREAD * np.linalg.norm(a, axis=1)
+    away = np.linalg.norm(a - mean, axis=1) > MIN_SPREAD * np.linalg.norm(a, axis=1)
     centred = _cosines(a[away] - mean, b[away] - mean)
     return Agreement(float(_cosines(a, b).min()), float(centred.min()) if len(centred) else 1.0, len(a))
 

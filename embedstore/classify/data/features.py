@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import LabelError, UnknownColumn, near
+from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import identifier, objects
-from embedstore.storage.storage import SpaceRow, Storage
-from embedstore.storage.vectors import BLOCK_ROWS, Vectors
+from embedstore.storage.commit import object_array, quote_identifier
+from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
-IN_MEMORY = 1 << 30  # bytes of features up to which they are an ordinary array; above, a mapped temporary file
+MAX_IN_MEMORY_BYTES = (
+    1 << 30
+)  # bytes of features up to which they are an ordinary array; above, a mapped temporary file
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Features:
     groups: NDArray[np.int64]
     splits: NDArray[np.object_]
     unlabelled: int
-    unembedded: int
-    multi: bool = False
+    n_without_vector: int
+    multilabel: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -52,7 +54,7 @@ class Features:
         """A selection of rows."""
         return replace(
             self,
-            X=rows_of(self.X, rows),
+            X=take_rows(self.X, rows),
             y=self.y[rows],
             ids=self.ids[rows],
             groups=self.groups[rows],
@@ -64,8 +66,8 @@ class Features:
         return replace(self, y=y)
 
 
-def features(
-    storage: Storage, space: SpaceRow, label: str, *, where: str | None = None, separator: str | None = None
+def load_features(
+    storage: Storage, space: SpaceRecord, label: str, *, where: str | None = None, separator: str | None = None
 ) -> Features:
     """Every present item with a label and a vector; NULL and empty text are no label.
 
@@ -79,22 +81,24 @@ def features(
         UnknownColumn: the items have no such column. BadFilter: the filter cannot be used.
         LabelError: no item is left.
     """
-    with storage.catalog.read() as con, item_filter.evaluated(where):
+    with storage.catalog.read() as con, item_filter.filter_errors(where):
         columns = {r[0].lower(): r for r in con.execute("DESCRIBE items").fetchall()}
         if label.lower() not in columns:
             names = [r[0] for r in columns.values()]
-            raise UnknownColumn(f"the items have no column {label!r}{near(label, names)}; they have {', '.join(names)}")
+            raise UnknownColumn(
+                f"the items have no column {label!r}{did_you_mean(label, names)}; they have {', '.join(names)}"
+            )
         listed = str(columns[label.lower()][1]).endswith("[]")
-        value = identifier(label) if listed else f"nullif(trim({identifier(label)}::VARCHAR), '')"
+        value = quote_identifier(label) if listed else f"nullif(trim({quote_identifier(label)}::VARCHAR), '')"
         rows = con.execute(
             f"SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR AS content, "
             f'v.shard, v."row"::BIGINT AS place FROM (SELECT item, {value} AS y, split, group_id, content FROM items '
-            f"WHERE present AND ({item_filter.condition(con, where)})) i "
+            f"WHERE present AND ({item_filter.compile_filter(con, where)})) i "
             "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
             [space.key],
         ).fetchall()
         kept = [r for r in rows if r[1] is not None and r[5] is not None]
-        vectors = storage.vectors_in(con, space.space).hold(np.array([r[5] for r in kept], np.int64))
+        vectors = storage.vector_reader_in(con, space.space).map_shards(np.array([r[5] for r in kept], np.int64))
     unlabelled = sum(r[1] is None for r in rows)
     if not kept:
         raise LabelError(
@@ -104,26 +108,26 @@ def features(
     positions = vectors.positions(np.array([r[5] for r in kept]), np.array([r[6] for r in kept]))
     multi = listed or separator is not None
     return Features(
-        X=gathered(vectors, positions),
-        y=objects([_parts(r[1], separator) if multi else r[1] for r in kept]),
+        X=gather_vectors(vectors, positions),
+        y=object_array([_parts(r[1], separator) if multi else r[1] for r in kept]),
         ids=np.array([r[0] for r in kept], dtype=np.int64),
         groups=_groups([r[4] for r in kept], [r[3] for r in kept]),
-        splits=objects([r[2] for r in kept]),
+        splits=object_array([r[2] for r in kept]),
         unlabelled=unlabelled,
-        unembedded=len(rows) - unlabelled - len(kept),
-        multi=multi,
+        n_without_vector=len(rows) - unlabelled - len(kept),
+        multilabel=multi,
     )
 
 
-def gathered(vectors: Vectors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+def gather_vectors(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
     """The vectors at the positions: float32 ``(n, D)``, read block by block."""
     out = _array(len(positions), vectors.dim)
     for begin in range(0, len(positions), BLOCK_ROWS):
-        out[begin : begin + BLOCK_ROWS] = vectors.gather(positions[begin : begin + BLOCK_ROWS])
+        out[begin : begin + BLOCK_ROWS] = vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
     return out
 
 
-def rows_of(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def take_rows(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """A copy of some rows; mapped when it is large, as :attr:`Features.X`."""
     out = _array(len(rows), X.shape[1])
     for begin in range(0, len(rows), BLOCK_ROWS):
@@ -133,7 +137,7 @@ def rows_of(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float
 
 def _array(rows: int, dim: int) -> NDArray[np.float32]:
     """An empty float32 array; above 1 GiB in a temporary file that goes with its last reader."""
-    if rows * dim * 4 <= IN_MEMORY:
+    if rows * dim * 4 <= MAX_IN_MEMORY_BYTES:
         return np.empty((rows, dim), dtype=np.float32)
     with tempfile.TemporaryFile(prefix="embedstore-features-") as file:
         return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, dim))

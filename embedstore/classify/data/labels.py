@@ -11,7 +11,7 @@ import numpy.typing as npt
 from embedstore.errors import LabelError
 
 
-def codes(
+def encode_labels(
     labels: Sequence[Any] | npt.NDArray[Any], classes: Sequence[Any] | npt.NDArray[Any]
 ) -> npt.NDArray[np.integer[Any]]:
     """The column of each label, int64 ``(N,)``.
@@ -27,7 +27,7 @@ def codes(
     return np.array([column[v] for v in values], dtype=np.int64)
 
 
-def indicators(y: npt.NDArray[np.object_], names: Sequence[str]) -> npt.NDArray[np.bool_]:
+def label_indicators(y: npt.NDArray[np.object_], names: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which labels each row has: bool ``(N, K)``; labels that are not among the names are left out."""
     column = {n: k for k, n in enumerate(names)}
     out = np.zeros((len(y), len(names)), dtype=bool)
@@ -36,8 +36,8 @@ def indicators(y: npt.NDArray[np.object_], names: Sequence[str]) -> npt.NDArray[
     return out
 
 
-def parts(
-    codes: npt.NDArray[np.integer[Any]], groups: npt.NDArray[Any], k: int, *, seed: int
+def stratified_group_folds(
+    codes: npt.NDArray[np.integer[Any]], groups: npt.NDArray[Any], n_folds: int, *, seed: int
 ) -> npt.NDArray[np.integer[Any]]:
     """The rows cut into k parts with about equal shares of every class; a group is never cut.
 
@@ -53,7 +53,7 @@ def parts(
     """
     draw = np.random.default_rng(seed)
     _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    out, filled = np.zeros(len(codes), np.int64), np.zeros((k, int(codes.max()) + 1), np.int64)
+    out, filled = np.zeros(len(codes), np.int64), np.zeros((n_folds, int(codes.max()) + 1), np.int64)
     members = np.split(np.argsort(place, kind="stable"), np.cumsum(sizes)[:-1])
     shuffled = draw.permutation(np.flatnonzero(sizes > 1))
     for g in shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist():
@@ -68,5 +68,5 @@ def parts(
             level = filled[:, codes[rows[0]], None] + np.arange(len(rows))
             seats = np.lexsort((np.repeat(filled.sum(1), len(rows)), level.ravel()))[: len(rows)] // len(rows)
             out[rows] = seats
-            filled[:, codes[rows[0]]] += np.bincount(seats, minlength=k)
+            filled[:, codes[rows[0]]] += np.bincount(seats, minlength=n_folds)
     return out

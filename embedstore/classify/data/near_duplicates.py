@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NEAR = 0.95
+DEFAULT_NEAR_DUPLICATE_THRESHOLD = 0.95
 """Cosine from which two images count as near-duplicates.
 
 The figure that separates copies from look-alikes depends on the space, so it is stated with every count. Measured on
@@ -16,22 +16,22 @@ MobileNetV2 features of hymenoptera photos: no two different photos across the s
 saved again at JPEG quality 50 have 0.86 to 1 (median 0.93), mirrored 0.89 to 1 (0.93), halved in size 0.73 to 1 (0.85).
 There 0.85 finds nearly all copies; CLIP's spaces are narrower and want 0.95 and more.
 """
-MOST_PRODUCTS = 2e12  # multiplications of a search that nobody asked for: about 20 s on two cores
-LISTED = 1000  # pairs kept by name
+MAX_MULTIPLICATIONS = 2e12  # multiplications of a search that nobody asked for: about 20 s on two cores
+MAX_LISTED_PAIRS = 1000  # pairs kept by name
 _BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class NearPair:
+class NearDuplicatePair:
     """A training item and its nearest held-out item."""
 
-    train: int
+    train_item: int
     held: int
     cosine: float
 
 
 @dataclass(frozen=True)
-class NearDuplicates:
+class SplitNearDuplicates:
     """What a search for near-duplicates across a split found.
 
     Attributes:
@@ -42,7 +42,7 @@ class NearDuplicates:
 
     threshold: float
     count: int
-    pairs: tuple[NearPair, ...]
+    pairs: tuple[NearDuplicatePair, ...]
     dropped: bool
     searched: bool = True
 
@@ -52,17 +52,17 @@ class NearDuplicates:
             "threshold": self.threshold,
             "count": self.count if self.searched else None,
             "dropped": self.dropped,
-            "pairs": [[p.train, p.held, round(p.cosine, 6)] for p in self.pairs],
+            "pairs": [[p.train_item, p.held, round(p.cosine, 6)] for p in self.pairs],
         }
 
 
-def too_many(train: int, held: int, dim: int) -> bool:
+def exceeds_search_limit(n_train: int, n_held_out: int, dim: int) -> bool:
     """A search among so many rows takes longer than anybody expects of a check."""
-    return float(train) * held * dim > MOST_PRODUCTS
+    return float(n_train) * n_held_out * dim > MAX_MULTIPLICATIONS
 
 
-def nearest_held(
-    X: NDArray[np.float32], train: NDArray[np.int64], held: NDArray[np.int64]
+def nearest_held_out(
+    X: NDArray[np.float32], train: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The most similar held-out row of every training row; beside X only the held-out rows are in memory.
 
@@ -75,8 +75,8 @@ def nearest_held(
     import faiss
 
     index = faiss.IndexFlatIP(X.shape[1])
-    for begin in range(0, len(held), _BLOCK):
-        index.add(_unit(X[held[begin : begin + _BLOCK]]))
+    for begin in range(0, len(held_out), _BLOCK):
+        index.add(_unit(X[held_out[begin : begin + _BLOCK]]))
     cosines = np.empty(len(train), dtype=np.float32)
     places = np.empty(len(train), dtype=np.int64)
     for begin in range(0, len(train), _BLOCK):

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.labels import parts
+from embedstore.classify.data.labels import stratified_group_folds
 from embedstore.errors import LabelError
 from embedstore.types import Split
 
-HELD_FRACTION = 0.2  # of each class, where the items have no split of their own
-HASHED = "hash"  # the name of such a split
-FOLDS = 5
+HELD_OUT_FRACTION = 0.2  # of each class, where the items have no split of their own
+HASH_SPLIT = "hash"  # the name of such a split
+DEFAULT_FOLDS = 5
 _NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class Division:
+class TrainTestSplit:
     """Two disjoint sets of rows.
 
     Attributes:
@@ -33,12 +33,12 @@ class Division:
     held: NDArray[np.int64]
     name: str
     leaks: int
-    spare: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    calibration: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
 
-def divide(
+def split_rows(
     y: NDArray[np.object_], groups: NDArray[np.int64], splits: NDArray[np.object_], *, seed: int = 0
-) -> Division:
+) -> TrainTestSplit:
     """The items' own split where they have one, else a deterministic fifth of every class.
 
     Args:
@@ -54,11 +54,11 @@ def divide(
             a class has one example only.
     """
     names = set(splits.tolist())
-    name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASHED)
+    name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASH_SPLIT)
     spare = np.zeros(len(y), dtype=bool)
-    if name == HASHED:
-        folds_for(y, groups)  # a class of one example cannot be both learned and judged
-        held = fifth(y, groups, seed=seed)
+    if name == HASH_SPLIT:
+        max_folds(y, groups)  # a class of one example cannot be both learned and judged
+        held = hash_holdout_mask(y, groups, seed=seed)
         train = ~held
     else:
         held = splits == name
@@ -68,10 +68,12 @@ def divide(
     train &= ~leaking
     spare &= ~np.isin(groups, groups[held | train])
     _check(y[train], int(held.sum()), name)
-    return Division(np.flatnonzero(train), np.flatnonzero(held), name, int(leaking.sum()), np.flatnonzero(spare))
+    return TrainTestSplit(np.flatnonzero(train), np.flatnonzero(held), name, int(leaking.sum()), np.flatnonzero(spare))
 
 
-def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: int = 0) -> list[Division]:
+def cross_validation_splits(
+    y: NDArray[np.object_], groups: NDArray[np.int64], n_folds: int, *, seed: int = 0
+) -> list[TrainTestSplit]:
     """K stratified folds over all rows; a group is never cut, and every row is held out once.
 
     Args:
@@ -81,28 +83,30 @@ def folds(y: NDArray[np.object_], groups: NDArray[np.int64], k: int, *, seed: in
     Raises:
         LabelError: fewer than two folds, or a class that lives in fewer groups than folds.
     """
-    if k < 2:
-        raise LabelError(f"cross-validation needs at least 2 folds, not {k}")
+    if n_folds < 2:
+        raise LabelError(f"cross-validation needs at least 2 folds, not {n_folds}")
     multi = any(isinstance(v, tuple) for v in y.tolist())
     if multi:
         _, numbers = np.unique(groups, return_inverse=True)
-        if numbers.max() + 1 < k:
+        if numbers.max() + 1 < n_folds:
             raise LabelError(
-                f"{numbers.max() + 1} groups of items cannot be cut into {k} folds; give a smaller --folds"
+                f"{numbers.max() + 1} groups of items cannot be cut into {n_folds} folds; give a smaller --folds"
             )
         codes = np.zeros(len(y), np.int64)
     else:
         codes = np.unique(y.astype(str), return_inverse=True)[1]
         if len(np.unique(codes)) < 2:
             raise LabelError(f"the labels hold one class only ({y[0]!r}); a classifier needs at least two")
-        fit = folds_for(y, groups, wanted=k)
-        if fit < k:
+        fit = max_folds(y, groups, limit=n_folds)
+        if fit < n_folds:
             raise LabelError(f"the smallest class has {fit} separate items; `--folds {fit}` at most, or label more")
-    part = parts(codes, groups, k, seed=seed)
-    return [Division(np.flatnonzero(part != i), np.flatnonzero(part == i), f"fold {i + 1}", 0) for i in range(k)]
+    part = stratified_group_folds(codes, groups, n_folds, seed=seed)
+    return [
+        TrainTestSplit(np.flatnonzero(part != i), np.flatnonzero(part == i), f"fold {i + 1}", 0) for i in range(n_folds)
+    ]
 
 
-def fifth(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
+def hash_holdout_mask(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
     """A fifth of every class, group by group in the order of the groups' hashes: the same rows at every call."""
     order = _shuffled(groups, seed)
     held = np.zeros(len(y), dtype=bool)
@@ -110,7 +114,7 @@ def fifth(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -
     for code in np.unique(codes):
         own = codes == code
         names, sizes = np.unique(order[own], return_counts=True)
-        wanted = HELD_FRACTION * own.sum()
+        wanted = HELD_OUT_FRACTION * own.sum()
         chosen = names[np.cumsum(sizes) <= max(wanted, sizes[0] if len(names) > 1 else 0)]
         held |= np.isin(order, chosen)
     return held
@@ -137,13 +141,13 @@ def _check(y: NDArray[np.object_], held: int, name: str) -> None:
         raise LabelError(f"training has one class only ({classes[0]!r}); a classifier needs at least two")
 
 
-def folds_for(y: NDArray[np.object_], groups: NDArray[np.int64], *, wanted: int = FOLDS) -> int:
+def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS) -> int:
     """How many cross-validation folds the smallest class can fill, at most ``wanted``.
 
     Raises:
         LabelError: a class lives in one group only (one example): it cannot be both learned and judged.
     """
-    names, spread = spreads(y, groups)
+    names, spread = groups_per_class(y, groups)
     lonely = [str(name) for name in names[spread < 2].tolist()]
     if lonely:
         named = ", ".join(repr(label) for label in lonely[:5])
@@ -151,10 +155,10 @@ def folds_for(y: NDArray[np.object_], groups: NDArray[np.int64], *, wanted: int 
             f"{len(lonely)} class{'es have' if len(lonely) > 1 else ' has'} one example only ({named}), copies and "
             "groups counted once; label more, or leave out what has too few with --where"
         )
-    return int(min(wanted, spread.min()))
+    return int(min(limit, spread.min()))
 
 
-def spreads(y: NDArray[np.object_], groups: NDArray[np.int64]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+def groups_per_class(y: NDArray[np.object_], groups: NDArray[np.int64]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """The classes, sorted, and in how many groups each lives."""
     names, codes = np.unique(y.astype(str), return_inverse=True)
     order = np.lexsort((groups, codes))

@@ -15,7 +15,7 @@ from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import How, judge
 from embedstore.classify.evaluation.learning_curve import Curve, learning_curve
 from embedstore.classify.evaluation.multilabel import exactly_right
-from embedstore.classify.metrics import Difference, Metric
+from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.errors import LabelError, UnknownHead
 
 HEADS = ("logistic", "knn", "prototype")
@@ -37,7 +37,7 @@ class Contestant:
     dim: int
     bytes_per_item: int
     images_per_second: float | None
-    behind: Difference | None = None
+    behind: MetricDifference | None = None
     p_value: float | None = None
     curve: Curve | None = None
 
@@ -143,7 +143,7 @@ def compare(
 
 def _rank(c: Contestant) -> tuple[float, float]:
     """The highest accuracy first, then the lowest log-loss."""
-    loss = c.evaluation.report.scores.get(Metric.LOG_LOSS)
+    loss = c.evaluation.report.scores.get(MetricName.LOG_LOSS)
     return -c.evaluation.accuracy, loss.value if loss else 0.0
 
 
@@ -153,11 +153,11 @@ def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
         return tuple(ranked)
     best = _right(ranked[0].evaluation)
     one = np.ones(len(best), dtype=np.int64)
-    found: list[tuple[Difference, float]] = []
+    found: list[tuple[MetricDifference, float]] = []
     for c in ranked[1:]:
         own = _right(c.evaluation)
         p = metrics.mcnemar(one, best, own).p_value
-        found.append((metrics.paired_bootstrap(Metric.ACCURACY, one, _sides(own), _sides(best)), p))
+        found.append((metrics.paired_bootstrap(MetricName.ACCURACY, one, _sides(own), _sides(best)), p))
     corrected = holm([p for _, p in found])
     rest = [
         replace(c, behind=difference, p_value=p)

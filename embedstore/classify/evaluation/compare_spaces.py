@@ -13,7 +13,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import fit
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import How, judge
-from embedstore.classify.metrics import Difference, McNemar, Metric
+from embedstore.classify.metrics import McNemarResult, MetricDifference, MetricName
 from embedstore.errors import LabelError
 
 HEADS = ("logistic", "knn")
@@ -31,8 +31,8 @@ class Pair:
     what: str
     old: Evaluation
     new: Evaluation
-    gain: Difference
-    test: McNemar
+    gain: MetricDifference
+    test: McNemarResult
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -130,7 +130,7 @@ def pair(what: str, old: Evaluation, new: Evaluation) -> Pair:
     if not np.array_equal(old.rows.ids, new.rows.ids):
         raise LabelError(f"{what} was judged on other items in one of the spaces")
     names = sorted({*old.rows.classes, *new.rows.classes})
-    y = labels.codes(old.rows.y, names)
+    y = labels.encode_labels(old.rows.y, names)
     before, after = (fit.aligned(r.proba, np.array(r.classes, dtype=object), names) for r in (old.rows, new.rows))
-    gain = metrics.paired_bootstrap(Metric.ACCURACY, y, before, after)
+    gain = metrics.paired_bootstrap(MetricName.ACCURACY, y, before, after)
     return Pair(what, old, new, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))

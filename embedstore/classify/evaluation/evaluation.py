@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.labels import indicators
-from embedstore.classify.data.near_duplicates import NearDuplicates
+from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.data.near_duplicates import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import YES, exactly_right
-from embedstore.classify.metrics import Metric, Report
+from embedstore.classify.metrics import ClassificationReport, MetricName
 
 FEW = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
 MISTAKES = 60  # in a report
@@ -72,11 +72,11 @@ class Evaluation:
     unseen: tuple[str, ...]
     leaks: int
     unlabelled: int
-    report: Report
+    report: ClassificationReport
     chosen: dict[str, Any]
     seconds: float
     estimator: Any = field(repr=False)
-    near: NearDuplicates | None = None
+    near: SplitNearDuplicates | None = None
     fold_accuracy: tuple[float, ...] = ()
     path: tuple[tuple[float, float, float], ...] = ()
     calibration: dict[str, Any] | None = None
@@ -151,7 +151,7 @@ def _single(rows: HeldOut) -> tuple[NDArray[np.int64], NDArray[np.object_], NDAr
 
 def _several(rows: HeldOut) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
     """The same for several labels an item; the score is that of the surest wrong decision."""
-    given, true = rows.proba >= YES, indicators(rows.y, rows.classes)
+    given, true = rows.proba >= YES, label_indicators(rows.y, rows.classes)
     names = np.array(rows.classes, dtype=object)
     sure = np.where(given != true, np.maximum(rows.proba, 1 - rows.proba), 0)
     wrong = np.flatnonzero(~exactly_right(rows.y, rows.proba, rows.classes))
@@ -163,8 +163,8 @@ def _named(label: Any) -> str:
     return (", ".join(label) or "no label") if isinstance(label, tuple) else str(label)
 
 
-def trimmed(report: Report) -> Report:
+def trimmed(report: ClassificationReport) -> ClassificationReport:
     """Without top-5 accuracy where it says nothing."""
     if len(report.classes) > FEW:
         return report
-    return replace(report, scores={name: s for name, s in report.scores.items() if name != Metric.TOP5})
+    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5})

@@ -34,7 +34,7 @@ def few_shot_curve(
         UnknownHead: another head. LabelError: the labels cannot support it.
     """  # noqa: D205
     own = among(data, text[0])
-    spare = own.take(divisions(own, How(seed=seed))[0].spare)
+    spare = own.take(divisions(own, How(seed=seed))[0].calibration)
 
     def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
         train = own.take(rows)

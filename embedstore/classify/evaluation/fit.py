@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.labels import indicators
+from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
 
@@ -36,17 +36,17 @@ def fit(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | 
 def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
     if seed and head in ("logistic", "mlp", "svm"):
         options.setdefault("random_state", seed)
-    if train.multi:
+    if train.multilabel:
         names = sorted({label for row in train.y.tolist() for label in row})
         if len(names) < 2:
             raise LabelError(f"training has {len(names)} different labels; a classifier needs at least two")
-        heads.make(head, **options)  # so that a wrong name or option is told at once
-        return heads.OneVsRest(head, options, names).fit(train.X, indicators(train.y, names), groups=train.groups)
+        heads.make_head(head, **options)  # so that a wrong name or option is told at once
+        return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), groups=train.groups)
     if head == "logistic":
-        if not _lone(options.get("Cs")) and (few := splits.folds_for(train.y, train.groups)) < splits.FOLDS:
+        if not _lone(options.get("Cs")) and (few := splits.max_folds(train.y, train.groups)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
-        return heads.make(head, **options).fit(train.X, train.y, groups=train.groups)
-    return heads.make(head, **options).fit(train.X, train.y)
+        return heads.make_head(head, **options).fit(train.X, train.y, groups=train.groups)
+    return heads.make_head(head, **options).fit(train.X, train.y)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def fit_sure(
     Raises:
         LabelError: as :func:`fit`. BadHead: several labels an item and a head that shall abstain or answer with sets.
     """
-    if train.multi and (sure.abstain is not None or sure.conformal is not None):
+    if train.multilabel and (sure.abstain is not None or sure.conformal is not None):
         raise BadHead(
             "--abstain and --conformal want one label an item; with several, an item may have none of them anyway: "
             "leave them out, or use --calibrate"
@@ -87,16 +87,16 @@ def fit_sure(
         return fitted, 0
     names = [str(c) for c in fitted.classes_]
     if len(spare):
-        return _surely(fitted, fitted, spare.X, _true(spare.y, names, multi=train.multi), sure), len(spare)
-    folds = 5 if train.multi else splits.folds_for(train.y, train.groups)
+        return _surely(fitted, fitted, spare.X, _true(spare.y, names, multi=train.multilabel), sure), len(spare)
+    folds = 5 if train.multilabel else splits.max_folds(train.y, train.groups)
     proba = out_of_fold(train, names, head=head, folds=folds, seed=seed, options=options)
-    said = _Said(fitted.classes_, len(names), train.multi)
-    return _surely(fitted, said, proba, _true(train.y, names, multi=train.multi), sure), len(train)
+    said = _Said(fitted.classes_, len(names), train.multilabel)
+    return _surely(fitted, said, proba, _true(train.y, names, multi=train.multilabel), sure), len(train)
 
 
 def _true(y: NDArray[np.object_], names: list[str], *, multi: bool) -> NDArray[Any]:
     """What a wrapper learns from: indicators of several labels, else the labels."""
-    return indicators(y, names).astype(np.int64) if multi else y
+    return label_indicators(y, names).astype(np.int64) if multi else y
 
 
 def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], sure: Sure) -> Any:
@@ -153,16 +153,16 @@ def out_of_fold(
         data: labelled rows. names: the K classes, in order. head, options: of the head. folds, seed: of the folds.
     """
     options = dict(options or {})
-    if head == "logistic" and data.multi and not _lone(options.get("Cs")):
+    if head == "logistic" and data.multilabel and not _lone(options.get("Cs")):
         return _each_out_of_fold(data, names, folds, {"random_state": seed} | options)
     if head == "logistic":
-        made = heads.make(head, **{"random_state": seed} | options | {"cv": folds, "keep_out_of_fold": True})
+        made = heads.make_head(head, **{"random_state": seed} | options | {"cv": folds, "keep_out_of_fold": True})
         made.fit(data.X, data.y, groups=data.groups)
         if hasattr(made, "out_of_fold_"):  # a single C is fitted without folds
             out: NDArray[np.float32] = np.nan_to_num(np.asarray(made.out_of_fold_, dtype=np.float32))
             return out
     proba = np.zeros((len(data), len(names)), dtype=np.float32)
-    for part in splits.folds(data.y, data.groups, folds, seed=seed):
+    for part in splits.cross_validation_splits(data.y, data.groups, folds, seed=seed):
         estimator = fit(head, data.take(part.train), seed=seed, options=options)
         said = np.asarray(heads.probabilities(estimator, data.take(part.held).X), dtype=np.float32)
         proba[part.held] = aligned(said, estimator.classes_, names)
@@ -171,13 +171,13 @@ def out_of_fold(
 
 def _each_out_of_fold(data: Features, names: Sequence[str], folds: int, options: dict[str, Any]) -> NDArray[np.float32]:
     """The same of several labels an item, one logistic regression a label; where a label cannot be cut, its share."""
-    yes = indicators(data.y, names)
+    yes = label_indicators(data.y, names)
     out = np.repeat(yes.mean(0, dtype=np.float32)[None], len(yes), axis=0)
     for column, said in zip(yes.T, out.T, strict=True):
         spread = min(len(np.unique(data.groups[column == side])) for side in (True, False))
         if spread < 2:
             continue
-        made = heads.make("logistic", **options | {"cv": min(folds, spread), "keep_out_of_fold": True})
+        made = heads.make_head("logistic", **options | {"cv": min(folds, spread), "keep_out_of_fold": True})
         found = made.fit(data.X, column.astype(np.int64), groups=data.groups)
         yes_there = found.out_of_fold_[:, 1]
         said[:] = np.where(np.isnan(yes_there), said, yes_there)

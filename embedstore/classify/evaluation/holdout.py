@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from embedstore.classify import heads, metrics
 from embedstore.classify.data import near_duplicates, splits
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.labels import codes
-from embedstore.classify.data.splits import Division
+from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.evaluation import fit, multilabel
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOut, trimmed
-from embedstore.classify.metrics import Metric, Report
+from embedstore.classify.metrics import ClassificationReport, MetricName
 from embedstore.errors import BadHead, LabelError
 
 CALIBRATIONS = ("temperature", "isotonic")
@@ -79,7 +79,7 @@ class _Round:
     proba: NDArray[np.float32]
     raw: NDArray[np.float32] | None
     tuned_on: int
-    near: near_duplicates.NearDuplicates | None
+    near: near_duplicates.SplitNearDuplicates | None
 
 
 def judge(head: str, data: Features, label: str, how: How | None = None, **options: Any) -> Evaluation:
@@ -95,10 +95,10 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
         LabelError: the labels cannot support it. UnknownHead, BadHead: the name or an option.
     """
     how = how or How()
-    heads.make(head, **options)  # a wrong name is told at once, and what it imports is not counted as its time
+    heads.make_head(head, **options)  # a wrong name is told at once, and what it imports is not counted as its time
     begin = time.perf_counter()
     parts = divisions(data, how)
-    every = sorted(set(data.y.tolist())) if how.folds and not data.multi else None
+    every = sorted(set(data.y.tolist())) if how.folds and not data.multilabel else None
     rounds = [_round(head, data, p, how, options) for p in parts]
     names, unseen = _names(rounds, data, every)
     held = np.concatenate([r.held for r in rounds])
@@ -114,7 +114,7 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
         unseen=unseen,
         leaks=parts[0].leaks,
         unlabelled=data.unlabelled,
-        report=report(data.y[held], proba, names, multi=data.multi),
+        report=report(data.y[held], proba, names, multi=data.multilabel),
         chosen=fit.chosen(final),
         estimator=final,
         near=_merged([r.near for r in rounds]),
@@ -125,19 +125,19 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
         conformal=_covered(rounds, data, how),
         rows=HeldOut(data.ids[held], data.y[held], proba, tuple(names)),
         seed=how.seed,
-        multi=data.multi,
+        multi=data.multilabel,
         seconds=time.perf_counter() - begin,
     )
 
 
-def divisions(data: Features, how: How) -> list[Division]:
+def divisions(data: Features, how: How) -> list[TrainTestSplit]:
     """The rounds of a judgement: the folds, or the one split."""
     if how.folds:
-        return splits.folds(data.y, data.groups, how.folds, seed=how.seed)
-    if not data.multi:
-        return [splits.divide(data.y, data.groups, data.splits, seed=how.seed)]
+        return splits.cross_validation_splits(data.y, data.groups, how.folds, seed=how.seed)
+    if not data.multilabel:
+        return [splits.split_rows(data.y, data.groups, data.splits, seed=how.seed)]
     flat = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # several labels are not stratified
-    parts = splits.divide(flat, data.groups, data.splits, seed=how.seed)
+    parts = splits.split_rows(flat, data.groups, data.splits, seed=how.seed)
     return [parts]
 
 
@@ -172,18 +172,20 @@ def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split
     )
 
 
-def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multi: bool = False) -> Report:
+def report(
+    y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multi: bool = False
+) -> ClassificationReport:
     """Metrics of the judged rows."""
     if multi:
         return multilabel.report(y, proba, names)
-    return trimmed(metrics.report(y, proba, names))
+    return trimmed(metrics.classification_report(y, proba, names))
 
 
-def _round(head: str, data: Features, part: Division, how: How, options: dict[str, Any]) -> _Round:
+def _round(head: str, data: Features, part: TrainTestSplit, how: How, options: dict[str, Any]) -> _Round:
     """Fit on one side, say the other."""
     held = data.take(part.held)
     rows, near = _without_near(data, part, how)
-    train, spare = data.take(rows), data.take(part.spare)
+    train, spare = data.take(rows), data.take(part.calibration)
     if not len(train):
         raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
     estimator, tuned_on = fit.fit_sure(head, train, spare, how.sure, seed=how.seed, options=options)
@@ -193,33 +195,35 @@ def _round(head: str, data: Features, part: Division, how: How, options: dict[st
 
 
 def _without_near(
-    data: Features, part: Division, how: How
-) -> tuple[NDArray[np.int64], near_duplicates.NearDuplicates | None]:
+    data: Features, part: TrainTestSplit, how: How
+) -> tuple[NDArray[np.int64], near_duplicates.SplitNearDuplicates | None]:
     """The training rows, without near-duplicates of held-out ones where that is asked for, and what was found."""
     if how.near == 0 and not how.drop_leaks:
         return part.train, None
-    threshold = how.near or near_duplicates.NEAR
+    threshold = how.near or near_duplicates.DEFAULT_NEAR_DUPLICATE_THRESHOLD
     asked = how.near is not None or how.drop_leaks
-    if not asked and near_duplicates.too_many(len(part.train), len(part.held), data.X.shape[1]):
-        return part.train, near_duplicates.NearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, places = near_duplicates.nearest_held(data.X, part.train, part.held)
+    if not asked and near_duplicates.exceeds_search_limit(len(part.train), len(part.held), data.X.shape[1]):
+        return part.train, near_duplicates.SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
+    cosines, places = near_duplicates.nearest_held_out(data.X, part.train, part.held)
     found = np.flatnonzero(cosines >= threshold)
-    order = found[np.argsort(-cosines[found], kind="stable")][: near_duplicates.LISTED]
+    order = found[np.argsort(-cosines[found], kind="stable")][: near_duplicates.MAX_LISTED_PAIRS]
     pairs = tuple(
-        near_duplicates.NearPair(int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i]))
+        near_duplicates.NearDuplicatePair(
+            int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i])
+        )
         for i in order.tolist()
     )
-    near = near_duplicates.NearDuplicates(threshold, len(found), pairs, dropped=how.drop_leaks)
+    near = near_duplicates.SplitNearDuplicates(threshold, len(found), pairs, dropped=how.drop_leaks)
     return np.delete(part.train, found) if how.drop_leaks else part.train, near
 
 
-def _merged(found: list[near_duplicates.NearDuplicates | None]) -> near_duplicates.NearDuplicates | None:
+def _merged(found: list[near_duplicates.SplitNearDuplicates | None]) -> near_duplicates.SplitNearDuplicates | None:
     """What all rounds found."""
     known = [f for f in found if f is not None]
     if len(known) < 2:
         return known[0] if known else None
-    pairs = sorted((p for f in known for p in f.pairs), key=lambda p: -p.cosine)[: near_duplicates.LISTED]
-    return near_duplicates.NearDuplicates(
+    pairs = sorted((p for f in known for p in f.pairs), key=lambda p: -p.cosine)[: near_duplicates.MAX_LISTED_PAIRS]
+    return near_duplicates.SplitNearDuplicates(
         known[0].threshold, sum(f.count for f in known), tuple(pairs), known[0].dropped, all(f.searched for f in known)
     )
 
@@ -229,7 +233,7 @@ def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tup
     known = sorted({str(c) for r in rounds for c in r.estimator.classes_}, key=str) if len(rounds) > 1 else None
     known = known or [str(c) for c in rounds[0].estimator.classes_]
     held = [v for r in rounds for v in data.y[r.held].tolist()]
-    said = {label for row in held for label in row} if data.multi else set(held)
+    said = {label for row in held for label in row} if data.multilabel else set(held)
     unseen = tuple(sorted(said - set(known)))
     unlearned = {n for r in rounds for n in getattr(r.estimator, "unlearned_", ())}
     return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
@@ -244,7 +248,7 @@ def _final(head: str, data: Features, how: How, options: dict[str, Any]) -> Any:
 def _accuracy(data: Features, r: _Round, names: Sequence[str]) -> float:
     """Top-1 accuracy of one round (several labels: all of an item's right)."""
     proba = fit.aligned(r.proba, r.estimator.classes_, names)
-    if data.multi:
+    if data.multilabel:
         return float(multilabel.exactly_right(data.y[r.held], proba, names).mean())
     return float((np.array(names, dtype=object)[proba.argmax(1)] == data.y[r.held]).mean())
 
@@ -260,10 +264,12 @@ def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how
     out: dict[str, Any] = {"method": how.calibrate, "rows": rounds[0].tuned_on}
     for name, proba in (("before", before), ("after", after)):
         y, scores = (
-            multilabel.decisions(data.y[held], proba, names) if data.multi else (codes(data.y[held], names), proba)
+            multilabel.decisions(data.y[held], proba, names)
+            if data.multilabel
+            else (encode_labels(data.y[held], names), proba)
         )
-        for metric in (Metric.ECE, Metric.LOG_LOSS):
-            out[f"{metric.value}_{name}"] = round(metrics.value(metric, y, scores), 6)
+        for metric in (MetricName.ECE, MetricName.LOG_LOSS):
+            out[f"{metric.value}_{name}"] = round(metrics.compute_metric(metric, y, scores), 6)
     return out
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.labels import indicators
+from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.evaluation import fit
 
 
@@ -84,8 +84,8 @@ def suspects(data: Features, label: str, *, head: str = "logistic", folds: int =
         LabelError: too few items a class.
     """
     begin = time.perf_counter()
-    names = sorted({name for row in data.y.tolist() for name in (row if data.multi else (row,))})
-    found = _of_several if data.multi else _of_one
+    names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
+    found = _of_several if data.multilabel else _of_one
     doubted, rows, wrong, unjudged = found(data, names, head, folds, seed)
     order = sorted(doubted, key=lambda s: (-s.margin, s.item))
     seconds = time.perf_counter() - begin
@@ -97,7 +97,7 @@ _Found = tuple[list[Suspect], int, float, tuple[str, ...]]  # doubted, rows, how
 
 def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
     """One label an item."""
-    folds = splits.folds_for(data.y, data.groups, wanted=folds)
+    folds = splits.max_folds(data.y, data.groups, limit=folds)
     proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
     given = np.searchsorted(np.array(names), data.y.astype(str))
     places, other, margin, joint = _doubted(given, proba)
@@ -110,7 +110,7 @@ def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) 
 
 def _of_several(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
     """Several labels an item: every label is a question of its own, answered by yes or no."""
-    yes = indicators(data.y, names)
+    yes = label_indicators(data.y, names)
     proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
     doubted: list[Suspect] = []
     unjudged, wrong = [], 0.0

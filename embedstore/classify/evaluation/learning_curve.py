@@ -17,7 +17,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import fit, multilabel
 from embedstore.classify.evaluation.holdout import How, divisions
 from embedstore.classify.evaluation.text_classifiers import drawn
-from embedstore.classify.metrics import Metric
+from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 
 BUDGETS = (1, 2, 4, 8, 16)  # labels a class; "all" is always the last point. The field's few-shot protocol
@@ -66,7 +66,7 @@ class Curve:
     seconds: float
     space: str = ""
     skipped: tuple[tuple[int, str], ...] = ()
-    metric: str = Metric.ACCURACY.value
+    metric: str = MetricName.ACCURACY.value
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -133,7 +133,7 @@ def curve_of(
     begin = time.perf_counter()
     part = divisions(data, How(seed=seed))[0]
     held = data.take(part.held)
-    largest = _largest(data.y[part.train], multi=data.multi)
+    largest = _largest(data.y[part.train], multi=data.multilabel)
     wanted = sorted(set(budgets))
     if wanted and wanted[0] < 1:
         raise LabelError(f"a budget is a number of labels a class, at least 1, not {wanted[0]}")
@@ -148,7 +148,7 @@ def curve_of(
         points.append(CurvePoint(shots, len(draws[0]), found))
     points.append(CurvePoint(None, len(part.train), (judge_rows(part.train, held, seed),)))
     took = time.perf_counter() - begin
-    metric = multilabel.CURVE_METRIC if data.multi else Metric.ACCURACY
+    metric = multilabel.CURVE_METRIC if data.multilabel else MetricName.ACCURACY
     return Curve(head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value)
 
 
@@ -161,11 +161,11 @@ def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
 def _fitted_value(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
     """How good a head is that was fitted on some rows; C is 1 where a class has one example only."""
     options = dict(options or {})
-    if head == "logistic" and not train.multi and lonely(train):
+    if head == "logistic" and not train.multilabel and lonely(train):
         options["Cs"] = [LONE_C]
     estimator = fit.fit(head, train, seed=seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X))
-    if train.multi:
+    if train.multilabel:
         return _precision(proba, [str(c) for c in estimator.classes_], held)
     said = np.asarray(estimator.classes_)[proba.argmax(1)]
     return float((said == held.y).mean())
@@ -179,4 +179,4 @@ def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> 
 
 def lonely(train: Features) -> bool:
     """Some class lives in one group only."""
-    return bool(splits.spreads(train.y, train.groups)[1].min() < 2)
+    return bool(splits.groups_per_class(train.y, train.groups)[1].min() < 2)

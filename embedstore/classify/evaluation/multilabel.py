@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import metrics
-from embedstore.classify.data.labels import indicators
-from embedstore.classify.metrics import REPLICATES, Metric, Report, Score
+from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
 
 YES = 0.5  # the probability from which a label is given
-CURVE_METRIC = Metric.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
+CURVE_METRIC = MetricName.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
 
 
-def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> Report:
+def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> ClassificationReport:
     """Figures with 95% bootstrap intervals over items: ``accuracy`` (all labels of an item right), micro and macro F1
     at a probability of one half, macro average precision and AUROC, and over all yes-or-no decisions log-loss and
     calibration error; no confusion matrix, for there is none.
@@ -24,20 +24,23 @@ def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[s
     Args:
         y: tuples of labels ``(M,)``. proba: ``(M, K)``. names: the K labels.
     """  # noqa: D205 - the list is the sentence
-    true, said = indicators(y, names), proba >= YES
-    ranks = metrics.ranked(true, proba)
+    true, said = label_indicators(y, names), proba >= YES
+    ranks = metrics.ranking_metrics(true, proba)
     scores = _counted(true, proba)
-    for metric, found in ((Metric.AVERAGE_PRECISION, ranks.mean_precision), (Metric.AUROC, ranks.mean_area)):
+    for metric, found in (
+        (MetricName.AVERAGE_PRECISION, ranks.macro_average_precision),
+        (MetricName.AUROC, ranks.macro_auroc),
+    ):
         low, high = metrics.bootstrap_interval(metric, true.astype(np.int64), proba)
-        scores[metric.value] = Score(found, low, high, REPLICATES)
+        scores[metric.value] = MetricEstimate(found, low, high, DEFAULT_REPLICATES)
     counted = zip((true & said).sum(0).tolist(), true.sum(0).tolist(), said.sum(0).tolist(), strict=True)
-    return Report(
+    return ClassificationReport(
         rows=len(y),
         classes=tuple(names),
         scores=scores,
         confusion=(),
         per_class=tuple(
-            metrics.class_row(name, c, float(ranks.area[k]), float(ranks.precision[k]))
+            metrics.class_metrics(name, c, float(ranks.auroc[k]), float(ranks.average_precision[k]))
             for k, (name, c) in enumerate(zip(names, counted, strict=True))
         ),
     )
@@ -46,7 +49,7 @@ def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[s
 def exactly_right(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
     """Which items have all their labels and no other: ``(M,)``; a label beyond the names is never given."""
     known = np.array([set(row) <= set(names) for row in y.tolist()], dtype=bool)
-    same: NDArray[np.bool_] = (indicators(y, names) == (proba >= YES)).all(1)
+    same: NDArray[np.bool_] = (label_indicators(y, names) == (proba >= YES)).all(1)
     return known & same
 
 
@@ -56,19 +59,19 @@ def decisions(
     """Every yes or no as a row of its own, for calibration figures: 0 or 1 ``(M * K,)``, ``(M * K, 2)``."""
     yes = proba.ravel()
     no = np.where(yes == YES, np.nextafter(np.float32(YES), np.float32(0)), 1 - yes)  # one half is a yes
-    return indicators(y, names).ravel().astype(np.int64), np.stack([no, yes], axis=1)
+    return label_indicators(y, names).ravel().astype(np.int64), np.stack([no, yes], axis=1)
 
 
 def average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:
     """Mean over the labels that occur."""
-    return metrics.ranked(indicators(y, names), proba).mean_precision
+    return metrics.ranking_metrics(label_indicators(y, names), proba).macro_average_precision
 
 
-def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, Score]:
+def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, MetricEstimate]:
     """The figures that are ratios of sums over items: first their values, then their replicates."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     ones = np.ones((1, len(true)), dtype=np.float32)
-    for weights in (ones, *metrics.counts(len(true), REPLICATES, 0)):
+    for weights in (ones, *metrics.bootstrap_counts(len(true), DEFAULT_REPLICATES, 0)):
         for name, values in _weighted(true, proba, weights).items():
             found.setdefault(name, []).append(values)
     return {name: _score(name, np.concatenate(values)) for name, values in found.items()}
@@ -88,8 +91,8 @@ def _weighted(
         "accuracy": weights @ (true == said).all(1) / total,
         "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + wrong.sum(1)),
         "macro_f1": macro,
-        Metric.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
-        Metric.ECE.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
+        MetricName.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
+        MetricName.ECE.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
     }
 
 
@@ -108,6 +111,6 @@ def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) ->
         return np.where(bottom > 0, top / bottom, np.nan).astype(np.float64)
 
 
-def _score(name: str, values: NDArray[np.float64]) -> Score:
-    centre = float(values[0]) if name == Metric.ECE else None
-    return Score(float(values[0]), *metrics.interval(values[1:], centre=centre), REPLICATES)
+def _score(name: str, values: NDArray[np.float64]) -> MetricEstimate:
+    centre = float(values[0]) if name == MetricName.ECE else None
+    return MetricEstimate(float(values[0]), *metrics.percentile_interval(values[1:], center=centre), DEFAULT_REPLICATES)

@@ -14,7 +14,7 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import How, divisions, judge_fitted
-from embedstore.errors import LabelError, UnknownHead, near
+from embedstore.errors import LabelError, UnknownHead, did_you_mean
 
 Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
 Text = tuple[list[str], NDArray[np.float32], float]
@@ -66,10 +66,10 @@ def text_vectors(
         named = [str(c) for c in classes]
         if len(set(named)) != len(named):
             raise LabelError("a class is named twice")
-        prompts = heads.prompts_for(named, templates)
+        prompts = heads.build_prompts(named, templates)
     if len(prompts) < 2:
         raise LabelError("words need at least two classes to choose from, e.g. --classes cat,dog")
-    vectors: NDArray[np.float32] = np.asarray(heads.class_vectors(encode_texts, prompts), dtype=np.float32)
+    vectors: NDArray[np.float32] = np.asarray(heads.encode_class_vectors(encode_texts, prompts), dtype=np.float32)
     return list(prompts), vectors
 
 
@@ -103,7 +103,7 @@ def judge_few_shot(
     estimator = few_shot_head(head, text, seed)
     own = among(data, text[0])
     part = divisions(own, How(seed=seed))[0]
-    train, held, spare = own.take(drawn(own, part.train, shots, seed)), own.take(part.held), own.take(part.spare)
+    train, held, spare = own.take(drawn(own, part.train, shots, seed)), own.take(part.held), own.take(part.calibration)
     judged = (spare.X, spare.y) if len(spare) else ()
     estimator.fit(train.X, train.y, *judged)
     result = judge_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
@@ -120,7 +120,7 @@ def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDA
     seen: dict[str, int] = {}
     kept = np.zeros(len(order), dtype=bool)
     for i, label in enumerate(data.y[order].tolist()):
-        for name in (label or ("",)) if data.multi else (str(label),):
+        for name in (label or ("",)) if data.multilabel else (str(label),):
             seen[name] = seen.get(name, 0) + 1
             kept[i] |= seen[name] <= shots
     return np.sort(order[kept])
@@ -139,7 +139,7 @@ def few_shot_head(head: str, text: Text, seed: int) -> Any:
     """
     known = [h.value for h in FewShot]
     if head not in known:
-        raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{near(head, known)}")
+        raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{did_you_mean(head, known)}")
     names, vectors, scale = text
     match FewShot(head):
         case FewShot.TIP_ADAPTER:

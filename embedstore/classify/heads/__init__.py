@@ -9,29 +9,35 @@ import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from embedstore.errors import BadHead, UnknownHead, near
+from embedstore.errors import BadHead, UnknownHead, did_you_mean
 
 if TYPE_CHECKING:
-    from embedstore.classify.heads.calibration import Abstain, Calibrated, ConformalSets, probabilities, set_threshold
+    from embedstore.classify.heads.calibration import (
+        Abstain,
+        Calibrated,
+        ConformalSets,
+        membership_threshold,
+        probabilities,
+    )
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.knn import WeightedKNN
     from embedstore.classify.heads.linear.probe import LogisticProbe
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
     from embedstore.classify.heads.prototype import NearestPrototype
-    from embedstore.classify.heads.serialization import binding, export_npz, export_onnx, load, save
-    from embedstore.classify.heads.zero_shot import ZeroShot, class_vectors, prompts_for, templates
+    from embedstore.classify.heads.serialization import export_npz, export_onnx, load, read_binding, save
+    from embedstore.classify.heads.zero_shot import ZeroShot, build_prompts, encode_class_vectors, load_templates
 
 _HOMES = {
-    "calibration": ("Abstain", "Calibrated", "ConformalSets", "probabilities", "set_threshold"),
+    "calibration": ("Abstain", "Calibrated", "ConformalSets", "membership_threshold", "probabilities"),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "knn": ("WeightedKNN",),
     "linear.probe": ("LogisticProbe",),
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
-    "serialization": ("binding", "export_npz", "export_onnx", "load", "save"),
+    "serialization": ("read_binding", "export_npz", "export_onnx", "load", "save"),
     "prototype": ("NearestPrototype",),
-    "zero_shot": ("ZeroShot", "class_vectors", "prompts_for", "templates"),
+    "zero_shot": ("ZeroShot", "encode_class_vectors", "build_prompts", "load_templates"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -45,9 +51,9 @@ _MADE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ridge": ("sklearn.linear_model", "RidgeClassifier", {}),
     "mlp": ("embedstore.classify.heads.mlp", "MLPHead", {}),
 }
-NAMES = tuple(_MADE)
+HEAD_NAMES = tuple(_MADE)
 __all__ = [
-    "NAMES",
+    "HEAD_NAMES",
     "Abstain",
     "Calibrated",
     "ConformalSets",
@@ -59,21 +65,21 @@ __all__ = [
     "TipAdapter",
     "WeightedKNN",
     "ZeroShot",
-    "binding",
-    "class_vectors",
+    "build_prompts",
+    "encode_class_vectors",
     "export_npz",
     "export_onnx",
     "load",
-    "make",
+    "load_templates",
+    "make_head",
+    "membership_threshold",
     "probabilities",
-    "prompts_for",
+    "read_binding",
     "save",
-    "set_threshold",
-    "templates",
 ]
 
 
-def make(name: str, **options: Any) -> Any:
+def make_head(name: str, **options: Any) -> Any:
     """An unfitted classifier by its name.
 
     Args:
@@ -88,19 +94,21 @@ def make(name: str, **options: Any) -> Any:
         BadHead: an option that it does not have.
     """
     if name not in _MADE:
-        raise UnknownHead(f"no head {name!r}; there are {', '.join(NAMES)}{near(name, NAMES)}")
+        raise UnknownHead(f"no head {name!r}; there are {', '.join(HEAD_NAMES)}{did_you_mean(name, HEAD_NAMES)}")
     module, cls, defaults = _MADE[name]
     made = getattr(importlib.import_module(module), cls)
     known = list(inspect.signature(made).parameters)
     for option in options:
         if option not in known:
-            raise BadHead(f"head {name!r} has no option {option!r}; it has {', '.join(known)}{near(option, known)}")
+            raise BadHead(
+                f"head {name!r} has no option {option!r}; it has {', '.join(known)}{did_you_mean(option, known)}"
+            )
     return made(**{**defaults, **options})
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{near(name, __all__)}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{did_you_mean(name, __all__)}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
 
 

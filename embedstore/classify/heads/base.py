@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from embedstore.classify.heads.linear.rows import Array, Floats, softmax, unit_rows
+from embedstore.classify.heads.arrays import Array, Floats, softmax, unit_rows
 from embedstore.errors import DimensionMismatch
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from embedstore.classify.data.labels import codes
-from embedstore.classify.heads.choice import Choice
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, log_loss, softmax
+from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.heads.arrays import Array, Floats, Ints, log_loss, softmax
+from embedstore.classify.heads.choice import OptionEnum
 from embedstore.errors import LabelError
 
 
-class Method(Choice):
+class Method(OptionEnum):
     """How scores become calibrated probabilities."""
 
     TEMPERATURE = "temperature"  # one number for all classes (Guo et al. 2017); keeps every prediction
@@ -47,7 +47,7 @@ def probabilities(head: Any, X: Array) -> Floats:
     return softmax(logits(head, X))
 
 
-def set_threshold(head: Any) -> float | None:
+def membership_threshold(head: Any) -> float | None:
     """The probability from which a class is in the answer of a head that answers with sets: one of several labels a
     row, or :class:`ConformalSets`; None for a head that names one class.
     """  # noqa: D205
@@ -182,7 +182,7 @@ class Abstain(_Wrapper):
             raise LabelError("no held-out rows to choose a threshold on")
         proba = probabilities(self.head, X)
         right = self.classes_[proba.argmax(1)] == np.asarray(y)
-        chosen = threshold_for(proba.max(1), right, self.precision)
+        chosen = choose_threshold(proba.max(1), right, self.precision)
         self.threshold_, self.precision_, self.coverage_ = chosen.threshold, chosen.precision, chosen.coverage
         return self
 
@@ -195,7 +195,7 @@ class Abstain(_Wrapper):
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
+class SelectiveThreshold:
     """Answer at or above ``threshold``: ``precision`` of the answers are right, ``coverage`` of the rows answered."""
 
     threshold: float
@@ -203,7 +203,7 @@ class Threshold:
     coverage: float
 
 
-def threshold_for(confidence: Floats, right: Array, precision: float) -> Threshold:
+def choose_threshold(confidence: Floats, correct: Array, target_precision: float) -> SelectiveThreshold:
     """The threshold of the largest coverage whose precision is at least the target.
 
     Args:
@@ -215,12 +215,12 @@ def threshold_for(confidence: Floats, right: Array, precision: float) -> Thresho
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order]
     last = np.r_[sure[1:] != sure[:-1], True]  # rows of equal confidence are answered together
-    share = np.cumsum(right[order]) / np.arange(1, len(sure) + 1)
-    good = np.flatnonzero(last & (share >= precision))
+    share = np.cumsum(correct[order]) / np.arange(1, len(sure) + 1)
+    good = np.flatnonzero(last & (share >= target_precision))
     if len(good) == 0:
-        return Threshold(float(np.nextafter(sure[0], np.inf)), math.nan, 0.0)
+        return SelectiveThreshold(float(np.nextafter(sure[0], np.inf)), math.nan, 0.0)
     at = good[-1]
-    return Threshold(float(sure[at]), float(share[at]), float((at + 1) / len(sure)))
+    return SelectiveThreshold(float(sure[at]), float(share[at]), float((at + 1) / len(sure)))
 
 
 class ConformalSets(_Wrapper):
@@ -263,7 +263,7 @@ class ConformalSets(_Wrapper):
 def _columns(y: Array, classes: Array) -> Ints:
     if len(y) == 0:
         raise LabelError("no held-out rows to calibrate on")
-    return codes(y, classes)
+    return encode_labels(y, classes)
 
 
 def _best_temperature(scores: Floats, y: Ints) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Choice(StrEnum):
+class OptionEnum(StrEnum):
     """An enumeration whose error names the words that there are."""
 
     @classmethod

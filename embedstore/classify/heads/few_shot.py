@@ -13,15 +13,15 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
-from embedstore.classify.data.labels import codes
+from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.heads.arrays import Array, Floats, Ints, log_loss, softmax
 from embedstore.classify.heads.base import LogitClassifier, unit_features
-from embedstore.classify.heads.linear.adam import AdamW
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, log_loss, softmax
+from embedstore.classify.heads.optimizer import AdamW
 from embedstore.classify.heads.prototype import class_means
-from embedstore.classify.heads.zero_shot import checked_vectors
+from embedstore.classify.heads.zero_shot import check_class_vectors
 from embedstore.errors import LabelError
 
-Judged = tuple[float, float]
+ValidationScore = tuple[float, float]
 """(accuracy, minus log-loss): compared in this order."""
 
 
@@ -47,7 +47,7 @@ class _FewShot(LogitClassifier):
             DimensionMismatch: features of another dimension than the class vectors.
         """
         self.classes_ = np.asarray(self.classes)
-        self.text_ = checked_vectors(self.class_vectors, self.classes)
+        self.text_ = check_class_vectors(self.class_vectors, self.classes)
         self.n_features_in_ = self.text_.shape[1]
         shots = self._rows(X, y)
         if (X_val is None) != (y_val is None):
@@ -70,7 +70,7 @@ class _FewShot(LogitClassifier):
     def _rows(self, X: Array, y: Array) -> tuple[Floats, Ints]:
         if len(X) == 0:
             return np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
-        return unit_features(X, self.n_features_in_), codes(y, self.classes_)
+        return unit_features(X, self.n_features_in_), encode_labels(y, self.classes_)
 
     def _text_logits(self, X: Floats) -> Floats:
         return np.asarray(np.float32(self.logit_scale) * (X @ self.text_.T))
@@ -147,7 +147,7 @@ class TipAdapter(_FewShot):
         base = self._text_logits(judged[0])
         cosine = judged[0] @ self._keys(shots).T
         votes = _one_hot(shots[1], len(self.classes_))
-        tried: list[tuple[Judged, float, float]] = []
+        tried: list[tuple[ValidationScore, float, float]] = []
         for beta in self.betas:
             cache = np.exp(-beta * (1 - cosine)) @ votes
             tried += [(_judge(base + alpha * cache, judged[1]), alpha, beta) for alpha in self.alphas]
@@ -260,7 +260,7 @@ def _one_hot(y: Ints, n_classes: int) -> Floats:
     return np.asarray(y[:, None] == np.arange(n_classes), dtype=np.float32)
 
 
-def _judge(logits: Floats, y: Ints) -> Judged:
+def _judge(logits: Floats, y: Ints) -> ValidationScore:
     return float((logits.argmax(1) == y).mean()), -log_loss(logits, y)
 
 

@@ -7,14 +7,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from embedstore.classify.heads.choice import Choice
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks, unit_rows
+from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks, unit_rows
+from embedstore.classify.heads.choice import OptionEnum
 
 _SPARE = 32  # neighbours looked at beyond k, so that ties at the border are seen
 _DIGITS = 6  # float32 sums of products of unit vectors are good to about 1e-7: nearer than 1e-6 is a tie
 
 
-class Weights(Choice):
+class Weights(OptionEnum):
     """How much a neighbour's vote counts."""
 
     SOFTMAX = "softmax"  # exp(cosine / temperature)

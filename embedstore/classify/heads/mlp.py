@@ -9,9 +9,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
 from embedstore.classify.heads.base import LogitClassifier
-from embedstore.classify.heads.linear.adam import AdamW
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks
+from embedstore.classify.heads.optimizer import AdamW
 
 _BLOCK = 8192
 

@@ -9,11 +9,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from embedstore.classify.heads import make
-from embedstore.classify.heads.linear.rows import Array, Floats
+from embedstore.classify.heads import make_head
+from embedstore.classify.heads.arrays import Array, Floats
 from embedstore.errors import LabelError
 
-YES = 0.5  # the probability from which a label is given
+LABEL_THRESHOLD = 0.5  # the probability from which a label is given
 _LONE_C = 1.0  # with examples of one kind in one group only, nothing can choose C
 _NEED_TWO = ("lda", "mlp")  # heads that learn nothing from a single example
 
@@ -75,7 +75,7 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Array) -> Array:
         """Which labels have a probability of at least one half, 0 or 1 ``(M, K)``; or the likeliest label ``(M,)``."""
         proba = self.predict_proba(X)
-        return (proba >= YES).astype(np.int64) if self.multilabel_ else self.classes_[proba.argmax(1)]
+        return (proba >= LABEL_THRESHOLD).astype(np.int64) if self.multilabel_ else self.classes_[proba.argmax(1)]
 
     def _named(self, columns: int) -> Array:
         names = np.arange(columns) if self.classes is None else np.asarray(self.classes, dtype=object)
@@ -89,11 +89,11 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return float(yes.mean())
         options = dict(self.options or {})
         if self.head != "logistic":
-            return make(self.head, **options).fit(X, yes.astype(np.int64))
+            return make_head(self.head, **options).fit(X, yes.astype(np.int64))
         if spread == 1:
             options["Cs"] = [_LONE_C]
         options.setdefault("cv", min(5, spread))
-        return make(self.head, **options).fit(X, yes.astype(np.int64), groups=groups)
+        return make_head(self.head, **options).fit(X, yes.astype(np.int64), groups=groups)
 
     def __sklearn_tags__(self) -> Any:
         """It takes several labels a row."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.classify.heads.linear.rows import Array, Floats
+from embedstore.classify.heads.arrays import Array, Floats
 from embedstore.errors import MissingExtra
 
 _OPSET, _IR = 17, 8  # of 2022: every runtime in use reads them
 
 
-def linear_model(weights: Floats, intercepts: Floats, classes: Array) -> bytes:
+def build_linear_onnx(weights: Floats, intercepts: Floats, classes: Array) -> bytes:
     """softmax(X W' + b) and the label of the largest, as a serialised ONNX model.
 
     Args:

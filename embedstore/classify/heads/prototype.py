@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from embedstore.classify.heads.arrays import Array, Floats, Ints, unit_rows
 from embedstore.classify.heads.base import LogitClassifier
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, unit_rows
 
 
 def class_means(X: Floats, y: Ints, n_classes: int) -> Floats:

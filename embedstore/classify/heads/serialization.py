@@ -25,16 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.classify.heads.linear.rows import Array, Floats
+from embedstore.classify.heads.arrays import Array, Floats
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files
 
-FORMAT = 1
-JSON_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
+FORMAT_VERSION = 1
+METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
 _MAX_JSON = 256 << 20  # bytes; the names of a million classes are about 30 MB
 _CHECK, _CHECK_ROWS, _CHECK_TOLERANCE = "check", 2, 1e-3
 
-KINDS: dict[str, str] = {
+HEAD_CLASSES: dict[str, str] = {
     "Abstain": "embedstore.classify.heads.calibration",
     "Calibrated": "embedstore.classify.heads.calibration",
     "ConformalSets": "embedstore.classify.heads.calibration",
@@ -74,7 +74,7 @@ def save(head: Any, folder: str | os.PathLike[str], binding: dict[str, Any]) -> 
     arrays[_CHECK] = _answers(head)
     packed = pack({name: np.ascontiguousarray(a) for name, a in arrays.items()})
     facts = {
-        "format": FORMAT,
+        "format": FORMAT_VERSION,
         "binding": binding,
         "classes": np.asarray(head.classes_).tolist(),
         "features": int(head.n_features_in_),
@@ -83,11 +83,11 @@ def save(head: Any, folder: str | os.PathLike[str], binding: dict[str, Any]) -> 
         "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()},
         "head": tree,
     }
-    _publish(folder, {ARRAYS_FILE: packed, JSON_FILE: _sealed(facts)})
+    _publish(folder, {ARRAYS_FILE: packed, METADATA_FILE: _sealed(facts)})
     return folder
 
 
-def load(folder: str | os.PathLike[str], expected: dict[str, Any] | None = None) -> Any:
+def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None = None) -> Any:
     """Read a head back; its probabilities are those of the head that was saved, bit for bit on the same machine.
 
     Args:
@@ -102,7 +102,7 @@ def load(folder: str | os.PathLike[str], expected: dict[str, Any] | None = None)
     """
     folder = Path(folder)
     facts = _facts(folder)
-    _hold(folder, facts["binding"], expected or {})
+    _hold(folder, facts["binding"], expected_binding or {})
     arrays = _arrays(folder, facts)
     try:
         head = _decode(facts["head"], arrays)
@@ -116,12 +116,12 @@ def load(folder: str | os.PathLike[str], expected: dict[str, Any] | None = None)
     return head
 
 
-def binding(folder: str | os.PathLike[str]) -> dict[str, Any]:
+def read_binding(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What a stored head is bound to, without reading its arrays."""
     return dict(_facts(Path(folder))["binding"])
 
 
-def linear(head: Any) -> tuple[Floats, Floats, Array]:
+def linear_coefficients(head: Any) -> tuple[Floats, Floats, Array]:
     """Weights ``(K, D)``, intercepts ``(K,)`` and classes ``(K,)``: softmax of X W' + b gives the probabilities.
 
     A binary head has one weight vector in scikit-learn; here half of it stands on each side, which is the same.
@@ -130,7 +130,7 @@ def linear(head: Any) -> tuple[Floats, Floats, Array]:
         BadHead: the head is not linear in its features.
     """
     if type(head).__name__ == "Calibrated" and not head.multilabel_ and hasattr(head, "temperature_"):
-        w, b, classes = linear(head.head)
+        w, b, classes = linear_coefficients(head.head)
         return w / np.float32(head.temperature_), b / np.float32(head.temperature_), classes
     if not hasattr(head, "coef_"):
         raise BadHead(
@@ -149,10 +149,10 @@ def export_npz(head: Any, path: str | os.PathLike[str]) -> Path:
     Raises:
         BadHead: the head is not linear.
     """
-    w, b, classes = linear(head)
+    w, b, classes = linear_coefficients(head)
     classes = classes.astype(str) if classes.dtype.kind == "O" else classes
     path = Path(path)
-    with durable_files.replacing(path, f".{os.getpid()}.tmp") as file:
+    with durable_files.atomic_write(path, f".{os.getpid()}.tmp") as file:
         np.savez(file, weights=w, intercepts=b, classes=classes)
     return path
 
@@ -164,19 +164,19 @@ def export_onnx(head: Any, path: str | os.PathLike[str]) -> Path:
         BadHead: the head is not linear.
         MissingExtra: the ``onnx`` package is not installed.
     """
-    from embedstore.classify.heads.onnx_export import linear_model
+    from embedstore.classify.heads.onnx_export import build_linear_onnx
 
-    w, b, classes = linear(head)
-    model = linear_model(w, b, classes)
+    w, b, classes = linear_coefficients(head)
+    model = build_linear_onnx(w, b, classes)
     path = Path(path)
-    with durable_files.replacing(path, f".{os.getpid()}.tmp") as file:
+    with durable_files.atomic_write(path, f".{os.getpid()}.tmp") as file:
         file.write(model)
     return path
 
 
 def _encode(value: Any, arrays: dict[str, Array], name: str) -> Any:
     """A value as JSON; arrays go to ``arrays`` under the name of where they were."""
-    from embedstore.classify.heads.linear.probe import CPoint
+    from embedstore.classify.heads.linear.probe import RegularizationPoint
 
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -194,15 +194,15 @@ def _encode(value: Any, arrays: dict[str, Array], name: str) -> Any:
         return {"tuple": isinstance(value, tuple), "items": items}
     if isinstance(value, dict) and all(isinstance(k, str) for k in value):
         return {"map": {k: _encode(v, arrays, f"{name}.{k}") for k, v in value.items()}}
-    if isinstance(value, CPoint):
+    if isinstance(value, RegularizationPoint):
         return {"c_point": _encode(list(asdict(value).values()), arrays, name)}
-    if type(value).__name__ in KINDS and type(value).__module__.startswith(KINDS[type(value).__name__]):
+    if type(value).__name__ in HEAD_CLASSES and type(value).__module__.startswith(HEAD_CLASSES[type(value).__name__]):
         return _encode_head(value, arrays, name)
-    raise BadHead(f"{name} is a {type(value).__name__}, which cannot be stored; stored are {', '.join(KINDS)}")
+    raise BadHead(f"{name} is a {type(value).__name__}, which cannot be stored; stored are {', '.join(HEAD_CLASSES)}")
 
 
 def _is_ours(kind: str) -> bool:
-    return KINDS[kind].startswith("embedstore.")
+    return HEAD_CLASSES[kind].startswith("embedstore.")
 
 
 def _encode_head(head: Any, arrays: dict[str, Array], name: str) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _encode_head(head: Any, arrays: dict[str, Array], name: str) -> dict[str, An
 
 
 def _decode(tree: Any, arrays: dict[str, Array]) -> Any:
-    from embedstore.classify.heads.linear.probe import CPoint
+    from embedstore.classify.heads.linear.probe import RegularizationPoint
 
     match tree:
         case {"kind": str(kind), "params": dict(params), "learned": dict(learned)}:
@@ -238,7 +238,7 @@ def _decode(tree: Any, arrays: dict[str, Array]) -> Any:
         case {"map": dict(pairs)}:
             return {k: _decode(v, arrays) for k, v in pairs.items()}
         case {"c_point": point}:
-            return CPoint(*_decode(point, arrays))
+            return RegularizationPoint(*_decode(point, arrays))
         case None | bool() | int() | float() | str():
             return tree
     raise ValueError(f"{str(tree)[:60]} is no value of a head")
@@ -247,7 +247,7 @@ def _decode(tree: Any, arrays: dict[str, Array]) -> Any:
 def _decode_head(kind: str, params: dict[str, Any], learned: dict[str, Any], arrays: dict[str, Array]) -> Any:
     from sklearn.preprocessing import LabelBinarizer
 
-    made = getattr(importlib.import_module(KINDS[kind]), kind)
+    made = getattr(importlib.import_module(HEAD_CLASSES[kind]), kind)
     head = made(**{k: _decode(v, arrays) for k, v in params.items()})
     for name, tree in learned.items():
         if not re.fullmatch(r"[a-zA-Z]\w*_", name):
@@ -281,9 +281,9 @@ def _sealed(facts: dict[str, Any]) -> bytes:
 
 def _facts(folder: Path) -> dict[str, Any]:
     """``head.json``, checked against its digest."""
-    file = folder / JSON_FILE
+    file = folder / METADATA_FILE
     if not file.is_file():
-        raise StoreNotFound(f"no head in {folder}: {JSON_FILE} is missing")
+        raise StoreNotFound(f"no head in {folder}: {METADATA_FILE} is missing")
     if file.stat().st_size > _MAX_JSON:
         raise StoreDamaged(f"{file} has {file.stat().st_size} bytes, at most {_MAX_JSON} can be right")
     try:
@@ -292,8 +292,10 @@ def _facts(folder: Path) -> dict[str, Any]:
         version = int(facts["format"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{file} is no description of a head: {e}; train it again") from e
-    if version > FORMAT:
-        raise StoreTooNew(f"{file} has format {version}, this embedstore reads up to {FORMAT}; upgrade embedstore")
+    if version > FORMAT_VERSION:
+        raise StoreTooNew(
+            f"{file} has format {version}, this embedstore reads up to {FORMAT_VERSION}; upgrade embedstore"
+        )
     if json.loads(_sealed(facts))["digest"] != digest:
         raise StoreDamaged(f"{file} is not what was written (its digest differs); train the head again")
     return dict(facts)
@@ -326,7 +328,7 @@ def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, Array]:
         raise StoreDamaged(f"{file} is no safetensors file: {e}") from e
     found = {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()}
     if found != facts["arrays"]:
-        raise StoreDamaged(f"{file} holds other arrays than {JSON_FILE} names; train the head again")
+        raise StoreDamaged(f"{file} holds other arrays than {METADATA_FILE} names; train the head again")
     return arrays
 
 

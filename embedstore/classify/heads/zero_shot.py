@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from embedstore.classify.heads.arrays import Array, Floats, blocks, unit_rows
 from embedstore.classify.heads.base import LogitClassifier, unit_features
-from embedstore.classify.heads.linear.rows import Array, Floats, blocks, unit_rows
-from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, near
+from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, did_you_mean
 
 
-class Templates(StrEnum):
+class TemplateSet(StrEnum):
     """Built-in sets of sentences around a class name."""
 
     PHOTO = "photo"  # "a photo of a {}."
@@ -55,7 +55,7 @@ class ZeroShot(LogitClassifier):
             DimensionMismatch: class vectors and classes do not pair.
             LabelError: a class twice.
         """
-        checked_vectors(self.class_vectors, self.classes)
+        check_class_vectors(self.class_vectors, self.classes)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -66,7 +66,7 @@ class ZeroShot(LogitClassifier):
         return np.asarray(np.float32(self.logit_scale) * (unit_features(X, text.shape[1]) @ text.T))
 
 
-def checked_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Floats:
+def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Floats:
     """Text vectors as unit rows, float32 ``(K, D)``, one for each of K different classes.
 
     Raises:
@@ -81,8 +81,8 @@ def checked_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Floats:
     return unit_rows(vectors)
 
 
-def class_vectors(
-    encode_texts: Callable[[list[str]], Array], prompts: Mapping[str, Sequence[str]], *, batch: int = 256
+def encode_class_vectors(
+    encode_texts: Callable[[list[str]], Array], prompts: Mapping[str, Sequence[str]], *, batch_size: int = 256
 ) -> Floats:
     """One unit vector a class: every prompt encoded and normalised, averaged, normalised again.
 
@@ -105,51 +105,49 @@ def class_vectors(
     sentences = [sentence for own in prompts.values() for sentence in own]
     owner = np.repeat(np.arange(len(prompts)), [len(own) for own in prompts.values()])
     sums: Floats = np.zeros((len(prompts), 0))
-    for s in blocks(len(sentences), batch):
+    for s in blocks(len(sentences), batch_size):
         vectors = unit_rows(encode_texts(sentences[s]))
         sums = sums if sums.size else np.zeros((len(prompts), vectors.shape[1]))
         np.add.at(sums, owner[s], vectors)
     return unit_rows(sums / np.bincount(owner)[:, None])
 
 
-def prompts_for(
-    classes: Sequence[str] | Array, templates_or_name: Sequence[str] | str = "photo"
-) -> dict[str, list[str]]:
+def build_prompts(classes: Sequence[str] | Array, templates: Sequence[str] | str = "photo") -> dict[str, list[str]]:
     """Every template filled with every class name.
 
     Args:
         classes: names; underscores become spaces in the sentences.
-        templates_or_name: sentences with ``{}`` for the name, or the name of a built-in set.
+        templates: sentences with ``{}`` for the name, or the name of a built-in set.
 
     Raises:
         LabelError: an unknown set, or a template without ``{}``.
     """
-    named = isinstance(templates_or_name, str)
-    sentences = templates(str(templates_or_name)) if named else tuple(templates_or_name)
+    named = isinstance(templates, str)
+    sentences = load_templates(str(templates)) if named else tuple(templates)
     without = [t for t in sentences if "{}" not in t]
     if without or not sentences:
         raise LabelError(f"a template needs {{}} where the class name goes: {without[:1] or 'there is none'}")
     return {str(c): [t.replace("{}", str(c).replace("_", " ")) for t in sentences] for c in classes}
 
 
-def templates(name: str) -> tuple[str, ...]:
+def load_templates(name: str) -> tuple[str, ...]:
     """A built-in set by its name, with ``{}`` for the class name.
 
     Raises:
         LabelError: no such set.
         MissingExtra: open_clip is not installed and the set is one of its own.
     """
-    known = [t.value for t in Templates]
+    known = [t.value for t in TemplateSet]
     if name not in known:
-        raise LabelError(f"no template set {name!r}; there are {', '.join(known)}{near(name, known)}")
-    match Templates(name):
-        case Templates.PHOTO:
+        raise LabelError(f"no template set {name!r}; there are {', '.join(known)}{did_you_mean(name, known)}")
+    match TemplateSet(name):
+        case TemplateSet.PHOTO:
             return ("a photo of a {}.",)
-        case Templates.NAME:
+        case TemplateSet.NAME:
             return ("{}",)
-        case Templates.IMAGENET:
+        case TemplateSet.IMAGENET:
             found = _open_clip_metadata().OPENAI_IMAGENET_TEMPLATES
-        case Templates.SIMPLE:
+        case TemplateSet.SIMPLE:
             found = _open_clip_metadata().SIMPLE_IMAGENET_TEMPLATES
     return tuple(template("{}") for template in found)
 

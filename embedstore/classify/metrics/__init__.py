@@ -3,12 +3,23 @@
 The name always says which metric it is: accuracy and mean per-class recall differ by six points on Caltech-101.
 """
 
-from embedstore.classify.metrics.figures import (
+from embedstore.classify.metrics.intervals import (
+    DEFAULT_REPLICATES,
+    McNemarResult,
+    MetricDifference,
+    bootstrap_counts,
+    bootstrap_interval,
+    mcnemar,
+    paired_bootstrap,
+    percentile_interval,
+)
+from embedstore.classify.metrics.point_metrics import (
     ECE_BINS,
-    Metric,
+    MetricName,
     accuracy,
     auroc,
     average_precision,
+    compute_metric,
     confusion_matrix,
     expected_calibration_error,
     log_loss,
@@ -16,47 +27,42 @@ from embedstore.classify.metrics.figures import (
     mean_per_class_recall,
     recall_at_k,
     top5_accuracy,
-    value,
 )
-from embedstore.classify.metrics.intervals import (
-    REPLICATES,
-    Difference,
-    McNemar,
-    bootstrap_interval,
-    counts,
-    interval,
-    mcnemar,
-    paired_bootstrap,
+from embedstore.classify.metrics.ranking import ranking_metrics
+from embedstore.classify.metrics.report import (
+    ClassificationReport,
+    ClassMetrics,
+    MetricEstimate,
+    class_metrics,
+    classification_report,
 )
-from embedstore.classify.metrics.ranking import ranked
-from embedstore.classify.metrics.report import ClassRow, Report, Score, class_row, report
 
 __all__ = [
+    "DEFAULT_REPLICATES",
     "ECE_BINS",
-    "REPLICATES",
-    "ClassRow",
-    "Difference",
-    "McNemar",
-    "Metric",
-    "Report",
-    "Score",
+    "ClassMetrics",
+    "ClassificationReport",
+    "McNemarResult",
+    "MetricDifference",
+    "MetricEstimate",
+    "MetricName",
     "accuracy",
     "auroc",
     "average_precision",
+    "bootstrap_counts",
     "bootstrap_interval",
-    "class_row",
+    "class_metrics",
+    "classification_report",
+    "compute_metric",
     "confusion_matrix",
-    "counts",
     "expected_calibration_error",
-    "interval",
     "log_loss",
     "macro_f1",
     "mcnemar",
     "mean_per_class_recall",
     "paired_bootstrap",
-    "ranked",
+    "percentile_interval",
+    "ranking_metrics",
     "recall_at_k",
-    "report",
     "top5_accuracy",
-    "value",
 ]

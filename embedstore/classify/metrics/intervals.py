@@ -8,19 +8,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedstore.classify.metrics.figures import WEIGHTED, Floats, Ints, Metric, checked, indicator, value
-from embedstore.classify.metrics.ranking import Ranked, ranked
+from embedstore.classify.metrics.point_metrics import (
+    WEIGHTED_METRICS,
+    Floats,
+    Ints,
+    MetricName,
+    check_scores,
+    class_indicators,
+    compute_metric,
+)
+from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 
-REPLICATES = 1000
+DEFAULT_REPLICATES = 1000
 _BLOCK = 4_000_000  # weights held at once: 16 MB of float32
 _EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is counted anew: half a second
-TOO_HIGH = (Metric.ECE, Metric.AVERAGE_PRECISION)
+BOOTSTRAP_BIASED = (MetricName.ECE, MetricName.AVERAGE_PRECISION)
 """Rows drawn twice agree with themselves: resampling adds to these two figures, by more the fewer the rows."""
-_RANKING = (Metric.AUROC, Metric.AVERAGE_PRECISION)
+_RANKING = (MetricName.AUROC, MetricName.AVERAGE_PRECISION)
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class MetricDifference:
     """How far two classifiers differ on the same rows.
 
     Attributes:
@@ -33,7 +41,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class McNemar:
+class McNemarResult:
     """McNemar's exact test.
 
     Attributes:
@@ -46,7 +54,7 @@ class McNemar:
 
 
 def bootstrap_interval(
-    metric: Metric | str, y: Ints, proba: Floats, *, n: int = REPLICATES, seed: int = 0
+    metric: MetricName | str, y: Ints, proba: Floats, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
 ) -> tuple[float, float]:
     """95% percentile interval over resampled rows (Efron 1979).
 
@@ -56,23 +64,35 @@ def bootstrap_interval(
             of counted anew in each: see :mod:`embedstore.classify.metrics.ranking`.
         seed: of the resampling.
     """
-    y, proba = checked(y, proba)
-    found = replicates([Metric(metric)], y, [proba], n=n, seed=seed)[Metric(metric)][0]
-    return interval(found, centre=value(metric, y, proba) if Metric(metric) in TOO_HIGH else None)
+    y, proba = check_scores(y, proba)
+    found = bootstrap_replicates([MetricName(metric)], y, [proba], n_replicates=n_replicates, seed=seed)[
+        MetricName(metric)
+    ][0]
+    return percentile_interval(
+        found, center=compute_metric(metric, y, proba) if MetricName(metric) in BOOTSTRAP_BIASED else None
+    )
 
 
 def paired_bootstrap(
-    metric: Metric | str, y: Ints, first: Floats, second: Floats, *, n: int = REPLICATES, seed: int = 0
-) -> Difference:
+    metric: MetricName | str,
+    y: Ints,
+    first: Floats,
+    second: Floats,
+    *,
+    n_replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+) -> MetricDifference:
     """The second classifier minus the first on the same rows, with its interval over rows resampled for both alike."""
-    y, first = checked(y, first)
-    y, second = checked(y, second)
-    a, b = replicates([Metric(metric)], y, [first, second], n=n, seed=seed)[Metric(metric)]
-    low, high = interval(b - a)
-    return Difference(value(metric, y, second) - value(metric, y, first), low, high)
+    y, first = check_scores(y, first)
+    y, second = check_scores(y, second)
+    a, b = bootstrap_replicates([MetricName(metric)], y, [first, second], n_replicates=n_replicates, seed=seed)[
+        MetricName(metric)
+    ]
+    low, high = percentile_interval(b - a)
+    return MetricDifference(compute_metric(metric, y, second) - compute_metric(metric, y, first), low, high)
 
 
-def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemar:
+def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemarResult:
     """McNemar's exact test that two classifiers err equally often (McNemar 1947).
 
     Args:
@@ -80,10 +100,10 @@ def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemar:
     """
     right_a, right_b = np.asarray(first) == np.asarray(y), np.asarray(second) == np.asarray(y)
     a, b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return McNemar(a, b, _two_sided_coin(a, b))
+    return McNemarResult(a, b, _two_sided_coin(a, b))
 
 
-def interval(values: Floats, *, centre: float | None = None) -> tuple[float, float]:
+def percentile_interval(values: Floats, *, center: float | None = None) -> tuple[float, float]:
     """2.5% and 97.5% of the finite replicates; NaN where there are none.
 
     Args:
@@ -93,21 +113,21 @@ def interval(values: Floats, *, centre: float | None = None) -> tuple[float, flo
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
         return math.nan, math.nan
-    if centre is not None:
-        finite = np.clip(finite - (finite.mean() - centre), 0, 1)
+    if center is not None:
+        finite = np.clip(finite - (finite.mean() - center), 0, 1)
     low, high = np.quantile(finite, [0.025, 0.975])
     return float(low), float(high)
 
 
-def replicates(
-    metrics: Sequence[Metric],
+def bootstrap_replicates(
+    metrics: Sequence[MetricName],
     y: Ints,
     probas: Sequence[Floats],
     *,
-    n: int = REPLICATES,
+    n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
-    ranks: Sequence[Ranked] = (),
-) -> dict[Metric, list[Floats]]:
+    rankings: Sequence[RankingMetrics] = (),
+) -> dict[MetricName, list[Floats]]:
     """Each metric of each classifier on n resamplings, the same for all of them: lists of ``(n,)``.
 
     Args:
@@ -115,36 +135,36 @@ def replicates(
         n: replicates. seed: of the resampling. ranks: of each classifier, where they are known.
     """
     rows, width = len(y), probas[0].shape[1]
-    moved = [m for m in metrics if m in _RANKING and rows * width * n > _EXACT_RANKING]
-    if moved and not ranks:
-        ranks = [ranked(indicator(y, proba.shape[1]), proba) for proba in probas]
-    out: dict[Metric, list[list[Floats]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
-    for weights in counts(rows, n, seed):
+    moved = [m for m in metrics if m in _RANKING and rows * width * n_replicates > _EXACT_RANKING]
+    if moved and not rankings:
+        rankings = [ranking_metrics(class_indicators(y, proba.shape[1]), proba) for proba in probas]
+    out: dict[MetricName, list[list[Floats]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
+    for weights in bootstrap_counts(rows, n_replicates, seed):
         for metric in metrics:
             for i, proba in enumerate(probas):
                 if metric in moved:
-                    figure, by_row = _moves(ranks[i], metric)
+                    figure, by_row = _moves(rankings[i], metric)
                     out[metric][i].append(figure + weights @ by_row)
                 else:
-                    out[metric][i].append(WEIGHTED[metric](y, proba, weights))
+                    out[metric][i].append(WEIGHTED_METRICS[metric](y, proba, weights))
     return {m: [np.concatenate(v) for v in lists] for m, lists in out.items()}
 
 
-def counts(rows: int, n: int, seed: int) -> Iterator[Floats]:
+def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[Floats]:
     """How often each row is drawn in each of n resamplings: blocks of float32 ``(B, rows)``."""
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // rows)
-    for start in range(0, n, step):
-        b = min(step, n - start)
+    for start in range(0, n_replicates, step):
+        b = min(step, n_replicates - start)
         drawn = rng.integers(0, rows, (b, rows)) + np.arange(b)[:, None] * rows
         yield np.bincount(drawn.ravel(), minlength=b * rows).reshape(b, rows).astype(np.float32)
 
 
-def _moves(found: Ranked, metric: Metric) -> tuple[float, Floats]:
+def _moves(found: RankingMetrics, metric: MetricName) -> tuple[float, Floats]:
     """A ranking figure, and how much each row moves it."""
-    if metric is Metric.AUROC:
-        return found.mean_area, found.area_moves
-    return found.mean_precision, found.precision_moves
+    if metric is MetricName.AUROC:
+        return found.macro_auroc, found.auroc_influence
+    return found.macro_average_precision, found.average_precision_influence
 
 
 def _two_sided_coin(a: int, b: int) -> float:

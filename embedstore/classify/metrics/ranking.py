@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class RankingMetrics:
     """Figures of all classes from one sort of each.
 
     Attributes:
@@ -28,23 +28,23 @@ class Ranked:
         area_moves, precision_moves: float64 ``(N,)``: the derivative of the mean over classes by the row's weight.
     """
 
-    area: Floats
-    precision: Floats
-    area_moves: Floats
-    precision_moves: Floats
+    auroc: Floats
+    average_precision: Floats
+    auroc_influence: Floats
+    average_precision_influence: Floats
 
     @property
-    def mean_area(self) -> float:
+    def macro_auroc(self) -> float:
         """Over the classes that have one; NaN when none has."""
-        return _mean(self.area)
+        return _mean(self.auroc)
 
     @property
-    def mean_precision(self) -> float:
+    def macro_average_precision(self) -> float:
         """Over the classes that have one; NaN when none has."""
-        return _mean(self.precision)
+        return _mean(self.average_precision)
 
 
-def ranked(true: Bools, proba: Floats) -> Ranked:
+def ranking_metrics(true: Bools, proba: Floats) -> RankingMetrics:
     """Both figures and their influence functions.
 
     Args:
@@ -64,7 +64,7 @@ def ranked(true: Bools, proba: Floats) -> Ranked:
             area[c], by_area = _area_moves(pos, neg)
             moves["area"] += by_area[true[:, c].astype(np.intp), group]
     known = [max(int(np.isfinite(a).sum()), 1) for a in (area, precision)]
-    return Ranked(area, precision, moves["area"] / known[0], moves["precision"] / known[1])
+    return RankingMetrics(area, precision, moves["area"] / known[0], moves["precision"] / known[1])
 
 
 def _mean(values: Floats) -> float:
@@ -72,15 +72,17 @@ def _mean(values: Floats) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def macro(figure: Callable[[Bools, Floats, Floats], Floats], true: Bools, proba: Floats, weights: Floats) -> Floats:
+def macro_average(
+    metric: Callable[[Bools, Floats, Floats], Floats], true: Bools, proba: Floats, weights: Floats
+) -> Floats:
     """Mean of :func:`area` or :func:`precision` over the classes that have one, NaN when none has: ``(B,)``."""
-    stacked = np.stack([figure(t, s, weights) for t, s in zip(true.T, proba.T, strict=True)])
+    stacked = np.stack([metric(t, s, weights) for t, s in zip(true.T, proba.T, strict=True)])
     known = np.isfinite(stacked)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, stacked, 0).sum(0) / known.sum(0))
 
 
-def area(true: Bools, score: Floats, weights: Floats) -> Floats:
+def class_auroc(true: Bools, score: Floats, weights: Floats) -> Floats:
     """Area under the ROC curve of one class, a tie counting half: ``(B,)``."""
     pos, neg = _steps(true, score, weights)
     above = np.cumsum(pos, axis=1, dtype=np.float64) - pos / 2
@@ -88,7 +90,7 @@ def area(true: Bools, score: Floats, weights: Floats) -> Floats:
         return np.asarray((above * neg).sum(1) / (pos.sum(1, dtype=np.float64) * neg.sum(1, dtype=np.float64)))
 
 
-def precision(true: Bools, score: Floats, weights: Floats) -> Floats:
+def class_average_precision(true: Bools, score: Floats, weights: Floats) -> Floats:
     """Average precision of one class, as a step sum: ``(B,)``."""
     pos, neg = _steps(true, score, weights)
     found = np.cumsum(pos, axis=1, dtype=np.float64)

@@ -10,14 +10,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedstore.classify.data.labels import codes
-from embedstore.classify.metrics.figures import Floats, Ints, Metric, checked, confusion_matrix, indicator, value
-from embedstore.classify.metrics.intervals import REPLICATES, TOO_HIGH, interval, replicates
-from embedstore.classify.metrics.ranking import Ranked, ranked
+from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.metrics.intervals import (
+    BOOTSTRAP_BIASED,
+    DEFAULT_REPLICATES,
+    bootstrap_replicates,
+    percentile_interval,
+)
+from embedstore.classify.metrics.point_metrics import (
+    Floats,
+    Ints,
+    MetricName,
+    check_scores,
+    class_indicators,
+    compute_metric,
+    confusion_matrix,
+)
+from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class MetricEstimate:
     """One figure with its 95% interval.
 
     Attributes:
@@ -31,7 +44,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassRow:
+class ClassMetrics:
     """One class of the per-class table. ``support`` and ``predicted`` count rows."""
 
     name: str
@@ -45,7 +58,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ClassificationReport:
     """What is known of a classifier on one set of rows.
 
     Attributes:
@@ -55,9 +68,9 @@ class Report:
 
     rows: int
     classes: tuple[str, ...]
-    scores: dict[str, Score]
+    scores: dict[str, MetricEstimate]
     confusion: tuple[tuple[int, ...], ...]
-    per_class: tuple[ClassRow, ...]
+    per_class: tuple[ClassMetrics, ...]
 
     def __getitem__(self, name: str) -> float:
         """The value of one metric by its name."""
@@ -68,14 +81,14 @@ class Report:
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
 
-def report(
+def classification_report(
     y_true: Sequence[Any] | npt.NDArray[Any],
     proba: Floats,
     classes: Sequence[Any] | npt.NDArray[Any],
     *,
-    n: int = REPLICATES,
+    n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
-) -> Report:
+) -> ClassificationReport:
     """Every metric with its interval, the confusion matrix and the per-class table.
 
     Args:
@@ -87,28 +100,28 @@ def report(
     Raises:
         LabelError: no rows, or a label that is not among the classes.
     """
-    y, proba = checked(codes(y_true, classes), proba)
+    y, proba = check_scores(encode_labels(y_true, classes), proba)
     names = tuple(str(c) for c in classes)
     confusion = confusion_matrix(y, proba.argmax(1), len(names))
-    ranks = ranked(indicator(y, len(names)), proba)
-    drawn = replicates(list(Metric), y, [proba], n=n, seed=seed, ranks=[ranks])
-    values = {Metric.AUROC: ranks.mean_area, Metric.AVERAGE_PRECISION: ranks.mean_precision}
-    values |= {m: value(m, y, proba) for m in Metric if m not in values}
-    return Report(
+    ranks = ranking_metrics(class_indicators(y, len(names)), proba)
+    drawn = bootstrap_replicates(list(MetricName), y, [proba], n_replicates=n_replicates, seed=seed, rankings=[ranks])
+    values = {MetricName.AUROC: ranks.macro_auroc, MetricName.AVERAGE_PRECISION: ranks.macro_average_precision}
+    values |= {m: compute_metric(m, y, proba) for m in MetricName if m not in values}
+    return ClassificationReport(
         rows=len(y),
         classes=names,
-        scores={m.value: _score(m, values[m], drawn[m][0]) for m in Metric},
+        scores={m.value: _score(m, values[m], drawn[m][0]) for m in MetricName},
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
-        per_class=class_table(ranks, names, confusion),
+        per_class=per_class_metrics(ranks, names, confusion),
     )
 
 
-def _score(metric: Metric, value: float, drawn: Floats) -> Score:
-    centre = value if metric in TOO_HIGH and math.isfinite(value) else None
-    return Score(value, *interval(drawn, centre=centre), len(drawn))
+def _score(metric: MetricName, value: float, drawn: Floats) -> MetricEstimate:
+    centre = value if metric in BOOTSTRAP_BIASED and math.isfinite(value) else None
+    return MetricEstimate(value, *percentile_interval(drawn, center=centre), len(drawn))
 
 
-def class_table(ranks: Ranked, names: Sequence[str], confusion: Ints) -> tuple[ClassRow, ...]:
+def per_class_metrics(ranks: RankingMetrics, names: Sequence[str], confusion: Ints) -> tuple[ClassMetrics, ...]:
     """One row a class.
 
     Args:
@@ -116,16 +129,16 @@ def class_table(ranks: Ranked, names: Sequence[str], confusion: Ints) -> tuple[C
     """
     hits, support, given = np.diag(confusion).tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     return tuple(
-        class_row(name, (hits[k], support[k], given[k]), float(ranks.area[k]), float(ranks.precision[k]))
+        class_metrics(name, (hits[k], support[k], given[k]), float(ranks.auroc[k]), float(ranks.average_precision[k]))
         for k, name in enumerate(names)
     )
 
 
-def class_row(name: str, counted: tuple[int, int, int], area: float, precision: float) -> ClassRow:
+def class_metrics(name: str, counts: tuple[int, int, int], auroc: float, average_precision: float) -> ClassMetrics:
     """A row from its hits, its true and its predicted rows."""
-    hits, support, given = counted
+    hits, support, given = counts
     f1 = _ratio(2 * hits, support + given)
-    return ClassRow(name, support, given, _ratio(hits, given), _ratio(hits, support), f1, area, precision)
+    return ClassMetrics(name, support, given, _ratio(hits, given), _ratio(hits, support), f1, auroc, average_precision)
 
 
 def _ratio(top: int, bottom: int) -> float:

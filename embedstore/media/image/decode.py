@@ -19,7 +19,7 @@ from PIL import Image, ImageFile
 from embedstore.errors import ImageError
 from embedstore.media.image.color import to_rgb
 from embedstore.media.image.warnings_filter import quiet
-from embedstore.types import Picture, Reason
+from embedstore.types import FailureReason, ImageInfo
 
 DECODER = f"pillow-{PIL.__version__}"
 
@@ -76,17 +76,17 @@ def read(path: str) -> bytes:
     except ValueError as e:
         if isinstance(e, ImageError):
             raise
-        raise ImageError(Reason.MISSING, f"not a possible file name: {e}") from e
+        raise ImageError(FailureReason.MISSING, f"not a possible file name: {e}") from e
     except MemoryError as e:
-        raise ImageError(Reason.NO_MEMORY, "the file does not fit into memory") from e
+        raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
     if status.st_size > MAX_BYTES:
-        raise ImageError(Reason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}")
+        raise ImageError(FailureReason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}")
     if not data:
-        raise ImageError(Reason.EMPTY, "the file has no bytes")
+        raise ImageError(FailureReason.EMPTY, "the file has no bytes")
     return data
 
 
-def open_image(data: bytes | str | Path) -> tuple[Image.Image, Picture]:
+def open_image(data: bytes | str | Path) -> tuple[Image.Image, ImageInfo]:
     """Decode one image: RGB, first frame, upright, transparency over white.
 
     Args:
@@ -101,7 +101,7 @@ def open_image(data: bytes | str | Path) -> tuple[Image.Image, Picture]:
     if not isinstance(data, bytes):
         data = read(os.fspath(data))
     if not data:
-        raise ImageError(Reason.EMPTY, "no bytes")
+        raise ImageError(FailureReason.EMPTY, "no bytes")
     _must_have_few_scans(data)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
     try:
@@ -133,7 +133,7 @@ def as_image(image: bytes | str | Path | Image.Image) -> Image.Image:
         raise _image_error(e, b"") from e
 
 
-def _decode(data: bytes) -> tuple[Image.Image, Picture]:
+def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
     """Decode, or raise whatever Pillow raises."""
     Image.preinit()
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
@@ -141,7 +141,7 @@ def _decode(data: bytes) -> tuple[Image.Image, Picture]:
         if image.format == "JPEG2000":
             _must_end(data)
         upright = _finished(image)
-        return upright, Picture(upright.width, upright.height, image.format or "unknown")
+        return upright, ImageInfo(upright.width, upright.height, image.format or "unknown")
 
 
 def _finished(image: Image.Image) -> Image.Image:
@@ -181,9 +181,9 @@ def _must_fit(image: Image.Image) -> None:
     """Refuse more pixels than the limit, and none at all."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
-        raise ImageError(Reason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+        raise ImageError(FailureReason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
     if pixels == 0:
-        raise ImageError(Reason.CORRUPT, f"{image.width} × {image.height} pixels")
+        raise ImageError(FailureReason.CORRUPT, f"{image.width} × {image.height} pixels")
 
 
 def _must_have_few_scans(data: bytes) -> None:
@@ -191,7 +191,7 @@ def _must_have_few_scans(data: bytes) -> None:
     if data.startswith(b"\xff\xd8"):
         scans = data.count(START_OF_SCAN)
         if scans > MAX_SCANS:
-            raise ImageError(Reason.TOO_MANY_SCANS, f"{scans} scans; the limit is {MAX_SCANS}")
+            raise ImageError(FailureReason.TOO_MANY_SCANS, f"{scans} scans; the limit is {MAX_SCANS}")
 
 
 def _must_end(data: bytes) -> None:
@@ -200,13 +200,13 @@ def _must_end(data: bytes) -> None:
     Packet data hold no byte above 0x8F after 0xFF (ISO 15444-1, B.10.1), so 0xFFD9 is nothing but the mark.
     """
     if data.find(b"\xff\xd9", data.find(b"\xff\x4f\xff\x51")) < 0:
-        raise ImageError(Reason.TRUNCATED, "the JPEG 2000 stream has no end")
+        raise ImageError(FailureReason.TRUNCATED, "the JPEG 2000 stream has no end")
 
 
 def _must_be_file(mode: int) -> None:
     """Refuse what is not a regular file."""
     if not stat.S_ISREG(mode):
-        raise ImageError(Reason.NOT_A_FILE, f"a {kind_of(mode)}, not a file")
+        raise ImageError(FailureReason.NOT_A_FILE, f"a {kind_of(mode)}, not a file")
 
 
 def kind_of(mode: int) -> str:
@@ -220,13 +220,13 @@ def _is_device(mode: int) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def _reason_of(e: OSError) -> Reason:
+def _reason_of(e: OSError) -> FailureReason:
     """What the operating system's refusal means."""
     if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        return Reason.MISSING
+        return FailureReason.MISSING
     if e.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
-        return Reason.NOT_A_FILE
-    return Reason.UNREADABLE
+        return FailureReason.NOT_A_FILE
+    return FailureReason.UNREADABLE
 
 
 def _image_error(e: Exception, data: bytes) -> ImageError:
@@ -234,23 +234,25 @@ def _image_error(e: Exception, data: bytes) -> ImageError:
     text = " ".join(_ADDRESS.sub("data", str(e)).split())[:200]
     said = f"{type(e).__name__}: {text}" if text else type(e).__name__
     if isinstance(e, MemoryError) or _OUT_OF_MEMORY.search(text):
-        return ImageError(Reason.NO_MEMORY, "decoding ran out of memory")
+        return ImageError(FailureReason.NO_MEMORY, "decoding ran out of memory")
     if isinstance(e, Image.DecompressionBombError):
-        return ImageError(Reason.TOO_LARGE, text)
+        return ImageError(FailureReason.TOO_LARGE, text)
     if isinstance(e, PIL.UnidentifiedImageError):
         return _unidentified(data)
     if isinstance(e, EOFError) or _CUT_SHORT.search(text):
-        return ImageError(Reason.TRUNCATED, said)
-    return ImageError(Reason.TOO_LARGE if _TOO_BIG.search(text) else Reason.CORRUPT, said)
+        return ImageError(FailureReason.TRUNCATED, said)
+    return ImageError(FailureReason.TOO_LARGE if _TOO_BIG.search(text) else FailureReason.CORRUPT, said)
 
 
 def _unidentified(data: bytes) -> ImageError:
     """No plugin took the file: another format, or one that starts well and then breaks."""
     if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
-        return ImageError(Reason.TRUNCATED, "the file ends before the size that its header gives")
+        return ImageError(FailureReason.TRUNCATED, "the file ends before the size that its header gives")
     name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
     if name == "PostScript":
-        return ImageError(Reason.NOT_AN_IMAGE, "PostScript is a program, not pixels; convert it to PNG")
+        return ImageError(FailureReason.NOT_AN_IMAGE, "PostScript is a program, not pixels; convert it to PNG")
     if name:
-        return ImageError(Reason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind not read")
-    return ImageError(Reason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER} does not read")
+        return ImageError(
+            FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind not read"
+        )
+    return ImageError(FailureReason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER} does not read")

@@ -24,7 +24,7 @@ from embedstore.media.image import decode, preprocess
 from embedstore.media.image.screening import PIXELS
 from embedstore.media.image.warnings_filter import quiet
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import Picture
+from embedstore.types import ImageInfo
 
 FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
 TURBO = find_spec("simplejpeg") is not None
@@ -42,7 +42,7 @@ TURNS: dict[int, Turn] = {  # as decode.UPRIGHT, on (3, H, W)
 }
 
 
-def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], Picture]:
+def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
     """Do what ``preprocess.prepare`` does, for files that ``screening`` lets pass.
 
     Raises:
@@ -54,7 +54,7 @@ def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], Picture]:
     return np.ascontiguousarray(cropped(resized(pixels, p), p).numpy()), picture
 
 
-def opened(data: bytes) -> tuple[torch.Tensor, Picture]:
+def opened(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
     """One image, upright, with the very bytes of :func:`embedstore.media.image.decode.open_image`.
 
     Returns:
@@ -79,11 +79,11 @@ class Header:
     height: int
     orientation: int
 
-    def turned(self, pixels: torch.Tensor) -> tuple[torch.Tensor, Picture]:
+    def turned(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
         """Decoded pixels ``(3, H, W)`` upright, and the picture's facts."""
         turn = TURNS.get(self.orientation)
         upright = pixels if turn is None else turn(pixels)
-        return upright, Picture(upright.shape[2], upright.shape[1], "JPEG")
+        return upright, ImageInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
 def jpeg_header(data: bytes) -> Header | None:
@@ -99,7 +99,7 @@ def jpeg_header(data: bytes) -> Header | None:
         return None
 
 
-def _turbo(data: bytes, header: Header) -> tuple[torch.Tensor, Picture] | None:
+def _turbo(data: bytes, header: Header) -> tuple[torch.Tensor, ImageInfo] | None:
     """Decoded by simplejpeg, or None where there is the least doubt: then Pillow decides, and names the reason."""
     import simplejpeg
 
@@ -112,7 +112,7 @@ def _turbo(data: bytes, header: Header) -> tuple[torch.Tensor, Picture] | None:
     return header.turned(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def fits(picture: Picture, p: Preprocess) -> bool:
+def fits(picture: ImageInfo, p: Preprocess) -> bool:
     """Torch has the filter, the resized image is small enough to be made whole, and Pillow resizes rows first.
 
     It does columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).

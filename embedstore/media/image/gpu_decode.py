@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedstore.media.image import fast_jpeg
 from embedstore.space import Preprocess
-from embedstore.types import Picture
+from embedstore.types import ImageInfo
 
 Jpeg = Callable[[torch.Tensor], torch.Tensor]  # the bytes of a file, uint8 (N,), to uint8 (3, H, W) on the device
 AT_ONCE = 2  # files in the device's decoder: it has few engines, and CPU decoders take what they leave
@@ -37,7 +37,7 @@ class OnDevice:
         self._device, self._jpeg = torch.device(device), jpeg
         self._free = threading.BoundedSemaphore(AT_ONCE)
 
-    def prepare(self, data: bytes, p: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], Picture]:
+    def prepare(self, data: bytes, p: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], ImageInfo]:
         """As :func:`embedstore.media.image.fast_jpeg.prepare`, on the device where the picture allows it.
 
         Raises:
@@ -49,7 +49,7 @@ class OnDevice:
         out = fast_jpeg.cropped(fast_jpeg.resized(moved(pixels, self._device), p), p)
         return out.contiguous(), picture
 
-    def _decoded(self, data: bytes) -> tuple[torch.Tensor, Picture] | None:
+    def _decoded(self, data: bytes) -> tuple[torch.Tensor, ImageInfo] | None:
         """By the device's decoder, or None where it is busy or the file is not for it."""
         if self._jpeg is None or not self._free.acquire(blocking=False):
             return None

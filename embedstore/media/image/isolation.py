@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from embedstore.errors import ImageError
 from embedstore.media.image.isolation_worker import receive, send
 from embedstore.space import Preprocess
-from embedstore.types import Picture, Reason
+from embedstore.types import FailureReason, ImageInfo
 
 DEADLINE = 30.0  # seconds; the slowest files that are accepted (100 scans of 12 megapixels) take about one
 MEMORY = 4 << 30  # bytes of address space; the largest image that is accepted takes about half of it on its way to RGB
@@ -57,7 +57,7 @@ class Isolation:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         self.close()
 
-    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], Picture]:
+    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
         """Decode and resize one file.
 
         Returns:
@@ -70,7 +70,7 @@ class Isolation:
         try:
             return self._once(data)
         except ImageError as e:
-            if e.reason is not Reason.CRASHED or self._closed:
+            if e.reason is not FailureReason.CRASHED or self._closed:
                 raise
             return self._once(data)
 
@@ -82,7 +82,7 @@ class Isolation:
         for worker in workers:
             worker.end()
 
-    def _once(self, data: bytes) -> tuple[NDArray[np.uint8], Picture]:
+    def _once(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
         """One attempt."""
         worker = self._take()
         try:
@@ -90,21 +90,21 @@ class Isolation:
         except BaseException:
             self._drop(worker)
             raise
-        if worker.served >= RENEWED or answer[0].get("reason") == Reason.NO_MEMORY:
+        if worker.served >= RENEWED or answer[0].get("reason") == FailureReason.NO_MEMORY:
             self._drop(worker)
         else:
             self._give(worker)
         facts, pixels = answer
         if "reason" in facts:
-            raise ImageError(Reason(facts["reason"]), facts["detail"])
+            raise ImageError(FailureReason(facts["reason"]), facts["detail"])
         shaped = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
-        return shaped, Picture(facts["width"], facts["height"], facts["format"])
+        return shaped, ImageInfo(facts["width"], facts["height"], facts["format"])
 
     def _take(self) -> _Worker:
         """An idle worker, or a new one."""
         with self._lock:
             if self._closed:
-                raise ImageError(Reason.CRASHED, "decoding was stopped")
+                raise ImageError(FailureReason.CRASHED, "decoding was stopped")
             if self._idle:
                 return self._idle.pop()
             worker = _Worker(self._deadline, self._memory)
@@ -156,8 +156,8 @@ class _Worker:
             timer.cancel()
         if answer is None:
             if late.is_set():
-                raise ImageError(Reason.TIMED_OUT, f"decoding took more than {self._deadline:g} s")
-            raise ImageError(Reason.CRASHED, f"the decoder died of it ({self._death()})")
+                raise ImageError(FailureReason.TIMED_OUT, f"decoding took more than {self._deadline:g} s")
+            raise ImageError(FailureReason.CRASHED, f"the decoder died of it ({self._death()})")
         self.served += 1
         facts: dict[str, Any] = json.loads(answer[0])
         return facts, answer[1]

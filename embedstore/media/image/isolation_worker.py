@@ -18,7 +18,7 @@ from embedstore.errors import ImageError
 from embedstore.media.image import preprocess
 from embedstore.media.image.decode import open_image
 from embedstore.space import Preprocess
-from embedstore.types import Reason
+from embedstore.types import FailureReason
 
 GRACE = 5.0  # seconds past the deadline, which the parent holds
 
@@ -72,7 +72,7 @@ def _answer(p: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except MemoryError:
-        return {"reason": Reason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
+        return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
     facts = {"width": picture.width, "height": picture.height, "format": picture.format, "shape": pixels.shape}
     return facts, pixels.tobytes()
 

@@ -13,7 +13,7 @@ from PIL import Image
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import DECODER, open_image
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import Picture, Reason
+from embedstore.types import FailureReason, ImageInfo
 
 __all__ = ["DECODER", "apply", "prepare"]
 
@@ -29,7 +29,7 @@ RESAMPLING = {
 WHOLE = 1 << 24
 
 
-def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], Picture]:
+def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
     """One file as a network takes it, with the libraries' own bytes: the reference of every other way.
 
     Returns:
@@ -59,7 +59,7 @@ def apply(image: Image.Image, p: Preprocess) -> NDArray[np.uint8]:
         out = _crop(_resize(image, p), p)
         return np.ascontiguousarray(np.asarray(out).transpose(2, 0, 1))
     except MemoryError as e:
-        raise ImageError(Reason.NO_MEMORY, "resizing ran out of memory") from e
+        raise ImageError(FailureReason.NO_MEMORY, "resizing ran out of memory") from e
 
 
 def resized(width: int, height: int, p: Preprocess) -> tuple[int, int]:

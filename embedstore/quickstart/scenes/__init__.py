@@ -8,20 +8,29 @@ follows from a random generator, so a seed and a number name a scene for ever::
     caption(scene, rng)            # "a small red star left of two blue fish, on a white background"
 """
 
-from embedstore.quickstart.scenes.compose import COLOURS, DIGITS, LETTERS, SHAPES, Scene, Thing, compose, held_out
+from embedstore.quickstart.scenes.compose import (
+    COLORS,
+    DIGITS,
+    LETTERS,
+    SHAPES,
+    Scene,
+    SceneObject,
+    compose,
+    is_held_out_pair,
+)
 from embedstore.quickstart.scenes.paint import draw
-from embedstore.quickstart.scenes.words import caption, naming
+from embedstore.quickstart.scenes.words import caption, word_for
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "DIGITS",
     "LETTERS",
     "SHAPES",
     "Scene",
-    "Thing",
+    "SceneObject",
     "caption",
     "compose",
     "draw",
-    "held_out",
-    "naming",
+    "is_held_out_pair",
+    "word_for",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 T = TypeVar("T")
 
-COLOURS = {  # sRGB, 0 to 255
+COLORS = {  # sRGB, 0 to 255
     "red": (215, 35, 35),
     "orange": (245, 140, 25),
     "yellow": (245, 220, 40),
@@ -31,10 +31,10 @@ SHAPES = (
 DIGITS = tuple("0123456789")
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 PATTERNS = ("solid", "striped", "spotted", "checkered", "hollow")
-GROUNDS = ("plain", "gradient", "striped", "checkered", "spotted", "speckled")
+BACKGROUND_PATTERNS = ("plain", "gradient", "striped", "checkered", "spotted", "speckled")
 KINDS = {"single": 0.27, "several": 0.35, "count": 0.12, "glyph": 0.26}
-MOST = 6  # things of one kind
-NEAR_COLOURS = {
+MAX_COUNT = 6  # things of one kind
+SIMILAR_COLORS = {
     frozenset(pair)
     for pair in (
         ("red", "brown"), ("orange", "yellow"), ("cyan", "blue"), ("blue", "purple"), ("pink", "purple"),
@@ -46,7 +46,7 @@ NEAR_COLOURS = {
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One thing in a scene.
 
     Attributes:
@@ -65,9 +65,9 @@ class Thing:
     x: float = 0.5
     y: float = 0.5
     tilt: float = 0.0
-    turn: int = 0
+    quarter_turns: int = 0
     style: str = ""
-    look: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Camera:
     """
 
     gain: float = 1.0
-    light: float = 0.0
-    direction: float = 0.0
+    light_gradient: float = 0.0
+    light_direction: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
-    quality: int = 0
+    jpeg_quality: int = 0
     keystone: tuple[float, float] = (0.0, 0.0)
 
 
@@ -100,18 +100,18 @@ class Scene:
     """
 
     kind: str
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     ground: str
-    ground_pattern: str
+    background_pattern: str
     camera: Camera = Camera()
 
 
-def held_out(colour: str, shape: str) -> bool:
+def is_held_out_pair(color: str, shape: str) -> bool:
     """Whether a pair is kept out of every training scene: 48 of 192, four shapes a colour and three colours a shape."""
-    return (tuple(COLOURS).index(colour) + 3 * SHAPES.index(shape)) % 4 == 0
+    return (tuple(COLORS).index(color) + 3 * SHAPES.index(shape)) % 4 == 0
 
 
-def compose(rng: np.random.Generator, kind: str = "", *, unseen: bool | None = False) -> Scene:
+def compose(rng: np.random.Generator, kind: str = "", *, held_out_pairs: bool | None = False) -> Scene:
     """A random scene.
 
     Args:
@@ -120,8 +120,8 @@ def compose(rng: np.random.Generator, kind: str = "", *, unseen: bool | None = F
         unseen: False for none of the held-out pairs of colour and shape, True for them alone, None for any pair.
     """
     kind = kind or tuple(KINDS)[int(np.searchsorted(np.cumsum(list(KINDS.values())), rng.random()))]
-    things = {"single": _single, "several": _several, "count": _count, "glyph": _glyph}[kind](rng, unseen)
-    patterns = GROUNDS[:2] if any(t.style == "scanned" for t in things) else GROUNDS
+    things = {"single": _single, "several": _several, "count": _count, "glyph": _glyph}[kind](rng, held_out_pairs)
+    patterns = BACKGROUND_PATTERNS[:2] if any(t.style == "scanned" for t in things) else BACKGROUND_PATTERNS
     ground = _ground(rng, [t.colour for t in things])
     pattern = patterns[0] if rng.random() < 0.5 else pick(rng, patterns)
     return Scene(kind, tuple(things), ground, pattern, _camera(rng))
@@ -132,20 +132,20 @@ def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
-def _single(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
+def _single(rng: np.random.Generator, unseen: bool | None) -> list[SceneObject]:
     """One shape anywhere."""
     radius = float(rng.uniform(0.14, 0.42))
     x, y = (float(rng.uniform(radius * 0.9, 1 - radius * 0.9)) for _ in "xy")
     return [_shape(rng, unseen, radius, x, y)]
 
 
-def _several(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
+def _several(rng: np.random.Generator, unseen: bool | None) -> list[SceneObject]:
     """Two or three different things, side by side or one above the other."""
     number = 2 if rng.random() < 0.75 else 3
     along = (np.arange(number) + 0.5) / number + rng.uniform(-0.04, 0.04, number)
     across = 0.5 + rng.uniform(-0.14, 0.14, number)
     upright = number == 2 and rng.random() < 0.5
-    things: list[Thing] = []
+    things: list[SceneObject] = []
     for a, b in zip(along, across, strict=True):
         radius = float(rng.uniform(0.12, 0.235 if number == 2 else 0.165))
         x, y = (float(b), float(a)) if upright else (float(a), float(b))
@@ -158,9 +158,9 @@ def _several(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
     return things
 
 
-def _count(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
+def _count(rng: np.random.Generator, unseen: bool | None) -> list[SceneObject]:
     """Two to six equal things, in cells of a three by three grid."""
-    number = int(rng.integers(2, MOST + 1))
+    number = int(rng.integers(2, MAX_COUNT + 1))
     first = _shape(rng, unseen, float(rng.uniform(0.09, 0.145)), 0.5, 0.5)
     cells = rng.permutation(9)[:number]
     wander = rng.uniform(-0.025, 0.025, (number, 2))
@@ -168,13 +168,13 @@ def _count(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
     return [replace(first, x=float(x), y=float(y), tilt=_tilt(rng)) for x, y in places]
 
 
-def _glyph(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
+def _glyph(rng: np.random.Generator, unseen: bool | None) -> list[SceneObject]:
     """One digit or letter that fills much of the picture."""
     del unseen
     radius = float(rng.uniform(0.28, 0.48))
     slack = 0.5 - radius
     x, y = (float(0.5 + rng.uniform(-slack, slack)) for _ in "xy")
-    blank = Thing("", _glyph_colour(rng), "solid", radius, x, y, tilt=float(rng.normal(0, 7)), look=_look(rng))
+    blank = SceneObject("", _glyph_colour(rng), "solid", radius, x, y, tilt=float(rng.normal(0, 7)), seed=_look(rng))
     thing = _sign(rng, blank)
     if thing.style == "handwritten" and rng.random() < 0.5:
         return [replace(thing, style="scanned", x=0.5, y=0.5, radius=0.5)]
@@ -183,24 +183,24 @@ def _glyph(rng: np.random.Generator, unseen: bool | None) -> list[Thing]:
 
 def _glyph_colour(rng: np.random.Generator) -> str:
     """Ink is often black or white."""
-    return pick(rng, ("black", "white")) if rng.random() < 0.5 else pick(rng, tuple(COLOURS))
+    return pick(rng, ("black", "white")) if rng.random() < 0.5 else pick(rng, tuple(COLORS))
 
 
-def _sign(rng: np.random.Generator, thing: Thing) -> Thing:
+def _sign(rng: np.random.Generator, thing: SceneObject) -> SceneObject:
     """The thing as a digit (two in three) or a letter."""
     name = pick(rng, DIGITS if rng.random() < 0.66 else LETTERS)
-    return replace(thing, name=name, turn=0, style="handwritten" if rng.random() < 0.55 else "printed")
+    return replace(thing, name=name, quarter_turns=0, style="handwritten" if rng.random() < 0.55 else "printed")
 
 
-def _shape(rng: np.random.Generator, unseen: bool | None, radius: float, x: float, y: float) -> Thing:
+def _shape(rng: np.random.Generator, unseen: bool | None, radius: float, x: float, y: float) -> SceneObject:
     """A shape with an allowed colour."""
-    colours = tuple(COLOURS)
+    colours = tuple(COLORS)
     colour, name = pick(rng, colours), pick(rng, SHAPES)
-    while unseen is not None and held_out(colour, name) is not unseen:
+    while unseen is not None and is_held_out_pair(colour, name) is not unseen:
         colour, name = pick(rng, colours), pick(rng, SHAPES)
     pattern = "solid" if rng.random() < 0.55 else pick(rng, PATTERNS[1:])
     turn = int(rng.integers(4)) if name == "arrow" else 0
-    return Thing(name, colour, pattern, radius, x, y, _tilt(rng), turn, look=_look(rng))
+    return SceneObject(name, colour, pattern, radius, x, y, _tilt(rng), turn, seed=_look(rng))
 
 
 def _tilt(rng: np.random.Generator) -> float:
@@ -217,27 +217,27 @@ def _ground(rng: np.random.Generator, taken: list[str]) -> str:
         free = [c for c in ("white", "black", "gray") if _clear(c, taken)]
         if free:
             return pick(rng, free)
-    return pick(rng, [c for c in COLOURS if _clear(c, taken)] or [c for c in COLOURS if c not in taken])
+    return pick(rng, [c for c in COLORS if _clear(c, taken)] or [c for c in COLORS if c not in taken])
 
 
 def _clear(colour: str, taken: list[str]) -> bool:
-    return all(colour != t and frozenset((colour, t)) not in NEAR_COLOURS for t in taken)
+    return all(colour != t and frozenset((colour, t)) not in SIMILAR_COLORS for t in taken)
 
 
 def _camera(rng: np.random.Generator) -> Camera:
     """Mostly mild nuisance; now and then a dark, blurry or noisy picture, strong enough to be called so."""
     camera = Camera(
         gain=float(rng.uniform(0.8, 1.15)),
-        light=float(rng.uniform(0, 0.3)),
-        direction=float(rng.uniform(0, 360)),
+        light_gradient=float(rng.uniform(0, 0.3)),
+        light_direction=float(rng.uniform(0, 360)),
         blur=float(max(0.0, rng.uniform(-0.7, 0.8))),
         noise=float(max(0.0, rng.uniform(-6, 10))),
-        quality=int(rng.integers(45, 96)) if rng.random() < 0.5 else 0,
+        jpeg_quality=int(rng.integers(45, 96)) if rng.random() < 0.5 else 0,
         keystone=(float(rng.uniform(-0.15, 0.15)), float(rng.uniform(-0.15, 0.15))),
     )
     spoiled = rng.random()
     if spoiled < 0.04:
-        return replace(camera, gain=float(rng.uniform(0.35, 0.5)), light=0.0)
+        return replace(camera, gain=float(rng.uniform(0.35, 0.5)), light_gradient=0.0)
     if spoiled < 0.08:
         return replace(camera, blur=float(rng.uniform(1.6, 2.2)))
     if spoiled < 0.12:

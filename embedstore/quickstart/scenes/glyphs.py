@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE = 96  # pixels of a mask
-SCAN = 8  # cells a side of a scanned glyph: UCI's optical recognition of handwritten digits (Alpaydin and Kaynak 1998)
-LEVELS = 16  # grey levels of such a cell: 4 x 4 bits counted
-FONTS = "DejaVuSans* DejaVuSerif* STIXGeneral* cmr10* cmb10* cmss10* cmtt10*".split()
-SHARED = "DejaVuSansDisplay DejaVuSerifDisplay"  # hold other signs
+MASK_SIDE = 96  # pixels of a mask
+SCAN_CELLS = (
+    8  # cells a side of a scanned glyph: UCI's optical recognition of handwritten digits (Alpaydin and Kaynak 1998)
+)
+SCAN_LEVELS = 16  # grey levels of such a cell: 4 x 4 bits counted
+FONT_PATTERNS = "DejaVuSans* DejaVuSerif* STIXGeneral* cmr10* cmb10* cmss10* cmtt10*".split()
+EXCLUDED_FONTS = "DejaVuSansDisplay DejaVuSerifDisplay"  # hold other signs
 
 # the ways to write a sign, in the unit square, x to the right, y down; "|" lifts the pen
 STROKES = {
@@ -107,37 +109,37 @@ STROKES = {
 }
 
 
-def mask(name: str, style: str, rng: np.random.Generator) -> Image.Image:
+def glyph_mask(character: str, style: str, rng: np.random.Generator) -> Image.Image:
     """A sign as ink on nothing: mode L, 255 is ink, ``SIDE`` pixels a side, the sign as large as fits."""
     if style == "printed":
-        return _printed(name, rng)
-    drawn = _written(name, rng)
+        return _printed(character, rng)
+    drawn = _written(character, rng)
     return _scanned(drawn) if style == "scanned" else drawn
 
 
 @functools.cache
-def fonts() -> tuple[str, ...]:
+def font_files() -> tuple[str, ...]:
     """Font files at hand: those that matplotlib brings, where it is installed; Pillow's own font needs no file."""
     try:
         import matplotlib as mpl
     except ImportError:
         return ()
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = {str(p) for pattern in FONTS for p in folder.glob(f"{pattern}.ttf") if p.stem not in SHARED}
+    found = {str(p) for pattern in FONT_PATTERNS for p in folder.glob(f"{pattern}.ttf") if p.stem not in EXCLUDED_FONTS}
     return tuple(sorted(found))
 
 
 @functools.cache
 def _font(file: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.truetype(file, SIDE) if file else ImageFont.load_default(SIDE)
+    return ImageFont.truetype(file, MASK_SIDE) if file else ImageFont.load_default(MASK_SIDE)
 
 
 def _printed(name: str, rng: np.random.Generator) -> Image.Image:
     """The sign in one of the fonts at hand."""
-    files = ("", *fonts())
+    files = ("", *font_files())
     font = _font(files[int(rng.integers(len(files)))])
-    sheet = Image.new("L", (2 * SIDE, 2 * SIDE))
-    ImageDraw.Draw(sheet).text((SIDE // 2, SIDE // 4), name, fill=255, font=font)
+    sheet = Image.new("L", (2 * MASK_SIDE, 2 * MASK_SIDE))
+    ImageDraw.Draw(sheet).text((MASK_SIDE // 2, MASK_SIDE // 4), name, fill=255, font=font)
     return _fitted(sheet, stretch=False)
 
 
@@ -147,8 +149,8 @@ def _written(name: str, rng: np.random.Generator) -> Image.Image:
     way = ways[int(rng.integers(len(ways)))]
     slant, narrow = rng.normal(0, 0.15), rng.uniform(0.5, 1.0)
     bend = rng.normal(0, 0.05, 2)
-    width = max(3, int(SIDE * rng.uniform(0.06, 0.21)))
-    sheet = Image.new("L", (2 * SIDE, 2 * SIDE))
+    width = max(3, int(MASK_SIDE * rng.uniform(0.06, 0.21)))
+    sheet = Image.new("L", (2 * MASK_SIDE, 2 * MASK_SIDE))
     pen = ImageDraw.Draw(sheet)
     for stroke in way.split("|"):
         points = np.array([[float(v) for v in p.split(",")] for p in stroke.lstrip("~").split()])
@@ -156,7 +158,7 @@ def _written(name: str, rng: np.random.Generator) -> Image.Image:
         line = _smooth(points) if stroke.startswith("~") else points
         x, y = line[:, 0] - 0.5, line[:, 1] - 0.5
         x, y = narrow * (x + bend[0] * np.sin(3 * y)) - slant * y, y + bend[1] * np.sin(3 * x)
-        _ink(pen, np.stack([x, y], axis=1) * SIDE + SIDE, width)
+        _ink(pen, np.stack([x, y], axis=1) * MASK_SIDE + MASK_SIDE, width)
     return _fitted(sheet, stretch=bool(rng.random() < 0.3))
 
 
@@ -181,20 +183,20 @@ def _smooth(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
 
 def _fitted(sheet: Image.Image, *, stretch: bool) -> Image.Image:
     """The ink alone, as large as the mask; its proportions kept unless it is to be stretched a little."""
-    box = sheet.getbbox() or (0, 0, SIDE, SIDE)
+    box = sheet.getbbox() or (0, 0, MASK_SIDE, MASK_SIDE)
     ink = sheet.crop(box)
-    scale = SIDE / max(ink.size)
+    scale = MASK_SIDE / max(ink.size)
     wide, high = (max(1, round(n * scale)) for n in ink.size)
     if stretch:
-        wide, high = max(wide, int(0.7 * SIDE)), max(high, int(0.7 * SIDE))
-    out = Image.new("L", (SIDE, SIDE))
-    out.paste(ink.resize((wide, high), Image.Resampling.BILINEAR), ((SIDE - wide) // 2, (SIDE - high) // 2))
+        wide, high = max(wide, int(0.7 * MASK_SIDE)), max(high, int(0.7 * MASK_SIDE))
+    out = Image.new("L", (MASK_SIDE, MASK_SIDE))
+    out.paste(ink.resize((wide, high), Image.Resampling.BILINEAR), ((MASK_SIDE - wide) // 2, (MASK_SIDE - high) // 2))
     return out
 
 
 def _scanned(drawn: Image.Image) -> Image.Image:
     """As a coarse scanner gives it: 32 x 32 bits, counted in 4 x 4 blocks to 8 x 8 cells of 17 levels."""
-    bits = np.asarray(drawn.resize((4 * SCAN, 4 * SCAN), Image.Resampling.BILINEAR)) > 127
-    counts = bits.reshape(SCAN, 4, SCAN, 4).sum(axis=(1, 3))
-    cells = Image.fromarray((counts * 255 // LEVELS).astype(np.uint8))
-    return cells.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    bits = np.asarray(drawn.resize((4 * SCAN_CELLS, 4 * SCAN_CELLS), Image.Resampling.BILINEAR)) > 127
+    counts = bits.reshape(SCAN_CELLS, 4, SCAN_CELLS, 4).sum(axis=(1, 3))
+    cells = Image.fromarray((counts * 255 // SCAN_LEVELS).astype(np.uint8))
+    return cells.resize((MASK_SIDE, MASK_SIDE), Image.Resampling.BICUBIC)

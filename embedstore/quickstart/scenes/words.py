@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedstore.quickstart.scenes.compose import DIGITS, GROUNDS, Scene, Thing, pick
+from embedstore.quickstart.scenes.compose import BACKGROUND_PATTERNS, DIGITS, Scene, SceneObject, pick
 
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SAME = {
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SYNONYMS = {
     "gray": ("gray", "grey"),
     "purple": ("purple", "violet"),
     "cyan": ("cyan", "turquoise"),
@@ -23,17 +23,17 @@ SAME = {
     "hollow": ("hollow", "outlined"),
     "solid": ("solid", "filled"),
 }
-WITH = {
+PATTERN_PHRASES = {
     "striped": "with stripes",
     "spotted": "with dots",
     "checkered": "with a checkerboard pattern",
     "hollow": "as an outline",
 }
-PLURAL = {"crescent": "crescents", "moon": "moons", "cross": "crosses", "fish": "fish"}
-SMALL, LARGE = ("small", "little", "tiny"), ("large", "big", "huge")
-POINTING = ("right", "down", "left", "up")
+PLURALS = {"crescent": "crescents", "moon": "moons", "cross": "crosses", "fish": "fish"}
+SMALL_WORDS, LARGE_WORDS = ("small", "little", "tiny"), ("large", "big", "huge")
+ARROW_DIRECTIONS = ("right", "down", "left", "up")
 OPENERS = ("", "", "a picture of ", "an image of ", "a photo of ", "a drawing of ", "there is ")
-PLACES = (
+POSITION_PHRASES = (
     ("in the upper left corner", "at the top", "in the upper right corner"),
     ("on the left", "in the centre", "on the right"),
     ("in the lower left corner", "at the bottom", "in the lower right corner"),
@@ -58,29 +58,29 @@ def caption(scene: Scene, rng: np.random.Generator, detail: float | None = None)
     return f"{pick(rng, OPENERS)}{body}{ground}"
 
 
-def naming(name: str, rng: np.random.Generator | None = None) -> str:
+def word_for(name: str, rng: np.random.Generator | None = None) -> str:
     """A word for an attribute or a shape: the usual one, or any where a generator decides."""
-    options = SAME.get(name, (name,))
+    options = SYNONYMS.get(name, (name,))
     return pick(rng, options) if rng is not None else options[0]
 
 
 def _single(scene: Scene, rng: np.random.Generator, detail: float) -> str:
-    thing = scene.things[0]
+    thing = scene.objects[0]
     where = f" {_place(thing)}" if rng.random() < 0.7 * detail else ""
     return _article(_thing(thing, rng, detail, (0.2, 0.32))) + where
 
 
 def _several(scene: Scene, rng: np.random.Generator, detail: float) -> str:
     """All things, or the first ones, with how they stand to each other."""
-    told = [_article(_thing(t, rng, detail, (0.14, 0.2))) for t in scene.things]
+    told = [_article(_thing(t, rng, detail, (0.14, 0.2))) for t in scene.objects]
     if len(told) == 2 and rng.random() < 0.75:
-        return _related(scene.things[0], scene.things[1], told, rng)
+        return _related(scene.objects[0], scene.objects[1], told, rng)
     if rng.random() < 0.3:
         told.reverse()
     return f"{', '.join(told[:-1])} and {told[-1]}"
 
 
-def _related(first: Thing, second: Thing, told: list[str], rng: np.random.Generator) -> str:
+def _related(first: SceneObject, second: SceneObject, told: list[str], rng: np.random.Generator) -> str:
     upright = abs(first.y - second.y) > abs(first.x - second.x)
     if rng.random() < 0.5:
         between = pick(rng, ("above", "over") if upright else ("left of", "to the left of"))
@@ -90,55 +90,55 @@ def _related(first: Thing, second: Thing, told: list[str], rng: np.random.Genera
 
 
 def _count(scene: Scene, rng: np.random.Generator, detail: float) -> str:
-    number = len(scene.things)
-    said = NUMBERS[number] if rng.random() < 0.7 else str(number)
-    words = _thing(scene.things[0], rng, detail, (0.0, 9.0), plural=True)
+    number = len(scene.objects)
+    said = NUMBER_WORDS[number] if rng.random() < 0.7 else str(number)
+    words = _thing(scene.objects[0], rng, detail, (0.0, 9.0), plural=True)
     return f"{said} {words}"
 
 
 def _glyph(scene: Scene, rng: np.random.Generator, detail: float) -> str:
-    thing = scene.things[0]
+    thing = scene.objects[0]
     by_hand = thing.style != "printed"
     told = _signed(thing, rng)
     if rng.random() < 0.6 * detail:
         told = f"{pick(rng, ('handwritten', 'hand drawn')) if by_hand else 'printed'} {told}"
     if rng.random() < 0.7 * detail:
-        return f"{_article(f'{naming(thing.colour, rng)} {told}')}"
+        return f"{_article(f'{word_for(thing.colour, rng)} {told}')}"
     return f"{pick(rng, ('the', 'the', 'a'))} {told}"
 
 
-def _signed(thing: Thing, rng: np.random.Generator) -> str:
+def _signed(thing: SceneObject, rng: np.random.Generator) -> str:
     """A digit or a letter by its name."""
     if thing.name in DIGITS:
-        said = NUMBERS[int(thing.name)] if rng.random() < 0.6 else thing.name
+        said = NUMBER_WORDS[int(thing.name)] if rng.random() < 0.6 else thing.name
         return f"{pick(rng, ('digit', 'digit', 'number'))} {said}"
     return f"{pick(rng, ('letter', 'letter', 'capital letter'))} {thing.name}"
 
 
 def _thing(
-    thing: Thing, rng: np.random.Generator, detail: float, sizes: tuple[float, float], plural: bool = False
+    thing: SceneObject, rng: np.random.Generator, detail: float, sizes: tuple[float, float], plural: bool = False
 ) -> str:
     """Size, colour, pattern and name, in one of the usual orders."""
     if thing.style:
-        return f"{naming(thing.colour, rng)} {_signed(thing, rng)}"
-    name = naming(thing.name, rng)
+        return f"{word_for(thing.colour, rng)} {_signed(thing, rng)}"
+    name = word_for(thing.name, rng)
     if plural:
-        name = PLURAL.get(name, f"{name}s")
+        name = PLURALS.get(name, f"{name}s")
     words = []
     if (thing.radius < sizes[0] or thing.radius > sizes[1]) and rng.random() < detail:
-        words.append(pick(rng, SMALL if thing.radius < sizes[0] else LARGE))
-    colour = naming(thing.colour, rng) if rng.random() < max(detail, 0.75) else ""
+        words.append(pick(rng, SMALL_WORDS if thing.radius < sizes[0] else LARGE_WORDS))
+    colour = word_for(thing.colour, rng) if rng.random() < max(detail, 0.75) else ""
     pattern, after = "", ""
     if thing.pattern != "solid" and rng.random() < max(detail, 0.4):
         if rng.random() < 0.7:
-            pattern = naming(thing.pattern, rng)
+            pattern = word_for(thing.pattern, rng)
         else:
-            after = f" {WITH[thing.pattern]}"
+            after = f" {PATTERN_PHRASES[thing.pattern]}"
     elif thing.pattern == "solid" and rng.random() < 0.12 * detail:
-        pattern = naming("solid", rng)
+        pattern = word_for("solid", rng)
     pair = [colour, pattern] if rng.random() < 0.6 else [pattern, colour]
     if thing.name == "arrow" and rng.random() < 0.6 * detail:
-        after += f" pointing {POINTING[thing.turn]}"
+        after += f" pointing {ARROW_DIRECTIONS[thing.quarter_turns]}"
     return " ".join([*words, *(w for w in pair if w), name]) + after
 
 
@@ -146,16 +146,16 @@ def _article(words: str) -> str:
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 
-def _place(thing: Thing) -> str:
+def _place(thing: SceneObject) -> str:
     """Which ninth of the picture its centre lies in."""
     row, column = (sum(v > edge for edge in (0.4, 0.6)) for v in (thing.y, thing.x))
-    return PLACES[row][column]
+    return POSITION_PHRASES[row][column]
 
 
 def _ground(scene: Scene, rng: np.random.Generator) -> str:
-    colour = naming(scene.ground, rng)
-    shown = scene.ground_pattern
-    pattern = naming(shown, rng) if shown != GROUNDS[0] and rng.random() < 0.7 else ""
+    colour = word_for(scene.ground, rng)
+    shown = scene.background_pattern
+    pattern = word_for(shown, rng) if shown != BACKGROUND_PATTERNS[0] and rng.random() < 0.7 else ""
     pair = " ".join(w for w in (pattern, colour) if w)
     if rng.random() < 0.25:
         return f" against {pair}"

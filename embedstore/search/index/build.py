@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
 from embedstore.search.index import approximate, files
-from embedstore.search.index.approximate import Setting
+from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import disk_errors
-from embedstore.storage.storage import SpaceRow, Storage
-from embedstore.storage.vectors import BLOCK_ROWS, Vectors
+from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
-QUERIES = 200  # held-out rows that recall is measured with: its standard error at 0.95 is under 0.5%
+RECALL_QUERIES = 200  # held-out rows that recall is measured with: its standard error at 0.95 is under 0.5%
 _NEAREST = 10  # of each, that an index should find
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-Report = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Built:
+class IndexBuild:
     """What a build made.
 
     Attributes:
         sidecar: of the index kept. tried: settings that missed, one sentence each.
     """
 
-    sidecar: files.Sidecar
+    sidecar: files.IndexSidecar
     tried: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -42,15 +42,15 @@ class Built:
         return {**_told(self.sidecar), "tried": list(self.tried)}
 
 
-def build(
+def build_index(
     storage: Storage,
-    space: SpaceRow,
+    space: SpaceRecord,
     *,
     recall: float = 0.95,
     max_memory: str | int = "4GB",
     kind: str | None = None,
-    report: Report = lambda _: None,
-) -> Built:
+    progress: ProgressCallback = lambda _: None,
+) -> IndexBuild:
     """Build the first index that fits the memory and reaches the recall; older ones of the space are removed.
 
     Searches go on meanwhile, and so do writers: rows added since are searched beside the index.
@@ -64,26 +64,26 @@ def build(
 
     Raises:
         QueryError: nothing to index, an impossible target, or nothing reaches it.
-        StoreFailed: the disk is full.
+        StoreIOError: the disk is full.
     """
     if not 0 < recall <= 1:
         raise QueryError(f"recall is above 0 and at most 1, not {recall}")
     if kind not in (None, "flat", "hnsw", "ivf"):
         raise QueryError(f"an index is flat, hnsw or ivf, not {kind!r}")
-    vectors = storage.vectors(space.space).hold()
+    vectors = storage.vector_reader(space.space).map_shards()
     if not len(vectors):
         raise QueryError(f"space {space.name} has no vectors to index yet")
-    memory = bytes_of(max_memory)
-    possible = approximate.settings(len(vectors), vectors.dim, recall=recall, memory=memory, kind=kind)
+    memory = parse_size(max_memory)
+    possible = approximate.candidate_settings(len(vectors), vectors.dim, recall=recall, memory_bytes=memory, kind=kind)
     if not possible:
         raise QueryError(f"no index of {len(vectors):,} × {vectors.dim} fits {max_memory}; allow more memory")
     order = np.random.default_rng(0).permutation(len(vectors))
-    truth = _Truth.of(vectors, np.sort(order[:QUERIES]))
-    others = order[QUERIES:] if len(order) > 2 * QUERIES else order
+    truth = _Truth.of(vectors, np.sort(order[:RECALL_QUERIES]))
+    others = order[RECALL_QUERIES:] if len(order) > 2 * RECALL_QUERIES else order
     tried: list[str] = []
     for setting in possible:
         begin = time.perf_counter()
-        index = _built(setting, vectors, np.sort(others[: setting.train]), space.space.unit, report)
+        index = _built(setting, vectors, np.sort(others[: setting.training_rows]), space.space.unit, progress)
         probe, found, ms = _tuned(index, setting, truth, recall)
         seconds = time.perf_counter() - begin
         if found >= recall:
@@ -92,60 +92,64 @@ def build(
                 "ms": round(ms, 3), "seconds": round(seconds, 2),
             }  # fmt: skip
             facts = _facts(space, vectors, setting) | measured
-            return Built(_kept(storage, space, index, facts), tuple(tried))
+            return IndexBuild(_kept(storage, space, index, facts), tuple(tried))
         tried.append(f"{setting.factory} reached recall {found:.3f} of {recall} in {seconds:.0f} s")
-        report(f"{tried[-1]}: trying the next setting")
+        progress(f"{tried[-1]}: trying the next setting")
     raise QueryError(f"no index within {max_memory} reaches recall {recall}: {'; '.join(tried)}")
 
 
-def listing(storage: Storage) -> list[dict[str, Any]]:
+def list_indexes(storage: Storage) -> list[dict[str, Any]]:
     """Every index of every space: what its sidecar says, and whether it can be used as the store stands."""
     out = []
     for space in storage.spaces():
-        folder = storage.at.index(space.key)
-        shards = storage.vectors(space.space).counts
-        for path, sidecar in files.sidecars(folder):
+        folder = storage.at.index_folder(space.key)
+        shards = storage.vector_reader(space.space).counts
+        for path, sidecar in files.read_sidecars(folder):
             if isinstance(sidecar, str):
                 out.append({"space": space.name, "file": path.name, "usable": False, "why": sidecar})
                 continue
-            why = files.unfit(sidecar, space.key, space.space.dim, shards) or files.missing(folder, sidecar)
+            why = files.mismatch_reason(sidecar, space.key, space.space.dim, shards) or files.file_problem(
+                folder, sidecar
+            )
             since = sum(rows for _, rows in shards) - sidecar.rows
             out.append({**_told(sidecar), "space": space.name, "usable": why is None, "why": why, "rows_since": since})
     return out
 
 
-def is_whole(storage: Storage, space: SpaceRow) -> bool:
+def indexes_match_shards(storage: Storage, space: SpaceRecord) -> bool:
     """No index of the space covers vector files that are gone, and so may hold vectors that were wiped."""
-    shards = storage.vectors(space.space).counts
-    found = [s for _, s in files.sidecars(storage.at.index(space.key))]
-    return all(isinstance(s, files.Sidecar) and files.covers(s, shards) for s in found)
+    shards = storage.vector_reader(space.space).counts
+    found = [s for _, s in files.read_sidecars(storage.at.index_folder(space.key))]
+    return all(isinstance(s, files.IndexSidecar) and files.covers_prefix(s, shards) for s in found)
 
 
-def rebuild(storage: Storage, space: SpaceRow, *, report: Report = lambda _: None) -> Built | None:
+def rebuild_index(
+    storage: Storage, space: SpaceRecord, *, progress: ProgressCallback = lambda _: None
+) -> IndexBuild | None:
     """Remove a space's indexes and build the newest again with its own settings; None where there is none.
 
     Raises:
         QueryError: it does not reach its recall any more; there is no index then.
     """
-    known = [s for _, s in files.sidecars(storage.at.index(space.key)) if isinstance(s, files.Sidecar)]
+    known = [s for _, s in files.read_sidecars(storage.at.index_folder(space.key)) if isinstance(s, files.IndexSidecar)]
     if not known:
         return None
-    with disk_errors.said(f"remove an index from {storage.at.index(space.key)}"):
-        files.remove(storage.at.index(space.key))  # first: it may hold vectors that were wiped
-    if not len(storage.vectors(space.space)):
+    with disk_errors.disk_errors(f"remove an index from {storage.at.index_folder(space.key)}"):
+        files.remove_indexes(storage.at.index_folder(space.key))  # first: it may hold vectors that were wiped
+    if not len(storage.vector_reader(space.space)):
         return None
     last = known[0]
-    return build(
+    return build_index(
         storage,
         space,
         recall=last.target,
-        max_memory=budget_again(last.memory, space.space.dim),
+        max_memory=rebuild_memory_bytes(last.memory, space.space.dim),
         kind=last.kind,
-        report=report,
+        progress=progress,
     )
 
 
-def mend(storage: Storage, space: SpaceRow) -> Built | None:
+def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
     """Build a space's index again where it has one that cannot be used; None where there is nothing to do.
 
     With the settings of the newest whose sidecar can be read, else with the usual ones.
@@ -153,31 +157,31 @@ def mend(storage: Storage, space: SpaceRow) -> Built | None:
     Raises:
         QueryError: it does not reach its recall any more; there is no index then.
     """
-    folder, vectors = storage.at.index(space.key), storage.vectors(space.space)
+    folder, vectors = storage.at.index_folder(space.key), storage.vector_reader(space.space)
     if not (folder.is_dir() and any(p.suffix in (".json", ".faiss") for p in folder.iterdir())):
         return None
-    found = files.find(folder, space=space.key, dim=vectors.dim, shards=vectors.counts)
+    found = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.counts)
     if found.index is not None and not found.notes:
         return None
-    return rebuild(storage, space) or (build(storage, space) if len(vectors) else None)
+    return rebuild_index(storage, space) or (build_index(storage, space) if len(vectors) else None)
 
 
-def budget_again(memory: int, dim: int) -> int:
+def rebuild_memory_bytes(memory: int, dim: int) -> int:
     """Bytes in which an index that takes ``memory`` when loaded can be built again, k-means at its least included."""
-    return max(4 * memory, approximate.LEAST_TRAIN * dim)
+    return max(4 * memory, approximate.MIN_TRAINING_BYTES_PER_DIM * dim)
 
 
-def bytes_of(text: str | int) -> int:
+def parse_size(size: str | int) -> int:
     """Bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
 
     Raises:
         QueryError: it is no size.
     """
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(text), re.IGNORECASE)
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(size), re.IGNORECASE)
     try:
-        return int(float(found[1]) * _UNITS[found[2].upper()]) if found else int(text)
+        return int(float(found[1]) * _UNITS[found[2].upper()]) if found else int(size)
     except ValueError:
-        raise QueryError(f"a size is written as 4GB or 500MB, not {text!r}") from None
+        raise QueryError(f"a size is written as 4GB or 500MB, not {size!r}") from None
 
 
 @dataclass(frozen=True)
@@ -189,12 +193,12 @@ class _Truth:
     nearest: list[set[int]]
 
     @classmethod
-    def of(cls, vectors: Vectors, held_out: NDArray[np.int64]) -> _Truth:
+    def of(cls, vectors: VectorReader, held_out: NDArray[np.int64]) -> _Truth:
         """By exact search for all of them at once, block by block."""
-        queries = _scaled(vectors.gather(held_out))
+        queries = _scaled(vectors.read_float32(held_out))
         scores = np.full((len(queries), _NEAREST + 1), -np.inf, np.float32)
         places = np.full(scores.shape, -1, np.int64)
-        for first, rows in vectors.blocks():
+        for first, rows in vectors.iter_blocks():
             found, where = faiss().knn(queries, _scaled(rows), len(scores[0]), metric=faiss().METRIC_INNER_PRODUCT)
             found[where < 0] = -np.inf
             both = np.hstack([scores, found]), np.hstack([places, np.where(where < 0, -1, where + first)])
@@ -207,26 +211,28 @@ class _Truth:
         return cls(queries, held_out, nearest)
 
 
-def _built(setting: Setting, vectors: Vectors, sample: NDArray[np.int64], unit: bool, report: Report) -> Any:
+def _built(
+    setting: IndexSettings, vectors: VectorReader, sample: NDArray[np.int64], unit: bool, report: ProgressCallback
+) -> Any:
     """One index, whole, trained with the rows at some positions; rows that have length 1 are taken as they are."""
     report(f"building {setting.factory} over {len(vectors):,} rows")
-    index = approximate.trained(setting, _gathered(vectors, sample))
+    index = approximate.train_index(setting, _gathered(vectors, sample))
     last = time.monotonic()
-    for first, rows in vectors.blocks():
+    for first, rows in vectors.iter_blocks():
         index.add(rows if unit else _scaled(rows))
         if time.monotonic() - last > 5:  # seconds between two signs of life
             last = time.monotonic()
             report(f"{setting.factory}: {first + len(rows):,} of {len(vectors):,} rows")
-    return approximate.finished(index)
+    return approximate.link_centroids(index)
 
 
-def _gathered(vectors: Vectors, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+def _gathered(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
     """Unit rows at ascending positions; the files are not kept in memory."""
     out = np.empty((len(positions), vectors.dim), np.float32)
     for begin in range(0, len(positions), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
-        out[part] = _scaled(vectors.gather(positions[part]))
-        vectors.release()
+        out[part] = _scaled(vectors.read_float32(positions[part]))
+        vectors.release_memory()
     return out
 
 
@@ -236,12 +242,17 @@ def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def _tuned(index: Any, setting: Setting, truth: _Truth, target: float) -> tuple[int, float, float]:
+def _tuned(index: Any, setting: IndexSettings, truth: _Truth, target: float) -> tuple[int, float, float]:
     """``(probe, recall, milliseconds a query)`` of the cheapest probe that reaches the target, else of the best."""
-    probe, recall, ms, count = 0, 0.0, 0.0, approximate.count(approximate.RANKS[0], lossless=setting.lossless)
+    probe, recall, ms, count = (
+        0,
+        0.0,
+        0.0,
+        approximate.proposal_count(approximate.RANK_TIERS[0], lossless=setting.lossless),
+    )
     for probe in setting.probes:
         begin = time.perf_counter()
-        found = [approximate.propose(index, q, count, probe=probe) for q in truth.queries]
+        found = [approximate.propose_rows(index, q, count, probe=probe) for q in truth.queries]
         ms = 1000 * (time.perf_counter() - begin) / len(found)
         hits = sum(len(near & set(f.tolist())) for near, (_, f) in zip(truth.nearest, found, strict=True))
         recall = hits / max(1, sum(len(near) for near in truth.nearest)) if any(truth.nearest) else 1.0
@@ -250,7 +261,7 @@ def _tuned(index: Any, setting: Setting, truth: _Truth, target: float) -> tuple[
     return probe, recall, ms
 
 
-def _facts(space: SpaceRow, vectors: Vectors, setting: Setting) -> dict[str, Any]:
+def _facts(space: SpaceRecord, vectors: VectorReader, setting: IndexSettings) -> dict[str, Any]:
     """The sidecar's fields that are not measured."""
     return {
         "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.counts],
@@ -260,15 +271,15 @@ def _facts(space: SpaceRow, vectors: Vectors, setting: Setting) -> dict[str, Any
     }  # fmt: skip
 
 
-def _kept(storage: Storage, space: SpaceRow, index: Any, facts: dict[str, Any]) -> files.Sidecar:
+def _kept(storage: Storage, space: SpaceRecord, index: Any, facts: dict[str, Any]) -> files.IndexSidecar:
     """Write the index, then remove the older ones."""
-    folder = storage.at.index(space.key)
-    with disk_errors.said(f"write an index to {folder}"):
-        sidecar = files.write(folder, index, facts)
-        files.remove(folder, keep=sidecar.file)
+    folder = storage.at.index_folder(space.key)
+    with disk_errors.disk_errors(f"write an index to {folder}"):
+        sidecar = files.write_index(folder, index, facts)
+        files.remove_indexes(folder, keep_file=sidecar.file)
     return sidecar
 
 
-def _told(sidecar: files.Sidecar) -> dict[str, Any]:
+def _told(sidecar: files.IndexSidecar) -> dict[str, Any]:
     """A sidecar without its list of vector files."""
     return {k: v for k, v in asdict(sidecar).items() if k not in ("shards", "format")}

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
+ScoredRows = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def top_k(
     blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]], query: NDArray[np.float32], k: int, *, unit: bool
-) -> Ranked:
+) -> ScoredRows:
     """The k rows nearest to a query by cosine similarity.
 
     Args:
@@ -25,16 +25,16 @@ def top_k(
         ``(scores float32 (k',), ids int64 (k',))``, best first, equal scores by ascending id; k' is k or the number
         of rows, whichever is smaller.
     """
-    best: Ranked = (np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))
+    best: ScoredRows = (np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))
     for ids, rows in blocks:
         scores = rows @ query
         if not unit:
             scores /= np.linalg.norm(rows, axis=1)
-        best = largest(np.concatenate([best[0], scores]), np.concatenate([best[1], ids]), k)
+        best = select_top_k(np.concatenate([best[0], scores]), np.concatenate([best[1], ids]), k)
     return best
 
 
-def largest(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Ranked:
+def select_top_k(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> ScoredRows:
     """The k largest, by descending score, then ascending id."""
     if len(scores) > k:
         last = np.partition(scores, len(scores) - k)[len(scores) - k]

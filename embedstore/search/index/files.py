@@ -19,19 +19,19 @@ from typing import Any
 import xxhash
 
 from embedstore.errors import StoreDamaged
-from embedstore.search.index.approximate import Lists, ready
+from embedstore.search.index.approximate import InvertedLists, enable_parallel_search
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
 
-FORMAT = 2  # 1 held its rows as residuals, and was measured with other numbers of proposals
+SIDECAR_FORMAT = 2  # 1 held its rows as residuals, and was measured with other numbers of proposals
 _LIMIT = 1 << 40  # bytes one vector inside an index file may claim
-State = tuple[tuple[str, int, int], ...]
+FolderState = tuple[tuple[str, int, int], ...]
 
 _SIDECAR = 16 << 20  # bytes: half a million vector files
 
 
 @dataclass(frozen=True)
-class Sidecar:
+class IndexSidecar:
     """What an index file is.
 
     Attributes:
@@ -63,31 +63,31 @@ class Sidecar:
     lossless: bool
     seconds: float
     created: str
-    format: int = FORMAT
+    format: int = SIDECAR_FORMAT
 
 
 @dataclass(frozen=True)
-class Index:
+class LoadedIndex:
     """A sidecar and its loaded FAISS index."""
 
-    sidecar: Sidecar
+    sidecar: IndexSidecar
     faiss: Any
 
     @cached_property
-    def lists(self) -> Lists | None:
+    def inverted_lists(self) -> InvertedLists | None:
         """Of an IVF: which row stands where."""
-        return Lists.of(self.faiss)
+        return InvertedLists.from_index(self.faiss)
 
 
 @dataclass(frozen=True)
-class Found:
+class IndexLookup:
     """The index to use, or None, and why others were passed by."""
 
-    index: Index | None
+    index: LoadedIndex | None
     notes: tuple[str, ...]
 
 
-def state(folder: Path) -> State:
+def folder_state(folder: Path) -> FolderState:
     """Names, sizes and times of an index folder: it changes whenever an index does."""
     try:
         with os.scandir(folder) as found:
@@ -99,7 +99,7 @@ def state(folder: Path) -> State:
     return tuple(sorted((name, s.st_size, s.st_mtime_ns) for name, s in stats))
 
 
-def write(folder: Path, index: Any, facts: dict[str, Any]) -> Sidecar:
+def write_index(folder: Path, index: Any, sidecar_fields: dict[str, Any]) -> IndexSidecar:
     """Write an index and its sidecar under temporary names, force them to the disk, and rename them into place.
 
     Args:
@@ -114,8 +114,8 @@ def write(folder: Path, index: Any, facts: dict[str, Any]) -> Sidecar:
     note = folder / f".{os.getpid()}.json.tmp"
     try:
         digest = _written(index, temporary)
-        name = f"{facts['kind']}-{facts['rows']}-{digest[:8]}"
-        sidecar = Sidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **facts)
+        name = f"{sidecar_fields['kind']}-{sidecar_fields['rows']}-{digest[:8]}"
+        sidecar = IndexSidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **sidecar_fields)
         note.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
         durable_files.sync_file(note)
         for path, final in ((temporary, sidecar.file), (note, f"{name}.json")):
@@ -155,19 +155,21 @@ def _written(index: Any, path: Path) -> str:
     return h.hexdigest()
 
 
-def sidecars(folder: Path) -> list[tuple[Path, Sidecar | str]]:
+def read_sidecars(folder: Path) -> list[tuple[Path, IndexSidecar | str]]:
     """Every sidecar of a folder, newest first; a text says why one cannot be read."""
-    found: list[tuple[Path, Sidecar | str]] = []
+    found: list[tuple[Path, IndexSidecar | str]] = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
             known = json.loads(_text(path))
-            found.append((path, Sidecar(**known) if known["format"] == FORMAT else f"has format {known['format']}"))
+            found.append(
+                (path, IndexSidecar(**known) if known["format"] == SIDECAR_FORMAT else f"has format {known['format']}")
+            )
         except (OSError, ValueError, TypeError, KeyError) as e:
             found.append((path, f"cannot be read ({type(e).__name__})"))
     return sorted(found, key=lambda f: "" if isinstance(f[1], str) else f[1].created, reverse=True)
 
 
-def find(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> Found:
+def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> IndexLookup:
     """The usable index that covers most rows; the newest among equals.
 
     Args:
@@ -175,22 +177,22 @@ def find(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]
         shards: ``(number, rows)`` of the generation that is searched, ordered by number.
     """
     notes: list[str] = []
-    good: list[tuple[int, Path, Sidecar]] = []
-    for path, sidecar in sidecars(folder):
-        problem = sidecar if isinstance(sidecar, str) else unfit(sidecar, space, dim, shards)
+    good: list[tuple[int, Path, IndexSidecar]] = []
+    for path, sidecar in read_sidecars(folder):
+        problem = sidecar if isinstance(sidecar, str) else mismatch_reason(sidecar, space, dim, shards)
         if problem or isinstance(sidecar, str):
             notes.append(f"index {path.name} {problem}; it was passed by: `embedstore index` makes a new one")
         else:
             good.append((sidecar.rows, path, sidecar))
     for _, path, sidecar in sorted(good, key=lambda g: g[0], reverse=True):
         try:
-            return Found(Index(sidecar, load(folder, sidecar)), tuple(notes))
+            return IndexLookup(LoadedIndex(sidecar, load_index(folder, sidecar)), tuple(notes))
         except StoreDamaged as e:
             notes.append(f"index {path.name} {e}; it was passed by: `embedstore index` makes a new one")
-    return Found(None, tuple(notes))
+    return IndexLookup(None, tuple(notes))
 
 
-def load(folder: Path, sidecar: Sidecar) -> Any:
+def load_index(folder: Path, sidecar: IndexSidecar) -> Any:
     """A FAISS index, mapped, whose every byte was compared with its checksum (once in a process).
 
     Raises:
@@ -206,7 +208,7 @@ def load(folder: Path, sidecar: Sidecar) -> Any:
 @lru_cache(maxsize=8)
 def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ...]) -> Any:
     """Check, then map."""
-    if durable_files.xxh3(path) != xxh3:
+    if durable_files.file_xxh3(path) != xxh3:
         raise StoreDamaged("does not match its checksum")
     faiss().set_deserialization_vector_byte_limit(_LIMIT)
     try:
@@ -215,24 +217,24 @@ def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ..
         raise StoreDamaged("cannot be read by FAISS") from e
     if (index.ntotal, index.d) != (rows, dim):
         raise StoreDamaged(f"holds {index.ntotal} rows of {index.d}, its sidecar says {rows} of {dim}")
-    return ready(index)
+    return enable_parallel_search(index)
 
 
-def remove(folder: Path, keep: str | None = None) -> None:
+def remove_indexes(folder: Path, keep_file: str | None = None) -> None:
     """Remove every index but one, sidecars first (an index without a sidecar is never used)."""
     for suffix in (".json", ".faiss"):
         for path in list(folder.glob(f"*{suffix}")) if folder.is_dir() else []:
-            if keep is None or path.stem != Path(keep).stem:
+            if keep_file is None or path.stem != Path(keep_file).stem:
                 path.unlink(missing_ok=True)
         if folder.is_dir():
             durable_files.sync_folder(folder)
 
 
-def unfit(sidecar: Sidecar, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> str | None:
+def mismatch_reason(sidecar: IndexSidecar, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> str | None:
     """Why an index does not fit what is searched, or None."""
     if (sidecar.space, sidecar.dim) != (space, dim):
         return f"is of space {sidecar.space} (D={sidecar.dim}), this is {space} (D={dim})"
-    if not covers(sidecar, shards):
+    if not covers_prefix(sidecar, shards):
         return "covers vector files that were merged or removed since"
     return None
 
@@ -250,12 +252,12 @@ def _text(path: Path) -> bytes:
     return data
 
 
-def covers(sidecar: Sidecar, shards: Sequence[tuple[int, int]]) -> bool:
+def covers_prefix(sidecar: IndexSidecar, shards: Sequence[tuple[int, int]]) -> bool:
     """The vector files an index was made of are still the first ones."""
     return list(shards[: len(sidecar.shards)]) == [tuple(s) for s in sidecar.shards]
 
 
-def missing(folder: Path, sidecar: Sidecar) -> str | None:
+def file_problem(folder: Path, sidecar: IndexSidecar) -> str | None:
     """The index file is not there in its length, or None."""
     path = folder / sidecar.file
     return None if path.is_file() and path.stat().st_size == sidecar.bytes else "has lost its .faiss file"

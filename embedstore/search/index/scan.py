@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.search.index import exact
-from embedstore.search.index.exact import Ranked
+from embedstore.search.index.exact import ScoredRows
 from embedstore.search.index.faiss_library import faiss
 
-PIECE = 65536  # rows one thread scores at a time: 64 MiB of float16 at 512 dimensions
+PIECE_ROWS = 65536  # rows one thread scores at a time: 64 MiB of float16 at 512 dimensions
 _BLOCK = 2048  # ... where the rows have to be scaled, and so every score has to come back
 
-Mask = NDArray[np.bool_]
+RowMask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,15 @@ class Scanner:
         self._pieces: list[_Piece] = []
         start = 0
         for rows in arrays:
-            size = PIECE if unit else _BLOCK
+            size = PIECE_ROWS if unit else _BLOCK
             for begin in range(0, len(rows), size):
                 part = rows[begin : begin + size]
                 self._pieces.append(_Piece(start + begin, part, _view(part)))
             start += len(rows)
-        self.rows = start
+        self.row_count = start
         self._lengths: dict[int, NDArray[np.float32]] = {}
 
-    def top(self, query: NDArray[np.float32], k: int, *, mask: Mask | None = None) -> Ranked:
+    def top_k(self, query: NDArray[np.float32], k: int, *, mask: RowMask | None = None) -> ScoredRows:
         """The k best rows.
 
         Args:
@@ -77,9 +77,9 @@ class Scanner:
                 return self._some(chosen, query, k, mask)
         parts = list(_pool().map(lambda w: self._some(chosen[w::workers], query, k, mask), range(workers)))
         scores, positions = (np.concatenate(c) for c in zip(*parts, strict=True))
-        return exact.largest(scores, positions, k)
+        return exact.select_top_k(scores, positions, k)
 
-    def _some(self, pieces: Sequence[_Piece], query: NDArray[np.float32], k: int, mask: Mask | None) -> Ranked:
+    def _some(self, pieces: Sequence[_Piece], query: NDArray[np.float32], k: int, mask: RowMask | None) -> ScoredRows:
         """The best of some pieces, on this thread."""
         found = [
             (self._by_faiss if self._unit else self._scaled)(
@@ -89,9 +89,9 @@ class Scanner:
         ]
         empty = (np.empty(0, np.float32), np.empty(0, np.int64))
         scores, positions = (np.concatenate(c) for c in zip(empty, *found, strict=True))
-        return exact.largest(scores, positions, k)
+        return exact.select_top_k(scores, positions, k)
 
-    def _by_faiss(self, piece: _Piece, query: NDArray[np.float32], k: int, mask: Mask | None) -> Ranked:
+    def _by_faiss(self, piece: _Piece, query: NDArray[np.float32], k: int, mask: RowMask | None) -> ScoredRows:
         """One piece of unit rows."""
         parameters = None
         if mask is not None:
@@ -102,13 +102,13 @@ class Scanner:
         there = found[0] >= 0
         return scores[0][there], found[0][there] + piece.start
 
-    def _scaled(self, piece: _Piece, query: NDArray[np.float32], k: int, mask: Mask | None) -> Ranked:
+    def _scaled(self, piece: _Piece, query: NDArray[np.float32], k: int, mask: RowMask | None) -> ScoredRows:
         """One piece of rows of any length; the lengths are kept (4 bytes a row)."""
         lengths = self._lengths.get(piece.start)
         if lengths is None:
             lengths = self._lengths[piece.start] = np.linalg.norm(piece.rows.astype(np.float32), axis=1)
         scores, positions = self._by_faiss(piece, query, len(piece.rows), mask)
-        return exact.largest(scores / lengths[positions - piece.start], positions, k)
+        return exact.select_top_k(scores / lengths[positions - piece.start], positions, k)
 
 
 def _view(rows: NDArray[np.floating[Any]]) -> Any:

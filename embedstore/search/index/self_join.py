@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 
 from embedstore.search.index.faiss_library import faiss
 
-EXACT = 100_000  # rows: at 512 dimensions 5e12 multiplications, about a minute on two cores
-BLOCK = 4096  # rows of one side of a block: 64 MiB of scores
-CELLS = 3  # nearest cells that a row is compared in
-ROWS_A_CELL = 500
+EXACT_MAX_ROWS = 100_000  # rows: at 512 dimensions 5e12 multiplications, about a minute on two cores
+BLOCK_ROWS = 4096  # rows of one side of a block: 64 MiB of scores
+CELLS_PER_ROW = 3  # nearest cells that a row is compared in
+ROWS_PER_CELL = 500
 _FEW = 20_000  # rows that k-means is tried on several times: one bad start may split a cluster and join two
 _BUFFER = 2_000_000  # pairs held before they are reduced to a forest: 40 MB
 
-Gather = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+UnitRowReader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Groups:
+class RowGroups:
     """Rows joined by pairs, directly or in a chain.
 
     Attributes:
@@ -37,37 +37,37 @@ class Groups:
 
     rows: NDArray[np.int64]
     group: NDArray[np.int64]
-    weakest: NDArray[np.float32]
+    min_cosine: NDArray[np.float32]
     links: Pairs
 
 
-def pairs(gather: Gather, count: int, threshold: float, *, exact: bool) -> Iterator[Pairs]:
+def similar_pairs(read_rows: UnitRowReader, count: int, threshold: float, *, exact: bool) -> Iterator[Pairs]:
     """Pairs of rows ``(a, b, cosine)``, a < b, at or above a threshold; a pair may come more than once.
 
     Args:
         gather: unit rows, float32 ``(n, D)``, at given numbers. count: of rows.
         threshold: least cosine. exact: compare all with all.
     """
-    if exact or count <= 2 * ROWS_A_CELL:
-        for first in range(0, count, BLOCK):
-            rows = np.arange(first, min(count, first + BLOCK))
-            left = gather(rows)
+    if exact or count <= 2 * ROWS_PER_CELL:
+        for first in range(0, count, BLOCK_ROWS):
+            rows = np.arange(first, min(count, first + BLOCK_ROWS))
+            left = read_rows(rows)
             yield _within(left, rows, threshold)
-            for second in range(first + BLOCK, count, BLOCK):
-                others = np.arange(second, min(count, second + BLOCK))
-                yield _between(left, rows, gather(others), others, threshold)
+            for second in range(first + BLOCK_ROWS, count, BLOCK_ROWS):
+                others = np.arange(second, min(count, second + BLOCK_ROWS))
+                yield _between(left, rows, read_rows(others), others, threshold)
         return
-    for members in _cells(gather, count):
-        for first in range(0, len(members), BLOCK):
-            rows = members[first : first + BLOCK]
-            left = gather(rows)
+    for members in _cells(read_rows, count):
+        for first in range(0, len(members), BLOCK_ROWS):
+            rows = members[first : first + BLOCK_ROWS]
+            left = read_rows(rows)
             yield _within(left, rows, threshold)
-            for second in range(first + BLOCK, len(members), BLOCK):
-                others = members[second : second + BLOCK]
-                yield _between(left, rows, gather(others), others, threshold)
+            for second in range(first + BLOCK_ROWS, len(members), BLOCK_ROWS):
+                others = members[second : second + BLOCK_ROWS]
+                yield _between(left, rows, read_rows(others), others, threshold)
 
 
-def joined(found: Iterator[Pairs], count: int) -> Groups:
+def connected_groups(pairs: Iterator[Pairs], count: int) -> RowGroups:
     """The groups that pairs make; memory is a forest's (at most one pair a row) and a buffer's.
 
     Args:
@@ -79,7 +79,7 @@ def joined(found: Iterator[Pairs], count: int) -> Groups:
 
     empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     held, size = [empty], 0
-    for more in found:
+    for more in pairs:
         held.append(more)
         size += len(more[0])
         if size > _BUFFER:
@@ -91,7 +91,7 @@ def joined(found: Iterator[Pairs], count: int) -> Groups:
     _, group = np.unique(label[rows], return_inverse=True)
     weakest = np.ones(int(group.max(initial=-1)) + 1, np.float32)
     np.minimum.at(weakest, group[np.searchsorted(rows, a)], cosine)
-    return Groups(rows, group.astype(np.int64), weakest, (a, b, cosine))
+    return RowGroups(rows, group.astype(np.int64), weakest, (a, b, cosine))
 
 
 def _forest(held: list[Pairs], count: int) -> Pairs:
@@ -134,28 +134,30 @@ def _ordered(a: NDArray[np.int64], b: NDArray[np.int64], cosine: NDArray[np.floa
     return np.minimum(a, b), np.maximum(a, b), cosine
 
 
-def _cells(gather: Gather, count: int) -> Iterator[NDArray[np.int64]]:
+def _cells(gather: UnitRowReader, count: int) -> Iterator[NDArray[np.int64]]:
     """The members of every cell, ascending; a row is in several."""
-    centres = trained(gather, count, max(2, count // ROWS_A_CELL))
-    owners = np.empty((count, CELLS), np.int32)
-    for begin in range(0, count, BLOCK):
-        rows = np.arange(begin, min(count, begin + BLOCK))
+    centres = spherical_kmeans(gather, count, max(2, count // ROWS_PER_CELL))
+    owners = np.empty((count, CELLS_PER_ROW), np.int32)
+    for begin in range(0, count, BLOCK_ROWS):
+        rows = np.arange(begin, min(count, begin + BLOCK_ROWS))
         scores = gather(rows) @ centres.T
-        owners[rows] = np.argpartition(-scores, min(CELLS, scores.shape[1] - 1), axis=1)[:, :CELLS]
+        owners[rows] = np.argpartition(-scores, min(CELLS_PER_ROW, scores.shape[1] - 1), axis=1)[:, :CELLS_PER_ROW]
     order = np.argsort(owners.ravel(), kind="stable")
     cells = owners.ravel()[order]
-    for members in np.split(order // CELLS, np.flatnonzero(np.diff(cells)) + 1):
+    for members in np.split(order // CELLS_PER_ROW, np.flatnonzero(np.diff(cells)) + 1):
         if len(members) > 1:
             yield members
 
 
-def trained(gather: Gather, count: int, k: int, *, each: int = 40, iterations: int = 10) -> NDArray[np.float32]:
+def spherical_kmeans(
+    gather: UnitRowReader, count: int, k: int, *, samples_per_center: int = 40, iterations: int = 10
+) -> NDArray[np.float32]:
     """Spherical k-means over a sample of at most ``each`` rows a centre: float32 ``(k, D)`` unit centres."""
-    sample = np.sort(np.random.default_rng(0).permutation(count)[: k * each])
+    sample = np.sort(np.random.default_rng(0).permutation(count)[: k * samples_per_center])
     rows = gather(sample)
     means = faiss().Kmeans(
         rows.shape[1], k, niter=iterations, nredo=8 if len(rows) < _FEW else 1, spherical=True, seed=0,
-        min_points_per_centroid=1, max_points_per_centroid=each,
+        min_points_per_centroid=1, max_points_per_centroid=samples_per_center,
     )  # fmt: skip
     means.train(rows)
     centres: NDArray[np.float32] = means.centroids

@@ -7,15 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from embedstore.errors import StoreDamaged, StoreExists, StoreFailed
-from embedstore.storage import layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, counted, quoted
-from embedstore.storage.integrity import commit_counter
-from embedstore.storage.integrity.verify import Checked
+from embedstore.errors import StoreDamaged, StoreExists, StoreIOError
+from embedstore.storage import commit_counter, layout, shard
+from embedstore.storage.catalog import STORAGE_VERSION, quote_path, read_commit_count
+from embedstore.storage.integrity.verify import CheckProgress
 from embedstore.storage.layout import Layout
 from embedstore.storage.storage import Storage
 
-TRIES = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
+MAX_ATTEMPTS = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
 
 BESIDE = ("heads", "checkpoints")  # indexes are derived and are built again
 
@@ -25,7 +24,7 @@ def backup(
     target: str | Path,
     *,
     link: bool = False,
-    progress: Callable[[Checked], None] = lambda _: None,
+    progress: Callable[[CheckProgress], None] = lambda _: None,
 ) -> dict[str, int]:
     """Copy one generation of a store into a new folder; every vector file is checked on the way.
 
@@ -44,13 +43,13 @@ def backup(
     Raises:
         StoreExists: something is at ``target``.
         StoreDamaged: a vector file is not what was written: a backup would keep the damage.
-        StoreFailed: the disk refuses; nothing is left at ``target``.
+        StoreIOError: the disk refuses; nothing is left at ``target``.
     """
     path = Path(target).absolute()
     counts: dict[str, int] = {}
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(MAX_ATTEMPTS)):
         try:
-            layout.create(path, lambda at: counts.update(_fill(storage, at, link=link, progress=progress)))
+            layout.create_folder(path, lambda at: counts.update(_fill(storage, at, link=link, progress=progress)))
         except _Replaced as e:
             if not left:
                 raise StoreDamaged(str(e)) from e
@@ -60,13 +59,13 @@ def backup(
 
 
 def restore(
-    source: str | Path, target: str | Path, *, progress: Callable[[Checked], None] = lambda _: None
+    source: str | Path, target: str | Path, *, progress: Callable[[CheckProgress], None] = lambda _: None
 ) -> dict[str, int]:
     """Make a store of a backup: the same copying the other way round, checked on the way.
 
     Raises:
         StoreExists: something is at ``target``; nothing is ever written over.
-        StoreNotFound, NotAStore, StoreDamaged, StoreFailed: of the backup.
+        StoreNotFound, NotAStore, StoreDamaged, StoreIOError: of the backup.
     """
     return backup(Storage.open(source), target, progress=progress)
 
@@ -75,7 +74,7 @@ class _Replaced(Exception):
     """A vector file is gone because a later one took its place."""
 
 
-def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Checked], None]) -> dict[str, int]:
+def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[CheckProgress], None]) -> dict[str, int]:
     """Copy everything into a folder that is not there yet by its name."""
     if at.root.is_relative_to(storage.at.root):
         raise StoreExists(f"{at.root.parent} lies inside {storage.at.root}; choose a folder outside of it")
@@ -83,8 +82,8 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
     with storage.catalog.read() as con:
         files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
-        count = counted(con)
-        con.execute(f"ATTACH {quoted(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        count = read_commit_count(con)
+        con.execute(f"ATTACH {quote_path(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
@@ -93,14 +92,14 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
     shutil.copyfile(storage.at.marker, at.marker)
     commit_counter.reset(at.root, count)
     for space in spaces:
-        at.shards(space).mkdir(parents=True)
+        at.shards_folder(space).mkdir(parents=True)
         if storage.at.note(space).exists():
             shutil.copyfile(storage.at.note(space), at.note(space))
     total, done = sum(int(f[2]) for f in files), 0
     for space, number, size, checksum in files:
-        _copy(storage, space, number, checksum, at.shard(space, number), link=link)
+        _copy(storage, space, number, checksum, at.shard_file(space, number), link=link)
         done += int(size)
-        progress(Checked("vectors", done, total))
+        progress(CheckProgress("vectors", done, total))
     for name in BESIDE:
         if (storage.at.root / name).is_dir():
             shutil.copytree(storage.at.root / name, at.root / name)
@@ -109,7 +108,7 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
 
 def _copy(storage: Storage, space: str, number: int, checksum: str, target: Path, *, link: bool) -> None:
     """One vector file, compared with its checksum after copying."""
-    source = storage.at.shard(space, number)
+    source = storage.at.shard_file(space, number)
     try:
         _link_or_copy(source, target, link=link)
     except FileNotFoundError as e:
@@ -135,6 +134,6 @@ def _link_or_copy(source: Path, target: Path, *, link: bool) -> None:
         except FileNotFoundError:
             raise
         except OSError as e:
-            raise StoreFailed(f"cannot link {source} to {target}: {e.strerror}; leave --link out") from e
+            raise StoreIOError(f"cannot link {source} to {target}: {e.strerror}; leave --link out") from e
         return
     shutil.copyfile(source, target)

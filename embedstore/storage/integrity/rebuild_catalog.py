@@ -13,14 +13,14 @@ import duckdb
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import duckdb_connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION, one, utc_now
+from embedstore.storage.catalog import STORAGE_VERSION, first_row, utc_now
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
-from embedstore.storage.layout import Layout, read_note
+from embedstore.storage.layout import Layout, read_small_json
 
-RANGE = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
+READ_ROWS = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
 
 
-def rebuild(at: Layout) -> list[str]:
+def rebuild_catalog(at: Layout) -> list[str]:
     """Put a new catalog in the place of one that cannot be used; the old one and its log stay in the quarantine.
 
     Raises:
@@ -48,7 +48,7 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     done: list[str] = []
     with duckdb_connection.connect() as con:
         con.execute(f"ATTACH '{_text(new)}' AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
-        migrations.up(con)
+        migrations.apply_pending(con)
         source = _source(old)
         if source is None:
             done.append("nothing of the old catalog could be read; embed again, and what has a vector is not computed")
@@ -96,11 +96,11 @@ def _table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
             if _read(old, table, begin, end, part):
                 _take(con, table, part)
                 continue
-            for b in range(begin, end, RANGE):
-                if _read(old, table, b, min(end, b + RANGE), part):
+            for b in range(begin, end, READ_ROWS):
+                if _read(old, table, b, min(end, b + READ_ROWS), part):
                     _take(con, table, part)
                 else:
-                    lost += min(end, b + RANGE) - b
+                    lost += min(end, b + READ_ROWS) - b
     except duckdb.Error:
         return f"table {table} could not be read at all"
     finally:
@@ -111,7 +111,7 @@ def _table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
 def _count(old: Path, table: str) -> int:
     """Rows of a table, deleted ones included."""
     with _attached(old) as con:
-        return int(one(con.execute(f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'))[0])
+        return int(first_row(con.execute(f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'))[0])
 
 
 def _ranges(total: int) -> Iterator[tuple[int, int]]:
@@ -155,7 +155,7 @@ def _from_notes(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         if key in have:
             continue
         try:
-            note = json.loads(read_note(path))
+            note = json.loads(read_small_json(path))
             space = Space.from_json(note["facts"])
             if space.key != key:
                 continue

@@ -13,59 +13,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import disk_errors, layout, lock, shard
-from embedstore.storage.catalog import Catalog, one
+from embedstore.storage import disk_errors, layout, lock, recover, shard
+from embedstore.storage.catalog import Catalog, first_row
 from embedstore.storage.commit import insert_vectors, strings
-from embedstore.storage.integrity import rebuild_catalog, recover
+from embedstore.storage.integrity import rebuild_catalog
 from embedstore.storage.layout import Layout
 
 
 @dataclass
-class Mended:
+class StorageRepair:
     """What a repair did.
 
     Attributes:
         done: one sentence each. lost: contents, 32 hexadecimal digits each, that have no vector any more, by space.
     """
 
-    done: list[str] = field(default_factory=list)
-    lost: dict[str, list[str]] = field(default_factory=dict)
+    actions: list[str] = field(default_factory=list)
+    lost_contents: dict[str, list[str]] = field(default_factory=dict)
 
 
-def repair(path: str | Path, *, wait: float = 0.0) -> Mended:
+def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     """Mend a store, also one that cannot be opened.
 
     Raises:
         StoreBusy: another process is writing.
         StoreDamaged: neither the catalog nor the notes beside the vectors can be used.
-        StoreFailed: the disk refuses.
+        StoreIOError: the disk refuses.
     """
-    at = layout.find(Path(path))
-    mended = Mended()
-    said = disk_errors.said(f"mend {at.root}", so="make room and run it again")
-    with lock.writer(at.lock, "repair", wait=wait), said:
+    at = layout.find_store(Path(path))
+    mended = StorageRepair()
+    said = disk_errors.disk_errors(f"mend {at.root}", cure="make room and run it again")
+    with lock.writer_lock(at.lock, "repair", wait=wait), said:
         catalog = _opened(at, mended)
-        mended.done += _rows(catalog)
-        mended.done += recover.adopt_all(at, catalog)
+        mended.actions += _rows(catalog)
+        mended.actions += recover.register_unknown_shards(at, catalog)
         _shards(at, catalog, mended)
-        mended.done += _indexes(at)
+        mended.actions += _indexes(at)
         recover.guarded_checkpoint(at, catalog)
     return mended
 
 
-def _opened(at: Layout, mended: Mended) -> Catalog:
+def _opened(at: Layout, mended: StorageRepair) -> Catalog:
     """The catalog as recovery leaves it, or what could be saved of it."""
     catalog = Catalog(at.catalog)
     try:
-        mended.done += recover.recover(at, catalog, accept=True)
+        mended.actions += recover.recover(at, catalog, accept_data_loss=True)
         _readable(catalog)
     except StoreDamaged as e:
-        mended.done.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
-        catalog.drop()
-        mended.done += rebuild_catalog.rebuild(at)
+        mended.actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
+        catalog.discard_connection()
+        mended.actions += rebuild_catalog.rebuild_catalog(at)
         catalog = Catalog(at.catalog)
-        mended.done += recover.adopt_all(at, catalog)
-        mended.done += recover.recover(at, catalog, accept=True)
+        mended.actions += recover.register_unknown_shards(at, catalog)
+        mended.actions += recover.recover(at, catalog, accept_data_loss=True)
     return catalog
 
 
@@ -113,18 +113,18 @@ def _rows(catalog: Catalog) -> list[str]:
     done = []
     with catalog.write() as con:
         for said, statement in _ROWS.items():
-            count = one(con.execute(statement))[0]
+            count = first_row(con.execute(statement))[0]
             if count:
                 done.append(f"{count} {said}")
     return done
 
 
-def _shards(at: Layout, catalog: Catalog, mended: Mended) -> None:
+def _shards(at: Layout, catalog: Catalog, mended: StorageRepair) -> None:
     """Every vector file: what is whole stays, whole blocks of a damaged one move into a new one."""
     with catalog.read() as con:
         known = con.execute('SELECT space, shard, "rows", checksum FROM shards ORDER BY space, shard').fetchall()
     for space, number, rows, checksum in known:
-        path = at.shard(space, number)
+        path = at.shard_file(space, number)
         good = _good(path, space, number, rows, checksum)
         if good is None:
             _replace(at, catalog, space, number, None, np.arange(0), mended)
@@ -141,7 +141,7 @@ def _good(
         h = found.header
         if (h.space, h.number, h.rows, h.checksum) != (space, number, rows, checksum):
             return None
-        bad = found.bad_rows()
+        bad = found.corrupt_rows()
         if not len(bad):
             found.verify()
     except StoreDamaged:
@@ -158,7 +158,7 @@ def _aligned(catalog: Catalog, found: shard.Shard) -> bool:
             "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
             [found.header.space, found.header.number],
         )
-        return not one(wrong)[0]
+        return not first_row(wrong)[0]
 
 
 def _replace(
@@ -168,19 +168,19 @@ def _replace(
     number: int,
     found: shard.Shard | None,
     good: NDArray[np.int64],
-    mended: Mended,
+    mended: StorageRepair,
 ) -> None:
     """Write the good rows that are in use as a file of their own, enter it in the old one's place, set that aside."""
     with catalog.read() as con:
         used = _hex(con.execute("SELECT content::VARCHAR FROM vectors WHERE space = ? AND shard = ?", [space, number]))
-        following = int(one(con.execute("SELECT next_shard FROM counters"))[0])
+        following = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
     contents = found.contents if found else []
     wanted = set(used)
     kept = np.array([r for r in good if contents[r] in wanted], dtype=np.int64)
     head = None
     if found is not None and len(kept):
-        head = shard.write(
-            at.shard(space, following),
+        head = shard.write_shard(
+            at.shard_file(space, following),
             space=space,
             number=following,
             vectors=found.vectors[kept],
@@ -192,14 +192,14 @@ def _replace(
         if head is not None:
             insert_vectors(con, head, [contents[r] for r in kept])
             con.execute("UPDATE counters SET next_shard = ?", [following + 1])
-    path = at.shard(space, number)
+    path = at.shard_file(space, number)
     aside = ""
     if path.exists():
-        aside = f"; the damaged file is {layout.set_aside(at, path, f'{space}-{path.name}')}"
+        aside = f"; the damaged file is {layout.quarantine_file(at, path, f'{space}-{path.name}')}"
     lost = sorted(wanted - {contents[r] for r in kept})
     if lost:
-        mended.lost.setdefault(space, []).extend(lost)
-    mended.done.append(f"{path.name}: {len(kept)} of {len(used)} vectors were saved, {len(lost)} are lost{aside}")
+        mended.lost_contents.setdefault(space, []).extend(lost)
+    mended.actions.append(f"{path.name}: {len(kept)} of {len(used)} vectors were saved, {len(lost)} are lost{aside}")
 
 
 def _hex(result: duckdb.DuckDBPyConnection) -> list[str]:

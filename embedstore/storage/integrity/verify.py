@@ -13,16 +13,15 @@ import numpy as np
 
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
-from embedstore.storage import shard
-from embedstore.storage.catalog import counted, one
+from embedstore.storage import commit_counter, shard
+from embedstore.storage.catalog import first_row, read_commit_count
 from embedstore.storage.commit import strings
-from embedstore.storage.integrity import commit_counter
-from embedstore.storage.layout import WITNESS, Layout, read_note
+from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
 from embedstore.storage.storage import Storage
 
-REPAIR = "run `embedstore repair`"
+REPAIR_CURE = "run `embedstore repair`"
 
-TABLES = (
+CATALOG_TABLES = (
     "items", "contents", "spaces", "vectors", "shards", "failures", "heads", "predictions", "runs", "counters", "schema"
 )  # fmt: skip
 
@@ -39,7 +38,7 @@ class Damage:
     file: str
     where: str
     what: str
-    cure: str = REPAIR
+    cure: str = REPAIR_CURE
 
     def __str__(self) -> str:
         place = f" ({self.where})" if self.where else ""
@@ -47,16 +46,16 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckProgress:
     """How far a check has come, in bytes of vectors or in images."""
 
-    what: str
+    unit: str
     done: int
     total: int
 
 
 @dataclass
-class Report:
+class VerificationReport:
     """What was read, and what was wrong with it."""
 
     damage: list[Damage] = field(default_factory=list)
@@ -101,14 +100,14 @@ class Report:
         }
 
 
-def verify(storage: Storage, *, progress: Callable[[Checked], None] = lambda _: None) -> Report:
+def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> VerificationReport:
     """Check a store's own files.
 
     Args:
         storage: an open store. Writers may go on: one generation is checked.
         progress: called after every vector file.
     """
-    report = Report(notices=list(storage.notices))
+    report = VerificationReport(notices=list(storage.notices))
     try:
         acknowledged = commit_counter.read(storage.at.root)  # before the catalog: a writer may go on
         with storage.catalog.read() as con:
@@ -126,15 +125,15 @@ def verify(storage: Storage, *, progress: Callable[[Checked], None] = lambda _: 
     for row in known:
         _shard(storage, row, report)
         done += int(row[3] or 0)
-        progress(Checked("vectors", done, total))
+        progress(CheckProgress("vectors", done, total))
     return report
 
 
-def _tables(con: duckdb.DuckDBPyConnection, report: Report) -> None:
+def _tables(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
     """Read every value of every table; DuckDB compares each block with its checksum on the way."""
-    for table in TABLES:
+    for table in CATALOG_TABLES:
         try:
-            rows = one(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
+            rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
         except duckdb.Error as e:
             report.damage.append(Damage("catalog.duckdb", f"table {table}", str(e).splitlines()[0]))
             if isinstance(e, duckdb.FatalException):
@@ -144,17 +143,17 @@ def _tables(con: duckdb.DuckDBPyConnection, report: Report) -> None:
             report.rows += int(rows)
 
 
-def _witness(con: duckdb.DuckDBPyConnection, acknowledged: int | None, report: Report) -> None:
+def _witness(con: duckdb.DuckDBPyConnection, acknowledged: int | None, report: VerificationReport) -> None:
     """Every commit that was acknowledged is there."""
-    count = counted(con)
+    count = read_commit_count(con)
     if acknowledged is None and count:
-        report.damage.append(Damage(WITNESS, "", "it is missing, or neither of its records is whole"))
+        report.damage.append(Damage(COMMIT_COUNTER, "", "it is missing, or neither of its records is whole"))
     elif acknowledged is not None and acknowledged > count:
         said = f"it is at commit {count}, but commit {acknowledged} was acknowledged"
         report.damage.append(Damage("catalog.duckdb", "", said))
 
 
-def _spaces(con: duckdb.DuckDBPyConnection, report: Report) -> None:
+def _spaces(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
     """A space's facts give its key."""
     for key, name, dim, facts in con.execute("SELECT space, name, dim, facts FROM spaces").fetchall():
         try:
@@ -192,18 +191,18 @@ _REFERENCES = {
 }
 
 
-def _references(con: duckdb.DuckDBPyConnection, report: Report) -> None:
+def _references(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
     """What a row names is there, once."""
     for (table, what), query in _REFERENCES.items():
-        count = one(con.execute(query))[0]
+        count = first_row(con.execute(query))[0]
         if count:
             report.damage.append(Damage("catalog.duckdb", f"table {table}", f"{what} ({count:,})"))
 
 
-def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: Report) -> None:
+def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: VerificationReport) -> None:
     """One vector file against itself and against the catalog."""
     space, number, rows, size, checksum = row
-    path = storage.at.shard(space, number)
+    path = storage.at.shard_file(space, number)
     name = str(path.relative_to(storage.at.root))
     try:
         found = shard.Shard(path)
@@ -224,7 +223,7 @@ def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: Report
 
 def _blocks(name: str, found: shard.Shard) -> Iterator[Damage]:
     """Blocks that are not what was written."""
-    bad = found.bad_rows()
+    bad = found.corrupt_rows()
     if len(bad):
         per = found.header.block_rows or found.header.rows
         blocks = sorted({int(r) // per for r in bad})
@@ -242,7 +241,7 @@ def _aligned(storage: Storage, name: str, found: shard.Shard) -> Iterator[Damage
     h = found.header
     rows = {"content": strings(found.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     with storage.catalog.read() as con:
-        wrong = one(
+        wrong = first_row(
             con.execute(
                 'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
                 "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
@@ -257,14 +256,14 @@ def _still_there(storage: Storage, space: str, number: int) -> bool:
     """The catalog still wants the file: it was not replaced by a later one while this check went on."""
     with storage.catalog.read() as con:
         found = con.execute("SELECT count(*) FROM shards WHERE space = ? AND shard = ?", [space, number])
-        return bool(one(found)[0])
+        return bool(first_row(found)[0])
 
 
-def marker(at: Layout) -> Iterator[Damage]:
+def verify_space_files(at: Layout) -> Iterator[Damage]:
     """The notes beside the vectors, from which a lost catalog is made again."""
     for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
         try:
-            note = json.loads(read_note(path))
+            note = json.loads(read_small_json(path))
             if Space.from_json(note["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give its folder's name")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:

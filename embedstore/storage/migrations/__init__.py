@@ -13,14 +13,14 @@ import duckdb
 from embedstore.errors import StoreTooNew
 from embedstore.storage.migrations import m001_initial, m002_predictions, m003_generation
 
-ALL: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
+MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("m001_initial", m001_initial.up),
     ("m002_predictions", m002_predictions.up),
     ("m003_generation", m003_generation.up),
 )
 
 
-def version(con: duckdb.DuckDBPyConnection) -> int:
+def applied_count(con: duckdb.DuckDBPyConnection) -> int:
     """How many migrations the attached catalog has had.
 
     Raises:
@@ -30,17 +30,18 @@ def version(con: duckdb.DuckDBPyConnection) -> int:
     if not _one(exists):
         return 0
     found = _one(con.execute('SELECT coalesce(max(migration), 0) FROM cat."schema"'))
-    if found > len(ALL):
+    if found > len(MIGRATIONS):
         raise StoreTooNew(
-            f"the catalog has had {found} migrations, this embedstore knows {len(ALL)}; run `pip install -U embedstore`"
+            f"the catalog has had {found} migrations, this embedstore knows {len(MIGRATIONS)}; run `pip "
+            f"install -U embedstore`"
         )
     return found
 
 
-def up(con: duckdb.DuckDBPyConnection) -> None:
+def apply_pending(con: duckdb.DuckDBPyConnection) -> None:
     """Apply what is missing; the caller holds the transaction."""
-    for number in range(version(con) + 1, len(ALL) + 1):
-        name, migrate = ALL[number - 1]
+    for number in range(applied_count(con) + 1, len(MIGRATIONS) + 1):
+        name, migrate = MIGRATIONS[number - 1]
         migrate(con)
         con.execute('INSERT INTO cat."schema" VALUES (?, ?, ?)', [number, name, datetime.now(UTC).replace(tzinfo=None)])
 

@@ -8,13 +8,13 @@ import numpy as np
 
 from embedstore.errors import QueryError
 from embedstore.storage import filters as item_filter
-from embedstore.storage.storage import SpaceRow, Storage
+from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.storage.transfer import parquet
 
-BLOCK = 4096  # vectors on their way to Parquet
+BLOCK_ROWS = 4096  # vectors on their way to Parquet
 
 
-def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) -> int:
+def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str | None) -> int:
     """Write the present items that have a vector, ordered by item.
 
     Args:
@@ -31,10 +31,10 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
     """
     if path.suffix not in (".parquet", ".npy"):
         raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
-    with storage.catalog.read() as con, item_filter.evaluated(where):
-        con.execute(_CHOSEN.format(condition=item_filter.condition(con, where)), {"space": space.key})
+    with storage.catalog.read() as con, item_filter.filter_errors(where):
+        con.execute(_CHOSEN.format(condition=item_filter.compile_filter(con, where)), {"space": space.key})
         chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
-        vectors = storage.vectors_in(con, space.space).hold(np.asarray(chosen["shard"]))
+        vectors = storage.vector_reader_in(con, space.space).map_shards(np.asarray(chosen["shard"]))
     positions = vectors.positions(np.asarray(chosen["shard"]), np.asarray(chosen["r"]))
     if not len(positions):
         raise QueryError("nothing to export: no present item with a vector matches")
@@ -43,17 +43,19 @@ def export(storage: Storage, space: SpaceRow, path: Path, *, where: str | None) 
     try:
         if path.suffix == ".npy":
             out = np.lib.format.open_memmap(path, "w+", np.float32, (len(positions), space.space.dim))
-            for begin in range(0, len(positions), BLOCK):
-                out[begin : begin + BLOCK] = vectors.gather(positions[begin : begin + BLOCK])
+            for begin in range(0, len(positions), BLOCK_ROWS):
+                out[begin : begin + BLOCK_ROWS] = vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
             out.flush()
-            parquet.copy(
+            parquet.write_parquet(
                 con, "SELECT * EXCLUDE (n, shard, row) FROM memory.main.chosen ORDER BY n", path.with_suffix(".parquet")
             )
         else:
             con.execute("CREATE OR REPLACE TABLE memory.main.exported (n BIGINT, vector FLOAT[])")
-            for begin in range(0, len(positions), BLOCK):
-                parquet.stage(con, "memory.main.exported", begin, vectors.gather(positions[begin : begin + BLOCK]))
-            parquet.copy(
+            for begin in range(0, len(positions), BLOCK_ROWS):
+                parquet.stage_vectors(
+                    con, "memory.main.exported", begin, vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
+                )
+            parquet.write_parquet(
                 con,
                 "SELECT c.* EXCLUDE (n, shard, row), e.vector FROM memory.main.chosen c "
                 "JOIN memory.main.exported e USING (n) ORDER BY n",

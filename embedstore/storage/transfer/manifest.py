@@ -11,15 +11,15 @@ from typing import Any
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files
 
-FORMAT = 1
-FILE = "export.json"
-MOST = 64 << 20  # bytes of it: a hundred thousand files
-TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+ARCHIVE_FORMAT_VERSION = 1
+MANIFEST_FILE = "export.json"
+MAX_MANIFEST_BYTES = 64 << 20  # bytes of it: a hundred thousand files
+ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
 BESIDE = ("heads", "checkpoints")
 
 
 @dataclass(frozen=True)
-class Piece:
+class ArchiveFile:
     """One file.
 
     Attributes:
@@ -37,7 +37,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Note:
+class ArchiveManifest:
     """What an export holds.
 
     Attributes:
@@ -47,28 +47,28 @@ class Note:
 
     store: str
     made: str
-    tables: dict[str, Piece]
-    vectors: list[Piece]
-    files: list[Piece]
+    tables: dict[str, ArchiveFile]
+    vectors: list[ArchiveFile]
+    files: list[ArchiveFile]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": ARCHIVE_FORMAT_VERSION, **asdict(self)}
 
 
-def piece(folder: Path, name: str, **facts: Any) -> Piece:
+def describe_file(folder: Path, name: str, **facts: Any) -> ArchiveFile:
     """A file as it stands."""
     path = folder / name
-    return Piece(name, path.stat().st_size, durable_files.xxh3(path), **facts)
+    return ArchiveFile(name, path.stat().st_size, durable_files.file_xxh3(path), **facts)
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def read(folder: Path) -> Note:
+def read_manifest(folder: Path) -> ArchiveManifest:
     """What an export says of itself.
 
     Raises:
@@ -77,35 +77,37 @@ def read(folder: Path) -> Note:
     """
     if not folder.exists():
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not (folder / FILE).is_file():
+    if not (folder / MANIFEST_FILE).is_file():
         raise NotAStore(
-            f"{folder} is no export: it has no {FILE}; `embedstore export STORE FOLDER` makes one, and "
+            f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` makes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` brings other vectors"
         )
     try:
-        with (folder / FILE).open("rb") as f:
-            found = json.loads(f.read(MOST))
-        if not isinstance(found["format"], int) or found["format"] > FORMAT:
+        with (folder / MANIFEST_FILE).open("rb") as f:
+            found = json.loads(f.read(MAX_MANIFEST_BYTES))
+        if not isinstance(found["format"], int) or found["format"] > ARCHIVE_FORMAT_VERSION:
             raise StoreTooNew(
-                f"{folder} has export format {found['format']}, this embedstore reads up to {FORMAT}; "
+                f"{folder} has export format {found['format']}, this embedstore reads up to {ARCHIVE_FORMAT_VERSION}; "
                 "run `pip install -U embedstore`"
             )
-        tables = {str(k): Piece(**v) for k, v in found["tables"].items()}
-        note = Note(
+        tables = {str(k): ArchiveFile(**v) for k, v in found["tables"].items()}
+        note = ArchiveManifest(
             str(found["store"]), str(found["made"]), tables,
-            [Piece(**v) for v in found["vectors"]], [Piece(**v) for v in found["files"]],
+            [ArchiveFile(**v) for v in found["vectors"]], [ArchiveFile(**v) for v in found["files"]],
         )  # fmt: skip
         _check(note)
     except OSError as e:
-        raise StoreDamaged(f"cannot read {folder / FILE}: {e.strerror}") from e
+        raise StoreDamaged(f"cannot read {folder / MANIFEST_FILE}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         if isinstance(e, StoreTooNew):
             raise
-        raise StoreDamaged(f"{folder / FILE} is damaged ({type(e).__name__}: {e}); export the store again") from e
+        raise StoreDamaged(
+            f"{folder / MANIFEST_FILE} is damaged ({type(e).__name__}: {e}); export the store again"
+        ) from e
     return note
 
 
-def whole(folder: Path, p: Piece) -> Path:
+def verified_path(folder: Path, p: ArchiveFile) -> Path:
     """The path of a file that is what it was when it was exported.
 
     Raises:
@@ -115,7 +117,7 @@ def whole(folder: Path, p: Piece) -> Path:
     try:
         if path.is_symlink() or not path.is_file():
             raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
-        if path.stat().st_size != p.bytes or durable_files.xxh3(path) != p.xxh3:
+        if path.stat().st_size != p.bytes or durable_files.file_xxh3(path) != p.xxh3:
             raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
     except OSError as e:
         if isinstance(e, StoreDamaged):
@@ -124,13 +126,13 @@ def whole(folder: Path, p: Piece) -> Path:
     return path
 
 
-def _check(note: Note) -> None:
+def _check(note: ArchiveManifest) -> None:
     """Names stay inside the folder, and numbers are numbers.
 
     Raises:
         ValueError, TypeError: they do not.
     """
-    if sorted(note.tables) != sorted(TABLES):
+    if sorted(note.tables) != sorted(ARCHIVED_TABLES):
         raise ValueError(f"its tables are {', '.join(note.tables)}")
     for p in [*note.tables.values(), *note.vectors, *note.files]:
         parts = PurePosixPath(p.name).parts

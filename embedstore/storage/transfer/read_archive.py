@@ -11,22 +11,28 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from embedstore.errors import StoreDamaged, StoreError, StoreFailed
+from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import duckdb_connection, durable_files, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, Catalog, is_refusal, one, quoted
-from embedstore.storage.commit import FLOAT16_MAX, identifier, insert_vectors, usable
+from embedstore.storage.catalog import STORAGE_VERSION, Catalog, first_row, is_disk_error, quote_path
+from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, quote_identifier, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
 from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import TABLES, Note, Piece, sha256, whole
+from embedstore.storage.transfer.manifest import (
+    ARCHIVED_TABLES,
+    ArchiveFile,
+    ArchiveManifest,
+    file_sha256,
+    verified_path,
+)
 
-LARGEST = 1 << 30  # bytes of float32 that one Parquet file of vectors may hold: they are read at once
+MAX_PART_BYTES = 1 << 30  # bytes of float32 that one Parquet file of vectors may hold: they are read at once
 
 
-def read(folder: Path, target: Path) -> dict[str, int]:
+def read_archive(folder: Path, target: Path) -> dict[str, int]:
     """Make a store of an export.
 
     Args:
@@ -39,22 +45,22 @@ def read(folder: Path, target: Path) -> dict[str, int]:
         StoreNotFound, NotAStore, StoreTooNew: it is no export, or of a later version.
         StoreExists: something is at ``target``.
         StoreDamaged: a file of the export is missing, changed, or contradicts another; nothing is made.
-        StoreFailed: the disk refuses; nothing is left.
+        StoreIOError: the disk refuses; nothing is left.
     """
-    found = notes.read(folder.absolute())
+    found = notes.read_manifest(folder.absolute())
     try:
-        layout.create(target, lambda at: _fill(folder.absolute(), found, at))
+        layout.create_folder(target, lambda at: _fill(folder.absolute(), found, at))
     except duckdb.Error as e:  # of the new store's own file: what an export holds is judged where it is read
-        raise StoreFailed(f"cannot make {target}: {str(e).splitlines()[0]}; nothing is left of it") from e
+        raise StoreIOError(f"cannot make {target}: {str(e).splitlines()[0]}; nothing is left of it") from e
     counts = {name: p.rows for name, p in found.tables.items() if name != "counters"}
     return counts | {"vectors": sum(p.rows for p in found.vectors)}
 
 
-def _fill(folder: Path, note: Note, at: Layout) -> None:
+def _fill(folder: Path, note: ArchiveManifest, at: Layout) -> None:
     """Everything into a store that has no name yet."""
     Catalog(at.catalog).create()
     with _catalog(at) as con:
-        for name in TABLES:
+        for name in ARCHIVED_TABLES:
             _table(con, folder, name, note.tables[name])
         _vectors(con, folder, note, at)
         _beside(folder, note, at)
@@ -72,7 +78,7 @@ def _fill(folder: Path, note: Note, at: Layout) -> None:
 def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
     """The new catalog, attached to a connection of its own."""
     with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH {quoted(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quote_path(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             yield con
         finally:
@@ -80,9 +86,9 @@ def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
                 con.execute("DETACH cat")
 
 
-def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: Piece) -> None:
+def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFile) -> None:
     """One table; the user's own columns are added to the items."""
-    file = quoted(whole(folder, p))
+    file = quote_path(verified_path(folder, p))
     try:
         con.execute(f"DELETE FROM cat.{name}")
         have = {r[0] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
@@ -92,12 +98,12 @@ def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: Piece) ->
             if name != "items":
                 raise StoreDamaged(f"{folder / p.name} has a column {column!r} that a store has not")
         for column in [c for c in kinds if c not in have]:
-            con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {identifier(column)} {kinds[column]}")
-        columns = ", ".join(f"{identifier(c)}::{kind} AS {identifier(c)}" for c, kind in kinds.items())
+            con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {quote_identifier(column)} {kinds[column]}")
+        columns = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in kinds.items())
         con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
-        rows = int(one(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
+        rows = int(first_row(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
     except duckdb.Error as e:
-        if is_refusal(e):
+        if is_disk_error(e):
             raise
         raise _unreadable(folder, p, e) from e
     if rows != p.rows:
@@ -109,37 +115,37 @@ def _kind(con: duckdb.DuckDBPyConnection, text: str) -> str:
     return str(con.type(text))
 
 
-def _vectors(con: duckdb.DuckDBPyConnection, folder: Path, note: Note, at: Layout) -> None:
+def _vectors(con: duckdb.DuckDBPyConnection, folder: Path, note: ArchiveManifest, at: Layout) -> None:
     """Every file of vectors as a vector file, and its rows in the catalog."""
     spaces = _spaces(con, folder, at)
     for number, p in enumerate(note.vectors, 1):
         if p.space not in spaces:
             raise StoreDamaged(f"{folder / p.name} is of space {p.space!r}, which the export does not have")
         space, dtype = spaces[p.space]
-        if p.rows < 1 or 4 * p.rows * space.dim > LARGEST:
+        if p.rows < 1 or 4 * p.rows * space.dim > MAX_PART_BYTES:
             raise StoreDamaged(f"{folder / p.name} has {p.rows} vectors of {space.dim}: that is not how one is written")
         _one(con, folder, p, at, number, dim=space.dim, dtype=dtype)
 
 
 def _one(
-    con: duckdb.DuckDBPyConnection, folder: Path, p: Piece, at: Layout, number: int, *, dim: int, dtype: str
+    con: duckdb.DuckDBPyConnection, folder: Path, p: ArchiveFile, at: Layout, number: int, *, dim: int, dtype: str
 ) -> None:
     """One file of vectors."""
-    query = f"FROM read_parquet({quoted(whole(folder, p))})"
+    query = f"FROM read_parquet({quote_path(verified_path(folder, p))})"
     try:
-        rows = int(one(con.execute(f"SELECT count(*) {query}"))[0])
+        rows = int(first_row(con.execute(f"SELECT count(*) {query}"))[0])
         if rows != p.rows:
             raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
         contents = [c.replace("-", "") for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
-        found = parquet.vectors(con, f"SELECT vector {query}", dim)
+        found = parquet.read_vectors(con, f"SELECT vector {query}", dim)
     except (duckdb.Error, ValueError, AttributeError) as e:
-        if isinstance(e, StoreError) or is_refusal(e):
+        if isinstance(e, StoreError) or is_disk_error(e):
             raise
         raise _unreadable(folder, p, e) from e
-    if not usable(found, dtype).all() or (np.abs(found).max() > FLOAT16_MAX and dtype == "float16"):
+    if not storable_rows(found, dtype).all() or (np.abs(found).max() > FLOAT16_MAX and dtype == "float16"):
         raise StoreDamaged(f"{folder / p.name} has a vector that is not finite, is zero, or does not fit {dtype}")
-    head = shard.write(
-        at.shard(p.space, number), space=p.space, number=number, vectors=found.astype(shard.DTYPES[dtype]),
+    head = shard.write_shard(
+        at.shard_file(p.space, number), space=p.space, number=number, vectors=found.astype(shard.DTYPES[dtype]),
         contents=contents,
     )  # fmt: skip
     con.execute("USE cat")
@@ -158,17 +164,17 @@ def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[st
                 raise ValueError("its facts do not give its key")
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
-        at.shards(key).mkdir(parents=True)
+        at.shards_folder(key).mkdir(parents=True)
         told = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
         durable_files.write_synced(at.note(key), json.dumps(told, indent=1).encode())
         out[key] = (space, dtype)
     return out
 
 
-def _beside(folder: Path, note: Note, at: Layout) -> None:
+def _beside(folder: Path, note: ArchiveManifest, at: Layout) -> None:
     """Heads and checkpoints, checked before they are copied."""
     for p in note.files:
-        source = whole(folder, p)
+        source = verified_path(folder, p)
         (at.root / p.name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, at.root / p.name)
 
@@ -177,10 +183,10 @@ def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
     """Every head of the catalog has its files."""
     for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
         path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or sha256(path) != json.loads(facts).get("digest"):
+        if not path.is_file() or file_sha256(path) != json.loads(facts).get("digest"):
             raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
 
 
-def _unreadable(folder: Path, p: Piece, error: Exception) -> StoreDamaged:
+def _unreadable(folder: Path, p: ArchiveFile, error: Exception) -> StoreDamaged:
     """What DuckDB's error means here."""
     return StoreDamaged(f"{folder / p.name} is not what an export holds: {str(error).splitlines()[0]}")

@@ -11,18 +11,26 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreFailed
+from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreIOError
 from embedstore.space import Space
-from embedstore.storage.catalog import one, quoted
-from embedstore.storage.commit import identifier
+from embedstore.storage.catalog import first_row, quote_path
+from embedstore.storage.commit import quote_identifier
 from embedstore.storage.durable_files import sync_folder, sync_tree
-from embedstore.storage.layout import read_note
+from embedstore.storage.layout import read_small_json
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import BESIDE, FILE, TABLES, Note, Piece, piece, sha256
-from embedstore.storage.vectors import Vectors
+from embedstore.storage.transfer.manifest import (
+    ARCHIVED_TABLES,
+    BESIDE,
+    MANIFEST_FILE,
+    ArchiveFile,
+    ArchiveManifest,
+    describe_file,
+    file_sha256,
+)
+from embedstore.storage.vectors import VectorReader
 
-CHUNK = 64 << 20  # bytes of float32 in one Parquet file of vectors
+PART_BYTES = 64 << 20  # bytes of float32 in one Parquet file of vectors
 _BLOCK = 4096  # vectors at a time
 
 
@@ -34,10 +42,10 @@ class _Space:
     dim: int
     rows: int
     table: str
-    vectors: Vectors
+    vectors: VectorReader
 
 
-def write(storage: Storage, folder: Path) -> dict[str, int]:
+def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
     """Export everything.
 
     Args:
@@ -48,7 +56,7 @@ def write(storage: Storage, folder: Path) -> dict[str, int]:
 
     Raises:
         StoreExists: something is there. StoreDamaged: a vector is not what was written.
-        StoreFailed: the disk refuses; nothing is left.
+        StoreIOError: the disk refuses; nothing is left.
     """
     folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -59,14 +67,14 @@ def write(storage: Storage, folder: Path) -> dict[str, int]:
     try:
         temporary.mkdir(parents=True)
         note = _write(storage, temporary)
-        (temporary / FILE).write_text(json.dumps(note.to_json(), indent=1) + "\n", encoding="utf-8")
+        (temporary / MANIFEST_FILE).write_text(json.dumps(note.to_json(), indent=1) + "\n", encoding="utf-8")
         sync_tree(temporary)
         temporary.rename(folder)
         sync_folder(folder.parent)
     except BaseException as e:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(e, duckdb.IOException) or (isinstance(e, OSError) and not isinstance(e, StoreError)):
-            raise StoreFailed(f"cannot export to {folder}: {str(e).splitlines()[0]}; nothing is left of it") from e
+            raise StoreIOError(f"cannot export to {folder}: {str(e).splitlines()[0]}; nothing is left of it") from e
         raise
     pieces = [*note.tables.values(), *note.vectors, *note.files]
     counts = {name: p.rows for name, p in note.tables.items() if name != "counters"}
@@ -74,13 +82,13 @@ def write(storage: Storage, folder: Path) -> dict[str, int]:
     return counts | {"vectors": vectors, "files": len(note.files), "bytes": sum(p.bytes for p in pieces)}
 
 
-def _write(storage: Storage, folder: Path) -> Note:
+def _write(storage: Storage, folder: Path) -> ArchiveManifest:
     """Everything; the catalog in one read."""
     spaces: list[_Space] = []
     con = storage.catalog.scratch
     try:
         with storage.catalog.read() as con:
-            tables = {name: _table(con, name, folder) for name in TABLES}
+            tables = {name: _table(con, name, folder) for name in ARCHIVED_TABLES}
             found = con.execute("SELECT space, facts FROM spaces ORDER BY space").fetchall()
             heads = con.execute("SELECT head, facts FROM heads").fetchall()
             for n, (key, facts) in enumerate(found):
@@ -91,11 +99,11 @@ def _write(storage: Storage, folder: Path) -> Note:
     finally:
         for s in spaces:
             con.execute(f"DROP TABLE IF EXISTS {s.table}")
-    marker = json.loads(read_note(storage.at.marker))
-    return Note(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
+    marker = json.loads(read_small_json(storage.at.marker))
+    return ArchiveManifest(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
 
-def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> Piece:
+def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFile:
     """One table; a column whose type Parquet does not keep goes as text.
 
     Raises:
@@ -103,26 +111,26 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> Piece:
     """
     file = folder / f"{name}.parquet"
     types = {r[0]: r[1] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
-    parquet.copy(con, f"FROM cat.{name}", file)
-    back = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({quoted(file)})").fetchall()}
+    parquet.write_parquet(con, f"FROM cat.{name}", file)
+    back = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({quote_path(file)})").fetchall()}
     text = {c: kind for c, kind in types.items() if back.get(c) != kind}
     if text:
-        casts = ", ".join(f"{identifier(c)}::VARCHAR AS {identifier(c)}" for c in text)
-        parquet.copy(con, f"SELECT * REPLACE ({casts}) FROM cat.{name}", file)
-    columns = ", ".join(f"{identifier(c)}::{text[c]}" if c in text else identifier(c) for c in types)
-    wanted = _sum(con, f"SELECT {', '.join(map(identifier, types))} FROM cat.{name}")
+        casts = ", ".join(f"{quote_identifier(c)}::VARCHAR AS {quote_identifier(c)}" for c in text)
+        parquet.write_parquet(con, f"SELECT * REPLACE ({casts}) FROM cat.{name}", file)
+    columns = ", ".join(f"{quote_identifier(c)}::{text[c]}" if c in text else quote_identifier(c) for c in types)
+    wanted = _sum(con, f"SELECT {', '.join(map(quote_identifier, types))} FROM cat.{name}")
     try:
-        same = _sum(con, f"SELECT {columns} FROM read_parquet({quoted(file)})") == wanted
+        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_path(file)})") == wanted
     except (duckdb.ConversionException, duckdb.InvalidInputException):
         same = False
     if not same:
         raise QueryError(f"a column of {name} does not survive Parquet ({', '.join(text) or '?'}); change its type")
-    return piece(folder, file.name, rows=wanted[0], text=text)
+    return describe_file(folder, file.name, rows=wanted[0], text=text)
 
 
 def _sum(con: duckdb.DuckDBPyConnection, query: str) -> tuple[int, int]:
     """Number of rows, and a checksum that does not depend on their order."""
-    rows, total = one(con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM ({query}) t"))
+    rows, total = first_row(con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM ({query}) t"))
     return int(rows), int(total or 0)
 
 
@@ -133,13 +141,13 @@ def _chosen(storage: Storage, con: duckdb.DuckDBPyConnection, key: str, space: S
         'shard, "row"::BIGINT AS r FROM vectors WHERE space = ?',
         [key],
     )
-    rows = int(one(con.execute(f"SELECT count(*) FROM {table}"))[0])
-    return _Space(key, space.dim, rows, table, storage.vectors_in(con, space).hold())
+    rows = int(first_row(con.execute(f"SELECT count(*) FROM {table}"))[0])
+    return _Space(key, space.dim, rows, table, storage.vector_reader_in(con, space).map_shards())
 
 
-def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> list[Piece]:
+def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> list[ArchiveFile]:
     """The vectors of a space in files of at most so many rows."""
-    per = max(_BLOCK, CHUNK // (4 * space.dim))
+    per = max(_BLOCK, PART_BYTES // (4 * space.dim))
     out = []
     (folder / "vectors" / space.key).mkdir(parents=True)
     for begin in range(0, space.rows, per):
@@ -152,17 +160,17 @@ def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> lis
                     f"SELECT shard, r FROM {space.table} WHERE n >= ? AND n < ? ORDER BY n",
                     [first, min(end, first + _BLOCK)],
                 ).fetchnumpy()
-                block = space.vectors.gather(space.vectors.positions(at["shard"], at["r"]))
-                parquet.stage(con, "memory.main.exporting", first, block)
+                block = space.vectors.read_float32(space.vectors.positions(at["shard"], at["r"]))
+                parquet.stage_vectors(con, "memory.main.exporting", first, block)
             query = f"SELECT content, vector FROM {space.table} JOIN memory.main.exporting USING (n) ORDER BY n"
-            parquet.copy(con, query, folder / name)
+            parquet.write_parquet(con, query, folder / name)
         finally:
             con.execute("DROP TABLE IF EXISTS memory.main.exporting")
-        out.append(piece(folder, name, rows=end - begin, space=space.key))
+        out.append(describe_file(folder, name, rows=end - begin, space=space.key))
     return out
 
 
-def _beside(storage: Storage, folder: Path) -> list[Piece]:
+def _beside(storage: Storage, folder: Path) -> list[ArchiveFile]:
     """Heads and checkpoints, as they are."""
     out = []
     for name in BESIDE:
@@ -172,7 +180,7 @@ def _beside(storage: Storage, folder: Path) -> list[Piece]:
                 to = path.relative_to(storage.at.root).as_posix()
                 (folder / to).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / to)
-                out.append(piece(folder, to))
+                out.append(describe_file(folder, to))
     return out
 
 
@@ -185,7 +193,7 @@ def _unchanged(folder: Path, heads: list[tuple[str, str]]) -> None:
     for name, facts in heads:
         path = folder / "heads" / name / "head.json"
         wanted = json.loads(facts).get("digest")
-        if not path.is_file() or sha256(path) != wanted:
+        if not path.is_file() or file_sha256(path) != wanted:
             raise StoreDamaged(
                 f"the files of head {name} are not those that were saved; if another process saves heads, run it "
                 "again, else fit and keep it again"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.classify.heads.linear.rows import Array, Floats
+from embedstore.classify.heads.arrays import Array, Floats
 
 Tensor = Any  # numpy.ndarray or torch.Tensor
 
@@ -29,16 +29,16 @@ class Backend:
     device: str | None
     dtype: np.dtype[Any]
 
-    def put(self, a: Array) -> Tensor:
+    def to_device(self, a: Array) -> Tensor:
         """An array on the device; floating point becomes ``dtype``, integers stay."""
         a = np.asarray(a, self.dtype) if a.dtype.kind in "fb" else np.asarray(a)
         return a if self.device is None else self.xp.as_tensor(np.ascontiguousarray(a)).to(self.device)
 
     def zeros(self, *shape: int) -> Tensor:
         """Zeros of ``dtype`` on the device."""
-        return self.put(np.zeros(shape, self.dtype))
+        return self.to_device(np.zeros(shape, self.dtype))
 
-    def host(self, a: Tensor) -> Floats:
+    def to_numpy(self, a: Tensor) -> Floats:
         """A float64 numpy copy."""
         return np.array(a if self.device is None else a.detach().cpu().numpy(), dtype=np.float64)
 
@@ -46,7 +46,7 @@ class Backend:
         """Inner product along all axes but the first: float64 numpy ``(T,)``."""
         tasks = len(a)
         flat = a.reshape(tasks, -1), b.reshape(tasks, -1)
-        return self.host(np.vecdot(*flat) if self.device is None else self.xp.linalg.vecdot(*flat))
+        return self.to_numpy(np.vecdot(*flat) if self.device is None else self.xp.linalg.vecdot(*flat))
 
     def exp_in_place(self, a: Tensor) -> Tensor:
         """The exponential, where the argument was."""
@@ -70,7 +70,7 @@ class Backend:
         return int(self.xp.cuda.mem_get_info(self.device)[0])
 
 
-def backend(device: str, dtype: np.dtype[Any]) -> Backend:
+def select_backend(device: str, dtype: np.dtype[Any]) -> Backend:
     """The place to compute.
 
     Args:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
 from embedstore.classify.heads.linear.backend import Backend
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks
-from embedstore.classify.heads.linear.softmax import Basis, Rows
+from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis
 
 _BLOCK = 16_384  # rows at once
 _GRAM_BLOCK = 250_000  # numbers of a block whose products are summed: they stay in the cache
@@ -17,44 +17,48 @@ _IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that save
 _TURNED_ROWS = 100
 
 
-def prepared(be: Backend, X: Array, codes: Ints, n_classes: int, *, folds: int, standard: bool) -> tuple[Rows, Basis]:
+def prepare_rows(
+    be: Backend, X: Array, codes: Ints, n_classes: int, *, n_folds: int, standardize: bool
+) -> tuple[DeviceRows, EigenBasis]:
     """The rows where they are computed with, turned into the eigenbasis where that saves time, and the basis.
 
     Args:
         be: where to compute. X: float ``(N, D)``. codes: int64 ``(N,)``. n_classes: at least 2.
         folds: how many tasks there will be. standard: divide each feature by its standard deviation.
     """
-    spread = _spread(X) if standard else np.ones(X.shape[1])
+    spread = _spread(X) if standardize else np.ones(X.shape[1])
     if len(X) < X.shape[1]:
         Z, basis = _spanned(be, X, spread)
-        return Rows(be, Z, codes, n_classes), basis
+        return DeviceRows(be, Z, codes, n_classes), basis
     if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
         X = X.astype(np.float32)
-    rows = Rows(be, X, codes, n_classes)
+    rows = DeviceRows(be, X, codes, n_classes)
     basis = _eigenbasis(rows, spread)
-    columns = max(folds, 1) * (1 if n_classes == 2 else n_classes)
+    columns = max(n_folds, 1) * (1 if n_classes == 2 else n_classes)
     if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
         return rows, basis
-    Z = np.ones((len(X), len(basis.values) + 1), be.dtype)
+    Z = np.ones((len(X), len(basis.eigenvalues) + 1), be.dtype)
     for s in blocks(len(X), _BLOCK):
-        Z[s, :-1] = (X[s] - basis.mean) @ basis.matrix
-    return Rows(be, Z, codes, n_classes), Basis(basis.matrix, basis.values, basis.mean, turned=True)
+        Z[s, :-1] = (X[s] - basis.mean) @ basis.projection
+    return DeviceRows(be, Z, codes, n_classes), EigenBasis(
+        basis.projection, basis.eigenvalues, basis.mean, rows_projected=True
+    )
 
 
-def _eigenbasis(rows: Rows, spread: Floats) -> Basis:
+def _eigenbasis(rows: DeviceRows, spread: Floats) -> EigenBasis:
     """The eigenbasis of the centred rows, each feature divided by its ``spread``."""
     be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), np.zeros(rows.dim)
     for _, block in rows.blocks(max(1, _GRAM_BLOCK // rows.dim)):
         gram += block.T @ block
-        total += be.host(block.sum(0))
-    mean = be.put(total / rows.n)
-    gram = gram / rows.n - mean[:, None] * mean[None, :]
-    inverse = be.put(1 / spread)
+        total += be.to_numpy(block.sum(0))
+    mean = be.to_device(total / rows.n_rows)
+    gram = gram / rows.n_rows - mean[:, None] * mean[None, :]
+    inverse = be.to_device(1 / spread)
     values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
-    return Basis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, turned=False)
+    return EigenBasis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, rows_projected=False)
 
 
-def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, Basis]:
+def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, EigenBasis]:
     """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
 
     They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
@@ -71,7 +75,9 @@ def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, Basis]:
     matrix = scaled.T @ (U[:, kept] / lengths) / spread[:, None]
     Z = np.ones((len(X), len(lengths) + 1), be.dtype)
     Z[:, :-1] = U[:, kept] * lengths
-    return Z, Basis(be.put(matrix), be.put(squares[kept] / len(X)), be.put(mean * spread), turned=True)
+    return Z, EigenBasis(
+        be.to_device(matrix), be.to_device(squares[kept] / len(X)), be.to_device(mean * spread), rows_projected=True
+    )
 
 
 def _spread(X: Array) -> Floats:

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
-from embedstore.classify.data.labels import parts
-from embedstore.classify.heads.linear.rows import Array, Ints
+from embedstore.classify.data.labels import stratified_group_folds
+from embedstore.classify.heads.arrays import Array, Ints
 from embedstore.errors import LabelError
 
 _FOLDS = 5
@@ -17,7 +17,7 @@ _LEAST = 2500  # rows held out: the noise of a mean loss is then a few per cent,
 _MUCH = 5e10  # multiplications of a pass over five folds: 4 seconds of a thread, and a path takes about a hundred
 
 
-def folds_for(cv: float | None, shape: tuple[int, ...], n_classes: int) -> float:
+def resolve_cv(cv: float | None, shape: tuple[int, ...], n_classes: int) -> float:
     """What ``cv`` stands for: itself, or the default for so many rows, features and classes."""
     if cv is not None:
         return cv
@@ -25,7 +25,7 @@ def folds_for(cv: float | None, shape: tuple[int, ...], n_classes: int) -> float
     return _SHARE if much and shape[0] * _SHARE >= max(n_classes, _LEAST) else _FOLDS
 
 
-def training_rows(y: Ints, groups: Array | None, cv: float, *, seed: int, names: Array) -> Array:
+def fold_training_masks(y: Ints, groups: Array | None, cv: float, *, seed: int, class_names: Array) -> Array:
     """The rows that each fold trains on, bool ``(F, N)``.
 
     Args:
@@ -38,7 +38,8 @@ def training_rows(y: Ints, groups: Array | None, cv: float, *, seed: int, names:
     counts = np.bincount(y)
     if counts.min() < 2:
         raise LabelError(
-            f"class {str(names[counts.argmin()])!r} has 1 sample and cross-validation needs 2 of each; label more, "
+            f"class {str(class_names[counts.argmin()])!r} has 1 sample and cross-validation needs 2 of each; "
+            f"label more, "
             "leave it out, or give one value of C"
         )
     if groups is not None and len(np.unique(groups)) == len(y):
@@ -67,6 +68,6 @@ def _held(y: Ints, groups: Array | None, cv: float, seed: int) -> Array:
     else:
         if len(np.unique(groups)) < n:
             raise LabelError(f"{len(np.unique(groups))} groups cannot be cut into {n} folds; give a smaller cv")
-        part = parts(y, groups, n, seed=seed)
+        part = stratified_group_folds(y, groups, n, seed=seed)
     held: Array = np.arange(n if cv >= 1 else 1)[:, None] == part
     return held

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedstore.classify.heads.arrays import Array, Floats
 from embedstore.classify.heads.linear.backend import Backend, Tensor
-from embedstore.classify.heads.linear.rows import Array, Floats
-from embedstore.classify.heads.linear.softmax import Basis, Pass, Problem
+from embedstore.classify.heads.linear.softmax import EigenBasis, PassResult, SoftmaxProblem
 
 _MEMORY = 5  # pairs kept (Nocedal and Wright recommend 3 to 20; 10 took as many passes and twice the work)
 _ARMIJO = 1e-4  # least share of the promised decrease (Nocedal and Wright, section 3.1)
@@ -33,14 +33,14 @@ class Solution:
     """
 
     theta: Tensor
-    seen: Pass
+    final_pass: PassResult
     objective: Floats
     gap: Floats
-    passes: int
+    n_passes: int
 
 
 @dataclass(frozen=True)
-class Start:
+class SolverStart:
     """Where a search begins.
 
     Attributes:
@@ -49,20 +49,20 @@ class Start:
     """
 
     theta: Tensor
-    seen: Pass | None = None
-    towards: Tensor | None = None
+    known_pass: PassResult | None = None
+    direction: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Rival:
+class Incumbent:
     """The best mean held-out loss so far, and the square root of the gap of its fit. The first has none to beat."""
 
     loss: float = np.inf
-    way: float = 0.0
+    gap_root: float = 0.0
 
 
 @dataclass(frozen=True)
-class Stop:
+class StoppingCriteria:
     """When a search ends.
 
     Attributes:
@@ -73,20 +73,22 @@ class Stop:
 
     tol: float
     max_iter: int
-    rival: Rival | None = None
+    incumbent: Incumbent | None = None
 
 
-def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop) -> Solution:
+def minimize(
+    problem: SoftmaxProblem, basis: EigenBasis, start: SolverStart, C: float, stop: StoppingCriteria
+) -> Solution:
     """Minimise mean loss + |w|^2 / (2 C n) of every task.
 
     Args:
         problem, basis: the rows and the coordinates. start, stop: where it begins and when it ends.
         C: inverse strength of the penalty, as scikit-learn counts it.
     """
-    be, before = problem.be, problem.passes
-    penalty = 1 / (C * problem.counts)
-    theta, towards = start.theta, start.towards
-    seen = start.seen or problem.look(theta, basis)
+    be, before = problem.be, problem.n_passes
+    penalty = 1 / (C * problem.train_counts)
+    theta, towards = start.theta, start.direction
+    seen = start.known_pass or problem.evaluate(theta, basis)
     value, grad = _penalised(be, theta, seen, penalty)
     scale = _preconditioner(be, seen, basis, penalty)
     history: deque[tuple[Tensor, Tensor, Floats]] = deque(maxlen=_MEMORY)
@@ -94,18 +96,18 @@ def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop)
     way, gap = be.zeros(*theta.shape), np.full(len(value), np.inf)
     moved: Array = np.ones(len(value), bool)
     noise = _NOISE[be.dtype.itemsize]
-    while problem.passes - before < stop.max_iter:
+    while problem.n_passes - before < stop.max_iter:
         fresh = _direction(be, grad, scale, history)
         gap = np.where(moved, -be.dot(grad, fresh) / 2 / np.maximum(value, 1e-300), gap)
         done |= gap <= stop.tol
-        if done.all() or (stop.rival and _decided(seen, gap, stop.rival)):
+        if done.all() or (stop.incumbent and _decided(seen, gap, stop.incumbent)):
             break
         if towards is not None:
             fresh, towards = _where(be, be.dot(towards, grad) < 0, towards, fresh), None
         way = _where(be, moved, fresh, way)
         slope = be.dot(grad, way)
         trial = theta + _each(be, step) * way
-        looked = problem.look(trial, basis)
+        looked = problem.evaluate(trial, basis)
         new_value, new_grad = _penalised(be, trial, looked, penalty)
         moved = new_value <= value + _ARMIJO * step * slope + noise * value
         history.append(_pair(be, trial - theta, new_grad - grad, moved))
@@ -116,42 +118,42 @@ def minimise(problem: Problem, basis: Basis, start: Start, C: float, stop: Stop)
         value = np.where(moved, new_value, value)
         done |= ~moved & (step < 1e-3)  # rounding hides what is left
         step = np.where(moved, 1.0, shorter)
-    return Solution(theta, seen, value, gap, problem.passes - before)
+    return Solution(theta, seen, value, gap, problem.n_passes - before)
 
 
-def _decided(seen: Pass, gap: Floats, rival: Rival) -> bool:
+def _decided(seen: PassResult, gap: Floats, rival: Incumbent) -> bool:
     """The held-out loss is further from the rival's than the way that is left can change.
 
     To first order a loss moves by no more than the square root of the gap; four times that is on the safe side.
     """
-    way, loss = float(np.sqrt(gap.max())), float(np.nanmean(seen.held_loss))
-    return way < _ROUGH and abs(loss - rival.loss) > min(loss, rival.loss) * _CLEARLY * (way + rival.way)
+    way, loss = float(np.sqrt(gap.max())), float(np.nanmean(seen.held_out_loss))
+    return way < _ROUGH and abs(loss - rival.loss) > min(loss, rival.loss) * _CLEARLY * (way + rival.gap_root)
 
 
-def _penalised(be: Backend, theta: Tensor, seen: Pass, penalty: Floats) -> tuple[Floats, Tensor]:
+def _penalised(be: Backend, theta: Tensor, seen: PassResult, penalty: Floats) -> tuple[Floats, Tensor]:
     """Objective float64 ``(T,)`` and its gradient; the last parameter is free of penalty."""
     pull = theta * _each(be, penalty)
     pull[..., -1] = 0
     return seen.loss + be.dot(pull, theta) / 2, seen.grad + pull
 
 
-def _preconditioner(be: Backend, seen: Pass, basis: Basis, penalty: Floats) -> Tensor:
+def _preconditioner(be: Backend, seen: PassResult, basis: EigenBasis, penalty: Floats) -> Tensor:
     """The inverse of the Hessian's diagonal in the eigenbasis, ``(T, K, R + 1)``."""
     bend = be.xp.clip(seen.curvature, _LEAST_CURVATURE, None)[..., None]
-    return be.xp.concatenate([1 / (bend * basis.values + _each(be, penalty)), 1 / bend], -1)
+    return be.xp.concatenate([1 / (bend * basis.eigenvalues + _each(be, penalty)), 1 / bend], -1)
 
 
-def _merged(be: Backend, moved: Array, new: Pass, old: Pass) -> Pass:
+def _merged(be: Backend, moved: Array, new: PassResult, old: PassResult) -> PassResult:
     """What is known at the parameters that each task has now."""
     if moved.all():
         return new
-    rows = be.put(moved.astype(np.int8))[:, None] > 0
-    return Pass(
+    rows = be.to_device(moved.astype(np.int8))[:, None] > 0
+    return PassResult(
         np.where(moved, new.loss, old.loss),
         _where(be, moved, new.grad, old.grad),
         be.xp.where(rows, new.curvature, old.curvature),
-        np.where(moved, new.held_loss, old.held_loss),
-        np.where(moved, new.held_right, old.held_right),
+        np.where(moved, new.held_out_loss, old.held_out_loss),
+        np.where(moved, new.held_out_accuracy, old.held_out_accuracy),
     )
 
 
@@ -180,10 +182,10 @@ def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Te
 
 
 def _each(be: Backend, per_task: Floats) -> Tensor:
-    return be.put(per_task)[:, None, None]
+    return be.to_device(per_task)[:, None, None]
 
 
 def _where(be: Backend, chosen: Array, a: Tensor, b: Tensor) -> Tensor:
     if chosen.all():
         return a
-    return be.xp.where(be.put(chosen.astype(np.int8))[:, None, None] > 0, a, b)
+    return be.xp.where(be.to_device(chosen.astype(np.int8))[:, None, None] > 0, a, b)

@@ -15,13 +15,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
-from embedstore.classify.heads.choice import Choice
-from embedstore.classify.heads.linear.backend import Backend, backend
-from embedstore.classify.heads.linear.coordinates import prepared
-from embedstore.classify.heads.linear.folds import folds_for, training_rows
-from embedstore.classify.heads.linear.lbfgs import Rival, Solution, Start, Stop, minimise
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks, softmax
-from embedstore.classify.heads.linear.softmax import Basis, Problem
+from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks, softmax
+from embedstore.classify.heads.choice import OptionEnum
+from embedstore.classify.heads.linear.backend import Backend, select_backend
+from embedstore.classify.heads.linear.coordinates import prepare_rows
+from embedstore.classify.heads.linear.folds import fold_training_masks, resolve_cv
+from embedstore.classify.heads.linear.lbfgs import Incumbent, Solution, SolverStart, StoppingCriteria, minimize
+from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.errors import LabelError
 
 _TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
@@ -33,14 +33,14 @@ _BLOCK = 16_384  # rows scored at once
 _ONE_THREAD = 4e9
 
 
-class Scale(Choice):
+class Scale(OptionEnum):
     """What is done to the features before the penalty sees them."""
 
     NONE = "none"  # as they are: the protocol of the field
     STANDARD = "standard"  # each divided by its standard deviation; the learned weights are for the raw features
 
 
-class Criterion(Choice):
+class Criterion(OptionEnum):
     """What the best C has out of fold."""
 
     LOG_LOSS = "log_loss"  # the lowest: smooth, and what the fit itself minimises
@@ -48,7 +48,7 @@ class Criterion(Choice):
 
 
 @dataclass(frozen=True, slots=True)
-class CPoint:
+class RegularizationPoint:
     """One C of the path, judged out of fold.
 
     Attributes:
@@ -146,25 +146,25 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _solve(self, X: Array, codes: Ints, grid: list[float], train: Array) -> LogisticProbe:
         """Walk the path, then fit on all rows."""
-        be = backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
+        be = select_backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
         standard = Scale(self.scale) is Scale.STANDARD
-        rows, basis = prepared(be, X, codes, len(self.classes_), folds=len(train), standard=standard)
-        everything = Problem(rows, np.ones((1, len(codes)), bool))
+        rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standard)
+        everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool))
         self.folds_, self.unjudged_, self.C_ = len(train), 0, grid[0]
-        self.path_: list[CPoint] = []
-        start, folds = everything.start(basis), Problem(rows, train) if len(train) else None
+        self.path_: list[RegularizationPoint] = []
+        start, folds = everything.initial_parameters(basis), SoftmaxProblem(rows, train) if len(train) else None
         if folds is not None:
             best = self._walk(folds, basis, grid)
             start = best.theta.mean(0)[None]
-            self.unjudged_ = int((~train).sum() - folds.held_counts.sum())
+            self.unjudged_ = int((~train).sum() - folds.held_out_counts.sum())
             if self.keep_out_of_fold:
-                tight = Stop(self.tol * _REFIT, self.max_iter)
-                best = minimise(folds, basis, Start(best.theta, best.seen), self.C_, tight)
+                tight = StoppingCriteria(self.tol * _REFIT, self.max_iter)
+                best = minimize(folds, basis, SolverStart(best.theta, best.final_pass), self.C_, tight)
                 self.out_of_fold_ = self._out_of_fold(folds, basis, best, train)
         # an average of the folds leaves a share of each row's pull out: the first step tries to put it back
-        start = Start(start, towards=start * float((~train).mean() if len(train) else 0))
-        final = minimise(everything, basis, start, self.C_, Stop(self.tol * _REFIT, self.max_iter))
-        self.n_iter_ = everything.passes + (folds.passes if folds else 0)
+        start = SolverStart(start, direction=start * float((~train).mean() if len(train) else 0))
+        final = minimize(everything, basis, start, self.C_, StoppingCriteria(self.tol * _REFIT, self.max_iter))
+        self.n_iter_ = everything.n_passes + (folds.n_passes if folds else 0)
         self._finish(be, basis, final)
         return self
 
@@ -186,15 +186,15 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = _two_sided(self.decision_function(X)).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _walk(self, folds: Problem, basis: Basis, grid: list[float]) -> Solution:
+    def _walk(self, folds: SoftmaxProblem, basis: EigenBasis, grid: list[float]) -> Solution:
         """Along C from the strongest penalty; each fit starts where the last step would lead. The best one's."""
-        theta, seen, towards = folds.start(basis), None, None
+        theta, seen, towards = folds.initial_parameters(basis), None, None
         near: dict[int, Solution] = {}  # the best, those beside it and the last, by their place on the path
         for place, C in enumerate(grid):
-            stop = Stop(self.tol, self.max_iter, self._rival(near))
-            near[place] = found = minimise(folds, basis, Start(theta, seen, towards), C, stop)
+            stop = StoppingCriteria(self.tol, self.max_iter, self._rival(near))
+            near[place] = found = minimize(folds, basis, SolverStart(theta, seen, towards), C, stop)
             towards = found.theta - theta if place else None  # the first step starts from nowhere
-            theta, seen = found.theta, found.seen
+            theta, seen = found.theta, found.final_pass
             self.path_.append(_point(C, found))
             if place and found.gap.max() <= self.tol:  # it is a close race
                 self._polish(folds, basis, near, self._best(near.keys() - {place}), self.tol)
@@ -204,7 +204,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 break
         return self._settled(folds, basis, near)
 
-    def _settled(self, folds: Problem, basis: Basis, near: dict[int, Solution]) -> Solution:
+    def _settled(self, folds: SoftmaxProblem, basis: EigenBasis, near: dict[int, Solution]) -> Solution:
         """The best C solved to the tolerance, those beside it nearly so, and none of them better after all."""
         best = -1
         while best != self._best(near):
@@ -219,46 +219,51 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         better = _by(Criterion(self.criterion))
         return max(sorted(places), key=lambda i: better(self.path_[i]))
 
-    def _rival(self, near: dict[int, Solution]) -> Rival | None:
+    def _rival(self, near: dict[int, Solution]) -> Incumbent | None:
         """What the next C has to beat; None where all of them count to the last digit."""
         if self.patience is None or Criterion(self.criterion) is not Criterion.LOG_LOSS:
             return None
         if not self.path_:
-            return Rival()
+            return Incumbent()
         best = near[self._best(near)]
-        return Rival(float(np.nanmean(best.seen.held_loss)), float(np.sqrt(best.gap.max())))
+        return Incumbent(float(np.nanmean(best.final_pass.held_out_loss)), float(np.sqrt(best.gap.max())))
 
-    def _polish(self, folds: Problem, basis: Basis, near: dict[int, Solution], place: int, tol: float) -> None:
+    def _polish(
+        self, folds: SoftmaxProblem, basis: EigenBasis, near: dict[int, Solution], place: int, tol: float
+    ) -> None:
         """Solve one C of the path to a tolerance, in place, from where it was left."""
         left, C = near[place], self.path_[place].C
         if left.gap.max() > tol:
-            near[place] = minimise(folds, basis, Start(left.theta, left.seen), C, Stop(tol, self.max_iter))
+            near[place] = minimize(
+                folds, basis, SolverStart(left.theta, left.final_pass), C, StoppingCriteria(tol, self.max_iter)
+            )
             self.path_[place] = _point(C, near[place])
 
     def _train(self, y: Ints, groups: Array | None, shape: tuple[int, ...]) -> Array:
-        cv = folds_for(self.cv, shape, len(self.classes_))
-        return training_rows(y, groups, cv, seed=self.random_state, names=self.classes_)
+        cv = resolve_cv(self.cv, shape, len(self.classes_))
+        return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
-    def _out_of_fold(self, folds: Problem, basis: Basis, best: Solution, train: Array) -> Floats:
+    def _out_of_fold(self, folds: SoftmaxProblem, basis: EigenBasis, best: Solution, train: Array) -> Floats:
         out = np.full((train.shape[1], len(self.classes_)), np.nan, np.float32)
         for fold in range(len(train)):
             rows = np.flatnonzero(~train[fold])
             for s in blocks(len(rows), _BLOCK):
                 logits = folds.logits(best.theta[fold], basis, rows[s])
-                if folds.absent is not None:
-                    logits = logits + folds.be.host(folds.absent)[fold, :, 0]
+                if folds.absent_class_logits is not None:
+                    logits = logits + folds.be.to_numpy(folds.absent_class_logits)[fold, :, 0]
                 out[rows[s]] = softmax(_two_sided(logits[:, 0] if logits.shape[1] == 1 else logits))
         return out
 
-    def _finish(self, be: Backend, basis: Basis, final: Solution) -> None:
+    def _finish(self, be: Backend, basis: EigenBasis, final: Solution) -> None:
         if final.gap.max() > self.tol:
             warnings.warn(
-                f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.passes} passes; "
+                f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.n_passes} "
+                f"passes; "
                 "raise max_iter",
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        w, b = basis.on_features(be, final.theta)
+        w, b = basis.coefficients(be, final.theta)
         if len(b) > 1:  # softmax does not see a common shift: take the one that sums to zero, as scikit-learn's does
             w, b = w - w.mean(0), b - b.mean()
         self.estimator_ = LogisticRegression(C=self.C_, tol=self.tol * _REFIT, max_iter=self.max_iter)
@@ -267,7 +272,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "coef_": w.astype(be.dtype),
             "intercept_": b.astype(be.dtype),
             "n_features_in_": self.n_features_in_,
-            "n_iter_": np.array([final.passes], dtype=np.int32),
+            "n_iter_": np.array([final.n_passes], dtype=np.int32),
         }
         for name, value in learned.items():
             setattr(self.estimator_, name, value)
@@ -290,7 +295,7 @@ def _grid(Cs: float | Sequence[float]) -> list[float]:
     return [float(C) for C in values]
 
 
-def _by(criterion: Criterion) -> Callable[[CPoint], tuple[float, float]]:
+def _by(criterion: Criterion) -> Callable[[RegularizationPoint], tuple[float, float]]:
     """A key that is largest for the best point; of equals ``max`` takes the first, the strongest penalty."""
     if criterion is Criterion.ACCURACY:
         return lambda point: (point.accuracy, -point.log_loss)
@@ -303,10 +308,10 @@ def _turned(losses: list[float], patience: int) -> bool:
     return len(losses) > patience and all(worse)
 
 
-def _point(C: float, found: Solution) -> CPoint:
-    losses, rights = found.seen.held_loss, found.seen.held_right
+def _point(C: float, found: Solution) -> RegularizationPoint:
+    losses, rights = found.final_pass.held_out_loss, found.final_pass.held_out_accuracy
     loss, right = tuple(float(v) for v in losses), tuple(float(v) for v in rights)
-    return CPoint(C, float(np.nanmean(losses)), float(np.nanmean(rights)), loss, right)
+    return RegularizationPoint(C, float(np.nanmean(losses)), float(np.nanmean(rights)), loss, right)
 
 
 def _two_sided(logits: Floats) -> Floats:

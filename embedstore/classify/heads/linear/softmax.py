@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
 from embedstore.classify.heads.linear.backend import Backend, Tensor
-from embedstore.classify.heads.linear.rows import Array, Floats, Ints, blocks
 
 _BLOCK_LOGITS = 250_000  # logits of all tasks held at once: 1 MB of float32, so that they stay in the cache
 _LEAST_ROWS = 256  # rows of a block, or the matrix products lose their speed
@@ -27,7 +27,7 @@ _ON_DEVICE = 0.4  # share of a GPU's free memory that the rows may take
 
 
 @dataclass(frozen=True)
-class Basis:
+class EigenBasis:
     """Coordinates of the parameters: a row x is seen as ``((x - mean) @ matrix, 1)``.
 
     Attributes:
@@ -36,26 +36,26 @@ class Basis:
         turned: the rows are held in these coordinates, ``(N, R + 1)``.
     """
 
-    matrix: Tensor
-    values: Tensor
+    projection: Tensor
+    eigenvalues: Tensor
     mean: Tensor
-    turned: bool
+    rows_projected: bool
 
-    def weights(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def device_coefficients(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Weights ``(T * K, D)`` and intercepts ``(T * K,)`` for rows as they were given."""
         flat = theta.reshape(-1, theta.shape[-1])
-        w = flat[:, :-1] @ self.matrix.T
+        w = flat[:, :-1] @ self.projection.T
         return w, flat[:, -1] - w @ self.mean
 
-    def on_features(self, be: Backend, theta: Tensor) -> tuple[Floats, Floats]:
+    def coefficients(self, be: Backend, theta: Tensor) -> tuple[Floats, Floats]:
         """The same in float64 numpy, of one task."""
-        flat = be.host(theta).reshape(-1, theta.shape[-1])
-        w = flat[:, :-1] @ be.host(self.matrix).T
-        return w, flat[:, -1] - w @ be.host(self.mean)
+        flat = be.to_numpy(theta).reshape(-1, theta.shape[-1])
+        w = flat[:, :-1] @ be.to_numpy(self.projection).T
+        return w, flat[:, -1] - w @ be.to_numpy(self.mean)
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassResult:
     """What one pass over the rows found for each of T tasks.
 
     Attributes:
@@ -67,11 +67,11 @@ class Pass:
     loss: Floats
     grad: Tensor
     curvature: Tensor
-    held_loss: Floats
-    held_right: Floats
+    held_out_loss: Floats
+    held_out_accuracy: Floats
 
 
-class Rows:
+class DeviceRows:
     """Features and classes where they are computed with.
 
     Args:
@@ -82,21 +82,21 @@ class Rows:
     """
 
     def __init__(self, be: Backend, X: Array, y: Ints, n_classes: int) -> None:
-        self.be, self.X, self.codes, self.n_classes = be, X, y, n_classes
-        self.n, self.dim = X.shape
-        self.near = be.put(X) if X.size * be.dtype.itemsize < be.free_bytes() * _ON_DEVICE else X
-        self.y = be.put(y)
-        self.one = be.put(np.ones(1))[0]
-        self.sign = be.put(2.0 * y - 1)
+        self.be, self.X, self.host_codes, self.n_classes = be, X, y, n_classes
+        self.n_rows, self.dim = X.shape
+        self.data = be.to_device(X) if X.size * be.dtype.itemsize < be.free_bytes() * _ON_DEVICE else X
+        self.device_codes = be.to_device(y)
+        self.one = be.to_device(np.ones(1))[0]
+        self.sign = be.to_device(2.0 * y - 1)
 
     def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
         """The rows in blocks on the device, in its precision."""
-        for s in blocks(self.n, size):
-            block = self.near[s]
-            yield s, self.be.put(np.asarray(block)) if isinstance(block, np.ndarray) else block
+        for s in blocks(self.n_rows, size):
+            block = self.data[s]
+            yield s, self.be.to_device(np.asarray(block)) if isinstance(block, np.ndarray) else block
 
 
-class Problem:
+class SoftmaxProblem:
     """Rows, and which of them each task trains on.
 
     Args:
@@ -104,36 +104,38 @@ class Problem:
         train: bool ``(T, N)``.
     """
 
-    def __init__(self, rows: Rows, train: Array) -> None:
+    def __init__(self, rows: DeviceRows, train: Array) -> None:
         self.rows, self.be = rows, rows.be
         self.columns = 1 if rows.n_classes == 2 else rows.n_classes
-        self.counts: Floats = train.sum(axis=1).astype(np.float64)
-        present = np.stack([np.bincount(rows.codes[part], minlength=rows.n_classes) > 0 for part in train])
-        held = ~train & present[:, rows.codes]  # a class never shown cannot be judged; the same rows for every C
-        self.train, self.held = (self.be.put(part.astype(self.be.dtype)) for part in (train, held))
+        self.train_counts: Floats = train.sum(axis=1).astype(np.float64)
+        present = np.stack([np.bincount(rows.host_codes[part], minlength=rows.n_classes) > 0 for part in train])
+        held = ~train & present[:, rows.host_codes]  # a class never shown cannot be judged; the same rows for every C
+        self.train_mask, self.held_out_mask = (self.be.to_device(part.astype(self.be.dtype)) for part in (train, held))
         judged = held.sum(axis=1)
-        self.held_counts: Floats = np.where(judged > 0, judged, np.nan)
-        self.shares = self.be.put(1 / self.counts)
-        self.absent = None if present.all() else self.be.put(np.where(present, 0.0, _NEVER))[:, :, None]
-        self.passes = 0
+        self.held_out_counts: Floats = np.where(judged > 0, judged, np.nan)
+        self.shares = self.be.to_device(1 / self.train_counts)
+        self.absent_class_logits = (
+            None if present.all() else self.be.to_device(np.where(present, 0.0, _NEVER))[:, :, None]
+        )
+        self.n_passes = 0
 
-    def start(self, basis: Basis) -> Tensor:
+    def initial_parameters(self, basis: EigenBasis) -> Tensor:
         """All parameters zero: ``(T, K, R + 1)``."""
-        return self.be.zeros(len(self.counts), self.columns, len(basis.values) + 1)
+        return self.be.zeros(len(self.train_counts), self.columns, len(basis.eigenvalues) + 1)
 
-    def logits(self, theta: Tensor, basis: Basis, rows: Ints) -> Floats:
+    def logits(self, theta: Tensor, basis: EigenBasis, rows: Ints) -> Floats:
         """Logits of some rows in one task's parameters ``(K, R + 1)``: float32 ``(B, K)``."""
         X = np.asarray(self.rows.X[rows], np.float32)
-        if basis.turned:
-            return X @ self.be.host(theta).T.astype(np.float32)
-        w, b = basis.on_features(self.be, theta)
+        if basis.rows_projected:
+            return X @ self.be.to_numpy(theta).T.astype(np.float32)
+        w, b = basis.coefficients(self.be, theta)
         return np.asarray(X @ w.T.astype(np.float32) + b, np.float32)
 
-    def look(self, theta: Tensor, basis: Basis) -> Pass:
+    def evaluate(self, theta: Tensor, basis: EigenBasis) -> PassResult:
         """One pass over the rows."""
-        self.passes += 1
+        self.n_passes += 1
         be, (tasks, columns) = self.be, theta.shape[:2]
-        w, b = (theta.reshape(tasks * columns, -1), None) if basis.turned else basis.weights(theta)
+        w, b = (theta.reshape(tasks * columns, -1), None) if basis.rows_projected else basis.device_coefficients(theta)
         sums = np.zeros((3, tasks))  # training loss, held loss, held hits
         grad, off_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
         for s, block in self.rows.blocks(max(_LEAST_ROWS, _BLOCK_LOGITS // len(w))):
@@ -142,7 +144,7 @@ class Problem:
                 logits += b[:, None]
             logits = logits.reshape(tasks, columns, -1)
             loss, off, right = self._two(logits, s) if columns == 1 else self._many(logits, s)
-            train, held = self.train[:, s], self.held[:, s]
+            train, held = self.train_mask[:, s], self.held_out_mask[:, s]
             sums += (be.dot(loss, train), be.dot(loss, held), be.dot(right, held))
             off *= train[:, None]
             curvature += self._bend(off, s)
@@ -152,11 +154,11 @@ class Problem:
                 off_sum += off.sum(1)
         if b is not None:
             grad -= off_sum[:, None] * basis.mean
-            grad = be.xp.concatenate([grad @ basis.matrix, off_sum[:, None]], -1)
-        held_loss, held_right = sums[1:] / self.held_counts
+            grad = be.xp.concatenate([grad @ basis.projection, off_sum[:, None]], -1)
+        held_loss, held_right = sums[1:] / self.held_out_counts
         grad = grad.reshape(theta.shape)
         grad *= self.shares[:, None, None]
-        return Pass(sums[0] / self.counts, grad, curvature * self.shares[:, None], held_loss, held_right)
+        return PassResult(sums[0] / self.train_counts, grad, curvature * self.shares[:, None], held_loss, held_right)
 
     def _bend(self, off: Tensor, s: slice) -> Tensor:
         """Sum of p(1 - p) over the training rows of a block, ``(T, K)``; from some of its rows where it is long.
@@ -169,7 +171,7 @@ class Problem:
 
     def _two(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Loss ``(T, B)``, p - y ``(T, 1, B)``, hits ``(T, B)`` of two classes from the second's logit."""
-        xp, y = self.be.xp, self.rows.y[s]
+        xp, y = self.be.xp, self.rows.device_codes[s]
         sign = self.rows.sign[s] * logits  # positive is right
         e = xp.exp(-xp.abs(sign))
         wrong = xp.where(sign >= 0, e, self.rows.one) / (1 + e)
@@ -183,10 +185,10 @@ class Problem:
         The loss is log1p(sum of the others + p_true - 1) and p_true - 1 is minus the others' share, so that both keep
         their digits in float32 where the true class is nearly certain.
         """
-        xp, y = self.be.xp, self.rows.y[s]
-        here = self.be.put(np.arange(logits.shape[2]))
-        if self.absent is not None:
-            logits += self.absent
+        xp, y = self.be.xp, self.rows.device_codes[s]
+        here = self.be.to_device(np.arange(logits.shape[2]))
+        if self.absent_class_logits is not None:
+            logits += self.absent_class_logits
         logits -= xp.amax(logits, 1)[:, None]
         true = logits[:, y, here]
         off = self.be.exp_in_place(logits)

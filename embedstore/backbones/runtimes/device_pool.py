@@ -14,10 +14,10 @@ from embedstore.errors import BadBackbone
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-IN_FLIGHT = 2  # batches of a GPU: while one is computed, the next is gathered and copied
+BATCHES_PER_GPU = 2  # batches of a GPU: while one is computed, the next is gathered and copied
 
 
-class Replicas:
+class DevicePool:
     """Copies of a network; for many threads.
 
     Args:
@@ -30,16 +30,16 @@ class Replicas:
         BadBackbone: they do not have one space.
     """
 
-    def __init__(self, networks: Sequence[Backbone]) -> None:
-        if len({n.space.key for n in networks}) > 1:
+    def __init__(self, backbones: Sequence[Backbone]) -> None:
+        if len({n.space.key for n in backbones}) > 1:
             raise BadBackbone("the network comes out differently on another device; name one device with --device")
-        self.networks = list(networks)
+        self.backbones = list(backbones)
         self._free: queue.SimpleQueue[Backbone] = queue.SimpleQueue()
-        for turn in range(IN_FLIGHT):
-            for network in networks:
+        for turn in range(BATCHES_PER_GPU):
+            for network in backbones:
                 if turn == 0 or network.device.startswith("cuda"):
                     self._free.put(network)
-        self.parallel = self._free.qsize()
+        self.concurrency = self._free.qsize()
 
     def encode_images(self, batch: Any) -> NDArray[np.float32]:
         """As :meth:`embedstore.backbones.base.Backbone.encode_images`, on the next free device."""

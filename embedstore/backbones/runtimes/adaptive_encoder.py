@@ -15,34 +15,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.backbones.runtimes.batch_size import knee, rated
-from embedstore.backbones.runtimes.onnx import Exported, opened, read_note
-from embedstore.backbones.runtimes.replicas import Replicas
-from embedstore.backbones.runtimes.runtime import Agreement, Runtime, Tower, agreement, can_export, must_export
+from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput_function
+from embedstore.backbones.runtimes.device_pool import DevicePool
+from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder, open_tower, read_manifest
+from embedstore.backbones.runtimes.runtime import (
+    Agreement,
+    Runtime,
+    Tower,
+    compare_vectors,
+    has_onnx_export,
+    require_onnx_export,
+)
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
 from embedstore.space import Space
-from embedstore.timing import cores
+from embedstore.timing import available_cores
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.backbones.runtimes.fold_batchnorm import Folded
+    from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
 
 # Seconds of eager work ahead from which `auto` tries onnx. Export and comparison cost 2 to 6 s for a ResNet-50 or a
 # ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
 # A run below this stays with the network as it is: interrupted and resumed it gives the same vectors to the bit.
-PAYS_TO_EXPORT = 60.0
-PAYS_TO_LOAD = 10.0  # where the tower was exported before
-PAYS_TO_FOLD = 60.0  # of eager work; folding costs little, and changes vectors by some 1e-7
-PAYS_TO_COUNT = 500  # images, before the best batch of onnx is looked for: that takes the forwards of about ten
-PAYS_TO_SIZE = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
-FASTER = 1.03  # by which `auto` must be faster than eager: less is noise
-FIRST = 16  # images on which onnx is compared where it was asked for: they are embedded twice
-MOST_AT_ONCE = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
+MIN_SECONDS_TO_EXPORT = 60.0
+MIN_SECONDS_TO_LOAD_EXPORT = 10.0  # where the tower was exported before
+MIN_SECONDS_TO_FOLD = 60.0  # of eager work; folding costs little, and changes vectors by some 1e-7
+MIN_IMAGES_TO_TUNE_BATCH = (
+    500  # images, before the best batch of onnx is looked for: that takes the forwards of about ten
+)
+MIN_SECONDS_TO_TUNE_BATCH = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
+MIN_SPEEDUP = 1.03  # by which `auto` must be faster than eager: less is noise
+COMPARISON_IMAGES = 16  # images on which onnx is compared where it was asked for: they are embedded twice
+MAX_CONCURRENCY = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
 
 Encode = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on the device
 
 
-class Chosen:
+class AdaptiveEncoder:
     """An image encoder that settles its runtime at the first batch.
 
     Args:
@@ -57,28 +66,30 @@ class Chosen:
         batch_size: images per forward.
     """
 
-    def __init__(self, networks: Sequence[Backbone], runtime: Runtime, folder: Path, *, images: int) -> None:
-        network, self._replicas = networks[0], Replicas(networks)
+    def __init__(
+        self, backbones: Sequence[Backbone], runtime: Runtime, towers_folder: Path, *, expected_images: int
+    ) -> None:
+        network, self._replicas = backbones[0], DevicePool(backbones)
         self.space: Space = network.space
-        self.device, self.precision = ",".join(n.device for n in networks), network.precision
+        self.device, self.precision = ",".join(n.device for n in backbones), network.precision
         self.runtime, self.folded = Runtime.EAGER, 0
-        self.parallel = self._replicas.parallel if runtime is Runtime.EAGER else 1  # one, until it is settled
+        self.concurrency = self._replicas.concurrency if runtime is Runtime.EAGER else 1  # one, until it is settled
         self.agreement: Agreement | None = None
         self.notices: list[str] = []
-        self.network, self._asked, self._folder, self._left = network, runtime, folder, images
-        self._folds: list[Folded] = []
+        self.backbone, self._asked, self._folder, self._left = network, runtime, towers_folder, expected_images
+        self._folds: list[BatchNormFold] = []
         self._encode: Encode | None = self._replicas.encode_images if runtime is Runtime.EAGER else None
-        self._own = FIRST if runtime is Runtime.ONNX else None
+        self._own = COMPARISON_IMAGES if runtime is Runtime.ONNX else None
         if runtime is Runtime.ONNX:
-            must_export()
+            require_onnx_export()
             self._must_be_cpu()
-        if runtime is Runtime.COMPILE and len(networks) > 1:
+        if runtime is Runtime.COMPILE and len(backbones) > 1:
             raise BadBackbone("--runtime compile runs on one device; name it with --device, or leave --runtime out")
 
     @property
     def batch_size(self) -> int:
         """Images per forward."""
-        return self._own or self.network.batch_size
+        return self._own or self.backbone.batch_size
 
     def encode_images(self, batch: Any) -> NDArray[np.float32]:
         """Vectors of prepared images; the first call decides how later ones are made.
@@ -90,7 +101,7 @@ class Chosen:
         if self._encode is not None:
             return self._encode(batch)
         begin = time.perf_counter()
-        reference = self.network.encode_images(batch)
+        reference = self.backbone.encode_images(batch)
         seconds = time.perf_counter() - begin
         ahead = seconds / len(batch) * (self._left - len(batch))
         self._encode = self._replicas.encode_images
@@ -107,38 +118,38 @@ class Chosen:
     def close(self) -> None:
         """The networks as they were before."""
         for fold in self._folds:
-            fold.undo()
+            fold.restore()
 
     def _stay(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
         """``auto`` with torch: batch normalisation folded, the device's best batch size, every device at work."""
-        if ahead > PAYS_TO_FOLD and self.network.convolutional:
+        if ahead > MIN_SECONDS_TO_FOLD and self.backbone.is_convolutional:
             self._fold(batch, reference)
-        if self.network.device != "cpu" and ahead > PAYS_TO_SIZE:
+        if self.backbone.device != "cpu" and ahead > MIN_SECONDS_TO_TUNE_BATCH:
             self._own = self._sized(batch)
-        self.parallel = self._replicas.parallel
+        self.concurrency = self._replicas.concurrency
 
     def _fold(self, batch: Any, reference: NDArray[np.float32]) -> None:
         """Fold every copy, and undo it where the vectors are not the same."""
-        from embedstore.backbones.runtimes.fold_batchnorm import Folded
+        from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
 
-        for network in self._replicas.networks:
-            self._folds.append(Folded(network))
-        found = agreement(reference, self.network.encode_images(batch))
-        if found.good:
-            self.agreement, self.folded = found, self._folds[0].pairs
+        for network in self._replicas.backbones:
+            self._folds.append(BatchNormFold(network))
+        found = compare_vectors(reference, self.backbone.encode_images(batch))
+        if found.is_close:
+            self.agreement, self.folded = found, self._folds[0].folded_count
             return
         self.close()
         self.notices.append(f"batch normalisation is not folded: it would give other vectors ({found})")
 
     def _maybe(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
         """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
-        if self.device != "cpu" or self.precision != "fp32" or not can_export():
+        if self.device != "cpu" or self.precision != "fp32" or not has_onnx_export():
             return
-        there = not isinstance(read_note(self._folder, Tower.IMAGE, self.space.key), str)
-        if ahead < (PAYS_TO_LOAD if there else PAYS_TO_EXPORT):
+        there = not isinstance(read_manifest(self._folder, Tower.IMAGE, self.space.key), str)
+        if ahead < (MIN_SECONDS_TO_LOAD_EXPORT if there else MIN_SECONDS_TO_EXPORT):
             return
         begin = time.perf_counter()
-        self.network.encode_images(batch)
+        self.backbone.encode_images(batch)
         eager = time.perf_counter() - begin
         try:
             self._export(batch, reference)
@@ -146,15 +157,15 @@ class Chosen:
             self.notices.append(f"runtime eager: {e}")
             self.agreement = None
             return
-        if self._timed(batch) * FASTER > eager and self.runtime is Runtime.ONNX:
-            self.runtime, self.parallel, self._own, self.agreement = Runtime.EAGER, 1, None, None
+        if self._timed(batch) * MIN_SPEEDUP > eager and self.runtime is Runtime.ONNX:
+            self.runtime, self.concurrency, self._own, self.agreement = Runtime.EAGER, 1, None, None
             self._encode = self._replicas.encode_images
 
     def _sized(self, batch: Any) -> int:
         """The batch size from which more images at once bring no more speed, between a quarter and four times ours."""
-        own = self.network.batch_size
-        found, _ = knee(rated(self.network, batch), max(1, own // 4), 4 * own)
-        for network in self._replicas.networks:
+        own = self.backbone.batch_size
+        found, _ = find_batch_size(throughput_function(self.backbone, batch), max(1, own // 4), 4 * own)
+        for network in self._replicas.backbones:
             network.batch_size = found
         return found
 
@@ -163,22 +174,22 @@ class Chosen:
         self._must_be_cpu()
         fast = self._towers()
         if isinstance(fast, str):
-            from embedstore.backbones.runtimes.export import export
+            from embedstore.backbones.runtimes.export import export_tower
 
-            export(self.network, self._folder, Tower.IMAGE, batch)
+            export_tower(self.backbone, self._folder, Tower.IMAGE, batch)
             fast = self._towers()
         if isinstance(fast, str):
             raise BadBackbone(f"the exported tower of {self.space.architecture} cannot be used: {fast}")
         self._accept(Runtime.ONNX, fast.encode_images, batch, reference)
-        if self._left > PAYS_TO_COUNT:
-            fast.batch_size, _ = knee(rated(fast, batch), 1, fast.batch_size)
-        self.parallel, self._own = _at_once(), fast.batch_size
+        if self._left > MIN_IMAGES_TO_TUNE_BATCH:
+            fast.batch_size, _ = find_batch_size(throughput_function(fast, batch), 1, fast.batch_size)
+        self.concurrency, self._own = _at_once(), fast.batch_size
 
     def _compile(self, batch: Any, reference: NDArray[np.float32]) -> None:
         """Use torch.compile."""
-        from embedstore.backbones.runtimes.compiled import Compiled
+        from embedstore.backbones.runtimes.compiled import CompiledEncoder
 
-        compiled = Compiled(self.network, len(batch))
+        compiled = CompiledEncoder(self.backbone, len(batch))
         self._accept(Runtime.COMPILE, compiled.encode_images, batch, reference)
         self._own = compiled.batch_size
 
@@ -188,27 +199,27 @@ class Chosen:
         Raises:
             RuntimeMismatch: they are not.
         """
-        self.agreement = agreement(reference, encode(batch))
-        if not self.agreement.good:
+        self.agreement = compare_vectors(reference, encode(batch))
+        if not self.agreement.is_close:
             raise RuntimeMismatch(
                 f"--runtime {runtime} gives other vectors than eager on your images ({self.agreement}; 0.9999 is the "
                 "least); it is not used: --runtime eager"
             )
         self.runtime, self._encode = runtime, encode
 
-    def _towers(self) -> Exported | str:
+    def _towers(self) -> OnnxEncoder | str:
         """The exported image tower, or why there is none."""
-        threads = max(1, cores() // _at_once())
-        found = opened(self._folder, Tower.IMAGE, self.space.key, threads=threads, brief=False)
-        return found if isinstance(found, str) else Exported(self.space, image=found)
+        threads = max(1, available_cores() // _at_once())
+        found = open_tower(self._folder, Tower.IMAGE, self.space.key, threads=threads, fast_start=False)
+        return found if isinstance(found, str) else OnnxEncoder(self.space, image=found)
 
     def _timed(self, batch: Any) -> float:
         """Seconds of a batch as the run will do it: in parts, on several threads."""
         from concurrent.futures import ThreadPoolExecutor
 
-        encode = self._encode or self.network.encode_images
+        encode = self._encode or self.backbone.encode_images
         size = self.batch_size
-        with ThreadPoolExecutor(self.parallel) as pool:
+        with ThreadPoolExecutor(self.concurrency) as pool:
             begin = time.perf_counter()
             list(pool.map(encode, [batch[i : i + size] for i in range(0, len(batch), size)]))
         return time.perf_counter() - begin
@@ -224,4 +235,4 @@ class Chosen:
 
 def _at_once() -> int:
     """Forwards at a time: each on one thread, which wastes least, up to a bound."""
-    return min(cores(), MOST_AT_ONCE)
+    return min(available_cores(), MAX_CONCURRENCY)

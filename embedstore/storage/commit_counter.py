@@ -16,7 +16,7 @@ from pathlib import Path
 import xxhash
 
 from embedstore.storage.durable_files import write_synced
-from embedstore.storage.layout import WITNESS
+from embedstore.storage.layout import COMMIT_COUNTER
 
 _APART = 4096  # bytes: disks write no less at once
 _MAGIC = b"EMBEDST1"
@@ -32,7 +32,7 @@ def read(folder: Path) -> int | None:
         OSError: it is there and cannot be read.
     """
     try:
-        with (folder / WITNESS).open("rb") as f:
+        with (folder / COMMIT_COUNTER).open("rb") as f:
             data = f.read(2 * _APART)
     except FileNotFoundError:
         return None
@@ -40,13 +40,13 @@ def read(folder: Path) -> int | None:
     return max((c for c in counts if c is not None), default=None)
 
 
-def note(folder: Path, count: int) -> None:
+def advance(folder: Path, count: int) -> None:
     """Write a count down and force it to the disk; one sync, and no room is needed.
 
     Raises:
         OSError: the disk refuses.
     """
-    fd = os.open(folder / WITNESS, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+    fd = os.open(folder / COMMIT_COUNTER, os.O_WRONLY | getattr(os, "O_BINARY", 0))
     try:
         os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
         os.write(fd, _record(count))
@@ -61,12 +61,12 @@ def reset(folder: Path, count: int) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    write_synced(folder / WITNESS, 2 * _record(count).ljust(_APART, b"\0"))
+    write_synced(folder / COMMIT_COUNTER, 2 * _record(count).ljust(_APART, b"\0"))
 
 
 def exists(folder: Path) -> bool:
     """The file is there."""
-    return (folder / WITNESS).exists()
+    return (folder / COMMIT_COUNTER).exists()
 
 
 def _record(count: int) -> bytes:

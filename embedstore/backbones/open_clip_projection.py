@@ -10,11 +10,11 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch import nn
 
-from embedstore.backbones.base import Features
+from embedstore.backbones.base import FeatureFunction
 from embedstore.errors import BadBackbone
 
 
-def before_projection(module: Any) -> Features:
+def remove_projection(module: Any) -> FeatureFunction:
     """Raw image features ``(B, D)``: what the tower computes before it is projected beside the words.
 
     The projection is taken out of ``module``; digest the weights first.

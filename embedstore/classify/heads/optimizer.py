@@ -17,16 +17,16 @@ class AdamW:
         parameters: what to train. rate: learning rate. decay: weight decay, times the rate.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], rate: float, decay: float = 0.01) -> None:
-        self.parameters, self.rate, self.decay, self.steps = list(parameters), rate, decay, 0
+    def __init__(self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float = 0.01) -> None:
+        self.parameters, self.rate, self.decay, self.n_steps = list(parameters), learning_rate, weight_decay, 0
         self.means = [p * 0 for p in self.parameters]
         self.squares = [p * 0 for p in self.parameters]
 
-    def step(self, grads: Sequence[Tensor], share: float = 1.0) -> None:
+    def step(self, grads: Sequence[Tensor], learning_rate_scale: float = 1.0) -> None:
         """One step down the gradients, at a share of the learning rate."""
-        self.steps += 1
-        rate = self.rate * share
-        to_mean, to_square = 1 - _BETAS[0] ** self.steps, 1 - _BETAS[1] ** self.steps
+        self.n_steps += 1
+        rate = self.rate * learning_rate_scale
+        to_mean, to_square = 1 - _BETAS[0] ** self.n_steps, 1 - _BETAS[1] ** self.n_steps
         for i, grad in enumerate(grads):
             self.means[i] += (1 - _BETAS[0]) * (grad - self.means[i])
             self.squares[i] += (1 - _BETAS[1]) * (grad * grad - self.squares[i])

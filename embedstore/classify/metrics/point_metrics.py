@@ -14,13 +14,13 @@ from embedstore.errors import LabelError
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
-Weighted = Callable[[Ints, Floats, Floats], Floats]
+WeightedMetric = Callable[[Ints, Floats, Floats], Floats]
 """``(y, proba (N, K), weights (B, N)) -> (B,)``."""
 
 ECE_BINS = 15  # Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2
 
 
-class Metric(StrEnum):
+class MetricName(StrEnum):
     """The names under which figures are reported."""
 
     ACCURACY = "accuracy"
@@ -40,32 +40,32 @@ def accuracy(y: Ints, proba: Floats) -> float:
         y: true columns, int ``(N,)``.
         proba: scores ``(N, K)``.
     """
-    return value(Metric.ACCURACY, y, proba)
+    return compute_metric(MetricName.ACCURACY, y, proba)
 
 
 def top5_accuracy(y: Ints, proba: Floats) -> float:
     """Share of rows whose true class is among the five highest scores."""
-    return value(Metric.TOP5, y, proba)
+    return compute_metric(MetricName.TOP5, y, proba)
 
 
 def mean_per_class_recall(y: Ints, proba: Floats) -> float:
     """Recall averaged over the classes that occur in ``y``: every class counts the same (balanced accuracy)."""
-    return value(Metric.RECALL, y, proba)
+    return compute_metric(MetricName.RECALL, y, proba)
 
 
 def macro_f1(y: Ints, proba: Floats) -> float:
     """F1 averaged over the classes that occur in ``y`` or are predicted."""
-    return value(Metric.MACRO_F1, y, proba)
+    return compute_metric(MetricName.MACRO_F1, y, proba)
 
 
 def log_loss(y: Ints, proba: Floats) -> float:
     """Mean negative natural logarithm of the true class's probability."""
-    return value(Metric.LOG_LOSS, y, proba)
+    return compute_metric(MetricName.LOG_LOSS, y, proba)
 
 
 def expected_calibration_error(y: Ints, proba: Floats) -> float:
     """Mean distance of confidence and accuracy over 15 equal bins of confidence (Guo et al. 2017)."""
-    return value(Metric.ECE, y, proba)
+    return compute_metric(MetricName.ECE, y, proba)
 
 
 def auroc(y: Ints, proba: Floats) -> float:
@@ -73,7 +73,7 @@ def auroc(y: Ints, proba: Floats) -> float:
 
     ``y`` may also be an indicator matrix ``(N, K)`` for multi-label rows.
     """
-    return value(Metric.AUROC, y, proba)
+    return compute_metric(MetricName.AUROC, y, proba)
 
 
 def average_precision(y: Ints, proba: Floats) -> float:
@@ -81,10 +81,10 @@ def average_precision(y: Ints, proba: Floats) -> float:
 
     ``y`` may also be an indicator matrix ``(N, K)`` for multi-label rows.
     """
-    return value(Metric.AVERAGE_PRECISION, y, proba)
+    return compute_metric(MetricName.AVERAGE_PRECISION, y, proba)
 
 
-def value(metric: Metric | str, y: Ints, proba: Floats) -> float:
+def compute_metric(metric: MetricName | str, y: Ints, proba: Floats) -> float:
     """One metric on all rows.
 
     Args:
@@ -95,8 +95,8 @@ def value(metric: Metric | str, y: Ints, proba: Floats) -> float:
     Raises:
         LabelError: no rows, or a column that ``proba`` does not have.
     """
-    y, proba = checked(y, proba)
-    return float(WEIGHTED[Metric(metric)](y, proba, np.ones((1, len(y)), np.float32))[0])
+    y, proba = check_scores(y, proba)
+    return float(WEIGHTED_METRICS[MetricName(metric)](y, proba, np.ones((1, len(y)), np.float32))[0])
 
 
 def recall_at_k(scores: Floats, relevant: npt.NDArray[Any], k: int) -> float:
@@ -119,7 +119,7 @@ def confusion_matrix(y: Ints, predicted: Ints, n_classes: int) -> Ints:
     return np.bincount(y * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def checked(y: Ints, proba: Floats) -> tuple[Ints, Floats]:
+def check_scores(y: Ints, proba: Floats) -> tuple[Ints, Floats]:
     """Both as arrays that fit each other.
 
     Raises:
@@ -135,7 +135,7 @@ def checked(y: Ints, proba: Floats) -> tuple[Ints, Floats]:
     return y, proba
 
 
-def indicator(y: Ints, n_classes: int) -> npt.NDArray[np.bool_]:
+def class_indicators(y: Ints, n_classes: int) -> npt.NDArray[np.bool_]:
     """True columns as bool ``(N, K)``; what is that already stays."""
     return y.astype(bool) if y.ndim == 2 else y[:, None] == np.arange(n_classes)
 
@@ -200,20 +200,20 @@ def _ece(y: Ints, proba: Floats, weights: Floats) -> Floats:
 
 
 def _auroc(y: Ints, proba: Floats, weights: Floats) -> Floats:
-    return ranking.macro(ranking.area, indicator(y, proba.shape[1]), proba, weights)
+    return ranking.macro_average(ranking.class_auroc, class_indicators(y, proba.shape[1]), proba, weights)
 
 
 def _average_precision(y: Ints, proba: Floats, weights: Floats) -> Floats:
-    return ranking.macro(ranking.precision, indicator(y, proba.shape[1]), proba, weights)
+    return ranking.macro_average(ranking.class_average_precision, class_indicators(y, proba.shape[1]), proba, weights)
 
 
-WEIGHTED: dict[Metric, Weighted] = {
-    Metric.ACCURACY: _accuracy,
-    Metric.TOP5: _top5,
-    Metric.RECALL: _recall,
-    Metric.MACRO_F1: _f1,
-    Metric.LOG_LOSS: _log_loss,
-    Metric.ECE: _ece,
-    Metric.AUROC: _auroc,
-    Metric.AVERAGE_PRECISION: _average_precision,
+WEIGHTED_METRICS: dict[MetricName, WeightedMetric] = {
+    MetricName.ACCURACY: _accuracy,
+    MetricName.TOP5: _top5,
+    MetricName.RECALL: _recall,
+    MetricName.MACRO_F1: _f1,
+    MetricName.LOG_LOSS: _log_loss,
+    MetricName.ECE: _ece,
+    MetricName.AUROC: _auroc,
+    MetricName.AVERAGE_PRECISION: _average_precision,
 }

@@ -14,17 +14,16 @@ import duckdb
 import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError
-from embedstore.storage import disk_errors, shard
-from embedstore.storage.catalog import Catalog, counted, one, utc_now
+from embedstore.storage import commit_counter, disk_errors, shard
+from embedstore.storage.catalog import Catalog, first_row, read_commit_count, utc_now
 from embedstore.storage.durable_files import copy_synced, sync_folder
-from embedstore.storage.integrity import commit_counter
-from embedstore.storage.layout import COMPLETE, WITNESS, Layout, set_aside
+from embedstore.storage.layout import COMMIT_COUNTER, COMPLETE, Layout, quarantine_file
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
 _CUTS = 8  # of one log, before its damage is called more than a torn end
 
 
-def recover(layout: Layout, catalog: Catalog, *, accept: bool = False) -> list[str]:
+def recover(layout: Layout, catalog: Catalog, *, accept_data_loss: bool = False) -> list[str]:
     """Mend what is provable.
 
     Args:
@@ -36,24 +35,24 @@ def recover(layout: Layout, catalog: Catalog, *, accept: bool = False) -> list[s
 
     Raises:
         StoreDamaged: the catalog cannot be opened and there is nothing to restore it from, or commits are gone.
-        StoreFailed: the disk refuses.
+        StoreIOError: the disk refuses.
     """
-    with disk_errors.said(f"mend {layout.root}", so="make room and open it again"):
-        done = settle(layout, catalog)
+    with disk_errors.disk_errors(f"mend {layout.root}", cure="make room and open it again"):
+        done = restore_interrupted_checkpoint(layout, catalog)
         if layout.wal.exists():
             sync_folder(layout.root)  # its writer may have died, or failed, before the name was on the disk
         done += _cut_torn_log(layout, catalog)
         catalog.migrate()
-        done += _agree(layout, catalog, accept=accept)
+        done += _agree(layout, catalog, accept=accept_data_loss)
         return done + _adopt(layout, catalog)
 
 
-def needs_recovery(layout: Layout) -> bool:
+def has_interrupted_checkpoint(layout: Layout) -> bool:
     """A checkpoint is under way or was interrupted: not even a reader may trust the catalog."""
     return (layout.guard / COMPLETE).exists()
 
 
-def is_behind(layout: Layout, catalog: Catalog) -> bool:
+def has_unregistered_shards(layout: Layout, catalog: Catalog) -> bool:
     """There are vector files with numbers that the catalog has not given yet: it lost them, or a writer is at it.
 
     Raises:
@@ -62,16 +61,16 @@ def is_behind(layout: Layout, catalog: Catalog) -> bool:
     acknowledged = commit_counter.read(layout.root) or 0  # first: a writer may go on meanwhile
     with catalog.read() as con:
         try:
-            if acknowledged > (count := counted(con)):
+            if acknowledged > (count := read_commit_count(con)):
                 raise _gone(layout, acknowledged, count)
-            following = one(con.execute("SELECT next_shard FROM counters"))[0]
+            following = first_row(con.execute("SELECT next_shard FROM counters"))[0]
             spaces = [key for (key,) in con.execute("SELECT space FROM spaces").fetchall()]
         except duckdb.CatalogException as e:
             raise StoreDamaged(f"{layout.catalog} lacks the store's tables; run `embedstore repair`") from e
     return any(number >= following for s in spaces for number, _ in _files(layout, s))
 
 
-def guarded_checkpoint(layout: Layout, catalog: Catalog, *, above: int = 0) -> None:
+def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int = 0) -> None:
     """Fold the log into the catalog, with a copy beside it while its blocks are rewritten in place.
 
     What was committed is durable without it, so a disk without room for the copy only means a longer log.
@@ -81,18 +80,18 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, above: int = 0) -> N
         above: do nothing while the log is not longer than this many bytes.
 
     Raises:
-        StoreFailed: the disk failed half-way; the copy was put back, or will be when the store is opened next.
+        StoreIOError: the disk failed half-way; the copy was put back, or will be when the store is opened next.
     """
-    if not layout.wal.exists() or layout.wal.stat().st_size <= above:
+    if not layout.wal.exists() or layout.wal.stat().st_size <= min_log_bytes:
         return
-    with disk_errors.said(f"clear {layout.guard}", so="mend the disk and run it again"):
+    with disk_errors.disk_errors(f"clear {layout.guard}", cure="mend the disk and run it again"):
         _under_guard(layout, catalog)
 
 
 def _under_guard(layout: Layout, catalog: Catalog) -> None:
     """Copy, mark, fold in, take the copy away."""
     with catalog.undisturbed():
-        settle(layout, catalog)
+        restore_interrupted_checkpoint(layout, catalog)
         try:
             layout.guard.mkdir()
             copy_synced(layout.catalog, layout.guard / layout.catalog.name)
@@ -105,25 +104,25 @@ def _under_guard(layout: Layout, catalog: Catalog) -> None:
             catalog.checkpoint()
             sync_folder(layout.root)  # the log's removal; only then is the copy not needed any more
         except StoreError:
-            settle(layout, catalog)
+            restore_interrupted_checkpoint(layout, catalog)
             return
         _discard(layout.guard)
 
 
-def settle(layout: Layout, catalog: Catalog) -> list[str]:
+def restore_interrupted_checkpoint(layout: Layout, catalog: Catalog) -> list[str]:
     """Put the copy back if a checkpoint did not finish; the copy and the finished checkpoint mean the same.
 
     The copy is moved, not copied: that needs no room, and a file that is no longer in the guard was put back by
     an attempt before this one.
     """
-    if not needs_recovery(layout):
+    if not has_interrupted_checkpoint(layout):
         _discard(layout.guard)
         return []
     with catalog.undisturbed():
         for suffix in (".checkpoint", ".recovery"):
             stray = layout.wal.with_name(layout.wal.name + suffix)
             if stray.exists():
-                set_aside(layout, stray, f"{stray.name}.{time.time_ns()}")
+                quarantine_file(layout, stray, f"{stray.name}.{time.time_ns()}")
         for name in (layout.catalog.name, layout.wal.name):
             if (layout.guard / name).exists():
                 (layout.guard / name).replace(layout.root / name)
@@ -135,14 +134,14 @@ def settle(layout: Layout, catalog: Catalog) -> list[str]:
 
 def _agree(layout: Layout, catalog: Catalog, *, accept: bool) -> list[str]:
     """The catalog against its witness."""
-    acknowledged, count = commit_counter.read(layout.root), catalog.count()
+    acknowledged, count = commit_counter.read(layout.root), catalog.commit_count()
     if acknowledged == count:
         return []
     if acknowledged is not None and acknowledged > count and not accept:
         raise _gone(layout, acknowledged, count)
     commit_counter.reset(layout.root, count)
     if acknowledged is None:
-        return [f"{WITNESS} was missing or damaged and was made again"] if count else []
+        return [f"{COMMIT_COUNTER} was missing or damaged and was made again"] if count else []
     lost = acknowledged - count
     return [f"{lost} acknowledged commits are gone: see what is missing, and embed it again"] if lost > 0 else []
 
@@ -193,7 +192,7 @@ def _cut(layout: Layout, position: int) -> str:
 
 def _files(layout: Layout, space: str) -> list[tuple[int, Path]]:
     """The vector files of a space by number; what is not named like one is not ours to judge."""
-    found = [(p.stem, p) for p in layout.shards(space).glob("*.vec")]
+    found = [(p.stem, p) for p in layout.shards_folder(space).glob("*.vec")]
     return sorted((int(stem), p) for stem, p in found if stem.isdecimal())
 
 
@@ -202,10 +201,10 @@ def _adopt(layout: Layout, catalog: Catalog) -> list[str]:
     with catalog.read() as con:
         known = set(con.execute("SELECT space, shard FROM shards").fetchall())
         spaces = {key for (key,) in con.execute("SELECT space FROM spaces").fetchall()}
-        following = one(con.execute("SELECT next_shard FROM counters"))[0]
+        following = first_row(con.execute("SELECT next_shard FROM counters"))[0]
     done: list[str] = []
     for space in sorted(spaces):
-        for stray in layout.shards(space).glob("*.tmp"):
+        for stray in layout.shards_folder(space).glob("*.tmp"):
             stray.unlink()
         for number, path in _files(layout, space):
             if (space, number) in known:
@@ -217,7 +216,7 @@ def _adopt(layout: Layout, catalog: Catalog) -> list[str]:
     return done
 
 
-def adopt_all(layout: Layout, catalog: Catalog) -> list[str]:
+def register_unknown_shards(layout: Layout, catalog: Catalog) -> list[str]:
     """As at opening, and also files that the catalog once knew, where they hold vectors that nothing else has."""
     with catalog.read() as con:
         known = set(con.execute("SELECT space, shard FROM shards").fetchall())
@@ -229,7 +228,7 @@ def adopt_all(layout: Layout, catalog: Catalog) -> list[str]:
 def _left_over(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
     """A file that the catalog gave up on purpose: gone where every vector that is still asked for stands elsewhere."""
     if _is_only_copy(catalog, space, path):
-        kept = set_aside(layout, path, f"{space}-{path.name}")
+        kept = quarantine_file(layout, path, f"{space}-{path.name}")
         return f"{path.name} is not in the catalog any more and holds vectors that nothing else has: {kept}"
     path.unlink()
     return f"{path.name}, replaced by a later file, was removed"
@@ -251,13 +250,13 @@ def _is_only_copy(catalog: Catalog, space: str, path: Path, *, of: str = "items"
             "NOT IN (SELECT content FROM vectors WHERE space = ? AND list_contains(?::BIGINT[], shard))",
             [space, others],
         )
-        return bool(one(only)[0])
+        return bool(first_row(only)[0])
 
 
 def _is_whole(path: Path) -> bool:
     """A vector file that is there in its full length."""
     try:
-        shard.read_header(path)
+        shard.read_shard_header(path)
     except StoreDamaged:
         return False
     return True
@@ -271,7 +270,7 @@ def _adopt_one(layout: Layout, catalog: Catalog, space: str, path: Path) -> str:
         if (found.header.space, found.header.number) != (space, int(path.stem)):
             raise StoreDamaged(f"{path} says that it is {found.header.number} of space {found.header.space}")
     except StoreDamaged as e:
-        return f"{e}: set aside as {set_aside(layout, path, f'{space}-{path.name}')}"
+        return f"{e}: set aside as {quarantine_file(layout, path, f'{space}-{path.name}')}"
     h = found.header
     rows = {"content": np.array(found.contents, dtype=object), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     con = catalog.scratch

@@ -8,34 +8,34 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from embedstore.reports.results import plain
+from embedstore.reports.results import to_json_value
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One JSON document and nothing else."""
-    print(json.dumps(plain(value), ensure_ascii=False, indent=1))
+    print(json.dumps(to_json_value(value), ensure_ascii=False, indent=1))
 
 
-def as_lines(rows: Sequence[Any]) -> None:
+def print_json_lines(rows: Sequence[Any]) -> None:
     """One JSON document a line."""
     for row in rows:
-        print(json.dumps(plain(row), ensure_ascii=False))
+        print(json.dumps(to_json_value(row), ensure_ascii=False))
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """A word beside the result."""
     print(text, file=sys.stderr)
 
 
-class Notes(logging.Handler):
+class StderrLogHandler(logging.Handler):
     """What a store has to say by itself, such as what it mended: words beside the result."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say one."""
-        note(one_line(record.getMessage()))
+        print_note(one_line(record.getMessage()))
 
 
-def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Columns padded to their widest cell; numbers to the right."""
     cells = [[_cell(v) for v in row] for row in rows]
     widths = [max([len(n), *(len(row[i]) for row in cells)]) for i, n in enumerate(names)]
@@ -47,7 +47,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in zip(row, widths, right, strict=True)).rstrip())
 
 
-def facts(pairs: Sequence[tuple[str, Any]]) -> None:
+def print_facts(pairs: Sequence[tuple[str, Any]]) -> None:
     """Names and values, one pair a line."""
     width = max(len(n) for n, _ in pairs)
     for name, value in pairs:
@@ -68,7 +68,7 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes for a person."""
     value = float(count)
     for unit in ("B", "KB", "MB", "GB"):

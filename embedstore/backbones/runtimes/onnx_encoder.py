@@ -21,20 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes import bpe
-from embedstore.backbones.runtimes.runtime import Tower, can_run
+from embedstore.backbones.runtimes.runtime import Tower, has_onnxruntime
 from embedstore.errors import NoTextTower
 from embedstore.space import Space
 from embedstore.storage import durable_files
 
-FORMAT = 1
-NOTE, GRAPH, WEIGHTS, MERGES = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
-TOGETHER = 8  # images per forward, and the most: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
-TEXTS = 64  # per forward
-MOST_THREADS = 8  # of one query: more start slower than they compute
+MANIFEST_FORMAT = 1
+MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
+IMAGE_BATCH_SIZE = 8  # images per forward, and the most: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
+TEXT_BATCH_SIZE = 64  # per forward
+MAX_QUERY_THREADS = 8  # of one query: more start slower than they compute
 
 
 @dataclass(frozen=True)
-class Note:
+class TowerManifest:
     """``tower.json``.
 
     Attributes:
@@ -56,46 +56,46 @@ class Note:
     centred: float
     rows: int
     logit_scale: float | None = None
-    format: int = FORMAT
+    format: int = MANIFEST_FORMAT
 
     def to_json(self) -> str:
         """As it is stored."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def place(folder: Path, tower: Tower) -> Path:
+def tower_folder(folder: Path, tower: Tower) -> Path:
     """Where a tower lies below the folder of a space's towers."""
     return folder / tower.value
 
 
-def read_note(folder: Path, tower: Tower, space: str) -> Note | str:
+def read_manifest(towers_folder: Path, tower: Tower, space_key: str) -> TowerManifest | str:
     """What stands in ``tower.json``, or why the tower cannot be used; its files are not looked at."""
     try:
-        found = json.loads((place(folder, tower) / NOTE).read_bytes())
-        note = Note(**{f.name: found[f.name] for f in fields(Note)})
+        found = json.loads((tower_folder(towers_folder, tower) / MANIFEST_FILE).read_bytes())
+        note = TowerManifest(**{f.name: found[f.name] for f in fields(TowerManifest)})
     except FileNotFoundError:
         return "it was not exported"
     except (OSError, ValueError, KeyError, TypeError) as e:
-        return f"its {NOTE} cannot be read ({type(e).__name__})"
-    if note.format != FORMAT or note.tower != tower:
+        return f"its {MANIFEST_FILE} cannot be read ({type(e).__name__})"
+    if note.format != MANIFEST_FORMAT or note.tower != tower:
         return "another version of embedstore exported it"
-    if note.space != space:
+    if note.space != space_key:
         return f"it belongs to space {note.space}"
-    if not can_run():
+    if not has_onnxruntime():
         return "onnxruntime is not installed"
     if note.onnxruntime != version("onnxruntime"):
         return f"it was checked with onnxruntime {note.onnxruntime}, and {version('onnxruntime')} is installed"
     return note
 
 
-def refusal(folder: Path, tower: Tower, why: str) -> None:
+def record_refusal(folder: Path, tower: Tower, reason: str) -> None:
     """Remember that a tower cannot be exported with these versions; a folder that cannot be written forgets it."""
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{tower.value}.refused").write_text(f"{_versions()}\n{why}\n", encoding="utf-8")
+        (folder / f"{tower.value}.refused").write_text(f"{_versions()}\n{reason}\n", encoding="utf-8")
 
 
-def refused(folder: Path, tower: Tower) -> bool:
+def was_refused(folder: Path, tower: Tower) -> bool:
     """Whether these versions could not export it before."""
     try:
         return (folder / f"{tower.value}.refused").read_text(encoding="utf-8").startswith(f"{_versions()}\n")
@@ -108,7 +108,7 @@ def _versions() -> str:
     return " ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxruntime"))
 
 
-class ExportedTower:
+class OnnxTower:
     """One tower, checked against its digest and loaded.
 
     Args:
@@ -119,18 +119,18 @@ class ExportedTower:
         ValueError: its files are not what was written.
     """
 
-    def __init__(self, path: Path, note: Note, *, threads: int, brief: bool) -> None:
-        for name, (size, wanted) in note.files.items():
+    def __init__(self, path: Path, manifest: TowerManifest, *, threads: int, fast_start: bool) -> None:
+        for name, (size, wanted) in manifest.files.items():
             file = path / name
             if (
-                name not in (GRAPH, WEIGHTS, MERGES)
+                name not in (GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE)
                 or file.stat().st_size != size
-                or durable_files.xxh3(file) != wanted
+                or durable_files.file_xxh3(file) != wanted
             ):
                 raise ValueError(f"{file} is not what was written")
-        self.note = note
-        self.vocabulary = path / MERGES if MERGES in note.files else None
-        self._session = session(path / GRAPH, threads=threads, brief=brief)
+        self.manifest = manifest
+        self.bpe_merges = path / MERGES_FILE if MERGES_FILE in manifest.files else None
+        self._session = create_session(path / GRAPH_FILE, threads=threads, fast_start=fast_start)
 
     def __call__(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Vectors of prepared images ``(B, 3, H, W)`` uint8, or of tokens ``(T, L)`` int64."""
@@ -138,7 +138,7 @@ class ExportedTower:
         return out
 
 
-def session(graph: Path, *, threads: int, brief: bool) -> Any:
+def create_session(graph: Path, *, threads: int, fast_start: bool) -> Any:
     """An onnxruntime session over a graph file."""
     import onnxruntime as ort
 
@@ -146,24 +146,24 @@ def session(graph: Path, *, threads: int, brief: bool) -> Any:
     options.log_severity_level = 3  # errors; it has much to say of graphs that it runs well
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    if brief:  # weights stay mapped as they are, in place of copies in the order that the kernels like best
+    if fast_start:  # weights stay mapped as they are, in place of copies in the order that the kernels like best
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     return ort.InferenceSession(os.fspath(graph), options, providers=["CPUExecutionProvider"])
 
 
-def opened(folder: Path, tower: Tower, space: str, *, threads: int, brief: bool) -> ExportedTower | str:
+def open_tower(folder: Path, tower: Tower, space_key: str, *, threads: int, fast_start: bool) -> OnnxTower | str:
     """A tower ready to run, or why it cannot be used."""
-    note = read_note(folder, tower, space)
+    note = read_manifest(folder, tower, space_key)
     if isinstance(note, str):
         return note
     try:
-        return ExportedTower(place(folder, tower), note, threads=threads, brief=brief)
+        return OnnxTower(tower_folder(folder, tower), note, threads=threads, fast_start=fast_start)
     except Exception as e:  # onnxruntime has a tree of errors of its own, under RuntimeError and beside it
         return f"it cannot be loaded: {' '.join(str(e).split())[:200]}"
 
 
-class Exported:
+class OnnxEncoder:
     """A space's encoder without torch: the towers that were opened.
 
     Attributes:
@@ -173,11 +173,11 @@ class Exported:
 
     device = "cpu"
     precision = "fp32"
-    batch_size = TOGETHER
+    batch_size = IMAGE_BATCH_SIZE
 
-    def __init__(self, space: Space, *, image: ExportedTower | None = None, text: ExportedTower | None = None) -> None:
+    def __init__(self, space: Space, *, image: OnnxTower | None = None, text: OnnxTower | None = None) -> None:
         self.space = space
-        self.logit_scale = text.note.logit_scale if text else None
+        self.logit_scale = text.manifest.logit_scale if text else None
         self._image, self._text = image, text
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -193,11 +193,11 @@ class Exported:
         """As :meth:`embedstore.backbones.base.Backbone.encode_texts`."""
         if self._text is None:
             raise NoTextTower(f"{self.space.architecture} maps no words into its space")
-        ids = bpe.tokens(texts, self._text.note.length, self._text.vocabulary)
-        return _in_parts(self._text, ids, TEXTS, self.space.dim)
+        ids = bpe.tokenize(texts, self._text.manifest.length, self._text.bpe_merges)
+        return _in_parts(self._text, ids, TEXT_BATCH_SIZE, self.space.dim)
 
 
-def _in_parts(tower: ExportedTower, rows: NDArray[Any], size: int, dim: int) -> NDArray[np.float32]:
+def _in_parts(tower: OnnxTower, rows: NDArray[Any], size: int, dim: int) -> NDArray[np.float32]:
     """All rows through a tower, some at a time."""
     out = np.empty((len(rows), dim), np.float32)
     for start in range(0, len(rows), size):

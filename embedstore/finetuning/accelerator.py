@@ -16,10 +16,10 @@ from embedstore.errors import MissingExtra
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
 
-def rank() -> int:
+def process_rank() -> int:
     """Number of this process among those that ``accelerate launch`` started, 0 when it is alone. On GPUs each process
     takes its own, so this is asked before a network is loaded.
     """  # noqa: D205
@@ -29,7 +29,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def engine(device: str, precision: str) -> Accelerator:
+def create_accelerator(device: str, precision: str) -> Accelerator:
     """The accelerator of this process.
 
     Args:
@@ -47,11 +47,11 @@ def engine(device: str, precision: str) -> Accelerator:
             "fine-tuning needs the package accelerate, which is not installed; run `pip install embedstore[finetune]`"
         ) from e
     AcceleratorState._reset_state()  # a run before this one, in the same process, may have had another precision
-    return Accelerator(cpu=device == "cpu", mixed_precision=MIXED[precision], device_placement=False)
+    return Accelerator(cpu=device == "cpu", mixed_precision=MIXED_PRECISION[precision], device_placement=False)
 
 
 @contextmanager
-def seeded(*seed: int) -> Iterator[None]:
+def fixed_seed(*seed: int) -> Iterator[None]:
     """Everything random inside follows the numbers given, and nothing outside notices."""
     number = int(np.random.default_rng(seed).integers(0, 2**31))
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
