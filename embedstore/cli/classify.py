@@ -151,8 +151,8 @@ def curve(
     found = es.open(store).curve(
         label,
         head=head,
-        budgets=wanted,
-        seeds=seeds,
+        labels_per_class=wanted,
+        repeats=seeds,
         seed=seed,
         where=which.where,
         space=which.space,
@@ -183,7 +183,7 @@ def compare(
     wanted = [h.strip() for h in heads.split(",") if h.strip()]
     few = o.parse_integers(budgets, "--budgets") if budgets else ()
     found = es.open(store).compare(
-        label, spaces=named, heads=wanted, budgets=few, where=where, separator=separator, **how.to_kwargs()
+        label, spaces=named, heads=wanted, labels_per_class=few, where=where, separator=separator, **how.to_kwargs()
     )
     render_evaluation.print_comparison(found, as_json, html=html)
 

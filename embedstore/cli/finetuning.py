@@ -13,7 +13,7 @@ from embedstore.cli import options as o
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.classify.evaluation.compare_spaces import Versus
+    from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.operations.finetune import TuneOptions
     from embedstore.operations.tuned import Tuned
 
@@ -231,7 +231,7 @@ def _print_tuned(made: Tuned) -> None:
         console.print_note(note)
 
 
-def _print_versus(v: Versus) -> None:
+def _print_versus(v: SpaceComparison) -> None:
     """Two spaces in words."""
     print(f"{v.old} against {v.new}: {v.held:,} held-out items ({v.split}), {v.train:,} trained on")
     rows = [
@@ -240,7 +240,7 @@ def _print_versus(v: Versus) -> None:
             f"{p.old.accuracy:.4f}",
             f"{p.new.accuracy:.4f}",
             f"{p.gain.value:+.4f} [{p.gain.low:+.3f}, {p.gain.high:+.3f}]",
-            f"{p.test.p_value:.3g}",
+            f"{p.mcnemar.p_value:.3g}",
         )
         for p in v.pairs
     ]

@@ -11,8 +11,8 @@ from embedstore.cli import console
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation import Evaluation
-    from embedstore.classify.evaluation.compare_heads import Comparison
-    from embedstore.classify.evaluation.learning_curve import Curve
+    from embedstore.classify.evaluation.compare_heads import HeadComparison
+    from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.cli.option_groups import OutputOptionGroup
     from embedstore.store import Store
 
@@ -20,7 +20,7 @@ MAX_TABLE_ROWS = 30  # classes and mistakes printed; --json and --html have all 
 
 
 def print_evaluation(
-    store: Store, evaluation: Evaluation, shown: OutputOptionGroup, *, curve: Curve | None = None
+    store: Store, evaluation: Evaluation, shown: OutputOptionGroup, *, curve: LearningCurve | None = None
 ) -> None:
     """A report, in every form that was asked for."""
     from embedstore.reports import evaluation_page
@@ -46,7 +46,7 @@ def print_evaluation(
     sys.stdout.flush()
 
 
-def print_curve(curve: Curve, shown: OutputOptionGroup) -> None:
+def print_curve(curve: LearningCurve, shown: OutputOptionGroup) -> None:
     """A learning curve."""
     from embedstore.reports import evaluation_page
 
@@ -62,7 +62,7 @@ def print_curve(curve: Curve, shown: OutputOptionGroup) -> None:
         _print_curve(curve)
 
 
-def print_comparison(comparison: Comparison, as_json: bool, *, html: Path | None = None) -> None:
+def print_comparison(comparison: HeadComparison, as_json: bool, *, html: Path | None = None) -> None:
     """A comparison, best first."""
     from embedstore.reports import evaluation_page
 
@@ -100,7 +100,7 @@ def _print(e: Evaluation) -> None:
         console.print_note(f"… {len(per_class) - MAX_TABLE_ROWS} more classes: --json or --html")
 
 
-def _print_curve(curve: Curve) -> None:
+def _print_curve(curve: LearningCurve) -> None:
     rows = [
         ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.values)) for p in curve.points
     ]

@@ -15,28 +15,30 @@ import numpy as np
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import judge
+from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import learning_curve
 from embedstore.errors import LabelError
 
-MEDIUM, LARGE = 100, 1000  # labels a class from which data are medium, and large
-FAR = 0.3  # of the shift: ImageNet photos 0.08 and ants and bees 0.17 on MobileNetV2, enlarged CIFAR 0.62
-LIFT = 0.15  # of accuracy over a random twin below which features are called foreign
-WORTH = 0.015  # of accuracy: a strategy that can gain less than this is not worth a day
-GAINED = 0.015  # of accuracy, by the last doubling of the labels, from which labelling more is said to pay
-GAP = 0.1  # between training and held-out accuracy from which the probe overfits
+MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels a class from which data are medium, and large
+DIFFERENT_DOMAIN_DISTANCE = (
+    0.3  # of the shift: ImageNet photos 0.08 and ants and bees 0.17 on MobileNetV2, enlarged CIFAR 0.62
+)
+MIN_ACCURACY_LIFT = 0.15  # of accuracy over a random twin below which features are called foreign
+MIN_WORTHWHILE_GAIN = 0.015  # of accuracy: a strategy that can gain less than this is not worth a day
+MIN_DOUBLING_GAIN = 0.015  # of accuracy, by the last doubling of the labels, from which labelling more is said to pay
+OVERFIT_GAP = 0.1  # between training and held-out accuracy from which the probe overfits
 
 
-class Strategy(StrEnum):
+class TransferStrategy(StrEnum):
     """The four that the literature knows."""
 
     FROZEN = "frozen features"
-    HEAD = "frozen features with a new head"
-    LAST = "tune the last layers"
-    ALL = "tune all layers"
+    NEW_HEAD = "frozen features with a new head"
+    LAST_LAYERS = "tune the last layers"
+    ALL_LAYERS = "tune all layers"
 
 
-class Size(StrEnum):
+class DataSize(StrEnum):
     """Of the labelled data, by the median class."""
 
     SMALL = "small"
@@ -44,39 +46,39 @@ class Size(StrEnum):
     LARGE = "large"
 
 
-TABLE: dict[tuple[Size, bool], Strategy] = {
-    (Size.SMALL, False): Strategy.FROZEN,
-    (Size.SMALL, True): Strategy.HEAD,
-    (Size.MEDIUM, False): Strategy.LAST,
-    (Size.MEDIUM, True): Strategy.ALL,
-    (Size.LARGE, False): Strategy.LAST,
-    (Size.LARGE, True): Strategy.ALL,
+STRATEGY_TABLE: dict[tuple[DataSize, bool], TransferStrategy] = {
+    (DataSize.SMALL, False): TransferStrategy.FROZEN,
+    (DataSize.SMALL, True): TransferStrategy.NEW_HEAD,
+    (DataSize.MEDIUM, False): TransferStrategy.LAST_LAYERS,
+    (DataSize.MEDIUM, True): TransferStrategy.ALL_LAYERS,
+    (DataSize.LARGE, False): TransferStrategy.LAST_LAYERS,
+    (DataSize.LARGE, True): TransferStrategy.ALL_LAYERS,
 }
 """By size of the data and whether the domain is different."""
 
-SHARE: dict[Strategy, tuple[float, float]] = {
-    Strategy.FROZEN: (0.0, 0.0),
-    Strategy.HEAD: (0.0, 0.15),
-    Strategy.LAST: (0.0, 0.2),
-    Strategy.ALL: (0.0, 0.4),
+ERROR_REDUCTION: dict[TransferStrategy, tuple[float, float]] = {
+    TransferStrategy.FROZEN: (0.0, 0.0),
+    TransferStrategy.NEW_HEAD: (0.0, 0.15),
+    TransferStrategy.LAST_LAYERS: (0.0, 0.2),
+    TransferStrategy.ALL_LAYERS: (0.0, 0.4),
 }
 """Share of the probe's error that a strategy took away where it was measured: a range, not a promise."""
 
-COMMAND: dict[Strategy, str] = {
-    Strategy.FROZEN: "embedstore probe STORE {label} --save NAME",
-    Strategy.HEAD: "embedstore probe STORE {label} --head mlp --save NAME",
-    Strategy.LAST: "embedstore finetune STORE {label} --layers last-2 --embed",
-    Strategy.ALL: "embedstore finetune STORE {label} --layers all --embed",
+STRATEGY_COMMANDS: dict[TransferStrategy, str] = {
+    TransferStrategy.FROZEN: "embedstore probe STORE {label} --save NAME",
+    TransferStrategy.NEW_HEAD: "embedstore probe STORE {label} --head mlp --save NAME",
+    TransferStrategy.LAST_LAYERS: "embedstore finetune STORE {label} --layers last-2 --embed",
+    TransferStrategy.ALL_LAYERS: "embedstore finetune STORE {label} --layers all --embed",
 }
 
-MEND = (
+IMAGE_QUALITY_COMMAND = (
     "embedstore finetune STORE {label} --layers first-4 --lr 2e-3 --set decay=1 --set bn=true --set alpha=0.6 --embed"
 )
 """Damage is met where the pixels come in (Lee et al. 2023); measured in docs/finetune.md."""
 
 
 @dataclass(frozen=True)
-class Domain:
+class DomainDifference:
     """How foreign the images are to the network.
 
     Attributes:
@@ -94,18 +96,18 @@ class Domain:
     @property
     def different(self) -> bool:
         """Other subjects, or the damage of compression."""
-        return self.foreign or self.damaged >= 0.5
+        return self.exceeds_threshold or self.damaged >= 0.5
 
     @property
-    def foreign(self) -> bool:
+    def exceeds_threshold(self) -> bool:
         """Beyond the bound; what is unknown is taken to be similar."""
         if self.value is None:
             return False
-        return self.value > FAR if self.kind == "batchnorm" else self.value < LIFT
+        return self.value > DIFFERENT_DOMAIN_DISTANCE if self.kind == "batchnorm" else self.value < MIN_ACCURACY_LIFT
 
 
 @dataclass(frozen=True)
-class Advice:
+class FinetuningAdvice:
     """What to do, and the figures behind it.
 
     Attributes:
@@ -117,10 +119,10 @@ class Advice:
     """
 
     label: str
-    strategy: Strategy
-    table: Strategy
-    size: Size
-    domain: Domain
+    strategy: TransferStrategy
+    table: TransferStrategy
+    size: DataSize
+    domain: DomainDifference
     classes: int
     labels: tuple[int, int, int]
     accuracy: tuple[float, float, float]
@@ -130,16 +132,16 @@ class Advice:
     reasons: tuple[str, ...]
 
     @property
-    def mends(self) -> bool:
+    def targets_image_quality(self) -> bool:
         """Damage alone makes the domain different."""
-        return self.strategy is Strategy.ALL and not self.domain.foreign
+        return self.strategy is TransferStrategy.ALL_LAYERS and not self.domain.exceeds_threshold
 
     @property
     def command(self) -> str:
         """What to run; against damage alone the blocks next to the image learn."""
-        if self.mends:
-            return MEND.format(label=self.label)
-        return COMMAND[self.strategy].format(label=self.label)
+        if self.targets_image_quality:
+            return IMAGE_QUALITY_COMMAND.format(label=self.label)
+        return STRATEGY_COMMANDS[self.strategy].format(label=self.label)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -165,12 +167,12 @@ class Advice:
             },
             "table": [
                 {"data": size.value, "domain": "different" if far else "similar", "strategy": s.value}
-                for (size, far), s in TABLE.items()
+                for (size, far), s in STRATEGY_TABLE.items()
             ],
         }
 
 
-def advise(data: Features, label: str, domain: Domain, *, seed: int = 0) -> Advice:
+def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 0) -> FinetuningAdvice:
     """Read the figures and choose a strategy.
 
     Args:
@@ -182,18 +184,24 @@ def advise(data: Features, label: str, domain: Domain, *, seed: int = 0) -> Advi
     """
     if data.multilabel:
         raise LabelError("advice wants one label an item; cut the column into one a label")
-    probe = judge("logistic", data, label)
+    probe = evaluate_head("logistic", data, label)
     rows = _training(data, probe)
     counts = np.unique(data.y[rows].astype(str), return_counts=True)[1]
     labels = int(counts.min()), int(np.median(counts)), int(counts.max())
-    size = Size.LARGE if labels[1] >= LARGE else Size.MEDIUM if labels[1] >= MEDIUM else Size.SMALL
+    size = (
+        DataSize.LARGE
+        if labels[1] >= LARGE_LABELS_PER_CLASS
+        else DataSize.MEDIUM
+        if labels[1] >= MEDIUM_LABELS_PER_CLASS
+        else DataSize.SMALL
+    )
     said = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, data.X[rows]).argmax(1)]
     score = probe.report.scores["accuracy"]
-    table = TABLE[size, domain.different]
+    table = STRATEGY_TABLE[size, domain.different]
     error = 1 - score.value
-    strategy = table if SHARE[table][1] * error >= WORTH else Strategy.FROZEN
-    low, high = SHARE[strategy]
-    made = Advice(
+    strategy = table if ERROR_REDUCTION[table][1] * error >= MIN_WORTHWHILE_GAIN else TransferStrategy.FROZEN
+    low, high = ERROR_REDUCTION[strategy]
+    made = FinetuningAdvice(
         label=label,
         strategy=strategy,
         table=table,
@@ -207,14 +215,14 @@ def advise(data: Features, label: str, domain: Domain, *, seed: int = 0) -> Advi
         gain=(round(low * error, 4), round(high * error, 4)),
         reasons=(),
     )
-    return Advice(**{**made.__dict__, "reasons": tuple(_reasons(made))})
+    return FinetuningAdvice(**{**made.__dict__, "reasons": tuple(_reasons(made))})
 
 
 def _training(data: Features, probe: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The rows that the probe learned from."""
-    from embedstore.classify.evaluation.holdout import How, divisions
+    from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
 
-    return divisions(data, How(seed=probe.seed))[0].train
+    return evaluation_splits(data, EvaluationSettings(seed=probe.seed))[0].train
 
 
 def _doubling(data: Features, label: str, median: int, full: float, seed: int) -> float | None:
@@ -222,35 +230,38 @@ def _doubling(data: Features, label: str, median: int, full: float, seed: int) -
     half = median // 2
     if half < 2:
         return None
-    points = learning_curve("logistic", data, label, budgets=(half,), seeds=3, seed=seed).points
+    points = learning_curve("logistic", data, label, labels_per_class=(half,), repeats=3, seed=seed).points
     return full - points[0].mean if points[0].shots == half else None
 
 
-def _reasons(a: Advice) -> list[str]:
+def _reasons(a: FinetuningAdvice) -> list[str]:
     """Why, one sentence each."""
     far = "different from" if a.domain.different else "similar to"
     out = [
-        f"{a.labels[1]} labels in the median class: {a.size.value} data (medium from {MEDIUM}, large from {LARGE})",
+        f"{a.labels[1]} labels in the median class: {a.size.value} data "
+        f"(medium from {MEDIUM_LABELS_PER_CLASS}, large from {LARGE_LABELS_PER_CLASS})",
         f"the images are {far} what the network was trained on: {_why(a.domain)}",
         f"the frozen probe has {a.accuracy[0]:.3f} [{a.accuracy[1]:.3f}, {a.accuracy[2]:.3f}] on held-out items",
     ]
     if a.strategy is not a.table:
-        most = SHARE[a.table][1] * (1 - a.accuracy[0])
+        most = ERROR_REDUCTION[a.table][1] * (1 - a.accuracy[0])
         out.append(f"the table says {a.table.value}, but at most {most:.3f} could be gained: not worth it")
-    if a.mends:
+    if a.targets_image_quality:
         out.append("against damage alone the command tunes the blocks next to the image, where it is met")
-    if a.trained - a.accuracy[0] > GAP:
+    if a.trained - a.accuracy[0] > OVERFIT_GAP:
         out.append(f"on its training items it has {a.trained:.3f}: it overfits, and more parameters would more")
-    if a.doubling is not None and a.doubling > GAINED:
+    if a.doubling is not None and a.doubling > MIN_DOUBLING_GAIN:
         out.append(f"the last doubling of the labels gave {a.doubling:+.3f}: labelling more still pays")
     return out
 
 
-def _why(domain: Domain) -> str:
+def _why(domain: DomainDifference) -> str:
     """How near or far was measured."""
     found = {
-        "batchnorm": f"activations are {domain.value or 0:.2f} from the network's own statistics (bound {FAR:g})",
-        "twin": f"its features are {domain.value or 0:.2f} of accuracy above a random twin's (bound {LIFT:g})",
+        "batchnorm": f"activations are {domain.value or 0:.2f} from the network's own statistics "
+        f"(bound {DIFFERENT_DOMAIN_DISTANCE:g})",
+        "twin": f"its features are {domain.value or 0:.2f} of accuracy above a random twin's "
+        f"(bound {MIN_ACCURACY_LIFT:g})",
         "unknown": "nothing measures it here, so it is taken to be similar",
     }[domain.kind]
     if domain.damaged < 0.5:

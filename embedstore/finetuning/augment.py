@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from embedstore.finetuning.settings import AugmentationSettings
-from embedstore.media.image.preprocess import apply as apply_preprocess
+from embedstore.media.image.preprocess import resize_and_crop as apply_preprocess
 from embedstore.space import Preprocess
 
 DEFAULT_MIN_CROP_SCALE = 0.6  # least share of the area by default

@@ -77,7 +77,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def evaluation_pixels(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """Pixels exactly as embedding prepares them: uint8 ``(n, 3, H, W)``."""
-        return np.stack([preprocess.apply(self._decoded(r), self.preprocess) for r in rows])
+        return np.stack([preprocess.resize_and_crop(self._decoded(r), self.preprocess) for r in rows])
 
     def is_readable(self, row: int) -> bool:
         """The image is there and has the bytes that were embedded."""
@@ -90,7 +90,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
     def _decoded(self, row: int) -> Image.Image:
         """The image as the embedding pipeline decodes it."""
         sample = self.samples[row]
-        data = decode.read(sample.path)
+        data = decode.read_file(sample.path)
         if hashlib.sha256(data).hexdigest()[:32] != sample.content:
             from embedstore.types import FailureReason
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.finetuning import parse_settings
-from embedstore.finetuning.advice import Advice, Domain, advise
+from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
@@ -31,7 +31,7 @@ class Advising(Tuning):
 
     def advise(
         self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
-    ) -> Advice:
+    ) -> FinetuningAdvice:
         """Which of four strategies fits: frozen features, a new head, tuning the last layers, tuning all.
 
         Reads the number of labels a class, the probe on held-out and on training items, what the last doubling of the
@@ -92,7 +92,7 @@ class Advising(Tuning):
             job,
             label,
             lambda new: self._load(bare if new else recipe),
-            drawn,
+            sample_per_class,
             budgets=budgets,
             last_layers=last,
             progress=tell,
@@ -103,22 +103,22 @@ class Advising(Tuning):
         record(self._storage, row, "lore", said, found.to_json(), started)
         return found
 
-    def _domain(self, row: SpaceRecord, data: Features, seed: int) -> Domain:
+    def _domain(self, row: SpaceRecord, data: Features, seed: int) -> DomainDifference:
         """How foreign the images are to the network of a space."""
         from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 
         if row.recipe is None or row.space.preprocess is None or row.space.random:
-            return Domain("unknown", None, 0)
+            return DomainDifference("unknown", None, 0)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
         rows, pixels, damaged = self._pixels(row, data, drawn)
         if not len(rows):
-            return Domain("unknown", None, 0)
+            return DomainDifference("unknown", None, 0)
         network = self.backbone(row.key)
         found = measure_domain_shift(network, pixels)
         if found is not None:
-            return Domain("batchnorm", found.distance, found.images, damaged)
+            return DomainDifference("batchnorm", found.distance, found.images, damaged)
         lift = self._lift(row, network, data.take(rows), pixels, seed)
-        return Domain("twin" if lift is not None else "unknown", lift, len(rows), damaged)
+        return DomainDifference("twin" if lift is not None else "unknown", lift, len(rows), damaged)
 
     def _pixels(
         self, row: SpaceRecord, data: Features, rows: NDArray[np.int64]
@@ -132,13 +132,13 @@ class Advising(Tuning):
         kept, pixels, poor = [], [], 0
         for r in rows.tolist():
             try:
-                file = decode.read(uris[int(data.ids[r])])
+                file = decode.read_file(uris[int(data.ids[r])])
                 image = decode.open_image(file)[0]
             except ImageError:
                 continue
             kept.append(r)
             poor += has_visible_artifacts(file, image.size, p)
-            pixels.append(preprocess.apply(image, p))
+            pixels.append(preprocess.resize_and_crop(image, p))
         stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
         return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
 
@@ -146,13 +146,18 @@ class Advising(Tuning):
         self, row: SpaceRecord, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
     ) -> float | None:
         """Two-fold accuracy of class means on these images, above the same network's with random weights."""
-        from embedstore.classify.evaluation import How, judge
+        from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
 
         assert row.recipe is not None  # noqa: S101 - _domain has looked
         try:
             twin = self._load(replace(row.recipe, weights=None, random_init=True, parent=None))
             own, random = (
-                judge("prototype", replace(data, X=b.encode_images(pixels)), "label", How(folds=2, seed=seed, near=0))
+                evaluate_head(
+                    "prototype",
+                    replace(data, X=b.encode_images(pixels)),
+                    "label",
+                    EvaluationSettings(folds=2, seed=seed, near=0),
+                )
                 for b in (network, twin)
             )
         except EmbedstoreError:  # too few of a class among these, or a network that cannot be made at random

@@ -9,8 +9,8 @@ import numpy as np
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation import compare_spaces, judge_fitted
-from embedstore.classify.evaluation.compare_spaces import Pair, Versus
+from embedstore.classify.evaluation import compare_spaces, evaluate_fitted
+from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
@@ -33,7 +33,7 @@ class Cutover(Judging):
         *,
         where: str | None = None,
         seed: int = 0,
-    ) -> Versus:
+    ) -> SpaceComparison:
         """Two spaces side by side on the same held-out items: probe, kNN, zero-shot, per class, with significance.
 
         Args:
@@ -46,12 +46,12 @@ class Cutover(Judging):
         started = utc_now()
         after = self._storage.space(new) if new else self._latest_tuned()
         before = self._storage.space(old or after.space.parent)
-        one, two = compare_spaces.shared(
+        one, two = compare_spaces.select_shared_items(
             self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
         )
-        pairs = compare_spaces.heads_in_both(one, two, label, seed=seed)
+        pairs = compare_spaces.evaluate_in_both_spaces(one, two, label, seed=seed)
         pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
-        result = Versus(
+        result = SpaceComparison(
             label=label,
             old=before.name,
             new=after.name,
@@ -154,7 +154,9 @@ class Cutover(Judging):
             raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
         return tuned[-1]
 
-    def _own_head(self, probe: Pair, data: Features, row: SpaceRecord, label: str) -> list[Pair]:
+    def _own_head(
+        self, probe: PairedEvaluation, data: Features, row: SpaceRecord, label: str
+    ) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
         from embedstore.finetuning import checkpoint, head
 
@@ -165,19 +167,21 @@ class Cutover(Judging):
         weight, bias = checkpoint.read_head(folder)
         own = head.LinearHead(weight, bias, note["classes"])
         held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
-        judged = judge_fitted(own, held, label, head="own head", split=probe.old.split)
+        judged = evaluate_fitted(own, held, label, head="own head", split=probe.old.split)
         return [
-            compare_spaces.pair("old probe, own head of the tuned network", probe.old, replace(judged, space=row.name))
+            compare_spaces.pair_evaluations(
+                "old probe, own head of the tuned network", probe.old, replace(judged, space=row.name)
+            )
         ]
 
-    def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[Pair]:
+    def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[PairedEvaluation]:
         """Words as a classifier in both spaces, where they understand words."""
         if not (old.space.text and new.space.text):
             return []
         names = sorted(set(self.labels(label, where=where, space=new.key)))
         made = [self.zero_shot(names, space=s.key).evaluate(label, where=where) for s in (old, new)]
         try:
-            return [compare_spaces.pair("zero-shot", *made)]
+            return [compare_spaces.pair_evaluations("zero-shot", *made)]
         except LabelError:  # re-embedding is not finished: other items
             return []
 

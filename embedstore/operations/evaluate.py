@@ -14,14 +14,14 @@ from embedstore.classify import evaluation, registry
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.evaluation import (
     Evaluation,
-    How,
+    EvaluationSettings,
     compare_heads,
     few_shot_curve,
     learning_curve,
     text_classifiers,
 )
-from embedstore.classify.evaluation.compare_heads import Comparison, Cost
-from embedstore.classify.evaluation.learning_curve import Curve
+from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCost
+from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.operations.heads import Keeping
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.runs import record
@@ -44,8 +44,8 @@ class HowOptions(TypedDict, total=False):
 class Draws(TypedDict, total=False):
     """How a learning curve draws its labels; see ``learning_curve``."""
 
-    budgets: Sequence[int]
-    seeds: int
+    labels_per_class: Sequence[int]
+    repeats: int
     seed: int
 
 
@@ -99,7 +99,7 @@ class Judging(Keeping, Encoding):
         row = self._storage.space(space)
         started = utc_now()
         data = self.features(label, where=where, space=row.key, separator=separator)
-        found = evaluation.judge(head, data, label, How(**how), **(options or {}))
+        found = evaluation.evaluate_head(head, data, label, EvaluationSettings(**how), **(options or {}))
         result = replace(found, space=row.name)
         settings = {"where": where, "save": save} | dict(options or {}) | dict(how)
         record(self._storage, row, head, {"label": label} | settings, result.to_json(), started)
@@ -151,7 +151,7 @@ class Judging(Keeping, Encoding):
         row = self._storage.space(space)
         said: WordOptions = {"templates": templates, "class_vectors": class_vectors, "logit_scale": logit_scale}
         names, vectors, scale = self._words(row, classes, **said)
-        return ZeroShot(self._storage, row, text_classifiers.zero_shot(vectors, names, scale))
+        return ZeroShot(self._storage, row, text_classifiers.make_zero_shot_head(vectors, names, scale))
 
     def few_shot(
         self,
@@ -185,7 +185,7 @@ class Judging(Keeping, Encoding):
         started = utc_now()
         data = self.features(label, where=where, space=row.key)
         text = self._words(row, classes or sorted(set(data.y.tolist())), **said)
-        found = text_classifiers.judge_few_shot(data, label, text, head=head, shots=shots, seed=seed)
+        found = text_classifiers.evaluate_few_shot(data, label, text, head=head, shots=shots, seed=seed)
         result = replace(found, space=row.name)
         settings = {"label": label, "where": where, "shots": shots, "seed": seed}
         record(self._storage, row, head, settings, result.to_json(), started)
@@ -199,21 +199,21 @@ class Judging(Keeping, Encoding):
         classes: Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         *,
         head: str = "tip-adapter",
-        budgets: Sequence[int] = learning_curve.BUDGETS,
-        seeds: int = learning_curve.SEEDS,
+        shots: Sequence[int] = learning_curve.DEFAULT_LABELS_PER_CLASS,
+        repeats: int = learning_curve.DEFAULT_REPEATS,
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
         **said: Unpack[WordOptions],
-    ) -> Curve:
+    ) -> LearningCurve:
         """How many labelled images beside the words: accuracy over shots a class; arguments as :meth:`few_shot`."""
         row = self._storage.space(space)
         started = utc_now()
         data = self.features(label, where=where, space=row.key)
         text = self._words(row, classes or sorted(set(data.y.tolist())), **said)
-        found = few_shot_curve.few_shot_curve(data, label, text, head=head, budgets=budgets, seeds=seeds, seed=seed)
+        found = few_shot_curve.few_shot_curve(data, label, text, head=head, shots=shots, repeats=repeats, seed=seed)
         result = replace(found, space=row.name)
-        settings = {"label": label, "where": where, "head": head, "budgets": list(budgets), "seeds": seeds}
+        settings = {"label": label, "where": where, "head": head, "budgets": list(shots), "seeds": repeats}
         record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 
@@ -227,14 +227,14 @@ class Judging(Keeping, Encoding):
         separator: str | None = None,
         options: Mapping[str, Any] | None = None,
         **draws: Unpack[Draws],
-    ) -> Curve:
+    ) -> LearningCurve:
         """How many labels a head needs: accuracy over labels a class, mean and spread over several draws.
 
         Of several labels an item (a list column, or text cut at ``separator``) it is the mean average precision.
 
         Args:
             label, head, where, space, separator, options: as for :meth:`probe`.
-            draws: budgets (labels a class), seeds (draws a budget), seed (of the first draw and of the split).
+            draws: labels_per_class, repeats (draws each), seed (of the first draw and of the split).
         """
         row = self._storage.space(space)
         started = utc_now()
@@ -250,12 +250,12 @@ class Judging(Keeping, Encoding):
         label: str = "label",
         *,
         spaces: Sequence[str] | None = None,
-        heads: Sequence[str] = compare_heads.HEADS,
-        budgets: Sequence[int] = (),
+        heads: Sequence[str] = compare_heads.DEFAULT_HEADS,
+        labels_per_class: Sequence[int] = (),
         where: str | None = None,
         separator: str | None = None,
         **how: Unpack[HowOptions],
-    ) -> Comparison:
+    ) -> HeadComparison:
         """Spaces and heads side by side on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
@@ -272,9 +272,11 @@ class Judging(Keeping, Encoding):
             row.name: (self.features(label, where=where, space=row.key, separator=separator), self._cost(row))
             for row in rows
         }
-        result = compare_heads.compare(found, label, heads=heads, how=How(**how), budgets=budgets)
+        result = compare_heads.compare_heads(
+            found, label, heads=heads, settings=EvaluationSettings(**how), labels_per_class=labels_per_class
+        )
         asked: dict[str, Any] = {"label": label, "where": where, "spaces": list(found), "heads": list(heads)}
-        settings = asked | {"budgets": list(budgets)} | dict(how)
+        settings = asked | {"budgets": list(labels_per_class)} | dict(how)
         record(self._storage, None, "compare", settings, result.to_json(), started)
         return result
 
@@ -293,7 +295,7 @@ class Judging(Keeping, Encoding):
         if given is not None:
             return list(classes), np.asarray(given, dtype=np.float32), scale or 100.0
         network = self._encoder(row, Tower.TEXT)
-        names, vectors = text_classifiers.text_vectors(network.encode_texts, classes, said.get("templates", "photo"))
+        names, vectors = text_classifiers.encode_classes(network.encode_texts, classes, said.get("templates", "photo"))
         return names, vectors, scale or network.logit_scale or 100.0
 
     def _with_vectors(self) -> list[SpaceRecord]:
@@ -301,7 +303,7 @@ class Judging(Keeping, Encoding):
         held = {r[0] for r in self._storage.sql("SELECT DISTINCT space FROM shards")[1]}
         return [s for s in self._storage.spaces() if s.key in held]
 
-    def _cost(self, row: SpaceRecord) -> Cost:
+    def _cost(self, row: SpaceRecord) -> SpaceCost:
         """Bytes of a vector, and the speed of the largest embedding run."""
         width = 2 if row.dtype == "float16" else 4
         found = self._storage.sql(
@@ -309,7 +311,7 @@ class Judging(Keeping, Encoding):
             "AND (result->>'embedded')::BIGINT > 0 ORDER BY (result->>'embedded')::BIGINT DESC, run DESC LIMIT 1",
             [row.key],
         )[1]
-        return Cost(width * row.space.dim, found[0][0] if found else None)
+        return SpaceCost(width * row.space.dim, found[0][0] if found else None)
 
 
 class ZeroShot:
@@ -327,7 +329,7 @@ class ZeroShot:
         """Judge it on the items that have a label: the held-out ones where the items have a split, else all."""
         started = utc_now()
         data = load_features(self._storage, self._space, label, where=where)
-        result = replace(evaluation.judge_zero_shot(self.head, data, label), space=self._space.name)
+        result = replace(evaluation.evaluate_zero_shot(self.head, data, label), space=self._space.name)
         settings = {"label": label, "where": where}
         record(self._storage, self._space, "zero_shot", settings, result.to_json(), started)
         return result

@@ -19,7 +19,7 @@ from embedstore.operations.tuned import Tuned
 from embedstore.pipeline import run as embedding
 from embedstore.pipeline.report import EmbedReport
 from embedstore.reports import progress
-from embedstore.sources.store_items import Present
+from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.storage import SpaceRecord
@@ -124,11 +124,11 @@ class Tuning(Cutover):
             NoImages: the store's vectors came without images. StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
-        options = embedding.Options(runtime=self._runtime, decoder=self._decoder, wait=wait)
+        options = embedding.EmbedOptions(runtime=self._runtime, decoder=self._decoder, wait=wait)
         with progress.embedding_progress(show=show_progress) as show:
-            return embedding.run(
+            return embedding.embed_source(
                 self._storage,
-                Present(self._storage),
+                StoreItemsSource(self._storage),
                 lambda: self._everywhere(row),
                 row,
                 options=options,

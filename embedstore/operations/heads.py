@@ -9,8 +9,8 @@ from typing import Any
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
 from embedstore.classify.evaluation import Evaluation, active_learning, fit, label_errors, learning_curve
-from embedstore.classify.evaluation.active_learning import Suggestions
-from embedstore.classify.evaluation.label_errors import Suspects
+from embedstore.classify.evaluation.active_learning import LabelSuggestions
+from embedstore.classify.evaluation.label_errors import LabelErrorReport
 from embedstore.classify.registry import HeadRecord
 from embedstore.errors import LabelError
 from embedstore.operations.runs import record
@@ -101,7 +101,7 @@ class Keeping(Face):
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
-    ) -> Suspects:
+    ) -> LabelErrorReport:
         """Items whose label is likely wrong, the surest first: confident learning on out-of-fold probabilities.
 
         Args:
@@ -112,11 +112,11 @@ class Keeping(Face):
         """
         row = self._storage.space(space)
         started = utc_now()
-        found = label_errors.suspects(
+        found = label_errors.label_errors(
             load_features(self._storage, row, label, where=where, separator=separator),
             label,
             head=head,
-            folds=folds,
+            n_folds=folds,
             seed=seed,
         )
         settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where, "separator": separator}
@@ -133,7 +133,7 @@ class Keeping(Face):
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
-    ) -> Suggestions:
+    ) -> LabelSuggestions:
         """What to label next: k items without a label that the head is unsure of and that differ from each other.
 
         Args:
@@ -148,14 +148,14 @@ class Keeping(Face):
         if len({name for y in data.y.tolist() for name in (y if data.multilabel else (y,))}) < 2:
             raise LabelError(f"suggest needs items of at least two classes in {label!r}")
         options = (
-            {"Cs": [learning_curve.LONE_C]}
-            if head == "logistic" and not data.multilabel and learning_curve.lonely(data)
+            {"Cs": [learning_curve.SINGLE_EXAMPLE_C]}
+            if head == "logistic" and not data.multilabel and learning_curve.has_single_group_class(data)
             else {}
         )
-        estimator = fit.fit(head, data, seed=seed, options=options)
+        estimator = fit.fit_head(head, data, seed=seed, options=options)
         empty = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
         with open_vector_stream(self._storage, row, where, extra_condition=empty) as stream:
-            return active_learning.suggest(estimator, stream.iter_blocks(), label, k=k, head=head)
+            return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
 
     def uris(self, items: Sequence[int]) -> dict[int, str]:
         """Where items are, by their ids."""

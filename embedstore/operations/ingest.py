@@ -59,13 +59,13 @@ class Putting(Face):
             StoreBusy: another process is writing.
         """
         row = self._storage.space(space)
-        found = open_source(source, label=label, exclude=[str(self.path)])
+        found = open_source(source, label_rule=label, exclude=[str(self.path)])
         chosen = parse_runtime(runtime) if runtime else self._runtime
-        options = embedding.Options(
+        options = embedding.EmbedOptions(
             batch_size=batch_size, threads=threads, runtime=chosen, decoder=self._decoder, wait=wait
         )
         with progress.embedding_progress(show=show_progress) as show:
-            return embedding.run(
+            return embedding.embed_source(
                 self._storage, found, lambda: self._everywhere(row), row, options=options, progress=show
             )
 
@@ -97,7 +97,7 @@ class Putting(Face):
             BadVectors, BadManifest, DimensionMismatch: as their names say; nothing is stored then.
         """
         return import_vectors.add_vectors(
-            self._storage, vectors, table, uri_column=uri_column, name=space, unit=unit, dtype=dtype, wait=wait
+            self._storage, vectors, table, uri_column=uri_column, space_name=space, unit=unit, dtype=dtype, wait=wait
         )
 
     def add_space(

@@ -17,9 +17,9 @@ from embedstore.finetuning.checkpoint_manifest import parse_manifest
 from embedstore.media.image import decode
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
-from embedstore.pipeline.read import digest_of
+from embedstore.pipeline.read import content_digest
 from embedstore.search.index import build
-from embedstore.sources.missing_vectors import Lost
+from embedstore.sources.missing_vectors import MissingVectorsSource
 from embedstore.storage import layout, lock
 from embedstore.storage.integrity import backup as copying
 from embedstore.storage.integrity import repair, verify
@@ -119,7 +119,7 @@ class Caring(Face):
 
     def _again(self, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
         """Embed what one space lost."""
-        source = Lost(self._storage, contents)
+        source = MissingVectorsSource(self._storage, contents)
         row = self._storage.space(space)
         if not embed or not len(source):
             result.left.append(
@@ -127,7 +127,7 @@ class Caring(Face):
             )
             return
         try:
-            report = embedding.run(self._storage, source, lambda: self._everywhere(row), row)
+            report = embedding.embed_source(self._storage, source, lambda: self._everywhere(row), row)
         except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
             result.left.append(f"space {row.name}: {len(source)} items could not be embedded again ({e})")
             return
@@ -174,8 +174,8 @@ def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
     uri, raw, content, size, mtime_ns = row
     path = uri if raw is None else raw.decode("utf-8", "surrogateescape")
     try:
-        data = decode.read(path)
-        if digest_of(data) == content.replace("-", ""):
+        data = decode.read_file(path)
+        if content_digest(data) == content.replace("-", ""):
             return ""
         s = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
     except (ImageError, OSError):

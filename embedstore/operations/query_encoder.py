@@ -164,7 +164,7 @@ class Encoding(Face):
         )[1]
         found: list[NDArray[np.uint8]] = []
         for image in _openable(rows):
-            found.append(preprocess.apply(image, row.space.preprocess))
+            found.append(preprocess.resize_and_crop(image, row.space.preprocess))
             if len(found) == LOOKED_AT:
                 break
         return np.stack(found) if found else None

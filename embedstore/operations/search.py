@@ -198,7 +198,7 @@ class Asking(Encoding, Counting):
         if wanted is None:
             raise BadBackbone(f"space {row.name} has no preprocessing for images")
         with timing.time_step("the image as a vector"):
-            pixels = preprocess.apply(decode.as_image(image), wanted)
+            pixels = preprocess.resize_and_crop(decode.to_rgb_image(image), wanted)
             vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
         return vector
 

@@ -11,7 +11,7 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadBackbone, SpaceMismatch, WeightsNotFound
-from embedstore.pipeline.decode_method import decoder_of
+from embedstore.pipeline.decode_method import parse_decoder
 from embedstore.space import Recipe
 from embedstore.storage.storage import SpaceRecord, Storage
 
@@ -45,7 +45,7 @@ class Face:
     ) -> None:
         self._storage = storage
         self._device, self._precision, self._allow_code = device, precision, set(allow_code)
-        self._runtime, self._decoder = parse_runtime(runtime), decoder_of(decoder)
+        self._runtime, self._decoder = parse_runtime(runtime), parse_decoder(decoder)
         self._networks: dict[str, Backbone] = {}
         self._towers: dict[tuple[str, Tower], OnnxEncoder] = {}
         self._through_torch: set[tuple[str, Tower]] = set()

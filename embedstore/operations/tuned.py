@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedstore.classify.evaluation.compare_spaces import Versus
+from embedstore.classify.evaluation.compare_spaces import SpaceComparison
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.pipeline.report import EmbedReport
 
@@ -34,7 +34,7 @@ class Tuned:
     facts: dict[str, Any]
     same: bool
     embedded: EmbedReport | None = None
-    versus: Versus | None = None
+    versus: SpaceComparison | None = None
     known: bool = False
     beside: bool = False
 

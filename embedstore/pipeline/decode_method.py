@@ -17,7 +17,7 @@ class Decoder(StrEnum):
     HARDWARE = "hardware"  # ... and the GPU's JPEG decoder helps
 
 
-def decoder_of(name: str) -> Decoder:
+def parse_decoder(name: str) -> Decoder:
     """The decoder of that name.
 
     Raises:

@@ -25,15 +25,15 @@ from embedstore.types import ImageInfo
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-Prepare = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
-SAMPLE = 8  # images that are compared
-FEWEST = 128  # images of a run: with fewer, not even looking at the clock pays
-WORTH = 1.0  # times what the comparison costs must be saved
-FASTER = 1.1  # times as fast as Pillow a way must be: less is noise
+PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
+COMPARISON_IMAGES = 8  # images that are compared
+MIN_IMAGES_TO_COMPARE = 128  # images of a run: with fewer, not even looking at the clock pays
+MIN_SAVING_RATIO = 1.0  # times what the comparison costs must be saved
+MIN_SPEEDUP = 1.1  # times as fast as Pillow a way must be: less is noise
 
 
 @dataclass(frozen=True)
-class Way:
+class DecodeMethod:
     """What a run takes.
 
     Attributes:
@@ -42,33 +42,35 @@ class Way:
     """
 
     decoder: Decoder
-    prepare: Prepare
+    prepare: PrepareFunction
     agreement: Agreement | None = None
     notices: tuple[str, ...] = ()
 
-    def start(self) -> None:
+    def initialize_thread(self) -> None:
         """Of every thread that decodes."""
         if self.decoder is not Decoder.PILLOW:
-            one_thread()
+            use_one_torch_thread()
 
 
-PILLOW = Way(Decoder.PILLOW, preprocess.prepare)
+PILLOW_METHOD = DecodeMethod(Decoder.PILLOW, preprocess.prepare)
 
 
-def ways(device: str) -> dict[Decoder, Prepare]:
+def fast_decoders(device: str) -> dict[Decoder, PrepareFunction]:
     """Every quicker way on a device, the likely fastest first."""
     from embedstore.media.image import fast_jpeg
     from embedstore.media.image import gpu_decode as on
 
-    found: dict[Decoder, Prepare] = {Decoder.QUICK: fast_jpeg.prepare}
+    found: dict[Decoder, PrepareFunction] = {Decoder.QUICK: fast_jpeg.prepare}
     if device.startswith("cuda"):
-        found = {Decoder.DEVICE: on.OnDevice(device).prepare, **found}
-        if jpeg := on.torchvision_jpeg(device):
-            found = {Decoder.HARDWARE: on.OnDevice(device, jpeg).prepare, **found}
+        found = {Decoder.DEVICE: on.GpuImagePreparer(device).prepare, **found}
+        if jpeg := on.torchvision_jpeg_decoder(device):
+            found = {Decoder.HARDWARE: on.GpuImagePreparer(device, jpeg).prepare, **found}
     return found
 
 
-def choose(network: Backbone, files: Sequence[bytes], *, asked: Decoder, images: int, threads: int) -> Way:
+def choose_decode_method(
+    backbone: Backbone, sample: Sequence[bytes], *, requested: Decoder, expected_images: int, threads: int
+) -> DecodeMethod:
     """The way of a run.
 
     Args:
@@ -78,31 +80,35 @@ def choose(network: Backbone, files: Sequence[bytes], *, asked: Decoder, images:
     Raises:
         RuntimeMismatch: the decoder that was asked for gives other vectors. BadBackbone: it is not there.
     """
-    p = network.space.preprocess
-    if asked is Decoder.PILLOW or p is None or (asked is Decoder.AUTO and images < FEWEST):
-        return PILLOW
-    known = ways(network.device)
-    candidates = {d: way for d, way in known.items() if asked in (Decoder.AUTO, d)}
+    p = backbone.space.preprocess
+    if (
+        requested is Decoder.PILLOW
+        or p is None
+        or (requested is Decoder.AUTO and expected_images < MIN_IMAGES_TO_COMPARE)
+    ):
+        return PILLOW_METHOD
+    known = fast_decoders(backbone.device)
+    candidates = {d: way for d, way in known.items() if requested in (Decoder.AUTO, d)}
     if not candidates:
-        raise BadBackbone(f"--decoder {asked} needs a GPU, and this run is on {network.device}; leave it out")
-    sample, reference = _usable(files, p)
+        raise BadBackbone(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
+    sample, reference = _usable(sample, p)
     if not len(reference):
-        return PILLOW
-    with many_threads():
-        one_thread()
+        return PILLOW_METHOD
+    with preserve_torch_threads():
+        use_one_torch_thread()
         slow = _seconds(preprocess.prepare, sample, p)
         times = {d: _seconds(way, sample, p) for d, way in candidates.items()}
-    if asked is Decoder.AUTO:
-        times = {d: t for d, t in times.items() if t * FASTER < slow}
-        saved = (slow - min(times.values(), default=slow)) * images / threads
-        if saved < WORTH * _cost(network, reference):
-            return PILLOW
+    if requested is Decoder.AUTO:
+        times = {d: t for d, t in times.items() if t * MIN_SPEEDUP < slow}
+        saved = (slow - min(times.values(), default=slow)) * expected_images / threads
+        if saved < MIN_SAVING_RATIO * _cost(backbone, reference):
+            return PILLOW_METHOD
     return _compared(
-        network, {d: candidates[d] for d in sorted(times, key=times.__getitem__)}, sample, reference, asked
+        backbone, {d: candidates[d] for d in sorted(times, key=times.__getitem__)}, sample, reference, requested
     )
 
 
-def one_thread() -> None:
+def use_one_torch_thread() -> None:
     """Torch computes on the calling thread alone from now on: as many pictures are under way as there are cores.
 
     Two threads of OpenMP for each of two decoders would spend most of their time waiting for each other.
@@ -113,7 +119,7 @@ def one_thread() -> None:
 
 
 @contextmanager
-def many_threads() -> Iterator[Callable[[], None]]:
+def preserve_torch_threads() -> Iterator[Callable[[], None]]:
     """Gives what sets torch's threads to what they were, for other threads; the calling one has it back at the end."""
     import torch
 
@@ -125,28 +131,32 @@ def many_threads() -> Iterator[Callable[[], None]]:
 
 
 def _compared(
-    network: Backbone, candidates: dict[Decoder, Prepare], sample: Sequence[bytes], reference: Any, asked: Decoder
-) -> Way:
+    network: Backbone,
+    candidates: dict[Decoder, PrepareFunction],
+    sample: Sequence[bytes],
+    reference: Any,
+    asked: Decoder,
+) -> DecodeMethod:
     """The first whose vectors are Pillow's."""
     p = network.space.preprocess
     assert p is not None  # noqa: S101 - choose has looked
     notices: list[str] = []
     wanted = network.encode_images(reference)
     for decoder, prepare in candidates.items():
-        found = compare_vectors(wanted, network.encode_images(stacked([prepare(d, p)[0] for d in sample])))
+        found = compare_vectors(wanted, network.encode_images(stack_pixels([prepare(d, p)[0] for d in sample])))
         if found.is_close:
-            return Way(decoder, prepare, found, tuple(notices))
+            return DecodeMethod(decoder, prepare, found, tuple(notices))
         said = f"--decoder {decoder} gives other vectors than Pillow on your images ({found}; 0.9999 is the least)"
         if asked is decoder:
             raise RuntimeMismatch(f"{said}; it is not used: --decoder pillow")
         notices.append(f"{said}; it is not used")
-    return Way(Decoder.PILLOW, preprocess.prepare, None, tuple(notices))
+    return DecodeMethod(Decoder.PILLOW, preprocess.prepare, None, tuple(notices))
 
 
 def _usable(files: Sequence[bytes], p: Preprocess) -> tuple[list[bytes], Any]:
     """The files that can be decoded, and their pixels by Pillow."""
     sample, pixels = [], []
-    for data in files[:SAMPLE]:
+    for data in files[:COMPARISON_IMAGES]:
         try:
             pixels.append(preprocess.prepare(data, p)[0])
         except ImageError:
@@ -155,7 +165,7 @@ def _usable(files: Sequence[bytes], p: Preprocess) -> tuple[list[bytes], Any]:
     return sample, np.stack(pixels) if pixels else np.empty(0, np.uint8)
 
 
-def _seconds(prepare: Prepare, sample: Sequence[bytes], p: Preprocess) -> float:
+def _seconds(prepare: PrepareFunction, sample: Sequence[bytes], p: Preprocess) -> float:
     """Seconds an image takes one thread, after a first one; a device's work is waited for."""
     prepare(sample[0], p)
     begin = time.perf_counter()
@@ -170,10 +180,10 @@ def _cost(network: Backbone, pixels: Any) -> float:
     network.encode_images(pixels[:1])
     begin = time.perf_counter()
     network.encode_images(pixels[:1])
-    return 2 * SAMPLE * (time.perf_counter() - begin)
+    return 2 * COMPARISON_IMAGES * (time.perf_counter() - begin)
 
 
-def stacked(pixels: Sequence[Any]) -> Any:
+def stack_pixels(pixels: Sequence[Any]) -> Any:
     """One batch: an array, or a tensor on the device where one of them lies."""
     device = next((x.device for x in pixels if not isinstance(x, np.ndarray)), None)
     if device is None:

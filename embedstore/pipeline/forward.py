@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.pipeline.decoder_choice import stacked
-from embedstore.pipeline.read import Prepared
+from embedstore.pipeline.decoder_choice import stack_pixels
+from embedstore.pipeline.read import PreparedFile
 
-Encode = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on a device
+EncodeFunction = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on a device
 
 
 @dataclass(frozen=True)
-class Done:
+class EncodedBatch:
     """One batch: the files in order, failed and known ones too, and a vector for each that has pixels."""
 
-    files: list[Prepared]
+    files: list[PreparedFile]
     vectors: NDArray[np.float32] | None
 
 
-class Forwards:
+class ForwardStage:
     """The backbone's stage.
 
     Args:
@@ -42,31 +42,35 @@ class Forwards:
         images: that were computed.
     """
 
-    def __init__(self, encode: Encode, parallel: Callable[[], int], start: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, encode: EncodeFunction, concurrency: Callable[[], int], initializer: Callable[[], None] = lambda: None
+    ) -> None:
         self.seconds = 0.0
-        self.images = 0
-        self._encode, self._parallel, self._start = encode, parallel, start
+        self.image_count = 0
+        self._encode, self._parallel, self._start = encode, concurrency, initializer
         self._width = 1
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward", initializer=start)
-        self._under_way: deque[tuple[list[Prepared], Future[tuple[NDArray[np.float32], float, float]] | None]] = deque()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward", initializer=initializer)
+        self._under_way: deque[tuple[list[PreparedFile], Future[tuple[NDArray[np.float32], float, float]] | None]] = (
+            deque()
+        )
         self._until = 0.0
 
-    def put(self, files: list[Prepared], pixels: list[Any]) -> None:
+    def submit(self, files: list[PreparedFile], pixels: list[Any]) -> None:
         """Start a batch."""
         self._widen()
         self._under_way.append((files, self._pool.submit(self._one, pixels) if pixels else None))
 
-    def done(self, *, everything: bool = False) -> list[Done]:
+    def done(self, *, wait_for_all: bool = False) -> list[EncodedBatch]:
         """Batches that are finished, in order; waits where too many are under way, or for all."""
         out = []
         while self._under_way:
             files, future = self._under_way[0]
             room = len(self._under_way) <= self._width
-            if room and not everything and future is not None and not future.done():
+            if room and not wait_for_all and future is not None and not future.done():
                 break
             vectors = self._result(future)
             self._under_way.popleft()
-            out.append(Done(files, vectors))
+            out.append(EncodedBatch(files, vectors))
         return out
 
     def close(self) -> None:
@@ -83,7 +87,7 @@ class Forwards:
     def _one(self, pixels: list[Any]) -> tuple[NDArray[np.float32], float, float]:
         """Vectors, and from when to when."""
         begin = time.perf_counter()
-        vectors = self._encode(stacked(pixels))
+        vectors = self._encode(stack_pixels(pixels))
         return vectors, begin, time.perf_counter()
 
     def _result(self, future: Future[tuple[NDArray[np.float32], float, float]] | None) -> NDArray[np.float32] | None:
@@ -93,5 +97,5 @@ class Forwards:
         vectors, begin, end = future.result()
         self.seconds += max(0.0, end - max(begin, self._until))
         self._until = max(self._until, end)
-        self.images += len(vectors)
+        self.image_count += len(vectors)
         return vectors

@@ -17,7 +17,7 @@ from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows, strin
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.storage import SpaceRecord, Storage, Writer
 
-Standing = tuple[str, NDArray[np.float32] | None]
+ExistingContent = tuple[str, NDArray[np.float32] | None]
 """An existing item's content, and its vector in the space if there is one."""
 
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
@@ -31,7 +31,7 @@ def add_vectors(
     table: Any,
     *,
     uri_column: str | None,
-    name: str,
+    space_name: str,
     unit: bool | None,
     dtype: str,
     wait: float,
@@ -42,10 +42,10 @@ def add_vectors(
     found = open_vectors(vectors, table, uri_column=uri_column)
     started = utc_now()
     with storage.writer(f"import {found.description}", wait=wait) as writer, tempfile.TemporaryDirectory() as folder:
-        space = _space(storage, writer, found, name, unit, dtype)
+        space = _space(storage, writer, found, space_name, unit, dtype)
         attributes = Path(folder, "attributes.parquet") if found.columns else None
         if attributes:
-            found.attributes(attributes)
+            found.write_columns(attributes)
             writer.add_columns(found.columns)
         result = _store(storage, writer, found, space, attributes)
         writer.record_run("import", space.key, {"source": found.description}, result, started)
@@ -119,7 +119,7 @@ def _store(
     }  # fmt: skip
 
 
-def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32], space: SpaceRecord) -> str:
+def _content(standing: ExistingContent | None, digest: str, vector: NDArray[np.float32], space: SpaceRecord) -> str:
     """The content of a row: an existing item keeps its own, so that its vectors in other spaces stay with it.
 
     Only where this space has another vector for that content already is the row a new content: the item changed.
@@ -131,7 +131,9 @@ def _content(standing: Standing | None, digest: str, vector: NDArray[np.float32]
     return content if same else digest
 
 
-def _existing(storage: Storage, space: SpaceRecord, uris: list[str]) -> tuple[dict[str, int], dict[str, Standing]]:
+def _existing(
+    storage: Storage, space: SpaceRecord, uris: list[str]
+) -> tuple[dict[str, int], dict[str, ExistingContent]]:
     """Items that have these uris already: their ids, and their contents with their vectors in this space."""
     with storage.catalog.read() as con:
         wanted = {"uri": strings(uris)}  # noqa: F841 - read by SQL

@@ -20,11 +20,11 @@ from embedstore.storage.commit import raw_path_bytes, strings
 from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.types import Failure, ImageRef
 
-CHUNK = 32768  # references held against the catalog at once: about 15 MB, and one pass over the items' names
+CHUNK_ROWS = 32768  # references held against the catalog at once: about 15 MB, and one pass over the items' names
 
 
 @dataclass(frozen=True, slots=True)
-class Todo:
+class PlannedFile:
     """One file to read. ``item`` is the id of the item that has this uri already, or None."""
 
     ref: ImageRef
@@ -32,7 +32,7 @@ class Todo:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EmbedPlan:
     """What a scan found, in numbers; the rows are read with :func:`todo` and the sets are tables.
 
     Attributes:
@@ -42,17 +42,22 @@ class Plan:
         gone: items below the source's roots that are not there any more (or have another name).
     """
 
-    found: int
+    scanned_count: int
     todo: int
-    unchanged: int
+    unchanged_count: int
     known_failures: int
     gone: int
     unreadable: list[tuple[Failure, int | None]]
 
 
-def make(
-    storage: Storage, space: SpaceRecord, scan: Iterable[ImageRef | Failure], *, roots: Sequence[str], decoder: str
-) -> Plan:
+def build_plan(
+    storage: Storage,
+    space: SpaceRecord,
+    scan: Iterable[ImageRef | Failure],
+    *,
+    roots: Sequence[str],
+    decoder_version: str,
+) -> EmbedPlan:
     """Hold a scan against the catalog, chunk by chunk; memory is that of a chunk and of what has to be done.
 
     Args:
@@ -66,26 +71,28 @@ def make(
     source = iter(scan)
     with storage.catalog.read() as con:
         con.execute(_TABLES)
-        while chunk := list(islice(source, CHUNK)):
+        while chunk := list(islice(source, CHUNK_ROWS)):
             failures += [f for f in chunk if isinstance(f, Failure)]
-            counts += _hold(con, [r for r in chunk if isinstance(r, ImageRef)], space.key, decoder, counts["todo"])
+            counts += _hold(
+                con, [r for r in chunk if isinstance(r, ImageRef)], space.key, decoder_version, counts["todo"]
+            )
         unseen = [f.uri.rstrip("/") + "/" for f in failures]  # a folder that cannot be read says nothing of its files
         con.execute(_GONE, {"roots": [r.rstrip("/") + "/" for r in roots], "unseen": unseen})
         if counts["todo"]:
             con.execute(_KNOWN, {"space": space.key})
-        unreadable = _with_items(con, failures, decoder)
+        unreadable = _with_items(con, failures, decoder_version)
         gone = first_row(con.execute("SELECT count(*) FROM memory.main.gone"))[0]
-    return Plan(
-        found=counts.total() + len(failures),
+    return EmbedPlan(
+        scanned_count=counts.total() + len(failures),
         todo=counts["todo"],
-        unchanged=counts["same"],
+        unchanged_count=counts["same"],
         known_failures=counts["failed"] + len(failures) - len(unreadable),
         gone=gone,
         unreadable=unreadable,
     )
 
 
-def todo(con: duckdb.DuckDBPyConnection, rows: int) -> Iterator[list[Todo]]:
+def read_planned_files(con: duckdb.DuckDBPyConnection, chunk_rows: int) -> Iterator[list[PlannedFile]]:
     """The files to read, in the order of the scan, in chunks of at most ``rows``.
 
     Args:
@@ -97,20 +104,20 @@ def todo(con: duckdb.DuckDBPyConnection, rows: int) -> Iterator[list[Todo]]:
         chunk = con.execute(
             "SELECT uri, path, size, mtime_ns, label, split, group_id, item FROM memory.main.todo "
             "WHERE n >= ? AND n < ? ORDER BY n",
-            [first, first + rows],
+            [first, first + chunk_rows],
         ).fetchall()
         if not chunk:
             return
         yield [_todo(*row) for row in chunk]
-        first += rows
+        first += chunk_rows
 
 
 def _todo(
     uri: str, path: bytes | None, size: int, mtime_ns: int, label: Any, split: Any, group: Any, item: Any
-) -> Todo:
+) -> PlannedFile:
     """One row of the plan."""
     name = uri if path is None else path.decode("utf-8", "surrogateescape")
-    return Todo(ImageRef(uri, name, size, mtime_ns, label, split, group), item)
+    return PlannedFile(ImageRef(uri, name, size, mtime_ns, label, split, group), item)
 
 
 def _hold(con: duckdb.DuckDBPyConnection, refs: list[ImageRef], space: str, decoder: str, before: int) -> Counter[str]:

@@ -20,24 +20,24 @@ import duckdb
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
-from embedstore.media.image.isolation import Isolation
-from embedstore.media.image.screening import ordinary
+from embedstore.media.image.isolation import DecodeWorkerPool
+from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline import plan
-from embedstore.pipeline.decoder_choice import PILLOW, SAMPLE, Way
-from embedstore.pipeline.plan import Todo
-from embedstore.pipeline.stage_times import Meters
+from embedstore.pipeline.decoder_choice import COMPARISON_IMAGES, PILLOW_METHOD, DecodeMethod
+from embedstore.pipeline.plan import PlannedFile
+from embedstore.pipeline.stage_times import StageTimers
 from embedstore.space import Preprocess
 from embedstore.storage.commit import strings
 from embedstore.types import Failure, ImageInfo
 
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
-QUEUED = 128  # decoded images waiting for the backbone
-PATIENCE = 0.2  # seconds between two looks at whether the run was asked to stop
+QUEUE_SIZE = 128  # decoded images waiting for the backbone
+POLL_SECONDS = 0.2  # seconds between two looks at whether the run was asked to stop
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedFile:
     """One file, ready for the backbone or for the catalog.
 
     Attributes:
@@ -49,37 +49,37 @@ class Prepared:
         renamed: the item had another name before.
     """
 
-    todo: Todo
+    planned: PlannedFile
     digest: str = ""
     pixels: Any = None
-    picture: ImageInfo | None = None
+    image_info: ImageInfo | None = None
     failure: Failure | None = None
-    renamed: bool = False
+    is_renamed: bool = False
 
 
-def first_files(con: duckdb.DuckDBPyConnection, count: int = 2 * SAMPLE) -> list[bytes]:
+def read_sample(con: duckdb.DuckDBPyConnection, count: int = 2 * COMPARISON_IMAGES) -> list[bytes]:
     """The first ordinary files of the plan, for :func:`embedstore.pipeline.decoder_choice.choose`."""
-    chunk = next(plan.todo(con.cursor(), count), [])
+    chunk = next(plan.read_planned_files(con.cursor(), count), [])
     read = [_read(t)[1] for t in chunk if t.ref.size <= GROUP_BYTES // count]
-    return [data for data in read if ordinary(data)]
+    return [data for data in read if is_safe_in_process(data)]
 
 
-def digest_of(data: bytes) -> str:
+def content_digest(data: bytes) -> str:
     """The identity of a content: the first 128 bits of SHA-256, as 32 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 @contextmanager
-def reading(
+def open_prepared_files(
     con: duckdb.DuckDBPyConnection,
-    p: Preprocess,
+    preprocess: Preprocess,
     *,
     threads: int,
-    careful: bool = False,
-    asked: Callable[[], object] = lambda: False,
-    meters: Meters | None = None,
-    way: Way = PILLOW,
-) -> Iterator[Iterator[Prepared]]:
+    isolate_all: bool = False,
+    stop_requested: Callable[[], object] = lambda: False,
+    timers: StageTimers | None = None,
+    method: DecodeMethod = PILLOW_METHOD,
+) -> Iterator[Iterator[PreparedFile]]:
     """Prepared files from a thread of their own; leaving the block stops it within seconds, whatever it is at.
 
     Args:
@@ -92,12 +92,17 @@ def reading(
         meters: of the time that both stages take.
         way: of an ordinary file to its pixels.
     """
-    out: queue.Queue[Prepared | BaseException | None] = queue.Queue(maxsize=QUEUED)
+    out: queue.Queue[PreparedFile | BaseException | None] = queue.Queue(maxsize=QUEUE_SIZE)
     stopped = threading.Event()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=way.start)
-    isolation = Isolation(p)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode", initializer=method.initialize_thread)
+    isolation = DecodeWorkerPool(preprocess)
     preparer = _Preparer(
-        con.cursor(), pool, lambda data: way.prepare(data, p), isolation, careful=careful, meters=meters or Meters()
+        con.cursor(),
+        pool,
+        lambda data: method.prepare(data, preprocess),
+        isolation,
+        careful=isolate_all,
+        meters=timers or StageTimers(),
     )
 
     def produce() -> None:
@@ -111,7 +116,7 @@ def reading(
     thread = threading.Thread(target=produce, name="prepare", daemon=True)
     thread.start()
     try:
-        yield _drain(out, asked)
+        yield _drain(out, stop_requested)
     finally:
         stopped.set()
         pool.shutdown(wait=False, cancel_futures=True)
@@ -121,7 +126,9 @@ def reading(
 
 
 def _put(
-    out: queue.Queue[Prepared | BaseException | None], value: Prepared | BaseException | None, stopped: threading.Event
+    out: queue.Queue[PreparedFile | BaseException | None],
+    value: PreparedFile | BaseException | None,
+    stopped: threading.Event,
 ) -> None:
     """Queue a value, waiting for room until told to stop."""
     while not stopped.is_set():
@@ -130,11 +137,13 @@ def _put(
             return
 
 
-def _drain(out: queue.Queue[Prepared | BaseException | None], asked: Callable[[], object]) -> Iterator[Prepared]:
+def _drain(
+    out: queue.Queue[PreparedFile | BaseException | None], asked: Callable[[], object]
+) -> Iterator[PreparedFile]:
     """Everything queued, until the end mark or until asked to stop."""
     while not asked():
         try:
-            value = out.get(timeout=PATIENCE)
+            value = out.get(timeout=POLL_SECONDS)
         except queue.Empty:
             continue
         if value is None:
@@ -157,10 +166,10 @@ class _Preparer:
         con: duckdb.DuckDBPyConnection,
         pool: ThreadPoolExecutor,
         prepare: Callable[[bytes], tuple[Any, ImageInfo]],
-        isolation: Isolation,
+        isolation: DecodeWorkerPool,
         *,
         careful: bool,
-        meters: Meters,
+        meters: StageTimers,
     ) -> None:
         self._con = con
         self._meters = meters
@@ -169,10 +178,10 @@ class _Preparer:
         self._isolation = isolation
         self._careful = careful
 
-    def run(self, stopped: Callable[[], bool]) -> Iterator[Prepared]:
+    def run(self, stopped: Callable[[], bool]) -> Iterator[PreparedFile]:
         """Every file of the plan, in order."""
-        ahead: list[Future[tuple[Todo, bytes, Prepared]]] | None = None
-        for group in _groups(plan.todo(self._con, GROUP_FILES)):
+        ahead: list[Future[tuple[PlannedFile, bytes, PreparedFile]]] | None = None
+        for group in _groups(plan.read_planned_files(self._con, GROUP_FILES)):
             submitted = [self._pool.submit(self._read, t) for t in group]
             if ahead is not None:
                 yield from self._decode([f.result() for f in ahead])
@@ -182,15 +191,15 @@ class _Preparer:
         if ahead is not None:
             yield from self._decode([f.result() for f in ahead])
 
-    def _decode(self, read: Sequence[tuple[Todo, bytes, Prepared]]) -> Iterator[Prepared]:
+    def _decode(self, read: Sequence[tuple[PlannedFile, bytes, PreparedFile]]) -> Iterator[PreparedFile]:
         """Decode what is new, once per content, and match the rest."""
         rows = self._renamed([prepared for _, _, prepared in read])
         known = self._known([r.digest for r in rows if r.failure is None])
-        running: dict[str, Future[Prepared]] = {}
+        running: dict[str, Future[PreparedFile]] = {}
         for row, (_, data, _) in zip(rows, read, strict=True):
             if row.failure is None and row.digest not in known and row.digest not in running:
                 running[row.digest] = self._pool.submit(self._prepare, row, data)
-        finished: dict[str, Prepared] = {}
+        finished: dict[str, PreparedFile] = {}
         for row in rows:
             if row.digest in finished:
                 yield _again(row, finished[row.digest])
@@ -202,26 +211,26 @@ class _Preparer:
                 yield row
         self._learn([d for d, done in finished.items() if done.failure is None])
 
-    def _read(self, t: Todo) -> tuple[Todo, bytes, Prepared]:
+    def _read(self, t: PlannedFile) -> tuple[PlannedFile, bytes, PreparedFile]:
         """One file's bytes and their digest."""
         with self._meters.read.measured():
             return _read(t)
 
-    def _prepare(self, row: Prepared, data: bytes) -> Prepared:
+    def _prepare(self, row: PreparedFile, data: bytes) -> PreparedFile:
         """Decode and resize one image."""
         with self._meters.decode.measured():
             return self._pixels(row, data)
 
-    def _pixels(self, row: Prepared, data: bytes) -> Prepared:
+    def _pixels(self, row: PreparedFile, data: bytes) -> PreparedFile:
         """Pixels or a failure, made here or in a process of its own."""
         try:
-            if not self._careful and ordinary(data):
+            if not self._careful and is_safe_in_process(data):
                 pixels, picture = self._ordinary(data)
             else:
                 pixels, picture = self._isolation.prepare(data)
-            return replace(row, pixels=pixels, picture=picture)
+            return replace(row, pixels=pixels, image_info=picture)
         except ImageError as e:
-            return replace(row, failure=Failure.from_ref(row.todo.ref, e.reason, e.detail))
+            return replace(row, failure=Failure.from_ref(row.planned.ref, e.reason, e.detail))
 
     def _known(self, digests: Sequence[str]) -> set[str]:
         """Which contents have a vector in the space."""
@@ -237,9 +246,9 @@ class _Preparer:
             rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
             self._con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
 
-    def _renamed(self, rows: Sequence[Prepared]) -> list[Prepared]:
+    def _renamed(self, rows: Sequence[PreparedFile]) -> list[PreparedFile]:
         """Give new names the items that had the same content and whose own name is gone; each item once."""
-        new = [r.digest for r in rows if r.failure is None and r.todo.item is None]
+        new = [r.digest for r in rows if r.failure is None and r.planned.item is None]
         wanted = {"content": strings(new)}  # noqa: F841 - read by SQL
         found = self._con.execute(
             "SELECT content::VARCHAR, item FROM memory.main.gone "
@@ -251,9 +260,9 @@ class _Preparer:
         out, taken = [], []
         for row in rows:
             items = free.get(row.digest)
-            if items and row.failure is None and row.todo.item is None:
+            if items and row.failure is None and row.planned.item is None:
                 taken.append(items.pop())
-                out.append(replace(row, todo=Todo(row.todo.ref, taken[-1]), renamed=True))
+                out.append(replace(row, planned=PlannedFile(row.planned.ref, taken[-1]), is_renamed=True))
             else:
                 out.append(row)
         if taken:
@@ -261,10 +270,10 @@ class _Preparer:
         return out
 
 
-def _groups(chunks: Iterator[list[Todo]]) -> Iterator[list[Todo]]:
+def _groups(chunks: Iterator[list[PlannedFile]]) -> Iterator[list[PlannedFile]]:
     """Chunks split so that one group's files stay under the limit of bytes."""
     for chunk in chunks:
-        group: list[Todo] = []
+        group: list[PlannedFile] = []
         size = 0
         for t in chunk:
             if group and size + t.ref.size > GROUP_BYTES:
@@ -275,17 +284,17 @@ def _groups(chunks: Iterator[list[Todo]]) -> Iterator[list[Todo]]:
         yield group
 
 
-def _read(t: Todo) -> tuple[Todo, bytes, Prepared]:
+def _read(t: PlannedFile) -> tuple[PlannedFile, bytes, PreparedFile]:
     """One file's bytes and their digest; size and mtime stay those of the scan, so a later change is seen."""
     try:
-        data = decode.read(t.ref.path)
+        data = decode.read_file(t.ref.path)
     except ImageError as e:
-        return t, b"", Prepared(t, failure=Failure.from_ref(t.ref, e.reason, e.detail))
-    return t, data, Prepared(t, digest_of(data))
+        return t, b"", PreparedFile(t, failure=Failure.from_ref(t.ref, e.reason, e.detail))
+    return t, data, PreparedFile(t, content_digest(data))
 
 
-def _again(row: Prepared, first: Prepared) -> Prepared:
+def _again(row: PreparedFile, first: PreparedFile) -> PreparedFile:
     """Another file with the bytes of one that was prepared just before."""
     if first.failure is None:
         return row
-    return replace(row, failure=Failure.from_ref(row.todo.ref, first.failure.reason, first.failure.detail))
+    return replace(row, failure=Failure.from_ref(row.planned.ref, first.failure.reason, first.failure.detail))

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import NoImages
-from embedstore.media.image.decode import DECODER
+from embedstore.media.image.decode import DECODER_VERSION
 from embedstore.pipeline import plan
 from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import PILLOW, choose, many_threads
-from embedstore.pipeline.forward import Done, Forwards
-from embedstore.pipeline.read import Prepared, first_files, reading
+from embedstore.pipeline.decoder_choice import PILLOW_METHOD, choose_decode_method, preserve_torch_threads
+from embedstore.pipeline.forward import EncodedBatch, ForwardStage
+from embedstore.pipeline.read import PreparedFile, open_prepared_files, read_sample
 from embedstore.pipeline.report import EmbedReport
-from embedstore.pipeline.signals import Stop, stopping
-from embedstore.pipeline.stage_times import Meters, Spent
+from embedstore.pipeline.signals import StopSignal, catch_stop_signals
+from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.open import Source
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class EmbedOptions:
     """How to run.
 
     Attributes:
@@ -59,7 +59,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class EmbedProgress:
     """Where a run stands; ``total`` is 0 while the source is still being scanned."""
 
     done: int
@@ -68,14 +68,14 @@ class Progress:
     failed: int
 
 
-def run(
+def embed_source(
     storage: Storage,
     source: Source,
-    load: Callable[[], Backbone | Sequence[Backbone]],
+    load_backbone: Callable[[], Backbone | Sequence[Backbone]],
     space: SpaceRecord,
     *,
-    options: Options = Options(),
-    progress: Callable[[Progress], None] = lambda _: None,
+    options: EmbedOptions = EmbedOptions(),
+    progress: Callable[[EmbedProgress], None] = lambda _: None,
 ) -> EmbedReport:
     """Embed everything that a source finds and the space does not have.
 
@@ -94,20 +94,20 @@ def run(
     """
     begin, started = time.perf_counter(), utc_now()
     with ExitStack() as stack:
-        stop = stack.enter_context(stopping())
+        stop = stack.enter_context(catch_stop_signals())
         writer = stack.enter_context(storage.writer(f"embed {source.description}", wait=options.wait))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedstore-")))
-        runner = _Runner(storage, writer, load, space, options, progress, stop)
+        runner = _Runner(storage, writer, load_backbone, space, options, progress, stop)
         runner.begin(source, folder)
         runner.work()
-        if not stop.requested:
+        if not stop.signal_number:
             runner.finish(source)
         report = runner.report
         report.seconds = round(time.perf_counter() - begin, 3)
         report.notices = [*storage.notices, *runner.notices]
         settings = {"source": source.description, "options": asdict(options)}
         writer.record_run("embed", space.key, settings, report.to_json(), started)
-    stop.leave()
+    stop.raise_if_requested()
     return report
 
 
@@ -120,25 +120,25 @@ class _Runner:
         writer: Writer,
         load: Callable[[], Backbone | Sequence[Backbone]],
         space: SpaceRecord,
-        options: Options,
-        progress: Callable[[Progress], None],
-        stop: Stop,
+        options: EmbedOptions,
+        progress: Callable[[EmbedProgress], None],
+        stop: StopSignal,
     ) -> None:
         self.report = EmbedReport(space=space.name)
         self._storage, self._writer, self._load, self._space = storage, writer, load, space
         self._backbone: AdaptiveEncoder | None = None
         self._threads: Callable[[], None] = lambda: None
-        self._forwards = Forwards(
+        self._forwards = ForwardStage(
             self._encoded,
             lambda: self._backbone.concurrency if self._backbone else 1,
             lambda: self._threads(),  # noqa: PLW0108 - known when the stream begins
         )
-        self._meters, self._way = Meters(), PILLOW
+        self._meters, self._way = StageTimers(), PILLOW_METHOD
         self._options, self._progress, self._stop = options, progress, stop
         self._attributes: Path | None = None
         self._failed: Counter[str] = Counter()
         self._total = self._done = 0
-        self._waiting: list[Prepared] = []  # since the last forward, in order
+        self._waiting: list[PreparedFile] = []  # since the last forward, in order
         self._pixels: list[NDArray[np.uint8]] = []
         self._unusable: set[str] = set()  # contents whose vector cannot be stored
         self._batch = CommitBatch()
@@ -147,14 +147,14 @@ class _Runner:
     def begin(self, source: Source, folder: Path) -> None:
         """Scan, decide, and write what needs no image."""
         scan = (self._seen(x) for x in source.scan())
-        made = plan.make(self._storage, self._space, scan, roots=source.roots, decoder=DECODER)
-        if not made.found:
+        made = plan.build_plan(self._storage, self._space, scan, roots=source.roots, decoder_version=DECODER_VERSION)
+        if not made.scanned_count:
             raise NoImages(f"{source.description} has no files; name a folder, files or a manifest of images")
         if source.columns:
             self._attributes = folder / "attributes.parquet"
-            source.attributes(self._attributes)
+            source.write_columns(self._attributes)
             self._writer.add_columns(source.columns)
-        if source.declares:
+        if source.overrides_metadata:
             self._writer.execute(_REDECLARE)
             if self._attributes:
                 self._writer.set_attributes(self._attributes)
@@ -162,7 +162,7 @@ class _Runner:
         self._batch.failures += [FailureRow(f, item) for f, item in made.unreadable]
         self._failed.update(f.reason.value for f, _ in made.unreadable)
         r = self.report
-        r.found, r.unchanged, r.known_failures = made.found, made.unchanged, made.known_failures
+        r.found, r.unchanged, r.known_failures = made.scanned_count, made.unchanged_count, made.known_failures
         r.skipped = source.skipped
         self._total, self._done = made.todo, 0
 
@@ -174,7 +174,7 @@ class _Runner:
         begin, cpu = time.perf_counter(), time.process_time()
         with ExitStack() as stack:
             if self._total:
-                self._threads = stack.enter_context(many_threads())
+                self._threads = stack.enter_context(preserve_torch_threads())
             self._stream(threads)
         self._commit()
         seconds = max(time.perf_counter() - begin, 1e-9)
@@ -187,20 +187,20 @@ class _Runner:
         preprocess = self._space.space.preprocess
         try:
             if self._total and preprocess:
-                with reading(
+                with open_prepared_files(
                     self._storage.catalog.scratch,
                     preprocess,
                     threads=threads,
-                    careful=self._writer.after_crash,
-                    asked=lambda: self._stop.requested,
-                    meters=self._meters,
-                    way=self._way,
+                    isolate_all=self._writer.after_crash,
+                    stop_requested=lambda: self._stop.signal_number,
+                    timers=self._meters,
+                    method=self._way,
                 ) as files:
                     for prepared in files:
                         self._take(prepared)
-                        if self._stop.requested:
+                        if self._stop.signal_number:
                             break
-            if not self._stop.requested:
+            if not self._stop.signal_number:
                 self._send()
             self._collect(everything=True)
         finally:
@@ -217,8 +217,8 @@ class _Runner:
         r.decoder = self._way.decoder.value
         r.agreement = asdict(backbone.agreement) if backbone.agreement else None
         r.parity = asdict(self._way.agreement) if self._way.agreement else None
-        spent = Spent(
-            images=self._forwards.images,
+        spent = StageTimes(
+            images=self._forwards.image_count,
             seconds=seconds,
             read=self._meters.read.time,
             decode=self._meters.decode.time,
@@ -230,7 +230,7 @@ class _Runner:
             shared=backbone.backbone.device == "cpu",
             runtime=r.runtime,
         )
-        r.stages, r.bottleneck = spent.to_json(), spent.verdict()
+        r.stages, r.bottleneck = spent.to_json(), spent.bottleneck()
 
     @property
     def notices(self) -> list[str]:
@@ -256,9 +256,13 @@ class _Runner:
         self._backbone = AdaptiveEncoder(networks, self._options.runtime, folder, expected_images=self._total)
         self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
         if not self._writer.after_crash:  # then every file is decoded in a process of its own
-            files = first_files(self._storage.catalog.scratch)
-            self._way = choose(
-                self._backbone.backbone, files, asked=self._options.decoder, images=self._total, threads=threads
+            files = read_sample(self._storage.catalog.scratch)
+            self._way = choose_decode_method(
+                self._backbone.backbone,
+                files,
+                requested=self._options.decoder,
+                expected_images=self._total,
+                threads=threads,
             )
 
     def finish(self, source: Source) -> None:
@@ -270,13 +274,13 @@ class _Runner:
 
     def _seen(self, found: ImageRef | Failure) -> ImageRef | Failure:
         """Show that the scan goes on; nothing is lost by leaving it."""
-        self._stop.leave()
+        self._stop.raise_if_requested()
         self._done += 1
         if self._done % 1000 == 0:
-            self._progress(Progress(self._done, 0, 0, 0))
+            self._progress(EmbedProgress(self._done, 0, 0, 0))
         return found
 
-    def _take(self, prepared: Prepared) -> None:
+    def _take(self, prepared: PreparedFile) -> None:
         """One file, in order."""
         self._waiting.append(prepared)
         if prepared.pixels is not None:
@@ -294,26 +298,26 @@ class _Runner:
     def _send(self) -> None:
         """Give the waiting pixels to the backbone."""
         if self._waiting:
-            self._forwards.put(self._waiting, self._pixels)
+            self._forwards.submit(self._waiting, self._pixels)
         self._waiting, self._pixels = [], []
 
     def _collect(self, *, everything: bool = False) -> None:
         """Settle every file of the batches that are finished."""
-        for batch in self._forwards.done(everything=everything):
+        for batch in self._forwards.done(wait_for_all=everything):
             with self._meters.write.measured():
                 self._settle_all(batch)
             self._done += len(batch.files)
-            self._progress(Progress(self._done, self._total, self.report.embedded, self._failed.total()))
+            self._progress(EmbedProgress(self._done, self._total, self.report.embedded, self._failed.total()))
 
-    def _settle_all(self, batch: Done) -> None:
+    def _settle_all(self, batch: EncodedBatch) -> None:
         """Enter one batch."""
         vectors = iter(batch.vectors if batch.vectors is not None else ())
         for p in batch.files:
             self._settle(p, next(vectors) if p.pixels is not None else None)
 
-    def _settle(self, p: Prepared, vector: NDArray[np.float32] | None) -> None:
+    def _settle(self, p: PreparedFile, vector: NDArray[np.float32] | None) -> None:
         """Enter one file into the batch, as an item or as a failure."""
-        ref, failure = p.todo.ref, p.failure
+        ref, failure = p.planned.ref, p.failure
         if vector is not None and not storable_rows(vector[None], self._space.dtype)[0]:
             self._unusable.add(p.digest)
         if p.digest in self._unusable:
@@ -323,18 +327,18 @@ class _Runner:
                 f"the backbone's vector is zero, not finite or beyond {self._space.dtype}",
             )
         if failure is not None:
-            self._batch.failures.append(FailureRow(failure, p.todo.item))
+            self._batch.failures.append(FailureRow(failure, p.planned.item))
             self._failed[failure.reason.value] += 1
             return
-        self._batch.items.append(ItemRow(ref, p.digest, p.todo.item))
-        self.report.renamed += p.renamed
+        self._batch.items.append(ItemRow(ref, p.digest, p.planned.item))
+        self.report.renamed += p.is_renamed
         if vector is None:
             self.report.reused += 1
             return
         self.report.embedded += 1
         self._batch.digests.append(p.digest)
         self._batch.vectors.append(vector)
-        self._batch.image_info[p.digest] = (ref.size, p.picture)
+        self._batch.image_info[p.digest] = (ref.size, p.image_info)
 
     def _commit(self) -> None:
         """Make everything settled durable."""
@@ -342,7 +346,7 @@ class _Runner:
             self._committed_at = time.monotonic()
             return
         with self._meters.write.measured():
-            self._writer.commit(self._batch, space=self._space, decoder=DECODER, attributes=self._attributes)
+            self._writer.commit(self._batch, space=self._space, decoder=DECODER_VERSION, attributes=self._attributes)
         self.report.commits += 1
         self._batch = CommitBatch()
         self._committed_at = time.monotonic()

@@ -9,34 +9,34 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Stop:
+class StopSignal:
     """Whether, and by which signal, the run was asked to stop."""
 
     def __init__(self) -> None:
-        self.requested = 0
+        self.signal_number = 0
 
-    def ask(self, number: int, _: FrameType | None) -> None:
+    def handle(self, number: int, _: FrameType | None) -> None:
         """The signal handler."""
-        if self.requested:
-            self.leave()
-        self.requested = number
+        if self.signal_number:
+            self.raise_if_requested()
+        self.signal_number = number
 
-    def leave(self) -> None:
+    def raise_if_requested(self) -> None:
         """End as the signal would have: KeyboardInterrupt for SIGINT, exit status 128 + number otherwise."""
-        if self.requested == signal.SIGINT:
+        if self.signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.requested:
-            raise SystemExit(128 + self.requested)
+        if self.signal_number:
+            raise SystemExit(128 + self.signal_number)
 
 
 @contextmanager
-def stopping() -> Iterator[Stop]:
+def catch_stop_signals() -> Iterator[StopSignal]:
     """Catch the signals inside the block; a no-op outside the main thread, where Python has no handlers."""
-    stop = Stop()
+    stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {s: signal.signal(s, stop.ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, stop.handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:

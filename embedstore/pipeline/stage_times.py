@@ -10,24 +10,29 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-BUSY = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
-CLEAR = 0.9  # of the device's rate: as much as can be had beside decoding
-BOUND = {"the network": "backbone-bound", "decoding": "decode-bound", "reading": "read-bound", "writing": "write-bound"}
+MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
+MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be had beside decoding
+BOTTLENECK_NAMES = {
+    "the network": "backbone-bound",
+    "decoding": "decode-bound",
+    "reading": "read-bound",
+    "writing": "write-bound",
+}
 
 
 @dataclass(frozen=True)
-class Time:
+class StageTime:
     """Seconds of one stage over all its threads: on the clock, and of the processor."""
 
     wall: float = 0.0
     cpu: float = 0.0
 
 
-class Meter:
+class StageTimer:
     """Adds up the time of one stage; for many threads."""
 
     def __init__(self) -> None:
-        self.time = Time()
+        self.time = StageTime()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -39,20 +44,20 @@ class Meter:
         finally:
             wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
             with self._lock:
-                self.time = Time(self.time.wall + wall, self.time.cpu + cpu)
+                self.time = StageTime(self.time.wall + wall, self.time.cpu + cpu)
 
 
 @dataclass(frozen=True)
-class Meters:
+class StageTimers:
     """Of the stages beside the backbone: reading and hashing, decoding and resizing, settling and committing."""
 
-    read: Meter = field(default_factory=Meter)
-    decode: Meter = field(default_factory=Meter)
-    write: Meter = field(default_factory=Meter)
+    read: StageTimer = field(default_factory=StageTimer)
+    decode: StageTimer = field(default_factory=StageTimer)
+    write: StageTimer = field(default_factory=StageTimer)
 
 
 @dataclass(frozen=True)
-class Spent:
+class StageTimes:
     """What the stages of one run took, after the backbone was loaded.
 
     Attributes:
@@ -67,10 +72,10 @@ class Spent:
 
     images: int
     seconds: float
-    read: Time
-    decode: Time
+    read: StageTime
+    decode: StageTime
     forward: float
-    write: Time
+    write: StageTime
     cpu: float
     threads: int
     cores: int
@@ -81,7 +86,7 @@ class Spent:
         """Plain values."""
         return asdict(self)
 
-    def verdict(self) -> str:
+    def bottleneck(self) -> str:
         """One line: which stage limits, by how much, and what would help; "" where nothing was embedded."""
         if not self.images or self.seconds <= 0 or self.cpu <= 0:
             return ""
@@ -92,7 +97,7 @@ class Spent:
     def _starved(self) -> bool:
         """Threads waited for the disk longer than they and the backbone worked."""
         waited = self.read.wall - self.read.cpu
-        return waited > self.decode.wall and waited / self.threads > BUSY * self.forward
+        return waited > self.decode.wall and waited / self.threads > MIN_CPU_UTILIZATION * self.forward
 
     def _reading(self) -> str:
         """The disk or the network file system limits."""
@@ -108,9 +113,9 @@ class Spent:
         told = ", ".join(f"{name} {part / self.cpu:.0%}" for name, part in shares.items())
         name = max(shares, key=lambda n: shares[n])
         cure = self._cure(name)
-        if used < BUSY:
+        if used < MIN_CPU_UTILIZATION:
             cure = f"{1 - used:.0%} of the cores stood idle or worked for other programs; " + cure
-        return f"{BOUND[name]}: of the CPU time {told}; {cure}"
+        return f"{BOTTLENECK_NAMES[name]}: of the CPU time {told}; {cure}"
 
     def _cure(self, name: str) -> str:
         """What to change where cores are the limit."""
@@ -129,7 +134,7 @@ class Spent:
         decoding = self.images * self.threads / max(self.read.wall + self.decode.wall, 1e-9)
         share = reached / backbone
         of = f"{share:.0%} of the device's rate ({backbone:,.0f} images/s)"
-        if decoding >= backbone or share >= CLEAR:
+        if decoding >= backbone or share >= MIN_DEVICE_UTILIZATION:
             return f"backbone-bound: {of}; a smaller backbone, --precision bf16 or a faster device would lift it"
         wanted = min(self.cores, math.ceil(self.threads * backbone / decoding))
         if wanted > self.threads:

@@ -23,7 +23,12 @@ from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import decode, preprocess
 from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import Prepare, many_threads, one_thread, ways
+from embedstore.pipeline.decoder_choice import (
+    PrepareFunction,
+    fast_decoders,
+    preserve_torch_threads,
+    use_one_torch_thread,
+)
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.timing import available_cores
@@ -154,7 +159,7 @@ def _measured(
     if not len(pixels):
         raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
     decoders = {}
-    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **ways(network.device)}.items():
+    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **fast_decoders(network.device)}.items():
         note(f"decoding, {decoder}")
         decoders[decoder] = _decoding(data, prepare, p, threads, setting.seconds)
     networks = []
@@ -206,7 +211,9 @@ def _runtimes(asked: Runtime, device: str) -> list[Runtime]:
 def _sample(source: str | Path, count: int) -> list[ImageRef]:
     """Files evenly spread over what a source finds first."""
     found = [
-        r for r in islice(open_source(str(source), label=None).scan(), MAX_SCANNED_FILES) if isinstance(r, ImageRef)
+        r
+        for r in islice(open_source(str(source), label_rule=None).scan(), MAX_SCANNED_FILES)
+        if isinstance(r, ImageRef)
     ]
     if not found:
         raise NoImages(f"{source} has no files; name a folder of images")
@@ -233,7 +240,7 @@ def _pixels(data: Sequence[bytes], p: Preprocess, threads: int) -> tuple[NDArray
     return np.stack([pixels for pixels, _ in made]), int(np.mean([f.width * f.height for _, f in made]))
 
 
-def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
+def _prepared(prepare: PrepareFunction, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
     """One file, or None where it cannot be decoded."""
     try:
         return prepare(data, p)
@@ -241,9 +248,9 @@ def _prepared(prepare: Prepare, data: bytes, p: Preprocess) -> tuple[Any, ImageI
         return None
 
 
-def _decoding(data: Sequence[bytes], prepare: Prepare, p: Preprocess, threads: int, seconds: float) -> float:
+def _decoding(data: Sequence[bytes], prepare: PrepareFunction, p: Preprocess, threads: int, seconds: float) -> float:
     """Images decoded and resized per second; what a device was given is waited for."""
-    with many_threads(), ThreadPoolExecutor(threads, initializer=one_thread) as pool:
+    with preserve_torch_threads(), ThreadPoolExecutor(threads, initializer=use_one_torch_thread) as pool:
         begin, rounds = time.perf_counter(), 0
         while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
             made = [m[0] for m in pool.map(lambda d: _prepared(prepare, d, p), data) if m is not None]
@@ -256,7 +263,7 @@ def _decoding(data: Sequence[bytes], prepare: Prepare, p: Preprocess, threads: i
 def _bytes(ref: ImageRef) -> bytes | None:
     """A file, or None where it cannot be read."""
     try:
-        return decode.read(ref.path)
+        return decode.read_file(ref.path)
     except ImageError:
         return None
 

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
-from embedstore.classify.evaluation.learning_curve import Curve
+from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.errors import BadBackbone
 from embedstore.reports import evaluation_page
 from embedstore.store import BackboneOptions, Store
@@ -23,7 +23,7 @@ def folder_report(
     head: str = "logistic",
     progress: Callable[[str], None] = lambda _: None,
     **options: Unpack[BackboneOptions],
-) -> tuple[Store, Evaluation, Curve]:
+) -> tuple[Store, Evaluation, LearningCurve]:
     """Embed an image folder (or a manifest) whose labels are known, and write a report on its label.
 
     Args:

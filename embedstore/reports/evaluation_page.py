@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from embedstore.classify.evaluation import Evaluation
-from embedstore.classify.evaluation.compare_heads import Comparison
-from embedstore.classify.evaluation.learning_curve import Curve
+from embedstore.classify.evaluation.compare_heads import HeadComparison
+from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import MissingExtra
 from embedstore.reports import contact_sheet, svg
@@ -24,7 +24,7 @@ from embedstore.types import Hit
 MAX_CONFUSION_CLASSES = 40  # in the confusion matrix: more are unreadable, the most confused are kept
 
 
-def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: Curve | None = None) -> str:
+def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: LearningCurve | None = None) -> str:
     """Metrics with intervals, confusion matrix, classes, C path, learning curve and the most confident mistakes.
 
     Args:
@@ -48,7 +48,7 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: C
     return _document(title, parts)
 
 
-def learning_curve_page(curve: Curve) -> str:
+def learning_curve_page(curve: LearningCurve) -> str:
     """A learning curve as a page of its own."""
     title = f"{curve.head} on {curve.label}: {_metric(curve)} over labels a class"
     facts = f"{curve.held} held-out items ({curve.split}), {curve.seconds:.1f} s"
@@ -61,7 +61,7 @@ COMPARISON_COLUMNS = (
 )  # fmt: skip
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: HeadComparison) -> str:
     """A comparison as a page of its own."""
     title = (
         f"{comparison.label}: {len(comparison.contestants)} classifiers on {comparison.held} held-out items "
@@ -77,7 +77,7 @@ def comparison_page(comparison: Comparison) -> str:
     return _document(title, [f"<h1>{_t(title)}</h1>", _table(COMPARISON_COLUMNS, rows), notes, *curves])
 
 
-def comparison_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
+def comparison_rows(comparison: HeadComparison) -> list[tuple[Any, ...]]:
     """One row a contestant, best first, in the order of :data:`COLUMNS`; None where there is nothing to say."""
     rows: list[tuple[Any, ...]] = []
     for x in comparison.contestants:
@@ -98,7 +98,7 @@ def comparison_rows(comparison: Comparison) -> list[tuple[Any, ...]]:
     return rows
 
 
-def learning_curve_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+def learning_curve_table(comparison: HeadComparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the learning curves: mean and standard deviation over the draws at each budget."""
     curves = [(x.evaluation, x.curve) for x in comparison.contestants if x.curve]
     budgets = sorted({p.shots for _, curve in curves for p in curve.points if p.shots is not None})
@@ -109,7 +109,7 @@ def learning_curve_table(comparison: Comparison) -> tuple[list[str], list[list[s
     return ["space", "head", *(f"{b} a class" for b in budgets), "all"], rows
 
 
-def comparison_notes(comparison: Comparison) -> list[str]:
+def comparison_notes(comparison: HeadComparison) -> list[str]:
     """How to read it, one sentence each."""
     out = ["p: McNemar's exact test against the first, corrected for the number of rows (Holm)"]
     if comparison.left_out:
@@ -211,7 +211,7 @@ def _matrix(axis: Any, e: Evaluation) -> None:
                 axis.text(j, i, int(count), ha="center", va="center", color="white" if light else "black", fontsize=8)
 
 
-def learning_curve_png(curve: Curve, path: Path) -> None:
+def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     """The learning curve as a picture, with the spread over seeds.
 
     Raises:
@@ -284,7 +284,7 @@ def _classes(e: Evaluation) -> str:
     )
 
 
-def _curve(curve: Curve) -> str:
+def _curve(curve: LearningCurve) -> str:
     points = [(float(i), p.mean) for i, p in enumerate(curve.points)]
     ticks = [_budget(p.shots) for p in curve.points]
     drawn = svg.line_chart(
@@ -313,7 +313,7 @@ def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
     return f"<h2>Most confident mistakes</h2>{contact_sheet.contact_sheet_fragment(hits)}"
 
 
-def _metric(curve: Curve) -> str:
+def _metric(curve: LearningCurve) -> str:
     return {MetricName.ACCURACY.value: "accuracy", MetricName.AVERAGE_PRECISION.value: "mean average precision"}[
         curve.metric
     ]

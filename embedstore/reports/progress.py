@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from embedstore.finetuning.history import Epoch, TrainingStep
-from embedstore.pipeline.run import Progress
+from embedstore.pipeline.run import EmbedProgress
 
 
 @contextmanager
-def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[Progress], None]]:
+def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[EmbedProgress], None]]:
     """A callback that draws what a run reports.
 
     Args:
@@ -35,7 +35,7 @@ def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[Progre
     with Bar(*columns, console=Console(stderr=True)) as drawn:
         task = drawn.add_task("scanning", total=None, speed="", failed="")
 
-        def show_it(p: Progress) -> None:
+        def show_it(p: EmbedProgress) -> None:
             if not p.total:
                 drawn.update(task, completed=p.done)
                 return

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 
 from embedstore.sources.files import Files, Glob
 from embedstore.sources.folder import Folder
-from embedstore.sources.plain import Plain
+from embedstore.sources.plain import PlainFileSource
 from embedstore.types import Failure, ImageRef
 
-Part = Files | Glob | Folder
+LocalSource = Files | Glob | Folder
 
 
-class Several(Plain):
+class CombinedSource(PlainFileSource):
     """Several sources as one; a file that two of them name comes once, from the one that names it more exactly.
 
     Args:
         parts: at least two.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[LocalSource]) -> None:
         self._parts = tuple(parts)
         self.description = ", ".join(p.description for p in parts)
         self.roots: tuple[str, ...] = tuple(root for p in parts for root in p.roots)
@@ -34,11 +34,11 @@ class Several(Plain):
         for i, part in enumerate(self._parts):
             before = [p for j, p in enumerate(self._parts) if _comes_before(p, part, earlier=j < i)]
             for found in part.scan():
-                if not any(p.claims(found.path) for p in before):
+                if not any(p.contains(found.path) for p in before):
                     yield found
 
 
-def _comes_before(one: Part, other: Part, *, earlier: bool) -> bool:
+def _comes_before(one: LocalSource, other: LocalSource, *, earlier: bool) -> bool:
     """Of a file that both name, ``one`` gives it: the one that names it more exactly, of two globs the earlier.
 
     Two folders never name one file: a folder within another was left out, unless only a link leads there, and
@@ -50,4 +50,4 @@ def _comes_before(one: Part, other: Part, *, earlier: bool) -> bool:
         return False
     if isinstance(other, Glob):
         return earlier
-    return isinstance(other, Folder) and one.reaches(other.root)
+    return isinstance(other, Folder) and one.reaches_without_links(other.root)

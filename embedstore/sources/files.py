@@ -8,12 +8,12 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from embedstore.sources.folder_labels import label_and_split
-from embedstore.sources.plain import Plain
-from embedstore.sources.uris import moved
-from embedstore.sources.walk import Labels, Walk, find
+from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.uris import replace_parent
+from embedstore.sources.walk import FolderWalk, LabelAndSplit, stat_file
 from embedstore.types import Failure, ImageRef
 
-ANY = "**"  # any number of folders
+ANY_FOLDERS = "**"  # any number of folders
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -27,7 +27,7 @@ def _components(folder: str) -> list[str]:
     return [c for c in folder.split("/") if c not in ("", ".", "..")]
 
 
-class Files(Plain):
+class Files(PlainFileSource):
     """Files named one by one.
 
     Args:
@@ -49,14 +49,14 @@ class Files(Plain):
         """The files, in the order given."""
         for path, typed in self._typed.items():
             label, split = label_and_split(_components(os.path.dirname(typed)))  # noqa: PTH120
-            yield find(path, label if self._labels else None, split)
+            yield stat_file(path, label if self._labels else None, split)
 
-    def claims(self, path: str) -> bool:
+    def contains(self, path: str) -> bool:
         """The path was named."""
         return path in self._typed
 
 
-class Glob(Plain):
+class Glob(PlainFileSource):
     """Files that a pattern matches: ``*``, ``?``, ``[a-z]`` within a name, ``**`` for any folders.
 
     As in a shell, a wildcard does not match the dot of a hidden name. Links to folders are not followed.
@@ -76,30 +76,30 @@ class Glob(Plain):
         self._base = os.path.abspath(typed_base)  # noqa: PTH100
         self._above = _components(typed_base)
         self._parts = parts[fixed:]
-        self._depth = None if ANY in parts else len(parts) - fixed
+        self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
         self._labels = labels
         self._exclude = tuple(exclude)
 
     def scan(self) -> Iterator[ImageRef | Failure]:
         """The matching files, sorted within their folder."""
-        walk = Walk(self._base, labels=self._say, exclude=self._exclude, depth=self._depth)
+        walk = FolderWalk(self._base, label_function=self._say, exclude=self._exclude, depth=self._depth)
         for found in walk:
             self.skipped = walk.skipped
-            if self.claims(found.path):
+            if self.contains(found.path):
                 yield found
         self.skipped = walk.skipped
 
-    def claims(self, path: str) -> bool:
+    def contains(self, path: str) -> bool:
         """The pattern matches the path."""
         base = self._base.rstrip("/") + "/"
         return path.startswith(base) and _matches(self._parts, path[len(base) :].split("/"))
 
-    def reaches(self, folder: str) -> bool:
+    def reaches_without_links(self, folder: str) -> bool:
         """No link to a folder stands between the fixed part and that folder."""
-        inside = moved(folder, self._base, os.path.realpath(self._base))
+        inside = replace_parent(folder, self._base, os.path.realpath(self._base))
         return inside is None or inside == os.path.realpath(folder)
 
-    def _say(self, below: tuple[str, ...]) -> Labels:
+    def _say(self, below: tuple[str, ...]) -> LabelAndSplit:
         """Label and split of the files in one folder."""
         label, split = label_and_split([*self._above, *below])
         return (label if self._labels else None), split
@@ -109,7 +109,7 @@ def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
     """A pattern's components match a path's."""
     if not parts or not names:
         return not parts and not names
-    if parts[0] != ANY:
+    if parts[0] != ANY_FOLDERS:
         return _matches_name(parts[0], names[0]) and _matches(parts[1:], names[1:])
     entered = not names[0].startswith(".")
     if len(parts) == 1:

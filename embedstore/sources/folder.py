@@ -6,12 +6,12 @@ import os
 from collections.abc import Collection, Iterator
 
 from embedstore.sources.folder_labels import label_and_split
-from embedstore.sources.plain import Plain
-from embedstore.sources.walk import Labels, Walk
+from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.walk import FolderWalk, LabelAndSplit
 from embedstore.types import Failure, ImageRef
 
 
-class Folder(Plain):
+class Folder(PlainFileSource):
     """Every file below a folder, whatever its suffix.
 
     Args:
@@ -33,17 +33,17 @@ class Folder(Plain):
 
     def scan(self) -> Iterator[ImageRef | Failure]:
         """Every file, sorted within its folder."""
-        walk = Walk(self.root, labels=self._say, exclude=self._exclude)
+        walk = FolderWalk(self.root, label_function=self._say, exclude=self._exclude)
         for found in walk:
             self.skipped = walk.skipped
             yield found
         self.skipped = walk.skipped
 
-    def claims(self, path: str) -> bool:
+    def contains(self, path: str) -> bool:
         """The path lies below the root."""
         return path.startswith(self.root.rstrip("/") + "/")
 
-    def _say(self, below: tuple[str, ...]) -> Labels:
+    def _say(self, below: tuple[str, ...]) -> LabelAndSplit:
         """Label and split of the files in one folder."""
         label, split = label_and_split(below, root=os.path.basename(self.root))  # noqa: PTH119
         return (label if self._labels else None), split

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedstore.types import Split
 
-SPLITS = {
+SPLIT_NAMES = {
     "train": Split.TRAIN, "training": Split.TRAIN,
     "val": Split.VAL, "valid": Split.VAL, "validation": Split.VAL,
     "test": Split.TEST, "testing": Split.TEST,
@@ -27,10 +27,10 @@ def label_and_split(folders: Sequence[str], *, root: str = "") -> tuple[str | No
     Returns:
         ``(label, split)``, either may be None.
     """
-    at = [i for i, name in enumerate(folders) if name.lower() in SPLITS]
+    at = [i for i, name in enumerate(folders) if name.lower() in SPLIT_NAMES]
     if not at:
-        split = SPLITS.get(root.lower())
+        split = SPLIT_NAMES.get(root.lower())
         return (folders[-1] if folders else None), (split.value if split else None)
     chosen = at[-2] if len(at) > 1 and at[-1] == len(folders) - 1 else at[-1]
     rest = [name for i, name in enumerate(folders) if i != chosen]
-    return (rest[-1] if rest else None), SPLITS[folders[chosen].lower()].value
+    return (rest[-1] if rest else None), SPLIT_NAMES[folders[chosen].lower()].value

@@ -9,18 +9,18 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
-from embedstore.sources.table_entries import KNOWN, Entries, roles_of
-from embedstore.sources.tables import READERS, Tables, first_line, suffix_of
+from embedstore.sources.table_entries import ROLE_COLUMNS, TableEntries, column_roles
+from embedstore.sources.tables import READERS, InputTable, first_error_line, table_suffix
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
-from embedstore.sources.walk import find
+from embedstore.sources.walk import stat_file
 from embedstore.types import Failure, ImageRef
 
-LIKELY = "path file filename file_name filepath file_path image image_path img url src location key".split()
+LIKELY_URI_COLUMNS = "path file filename file_name filepath file_path image image_path img url src location key".split()
 
 
 def is_manifest(path: str) -> bool:
     """The suffix is one of a table's, and it is not a folder."""
-    return suffix_of(path) is not None and not os.path.isdir(path)  # noqa: PTH112
+    return table_suffix(path) is not None and not os.path.isdir(path)  # noqa: PTH112
 
 
 class Manifest:
@@ -40,7 +40,7 @@ class Manifest:
         BadManifest: not a table, no column ``uri``, a reserved name, a uri that is empty, remote or there twice.
     """
 
-    declares = True
+    overrides_metadata = True
     roots: tuple[str, ...] = ()
     skipped = 0
 
@@ -48,21 +48,21 @@ class Manifest:
         self.path = os.path.abspath(path)  # noqa: PTH100
         self.description = self.path
         tables = read_table(path)
-        roles = roles_of(tables.columns())
+        roles = column_roles(tables.columns())
         if "uri" not in roles:
             raise BadManifest(_no_uri(path, tables.columns()))
-        self._entries = Entries(tables, name=self.path, roles=roles, path_of=self._path)
+        self._entries = TableEntries(tables, name=self.path, roles=roles, path_of=self._path)
         self.columns = self._entries.columns
 
     def scan(self) -> Iterator[ImageRef | Failure]:
         """Every row, in order; a file that is not there is a failure."""
         for chunk in self._entries.chunks():
             for _, path, label, split, group in chunk:
-                yield find(path, label, split, group)
+                yield stat_file(path, label, split, group)
 
-    def attributes(self, parquet: Path) -> None:
+    def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` as the store knows it and the other columns, typed, by DuckDB itself."""
-        self._entries.attributes(parquet)
+        self._entries.write_columns(parquet)
 
     def _path(self, row: int, uri: str | None) -> str:
         """The absolute path that a uri means, links kept."""
@@ -74,7 +74,7 @@ class Manifest:
         return local_path(uri, folder=os.path.dirname(self.path))  # noqa: PTH120
 
 
-def read_table(path: str) -> Tables:
+def read_table(path: str) -> InputTable:
     """A table file in a DuckDB of its own.
 
     Raises:
@@ -83,18 +83,18 @@ def read_table(path: str) -> Tables:
     """
     if not os.path.isfile(path):  # noqa: PTH113
         raise SourceNotFound(f"{path} is not a file")
-    if suffix_of(path) is None:
+    if table_suffix(path) is None:
         raise BadManifest(f"{path} is not of a kind that is read as a table ({', '.join(READERS)})")
-    tables = Tables()
+    tables = InputTable()
     try:
-        tables.load(path, as_text=KNOWN)
+        tables.load_file(path, as_text=ROLE_COLUMNS)
     except duckdb.Error as e:
-        raise BadManifest(f"{path} cannot be read as a table: {first_line(e)}") from e
+        raise BadManifest(f"{path} cannot be read as a table: {first_error_line(e)}") from e
     return tables
 
 
 def _no_uri(path: str, columns: Mapping[str, str]) -> str:
     """What is wrong, and which column was probably meant."""
-    likely = next((c for n in LIKELY for c in columns if c.lower() == n), None)
+    likely = next((c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n), None)
     cure = f"rename `{likely}` to `uri`" if likely else f"add one{did_you_mean('uri', columns)}"
     return f"{path} has no column `uri` (it has {', '.join(columns) or 'none'}); {cure}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from embedstore.sources.plain import Plain
-from embedstore.sources.walk import find
+from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.walk import stat_file
 from embedstore.storage.commit import strings
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
 
-class Lost(Plain):
+class MissingVectorsSource(PlainFileSource):
     """The present items of some contents.
 
     Args:
@@ -36,4 +36,4 @@ class Lost(Plain):
     def scan(self) -> Iterator[ImageRef | Failure]:
         """Every file as it is now."""
         for uri, path, label, split, group in self._items:
-            yield find(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)
+            yield stat_file(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)

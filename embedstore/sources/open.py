@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 from embedstore.errors import BadManifest, SourceError, SourceNotFound
-from embedstore.sources.combined import Part, Several
+from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.manifest import Manifest, is_manifest
-from embedstore.sources.uris import REMOTE_CURE, local_path, moved, remote_scheme, scheme_of
+from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import Failure, ImageRef
 
 __all__ = ["Source", "open_source"]
@@ -38,19 +38,19 @@ class Source(Protocol):
     @property
     def columns(self) -> dict[str, str]: ...  # noqa: D102
     @property
-    def declares(self) -> bool: ...  # noqa: D102
+    def overrides_metadata(self) -> bool: ...  # noqa: D102
     @property
     def skipped(self) -> int: ...  # noqa: D102
 
     def scan(self) -> Iterator[ImageRef | Failure]:
         """Every image, in an order that is the same every time, in bounded memory."""
 
-    def attributes(self, parquet: Path) -> None:
+    def write_columns(self, path: Path) -> None:
         """Write ``uri`` and the user's own columns, typed; only where there are such columns."""
 
 
 def open_source(
-    what: str | Path | Sequence[str | Path], *, label: str | None = "folder", exclude: Collection[str] = ()
+    source: str | Path | Sequence[str | Path], *, label_rule: str | None = "folder", exclude: Collection[str] = ()
 ) -> Source:
     """The source that a person named.
 
@@ -65,9 +65,9 @@ def open_source(
         BadManifest: see :class:`~embedstore.sources.manifest.Manifest`.
         SourceError: an unknown ``label``.
     """
-    if label is not None and label not in LABEL_RULES:
-        raise SourceError(f"labels come from {label!r}? known is 'folder', or None for no labels")
-    names = [os.fspath(what)] if isinstance(what, str | os.PathLike) else [os.fspath(w) for w in what]
+    if label_rule is not None and label_rule not in LABEL_RULES:
+        raise SourceError(f"labels come from {label_rule!r}? known is 'folder', or None for no labels")
+    names = [os.fspath(source)] if isinstance(source, str | os.PathLike) else [os.fspath(w) for w in source]
     names = [_there(name) for name in names]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
@@ -76,7 +76,7 @@ def open_source(
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a manifest alone")
-    return _together(names, labels=label is not None, exclude=exclude)
+    return _together(names, labels=label_rule is not None, exclude=exclude)
 
 
 def _there(name: str) -> str:
@@ -92,7 +92,7 @@ def _there(name: str) -> str:
 
 def _together(names: Sequence[str], *, labels: bool, exclude: Collection[str]) -> Source:
     """Folders, globs and files; the files are one part, in their order."""
-    parts: list[Part] = []
+    parts: list[LocalSource] = []
     files: list[str] = []
     for name in names:
         if is_glob(name):
@@ -104,7 +104,7 @@ def _together(names: Sequence[str], *, labels: bool, exclude: Collection[str]) -
     if files:
         parts.insert(0, Files(files, labels=labels))
     parts = _without_nested(parts)
-    return parts[0] if len(parts) == 1 else Several(parts)
+    return parts[0] if len(parts) == 1 else CombinedSource(parts)
 
 
 def _matching(glob: Glob) -> Glob:
@@ -114,13 +114,13 @@ def _matching(glob: Glob) -> Glob:
     return glob
 
 
-def _without_nested(parts: Sequence[Part]) -> list[Part]:
+def _without_nested(parts: Sequence[LocalSource]) -> list[LocalSource]:
     """Leave out a folder that lies in another one that is given too, unless only a link leads there."""
     real = {p.root: os.path.realpath(p.root) for p in parts if isinstance(p, Folder)}
-    out: list[Part] = []
+    out: list[LocalSource] = []
     for part in parts:
         if isinstance(part, Folder):
-            above = [r for r in real if r != part.root and real[part.root] == moved(part.root, r, real[r])]
+            above = [r for r in real if r != part.root and real[part.root] == replace_parent(part.root, r, real[r])]
             same = [p for p in out if isinstance(p, Folder) and p.root == part.root]
             if above or same:
                 continue

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import ClassVar
 
 
-class Plain:
+class PlainFileSource:
     """A source without further columns, which speaks for no whole folder."""
 
-    declares = False  # what a person says of an item later outweighs the name of its folder
+    overrides_metadata = False  # what a person says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
     columns: ClassVar[dict[str, str]] = {}
 
-    def attributes(self, parquet: Path) -> None:
+    def write_columns(self, parquet: Path) -> None:
         """There are no further columns, so there is nothing to write."""

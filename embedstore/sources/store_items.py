@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from embedstore.sources.plain import Plain
-from embedstore.sources.walk import find
+from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.walk import stat_file
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
@@ -18,7 +18,7 @@ FROM items JOIN contents USING (content) WHERE present AND bytes IS DISTINCT FRO
 """
 
 
-class Present(Plain):
+class StoreItemsSource(PlainFileSource):
     """The present items whose content came from a file.
 
     Args:
@@ -45,5 +45,5 @@ class Present(Plain):
                 [first, first + _CHUNK],
             ).fetchall()
             for uri, path, label, split, group in rows:
-                yield find(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)
+                yield stat_file(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)
         self._con.execute("DROP TABLE IF EXISTS memory.main.present")

@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
-from embedstore.sources.folder_labels import SPLITS
-from embedstore.sources.tables import ROW, Tables, literal, quoted
+from embedstore.sources.folder_labels import SPLIT_NAMES
+from embedstore.sources.tables import ROW_COLUMN, InputTable, quote_identifier, quote_literal
 from embedstore.types import display_uri
 
-KNOWN = ("uri", "label", "split", "group")
+ROLE_COLUMNS = ("uri", "label", "split", "group")
 # Columns of the table ``items`` that the store itself fills, and ``source``, kept for it.
-RESERVED = frozenset(
+RESERVED_COLUMNS = frozenset(
     "item uri content label split group group_id size mtime mtime_ns path present added source".split()
 )
-CHUNK = 8192
+CHUNK_ROWS = 8192
 
-Entry = tuple[str, str, str | None, str | None, str | None]  # uri, path, label, split, group
+TableEntry = tuple[str, str, str | None, str | None, str | None]  # uri, path, label, split, group
 
 
-class Entries:
+class TableEntries:
     """The table ``entries`` beside ``given``: one row each, with an absolute uri.
 
     Args:
@@ -43,7 +43,7 @@ class Entries:
 
     def __init__(
         self,
-        tables: Tables,
+        tables: InputTable,
         *,
         name: str,
         roles: Mapping[str, str],
@@ -51,34 +51,35 @@ class Entries:
         cure: str = "",
     ) -> None:
         self._tables, self._name, self._roles, self._path_of = tables, name, roles, path_of
-        self.rows = tables.rows()
+        self.row_count = tables.row_count()
         self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
         self._check_columns(cure)
         self._resolve()
         self._check_unique()
 
-    def chunks(self, size: int = CHUNK) -> Iterator[list[Entry]]:
+    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[TableEntry]]:
         """The rows in order, at most ``size`` at a time."""
         con = self._tables.con.cursor()
-        for first in range(0, self.rows, size):
+        for first in range(0, self.row_count, size):
             rows = con.execute(
-                f'SELECT uri, path, label, split, "group" FROM entries WHERE {ROW} >= ? AND {ROW} < ? ORDER BY {ROW}',
+                f'SELECT uri, path, label, split, "group" FROM entries '
+                f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
                 [first, first + size],
             ).fetchall()
             yield [(uri, uri if raw is None else os.fsdecode(raw), *said) for uri, raw, *said in rows]
 
-    def attributes(self, parquet: Path) -> None:
+    def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed, by DuckDB itself."""
-        names = "".join(f", given.{quoted(n)}" for n in self.columns)
+        names = "".join(f", given.{quote_identifier(n)}" for n in self.columns)
         self._tables.con.cursor().execute(
-            f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW}) ORDER BY {ROW}) "
-            f"TO {literal(str(parquet))} (FORMAT parquet)"
+            f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
+            f"TO {quote_literal(str(parquet))} (FORMAT parquet)"
         )
 
     def _check_columns(self, cure: str) -> None:
         """No column of the user's own may take a name that the store fills."""
         for name in self.columns:
-            if name.lower() in RESERVED:
+            if name.lower() in RESERVED_COLUMNS:
                 raise BadManifest(
                     f"{self._name} has a column {name!r}, a name that the store uses itself; "
                     f"rename it, for example to {'my_' + name!r}{cure}"
@@ -87,14 +88,17 @@ class Entries:
     def _resolve(self) -> None:
         """Fill the table, chunk by chunk."""
         self._tables.con.execute(
-            f"CREATE TABLE entries ({ROW} BIGINT, uri VARCHAR, path BLOB, "
+            f"CREATE TABLE entries ({ROW_COLUMN} BIGINT, uri VARCHAR, path BLOB, "
             'label VARCHAR, split VARCHAR, "group" VARCHAR)'
         )
-        wanted = ", ".join(f"{quoted(self._roles[n])}::VARCHAR" if n in self._roles else "NULL" for n in KNOWN)
-        for first in range(0, self.rows, CHUNK):
+        wanted = ", ".join(
+            f"{quote_identifier(self._roles[n])}::VARCHAR" if n in self._roles else "NULL" for n in ROLE_COLUMNS
+        )
+        for first in range(0, self.row_count, CHUNK_ROWS):
             rows = self._tables.con.execute(
-                f"SELECT {ROW}, {wanted} FROM given WHERE {ROW} >= ? AND {ROW} < ? ORDER BY {ROW}",
-                [first, first + CHUNK],
+                f"SELECT {ROW_COLUMN}, {wanted} FROM given "
+                f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
+                [first, first + CHUNK_ROWS],
             ).fetchall()
             self._insert(rows)
 
@@ -118,8 +122,9 @@ class Entries:
     def _check_unique(self) -> None:
         """One row for one image."""
         twice = self._tables.con.execute(
-            f"SELECT uri, list({ROW} + 1 ORDER BY {ROW})[:5], count(*) FROM entries GROUP BY uri HAVING count(*) > 1 "
-            f"ORDER BY min({ROW}) LIMIT 1"
+            f"SELECT uri, list({ROW_COLUMN} + 1 ORDER BY {ROW_COLUMN})[:5], count(*) FROM entries "
+            f"GROUP BY uri HAVING count(*) > 1 "
+            f"ORDER BY min({ROW_COLUMN}) LIMIT 1"
         ).fetchone()
         if twice:
             uri, rows, count = twice
@@ -127,14 +132,14 @@ class Entries:
             raise BadManifest(f"{self._name} names {uri} in rows {', '.join(map(str, rows))}{more}; keep one of them")
 
 
-def roles_of(columns: Mapping[str, str]) -> dict[str, str]:
+def column_roles(columns: Mapping[str, str]) -> dict[str, str]:
     """Which columns are uri, label, split and group, in any case."""
-    return {name.lower(): name for name in reversed(list(columns)) if name.lower() in KNOWN}
+    return {name.lower(): name for name in reversed(list(columns)) if name.lower() in ROLE_COLUMNS}
 
 
 def _split(value: str | None) -> str | None:
     """A known split by its usual name; any other as it stands."""
-    known = SPLITS.get(value.lower()) if value else None
+    known = SPLIT_NAMES.get(value.lower()) if value else None
     return known.value if known else value or None
 
 

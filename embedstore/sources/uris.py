@@ -7,7 +7,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-FILE = "file"
+FILE_SCHEME = "file"
 REMOTE_CURE = "is not read; copy the images to a folder first"
 
 
@@ -20,7 +20,7 @@ def scheme_of(uri: str) -> str | None:
 def remote_scheme(uri: str) -> str | None:
     """The scheme of a uri that names something outside this machine."""
     scheme = scheme_of(uri)
-    return None if scheme == FILE else scheme
+    return None if scheme == FILE_SCHEME else scheme
 
 
 def local_path(uri: str, *, folder: str) -> str:
@@ -30,12 +30,12 @@ def local_path(uri: str, *, folder: str) -> str:
         uri: as written; after ``file://`` it is percent-encoded (RFC 8089).
         folder: what a relative path is relative to.
     """
-    if scheme_of(uri) == FILE:
+    if scheme_of(uri) == FILE_SCHEME:
         uri = os.fsdecode(unquote_to_bytes(uri.split("://", 1)[1].removeprefix("localhost")))
     return os.path.normpath(os.path.join(folder, uri))  # noqa: PTH118
 
 
-def moved(path: str, folder: str, to: str) -> str | None:
+def replace_parent(path: str, folder: str, to: str) -> str | None:
     """The path with one folder above it replaced; None where it is not above."""
     prefix = folder.rstrip("/") + "/"
     return os.path.join(to, path[len(prefix) :]) if path.startswith(prefix) else None  # noqa: PTH118

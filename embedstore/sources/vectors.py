@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, BadVectors, SourceNotFound, did_you_mean
 from embedstore.sources.manifest import read_table
-from embedstore.sources.table_entries import Entries, Entry, roles_of
-from embedstore.sources.tables import Tables, first_line
+from embedstore.sources.table_entries import TableEntries, TableEntry, column_roles
+from embedstore.sources.tables import InputTable, first_error_line
 from embedstore.sources.uris import local_path, remote_scheme
 from embedstore.types import ImageRef, display_uri
 
-CHUNK = 8192
-SHOWN = 5  # bad rows named in a message
+CHUNK_ROWS = 8192
+MAX_LISTED_ROWS = 5  # bad rows named in a message
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,19 @@ class VectorTable:
     dim: int
     rows: int
     _vectors: NDArray[Any] = field(repr=False, compare=False)
-    _entries: Entries = field(repr=False, compare=False)
+    _entries: TableEntries = field(repr=False, compare=False)
 
-    def batches(self, size: int = CHUNK) -> Iterator[tuple[list[ImageRef], list[str], NDArray[np.float32]]]:
+    def batches(self, batch_rows: int = CHUNK_ROWS) -> Iterator[tuple[list[ImageRef], list[str], NDArray[np.float32]]]:
         """References, content digests and float32 ``(n, D)``, in the order of the rows."""
         first = 0
-        for entries in self._entries.chunks(size):
+        for entries in self._entries.chunks(batch_rows):
             vectors = _float32(self._vectors[first : first + len(entries)])
-            yield [_ref(e) for e in entries], [digest_of(v) for v in vectors], vectors
+            yield [_ref(e) for e in entries], [vector_digest(v) for v in vectors], vectors
             first += len(entries)
 
-    def attributes(self, parquet: Path) -> None:
+    def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed."""
-        self._entries.attributes(parquet)
+        self._entries.write_columns(parquet)
 
 
 def open_vectors(
@@ -75,18 +75,20 @@ def open_vectors(
     given, name = _given(vectors)
     _check(given, name)
     tables, folder, label = _table(table, len(given))
-    if tables.rows() != len(given):
-        raise BadVectors(f"{name} has {len(given)} vectors and {label} has {tables.rows()} rows; they must be as many")
-    roles = roles_of(tables.columns())
+    if tables.row_count() != len(given):
+        raise BadVectors(
+            f"{name} has {len(given)} vectors and {label} has {tables.row_count()} rows; they must be as many"
+        )
+    roles = column_roles(tables.columns())
     if uri_column is not None:
         roles["uri"] = _column(tables.columns(), uri_column, label)
     path_of = _named(folder, label) if "uri" in roles else _numbered(name)
     cure = "" if "uri" in roles else ", or name the column of the images as uri_column"
-    entries = Entries(tables, name=label, roles=roles, path_of=path_of, cure=cure)
+    entries = TableEntries(tables, name=label, roles=roles, path_of=path_of, cure=cure)
     return VectorTable(name, entries.columns, given.shape[1], len(given), given, entries)
 
 
-def digest_of(vector: NDArray[np.float32]) -> str:
+def vector_digest(vector: NDArray[np.float32]) -> str:
     """The content of an item whose image is not here: of its vector, 32 hexadecimal digits."""
     return hashlib.sha256(b"vector:" + vector.astype("<f4", copy=False).tobytes()).hexdigest()[:32]
 
@@ -102,7 +104,7 @@ def _given(vectors: str | Path | NDArray[Any]) -> tuple[NDArray[Any], str]:
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as e:
-        raise BadVectors(f"{path} cannot be read as a .npy array: {first_line(e)}") from e
+        raise BadVectors(f"{path} cannot be read as a .npy array: {first_error_line(e)}") from e
     if not isinstance(loaded, np.ndarray):
         raise BadVectors(f"{path} holds several arrays; save the one of vectors with numpy.save")
     return loaded, path
@@ -120,8 +122,8 @@ def _check(vectors: NDArray[Any], name: str) -> None:
         raise BadVectors(f"{name} holds {vectors.dtype}, not numbers")
     if vectors.ndim != 2 or 0 in vectors.shape:
         raise BadVectors(f"{name} has the shape {vectors.shape}; expected (rows, dimension), both at least 1")
-    for first in range(0, len(vectors), CHUNK):
-        rows = _float32(vectors[first : first + CHUNK])
+    for first in range(0, len(vectors), CHUNK_ROWS):
+        rows = _float32(vectors[first : first + CHUNK_ROWS])
         for what, bad in {
             "NaN": np.isnan(rows).any(axis=1),
             "infinite values, or values beyond float32": np.isinf(rows).any(axis=1),
@@ -129,18 +131,20 @@ def _check(vectors: NDArray[Any], name: str) -> None:
         }.items():
             if bad.any():
                 at = np.flatnonzero(bad)
-                shown = ", ".join(str(first + int(i)) for i in at[:SHOWN]) + (" and more" if len(at) > SHOWN else "")
+                shown = ", ".join(str(first + int(i)) for i in at[:MAX_LISTED_ROWS]) + (
+                    " and more" if len(at) > MAX_LISTED_ROWS else ""
+                )
                 raise BadVectors(f"{name} has {what} in row {shown} (counted from 0); leave these rows out")
 
 
-def _table(table: Any, rows: int) -> tuple[Tables, str, str]:
+def _table(table: Any, rows: int) -> tuple[InputTable, str, str]:
     """The table in DuckDB, what its relative uris are relative to, and what to call it."""
     if isinstance(table, str | os.PathLike):
         path = os.path.abspath(os.fspath(table))  # noqa: PTH100
         return read_table(path), os.path.dirname(path), path  # noqa: PTH120
-    tables = Tables()
+    tables = InputTable()
     if table is None:
-        tables.number(rows)
+        tables.load_row_numbers(rows)
         return tables, "", "no table"
     try:
         tables.take(_columns(table))
@@ -148,7 +152,7 @@ def _table(table: Any, rows: int) -> tuple[Tables, str, str]:
         raise
     except (duckdb.Error, ValueError, TypeError) as e:
         raise BadManifest(
-            f"the table cannot be read ({first_line(e)}); give a file, a dict of columns or a DataFrame"
+            f"the table cannot be read ({first_error_line(e)}); give a file, a dict of columns or a DataFrame"
         ) from e
     return tables, str(Path.cwd()), "the table"
 
@@ -191,7 +195,7 @@ def _numbered(name: str) -> Callable[[int, str | None], str]:
     return lambda row, _: f"{name}#{row}"
 
 
-def _ref(entry: Entry) -> ImageRef:
+def _ref(entry: TableEntry) -> ImageRef:
     """The reference of one row; size and mtime where its uri is a file."""
     _, path, label, split, group = entry
     size = mtime_ns = 0

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Iterator
 
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
-STORE_MARK = "embedstore.json"  # a folder that holds it is a store, not a collection of photos
-LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by the systems' file browsers
-LITTER_PREFIX = "._"  # macOS keeps a file's attributes in such a companion on other file systems
+STORE_MARKER = "embedstore.json"  # a folder that holds it is a store, not a collection of photos
+SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by the systems' file browsers
+APPLE_DOUBLE_PREFIX = "._"  # macOS keeps a file's attributes in such a companion on other file systems
 
-Labels = tuple[str | None, str | None]
-Identity = tuple[int, int]
+LabelAndSplit = tuple[str | None, str | None]
+InodeIdentity = tuple[int, int]
 
 
-class Walk:
+class FolderWalk:
     """One walk over a folder; what was left out is counted.
 
     Args:
@@ -34,14 +34,14 @@ class Walk:
         self,
         root: str,
         *,
-        labels: Callable[[tuple[str, ...]], Labels],
+        label_function: Callable[[tuple[str, ...]], LabelAndSplit],
         exclude: Collection[str] = (),
         depth: int | None = None,
     ) -> None:
         self.skipped = 0
         self._root = root
-        self._labels = labels
-        self._exclude = frozenset(identity for path in exclude if (identity := identity_of(path)))
+        self._labels = label_function
+        self._exclude = frozenset(identity for path in exclude if (identity := inode_identity(path)))
         self._depth = depth
 
     def __iter__(self) -> Iterator[ImageRef | Failure]:
@@ -54,13 +54,15 @@ class Walk:
             except OSError as e:
                 yield _unreadable(folder, e)
                 continue
-            if STORE_MARK not in names:
+            if STORE_MARKER not in names:
                 folders: list[str] = []
                 yield from self._files(folder, names, self._labels(below), folders)
                 if self._depth is None or len(below) + 1 < self._depth:
                     waiting += [(os.path.join(folder, n), (*below, n)) for n in reversed(folders)]  # noqa: PTH118
 
-    def _files(self, folder: str, names: list[str], said: Labels, folders: list[str]) -> Iterator[ImageRef | Failure]:
+    def _files(
+        self, folder: str, names: list[str], said: LabelAndSplit, folders: list[str]
+    ) -> Iterator[ImageRef | Failure]:
         """What lies in one folder; its folders are put into ``folders``."""
         label, split = said
         prefix = folder if folder.endswith("/") else folder + "/"
@@ -72,7 +74,7 @@ class Walk:
                 yield _unreadable(path, e)
                 continue
             if stat.S_ISREG(s.st_mode):
-                if name in LITTER or name.startswith(LITTER_PREFIX):
+                if name in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX):
                     self.skipped += 1
                 else:
                     yield ImageRef(display_uri(path), path, s.st_size, s.st_mtime_ns, label, split)
@@ -82,7 +84,9 @@ class Walk:
                 folders.append(name)
 
 
-def find(path: str, label: str | None = None, split: str | None = None, group: str | None = None) -> ImageRef | Failure:
+def stat_file(
+    path: str, label: str | None = None, split: str | None = None, group: str | None = None
+) -> ImageRef | Failure:
     """One named file, links to files followed."""
     try:
         s = os.lstat(path)
@@ -93,7 +97,7 @@ def find(path: str, label: str | None = None, split: str | None = None, group: s
     return _special(path, s, label, split, group)
 
 
-def identity_of(path: str) -> Identity | None:
+def inode_identity(path: str) -> InodeIdentity | None:
     """Device and inode of what is there, by whatever name; None where nothing is."""
     try:
         s = os.stat(path)  # noqa: PTH116

@@ -11,7 +11,7 @@ from timm.models import get_pretrained_cfg, list_pretrained
 
 from embedstore.backbones.open_clip_models import _preprocess_of as clip_preprocess
 from embedstore.backbones.timm_models import timm_preprocess
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import ResizeMode
 from tests.conftest import picture
 
@@ -43,7 +43,7 @@ def _same_pixels_as_timm(name):
     ours = timm_preprocess(module)
     for n, size in enumerate([(300, 200), (131, 411)]):
         expected = np.asarray(transform(picture(n, size)))
-        assert np.array_equal(apply(picture(n, size), ours), expected), name
+        assert np.array_equal(resize_and_crop(picture(n, size), ours), expected), name
     assert (ours.mean, ours.std) == (tuple(config["mean"]), tuple(config["std"]))
     assert ours.mode is MODES[config["crop_mode"]]
 
@@ -91,4 +91,4 @@ def test_pixels_equal_open_clips_own(mode, filter_, size):
     transform = image_transform_v2(config, is_train=False)
     for n, shape in enumerate([(300, 200), (131, 411)]):
         expected = (transform(picture(n, shape)).numpy() * 255).round().astype(np.uint8)
-        assert np.array_equal(apply(picture(n, shape), ours), expected)
+        assert np.array_equal(resize_and_crop(picture(n, shape), ours), expected)

@@ -9,7 +9,7 @@ from timm.data import create_transform, resolve_model_data_config
 
 from embedstore.backbones import load
 from embedstore.errors import BadBackbone
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Interpolation, Recipe, ResizeMode
 from tests.conftest import TINY, picture
 from tests.contracts.backbone import PHOTO_SIZES, BackboneContract, centred, cosines, prepared
@@ -72,7 +72,7 @@ BIG = [
 def test_a_family_embeds_an_image(name, dim):
     """At random weights, asked for by name, each family gives finite vectors of its dimension, recorded as random."""
     backbone = load(Recipe(name, random_init=True), device="cpu")
-    images = np.stack([apply(picture(n, (300, 200)), backbone.space.preprocess) for n in range(2)])
+    images = np.stack([resize_and_crop(picture(n, (300, 200)), backbone.space.preprocess) for n in range(2)])
     vectors = backbone.encode_images(images)
     assert vectors.shape == (2, dim)
     assert np.isfinite(vectors).all()

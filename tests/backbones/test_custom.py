@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from embedstore.backbones import load
 from embedstore.errors import BadBackbone, CodeNotAllowed, UnknownBackbone, WeightsMismatch, WeightsNotFound
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Family, Recipe, ResizeMode
 from tests.contracts.backbone import BackboneContract
 from tests.helpers.networks import resnet20
@@ -158,7 +158,7 @@ def test_a_trained_network_of_ones_own_classifies_cifar(shared_data, unpacked):
     backbone = custom("resnet20", weights=str(path), preprocess=CIFAR)
     files = sorted((unpacked("cifar10") / "test").rglob("*.jpg"))
     classes = sorted({f.parent.name for f in files})
-    pixels = np.stack([apply(Image.open(f), backbone.space.preprocess) for f in files])
+    pixels = np.stack([resize_and_crop(Image.open(f), backbone.space.preprocess) for f in files])
     vectors = np.concatenate([backbone.encode_images(pixels[i : i + 100]) for i in range(0, len(pixels), 100)])
     state = load_file(path)
     predicted = (vectors @ state["linear.weight"].numpy().T + state["linear.bias"].numpy()).argmax(1)

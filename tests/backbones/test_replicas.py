@@ -13,7 +13,7 @@ from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone
-from embedstore.pipeline.forward import Forwards
+from embedstore.pipeline.forward import ForwardStage
 from embedstore.space import Recipe
 from tests.conftest import TINY
 
@@ -73,13 +73,13 @@ def test_batches_come_back_in_order_whoever_is_faster():
         time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)
         return pixels.astype(np.float32)
 
-    forwards = Forwards(encode, lambda: 4)
+    forwards = ForwardStage(encode, lambda: 4)
     out = []
     for n in range(20):
-        forwards.put([n], [np.full(3, n, np.uint8)])
+        forwards.submit([n], [np.full(3, n, np.uint8)])
         out += forwards.done()
         assert len(forwards._under_way) <= 4
-    out += forwards.done(everything=True)
+    out += forwards.done(wait_for_all=True)
     forwards.close()
     assert [(d.files[0], int(d.vectors[0, 0])) for d in out] == [(n, n) for n in range(20)]
-    assert forwards.images == 20
+    assert forwards.image_count == 20

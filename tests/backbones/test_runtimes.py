@@ -26,7 +26,7 @@ from embedstore.backbones.runtimes.onnx_encoder import (
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, compare_vectors
 from embedstore.errors import RuntimeMismatch
 from embedstore.media.image import preprocess
-from embedstore.pipeline.stage_times import Spent, Time
+from embedstore.pipeline.stage_times import StageTime, StageTimes
 from embedstore.space import Recipe
 from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import TINY, picture
@@ -36,7 +36,7 @@ from tests.helpers.networks import local_clip
 def prepared(network, count=12):
     """Different pictures, ready for a network."""
     images = [picture(n, (300, 220)) for n in range(count)]
-    return np.stack([preprocess.apply(i, network.space.preprocess) for i in images])
+    return np.stack([preprocess.resize_and_crop(i, network.space.preprocess) for i in images])
 
 
 @pytest.fixture(scope="module")
@@ -236,30 +236,36 @@ def test_several_exports_at_once_leave_one_whole_tower(tmp_path, clip):
 
 
 SPENT = {
-    "images": 1000, "seconds": 10.0, "read": Time(1.0, 0.5), "decode": Time(40.0, 39.0), "forward": 4.0,
-    "write": Time(0.1, 0.1), "cpu": 20.0, "threads": 4, "cores": 16, "shared": False, "runtime": "eager",
+    "images": 1000, "seconds": 10.0, "read": StageTime(1.0, 0.5), "decode": StageTime(40.0, 39.0), "forward": 4.0,
+    "write": StageTime(0.1, 0.1), "cpu": 20.0, "threads": 4, "cores": 16, "shared": False, "runtime": "eager",
 }  # fmt: skip
 
 
 def test_the_verdict_names_the_stage_that_limits():
     """Worked by hand: a device at 40% with 4 of 16 threads, one that is busy, shared cores, a slow disk."""
-    assert Spent(**SPENT).verdict() == (
+    assert StageTimes(**SPENT).bottleneck() == (
         "decode-bound: 40% of the device's rate (250 images/s); 11 threads instead of 4 would lift it to 100%"
     )
-    assert Spent(**SPENT | {"forward": 9.5}).verdict().startswith("backbone-bound: 95% of the device's rate (105 ")
     assert (
-        Spent(**SPENT | {"cores": 4})
-        .verdict()
+        StageTimes(**SPENT | {"forward": 9.5}).bottleneck().startswith("backbone-bound: 95% of the device's rate (105 ")
+    )
+    assert (
+        StageTimes(**SPENT | {"cores": 4})
+        .bottleneck()
         .endswith("all 4 cores decode: smaller files or more cores would lift it")
     )
-    shared = SPENT | {"shared": True, "cores": 2, "decode": Time(5.0, 4.0), "cpu": 19.0, "threads": 2}
-    assert Spent(**shared).verdict() == (
+    shared = SPENT | {"shared": True, "cores": 2, "decode": StageTime(5.0, 4.0), "cpu": 19.0, "threads": 2}
+    assert StageTimes(**shared).bottleneck() == (
         "backbone-bound: of the CPU time the network 76%, reading 3%, decoding 21%, writing 1%; "
         "--runtime onnx, a smaller backbone or a GPU would lift it"
     )
-    slow = SPENT | {"read": Time(38.0, 0.5), "decode": Time(1.0, 1.0)}
-    assert Spent(**slow).verdict().startswith("read-bound: 4 threads waited for files 94% of the time; more --threads")
-    assert Spent(**SPENT | {"images": 0}).verdict() == ""
+    slow = SPENT | {"read": StageTime(38.0, 0.5), "decode": StageTime(1.0, 1.0)}
+    assert (
+        StageTimes(**slow)
+        .bottleneck()
+        .startswith("read-bound: 4 threads waited for files 94% of the time; more --threads")
+    )
+    assert StageTimes(**SPENT | {"images": 0}).bottleneck() == ""
 
 
 def test_an_embedding_run_ends_with_its_bottleneck(tmp_path, photos):

@@ -19,7 +19,7 @@ from timm.data import create_transform, resolve_model_data_config
 
 from embedstore.backbones import load, weights
 from embedstore.errors import BadBackbone, UnknownBackbone, WeightsMismatch, WeightsNotFound
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Recipe
 from tests.conftest import TINY, picture
 from tests.contracts.backbone import centred, cosines, prepared
@@ -252,7 +252,7 @@ def test_a_local_folder_gives_network_preprocessing_and_words(tmp_path):
     with torch.inference_mode():
         expected = own.encode_image(torch.stack([transform(i) for i in images]), normalize=True).numpy()
         words = own.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a bee"]), normalize=True).numpy()
-    found = backbone.encode_images(np.stack([apply(i, backbone.space.preprocess) for i in images]))
+    found = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
     assert cosines(found, expected).min() >= 0.99999
     assert centred(found, expected).min() >= 0.99999
     assert cosines(backbone.encode_texts(["a bee"]), words).min() >= 0.99999
@@ -324,7 +324,7 @@ def test_real_weights_classify_real_photos(mobilenets, unpacked):
     backbone = of(mobilenets[0], "timm/mobilenetv2_100.ra_in1k", **MOBILENET)
     state = load_file(mobilenets[0])
     names = sorted(unpacked("imagenet250").rglob("*.JPEG"))[::5]
-    pixels = np.stack([apply(Image.open(n).convert("RGB"), backbone.space.preprocess) for n in names])
+    pixels = np.stack([resize_and_crop(Image.open(n).convert("RGB"), backbone.space.preprocess) for n in names])
     vectors = backbone.encode_images(pixels)
     logits = vectors @ state["classifier.weight"].float().numpy().T + state["classifier.bias"].float().numpy()
     synsets = timm.data.ImageNetInfo().label_names()
@@ -349,6 +349,6 @@ def test_real_weights_equal_timms_own_way(mobilenets, unpacked):
         with torch.inference_mode():
             expected = own.eval()(torch.stack([transform(i) for i in images])).numpy()
         backbone = of(path, f"timm/{name}", **MOBILENET)
-        found = backbone.encode_images(np.stack([apply(i, backbone.space.preprocess) for i in images]))
+        found = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
         assert cosines(found, expected).min() >= 0.99999
         assert centred(found, expected).min() >= 0.99999

@@ -18,9 +18,9 @@ from typing import Any
 
 from embedstore.errors import ImageError
 from embedstore.media.image import fast_jpeg, preprocess
-from embedstore.media.image.isolation import Isolation
-from embedstore.media.image.screening import ordinary
-from embedstore.pipeline.decoder_choice import Prepare
+from embedstore.media.image.isolation import DecodeWorkerPool
+from embedstore.media.image.screening import is_safe_in_process
+from embedstore.pipeline.decoder_choice import PrepareFunction
 from embedstore.space import Preprocess
 from tests.conftest import picture
 
@@ -54,16 +54,16 @@ def seconds(decode: Callable[[bytes], Any], files: list[bytes]) -> float:
     return time.process_time() - begin
 
 
-def measure(name: str, prepare: Prepare, files: list[bytes]) -> dict[str, Any]:
+def measure(name: str, prepare: PrepareFunction, files: list[bytes]) -> dict[str, Any]:
     """One row of the table."""
     p = Preprocess(size=(224, 224), resize=(256, 256), mean=MEAN, std=MEAN)
-    odd = [d for d in files if not ordinary(d)]
+    odd = [d for d in files if not is_safe_in_process(d)]
     ratios, here, there = [], 0.0, 0.0
     for n in range(ROUNDS):
         bare = seconds(lambda d: prepare(d, p), files) if n % 2 else 0.0  # by turns: whoever is first warms the caches
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        with Isolation(p) as isolation:
-            screened = seconds(lambda d: prepare(d, p) if ordinary(d) else isolation.prepare(d), files)
+        with DecodeWorkerPool(p) as isolation:
+            screened = seconds(lambda d: prepare(d, p) if is_safe_in_process(d) else isolation.prepare(d), files)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         screened += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         bare = bare or seconds(lambda d: prepare(d, p), files)

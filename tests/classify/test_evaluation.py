@@ -7,9 +7,9 @@ import pytest
 
 from embedstore.classify import metrics
 from embedstore.classify.data.labels import encode_labels
-from embedstore.classify.evaluation import How
-from embedstore.classify.evaluation.compare_heads import holm
-from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.classify.evaluation import EvaluationSettings
+from embedstore.classify.evaluation.compare_heads import holm_correction
+from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead, LabelError, UnknownHead
 from tests.helpers.clusters import add, clusters, store_of
 
@@ -143,9 +143,9 @@ def test_unknown_heads_and_options_are_named(store):
     with pytest.raises(BadHead, match="at least 1, not 0"):
         store.knn("label", k=0)
     with pytest.raises(BadHead, match="temperature or isotonic"):
-        How(calibrate="platt")
+        EvaluationSettings(calibrate="platt")
     with pytest.raises(BadHead, match="precision"):
-        How(abstain=1.5)
+        EvaluationSettings(abstain=1.5)
 
 
 @pytest.mark.parametrize(
@@ -222,22 +222,22 @@ def test_intervals_cover(tmp_path):
 
 def test_a_learning_curve_rises_with_the_labels(store):
     """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
-    found = store.curve("label", head="prototype", budgets=(1, 4, 1000))
+    found = store.curve("label", head="prototype", labels_per_class=(1, 4, 1000))
     assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 5), (4, 12, 5), (None, 225, 1)]
     assert found.points[0].mean < found.points[2].mean
     assert found.points[2].spread == 0
     assert found.points[2].mean == pytest.approx(store.probe("label", head="prototype").accuracy)
     data = store.features("label")
     rows = np.arange(len(data))
-    assert set(drawn(data, rows, 2, 7)) < set(drawn(data, rows, 4, 7))
+    assert set(sample_per_class(data, rows, 2, 7)) < set(sample_per_class(data, rows, 4, 7))
 
 
 def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
     """LDA wants more rows than classes; logistic regression with one example of each takes C = 1."""
-    found = store.curve("label", head="lda", budgets=(1, 8), seeds=2)
+    found = store.curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
     assert [s for s, _ in found.skipped] == [1]
     assert [p.shots for p in found.points] == [8, None]
-    assert [p.shots for p in store.curve("label", budgets=(1,), seeds=2).points] == [1, None]
+    assert [p.shots for p in store.curve("label", labels_per_class=(1,), repeats=2).points] == [1, None]
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
@@ -264,9 +264,9 @@ def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
     """With budgets every contestant has its own learning curve, ended by the accuracy that the comparison gives."""
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", X, label=y)
-    found = store.compare("label", heads=["ridge", "prototype"], budgets=(1, 4))
+    found = store.compare("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
     for c in found.contestants:
-        own = store.curve("label", head=c.evaluation.head, budgets=(1, 4))
+        own = store.curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
         assert [p.shots for p in c.curve.points] == [1, 4, None]
         assert [p.values for p in c.curve.points] == [p.values for p in own.points]
         assert c.curve.points[-1].values == (c.evaluation.accuracy,)
@@ -276,8 +276,8 @@ def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
 
 def test_holm_by_hand():
     """(.01, .04, .03) of three become .03, .06, .06."""
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([]) == []
 
 
 def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedstore.classify.evaluation.label_errors import confident
+from embedstore.classify.evaluation.label_errors import confident_joint
 from embedstore.errors import LabelError
 from tests.helpers.clusters import clusters, store_of
 
@@ -45,7 +45,7 @@ def test_flipped_labels_are_found(tmp_path):
 def test_the_confident_joint_by_hand():
     """Thresholds are .75 and .6: row 2 is labelled 0 and counts for 1; row 4 counts for nothing."""
     proba = np.array([[0.9, 0.1], [0.95, 0.05], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]], np.float32)
-    other, joint = confident(np.array([0, 0, 0, 1, 1]), proba)
+    other, joint = confident_joint(np.array([0, 0, 0, 1, 1]), proba)
     assert other.tolist() == [-1, -1, 1, -1, -1]
     assert joint.tolist() == [[2, 1], [0, 1]]
 

@@ -7,7 +7,7 @@ import pytest
 
 from embedstore.classify import metrics
 from embedstore.classify.evaluation import multilabel
-from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead
 from tests.helpers.clusters import clusters, store_of
 
@@ -42,10 +42,10 @@ def test_one_half_is_a_yes_in_every_figure():
     y = np.empty(3, object)
     y[:] = [("a",), ("a", "b"), ("a", "b")]
     proba = np.full((3, 2), 0.5, np.float32)
-    said = multilabel.report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
+    said = multilabel.multilabel_report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
     assert (
         said
-        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.decisions(y, proba, ["a", "b"]))
+        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.binary_decisions(y, proba, ["a", "b"]))
         == pytest.approx(1 / 3)
     )
 
@@ -65,14 +65,14 @@ def test_several_labels_are_calibrated(tagged, method):
 
 def test_several_labels_over_the_label_budget(tagged):
     """Mean average precision rises with the labels and is named; with one seed more labels contain the fewer."""
-    found = tagged.curve("tags", separator=",", head="prototype", budgets=(2, 16), seeds=3)
+    found = tagged.curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
     assert found.metric == "average_precision_macro"
     two, sixteen, every = (p.mean for p in found.points)
     assert two < sixteen < every
     assert [p["shots"] for p in found.to_json()["points"]] == [2, 16, None]
     assert set(found.to_json()["points"][0]) >= {"average_precision_macro", "spread", "values"}
     data = tagged.features("tags", separator=",")
-    few, more = (drawn(data, np.arange(300), shots, 0).tolist() for shots in (2, 16))
+    few, more = (sample_per_class(data, np.arange(300), shots, 0).tolist() for shots in (2, 16))
     assert set(few) < set(more)
     given = [label for row in data.y[few].tolist() for label in row]
     assert min(given.count(name) for name in ("blue", "red", "a", "b", "c", "rare")) == 2

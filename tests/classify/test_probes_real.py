@@ -90,13 +90,13 @@ def test_flipped_photo_labels_are_found(photos):
     """12 of 240 labels flipped: of the first 12 suspects at least 7 are among them (chance: 0.6)."""
     from dataclasses import replace
 
-    from embedstore.classify.evaluation.label_errors import suspects
+    from embedstore.classify.evaluation.label_errors import label_errors
 
     data = photos.features("label")
     rows = np.random.default_rng(0).choice(len(data), 12, replace=False)
     y = data.y.copy()
     y[rows] = np.where(y[rows] == "ants", "bees", "ants")
-    found = suspects(replace(data, y=y), "label")
+    found = label_errors(replace(data, y=y), "label")
     first = [s.item for s in found.suspects[:12]]
     hits = len(set(first) & set(data.ids[rows].tolist()))
     assert hits / len(first) >= 7 / 12
@@ -105,7 +105,7 @@ def test_flipped_photo_labels_are_found(photos):
 @pytest.mark.slow
 def test_few_labels_go_far(photos):
     """Eight labels a class are within 6 points of all of them, and far above one (Kornblith's lesson on 120 photos)."""
-    curve = photos.curve("label", head="prototype", budgets=(1, 8))
+    curve = photos.curve("label", head="prototype", labels_per_class=(1, 8))
     one, eight, every = (p.mean for p in curve.points)
     assert every - eight < 0.06
     assert eight - one > 0.05

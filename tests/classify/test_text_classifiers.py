@@ -48,7 +48,7 @@ def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
 def test_a_curve_over_shots(store, words):
     """Budgets, five draws each, then every training row; the last equals the head on all of them."""
     names, vectors = words
-    found = store.few_shot_curve("label", names, budgets=(1, 4), seeds=3, class_vectors=vectors)
+    found = store.few_shot_curve("label", names, shots=(1, 4), repeats=3, class_vectors=vectors)
     assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
     every = store.few_shot("label", names, shots=1000, class_vectors=vectors)
     assert found.points[-1].mean == pytest.approx(every.accuracy)

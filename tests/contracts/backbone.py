@@ -6,7 +6,7 @@ import torch
 
 from embedstore.backbones import load
 from embedstore.errors import NoTextTower
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Recipe, Space
 from tests.conftest import picture
 
@@ -15,7 +15,7 @@ PHOTO_SIZES = [(300, 200), (200, 300), (224, 224), (640, 90), (37, 51)]
 
 def prepared(space: Space) -> np.ndarray:
     """Pictures of several shapes, prepared as the space says: uint8 (B, 3, H, W)."""
-    return np.stack([apply(picture(n, size), space.preprocess) for n, size in enumerate(PHOTO_SIZES)])
+    return np.stack([resize_and_crop(picture(n, size), space.preprocess) for n, size in enumerate(PHOTO_SIZES)])
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:

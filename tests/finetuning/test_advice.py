@@ -9,7 +9,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.cli import main
-from embedstore.finetuning.advice import TABLE, Domain, Size, Strategy, advise
+from embedstore.finetuning.advice import STRATEGY_TABLE, DataSize, DomainDifference, TransferStrategy, advise
 from embedstore.finetuning.domain_shift import measure_domain_shift
 from embedstore.finetuning.jpeg_quality import has_visible_artifacts, jpeg_quality
 from embedstore.space import Preprocess
@@ -24,16 +24,16 @@ def numbers(tmp_path, n, noise):
     return store_of(tmp_path / "s", X, label=y).features("label")
 
 
-NEAR, FOREIGN = Domain("batchnorm", 0.1, 256), Domain("batchnorm", 0.9, 256)
+NEAR, FOREIGN = DomainDifference("batchnorm", 0.1, 256), DomainDifference("batchnorm", 0.9, 256)
 
 
 @pytest.mark.parametrize(
     ("n", "domain", "expected"),
     [
-        (100, NEAR, Strategy.FROZEN),
-        (100, FOREIGN, Strategy.HEAD),
-        (400, NEAR, Strategy.LAST),
-        (400, FOREIGN, Strategy.ALL),
+        (100, NEAR, TransferStrategy.FROZEN),
+        (100, FOREIGN, TransferStrategy.NEW_HEAD),
+        (400, NEAR, TransferStrategy.LAST_LAYERS),
+        (400, FOREIGN, TransferStrategy.ALL_LAYERS),
     ],
 )
 def test_the_table_is_read_by_size_and_domain(tmp_path, n, domain, expected):
@@ -48,15 +48,15 @@ def test_the_table_is_read_by_size_and_domain(tmp_path, n, domain, expected):
 def test_what_is_nearly_right_is_left_alone(tmp_path):
     """No error is left: frozen features, whatever the table says, and the reason is given."""
     found = advise(numbers(tmp_path, 400, 0.1), "label", FOREIGN)
-    assert (found.table, found.strategy) == (Strategy.ALL, Strategy.FROZEN)
+    assert (found.table, found.strategy) == (TransferStrategy.ALL_LAYERS, TransferStrategy.FROZEN)
     assert found.gain == (0.0, 0.0)
     assert any("not worth it" in r for r in found.reasons)
 
 
 def test_damage_counts_as_another_domain(tmp_path):
     """Half of the images are poor JPEGs: all layers by the table, and the command begins next to the pixels."""
-    found = advise(numbers(tmp_path, 400, 4.0), "label", Domain("batchnorm", 0.1, 256, damaged=0.5))
-    assert found.strategy is Strategy.ALL
+    found = advise(numbers(tmp_path, 400, 4.0), "label", DomainDifference("batchnorm", 0.1, 256, damaged=0.5))
+    assert found.strategy is TransferStrategy.ALL_LAYERS
     assert "--layers first-4" in found.command
     assert any("50% are JPEGs of low quality" in r for r in found.reasons)
     assert any("blocks next to the image" in r for r in found.reasons)
@@ -80,8 +80,8 @@ def test_damage_is_poor_jpeg_that_nothing_averages(quality, side, expected):
 
 def test_the_table_has_every_case():
     """Three sizes, two domains, four strategies."""
-    assert set(TABLE) == {(s, far) for s in Size for far in (False, True)}
-    assert set(TABLE.values()) == set(Strategy)
+    assert set(STRATEGY_TABLE) == {(s, far) for s in DataSize for far in (False, True)}
+    assert set(STRATEGY_TABLE.values()) == set(TransferStrategy)
 
 
 def test_the_shift_is_the_distance_from_the_running_statistics():

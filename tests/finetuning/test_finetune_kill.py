@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 import embedstore as es
-from embedstore.pipeline.run import Options, run
-from embedstore.sources.store_items import Present
+from embedstore.pipeline.run import EmbedOptions, embed_source
+from embedstore.sources.store_items import StoreItemsSource
 from tests.helpers.finetune_store import files, store_of, textures, vectors
 
 HOW = {"epochs": 4, "batch": 8, "average": "ema", "mixup": 0.2, "patience": 9}
@@ -31,8 +31,10 @@ def embed(path):
     """The work that is killed: embedding into the newest space, in small commits."""
     store = es.open(path)
     row = store.spaces[-1]
-    options = Options(commit_rows=4, batch_size=4)
-    run(store._storage, Present(store._storage), lambda: store.backbone(row.key), row, options=options)
+    options = EmbedOptions(commit_rows=4, batch_size=4)
+    embed_source(
+        store._storage, StoreItemsSource(store._storage), lambda: store.backbone(row.key), row, options=options
+    )
 
 
 @pytest.fixture(scope="module")

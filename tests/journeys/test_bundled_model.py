@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 import embedstore as es
 from embedstore import backbones
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.quickstart.scenes import COLORS, SHAPES, is_held_out_pair
 from embedstore.space import Recipe
 from tests.conftest import ROOT
@@ -69,7 +69,7 @@ class TestTheNetwork:
         with torch.inference_mode():
             image = model.eval().encode_image(transform(picture)[None], normalize=True)[0].numpy()
             words = model.encode_text(tokenizer(["two red stars"]), normalize=True)[0].numpy()
-        ours = tiny.encode_images(apply(picture, tiny.space.preprocess)[None])[0]
+        ours = tiny.encode_images(resize_and_crop(picture, tiny.space.preprocess)[None])[0]
         assert ours @ image == pytest.approx(1, abs=1e-5)
         assert tiny.encode_texts(["two red stars"])[0] @ words == pytest.approx(1, abs=1e-5)
 

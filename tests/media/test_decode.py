@@ -17,7 +17,7 @@ from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, pixels, pn
 def test_the_facts_are_those_of_the_upright_image():
     """A 40 × 20 JPEG that lies on its side is 20 wide and 40 high."""
     exif = Image.Exif()
-    exif[decode.ORIENTATION] = 6
+    exif[decode.ORIENTATION_TAG] = 6
     image, facts = decode.open_image(stored(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
     assert facts == ImageInfo(20, 40, "JPEG")
     assert image.size == (20, 40)
@@ -27,7 +27,7 @@ def test_the_decoder_names_its_version():
     """Failures are tried again when Pillow changes."""
     import PIL
 
-    assert f"pillow-{PIL.__version__}" == decode.DECODER
+    assert f"pillow-{PIL.__version__}" == decode.DECODER_VERSION
 
 
 def test_bytes_paths_and_strings_open_alike(tmp_path):
@@ -38,8 +38,8 @@ def test_bytes_paths_and_strings_open_alike(tmp_path):
     want = np.asarray(Image.linear_gradient("L").convert("RGB"))
     for given_ in (data, path, str(path)):
         np.testing.assert_array_equal(np.asarray(decode.open_image(given_)[0]), want)
-        np.testing.assert_array_equal(np.asarray(decode.as_image(given_)), want)
-    np.testing.assert_array_equal(np.asarray(decode.as_image(Image.open(path))), want)
+        np.testing.assert_array_equal(np.asarray(decode.to_rgb_image(given_)), want)
+    np.testing.assert_array_equal(np.asarray(decode.to_rgb_image(Image.open(path))), want)
 
 
 # ---- orientation
@@ -64,7 +64,7 @@ LYING = {
 def test_every_orientation_comes_upright(orientation, form):
     """All eight EXIF orientations, in every lossless format that carries EXIF."""
     exif = Image.Exif()
-    exif[decode.ORIENTATION] = orientation
+    exif[decode.ORIENTATION_TAG] = orientation
     lying = Image.fromarray(np.array(LYING[orientation], dtype=np.uint8))
     assert pixels(stored(lying, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))) == UPRIGHT
 
@@ -82,7 +82,7 @@ def test_the_exif_sample_photos_agree_with_each_other(unpacked):
 def test_an_orientation_that_does_not_exist_is_upright(orientation):
     """Values outside 1 to 8 turn nothing."""
     exif = Image.Exif()
-    exif[decode.ORIENTATION] = orientation
+    exif[decode.ORIENTATION_TAG] = orientation
     assert pixels(stored(Image.fromarray(np.array(UPRIGHT, dtype=np.uint8)), exif=exif)) == UPRIGHT
 
 
@@ -129,7 +129,7 @@ def test_a_transparent_palette_entry_is_white():
     assert pixels(stored(image, "GIF", transparency=1)) == [[RED, WHITE]]
     pa = image.convert("PA")
     pa.putalpha(0)
-    assert np.asarray(decode.as_image(pa)).tolist() == [[list(WHITE), list(WHITE)]]
+    assert np.asarray(decode.to_rgb_image(pa)).tolist() == [[list(WHITE), list(WHITE)]]
 
 
 def test_a_transparent_colour_is_white_at_every_bit_depth():
@@ -154,7 +154,7 @@ def test_sixteen_bit_greys_are_scaled_and_not_saturated():
     assert pixels(tiff(struct.pack("<4H", *values), 4, 16, 1)) == want
     big = Image.fromarray(np.array([values], dtype=">u2"))
     assert big.mode == "I;16B"
-    assert np.asarray(decode.as_image(big))[0, :, 0].tolist() == [0, 1, 128, 255]
+    assert np.asarray(decode.to_rgb_image(big))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
 def test_white_is_zero_where_a_tiff_says_so():
@@ -198,8 +198,8 @@ def test_lab_hsv_and_ycbcr_become_the_colour_they_mean():
         Image.new("RGB", (1, 1), RED), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
     )
     assert np.abs(np.subtract(pixels(stored(lab, "TIFF"))[0][0], RED)).max() <= 5  # 8 bits of L, a and b are coarse
-    assert decode.as_image(Image.new("HSV", (1, 1), (0, 255, 255))).getpixel((0, 0)) == RED
-    red = decode.as_image(Image.new("RGB", (1, 1), RED).convert("YCbCr")).getpixel((0, 0))
+    assert decode.to_rgb_image(Image.new("HSV", (1, 1), (0, 255, 255))).getpixel((0, 0)) == RED
+    red = decode.to_rgb_image(Image.new("RGB", (1, 1), RED).convert("YCbCr")).getpixel((0, 0))
     assert np.abs(np.subtract(red, RED)).max() <= 2
 
 

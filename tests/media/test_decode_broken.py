@@ -134,7 +134,7 @@ def test_a_file_is_read_whole(tmp_path):
     """Bytes equal bytes, also under a name that is not UTF-8."""
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.jpg")
     Path(path).write_bytes(b"abc" * 100_000)
-    assert decode.read(path) == b"abc" * 100_000
+    assert decode.read_file(path) == b"abc" * 100_000
 
 
 def test_what_is_not_a_regular_file_is_refused_and_never_blocks(tmp_path):
@@ -145,10 +145,10 @@ def test_what_is_not_a_regular_file_is_refused_and_never_blocks(tmp_path):
         s.bind(str(tmp_path / "socket"))
         for name in ("fifo", "link", "socket", "."):
             with pytest.raises(ImageError) as e:
-                decode.read(str(tmp_path / name))
+                decode.read_file(str(tmp_path / name))
             assert e.value.reason is FailureReason.NOT_A_FILE
     with pytest.raises(ImageError) as e:
-        decode.read("/dev/zero")
+        decode.read_file("/dev/zero")
     assert e.value.reason is FailureReason.NOT_A_FILE
     assert "device" in e.value.detail
 
@@ -160,7 +160,7 @@ def test_what_is_not_there_is_missing(tmp_path):
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     for name in ("nothing", "file/below", "self", "dangling", "a\0b"):
         with pytest.raises(ImageError) as e:
-            decode.read(f"{tmp_path}/{name}")
+            decode.read_file(f"{tmp_path}/{name}")
         assert e.value.reason is FailureReason.MISSING, name
 
 
@@ -236,9 +236,9 @@ def test_the_users_own_warnings_are_left_alone():
 
     decode.open_image(SMALL[0])
     warn()
-    from embedstore.media.image.warnings_filter import quiet
+    from embedstore.media.image.warnings_filter import suppress_warnings
 
-    with quiet():
+    with suppress_warnings():
         thread = threading.Thread(target=warn)
         thread.start()
         thread.join()

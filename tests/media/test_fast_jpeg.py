@@ -15,11 +15,17 @@ from embedstore.backbones.base import Backbone
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
 from embedstore.media.image import decode, fast_jpeg, preprocess
-from embedstore.media.image.gpu_decode import AT_ONCE, LARGEST, OnDevice, complete, torchvision_jpeg
-from embedstore.media.image.screening import ordinary
+from embedstore.media.image.gpu_decode import (
+    MAX_CONCURRENT_DECODES,
+    MAX_UPLOAD_PIXELS,
+    GpuImagePreparer,
+    has_end_marker,
+    torchvision_jpeg_decoder,
+)
+from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline import decoder_choice as ways
-from embedstore.pipeline.decode_method import Decoder, decoder_of
-from embedstore.pipeline.decoder_choice import choose, stacked
+from embedstore.pipeline.decode_method import Decoder, parse_decoder
+from embedstore.pipeline.decoder_choice import choose_decode_method, stack_pixels
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
 from embedstore.types import ImageInfo
 from tests.conftest import TINY, picture
@@ -59,14 +65,14 @@ def detailed(seed, size=(300, 220)):
 @pytest.fixture(scope="module")
 def hardware():
     """torchvision's CPU decoder in the place of a GPU's own."""
-    return torchvision_jpeg("cpu")
+    return torchvision_jpeg_decoder("cpu")
 
 
 @pytest.fixture(params=["quick", "device", "hardware"])
 def way(request, hardware):
     """Every quicker way; the GPU's two run on the device ``cpu``."""
     jpegs = {"device": None, "hardware": hardware}
-    return fast_jpeg.prepare if request.param == "quick" else OnDevice("cpu", jpegs[request.param]).prepare
+    return fast_jpeg.prepare if request.param == "quick" else GpuImagePreparer("cpu", jpegs[request.param]).prepare
 
 
 @pytest.mark.parametrize("p", PREPS, ids=str)
@@ -86,7 +92,7 @@ def test_pixels_are_pillows_within_a_few_levels(way, p):
 def test_every_orientation_comes_upright(way, orientation):
     """The eight of Exif, and two that do not exist: as Pillow turns them."""
     exif = Image.Exif()
-    exif[decode.ORIENTATION] = orientation
+    exif[decode.ORIENTATION_TAG] = orientation
     data = jpeg(detailed(3, (120, 80)), exif=exif)
     p = prep(80, 80)
     reference, facts = preprocess.prepare(data, p)
@@ -126,11 +132,11 @@ def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
     compared, p = 0, prep(32, 32)
     for file in files:
         data = file.read_bytes()
-        if not data.startswith(b"\xff\xd8") or not ordinary(data):
+        if not data.startswith(b"\xff\xd8") or not is_safe_in_process(data):
             continue
         assert outcome(fast_jpeg.prepare, data, p) == outcome(preprocess.prepare, data, p), file
         if isinstance(outcome(preprocess.prepare, data, p), ImageInfo):
-            pixels = fast_jpeg.opened(data)[0].permute(1, 2, 0).numpy()
+            pixels = fast_jpeg.decode_to_tensor(data)[0].permute(1, 2, 0).numpy()
             assert np.array_equal(pixels, np.asarray(decode.open_image(data)[0])), file
             compared += 1
     assert compared > 50
@@ -141,10 +147,10 @@ def test_floats_rounded_twice_are_bytes_resized(unpacked):
     for n, size in enumerate([(500, 375), (375, 500), (40, 30)]):
         image = detailed(n, size)
         p = prep(224, 256)
-        width, height = preprocess.resized(*size, p)
+        width, height = preprocess.resize_dimensions(*size, p)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        found = fast_jpeg.cropped(fast_jpeg.in_floats(pixels, height, width, "bicubic"), p).numpy()
-        difference = np.abs(preprocess.apply(image, p).astype(int) - found)
+        found = fast_jpeg.center_crop(fast_jpeg.resize_as_float(pixels, height, width, "bicubic"), p).numpy()
+        difference = np.abs(preprocess.resize_and_crop(image, p).astype(int) - found)
         assert difference.max() <= 2
         assert (difference > 0).mean() < 0.01
 
@@ -158,8 +164,8 @@ def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardwa
     files = sorted((unpacked("hymenoptera") / "val" / "bees").glob("*.jpg"))[:16]
     data = [f.read_bytes() for f in files]
     reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
-    for prepare in (fast_jpeg.prepare, OnDevice("cpu").prepare, OnDevice("cpu", hardware).prepare):
-        vectors = network.encode_images(stacked([prepare(d, p)[0] for d in data]))
+    for prepare in (fast_jpeg.prepare, GpuImagePreparer("cpu").prepare, GpuImagePreparer("cpu", hardware).prepare):
+        vectors = network.encode_images(stack_pixels([prepare(d, p)[0] for d in data]))
         assert compare_vectors(reference, vectors).is_close
 
 
@@ -171,17 +177,17 @@ def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest(
         asked.append(len(data))
         raise RuntimeError("not this one")
 
-    way, p = OnDevice("cpu", refuses), prep(32, 32)
+    way, p = GpuImagePreparer("cpu", refuses), prep(32, 32)
     plain, png = jpeg(detailed(1)), io.BytesIO()
     detailed(1).save(png, "PNG")
     reference = fast_jpeg.prepare(plain, p)[0]
     assert np.array_equal(way.prepare(plain, p)[0], reference)
     assert asked == [len(plain)]
     way.prepare(png.getvalue(), p)
-    assert not complete(plain[:-2])
-    assert complete(plain + b"\0\0")
+    assert not has_end_marker(plain[:-2])
+    assert has_end_marker(plain + b"\0\0")
     assert len(asked) == 1
-    held = [way._free.acquire(blocking=False) for _ in range(AT_ONCE)]
+    held = [way._free.acquire(blocking=False) for _ in range(MAX_CONCURRENT_DECODES)]
     assert all(held)
     assert np.array_equal(way.prepare(plain, p)[0], reference)
     assert len(asked) == 1
@@ -189,10 +195,12 @@ def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest(
 
 def test_a_large_picture_is_resized_where_it_was_decoded(monkeypatch):
     """Whole pictures on their way to the device are bounded."""
-    way, p = OnDevice("cpu"), prep(32, 32)
+    way, p = GpuImagePreparer("cpu"), prep(32, 32)
     moved = []
-    monkeypatch.setattr("embedstore.media.image.gpu_decode.moved", lambda x, device: moved.append(x.shape) or x)
-    big = Image.new("RGB", (4096, LARGEST // 4096 + 1), (10, 20, 30))
+    monkeypatch.setattr(
+        "embedstore.media.image.gpu_decode.copy_to_device", lambda x, device: moved.append(x.shape) or x
+    )
+    big = Image.new("RGB", (4096, MAX_UPLOAD_PIXELS // 4096 + 1), (10, 20, 30))
     assert way.prepare(jpeg(big), p)[1].width == 4096
     assert moved == []
     way.prepare(jpeg(detailed(1)), p)
@@ -210,7 +218,7 @@ FILES = [jpeg(detailed(n)) for n in range(8)]
 
 def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
     """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
-    took = choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
+    took = choose_decode_method(network, FILES, requested=Decoder.QUICK, expected_images=8, threads=1)
     assert took.decoder is Decoder.QUICK
     assert took.agreement.is_close
     assert took.agreement.rows == 8
@@ -218,32 +226,34 @@ def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
     def wrong(data, p):
         return 255 - preprocess.prepare(data, p)[0], None
 
-    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: wrong})
+    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.QUICK: wrong})
     with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
-        choose(network, FILES, asked=Decoder.QUICK, images=8, threads=1)
-    monkeypatch.setattr(ways, "FASTER", 0.0)  # faster in any case: which is, depends on the machine
-    monkeypatch.setattr(ways, "WORTH", -1e9)
-    found = choose(network, FILES, asked=Decoder.AUTO, images=1000, threads=1)
+        choose_decode_method(network, FILES, requested=Decoder.QUICK, expected_images=8, threads=1)
+    monkeypatch.setattr(ways, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
+    monkeypatch.setattr(ways, "MIN_SAVING_RATIO", -1e9)
+    found = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=1000, threads=1)
     assert found.decoder is Decoder.PILLOW
     assert "--decoder quick gives other vectors" in found.notices[0]
 
 
 def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, monkeypatch):
     """Worked by hand: 2 s an image on two threads pay for 1,000 s from 1,001 images on; the fastest way is taken."""
-    slower = OnDevice("cpu").prepare
+    slower = GpuImagePreparer("cpu").prepare
     took = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
-    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.DEVICE: slower, Decoder.QUICK: fast_jpeg.prepare})
+    monkeypatch.setattr(
+        ways, "fast_decoders", lambda device: {Decoder.DEVICE: slower, Decoder.QUICK: fast_jpeg.prepare}
+    )
     monkeypatch.setattr(ways, "_seconds", lambda prepare, sample, p: took[prepare])
     monkeypatch.setattr(ways, "_cost", lambda network, pixels: 1000.0)
 
     def chosen(images, files=FILES):
-        return choose(network, files, asked=Decoder.AUTO, images=images, threads=2).decoder
+        return choose_decode_method(network, files, requested=Decoder.AUTO, expected_images=images, threads=2).decoder
 
     assert chosen(999) is Decoder.PILLOW
     assert chosen(1001) is Decoder.QUICK
     assert chosen(1001, [b"broken"]) is Decoder.PILLOW
     monkeypatch.setattr(ways, "_cost", lambda network, pixels: 0.0)
-    assert chosen(ways.FEWEST - 1) is Decoder.PILLOW
+    assert chosen(ways.MIN_IMAGES_TO_COMPARE - 1) is Decoder.PILLOW
     took[fast_jpeg.prepare] = took[slower] = 2.9
     assert chosen(10**9) is Decoder.PILLOW
 
@@ -263,7 +273,7 @@ def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
     with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
         es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
     with pytest.raises(BadBackbone, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
-        decoder_of("cv2")
+        parse_decoder("cv2")
 
 
 def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_it_was(tmp_path, monkeypatch):
@@ -283,7 +293,7 @@ def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_
         look()
         return fast_jpeg.prepare(data, p)
 
-    monkeypatch.setattr(ways, "ways", lambda device: {Decoder.QUICK: prepare})
+    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.QUICK: prepare})
     own = Backbone.encode_images
     monkeypatch.setattr(Backbone, "encode_images", lambda self, batch: (look(), own(self, batch))[1])
     torch.set_num_threads(threads)
@@ -299,7 +309,7 @@ def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_
 def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
     """The same bytes either way."""
     want = [fast_jpeg.prepare(d, PREPS[0])[0] for d in FILES[:3]]
-    monkeypatch.setattr(fast_jpeg, "TURBO", False)
+    monkeypatch.setattr(fast_jpeg, "HAS_SIMPLEJPEG", False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for data, pixels in zip(FILES, want, strict=False):
@@ -312,7 +322,9 @@ def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
-    assert choose(network, FILES, asked=Decoder.DEVICE, images=8, threads=1).agreement.is_close
-    took = choose(network, FILES, asked=Decoder.AUTO, images=10**9, threads=1)
+    assert choose_decode_method(
+        network, FILES, requested=Decoder.DEVICE, expected_images=8, threads=1
+    ).agreement.is_close
+    took = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10**9, threads=1)
     assert took.agreement is None or took.agreement.is_close
     assert all("--decoder hardware gives other vectors" in n for n in took.notices)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
-from embedstore.media.image.preprocess import WHOLE, apply, resized
+from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_crop, resize_dimensions
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import FailureReason
 
@@ -85,7 +85,7 @@ def test_pixels_equal_timms_own_transform(crop_mode, mode, interpolation):
         if min(round(v * scaled / max(width, height)) for v in (width, height)) == 0 and mode == "longest":
             continue  # timm itself fails on these; see the strip tests
         want = timm_pixels(image, size, pct, interpolation, crop_mode)
-        np.testing.assert_array_equal(apply(image, p), want, err_msg=f"{width}x{height} to {size} at {pct}")
+        np.testing.assert_array_equal(resize_and_crop(image, p), want, err_msg=f"{width}x{height} to {size} at {pct}")
 
 
 def test_pixels_equal_timms_for_an_oblong_input():
@@ -94,7 +94,7 @@ def test_pixels_equal_timms_for_an_oblong_input():
         image = noise(width, height)
         p = preprocess((32, 48), (36, 54), "shortest", "bilinear")
         want = timm_pixels(image, (32, 48), 32 / 36.5, "bilinear", "center")
-        np.testing.assert_array_equal(apply(image, p), want, err_msg=f"{width}x{height}")
+        np.testing.assert_array_equal(resize_and_crop(image, p), want, err_msg=f"{width}x{height}")
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -106,7 +106,7 @@ def test_pixels_equal_open_clips_own_transform(mode, interpolation):
             continue  # open_clip itself fails on these
         image = noise(width, height)
         want = open_clip_pixels(image, size, mode, interpolation, fill)
-        got = apply(image, preprocess(size, size, mode, interpolation, fill))
+        got = resize_and_crop(image, preprocess(size, size, mode, interpolation, fill))
         np.testing.assert_array_equal(got, want, err_msg=f"{width}x{height} to {size}")
 
 
@@ -115,7 +115,7 @@ def test_a_crop_larger_than_the_resized_image_is_padded_with_black_as_torchvisio
     from torchvision.transforms import CenterCrop
 
     image = noise(32, 32)
-    got = apply(image, preprocess(40, 32, fill=200))
+    got = resize_and_crop(image, preprocess(40, 32, fill=200))
     np.testing.assert_array_equal(got, np.asarray(CenterCrop(40)(image)).transpose(2, 0, 1))
     assert got[:, :4].max() == 0
     np.testing.assert_array_equal(got[:, 4:36, 4:36], np.asarray(image).transpose(2, 0, 1))
@@ -129,7 +129,7 @@ def test_any_size_equals_torchvision_stages(width, height, size, pct, mode):
     crop_mode = {"shortest": "center", "squash": "squash", "longest": "border"}[mode.value]
     image = noise(width, height, seed=width)
     p = preprocess(size, scaled, mode.value, "bicubic", fill=128 if mode is ResizeMode.LONGEST else 0)
-    got = apply(image, p)
+    got = resize_and_crop(image, p)
     assert got.shape == (3, size, size)
     if mode is not ResizeMode.LONGEST or min(round(v * scaled / max(width, height)) for v in (width, height)):
         np.testing.assert_array_equal(got, timm_pixels(image, size, pct, "bicubic", crop_mode))
@@ -143,16 +143,20 @@ def test_real_photos_equal_both_libraries(unpacked):
         with Image.open(path) as opened:
             plain = opened.convert("RGB")
         np.testing.assert_array_equal(
-            apply(image, preprocess(224, 256)), timm_pixels(plain, 224, 0.875, "bicubic", "center"), err_msg=path.name
+            resize_and_crop(image, preprocess(224, 256)),
+            timm_pixels(plain, 224, 0.875, "bicubic", "center"),
+            err_msg=path.name,
         )
         np.testing.assert_array_equal(
-            apply(image, preprocess(224, 224)), open_clip_pixels(plain, 224, "shortest", "bicubic"), err_msg=path.name
+            resize_and_crop(image, preprocess(224, 224)),
+            open_clip_pixels(plain, 224, "shortest", "bicubic"),
+            err_msg=path.name,
         )
 
 
 def test_the_result_is_contiguous_uint8_channels_first():
     """One red pixel becomes three planes: 255, 0, 0."""
-    got = apply(Image.new("RGB", (1, 1), (255, 0, 0)), preprocess(2, 2))
+    got = resize_and_crop(Image.new("RGB", (1, 1), (255, 0, 0)), preprocess(2, 2))
     assert got.dtype == np.uint8
     assert got.flags.c_contiguous
     assert got.tolist() == [[[255, 255], [255, 255]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
@@ -160,7 +164,7 @@ def test_the_result_is_contiguous_uint8_channels_first():
 
 def test_a_thin_strip_fitted_by_its_longer_side_keeps_one_pixel():
     """1000 × 1 to a longer side of 10 would be 10 × 0; it is 10 × 1, in the middle of the padding."""
-    got = apply(Image.new("RGB", (1000, 1), (9, 9, 9)), preprocess(10, 10, "longest", fill=200))
+    got = resize_and_crop(Image.new("RGB", (1000, 1), (9, 9, 9)), preprocess(10, 10, "longest", fill=200))
     assert got[0, :, 0].tolist() == [200] * 4 + [9] + [200] * 5
 
 
@@ -171,17 +175,17 @@ def test_an_endless_strip_costs_no_memory_and_looks_as_if_resized_whole(wide):
     ramp = np.linspace(0, 255, 9001).astype(np.uint8)
     pixels = np.repeat(ramp[None, :, None], 3, axis=2)
     image = Image.fromarray(pixels if wide else pixels.transpose(1, 0, 2))
-    width, height = resized(image.width, image.height, p)
-    assert width * height > WHOLE
+    width, height = resize_dimensions(image.width, image.height, p)
+    assert width * height > MAX_RESIZED_PIXELS
     whole = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - 64) / 2), round((height - 64) / 2)
     want = np.asarray(whole.crop((left, top, left + 64, top + 64))).transpose(2, 0, 1).astype(int)
-    assert np.abs(apply(image, p) - want).max() <= 2
+    assert np.abs(resize_and_crop(image, p) - want).max() <= 2
 
 
 def test_a_million_to_one_strip_is_a_picture():
     """Resizing it by its shorter side would need 150 GB."""
-    got = apply(Image.new("RGB", (1_000_000, 1), (1, 2, 3)), preprocess(224, 256))
+    got = resize_and_crop(Image.new("RGB", (1_000_000, 1), (1, 2, 3)), preprocess(224, 256))
     assert got.shape == (3, 224, 224)
     assert [int(c.min()) for c in got] == [int(c.max()) for c in got] == [1, 2, 3]
 
@@ -189,5 +193,5 @@ def test_a_million_to_one_strip_is_a_picture():
 def test_running_out_of_memory_is_the_images_failure():
     """A size that Pillow cannot allocate is one failed image, not the end of the run."""
     with pytest.raises(ImageError) as e:
-        apply(noise(10, 10), preprocess((600_000_000, 1), (600_000_000, 1), "squash"))
+        resize_and_crop(noise(10, 10), preprocess((600_000_000, 1), (600_000_000, 1), "squash"))
     assert e.value.reason is FailureReason.NO_MEMORY

@@ -21,5 +21,5 @@ def test_the_scans_counted_are_the_markers_that_stand_there(pieces):
 def test_a_jpeg_of_too_many_scans_is_not_ordinary():
     """Sixteen are, seventeen are not."""
     head = b"\xff\xd8\xff\xc2\x00\x11\x08" + (50).to_bytes(2, "big") * 2 + bytes(12)
-    assert screening.ordinary(head + b"\xff\xda\x00" * 16)
-    assert not screening.ordinary(head + b"\xff\xda\x00" * 17)
+    assert screening.is_safe_in_process(head + b"\xff\xda\x00" * 16)
+    assert not screening.is_safe_in_process(head + b"\xff\xda\x00" * 17)

@@ -283,7 +283,7 @@ def test_a_manifest_that_says_nothing_of_labels_leaves_them(tmp_path, photos):
 
 def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_path, photos):
     """The folder is a failure of its own; its items stay as they were."""
-    from embedstore.pipeline.run import run
+    from embedstore.pipeline.run import embed_source
     from embedstore.sources.open import open_source
     from embedstore.types import Failure, FailureReason
 
@@ -302,7 +302,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
             yield Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
             yield from (r for r in source.scan() if not r.uri.startswith(folder))
 
-    report = run(store._storage, Refused(), store.backbone, store.spaces[0])
+    report = embed_source(store._storage, Refused(), store.backbone, store.spaces[0])
     assert (report.missing, report.failed) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
@@ -389,6 +389,6 @@ def test_the_vectors_are_those_of_the_network(tmp_path, photos):
     ids, X = _vectors(store)
     uris = dict(store.sql("SELECT item, uri FROM items").rows)
     for item, stored in zip(ids, X, strict=True):
-        image, _ = decode.open_image(decode.read(uris[item]))
-        fresh = network.encode_images(preprocess.apply(image, network.space.preprocess)[None])[0]
+        image, _ = decode.open_image(decode.read_file(uris[item]))
+        fresh = network.encode_images(preprocess.resize_and_crop(image, network.space.preprocess)[None])[0]
         assert np.allclose(stored, fresh, rtol=1e-3, atol=1e-4)

@@ -299,7 +299,7 @@ def odd(seed: int, mark: bytes = b"") -> bytes:
 def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path, monkeypatch):
     """Each becomes a row with its reason; the others are embedded; no process is left."""
     monkeypatch.setattr(isolation, "_START", EVIL)
-    monkeypatch.setattr(isolation, "DEADLINE", 6.0)
+    monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()
     for n in range(12):
@@ -324,7 +324,7 @@ def compare(files: Iterable[tuple[object, bytes]]) -> int:
     def here(data):
         try:
             image, facts = decode.open_image(data)
-            return preprocess.apply(image, p).tobytes(), facts
+            return preprocess.resize_and_crop(image, p).tobytes(), facts
         except ImageError as e:
             return e.reason, e.detail
 
@@ -336,7 +336,7 @@ def compare(files: Iterable[tuple[object, bytes]]) -> int:
             return e.reason, e.detail
 
     count = 0
-    with isolation.Isolation(p) as workers:
+    with isolation.DecodeWorkerPool(p) as workers:
         for name, data in files:
             assert there(data) == here(data), name
             count += 1

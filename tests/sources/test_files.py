@@ -150,6 +150,6 @@ def test_an_unknown_rule_for_labels_and_a_manifest_among_others_are_refused(tmp_
     """Each with its cure."""
     touch(tmp_path, "a.jpg", "m.csv")
     with pytest.raises(SourceError, match="known is 'folder'"):
-        open_source(tmp_path, label="parent")
+        open_source(tmp_path, label_rule="parent")
     with pytest.raises(BadManifest, match="give a manifest alone"):
         open_source([tmp_path / "a.jpg", tmp_path / "m.csv"])

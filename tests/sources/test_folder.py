@@ -54,7 +54,7 @@ def test_a_folder_gives_its_files_with_class_split_size_and_time(tmp_path):
     assert source.roots == (str(tmp_path / "photos"),)
     assert source.description == str(tmp_path / "photos")
     assert source.columns == {}
-    assert not source.declares
+    assert not source.overrides_metadata
 
 
 def test_the_order_is_that_of_names_files_before_folders(tmp_path):
@@ -66,7 +66,9 @@ def test_the_order_is_that_of_names_files_before_folders(tmp_path):
 def test_labels_can_be_switched_off_and_splits_stay(tmp_path):
     """``label=None``."""
     touch(tmp_path / "photos", "train/cat/a.jpg")
-    assert said(open_source(tmp_path / "photos", label=None), tmp_path) == {"photos/train/cat/a.jpg": (None, "train")}
+    assert said(open_source(tmp_path / "photos", label_rule=None), tmp_path) == {
+        "photos/train/cat/a.jpg": (None, "train")
+    }
 
 
 def test_the_folders_own_name_may_be_a_split(tmp_path):

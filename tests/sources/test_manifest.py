@@ -52,7 +52,7 @@ def rows(source, folder: Path) -> list[tuple]:
 def attributes(source, folder: Path) -> tuple[list[tuple], list[tuple]]:
     """Names and types, and the rows, of the Parquet file that DuckDB wrote."""
     target = folder / "attributes.parquet"
-    source.attributes(target)
+    source.write_columns(target)
     relation = duckdb.sql(f"FROM '{target}'")
     return list(zip(relation.columns, map(str, relation.types), strict=True)), relation.fetchall()
 
@@ -69,7 +69,7 @@ def test_rows_keep_their_order_label_split_and_group(images):
         ("sub/c d.jpg", None, "fold3", "g2"),
     ]
     assert source.columns == {}
-    assert source.declares
+    assert source.overrides_metadata
     assert source.roots == ()
     assert source.description == str(images / "m.csv")
 

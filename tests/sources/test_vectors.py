@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, BadVectors, SourceNotFound
-from embedstore.sources.vectors import digest_of, open_vectors
+from embedstore.sources.vectors import open_vectors, vector_digest
 from embedstore.types import ImageRef
 
 THREE = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], dtype=np.float32)
@@ -35,7 +35,7 @@ def refused(vectors, table=None, error=BadVectors, **options) -> str:
 
 def attributes(table, folder: Path) -> tuple[dict[str, str], list[tuple]]:
     """Types and rows of the Parquet that DuckDB wrote."""
-    table.attributes(folder / "a.parquet")
+    table.write_columns(folder / "a.parquet")
     relation = duckdb.sql(f"FROM '{folder}/a.parquet'")
     return dict(zip(relation.columns, map(str, relation.types), strict=True)), relation.fetchall()
 
@@ -64,7 +64,7 @@ def test_a_file_and_its_table_come_row_by_row(tmp_path):
 def test_the_digest_is_that_of_the_little_endian_floats():
     """Worked out by hand; equal vectors have one content, whatever type they came in."""
     want = hashlib.sha256(b"vector:" + b"\x00\x00\x80\x3f" + b"\x00\x00\x00\xc0").hexdigest()[:32]
-    assert digest_of(np.array([1, -2], dtype=np.float32)) == want
+    assert vector_digest(np.array([1, -2], dtype=np.float32)) == want
     for kind in (">f4", "<f8", "f2", "i1", "i8"):
         assert all_of(open_vectors(np.array([[1, -2]], dtype=kind)))[1] == [want]
 
@@ -151,7 +151,7 @@ def test_batches_of_any_size_are_the_rows_in_order(rows, size, dim):
     refs, digests, got = all_of(table, size)
     assert [(r.uri, r.label) for r in refs] == [(f"u{i}", f"l{i}") for i in range(rows)]
     np.testing.assert_array_equal(got, vectors)
-    assert digests == [digest_of(v) for v in vectors]
+    assert digests == [vector_digest(v) for v in vectors]
 
 
 # ---- refused

@@ -15,7 +15,7 @@ from PIL import Image
 from embedstore import backbones
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
-from embedstore.media.image.preprocess import apply
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.quickstart.scenes import COLORS, DIGITS, SHAPES, is_held_out_pair, word_for
 from embedstore.space import Recipe
 from tools.tiny import scenes
@@ -39,7 +39,7 @@ class Model:
 
     def _some(self, images: list[NDArray[np.uint8]]) -> Floats:
         how = self.network.space.preprocess
-        rows: Floats = self.network.encode_images(np.stack([apply(Image.fromarray(i), how) for i in images]))
+        rows: Floats = self.network.encode_images(np.stack([resize_and_crop(Image.fromarray(i), how) for i in images]))
         return rows
 
     def classes(self, names: list[str], templates: tuple[str, ...]) -> Floats:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads
 
-POOL = 10  # candidates for each item that is suggested
+CANDIDATES_PER_SUGGESTION = 10  # candidates for each item that is suggested
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class LabelSuggestion:
     """An item worth labelling.
 
     Attributes:
@@ -38,10 +38,10 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class Suggestions:
+class LabelSuggestions:
     """Items to label next, the most useful first; ``looked_at`` contents without a label were judged."""
 
-    suggestions: tuple[Suggestion, ...]
+    suggestions: tuple[LabelSuggestion, ...]
     looked_at: int
     label: str
     head: str
@@ -77,14 +77,14 @@ class _Pool:
     confidence: NDArray[np.float32]
 
 
-def suggest(
+def suggest_labels(
     estimator: Any,
     blocks: Iterable[tuple[int, NDArray[np.int64], NDArray[np.float32]]],
     label: str,
     *,
     k: int,
     head: str,
-) -> Suggestions:
+) -> LabelSuggestions:
     """Choose among unlabelled items; memory is bounded by a block and ten times k vectors.
 
     Args:
@@ -96,16 +96,16 @@ def suggest(
     looked_at = 0
     for _, items, X in blocks:
         found = _judged(estimator, items, X)
-        pool = _most_uncertain([found] if pool is None else [pool, found], POOL * k)
+        pool = _most_uncertain([found] if pool is None else [pool, found], CANDIDATES_PER_SUGGESTION * k)
         looked_at += len(items)
     names = [str(c) for c in estimator.classes_]
     chosen = [] if pool is None else _spread(pool, k)
     out = (
-        Suggestion(int(pool.items[i]), names[int(pool.best[i])], float(pool.confidence[i]), float(pool.margin[i]))
+        LabelSuggestion(int(pool.items[i]), names[int(pool.best[i])], float(pool.confidence[i]), float(pool.margin[i]))
         for i in chosen
         if pool is not None
     )
-    return Suggestions(tuple(out), looked_at, label, head, time.perf_counter() - begin)
+    return LabelSuggestions(tuple(out), looked_at, label, head, time.perf_counter() - begin)
 
 
 def _most_uncertain(pools: list[_Pool], most: int) -> _Pool:

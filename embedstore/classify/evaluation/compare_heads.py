@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from embedstore.classify import metrics
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import How, judge
-from embedstore.classify.evaluation.learning_curve import Curve, learning_curve
-from embedstore.classify.evaluation.multilabel import exactly_right
+from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_head
+from embedstore.classify.evaluation.learning_curve import LearningCurve, learning_curve
+from embedstore.classify.evaluation.multilabel import exact_match
 from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.errors import LabelError, UnknownHead
 
-HEADS = ("logistic", "knn", "prototype")
+DEFAULT_HEADS = ("logistic", "knn", "prototype")
 
 
 @dataclass(frozen=True)
-class Contestant:
+class ComparedHead:
     """One head in one space.
 
     Attributes:
@@ -39,7 +39,7 @@ class Contestant:
     images_per_second: float | None
     behind: MetricDifference | None = None
     p_value: float | None = None
-    curve: Curve | None = None
+    curve: LearningCurve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -62,7 +62,7 @@ class Contestant:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeadComparison:
     """Contestants, best first.
 
     Attributes:
@@ -75,7 +75,7 @@ class Comparison:
     train: int
     held: int
     left_out: int
-    contestants: tuple[Contestant, ...]
+    contestants: tuple[ComparedHead, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -90,21 +90,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Cost:
+class SpaceCost:
     """What a space costs: bytes of a vector on disk, and how fast images were embedded into it."""
 
     bytes_per_item: int
     images_per_second: float | None
 
 
-def compare(
-    spaces: Mapping[str, tuple[Features, Cost]],
+def compare_heads(
+    spaces: Mapping[str, tuple[Features, SpaceCost]],
     label: str,
     *,
-    heads: Sequence[str] = HEADS,
-    how: How | None = None,
-    budgets: Sequence[int] = (),
-) -> Comparison:
+    heads: Sequence[str] = DEFAULT_HEADS,
+    settings: EvaluationSettings | None = None,
+    labels_per_class: Sequence[int] = (),
+) -> HeadComparison:
     """Judge every head in every space on the items that all spaces hold, on one and the same split.
 
     Args:
@@ -114,24 +114,28 @@ def compare(
     Raises:
         LabelError: no item is in all of them, or the labels cannot support it. UnknownHead: no heads, or another name.
     """
-    how = how or How()
+    settings = settings or EvaluationSettings()
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
     ids = sorted(set.intersection(*(set(data.ids.tolist()) for data, _ in spaces.values())))
     if not ids:
         raise LabelError(f"no labelled item has a vector in all of {', '.join(spaces)}; name fewer with --spaces")
-    judged: list[Contestant] = []
+    judged: list[ComparedHead] = []
     for name, (data, cost) in spaces.items():
         shared = data.take(np.flatnonzero(np.isin(data.ids, ids)))
         for head in heads:
-            found = replace(judge(head, shared, label, how), space=name)
-            drawn = learning_curve(head, shared, label, budgets=budgets, seed=how.seed) if budgets else None
+            found = replace(evaluate_head(head, shared, label, settings), space=name)
+            drawn = (
+                learning_curve(head, shared, label, labels_per_class=labels_per_class, seed=settings.seed)
+                if labels_per_class
+                else None
+            )
             judged.append(
-                Contestant(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, curve=drawn)
+                ComparedHead(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, curve=drawn)
             )
     ranked = sorted(judged, key=_rank)
     first = ranked[0].evaluation
-    return Comparison(
+    return HeadComparison(
         label=label,
         split=first.split,
         train=first.train,
@@ -141,13 +145,13 @@ def compare(
     )
 
 
-def _rank(c: Contestant) -> tuple[float, float]:
+def _rank(c: ComparedHead) -> tuple[float, float]:
     """The highest accuracy first, then the lowest log-loss."""
     loss = c.evaluation.report.scores.get(MetricName.LOG_LOSS)
     return -c.evaluation.accuracy, loss.value if loss else 0.0
 
 
-def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
+def _against_best(ranked: list[ComparedHead]) -> tuple[ComparedHead, ...]:
     """Differences to the first, on the same rows."""
     if len(ranked) < 2:
         return tuple(ranked)
@@ -158,7 +162,7 @@ def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
         own = _right(c.evaluation)
         p = metrics.mcnemar(one, best, own).p_value
         found.append((metrics.paired_bootstrap(MetricName.ACCURACY, one, _sides(own), _sides(best)), p))
-    corrected = holm([p for _, p in found])
+    corrected = holm_correction([p for _, p in found])
     rest = [
         replace(c, behind=difference, p_value=p)
         for c, (difference, _), p in zip(ranked[1:], found, corrected, strict=True)
@@ -166,7 +170,7 @@ def _against_best(ranked: list[Contestant]) -> tuple[Contestant, ...]:
     return (ranked[0], *rest)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """P-values that hold for all of them together (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     out, highest = [0.0] * len(p_values), 0.0
@@ -180,7 +184,7 @@ def _right(e: Evaluation) -> NDArray[np.int64]:
     """1 for each held-out item that is right, else 0, in the order of the items, so that contestants line up."""
     assert e.rows is not None  # noqa: S101 - judge keeps them
     if e.multi:
-        right = exactly_right(e.rows.y, e.rows.proba, e.rows.classes)
+        right = exact_match(e.rows.y, e.rows.proba, e.rows.classes)
     else:
         right = np.array(e.rows.classes, dtype=object)[e.rows.proba.argmax(1)] == e.rows.y
     return right[np.argsort(e.rows.ids)].astype(np.int64)

@@ -12,15 +12,15 @@ from embedstore.classify.data import labels
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import fit
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import How, judge
+from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_head
 from embedstore.classify.metrics import McNemarResult, MetricDifference, MetricName
 from embedstore.errors import LabelError
 
-HEADS = ("logistic", "knn")
+DEFAULT_HEADS = ("logistic", "knn")
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedEvaluation:
     """One way of classifying, in both spaces, on the same rows.
 
     Attributes:
@@ -32,7 +32,7 @@ class Pair:
     old: Evaluation
     new: Evaluation
     gain: MetricDifference
-    test: McNemarResult
+    mcnemar: McNemarResult
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -43,9 +43,9 @@ class Pair:
             "gain": self.gain.value,
             "low": self.gain.low,
             "high": self.gain.high,
-            "only_old_right": self.test.only_first,
-            "only_new_right": self.test.only_second,
-            "p_value": self.test.p_value,
+            "only_old_right": self.mcnemar.only_first,
+            "only_new_right": self.mcnemar.only_second,
+            "p_value": self.mcnemar.p_value,
             "old_metrics": self.old.report.to_json()["scores"],
             "new_metrics": self.new.report.to_json()["scores"],
             "seconds": [round(self.old.seconds, 3), round(self.new.seconds, 3)],
@@ -53,7 +53,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Versus:
+class SpaceComparison:
     """Two spaces side by side.
 
     Attributes:
@@ -69,7 +69,7 @@ class Versus:
     split: str
     train: int
     held: int
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairedEvaluation, ...]
     same: bool
     cost: dict[str, float | None]
 
@@ -96,41 +96,48 @@ class Versus:
         }
 
 
-def shared(old: Features, new: Features) -> tuple[Features, Features]:
+def select_shared_items(baseline: Features, candidate: Features) -> tuple[Features, Features]:
     """The items that have a vector in both spaces.
 
     Raises:
         LabelError: there are none.
     """
-    ids = np.intersect1d(old.ids, new.ids)
+    ids = np.intersect1d(baseline.ids, candidate.ids)
     if not len(ids):
         raise LabelError("no labelled item has a vector in both spaces; `embedstore reembed STORE` fills the new one")
-    return old.take(np.flatnonzero(np.isin(old.ids, ids))), new.take(np.flatnonzero(np.isin(new.ids, ids)))
+    return baseline.take(np.flatnonzero(np.isin(baseline.ids, ids))), candidate.take(
+        np.flatnonzero(np.isin(candidate.ids, ids))
+    )
 
 
-def heads_in_both(
-    old: Features, new: Features, label: str, *, heads: tuple[str, ...] = HEADS, seed: int = 0
-) -> list[Pair]:
+def evaluate_in_both_spaces(
+    baseline: Features, candidate: Features, label: str, *, heads: tuple[str, ...] = DEFAULT_HEADS, seed: int = 0
+) -> list[PairedEvaluation]:
     """The same heads fitted in either space, on one split of the same items.
 
     Args:
         old, new: of the same items, see :func:`shared`. label: the column. heads: by name. seed: of the split.
     """
-    how = How(seed=seed)
-    return [pair(head, judge(head, old, label, how), judge(head, new, label, how)) for head in heads]
+    how = EvaluationSettings(seed=seed)
+    return [
+        pair_evaluations(head, evaluate_head(head, baseline, label, how), evaluate_head(head, candidate, label, how))
+        for head in heads
+    ]
 
 
-def pair(what: str, old: Evaluation, new: Evaluation) -> Pair:
+def pair_evaluations(name: str, baseline: Evaluation, candidate: Evaluation) -> PairedEvaluation:
     """Two classifiers on the same rows.
 
     Raises:
         LabelError: the rows are not the same.
     """
-    assert old.rows is not None and new.rows is not None  # noqa: S101, PT018 - judge keeps them
-    if not np.array_equal(old.rows.ids, new.rows.ids):
-        raise LabelError(f"{what} was judged on other items in one of the spaces")
-    names = sorted({*old.rows.classes, *new.rows.classes})
-    y = labels.encode_labels(old.rows.y, names)
-    before, after = (fit.aligned(r.proba, np.array(r.classes, dtype=object), names) for r in (old.rows, new.rows))
+    assert baseline.rows is not None and candidate.rows is not None  # noqa: S101, PT018 - judge keeps them
+    if not np.array_equal(baseline.rows.ids, candidate.rows.ids):
+        raise LabelError(f"{name} was judged on other items in one of the spaces")
+    names = sorted({*baseline.rows.classes, *candidate.rows.classes})
+    y = labels.encode_labels(baseline.rows.y, names)
+    before, after = (
+        fit.align_columns(r.proba, np.array(r.classes, dtype=object), names) for r in (baseline.rows, candidate.rows)
+    )
     gain = metrics.paired_bootstrap(MetricName.ACCURACY, y, before, after)
-    return Pair(what, old, new, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))
+    return PairedEvaluation(name, baseline, candidate, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
-from embedstore.classify.evaluation.multilabel import YES, exactly_right
+from embedstore.classify.evaluation.multilabel import LABEL_THRESHOLD, exact_match
 from embedstore.classify.metrics import ClassificationReport, MetricName
 
-FEW = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
-MISTAKES = 60  # in a report
+MAX_CLASSES_WITHOUT_TOP5 = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
+MAX_MISTAKES = 60  # in a report
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutPredictions:
     """The judged rows, for comparisons and reports.
 
     Attributes:
@@ -82,7 +82,7 @@ class Evaluation:
     calibration: dict[str, Any] | None = None
     abstain: dict[str, Any] | None = None
     conformal: dict[str, Any] | None = None
-    rows: HeldOut | None = field(default=None, repr=False)
+    rows: HeldOutPredictions | None = field(default=None, repr=False)
     space: str = ""
     seed: int = 0
     multi: bool = False
@@ -101,7 +101,7 @@ class Evaluation:
         if self.rows is None:
             return []
         wrong, said, score = _several(self.rows) if self.multi else _single(self.rows)
-        order = wrong[np.lexsort((self.rows.ids[wrong], -score[wrong]))][:MISTAKES]
+        order = wrong[np.lexsort((self.rows.ids[wrong], -score[wrong]))][:MAX_MISTAKES]
         return [
             Mistake(int(self.rows.ids[i]), _named(self.rows.y[i]), _named(said[i]), float(score[i]))
             for i in order.tolist()
@@ -142,19 +142,19 @@ class Evaluation:
         }
 
 
-def _single(rows: HeldOut) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.float32]]:
+def _single(rows: HeldOutPredictions) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.float32]]:
     """Which rows are wrong, what the head says of every row, and its probability."""
     best = rows.proba.argmax(1)
     said = np.array(rows.classes, dtype=object)[best]
     return np.flatnonzero(said != rows.y), said, rows.proba[np.arange(len(best)), best]
 
 
-def _several(rows: HeldOut) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
+def _several(rows: HeldOutPredictions) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
     """The same for several labels an item; the score is that of the surest wrong decision."""
-    given, true = rows.proba >= YES, label_indicators(rows.y, rows.classes)
+    given, true = rows.proba >= LABEL_THRESHOLD, label_indicators(rows.y, rows.classes)
     names = np.array(rows.classes, dtype=object)
     sure = np.where(given != true, np.maximum(rows.proba, 1 - rows.proba), 0)
-    wrong = np.flatnonzero(~exactly_right(rows.y, rows.proba, rows.classes))
+    wrong = np.flatnonzero(~exact_match(rows.y, rows.proba, rows.classes))
     return wrong, [tuple(names[g]) for g in given], sure.max(1)
 
 
@@ -163,8 +163,8 @@ def _named(label: Any) -> str:
     return (", ".join(label) or "no label") if isinstance(label, tuple) else str(label)
 
 
-def trimmed(report: ClassificationReport) -> ClassificationReport:
+def drop_trivial_top5(report: ClassificationReport) -> ClassificationReport:
     """Without top-5 accuracy where it says nothing."""
-    if len(report.classes) > FEW:
+    if len(report.classes) > MAX_CLASSES_WITHOUT_TOP5:
         return report
     return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5})

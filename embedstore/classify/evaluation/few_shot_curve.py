@@ -8,21 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.holdout import How, divisions
-from embedstore.classify.evaluation.learning_curve import BUDGETS, SEEDS, Curve, curve_of
-from embedstore.classify.evaluation.text_classifiers import Text, among, few_shot_head
+from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
+from embedstore.classify.evaluation.learning_curve import (
+    DEFAULT_LABELS_PER_CLASS,
+    DEFAULT_REPEATS,
+    LearningCurve,
+    learning_curve_from,
+)
+from embedstore.classify.evaluation.text_classifiers import TextClasses, make_few_shot_head, select_classes
 
 
 def few_shot_curve(
     data: Features,
     label: str,
-    text: Text,
+    text_classes: TextClasses,
     *,
     head: str,
-    budgets: Sequence[int] = BUDGETS,
-    seeds: int = SEEDS,
+    shots: Sequence[int] = DEFAULT_LABELS_PER_CLASS,
+    repeats: int = DEFAULT_REPEATS,
     seed: int = 0,
-) -> Curve:
+) -> LearningCurve:
     """Accuracy of a few-shot head over shots a class, then on all training rows; hyper-parameters as in
     :func:`embedstore.classify.evaluation.text_classifiers.judge_few_shot`.
 
@@ -33,13 +38,13 @@ def few_shot_curve(
     Raises:
         UnknownHead: another head. LabelError: the labels cannot support it.
     """  # noqa: D205
-    own = among(data, text[0])
-    spare = own.take(divisions(own, How(seed=seed))[0].calibration)
+    own = select_classes(data, text_classes[0])
+    spare = own.take(evaluation_splits(own, EvaluationSettings(seed=seed))[0].calibration)
 
     def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
         train = own.take(rows)
-        estimator = few_shot_head(head, text, draw)
+        estimator = make_few_shot_head(head, text_classes, draw)
         estimator.fit(train.X, train.y, *((spare.X, spare.y) if len(spare) else ()))
         return float((np.asarray(estimator.predict(held.X)).astype(str) == held.y.astype(str)).mean())
 
-    return curve_of(one, head, own, label, budgets=budgets, seeds=seeds, seed=seed)
+    return learning_curve_from(one, head, own, label, labels_per_class=shots, repeats=repeats, seed=seed)

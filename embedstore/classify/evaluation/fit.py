@@ -17,7 +17,7 @@ from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
 
-def fit(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
+def fit_head(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
     """A fitted head; cross-validation inside it keeps groups together.
 
     Raises:
@@ -50,7 +50,7 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class Sure:
+class UncertaintySettings:
     """What a head should add to its scores.
 
     Attributes:
@@ -59,15 +59,21 @@ class Sure:
     """
 
     calibrate: str | None = None
-    abstain: float | None = None
-    conformal: float | None = None
+    abstain_precision: float | None = None
+    conformal_alpha: float | None = None
 
     def __bool__(self) -> bool:
-        return (self.calibrate, self.abstain, self.conformal) != (None, None, None)
+        return (self.calibrate, self.abstain_precision, self.conformal_alpha) != (None, None, None)
 
 
-def fit_sure(
-    head: str, train: Features, spare: Features, sure: Sure, *, seed: int = 0, options: dict[str, Any] | None = None
+def fit_with_uncertainty(
+    head: str,
+    train: Features,
+    calibration_rows: Features,
+    uncertainty: UncertaintySettings,
+    *,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Any, int]:
     """A head that is calibrated, abstains or answers with sets, and on how many rows that was chosen.
 
@@ -77,21 +83,23 @@ def fit_sure(
     Raises:
         LabelError: as :func:`fit`. BadHead: several labels an item and a head that shall abstain or answer with sets.
     """
-    if train.multilabel and (sure.abstain is not None or sure.conformal is not None):
+    if train.multilabel and (uncertainty.abstain_precision is not None or uncertainty.conformal_alpha is not None):
         raise BadHead(
             "--abstain and --conformal want one label an item; with several, an item may have none of them anyway: "
             "leave them out, or use --calibrate"
         )
-    fitted = fit(head, train, seed=seed, options=options)
-    if not sure:
+    fitted = fit_head(head, train, seed=seed, options=options)
+    if not uncertainty:
         return fitted, 0
     names = [str(c) for c in fitted.classes_]
-    if len(spare):
-        return _surely(fitted, fitted, spare.X, _true(spare.y, names, multi=train.multilabel), sure), len(spare)
+    if len(calibration_rows):
+        return _surely(
+            fitted, fitted, calibration_rows.X, _true(calibration_rows.y, names, multi=train.multilabel), uncertainty
+        ), len(calibration_rows)
     folds = 5 if train.multilabel else splits.max_folds(train.y, train.groups)
-    proba = out_of_fold(train, names, head=head, folds=folds, seed=seed, options=options)
+    proba = out_of_fold_probabilities(train, names, head=head, n_folds=folds, seed=seed, options=options)
     said = _Said(fitted.classes_, len(names), train.multilabel)
-    return _surely(fitted, said, proba, _true(train.y, names, multi=train.multilabel), sure), len(train)
+    return _surely(fitted, said, proba, _true(train.y, names, multi=train.multilabel), uncertainty), len(train)
 
 
 def _true(y: NDArray[np.object_], names: list[str], *, multi: bool) -> NDArray[Any]:
@@ -99,7 +107,7 @@ def _true(y: NDArray[np.object_], names: list[str], *, multi: bool) -> NDArray[A
     return label_indicators(y, names).astype(np.int64) if multi else y
 
 
-def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], sure: Sure) -> Any:
+def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], sure: UncertaintySettings) -> Any:
     """What ``judged`` teaches about rows, put around ``fitted``."""
     known = np.isin(y.astype(str), np.asarray(fitted.classes_).astype(str)) if y.ndim == 1 else np.ones(len(y), bool)
     if not known.any():
@@ -109,11 +117,13 @@ def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], s
     if sure.calibrate is not None:
         judged = heads.Calibrated(judged, sure.calibrate).fit(X[known], y[known])
         fitted = _learned(judged, heads.Calibrated(fitted, sure.calibrate))
-    if sure.abstain is not None:
-        fitted = _learned(heads.Abstain(judged, sure.abstain).fit(X, y), heads.Abstain(fitted, sure.abstain))
-    if sure.conformal is not None:
-        sets = heads.ConformalSets(judged, sure.conformal).fit(X[known], y[known])
-        fitted = _learned(sets, heads.ConformalSets(fitted, sure.conformal))
+    if sure.abstain_precision is not None:
+        fitted = _learned(
+            heads.Abstain(judged, sure.abstain_precision).fit(X, y), heads.Abstain(fitted, sure.abstain_precision)
+        )
+    if sure.conformal_alpha is not None:
+        sets = heads.ConformalSets(judged, sure.conformal_alpha).fit(X[known], y[known])
+        fitted = _learned(sets, heads.ConformalSets(fitted, sure.conformal_alpha))
     return fitted
 
 
@@ -138,12 +148,12 @@ class _Said:
         return X
 
 
-def out_of_fold(
+def out_of_fold_probabilities(
     data: Features,
-    names: Sequence[str],
+    class_names: Sequence[str],
     *,
     head: str,
-    folds: int,
+    n_folds: int,
     seed: int = 0,
     options: dict[str, Any] | None = None,
 ) -> NDArray[np.float32]:
@@ -154,18 +164,18 @@ def out_of_fold(
     """
     options = dict(options or {})
     if head == "logistic" and data.multilabel and not _lone(options.get("Cs")):
-        return _each_out_of_fold(data, names, folds, {"random_state": seed} | options)
+        return _each_out_of_fold(data, class_names, n_folds, {"random_state": seed} | options)
     if head == "logistic":
-        made = heads.make_head(head, **{"random_state": seed} | options | {"cv": folds, "keep_out_of_fold": True})
+        made = heads.make_head(head, **{"random_state": seed} | options | {"cv": n_folds, "keep_out_of_fold": True})
         made.fit(data.X, data.y, groups=data.groups)
         if hasattr(made, "out_of_fold_"):  # a single C is fitted without folds
             out: NDArray[np.float32] = np.nan_to_num(np.asarray(made.out_of_fold_, dtype=np.float32))
             return out
-    proba = np.zeros((len(data), len(names)), dtype=np.float32)
-    for part in splits.cross_validation_splits(data.y, data.groups, folds, seed=seed):
-        estimator = fit(head, data.take(part.train), seed=seed, options=options)
+    proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
+    for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
+        estimator = fit_head(head, data.take(part.train), seed=seed, options=options)
         said = np.asarray(heads.probabilities(estimator, data.take(part.held).X), dtype=np.float32)
-        proba[part.held] = aligned(said, estimator.classes_, names)
+        proba[part.held] = align_columns(said, estimator.classes_, class_names)
     return proba
 
 
@@ -189,27 +199,29 @@ def _lone(Cs: Any) -> bool:
     return Cs is not None and (Cs == 1 if isinstance(Cs, int) else np.size(Cs) == 1)
 
 
-def aligned(proba: NDArray[np.float32], classes: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
+def align_columns(
+    proba: NDArray[np.float32], head_classes: NDArray[Any], class_names: Sequence[str]
+) -> NDArray[np.float32]:
     """Columns in the order of ``names``; a class that the head does not know has probability 0."""
-    known = [str(c) for c in classes]
-    if known == list(names):
+    known = [str(c) for c in head_classes]
+    if known == list(class_names):
         return proba
-    place = {n: k for k, n in enumerate(names)}
-    out = np.zeros((len(proba), len(names)), dtype=np.float32)
+    place = {n: k for k, n in enumerate(class_names)}
+    out = np.zeros((len(proba), len(class_names)), dtype=np.float32)
     out[:, [place[n] for n in known]] = proba
     return out
 
 
-def innermost(estimator: Any) -> Any:
+def unwrap_head(estimator: Any) -> Any:
     """The head itself, without what was put around it."""
     while hasattr(estimator, "head") and not isinstance(estimator.head, str):
         estimator = estimator.head
     return estimator
 
 
-def chosen(estimator: Any) -> dict[str, Any]:
+def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
     """What the head selected for itself."""
-    inner = innermost(estimator)
+    inner = unwrap_head(estimator)
     out: dict[str, Any] = {}
     if hasattr(inner, "C_"):
         out["C"] = float(np.ravel(inner.C_)[0])
@@ -221,7 +233,7 @@ def chosen(estimator: Any) -> dict[str, Any]:
     return out
 
 
-def path(estimator: Any) -> tuple[tuple[float, float, float], ...]:
+def c_path(estimator: Any) -> tuple[tuple[float, float, float], ...]:
     """``(C, log-loss, accuracy)`` of each C that was tried."""
-    points = getattr(innermost(estimator), "path_", None) or []
+    points = getattr(unwrap_head(estimator), "path_", None) or []
     return tuple((float(p.C), float(p.log_loss), float(p.accuracy)) for p in points)

@@ -16,15 +16,16 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.evaluation import fit, multilabel
-from embedstore.classify.evaluation.evaluation import Evaluation, HeldOut, trimmed
+from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions, drop_trivial_top5
+from embedstore.classify.evaluation.multilabel import multilabel_report
 from embedstore.classify.metrics import ClassificationReport, MetricName
 from embedstore.errors import BadHead, LabelError
 
-CALIBRATIONS = ("temperature", "isotonic")
+CALIBRATION_METHODS = ("temperature", "isotonic")
 
 
 @dataclass(frozen=True)
-class How:
+class EvaluationSettings:
     """How a head is judged.
 
     Attributes:
@@ -51,8 +52,8 @@ class How:
             raise LabelError(f"folds must be 0 (the split) or at least 2, not {self.folds}")
         if self.near is not None and not 0 <= self.near <= 1:
             raise LabelError(f"near is a cosine in [0, 1], not {self.near:g}")
-        if self.calibrate not in (None, *CALIBRATIONS):
-            raise BadHead(f"calibrate is {' or '.join(CALIBRATIONS)}, not {self.calibrate!r}")
+        if self.calibrate not in (None, *CALIBRATION_METHODS):
+            raise BadHead(f"calibrate is {' or '.join(CALIBRATION_METHODS)}, not {self.calibrate!r}")
         if self.abstain is not None and not 0 < self.abstain <= 1:
             raise BadHead(f"abstain is a precision in (0, 1], not {self.abstain:g}")
         if self.conformal is not None and not 0 < self.conformal <= 0.5:
@@ -64,9 +65,9 @@ class How:
             raise BadHead("abstain and conformal are two answers to one question, what to say when unsure: give one")
 
     @property
-    def sure(self) -> fit.Sure:
+    def uncertainty(self) -> fit.UncertaintySettings:
         """What the head adds to its scores."""
-        return fit.Sure(self.calibrate, self.abstain, self.conformal)
+        return fit.UncertaintySettings(self.calibrate, self.abstain, self.conformal)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class _Round:
     near: near_duplicates.SplitNearDuplicates | None
 
 
-def judge(head: str, data: Features, label: str, how: How | None = None, **options: Any) -> Evaluation:
+def evaluate_head(
+    head: str, data: Features, label: str, settings: EvaluationSettings | None = None, **options: Any
+) -> Evaluation:
     """Fit a head by name and judge it on the held-out side.
 
     Args:
@@ -94,54 +97,54 @@ def judge(head: str, data: Features, label: str, how: How | None = None, **optio
     Raises:
         LabelError: the labels cannot support it. UnknownHead, BadHead: the name or an option.
     """
-    how = how or How()
+    settings = settings or EvaluationSettings()
     heads.make_head(head, **options)  # a wrong name is told at once, and what it imports is not counted as its time
     begin = time.perf_counter()
-    parts = divisions(data, how)
-    every = sorted(set(data.y.tolist())) if how.folds and not data.multilabel else None
-    rounds = [_round(head, data, p, how, options) for p in parts]
+    parts = evaluation_splits(data, settings)
+    every = sorted(set(data.y.tolist())) if settings.folds and not data.multilabel else None
+    rounds = [_round(head, data, p, settings, options) for p in parts]
     names, unseen = _names(rounds, data, every)
     held = np.concatenate([r.held for r in rounds])
-    proba = np.concatenate([fit.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
-    final = rounds[0].estimator if not how.folds else _final(head, data, how, options)
+    proba = np.concatenate([fit.align_columns(r.proba, r.estimator.classes_, names) for r in rounds])
+    final = rounds[0].estimator if not settings.folds else _final(head, data, settings, options)
     return Evaluation(
         head=head,
         label=label,
-        split=f"{how.folds} folds" if how.folds else parts[0].name,
-        train=len(data) if how.folds else rounds[0].train,
+        split=f"{settings.folds} folds" if settings.folds else parts[0].name,
+        train=len(data) if settings.folds else rounds[0].train,
         held=len(held),
         classes=tuple(str(c) for c in final.classes_),
         unseen=unseen,
         leaks=parts[0].leaks,
         unlabelled=data.unlabelled,
-        report=report(data.y[held], proba, names, multi=data.multilabel),
-        chosen=fit.chosen(final),
+        report=holdout_report(data.y[held], proba, names, multilabel=data.multilabel),
+        chosen=fit.selected_hyperparameters(final),
         estimator=final,
         near=_merged([r.near for r in rounds]),
-        fold_accuracy=tuple(_accuracy(data, r, names) for r in rounds) if how.folds else (),
-        path=fit.path(final),
-        calibration=_calibration(rounds, data, names, how),
-        abstain=_abstained(rounds, data, how),
-        conformal=_covered(rounds, data, how),
-        rows=HeldOut(data.ids[held], data.y[held], proba, tuple(names)),
-        seed=how.seed,
+        fold_accuracy=tuple(_accuracy(data, r, names) for r in rounds) if settings.folds else (),
+        path=fit.c_path(final),
+        calibration=_calibration(rounds, data, names, settings),
+        abstain=_abstained(rounds, data, settings),
+        conformal=_covered(rounds, data, settings),
+        rows=HeldOutPredictions(data.ids[held], data.y[held], proba, tuple(names)),
+        seed=settings.seed,
         multi=data.multilabel,
         seconds=time.perf_counter() - begin,
     )
 
 
-def divisions(data: Features, how: How) -> list[TrainTestSplit]:
+def evaluation_splits(data: Features, settings: EvaluationSettings) -> list[TrainTestSplit]:
     """The rounds of a judgement: the folds, or the one split."""
-    if how.folds:
-        return splits.cross_validation_splits(data.y, data.groups, how.folds, seed=how.seed)
+    if settings.folds:
+        return splits.cross_validation_splits(data.y, data.groups, settings.folds, seed=settings.seed)
     if not data.multilabel:
-        return [splits.split_rows(data.y, data.groups, data.splits, seed=how.seed)]
+        return [splits.split_rows(data.y, data.groups, data.splits, seed=settings.seed)]
     flat = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # several labels are not stratified
-    parts = splits.split_rows(flat, data.groups, data.splits, seed=how.seed)
+    parts = splits.split_rows(flat, data.groups, data.splits, seed=settings.seed)
     return [parts]
 
 
-def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split: str, seed: int = 0) -> Evaluation:
+def evaluate_fitted(estimator: Any, data: Features, label: str, *, head: str, split: str, seed: int = 0) -> Evaluation:
     """Judge a classifier that is fitted already on rows that it has not seen.
 
     Args:
@@ -152,7 +155,7 @@ def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split
     known = [str(c) for c in estimator.classes_]
     unseen = tuple(sorted(set(data.y.tolist()) - set(known)))
     names = [*known, *unseen]
-    proba = fit.aligned(proba, estimator.classes_, names)
+    proba = fit.align_columns(proba, estimator.classes_, names)
     return Evaluation(
         head=head,
         label=label,
@@ -163,39 +166,39 @@ def judge_fitted(estimator: Any, data: Features, label: str, *, head: str, split
         unseen=unseen,
         leaks=0,
         unlabelled=data.unlabelled,
-        report=report(data.y, proba, names),
-        chosen=fit.chosen(estimator),
+        report=holdout_report(data.y, proba, names),
+        chosen=fit.selected_hyperparameters(estimator),
         seconds=time.perf_counter() - begin,
         estimator=estimator,
-        rows=HeldOut(data.ids, data.y, proba, tuple(names)),
+        rows=HeldOutPredictions(data.ids, data.y, proba, tuple(names)),
         seed=seed,
     )
 
 
-def report(
-    y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multi: bool = False
+def holdout_report(
+    y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multilabel: bool = False
 ) -> ClassificationReport:
     """Metrics of the judged rows."""
-    if multi:
-        return multilabel.report(y, proba, names)
-    return trimmed(metrics.classification_report(y, proba, names))
+    if multilabel:
+        return multilabel_report(y, proba, names)
+    return drop_trivial_top5(metrics.classification_report(y, proba, names))
 
 
-def _round(head: str, data: Features, part: TrainTestSplit, how: How, options: dict[str, Any]) -> _Round:
+def _round(head: str, data: Features, part: TrainTestSplit, how: EvaluationSettings, options: dict[str, Any]) -> _Round:
     """Fit on one side, say the other."""
     held = data.take(part.held)
     rows, near = _without_near(data, part, how)
     train, spare = data.take(rows), data.take(part.calibration)
     if not len(train):
         raise LabelError("every training row is a near-duplicate of a held-out one; raise --near, or keep them")
-    estimator, tuned_on = fit.fit_sure(head, train, spare, how.sure, seed=how.seed, options=options)
+    estimator, tuned_on = fit.fit_with_uncertainty(head, train, spare, how.uncertainty, seed=how.seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
-    raw = heads.probabilities(fit.innermost(estimator), held.X) if how.calibrate else None
+    raw = heads.probabilities(fit.unwrap_head(estimator), held.X) if how.calibrate else None
     return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
 
 
 def _without_near(
-    data: Features, part: TrainTestSplit, how: How
+    data: Features, part: TrainTestSplit, how: EvaluationSettings
 ) -> tuple[NDArray[np.int64], near_duplicates.SplitNearDuplicates | None]:
     """The training rows, without near-duplicates of held-out ones where that is asked for, and what was found."""
     if how.near == 0 and not how.drop_leaks:
@@ -239,32 +242,34 @@ def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tup
     return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
 
 
-def _final(head: str, data: Features, how: How, options: dict[str, Any]) -> Any:
+def _final(head: str, data: Features, how: EvaluationSettings, options: dict[str, Any]) -> Any:
     """The head of all rows, for keeping; the folds have judged its kind."""
     none = data.take(np.zeros(0, dtype=np.int64))
-    return fit.fit_sure(head, data, none, how.sure, seed=how.seed, options=options)[0]
+    return fit.fit_with_uncertainty(head, data, none, how.uncertainty, seed=how.seed, options=options)[0]
 
 
 def _accuracy(data: Features, r: _Round, names: Sequence[str]) -> float:
     """Top-1 accuracy of one round (several labels: all of an item's right)."""
-    proba = fit.aligned(r.proba, r.estimator.classes_, names)
+    proba = fit.align_columns(r.proba, r.estimator.classes_, names)
     if data.multilabel:
-        return float(multilabel.exactly_right(data.y[r.held], proba, names).mean())
+        return float(multilabel.exact_match(data.y[r.held], proba, names).mean())
     return float((np.array(names, dtype=object)[proba.argmax(1)] == data.y[r.held]).mean())
 
 
-def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how: How) -> dict[str, Any] | None:
+def _calibration(
+    rounds: list[_Round], data: Features, names: Sequence[str], how: EvaluationSettings
+) -> dict[str, Any] | None:
     """Calibration error and log-loss on the held-out rows, before and after."""
     if how.calibrate is None:
         return None
     held = np.concatenate([r.held for r in rounds])
-    raws = [fit.aligned(np.asarray(r.raw, dtype=np.float32), r.estimator.classes_, names) for r in rounds]
+    raws = [fit.align_columns(np.asarray(r.raw, dtype=np.float32), r.estimator.classes_, names) for r in rounds]
     before = np.concatenate(raws)
-    after = np.concatenate([fit.aligned(r.proba, r.estimator.classes_, names) for r in rounds])
+    after = np.concatenate([fit.align_columns(r.proba, r.estimator.classes_, names) for r in rounds])
     out: dict[str, Any] = {"method": how.calibrate, "rows": rounds[0].tuned_on}
     for name, proba in (("before", before), ("after", after)):
         y, scores = (
-            multilabel.decisions(data.y[held], proba, names)
+            multilabel.binary_decisions(data.y[held], proba, names)
             if data.multilabel
             else (encode_labels(data.y[held], names), proba)
         )
@@ -273,7 +278,7 @@ def _calibration(rounds: list[_Round], data: Features, names: Sequence[str], how
     return out
 
 
-def _abstained(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+def _abstained(rounds: list[_Round], data: Features, how: EvaluationSettings) -> dict[str, Any] | None:
     """The threshold, and its precision and coverage on the held-out rows."""
     if how.abstain is None:
         return None
@@ -293,7 +298,7 @@ def _abstained(rounds: list[_Round], data: Features, how: How) -> dict[str, Any]
     }
 
 
-def _covered(rounds: list[_Round], data: Features, how: How) -> dict[str, Any] | None:
+def _covered(rounds: list[_Round], data: Features, how: EvaluationSettings) -> dict[str, Any] | None:
     """How often the sets hold the true class on the held-out rows, and how large they are."""
     if how.conformal is None:
         return None

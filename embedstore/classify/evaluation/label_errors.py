@@ -16,7 +16,7 @@ from embedstore.classify.evaluation import fit
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class LabelIssue:
     """An item whose label is doubted.
 
     Attributes:
@@ -39,7 +39,7 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Suspects:
+class LabelErrorReport:
     """Doubted labels, the surest first.
 
     Attributes:
@@ -48,7 +48,7 @@ class Suspects:
         head, label, folds: how. unjudged: labels that lie in one group only, or in all: nothing can doubt them.
     """
 
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[LabelIssue, ...]
     rows: int
     error_rate: float
     head: str
@@ -74,7 +74,9 @@ class Suspects:
         }
 
 
-def suspects(data: Features, label: str, *, head: str = "logistic", folds: int = 5, seed: int = 0) -> Suspects:
+def label_errors(
+    data: Features, label: str, *, head: str = "logistic", n_folds: int = 5, seed: int = 0
+) -> LabelErrorReport:
     """Items whose label the other items contradict with confidence.
 
     Args:
@@ -86,23 +88,23 @@ def suspects(data: Features, label: str, *, head: str = "logistic", folds: int =
     begin = time.perf_counter()
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
     found = _of_several if data.multilabel else _of_one
-    doubted, rows, wrong, unjudged = found(data, names, head, folds, seed)
+    doubted, rows, wrong, unjudged = found(data, names, head, n_folds, seed)
     order = sorted(doubted, key=lambda s: (-s.margin, s.item))
     seconds = time.perf_counter() - begin
-    return Suspects(tuple(order), rows, wrong / max(rows, 1), head, label, folds, seconds, unjudged)
+    return LabelErrorReport(tuple(order), rows, wrong / max(rows, 1), head, label, n_folds, seconds, unjudged)
 
 
-_Found = tuple[list[Suspect], int, float, tuple[str, ...]]  # doubted, rows, how many are wrong, labels left out
+_Found = tuple[list[LabelIssue], int, float, tuple[str, ...]]  # doubted, rows, how many are wrong, labels left out
 
 
 def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
     """One label an item."""
     folds = splits.max_folds(data.y, data.groups, limit=folds)
-    proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
+    proba = fit.out_of_fold_probabilities(data, names, head=head, n_folds=folds, seed=seed)
     given = np.searchsorted(np.array(names), data.y.astype(str))
     places, other, margin, joint = _doubted(given, proba)
     doubted = [
-        Suspect(int(data.ids[i]), names[given[i]], names[o], m)
+        LabelIssue(int(data.ids[i]), names[given[i]], names[o], m)
         for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
     ]
     return doubted, len(data), _error_rate(joint, given) * len(data), ()
@@ -111,8 +113,8 @@ def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) 
 def _of_several(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
     """Several labels an item: every label is a question of its own, answered by yes or no."""
     yes = label_indicators(data.y, names)
-    proba = fit.out_of_fold(data, names, head=head, folds=folds, seed=seed)
-    doubted: list[Suspect] = []
+    proba = fit.out_of_fold_probabilities(data, names, head=head, n_folds=folds, seed=seed)
+    doubted: list[LabelIssue] = []
     unjudged, wrong = [], 0.0
     for k, name in enumerate(names):
         if min(len(np.unique(data.groups[yes[:, k] == side])) for side in (True, False)) < 2:
@@ -122,7 +124,7 @@ def _of_several(data: Features, names: list[str], head: str, folds: int, seed: i
         places, other, margin, joint = _doubted(given, np.stack([1 - proba[:, k], proba[:, k]], axis=1))
         wrong += _error_rate(joint, given) * len(data)
         doubted += [
-            Suspect(int(data.ids[i]), None if o else name, name if o else None, m)
+            LabelIssue(int(data.ids[i]), None if o else name, name if o else None, m)
             for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
         ]
     return doubted, len(data) * (len(names) - len(unjudged)), wrong, tuple(unjudged)
@@ -132,12 +134,14 @@ def _doubted(
     given: NDArray[np.int64], proba: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """Rows whose answer is doubted, the other answer, by how much, and the confident joint."""
-    other, joint = confident(given, proba)
+    other, joint = confident_joint(given, proba)
     places = np.flatnonzero(other >= 0)
     return places, other[places], proba[places, other[places]] - proba[places, given[places]], joint
 
 
-def confident(given: NDArray[np.int64], proba: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def confident_joint(
+    given_columns: NDArray[np.int64], proba: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The confident joint.
 
     A class counts for a row when its probability is at least the mean probability that the class gets from the rows
@@ -150,13 +154,15 @@ def confident(given: NDArray[np.int64], proba: NDArray[np.float32]) -> tuple[NDA
         Another class than the given one that counts, else -1: int64 ``(N,)``; counts ``[given, confident]`` ``(K, K)``.
     """
     k = proba.shape[1]
-    threshold = np.array([proba[given == c, c].mean() if (given == c).any() else np.inf for c in range(k)])
+    threshold = np.array(
+        [proba[given_columns == c, c].mean() if (given_columns == c).any() else np.inf for c in range(k)]
+    )
     counts = proba >= threshold
     best = np.where(counts, proba, -1).argmax(1)
     sure = counts.any(1)
     joint = np.zeros((k, k), dtype=np.int64)
-    np.add.at(joint, (given[sure], best[sure]), 1)
-    return np.where(sure & (best != given), best, -1), joint
+    np.add.at(joint, (given_columns[sure], best[sure]), 1)
+    return np.where(sure & (best != given_columns), best, -1), joint
 
 
 def _error_rate(joint: NDArray[np.int64], given: NDArray[np.int64]) -> float:

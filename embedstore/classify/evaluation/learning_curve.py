@@ -15,18 +15,24 @@ from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import fit, multilabel
-from embedstore.classify.evaluation.holdout import How, divisions
-from embedstore.classify.evaluation.text_classifiers import drawn
+from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
+from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 
-BUDGETS = (1, 2, 4, 8, 16)  # labels a class; "all" is always the last point. The field's few-shot protocol
-SEEDS = 5
-LONE_C = 1.0  # with one example of a class nothing can choose C
+DEFAULT_LABELS_PER_CLASS = (
+    1,
+    2,
+    4,
+    8,
+    16,
+)  # labels a class; "all" is always the last point. The field's few-shot protocol
+DEFAULT_REPEATS = 5
+SINGLE_EXAMPLE_C = 1.0  # with one example of a class nothing can choose C
 
 
 @dataclass(frozen=True, slots=True)
-class CurvePoint:
+class LearningCurvePoint:
     """One budget.
 
     Attributes:
@@ -50,7 +56,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """A head's learning curve, judged on the same held-out rows throughout.
 
     Attributes:
@@ -62,7 +68,7 @@ class Curve:
     label: str
     split: str
     held: int
-    points: tuple[CurvePoint, ...]
+    points: tuple[LearningCurvePoint, ...]
     seconds: float
     space: str = ""
     skipped: tuple[tuple[int, str], ...] = ()
@@ -97,11 +103,11 @@ def learning_curve(
     data: Features,
     label: str,
     *,
-    budgets: Sequence[int] = BUDGETS,
-    seeds: int = SEEDS,
+    labels_per_class: Sequence[int] = DEFAULT_LABELS_PER_CLASS,
+    repeats: int = DEFAULT_REPEATS,
     seed: int = 0,
     options: dict[str, Any] | None = None,
-) -> Curve:
+) -> LearningCurve:
     """Fit on a few labels a class, drawn with several seeds, then on all of them.
 
     Args:
@@ -116,40 +122,42 @@ def learning_curve(
     def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
         return _fitted_value(head, data.take(rows), held, draw, options)
 
-    return curve_of(one, head, data, label, budgets=budgets, seeds=seeds, seed=seed)
+    return learning_curve_from(one, head, data, label, labels_per_class=labels_per_class, repeats=repeats, seed=seed)
 
 
-def curve_of(
-    judge_rows: Callable[[NDArray[np.int64], Features, int], float],
+def learning_curve_from(
+    score_rows: Callable[[NDArray[np.int64], Features, int], float],
     head: str,
     data: Features,
     label: str,
     *,
-    budgets: Sequence[int],
-    seeds: int,
+    labels_per_class: Sequence[int],
+    repeats: int,
     seed: int,
-) -> Curve:
+) -> LearningCurve:
     """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
     begin = time.perf_counter()
-    part = divisions(data, How(seed=seed))[0]
+    part = evaluation_splits(data, EvaluationSettings(seed=seed))[0]
     held = data.take(part.held)
     largest = _largest(data.y[part.train], multi=data.multilabel)
-    wanted = sorted(set(budgets))
+    wanted = sorted(set(labels_per_class))
     if wanted and wanted[0] < 1:
         raise LabelError(f"a budget is a number of labels a class, at least 1, not {wanted[0]}")
     points, skipped = [], [(b, f"no class has more than {largest} training items") for b in wanted if b >= largest]
     for shots in [b for b in wanted if b < largest]:
-        draws = [drawn(data, part.train, shots, seed + s) for s in range(seeds)]
+        draws = [sample_per_class(data, part.train, shots, seed + s) for s in range(repeats)]
         try:
-            found = tuple(judge_rows(rows, held, seed + s) for s, rows in enumerate(draws))
+            found = tuple(score_rows(rows, held, seed + s) for s, rows in enumerate(draws))
         except (LabelError, BadHead) as e:
             skipped.append((shots, str(e)))
             continue
-        points.append(CurvePoint(shots, len(draws[0]), found))
-    points.append(CurvePoint(None, len(part.train), (judge_rows(part.train, held, seed),)))
+        points.append(LearningCurvePoint(shots, len(draws[0]), found))
+    points.append(LearningCurvePoint(None, len(part.train), (score_rows(part.train, held, seed),)))
     took = time.perf_counter() - begin
-    metric = multilabel.CURVE_METRIC if data.multilabel else MetricName.ACCURACY
-    return Curve(head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value)
+    metric = multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY
+    return LearningCurve(
+        head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value
+    )
 
 
 def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
@@ -161,9 +169,9 @@ def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
 def _fitted_value(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
     """How good a head is that was fitted on some rows; C is 1 where a class has one example only."""
     options = dict(options or {})
-    if head == "logistic" and not train.multilabel and lonely(train):
-        options["Cs"] = [LONE_C]
-    estimator = fit.fit(head, train, seed=seed, options=options)
+    if head == "logistic" and not train.multilabel and has_single_group_class(train):
+        options["Cs"] = [SINGLE_EXAMPLE_C]
+    estimator = fit.fit_head(head, train, seed=seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X))
     if train.multilabel:
         return _precision(proba, [str(c) for c in estimator.classes_], held)
@@ -174,9 +182,11 @@ def _fitted_value(head: str, train: Features, held: Features, seed: int, options
 def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> float:
     """Mean average precision over all labels that are held out; one that was not drawn has probability 0."""
     names = sorted({*known, *(label for row in held.y.tolist() for label in row)})
-    return multilabel.average_precision(held.y, fit.aligned(proba, np.array(known, dtype=object), names), names)
+    return multilabel.macro_average_precision(
+        held.y, fit.align_columns(proba, np.array(known, dtype=object), names), names
+    )
 
 
-def lonely(train: Features) -> bool:
+def has_single_group_class(train: Features) -> bool:
     """Some class lives in one group only."""
     return bool(splits.groups_per_class(train.y, train.groups)[1].min() < 2)

@@ -12,11 +12,11 @@ from embedstore.classify import metrics
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
 
-YES = 0.5  # the probability from which a label is given
-CURVE_METRIC = MetricName.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
+LABEL_THRESHOLD = 0.5  # the probability from which a label is given
+LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
 
 
-def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> ClassificationReport:
+def multilabel_report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> ClassificationReport:
     """Figures with 95% bootstrap intervals over items: ``accuracy`` (all labels of an item right), micro and macro F1
     at a probability of one half, macro average precision and AUROC, and over all yes-or-no decisions log-loss and
     calibration error; no confusion matrix, for there is none.
@@ -24,7 +24,7 @@ def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[s
     Args:
         y: tuples of labels ``(M,)``. proba: ``(M, K)``. names: the K labels.
     """  # noqa: D205 - the list is the sentence
-    true, said = label_indicators(y, names), proba >= YES
+    true, said = label_indicators(y, names), proba >= LABEL_THRESHOLD
     ranks = metrics.ranking_metrics(true, proba)
     scores = _counted(true, proba)
     for metric, found in (
@@ -46,23 +46,25 @@ def report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[s
     )
 
 
-def exactly_right(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
+def exact_match(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
     """Which items have all their labels and no other: ``(M,)``; a label beyond the names is never given."""
     known = np.array([set(row) <= set(names) for row in y.tolist()], dtype=bool)
-    same: NDArray[np.bool_] = (label_indicators(y, names) == (proba >= YES)).all(1)
+    same: NDArray[np.bool_] = (label_indicators(y, names) == (proba >= LABEL_THRESHOLD)).all(1)
     return known & same
 
 
-def decisions(
+def binary_decisions(
     y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.float32]]:
     """Every yes or no as a row of its own, for calibration figures: 0 or 1 ``(M * K,)``, ``(M * K, 2)``."""
     yes = proba.ravel()
-    no = np.where(yes == YES, np.nextafter(np.float32(YES), np.float32(0)), 1 - yes)  # one half is a yes
+    no = np.where(
+        yes == LABEL_THRESHOLD, np.nextafter(np.float32(LABEL_THRESHOLD), np.float32(0)), 1 - yes
+    )  # one half is a yes
     return label_indicators(y, names).ravel().astype(np.int64), np.stack([no, yes], axis=1)
 
 
-def average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:
+def macro_average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:
     """Mean over the labels that occur."""
     return metrics.ranking_metrics(label_indicators(y, names), proba).macro_average_precision
 
@@ -80,7 +82,7 @@ def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, M
 def _weighted(
     true: NDArray[np.bool_], proba: NDArray[np.float32], weights: NDArray[Any]
 ) -> dict[str, NDArray[np.float64]]:
-    said = proba >= YES
+    said = proba >= LABEL_THRESHOLD
     total = weights.sum(1)
     hits, wrong = weights @ (true & said), weights @ (true ^ said)  # F1 = 2 hits / (2 hits + misses + false alarms)
     each = _ratio(2 * hits, 2 * hits + wrong)
@@ -100,7 +102,7 @@ def _gaps(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> NDArray[np.flo
     """Right minus confidence of an item's decisions, by bin of confidence, over the labels: ``(M, bins)``."""
     sure = np.maximum(proba, 1 - proba).astype(np.float64)
     bins = np.clip(np.ceil(sure * metrics.ECE_BINS).astype(int) - 1, 0, metrics.ECE_BINS - 1)
-    gap = (true == (proba >= YES)) - sure
+    gap = (true == (proba >= LABEL_THRESHOLD)) - sure
     out = np.zeros((len(true), metrics.ECE_BINS))
     np.add.at(out, (np.arange(len(true))[:, None], bins), gap / true.shape[1])
     return out

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import How, divisions, judge_fitted
+from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_fitted, evaluation_splits
 from embedstore.errors import LabelError, UnknownHead, did_you_mean
 
-Classes = Sequence[str] | Mapping[str, str | Sequence[str]]
-Text = tuple[list[str], NDArray[np.float32], float]
+ClassPrompts = Sequence[str] | Mapping[str, str | Sequence[str]]
+TextClasses = tuple[list[str], NDArray[np.float32], float]
 """Class names, one vector each ``(K, D)``, and the scale of the logits."""
-Encoder = Callable[[list[str]], NDArray[np.float32]]
+TextEncoder = Callable[[list[str]], NDArray[np.float32]]
 
 
-class FewShot(StrEnum):
+class FewShotHead(StrEnum):
     """Heads that join words and a few labelled images."""
 
     TIP_ADAPTER = "tip-adapter"  # training-free
@@ -30,19 +30,23 @@ class FewShot(StrEnum):
     BLEND = "blend"  # visual prototypes and text weights, after LP++
 
 
-def zero_shot_head(
-    encode_texts: Encoder, classes: Classes, *, logit_scale: float | None, templates: str | Sequence[str] = "photo"
+def encode_zero_shot_head(
+    encode_texts: TextEncoder,
+    classes: ClassPrompts,
+    *,
+    logit_scale: float | None,
+    templates: str | Sequence[str] = "photo",
 ) -> Any:
     """A zero-shot classifier: names put into a template set, or prompts by class.
 
     Raises:
         LabelError: fewer than two classes, or one twice.
     """
-    names, vectors = text_vectors(encode_texts, classes, templates)
-    return zero_shot(vectors, names, logit_scale or 100.0)
+    names, vectors = encode_classes(encode_texts, classes, templates)
+    return make_zero_shot_head(vectors, names, logit_scale or 100.0)
 
 
-def zero_shot(vectors: NDArray[np.float32], names: list[str], logit_scale: float) -> Any:
+def make_zero_shot_head(vectors: NDArray[np.float32], names: list[str], logit_scale: float) -> Any:
     """A zero-shot classifier of vectors that words were made into: ``(K, D)`` of any length.
 
     Raises:
@@ -52,8 +56,8 @@ def zero_shot(vectors: NDArray[np.float32], names: list[str], logit_scale: float
     return heads.ZeroShot(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
 
 
-def text_vectors(
-    encode_texts: Encoder, classes: Classes, templates: str | Sequence[str] = "photo"
+def encode_classes(
+    encode_texts: TextEncoder, classes: ClassPrompts, templates: str | Sequence[str] = "photo"
 ) -> tuple[list[str], NDArray[np.float32]]:
     """Class names and one unit vector each: ``(K, D)``.
 
@@ -73,18 +77,18 @@ def text_vectors(
     return list(prompts), vectors
 
 
-def judge_zero_shot(estimator: Any, data: Features, label: str, *, head: str = "zero_shot") -> Evaluation:
+def evaluate_zero_shot(estimator: Any, data: Features, label: str, *, head: str = "zero_shot") -> Evaluation:
     """Judge a classifier made of words on the held-out side of the items' own split, or on all rows."""
     own = set(data.splits.tolist()) & {"test", "val"}
     name = "test" if "test" in own else "val" if own else "all"
     held = data if name == "all" else data.take(np.flatnonzero(data.splits == name))
-    return judge_fitted(estimator, held, label, head=head, split=name)
+    return evaluate_fitted(estimator, held, label, head=head, split=name)
 
 
-def judge_few_shot(
+def evaluate_few_shot(
     data: Features,
     label: str,
-    text: Text,
+    text_classes: TextClasses,
     *,
     head: str,
     shots: int,
@@ -100,18 +104,22 @@ def judge_few_shot(
     Raises:
         UnknownHead: another head. LabelError: the labels cannot support it.
     """
-    estimator = few_shot_head(head, text, seed)
-    own = among(data, text[0])
-    part = divisions(own, How(seed=seed))[0]
-    train, held, spare = own.take(drawn(own, part.train, shots, seed)), own.take(part.held), own.take(part.calibration)
+    estimator = make_few_shot_head(head, text_classes, seed)
+    own = select_classes(data, text_classes[0])
+    part = evaluation_splits(own, EvaluationSettings(seed=seed))[0]
+    train, held, spare = (
+        own.take(sample_per_class(own, part.train, shots, seed)),
+        own.take(part.held),
+        own.take(part.calibration),
+    )
     judged = (spare.X, spare.y) if len(spare) else ()
     estimator.fit(train.X, train.y, *judged)
-    result = judge_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
+    result = evaluate_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
     chosen = {"shots": shots, "tuned_on": estimator.tuned_on_} | result.chosen
     return replace(result, train=len(train), leaks=part.leaks, chosen=chosen)
 
 
-def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.int64]:
+def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:
     """At most ``shots`` of the rows for each class; with one seed more shots contain the fewer.
 
     Of several labels an item: the first ``shots`` items of each label, and of those without any.
@@ -122,29 +130,29 @@ def drawn(data: Features, rows: NDArray[np.int64], shots: int, seed: int) -> NDA
     for i, label in enumerate(data.y[order].tolist()):
         for name in (label or ("",)) if data.multilabel else (str(label),):
             seen[name] = seen.get(name, 0) + 1
-            kept[i] |= seen[name] <= shots
+            kept[i] |= seen[name] <= max_per_class
     return np.sort(order[kept])
 
 
-def among(data: Features, names: Sequence[str]) -> Features:
+def select_classes(data: Features, class_names: Sequence[str]) -> Features:
     """The rows whose label is one of the names."""
-    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(names))))
+    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(class_names))))
 
 
-def few_shot_head(head: str, text: Text, seed: int) -> Any:
+def make_few_shot_head(head: str, text_classes: TextClasses, seed: int) -> Any:
     """An unfitted head of words and images.
 
     Raises:
         UnknownHead: another name than those of :class:`FewShot`.
     """
-    known = [h.value for h in FewShot]
+    known = [h.value for h in FewShotHead]
     if head not in known:
         raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{did_you_mean(head, known)}")
-    names, vectors, scale = text
-    match FewShot(head):
-        case FewShot.TIP_ADAPTER:
+    names, vectors, scale = text_classes
+    match FewShotHead(head):
+        case FewShotHead.TIP_ADAPTER:
             return heads.TipAdapter(vectors, names, scale, random_state=seed)
-        case FewShot.TIP_ADAPTER_F:
+        case FewShotHead.TIP_ADAPTER_F:
             return heads.TipAdapter(vectors, names, scale, fine_tune=True, random_state=seed)
-        case FewShot.BLEND:
+        case FewShotHead.BLEND:
             return heads.PromptBlend(vectors, names, scale, random_state=seed)

@@ -16,10 +16,10 @@ from PIL import Image
 WHITE = (255, 255, 255)
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # TIFF 6.0, section 8
 WHITE_IS_ZERO = 0
-PNG_LEVELS = {"1": 255, "L;2": 85, "L;4": 17}  # Pillow widens these greys to 8 bits, but not the transparent one
+PNG_GREY_SCALES = {"1": 255, "L;2": 85, "L;4": 17}  # Pillow widens these greys to 8 bits, but not the transparent one
 
 
-def to_rgb(image: Image.Image, *, raw: str = "") -> Image.Image:
+def to_rgb(image: Image.Image, *, raw_mode: str = "") -> Image.Image:
     """The loaded image in mode RGB; transparency is laid over white.
 
     Args:
@@ -30,9 +30,9 @@ def to_rgb(image: Image.Image, *, raw: str = "") -> Image.Image:
         return _grey(_levels(image))
     hidden = image.info.get("transparency")
     if image.mode in ("1", "L") and isinstance(hidden, int):
-        return _grey(_cleared(np.asarray(image.convert("L")), hidden * PNG_LEVELS.get(raw, 1)))
+        return _grey(_cleared(np.asarray(image.convert("L")), hidden * PNG_GREY_SCALES.get(raw_mode, 1)))
     if image.mode == "RGB" and isinstance(hidden, tuple):
-        colour = [c >> 8 for c in hidden] if ";16" in raw else hidden
+        colour = [c >> 8 for c in hidden] if ";16" in raw_mode else hidden
         return Image.fromarray(_cleared(np.asarray(image), colour))
     if image.has_transparency_data:
         return _over_white(image)

@@ -18,10 +18,10 @@ from PIL import Image, ImageFile
 
 from embedstore.errors import ImageError
 from embedstore.media.image.color import to_rgb
-from embedstore.media.image.warnings_filter import quiet
+from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.types import FailureReason, ImageInfo
 
-DECODER = f"pillow-{PIL.__version__}"
+DECODER_VERSION = f"pillow-{PIL.__version__}"
 
 MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data in a quarter of a gibibyte
 MAX_BYTES = 1 << 30  # MAX_PIXELS of uncompressed RGB are half of this; a sparse file of terabytes costs nothing to make
@@ -32,10 +32,10 @@ MAX_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
 
 # Not pictures: EPS is a program that Pillow hands to Ghostscript; the others are stubs without a decoder.
-DENIED = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
+DENIED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
 
-ORIENTATION = 0x0112  # Exif 2.3, table 4
-UPRIGHT = {
+ORIENTATION_TAG = 0x0112  # Exif 2.3, table 4
+ORIENTATION_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -55,7 +55,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
 
 
-def read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """A regular file's bytes. A FIFO, socket or device is refused before it could block.
 
     Args:
@@ -99,13 +99,13 @@ def open_image(data: bytes | str | Path) -> tuple[Image.Image, ImageInfo]:
         ImageError: for whatever keeps the image from being used.
     """
     if not isinstance(data, bytes):
-        data = read(os.fspath(data))
+        data = read_file(os.fspath(data))
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
     _must_have_few_scans(data)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
     try:
-        with quiet():
+        with suppress_warnings():
             return _decode(data)
     except ImageError:
         raise
@@ -113,7 +113,7 @@ def open_image(data: bytes | str | Path) -> tuple[Image.Image, ImageInfo]:
         raise _image_error(e, data) from e
 
 
-def as_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+def to_rgb_image(image: bytes | str | Path | Image.Image) -> Image.Image:
     """An image in whatever form a person has it: RGB, upright, transparency over white.
 
     Args:
@@ -125,7 +125,7 @@ def as_image(image: bytes | str | Path | Image.Image) -> Image.Image:
     if not isinstance(image, Image.Image):
         return open_image(image)[0]
     try:
-        with quiet():
+        with suppress_warnings():
             return _finished(image)
     except ImageError:
         raise
@@ -137,7 +137,7 @@ def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
     """Decode, or raise whatever Pillow raises."""
     Image.preinit()
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
-    with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED]) as image:
+    with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED_FORMATS]) as image:
         if image.format == "JPEG2000":
             _must_end(data)
         upright = _finished(image)
@@ -150,7 +150,7 @@ def _finished(image: Image.Image) -> Image.Image:
     raw = _raw_mode(image)
     image.load()
     _must_fit(image)  # icons learn their size only now
-    return _upright(to_rgb(image, raw=raw), orientation_of(image))
+    return _upright(to_rgb(image, raw_mode=raw), exif_orientation(image))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -160,10 +160,10 @@ def _raw_mode(image: Image.Image) -> str:
     return args if isinstance(args, str) else ""
 
 
-def orientation_of(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or it cannot be read."""
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        value = image.getexif().get(ORIENTATION_TAG, 1)
     except MemoryError:
         raise
     except Exception:  # a broken EXIF block does not make the picture unusable
@@ -173,7 +173,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     """Turned as the camera was held."""
-    turn = UPRIGHT.get(orientation)
+    turn = ORIENTATION_TRANSPOSES.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
@@ -255,4 +255,4 @@ def _unidentified(data: bytes) -> ImageError:
         return ImageError(
             FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind not read"
         )
-    return ImageError(FailureReason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER} does not read")
+    return ImageError(FailureReason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER_VERSION} does not read")

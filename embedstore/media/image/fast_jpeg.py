@@ -21,17 +21,17 @@ from PIL import Image
 from torch.nn import functional
 
 from embedstore.media.image import decode, preprocess
-from embedstore.media.image.screening import PIXELS
-from embedstore.media.image.warnings_filter import quiet
+from embedstore.media.image.screening import MAX_IN_PROCESS_PIXELS
+from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import ImageInfo
 
-FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
-TURBO = find_spec("simplejpeg") is not None
-MODES = ("RGB", "L")  # of Pillow, for JPEG files without a colour conversion of their own
+TORCH_FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
+HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
+JPEG_MODES = ("RGB", "L")  # of Pillow, for JPEG files without a colour conversion of their own
 
-Turn = Callable[[torch.Tensor], torch.Tensor]
-TURNS: dict[int, Turn] = {  # as decode.UPRIGHT, on (3, H, W)
+OrientationTransform = Callable[[torch.Tensor], torch.Tensor]
+ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.UPRIGHT, on (3, H, W)
     2: lambda x: x.flip(2),
     3: lambda x: x.flip(1, 2),
     4: lambda x: x.flip(1),
@@ -48,13 +48,13 @@ def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
     Raises:
         ImageError: as there, with the same reason.
     """
-    pixels, picture = opened(data)
-    if not fits(picture, p):
-        return preprocess.apply(Image.fromarray(pixels.permute(1, 2, 0).numpy()), p), picture
-    return np.ascontiguousarray(cropped(resized(pixels, p), p).numpy()), picture
+    pixels, picture = decode_to_tensor(data)
+    if not can_resize_in_torch(picture, p):
+        return preprocess.resize_and_crop(Image.fromarray(pixels.permute(1, 2, 0).numpy()), p), picture
+    return np.ascontiguousarray(center_crop(resize_tensor(pixels, p), p).numpy()), picture
 
 
-def opened(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
+def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
     """One image, upright, with the very bytes of :func:`embedstore.media.image.decode.open_image`.
 
     Returns:
@@ -63,7 +63,7 @@ def opened(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
     Raises:
         ImageError: as there.
     """
-    if TURBO and (header := jpeg_header(data)):
+    if HAS_SIMPLEJPEG and (header := read_jpeg_header(data)):
         found = _turbo(data, header)
         if found is not None:
             return found
@@ -72,34 +72,38 @@ def opened(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class JpegHeader:
     """Of a plain JPEG: its size as it lies in the file, and its EXIF orientation."""
 
     width: int
     height: int
     orientation: int
 
-    def turned(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
+    def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
         """Decoded pixels ``(3, H, W)`` upright, and the picture's facts."""
-        turn = TURNS.get(self.orientation)
+        turn = ORIENTATION_TRANSFORMS.get(self.orientation)
         upright = pixels if turn is None else turn(pixels)
         return upright, ImageInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
-def jpeg_header(data: bytes) -> Header | None:
+def read_jpeg_header(data: bytes) -> JpegHeader | None:
     """What Pillow says of a plain JPEG of ordinary size; None of every other file."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     try:
-        with quiet(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            if image.format != "JPEG" or image.mode not in MODES or image.width * image.height > PIXELS:
+        with suppress_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            if (
+                image.format != "JPEG"
+                or image.mode not in JPEG_MODES
+                or image.width * image.height > MAX_IN_PROCESS_PIXELS
+            ):
                 return None
-            return Header(image.width, image.height, decode.orientation_of(image))
+            return JpegHeader(image.width, image.height, decode.exif_orientation(image))
     except Exception:  # of every type there is, and Pillow raises the same again
         return None
 
 
-def _turbo(data: bytes, header: Header) -> tuple[torch.Tensor, ImageInfo] | None:
+def _turbo(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo] | None:
     """Decoded by simplejpeg, or None where there is the least doubt: then Pillow decides, and names the reason."""
     import simplejpeg
 
@@ -109,20 +113,20 @@ def _turbo(data: bytes, header: Header) -> tuple[torch.Tensor, ImageInfo] | None
         return None
     if pixels.shape != (header.height, header.width, 3):
         return None
-    return header.turned(torch.from_numpy(pixels).permute(2, 0, 1))
+    return header.to_upright(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def fits(picture: ImageInfo, p: Preprocess) -> bool:
+def can_resize_in_torch(picture: ImageInfo, p: Preprocess) -> bool:
     """Torch has the filter, the resized image is small enough to be made whole, and Pillow resizes rows first.
 
     It does columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).
     """
-    width, height = preprocess.resized(picture.width, picture.height, p)
+    width, height = preprocess.resize_dimensions(picture.width, picture.height, p)
     columns_first = p.mode is ResizeMode.SQUASH and picture.height * width > picture.width * height
-    return p.interpolation in FILTERS and width * height <= preprocess.WHOLE and not columns_first
+    return p.interpolation in TORCH_FILTERS and width * height <= preprocess.MAX_RESIZED_PIXELS and not columns_first
 
 
-def resized(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
+def resize_tensor(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
     """The whole image in its new size, before the crop.
 
     Args:
@@ -132,14 +136,14 @@ def resized(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
     Returns:
         uint8 ``(3, h, w)`` on the same device.
     """
-    width, height = preprocess.resized(pixels.shape[2], pixels.shape[1], p)
-    mode = FILTERS[p.interpolation]
+    width, height = preprocess.resize_dimensions(pixels.shape[2], pixels.shape[1], p)
+    mode = TORCH_FILTERS[p.interpolation]
     if pixels.device.type == "cpu":
         return _interpolated(pixels, height, width, mode)
-    return in_floats(pixels, height, width, mode)
+    return resize_as_float(pixels, height, width, mode)
 
 
-def in_floats(pixels: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
+def resize_as_float(pixels: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
     """For devices that resize floats only: rounded to bytes after either direction, as Pillow does."""
     for size in ((pixels.shape[1], width), (height, width)):
         pixels = _interpolated(pixels.float(), *size, mode).round_().clamp_(0, 255)
@@ -151,7 +155,7 @@ def _interpolated(pixels: torch.Tensor, height: int, width: int, mode: str) -> t
     return functional.interpolate(pixels[None], size=(height, width), mode=mode, antialias=True, align_corners=False)[0]
 
 
-def cropped(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
+def center_crop(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
     """The centre, padded where a side is too short, as :func:`embedstore.media.image.preprocess.apply` does it."""
     height, width = p.size
     short = max(0, height - pixels.shape[1]), max(0, width - pixels.shape[2])

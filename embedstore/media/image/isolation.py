@@ -23,9 +23,11 @@ from embedstore.media.image.isolation_worker import receive, send
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, ImageInfo
 
-DEADLINE = 30.0  # seconds; the slowest files that are accepted (100 scans of 12 megapixels) take about one
-MEMORY = 4 << 30  # bytes of address space; the largest image that is accepted takes about half of it on its way to RGB
-RENEWED = 1000  # files after which a worker is replaced, so that nothing it leaks adds up
+TIMEOUT_SECONDS = 30.0  # seconds; the slowest files that are accepted (100 scans of 12 megapixels) take about one
+MAX_MEMORY_BYTES = (
+    4 << 30
+)  # bytes of address space; the largest image that is accepted takes about half of it on its way to RGB
+MAX_FILES_PER_WORKER = 1000  # files after which a worker is replaced, so that nothing it leaks adds up
 
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -33,7 +35,7 @@ _START = (
 )
 
 
-class Isolation:
+class DecodeWorkerPool:
     """Workers for one preprocessing; used by many threads, closed by leaving the block.
 
     Args:
@@ -42,10 +44,12 @@ class Isolation:
         memory: bytes of address space of a worker, by default :data:`MEMORY`.
     """
 
-    def __init__(self, p: Preprocess, *, deadline: float | None = None, memory: int | None = None) -> None:
-        self._settings = json.dumps(asdict(p)).encode()
-        self._deadline = DEADLINE if deadline is None else deadline
-        self._memory = MEMORY if memory is None else memory
+    def __init__(
+        self, preprocess: Preprocess, *, timeout_seconds: float | None = None, memory_bytes: int | None = None
+    ) -> None:
+        self._settings = json.dumps(asdict(preprocess)).encode()
+        self._deadline = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._memory = MAX_MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -90,7 +94,7 @@ class Isolation:
         except BaseException:
             self._drop(worker)
             raise
-        if worker.served >= RENEWED or answer[0].get("reason") == FailureReason.NO_MEMORY:
+        if worker.served >= MAX_FILES_PER_WORKER or answer[0].get("reason") == FailureReason.NO_MEMORY:
             self._drop(worker)
         else:
             self._give(worker)

@@ -20,10 +20,10 @@ from embedstore.media.image.decode import open_image
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason
 
-GRACE = 5.0  # seconds past the deadline, which the parent holds
+GRACE_SECONDS = 5.0  # seconds past the deadline, which the parent holds
 
 
-def main(deadline: float, memory: int) -> None:
+def main(timeout_seconds: float, memory_bytes: int) -> None:
     """Serve until the input ends.
 
     Args:
@@ -31,9 +31,9 @@ def main(deadline: float, memory: int) -> None:
     """
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _only_ours()
-    _limit(memory)
+    _limit(memory_bytes)
     while (request := _request(requests)) is not None:
-        _alarm(deadline + GRACE)
+        _alarm(timeout_seconds + GRACE_SECONDS)
         known, pixels = _answer(*request)
         _alarm(0)
         send(answers, json.dumps(known).encode(), pixels)
@@ -68,7 +68,7 @@ def _answer(p: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Pixels, or why not."""
     try:
         image, picture = open_image(data)
-        pixels = preprocess.apply(image, p)
+        pixels = preprocess.resize_and_crop(image, p)
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except MemoryError:

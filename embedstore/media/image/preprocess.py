@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import DECODER, open_image
+from embedstore.media.image.decode import DECODER_VERSION, open_image
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import FailureReason, ImageInfo
 
-__all__ = ["DECODER", "apply", "prepare"]
+__all__ = ["DECODER_VERSION", "prepare", "resize_and_crop"]
 
 RESAMPLING = {
     Interpolation.NEAREST: Image.Resampling.NEAREST,
@@ -26,10 +26,10 @@ RESAMPLING = {
 
 # A strip of 1 × 1,000,000 pixels resized by its shorter side would be 224 × 224 million. Beyond this many pixels only
 # the part around the centre is resized: 64 MiB as Pillow holds RGB, reached at a ratio of 1 : 334 for 224 pixels.
-WHOLE = 1 << 24
+MAX_RESIZED_PIXELS = 1 << 24
 
 
-def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
     """One file as a network takes it, with the libraries' own bytes: the reference of every other way.
 
     Returns:
@@ -39,10 +39,10 @@ def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
         ImageError: for whatever keeps the image from being used.
     """
     image, picture = open_image(data)
-    return apply(image, p), picture
+    return resize_and_crop(image, preprocess), picture
 
 
-def apply(image: Image.Image, p: Preprocess) -> NDArray[np.uint8]:
+def resize_and_crop(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop.
 
     Args:
@@ -56,30 +56,30 @@ def apply(image: Image.Image, p: Preprocess) -> NDArray[np.uint8]:
         ImageError: NO_MEMORY.
     """
     try:
-        out = _crop(_resize(image, p), p)
+        out = _crop(_resize(image, preprocess), preprocess)
         return np.ascontiguousarray(np.asarray(out).transpose(2, 0, 1))
     except MemoryError as e:
         raise ImageError(FailureReason.NO_MEMORY, "resizing ran out of memory") from e
 
 
-def resized(width: int, height: int, p: Preprocess) -> tuple[int, int]:
+def resize_dimensions(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
     """The ``(width, height)`` to resize to, before the crop; at least one pixel each."""
-    to_height, to_width = p.resize
-    if p.mode is ResizeMode.SQUASH:
+    to_height, to_width = preprocess.resize
+    if preprocess.mode is ResizeMode.SQUASH:
         return to_width, to_height
-    if p.mode is ResizeMode.SHORTEST and to_height == to_width:
+    if preprocess.mode is ResizeMode.SHORTEST and to_height == to_width:
         if width <= height:
             return to_width, int(to_width * height / width)
         return int(to_height * width / height), to_height
     ratios = height / to_height, width / to_width
-    ratio = max(ratios) if p.mode is ResizeMode.LONGEST else min(ratios)
+    ratio = max(ratios) if preprocess.mode is ResizeMode.LONGEST else min(ratios)
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
 def _resize(image: Image.Image, p: Preprocess) -> Image.Image:
     """The whole image in its new size, or of a very long one the part around the centre."""
-    width, height = resized(image.width, image.height, p)
-    if width * height > WHOLE:
+    width, height = resize_dimensions(image.width, image.height, p)
+    if width * height > MAX_RESIZED_PIXELS:
         image, width, height = _middle(image, width, height, p)
     if image.size == (width, height):
         return image

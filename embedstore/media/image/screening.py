@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
-SCANS = 16  # a progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12
-SEGMENTS = 512  # before the frame of a JPEG: metadata in pieces of 64 KiB
-SPARE = 4 << 20  # bytes of metadata, beside twice the size of the raw pixels
+MAX_IN_PROCESS_PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
+MAX_IN_PROCESS_SCANS = (
+    16  # a progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12
+)
+MAX_JPEG_SEGMENTS = 512  # before the frame of a JPEG: metadata in pieces of 64 KiB
+METADATA_ALLOWANCE_BYTES = 4 << 20  # bytes of metadata, beside twice the size of the raw pixels
 
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; Huffman-coded
 _SCAN = 0xDAFF  # FF DA, read as a little-endian number
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
-def ordinary(data: bytes) -> bool:
+def is_safe_in_process(data: bytes) -> bool:
     """The file can be decoded on a thread of this process.
 
     Args:
@@ -31,7 +33,7 @@ def ordinary(data: bytes) -> bool:
     if size is None:
         return False
     pixels = size[0] * size[1]
-    return 0 < pixels <= PIXELS and len(data) <= 8 * pixels + SPARE
+    return 0 < pixels <= MAX_IN_PROCESS_PIXELS and len(data) <= 8 * pixels + METADATA_ALLOWANCE_BYTES
 
 
 def _size(data: bytes) -> tuple[int, int] | None:
@@ -51,10 +53,10 @@ def _size(data: bytes) -> tuple[int, int] | None:
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
     """The frame's size, where there are few scans."""
-    if _scans(data) > SCANS:
+    if _scans(data) > MAX_IN_PROCESS_SCANS:
         return None
     at = 2
-    for _ in range(SEGMENTS):
+    for _ in range(MAX_JPEG_SEGMENTS):
         if data[at] != 0xFF:
             return None
         while data[at] == 0xFF:

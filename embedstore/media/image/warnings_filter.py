@@ -30,10 +30,10 @@ class _OnThisThread(type):
     """A class whose subclasses are all classes, but only on a thread that is decoding."""
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return _decoding.depth > 0 if cls is WhileDecoding else super().__subclasscheck__(subclass)
+        return _decoding.depth > 0 if cls is DecodeThreadWarning else super().__subclasscheck__(subclass)
 
 
-class WhileDecoding(Warning, metaclass=_OnThisThread):
+class DecodeThreadWarning(Warning, metaclass=_OnThisThread):
     """The category of any warning raised on a thread that is decoding, and of no other."""
 
 
@@ -55,10 +55,10 @@ _quiet_libtiff()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """No warning of this thread is shown, recorded or made an error inside the block."""
-    if not warnings.filters or warnings.filters[0][2] is not WhileDecoding:
-        warnings.simplefilter("ignore", category=WhileDecoding)
+    if not warnings.filters or warnings.filters[0][2] is not DecodeThreadWarning:
+        warnings.simplefilter("ignore", category=DecodeThreadWarning)
     _decoding.depth += 1
     try:
         yield
