@@ -16,7 +16,7 @@ from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.operations.tuned import Tuned

@@ -63,9 +63,9 @@ class Caring(Face):
             progress: called as it goes on.
         """
         report = verify.verify(self._storage, progress=progress)
-        report.damage += verify.verify_space_files(self._storage.at)
-        report.damage += _beside(self._storage.at, report)
-        if images and not any(d.file == self._storage.at.catalog.name for d in report.damage):
+        report.damage += verify.verify_space_files(self._storage.layout)
+        report.damage += _beside(self._storage.layout, report)
+        if images and not any(d.file == self._storage.layout.catalog.name for d in report.damage):
             self._images(report, progress)
         return report
 
@@ -78,8 +78,8 @@ class Caring(Face):
         """
         mended = repair.repair(self.path, wait=wait)
         result = Repaired(done=mended.actions, lost=sum(map(len, mended.lost_contents.values())))
-        with lock.writer_lock(self._storage.at.lock, "repair", wait=wait):
-            result.done += _set_aside(self._storage.at)
+        with lock.writer_lock(self._storage.layout.lock, "repair", wait=wait):
+            result.done += _set_aside(self._storage.layout)
         for space, contents in mended.lost_contents.items():
             self._again(space, contents, result, embed=embed)
         self._reindex(result)

@@ -43,7 +43,7 @@ def test_the_result_is_a_new_space_beside_the_old_one(made):
     before, store = es.open(folder / "plain"), es.open(folder / "tuned")
     old, new = store.spaces
     assert (new.name, new.space.parent, new.key) == ("test_resnet-label", old.key, result.key)
-    assert (old.current, new.current) == (True, False)
+    assert (old.is_default, new.is_default) == (True, False)
     assert files(store, old.key) == files(before, old.key)
     assert len(vectors(store, new.key)) == 60
     assert not result.same

@@ -310,11 +310,11 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
 CHILD = """
 import sys
 import embedstore as es
-from embedstore.pipeline.run import Options, run
+from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1])
-options = Options(batch_size=8, threads=2, commit_rows=40)
-run(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+options = EmbedOptions(batch_size=8, threads=2, commit_rows=40)
+embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 
