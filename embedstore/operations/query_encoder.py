@@ -30,12 +30,8 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
-<<<<<<< HEAD
 from embedstore.sources.local_files import read_item
-from embedstore.storage.storage import SpaceRecord
-=======
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
->>>>>>> main
 
 if TYPE_CHECKING:
     from PIL.Image import Image

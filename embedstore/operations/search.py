@@ -24,13 +24,9 @@ from embedstore.reports.results import Hits
 from embedstore.search.execute import SearchOptions, execute_search, item_vector
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-<<<<<<< HEAD
 from embedstore.sources.local_files import load_image
-from embedstore.storage.storage import SpaceRecord, Storage
-=======
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
->>>>>>> main
 from embedstore.storage.transfer import export
 
 if TYPE_CHECKING:
