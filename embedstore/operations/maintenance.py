@@ -25,6 +25,7 @@ from embedstore.storage.integrity import backup as copying
 from embedstore.storage.integrity import repair, verify
 from embedstore.storage.integrity.verify import CheckProgress, Damage, VerificationReport
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import content_hex, decode_path
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
 
@@ -172,10 +173,10 @@ _ROTTEN = "its size and time are as before, but its bytes are others"
 def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
     """What is wrong with one image; "" where nothing is."""
     uri, raw, content, size, mtime_ns = row
-    path = uri if raw is None else raw.decode("utf-8", "surrogateescape")
+    path = decode_path(uri, raw)
     try:
         data = decode.read_file(path)
-        if content_digest(data) == content.replace("-", ""):
+        if content_digest(data) == content_hex(content):
             return ""
         s = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
     except (ImageError, OSError):

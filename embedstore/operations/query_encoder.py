@@ -31,6 +31,7 @@ from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTo
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import decode_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -177,6 +178,6 @@ def _openable(rows: Sequence[tuple[str, bytes | None]]) -> Iterator[Image]:
     """The images that are still where they were."""
     for uri, path in rows:
         try:
-            yield decode.open_image(uri if path is None else path.decode("utf-8", "surrogateescape"))[0]
+            yield decode.open_image(decode_path(uri, path))[0]
         except ImageError:
             continue
