@@ -18,6 +18,7 @@ from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, adv
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
+from embedstore.sources.local_files import read_file
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.sql import utc_now
 
@@ -130,7 +131,7 @@ class Advising(Tuning):
         kept, pixels, poor = [], [], 0
         for r in rows.tolist():
             try:
-                file = decode.read_file(uris[int(data.ids[r])])
+                file = read_file(uris[int(data.ids[r])])
                 image = decode.open_image(file)[0]
             except ImageError:
                 continue

@@ -14,11 +14,10 @@ import xxhash
 
 from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
-from embedstore.media.image import decode
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
-from embedstore.pipeline.read import content_digest
 from embedstore.search.index import build
+from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.missing_vectors import MissingVectorsSource
 from embedstore.storage import layout, lock
 from embedstore.storage.integrity import backup as copying
@@ -28,6 +27,7 @@ from embedstore.storage.layout import Layout
 from embedstore.storage.sql import content_hex, decode_path
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
+from embedstore.types import Failure, content_digest
 
 IMAGES = 1024  # read at a time
 
@@ -175,13 +175,14 @@ def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
     uri, raw, content, size, mtime_ns = row
     path = decode_path(uri, raw)
     try:
-        data = decode.read_file(path)
-        if content_digest(data) == content_hex(content):
+        if content_digest(read_file(path)) == content_hex(content):
             return ""
-        s = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
-    except (ImageError, OSError):
+    except ImageError:
         return "gone or unreadable"
-    return _ROTTEN if (s.st_size, s.st_mtime_ns) == (size, mtime_ns) else "changed since"
+    found = stat_file(path)
+    if isinstance(found, Failure):
+        return "gone or unreadable"
+    return _ROTTEN if (found.size, found.mtime_ns) == (size, mtime_ns) else "changed since"
 
 
 def repair_store(

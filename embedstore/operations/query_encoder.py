@@ -30,8 +30,8 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
+from embedstore.sources.local_files import read_item
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
-from embedstore.storage.sql import decode_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -178,6 +178,6 @@ def _openable(rows: Sequence[tuple[str, bytes | None]]) -> Iterator[Image]:
     """The images that are still where they were."""
     for uri, path in rows:
         try:
-            yield decode.open_image(decode_path(uri, path))[0]
+            yield decode.open_image(read_item(uri, path))[0]
         except ImageError:
             continue
