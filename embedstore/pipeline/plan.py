@@ -6,10 +6,11 @@ Planning reads no image and writes nothing to the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from embedstore.sources.source import Scan
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries import embedding
 from embedstore.storage.storage import Storage, Writer
@@ -33,7 +34,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class PlanCounts:
-    """What a scan found; every reference and failure is in exactly one of the last four counts.
+    """What a scan found; every reference and failure is in exactly one of the next four counts.
 
     Attributes:
         scanned: references and failures.
@@ -41,6 +42,7 @@ class PlanCounts:
         unchanged: files whose size and mtime are as before, with a vector in the space.
         known_failures: files that failed before and have not changed since.
         new_failures: entries that the scan itself could not use.
+        skipped: operating-system litter that the scan left out; it is in no other count.
     """
 
     scanned: int
@@ -48,6 +50,7 @@ class PlanCounts:
     unchanged: int
     known_failures: int
     new_failures: int
+    skipped: int
 
 
 class EmbedPlan:
@@ -121,7 +124,7 @@ class EmbedPlan:
 def build_plan(
     storage: Storage,
     space: str,
-    scan: Iterable[ImageRef | Failure],
+    scan: Scan,
     *,
     roots: Sequence[str],
     decoder_version: str,
@@ -136,10 +139,9 @@ def build_plan(
         decoder_version: failures of another version are tried again.
     """
     counts: Counter[str] = Counter()
-    entries = iter(scan)
     with storage.catalog.read() as con:
         embedding.create_tables(con)
-        while chunk := list(islice(entries, CHUNK_ROWS)):
+        while chunk := list(islice(scan, CHUNK_ROWS)):
             counts["scanned"] += len(chunk)
             if refs := [r for r in chunk if isinstance(r, ImageRef)]:
                 first = counts["todo"]
@@ -159,5 +161,6 @@ def build_plan(
             unchanged=counts["unchanged"],
             known_failures=counts["failed"] + counts["known"],
             new_failures=counts["new"],
+            skipped=scan.summary.skipped,
         ),
     )

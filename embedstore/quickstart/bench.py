@@ -22,13 +22,13 @@ from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import preprocess
-from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import (
+from embedstore.pipeline.decode_method import (
     PrepareFunction,
     fast_decoders,
     preserve_torch_threads,
     use_one_torch_thread,
 )
+from embedstore.pipeline.decoder import Decoder
 from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
@@ -320,7 +320,7 @@ def _end_to_end(
         report = _opened(path, setting, decoder).embed(files, **how)
     except RuntimeMismatch:  # random weights tell images apart less than trained ones, and a decoder may be too coarse
         report = _opened(path, setting, Decoder.PILLOW).embed(files, **how)
-    return report, report.stages.get("seconds", report.seconds) or report.seconds
+    return report, report.stage_times.get("seconds", report.seconds) or report.seconds
 
 
 def _opened(path: Path, setting: BenchSettings, decoder: Decoder) -> es.Store:

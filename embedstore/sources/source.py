@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from embedstore.errors import ImageError
 from embedstore.sources.local_files import read_file
@@ -23,7 +23,7 @@ class ScanSummary:
     skipped: int = 0
 
 
-class Scan:
+class Scan(Iterator[ImageRef | Failure]):
     """One pass over a source.
 
     Args:
@@ -35,8 +35,8 @@ class Scan:
         self._entries = entries
         self.summary = summary or ScanSummary()
 
-    def __iter__(self) -> Iterator[ImageRef | Failure]:
-        return self._entries
+    def __next__(self) -> ImageRef | Failure:
+        return next(self._entries)
 
 
 class Source(Protocol):
@@ -73,7 +73,11 @@ class LocalFileSource:
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
-    columns: ClassVar[dict[str, str]] = {}
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The user's own columns."""
+        return {}
 
     def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
         """Yield the bytes of every file, or why they cannot be read."""

@@ -15,12 +15,14 @@ spill to a temporary folder when they outgrow memory. No other module knows thei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import numpy as np
+from numpy.typing import NDArray
 
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import FailureRow, object_array, raw_path_bytes
+from embedstore.storage.commit import FailureRow
+from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
@@ -116,9 +118,7 @@ def add_scan_failures(
         """,
         [decoder],
     )
-    known = first_row(
-        con.execute("SELECT count(*) FROM memory.main.scan_failures WHERE known AND n >= ?", [first])
-    )[0]
+    known = fetch_value(con, "SELECT count(*) FROM memory.main.scan_failures WHERE known AND n >= ?", [first])
     return len(failures) - known, known
 
 
@@ -155,7 +155,7 @@ def todo_files(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[t
         "WHERE n >= ? AND n < ? ORDER BY n",
         [first, first + count],
     ).fetchall()
-    return [(ImageRef(row[0], _path(row[0], row[1]), *row[2:7]), row[7]) for row in rows]
+    return [(ImageRef(row[0], decode_path(row[0], row[1]), *row[2:7]), row[7]) for row in rows]
 
 
 def new_scan_failures(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[FailureRow]:
@@ -166,7 +166,7 @@ def new_scan_failures(con: duckdb.DuckDBPyConnection, first: int, count: int) ->
         [first, first + count],
     ).fetchall()
     return [
-        FailureRow(Failure(uri, _path(uri, path), size, mtime_ns, FailureReason(reason), detail), item)
+        FailureRow(Failure(uri, decode_path(uri, path), size, mtime_ns, FailureReason(reason), detail), item)
         for uri, path, size, mtime_ns, reason, detail, item in rows
     ]
 
@@ -177,7 +177,7 @@ def known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> se
     found = con.execute(
         "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
     )
-    return {content.replace("-", "") for (content,) in found.fetchall()}
+    return {content_hex(content) for (content,) in found.fetchall()}
 
 
 def add_known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> None:
@@ -195,7 +195,7 @@ def missing_items_by_content(con: duckdb.DuckDBPyConnection, digests: Sequence[s
     ).fetchall()
     items: dict[str, list[int]] = {}
     for content, item in found:
-        items.setdefault(content.replace("-", ""), []).append(item)
+        items.setdefault(content_hex(content), []).append(item)
     return items
 
 
@@ -206,7 +206,7 @@ def remove_missing_items(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -
 
 def missing_count(con: duckdb.DuckDBPyConnection) -> int:
     """Return how many items are missing."""
-    return int(first_row(con.execute("SELECT count(*) FROM memory.main.missing"))[0])
+    return int(fetch_value(con, "SELECT count(*) FROM memory.main.missing"))
 
 
 def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
@@ -222,9 +222,7 @@ def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
 
 def mark_present(con: duckdb.DuckDBPyConnection) -> None:
     """Mark the items present whose files the scan found again."""
-    con.execute(
-        "UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)"
-    )
+    con.execute("UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)")
 
 
 def mark_missing(con: duckdb.DuckDBPyConnection) -> None:
@@ -232,19 +230,14 @@ def mark_missing(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.missing)")
 
 
-def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, np.ndarray]:
+def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, NDArray[Any]]:
     """Return the columns that references and failures have in common."""
     return {
         "uri": object_array([f.uri for f in files]),
-        "path": raw_path_bytes([(f.uri, f.path) for f in files]),
+        "path": encode_paths([(f.uri, f.path) for f in files]),
         "size": np.array([f.size for f in files], dtype=np.int64),
         "mtime_ns": np.array([f.mtime_ns for f in files], dtype=np.int64),
     }
-
-
-def _path(uri: str, path: bytes | None) -> str:
-    """Return the path of a file, as ``os.fsdecode`` gives it."""
-    return uri if path is None else path.decode("utf-8", "surrogateescape")
 
 
 _COMPARE = """

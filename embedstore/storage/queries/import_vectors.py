@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from embedstore.storage.commit import object_array
+from embedstore.storage.sql import content_hex, object_array
 
 
 def items_by_uri(
@@ -20,7 +20,7 @@ def items_by_uri(
         "WHERE i.uri IN (SELECT uri FROM wanted)",
         [space],
     ).fetchall()
-    return [(uri, item, content.replace("-", ""), shard, row) for uri, item, content, shard, row in rows]
+    return [(uri, item, content_hex(content), shard, row) for uri, item, content, shard, row in rows]
 
 
 def contents_with_vectors(con: duckdb.DuckDBPyConnection, space: str, digests: Sequence[str]) -> set[str]:
@@ -30,4 +30,4 @@ def contents_with_vectors(con: duckdb.DuckDBPyConnection, space: str, digests: S
         "SELECT content::VARCHAR FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM wanted)",
         [space],
     ).fetchall()
-    return {content.replace("-", "") for (content,) in rows}
+    return {content_hex(content) for (content,) in rows}

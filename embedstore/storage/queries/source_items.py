@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import duckdb
 
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import object_array
+from embedstore.storage.sql import decode_path, fetch_value, object_array
 
 _FROM_FILES = "JOIN contents USING (content) WHERE present AND bytes IS DISTINCT FROM 0"
 _OF_CONTENTS = "WHERE present AND content IN (SELECT content::UUID FROM rows)"
@@ -25,7 +24,7 @@ def stage_present_items(con: duckdb.DuckDBPyConnection, contents: Sequence[str] 
         "SELECT row_number() OVER (ORDER BY item) - 1 AS n, uri, path, label, split, group_id "
         f"FROM items {_FROM_FILES if contents is None else _OF_CONTENTS}"
     )
-    return int(first_row(con.execute("SELECT count(*) FROM memory.main.source_items"))[0])
+    return int(fetch_value(con, "SELECT count(*) FROM memory.main.source_items"))
 
 
 def staged_items(
@@ -36,7 +35,7 @@ def staged_items(
         "SELECT uri, path, label, split, group_id FROM memory.main.source_items WHERE n >= ? AND n < ? ORDER BY n",
         [first, first + count],
     ).fetchall()
-    return [(uri if raw is None else raw.decode("utf-8", "surrogateescape"), *facts) for uri, raw, *facts in rows]
+    return [(decode_path(uri, raw), *facts) for uri, raw, *facts in rows]
 
 
 def drop_staged_items(con: duckdb.DuckDBPyConnection) -> None:
