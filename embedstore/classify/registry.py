@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,7 +20,7 @@ from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead,
 from embedstore.storage import disk_errors
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import strings
-from embedstore.storage.durable_files import sync_folder, sync_tree
+from embedstore.storage.durable_files import file_sha256, sync_folder, sync_tree
 from embedstore.storage.storage import SpaceRecord, Storage
 from embedstore.storage.vector_stream import open_vector_stream
 
@@ -280,5 +279,4 @@ def _settled(folder: Path, digest: str) -> Path:
 
 def _digest(folder: Path) -> str:
     """SHA-256 of the head's description, which itself holds that of its arrays."""
-    with (folder / METADATA_FILE).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return file_sha256(folder / METADATA_FILE)

@@ -319,9 +319,8 @@ def _arrays(folder: Path, facts: dict[str, Any]) -> dict[str, Array]:
     size = file.stat().st_size if file.is_file() else 0
     if size != recorded["bytes"]:
         raise StoreDamaged(f"{file} has {size} bytes, {recorded['bytes']} were written; train the head again")
-    with file.open("rb") as f:
-        if hashlib.file_digest(f, "sha256").hexdigest() != recorded["sha256"]:
-            raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
+    if durable_files.file_sha256(file) != recorded["sha256"]:
+        raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
     try:
         arrays: dict[str, Array] = load_file(file)
     except SafetensorError as e:

@@ -14,7 +14,7 @@ import numpy as np
 from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import duckdb_connection, durable_files, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, Catalog, first_row, is_disk_error, quote_path
+from embedstore.storage.catalog import ARCHIVED_TABLES, STORAGE_VERSION, Catalog, first_row, is_disk_error, quote_path
 from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, quote_identifier, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
@@ -22,10 +22,8 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
-    ARCHIVED_TABLES,
     ArchiveFile,
     ArchiveManifest,
-    file_sha256,
     verified_path,
 )
 
@@ -183,7 +181,7 @@ def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
     """Every head of the catalog has its files."""
     for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
         path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or file_sha256(path) != json.loads(facts).get("digest"):
+        if not path.is_file() or durable_files.file_sha256(path) != json.loads(facts).get("digest"):
             raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
 
 

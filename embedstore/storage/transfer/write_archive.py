@@ -13,20 +13,17 @@ import duckdb
 
 from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreIOError
 from embedstore.space import Space
-from embedstore.storage.catalog import first_row, quote_path
+from embedstore.storage.catalog import ARCHIVED_TABLES, first_row, quote_path
 from embedstore.storage.commit import quote_identifier
-from embedstore.storage.durable_files import sync_folder, sync_tree
-from embedstore.storage.layout import read_small_json
+from embedstore.storage.durable_files import file_sha256, sync_folder, sync_tree
+from embedstore.storage.layout import COPIED_FOLDERS, read_small_json
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
-    ARCHIVED_TABLES,
-    BESIDE,
     MANIFEST_FILE,
     ArchiveFile,
     ArchiveManifest,
     describe_file,
-    file_sha256,
 )
 from embedstore.storage.vectors import VectorReader
 
@@ -173,7 +170,7 @@ def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> lis
 def _beside(storage: Storage, folder: Path) -> list[ArchiveFile]:
     """Heads and checkpoints, as they are."""
     out = []
-    for name in BESIDE:
+    for name in COPIED_FOLDERS:
         root = storage.at.root / name
         for path in sorted(root.rglob("*")) if root.is_dir() else []:
             if path.is_file() and not path.is_symlink():
