@@ -12,11 +12,10 @@ from typing import Any
 
 from embedstore.errors import BackboneError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
-from embedstore.media.image import decode
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
-from embedstore.pipeline.read import content_digest
 from embedstore.search.index import build
+from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.missing_vectors import MissingVectorsSource
 from embedstore.storage import lock
 from embedstore.storage.integrity import backup as backups
@@ -31,8 +30,10 @@ from embedstore.storage.integrity.report import (
     VerificationReport,
 )
 from embedstore.storage.integrity.sidecars import SidecarReaders, check_sidecars, quarantine_damaged
+from embedstore.storage.sql import content_hex, decode_path
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive, write_archive
+from embedstore.types import Failure, content_digest
 
 IMAGE_READ_BATCH = 1024  # images whose results are held at a time
 
@@ -147,8 +148,8 @@ class Caring(Face):
 
 def verify(storage: Storage, *, check_images: bool, progress: Callable[[CheckProgress], None]) -> VerificationReport:
     """Check a store's own files, the files of its indexes, checkpoints and heads, and if requested its images."""
-    findings = [*storage_checks.check_storage(storage, progress=progress), *check_sidecars(storage.at, _READERS)]
-    catalog = storage.at.catalog.name
+    findings = [*storage_checks.check_storage(storage, progress=progress), *check_sidecars(storage.layout, _READERS)]
+    catalog = storage.layout.catalog.name
     if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
         findings += _check_images(storage, progress)
     return VerificationReport.from_findings(findings, storage.notices)
@@ -176,8 +177,8 @@ def repair_store(
     repaired = storage_repair.repair(path, wait=wait)
     session = open_session()
     storage = session._storage
-    with lock.writer_lock(storage.at.lock, "repair", wait=wait):
-        actions = repaired.actions + quarantine_damaged(storage.at, _READERS)
+    with lock.writer_lock(storage.layout.lock, "repair", wait=wait):
+        actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
     steps = chain(
         (_reembed(session, space, contents, reembed) for space, contents in repaired.lost_contents.items()),
         [_rebuild_indexes(storage)],
@@ -276,14 +277,14 @@ def _check_images(storage: Storage, progress: Callable[[CheckProgress], None]) -
 def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | ChangedImage | None:
     """Compare one image: other bytes in a file of the same size and time are damage, else it was edited or removed."""
     uri, raw, content, size, mtime_ns = row
-    path = uri if raw is None else raw.decode("utf-8", "surrogateescape")
+    path = decode_path(uri, raw)
     try:
-        if content_digest(decode.read_file(path)) == content.replace("-", ""):
+        if content_digest(read_file(path)) == content_hex(content):
             return None
-        stat = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
-    except (ImageError, OSError):
+    except ImageError:
         return ChangedImage(uri)
-    if (stat.st_size, stat.st_mtime_ns) != (size, mtime_ns):
+    file = stat_file(path)
+    if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):
         return ChangedImage(uri)
     problem = "its size and time are as before, but its bytes are others"
     return Damage(uri, "", problem, "bring the file back, or embed it as it is now")

@@ -23,7 +23,7 @@ def test_a_kept_head_answers_as_it_did(store):
     (row,) = store.heads
     assert (row.name, row.kind, row.label, row.space) == ("three", "logistic", "label", store.spaces[0].key)
     assert row.facts["classes"] == ["c0", "c1", "c2"]
-    assert row.facts["C"] == e.chosen["C"]
+    assert row.facts["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
     assert store.info()["heads"] == [{"head": "three", "space": row.space, "label": "label", "kind": "logistic"}]

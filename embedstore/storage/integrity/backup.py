@@ -10,10 +10,11 @@ from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, quote_path, read_commit_count
+from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
+from embedstore.storage.sql import quote_literal
 from embedstore.storage.storage import Storage
 
 MAX_ATTEMPTS = 5  # a compaction may remove a file before it is copied: the copy starts again from a later generation
@@ -46,7 +47,7 @@ def backup(
         StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
     path = Path(target).absolute()
-    layout.require_outside(path, storage.at)
+    layout.require_outside(path, storage.layout)
     counts: dict[str, int] = {}
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
@@ -102,19 +103,19 @@ def _copy_store(
 ) -> dict[str, int]:
     """Fill the temporary folder of a backup."""
     spaces, shards = _copy_catalog(storage, at)
-    shutil.copyfile(storage.at.marker, at.marker)
+    shutil.copyfile(storage.layout.marker, at.marker)
     for space in spaces:
         at.shards_folder(space).mkdir(parents=True)
-        if storage.at.note(space).exists():
-            shutil.copyfile(storage.at.note(space), at.note(space))
+        if storage.layout.space_file(space).exists():
+            shutil.copyfile(storage.layout.space_file(space), at.space_file(space))
     total, done = sum(s.bytes for s in shards), 0
     for s in shards:
         _copy_shard(storage, s, at.shard_file(s.space, s.number), hard_link)
         done += s.bytes
         progress(CheckProgress("vectors", done, total))
     for name in COPIED_FOLDERS:
-        if (storage.at.root / name).is_dir():
-            shutil.copytree(storage.at.root / name, at.root / name)
+        if (storage.layout.root / name).is_dir():
+            shutil.copytree(storage.layout.root / name, at.root / name)
     return {"shards": len(shards), "bytes": total}
 
 
@@ -125,7 +126,7 @@ def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[_ShardF
         shards = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_path(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
@@ -137,7 +138,7 @@ def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[_ShardF
 
 def _copy_shard(storage: Storage, registered: _ShardFile, target: Path, hard_link: bool) -> None:
     """Copy one vector file and compare the copy with its checksum."""
-    source = storage.at.shard_file(registered.space, registered.number)
+    source = storage.layout.shard_file(registered.space, registered.number)
     try:
         _link_or_copy(source, target, hard_link)
     except FileNotFoundError as e:

@@ -12,11 +12,11 @@ import duckdb
 
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
-from embedstore.storage import duckdb_connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION, first_row, quote_path, utc_now
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage import connection, migrations
+from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
+from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal, utc_now
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -55,8 +55,8 @@ def rebuild_catalog(at: Layout) -> list[str]:
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     """Write the new catalog."""
     actions: list[str] = []
-    with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH {quote_path(new)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+    with connection.connect() as con:
+        con.execute(f"ATTACH {quote_literal(new)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         migrations.apply_pending(con)
         if _make_attachable(old):
             query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'"
@@ -93,8 +93,8 @@ def _make_attachable(old: Path) -> bool:
 @contextmanager
 def _attached(old: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Attach the old catalog to a new connection, which a fatal error makes unusable."""
-    with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH {quote_path(old)} AS old (READ_ONLY)")
+    with connection.connect() as con:
+        con.execute(f"ATTACH {quote_literal(old)} AS old (READ_ONLY)")
         yield con
 
 
@@ -105,7 +105,7 @@ def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
     try:
         with _attached(old) as source:  # rows that were deleted count too
             query = f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'
-            total = int(first_row(source.execute(query))[0])
+            total = int(fetch_value(source, query))
         for begin, end in _ranges(0, total, ROW_GROUP):
             if _copy_rows(con, old, table, (begin, end), part):
                 continue
@@ -130,16 +130,16 @@ def _copy_rows(con: duckdb.DuckDBPyConnection, old: Path, table: str, rows: tupl
     selection = f'SELECT * FROM old."{table}" WHERE rowid >= {rows[0]} AND rowid < {rows[1]}'
     try:
         with _attached(old) as source:
-            source.execute(f"COPY ({selection}) TO {quote_path(part)} (FORMAT parquet)")
+            source.execute(f"COPY ({selection}) TO {quote_literal(part)} (FORMAT parquet)")
     except duckdb.Error:
         return False
     existing = {r[0] for r in con.execute(f'DESCRIBE cat."{table}"').fetchall()}
-    for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {quote_path(part)}").fetchall():
+    for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {quote_literal(part)}").fetchall():
         if name not in existing:
             con.execute(f'ALTER TABLE cat."{table}" ADD COLUMN {quote_identifier(name)} {kind}')
     if table == "counters":
         con.execute("DELETE FROM cat.counters")
-    con.execute(f'INSERT INTO cat."{table}" BY NAME SELECT * FROM {quote_path(part)}')
+    con.execute(f'INSERT INTO cat."{table}" BY NAME SELECT * FROM {quote_literal(part)}')
     return True
 
 

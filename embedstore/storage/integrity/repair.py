@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors, layout, lock, recover, shard
-from embedstore.storage.catalog import Catalog, first_row
+from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import insert_vectors
 from embedstore.storage.integrity import rebuild_catalog
 from embedstore.storage.integrity.report import Damage
 from embedstore.storage.integrity.verify import check_tables, misaligned_rows
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import content_hex, fetch_value
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _repair_rows(catalog: Catalog) -> list[str]:
     actions = []
     with catalog.write() as con:
         for action, statement in _ROWS.items():
-            count = first_row(con.execute(statement))[0]
+            count = fetch_value(con, statement)
             if count:
                 actions.append(f"{count} {action}")
     return actions
@@ -168,8 +169,8 @@ def _replace_shard(
     space, number = key
     with catalog.read() as con:
         found = con.execute("SELECT content::VARCHAR FROM vectors WHERE space = ? AND shard = ?", [*key]).fetchall()
-        following = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
-    used = {c.replace("-", "") for (c,) in found}
+        following = int(fetch_value(con, "SELECT next_shard FROM counters"))
+    used = {content_hex(c) for (c,) in found}
     contents = file.contents if file else []
     kept = np.array([r for r in intact if contents[r] in used], dtype=np.int64)
     kept_contents = [contents[r] for r in kept]

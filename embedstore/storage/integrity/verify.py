@@ -12,10 +12,10 @@ import numpy as np
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import CATALOG_TABLES, Catalog, first_row, read_commit_count
-from embedstore.storage.commit import strings
+from embedstore.storage.catalog import CATALOG_TABLES, Catalog, read_commit_count
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.sql import fetch_value, first_line, first_row, object_array
 from embedstore.storage.storage import Storage
 
 _CATALOG = "catalog.duckdb"
@@ -51,8 +51,8 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
         yield from _check_shard(storage, row)
         done += int(row[3] or 0)
         progress(CheckProgress("vectors", done, total))
-    yield from _check_space_descriptions(storage.at)
-    yield from _check_space_descriptions(storage.at)
+    yield from _check_space_descriptions(storage.layout)
+    yield from _check_space_descriptions(storage.layout)
 
 
 def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
         try:
             rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
         except duckdb.Error as e:
-            yield Damage(_CATALOG, f"table {table}", str(e).splitlines()[0])
+            yield Damage(_CATALOG, f"table {table}", first_line(e))
             if isinstance(e, duckdb.FatalException):
                 return
         else:
@@ -78,7 +78,7 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
 def misaligned_rows(catalog: Catalog, file: shard.Shard) -> int:
     """Return how many rows of a vector file hold another content than the catalog says."""
     h = file.header
-    rows = {"content": strings(file.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
+    rows = {"content": object_array(file.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     with catalog.read() as con:
         wrong = con.execute(
             'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
@@ -100,7 +100,7 @@ _ShardRow = tuple[str, int, int, int, str]  # space, number, rows, bytes, checks
 
 def _check_catalog(storage: Storage) -> tuple[list[Finding], list[_ShardRow]]:
     """Check the tables in one read; return the findings and, where the tables are whole, the vector files."""
-    acknowledged = commit_counter.read(storage.at.root)  # before the catalog: a writer may go on
+    acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
     findings: list[Finding] = []
     try:
         with storage.catalog.read() as con:
@@ -164,7 +164,7 @@ _REFERENCES = {
 def _check_references(con: duckdb.DuckDBPyConnection) -> Iterator[Damage]:
     """Check that every row that another row names exists exactly once."""
     for (table, problem), query in _REFERENCES.items():
-        count = first_row(con.execute(query))[0]
+        count = fetch_value(con, query)
         if count:
             yield Damage(_CATALOG, f"table {table}", f"{problem} ({count:,})")
 
@@ -172,8 +172,8 @@ def _check_references(con: duckdb.DuckDBPyConnection) -> Iterator[Damage]:
 def _check_shard(storage: Storage, row: _ShardRow) -> Iterator[Finding]:
     """Compare one vector file with its checksums and with the catalog."""
     space, number = row[:2]
-    path = storage.at.shard_file(space, number)
-    name = str(path.relative_to(storage.at.root))
+    path = storage.layout.shard_file(space, number)
+    name = str(path.relative_to(storage.layout.root))
     try:
         file = shard.Shard(path)
         h = file.header
