@@ -290,10 +290,10 @@ def _other(path: Path, size: int, xxh3: str) -> str | None:
 
 def _head(folder: Path) -> str:
     """What is wrong with a kept classifier."""
-    from embedstore.classify.heads import serialization
+    from embedstore.classify.heads import head_files
 
     try:
-        serialization.load(folder)
+        head_files.load(folder)
     except EmbedstoreError as e:
         return str(e)
     return ""

@@ -104,7 +104,7 @@ def test_the_two_sides_are_judged_on_the_same_rows(made):
     for p in v.pairs:
         assert p.gain.value == pytest.approx(p.new.accuracy - p.old.accuracy)
         assert p.gain.low <= p.gain.value <= p.gain.high
-        assert p.mcnemar.only_second - p.mcnemar.only_first == round(12 * p.gain.value)
+        assert p.mcnemar.only_second_correct - p.mcnemar.only_first_correct == round(12 * p.gain.value)
     assert {c for c, *_ in v.per_class} == {"a", "b", "c"}
     assert v.cost["training_seconds"] > 0
 
