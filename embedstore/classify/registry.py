@@ -22,7 +22,8 @@ from embedstore.storage import disk_errors
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import strings
 from embedstore.storage.durable_files import sync_folder, sync_tree
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.vector_stream import open_vector_stream
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -68,7 +69,7 @@ def find_head(storage: Storage, name: str) -> HeadRecord:
             return row
     names = [r.name for r in rows]
     raise UnknownHead(
-        f"{storage.at.root} has no head {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}; "
+        f"{storage.layout.root} has no head {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}; "
         f"`embedstore probe STORE LABEL --save {name}` makes one"
     )
 
@@ -247,7 +248,7 @@ def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, 
 
 
 def _folder(storage: Storage, name: str) -> Path:
-    return storage.at.root / "heads" / name
+    return storage.layout.root / "heads" / name
 
 
 def _previous(folder: Path) -> Path:

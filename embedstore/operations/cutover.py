@@ -16,7 +16,7 @@ from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
 from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.operations.tuned import Tuned
@@ -53,13 +53,13 @@ class Cutover(Judging):
         pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
         result = SpaceComparison(
             label=label,
-            old=before.name,
-            new=after.name,
-            split=pairs[0].old.split,
-            train=pairs[0].old.train,
-            held=pairs[0].old.held,
-            pairs=tuple(pairs),
-            same=after.space.has_same_vectors(before.space),
+            baseline=before.name,
+            space=after.name,
+            split=pairs[0].baseline.split,
+            n_train=pairs[0].baseline.n_train,
+            n_held_out=pairs[0].baseline.n_held_out,
+            evaluations=tuple(pairs),
+            has_same_vectors=after.space.has_same_vectors(before.space),
             cost=self._costs(before, after),
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
@@ -162,15 +162,15 @@ class Cutover(Judging):
 
         folder = self.path / "checkpoints" / row.key
         note = checkpoint.read_manifest(folder)
-        if note.get("label") != label or probe.old.rows is None:
+        if note.get("label") != label or probe.baseline.held_out_predictions is None:
             return []
         weight, bias = checkpoint.read_head(folder)
         own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
-        judged = evaluate_fitted(own, held, label, head="own head", split=probe.old.split)
+        held = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
+        judged = evaluate_fitted(own, held, label, head="own head", split=probe.baseline.split)
         return [
             compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.old, replace(judged, space=row.name)
+                "old probe, own head of the tuned network", probe.baseline, replace(judged, space=row.name)
             )
         ]
 

@@ -48,9 +48,9 @@ class Keeping(Face):
         facts = {
             "accuracy": evaluation.accuracy,
             "split": evaluation.split,
-            "train": evaluation.train,
-            "held_out": evaluation.held,
-        } | evaluation.chosen
+            "train": evaluation.n_train,
+            "held_out": evaluation.n_held_out,
+        } | evaluation.hyperparameters
         return registry.save_head(
             self._storage,
             self._storage.space(evaluation.space or None),

@@ -15,7 +15,8 @@ from embedstore.space import Family, Space
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows, strings
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.storage import SpaceRecord, Storage, Writer
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage, Writer
 
 ExistingContent = tuple[str, NDArray[np.float32] | None]
 """An existing item's content, and its vector in the space if there is one."""

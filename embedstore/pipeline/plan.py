@@ -17,7 +17,8 @@ import numpy as np
 
 from embedstore.storage.catalog import first_row
 from embedstore.storage.commit import raw_path_bytes, strings
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
 CHUNK_ROWS = 32768  # references held against the catalog at once: about 15 MB, and one pass over the items' names

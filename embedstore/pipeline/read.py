@@ -7,7 +7,6 @@ decoded. Memory is bounded by one group and the queue, whatever the number of fi
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +18,16 @@ from typing import Any
 import duckdb
 
 from embedstore.errors import ImageError
-from embedstore.media.image import decode
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline import plan
 from embedstore.pipeline.decoder_choice import COMPARISON_IMAGES, PILLOW_METHOD, DecodeMethod
 from embedstore.pipeline.plan import PlannedFile
 from embedstore.pipeline.stage_times import StageTimers
+from embedstore.sources.local_files import read_file
 from embedstore.space import Preprocess
 from embedstore.storage.commit import strings
-from embedstore.types import Failure, ImageInfo
+from embedstore.types import Failure, ImageInfo, content_digest
 
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
@@ -62,11 +61,6 @@ def read_sample(con: duckdb.DuckDBPyConnection, count: int = 2 * COMPARISON_IMAG
     chunk = next(plan.read_planned_files(con.cursor(), count), [])
     read = [_read(t)[1] for t in chunk if t.ref.size <= GROUP_BYTES // count]
     return [data for data in read if is_safe_in_process(data)]
-
-
-def content_digest(data: bytes) -> str:
-    """The identity of a content: the first 128 bits of SHA-256, as 32 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 @contextmanager
@@ -287,7 +281,7 @@ def _groups(chunks: Iterator[list[PlannedFile]]) -> Iterator[list[PlannedFile]]:
 def _read(t: PlannedFile) -> tuple[PlannedFile, bytes, PreparedFile]:
     """One file's bytes and their digest; size and mtime stay those of the scan, so a later change is seen."""
     try:
-        data = decode.read_file(t.ref.path)
+        data = read_file(t.ref.path)
     except ImageError as e:
         return t, b"", PreparedFile(t, failure=Failure.from_ref(t.ref, e.reason, e.detail))
     return t, data, PreparedFile(t, content_digest(data))

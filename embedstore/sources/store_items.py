@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from embedstore.sources.local_files import stat_file
 from embedstore.sources.plain import PlainFileSource
-from embedstore.sources.walk import stat_file
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 

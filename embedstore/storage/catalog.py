@@ -194,7 +194,7 @@ class Catalog:
         return tuple(_identity(p) for p in (self.file, self._log))
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Keep this process's threads off the file, while it is copied or replaced."""
         with self._turn:
             yield

@@ -41,7 +41,7 @@ class ItemSelection:
         if self.where is None and self.items is None:
             raise QueryError("say which items: a filter or ids; all of them are `--where true`")
 
-    def stage(self, con: duckdb.DuckDBPyConnection) -> int:
+    def stage_items(self, con: duckdb.DuckDBPyConnection) -> int:
         """Make the table ``memory.main.changed (item, content)``; how many.
 
         Raises:
@@ -70,7 +70,7 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         ``{"items"}``: how many.
     """
     with writer.transaction() as con:
-        items = selection.stage(con)
+        items = selection.stage_items(con)
         _remove_items(con)
     return {"items": items}
 
@@ -82,7 +82,7 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         ``{"items", "contents", "vectors"}``: how many. The vectors leave the disk with ``compact``.
     """
     with writer.transaction() as con:
-        selection.stage(con)
+        selection.stage_items(con)
         con.execute("CREATE OR REPLACE TEMP TABLE forgotten AS SELECT DISTINCT content FROM changed")
         con.execute(
             "CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items "
@@ -120,7 +120,7 @@ def edit(
     if not assignments:
         raise QueryError("say what to set, e.g. --set \"label = 'cat'\"")
     with writer.transaction() as con:
-        items = selection.stage(con)
+        items = selection.stage_items(con)
         columns = {r[0].lower(): r[0] for r in con.execute("DESCRIBE items").fetchall()}
         expressions = {c: item_filter.compile_filter(con, e) for c, e in assignments.items()}
         for column, expression in expressions.items():

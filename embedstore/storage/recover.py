@@ -90,7 +90,7 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int =
 
 def _under_guard(layout: Layout, catalog: Catalog) -> None:
     """Copy, mark, fold in, take the copy away."""
-    with catalog.undisturbed():
+    with catalog.exclusive():
         restore_interrupted_checkpoint(layout, catalog)
         try:
             layout.guard.mkdir()
@@ -118,7 +118,7 @@ def restore_interrupted_checkpoint(layout: Layout, catalog: Catalog) -> list[str
     if not has_interrupted_checkpoint(layout):
         _discard(layout.guard)
         return []
-    with catalog.undisturbed():
+    with catalog.exclusive():
         for suffix in (".checkpoint", ".recovery"):
             stray = layout.wal.with_name(layout.wal.name + suffix)
             if stray.exists():

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from embedstore.storage import filters as item_filter
 from embedstore.storage.catalog import first_row
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
 _TABLES = """

@@ -282,9 +282,9 @@ RUINED = 300 * 8  # a byte of row 300: the second of three blocks of 256
 def ruined(folder: Path) -> None:
     """A store of 600 rows of which one byte is another."""
     storage = make(folder / "s", 600)
-    path = storage.at.shard_file(SPACE.key, 1)
+    path = storage.layout.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())
-    data[read_shard_header(path).start + RUINED] ^= 1
+    data[read_shard_header(path).data_offset + RUINED] ^= 1
     path.write_bytes(data)
 
 

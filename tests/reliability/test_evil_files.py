@@ -196,7 +196,7 @@ def evil_index(path: Path, how: str) -> None:
     """Spoil a good index, with a sidecar that agrees."""
     storage = make(path, 16)
     build.build_index(storage, storage.space(), recall=1.0, kind="flat")
-    folder = storage.at.index_folder(storage.space().key)
+    folder = storage.layout.index_folder(storage.space().key)
     sidecar = next(folder.glob("*.json"))
     facts = json.loads(sidecar.read_text())
     target = folder / facts["file"]
@@ -243,7 +243,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
 
     storage = make(tmp_path / "s", 16)
     build.build_index(storage, storage.space(), recall=1.0, kind="flat")
-    sidecar = next(storage.at.index_folder(storage.space().key).glob("*.json"))
+    sidecar = next(storage.layout.index_folder(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
     store = es.open(tmp_path / "s")

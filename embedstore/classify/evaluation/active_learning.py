@@ -42,7 +42,7 @@ class LabelSuggestions:
     """Items to label next, the most useful first; ``looked_at`` contents without a label were judged."""
 
     suggestions: tuple[LabelSuggestion, ...]
-    looked_at: int
+    n_candidates: int
     label: str
     head: str
     seconds: float
@@ -52,7 +52,7 @@ class LabelSuggestions:
         return {
             "label": self.label,
             "head": self.head,
-            "looked_at": self.looked_at,
+            "looked_at": self.n_candidates,
             "seconds": round(self.seconds, 3),
             "suggestions": [
                 {

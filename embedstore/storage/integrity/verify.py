@@ -109,7 +109,7 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
     """
     report = VerificationReport(notices=list(storage.notices))
     try:
-        acknowledged = commit_counter.read(storage.at.root)  # before the catalog: a writer may go on
+        acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
         with storage.catalog.read() as con:
             _tables(con, report)
             if report.damage:
@@ -119,7 +119,7 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
             _references(con, report)
             known = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
     except StoreDamaged as e:
-        report.damage.append(Damage(storage.at.catalog.name, "", _first(e)))
+        report.damage.append(Damage(storage.layout.catalog.name, "", _first(e)))
         return report
     total, done = sum(int(row[3] or 0) for row in known), 0
     for row in known:
@@ -202,8 +202,8 @@ def _references(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> N
 def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: VerificationReport) -> None:
     """One vector file against itself and against the catalog."""
     space, number, rows, size, checksum = row
-    path = storage.at.shard_file(space, number)
-    name = str(path.relative_to(storage.at.root))
+    path = storage.layout.shard_file(space, number)
+    name = str(path.relative_to(storage.layout.root))
     try:
         found = shard.Shard(path)
         h = found.header

@@ -166,7 +166,7 @@ def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[st
             raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
         at.shards_folder(key).mkdir(parents=True)
         told = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
-        durable_files.write_synced(at.note(key), json.dumps(told, indent=1).encode())
+        durable_files.write_synced(at.space_file(key), json.dumps(told, indent=1).encode())
         out[key] = (space, dtype)
     return out
 

@@ -61,8 +61,8 @@ def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
     folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise StoreExists(f"{folder} exists already; an export goes into a new folder")
-    if folder.is_relative_to(storage.at.root):
-        raise StoreExists(f"{folder} lies inside {storage.at.root}; choose a folder outside of it")
+    if folder.is_relative_to(storage.layout.root):
+        raise StoreExists(f"{folder} lies inside {storage.layout.root}; choose a folder outside of it")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.exporting")
     try:
         temporary.mkdir(parents=True)
@@ -99,7 +99,7 @@ def _write(storage: Storage, folder: Path) -> ArchiveManifest:
     finally:
         for s in spaces:
             con.execute(f"DROP TABLE IF EXISTS {s.table}")
-    marker = json.loads(read_small_json(storage.at.marker))
+    marker = json.loads(read_small_json(storage.layout.marker))
     return ArchiveManifest(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
 
@@ -174,10 +174,10 @@ def _beside(storage: Storage, folder: Path) -> list[ArchiveFile]:
     """Heads and checkpoints, as they are."""
     out = []
     for name in BESIDE:
-        root = storage.at.root / name
+        root = storage.layout.root / name
         for path in sorted(root.rglob("*")) if root.is_dir() else []:
             if path.is_file() and not path.is_symlink():
-                to = path.relative_to(storage.at.root).as_posix()
+                to = path.relative_to(storage.layout.root).as_posix()
                 (folder / to).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / to)
                 out.append(describe_file(folder, to))
