@@ -21,9 +21,9 @@ def test_a_kept_head_answers_as_it_did(store):
     """Bit for bit; its row says what it is bound to."""
     e = store.probe("label", save="three")
     (row,) = store.heads
-    assert (row.name, row.kind, row.label, row.space) == ("three", "logistic", "label", store.spaces[0].key)
-    assert row.facts["classes"] == ["c0", "c1", "c2"]
-    assert row.facts["C"] == e.hyperparameters["C"]
+    assert (row.name, row.kind, row.label, row.space_key) == ("three", "logistic", "label", store.spaces[0].key)
+    assert row.metadata["classes"] == ["c0", "c1", "c2"]
+    assert row.metadata["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
     assert store.info()["heads"] == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]

@@ -115,8 +115,8 @@ def evaluate_few_shot(
     judged = (spare.X, spare.y) if len(spare) else ()
     estimator.fit(train.X, train.y, *judged)
     result = evaluate_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
-    chosen = {"shots": shots, "tuned_on": estimator.tuned_on_} | result.hyperparameters
-    return replace(result, n_train=len(train), n_leaks=part.leaks, hyperparameters=chosen)
+    chosen = {"shots": shots, "tuned_on": estimator.tuning_rows_} | result.hyperparameters
+    return replace(result, n_train=len(train), n_leaks=part.n_leaks, hyperparameters=chosen)
 
 
 def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:
