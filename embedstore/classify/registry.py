@@ -19,10 +19,9 @@ from embedstore.classify import heads
 from embedstore.classify.heads.head_files import ARRAYS_FILE, METADATA_FILE
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, did_you_mean
 from embedstore.storage import disk_errors
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import strings
 from embedstore.storage.durable_files import sync_folder, sync_tree
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import object_array, utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.vector_stream import open_vector_stream
 
@@ -228,7 +227,7 @@ def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
 def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, Any]:
     """The staged answers as the head's predictions of the streamed items."""
     with storage.writer(f"predict {name}", wait=10.0), storage.catalog.write() as con:
-        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
+        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": object_array(answers)}  # noqa: F841 - read by SQL
         con.execute(
             "DELETE FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)", [name]
         )

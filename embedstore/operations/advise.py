@@ -19,8 +19,8 @@ from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
 from embedstore.sources.local_files import read_file
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone

@@ -15,8 +15,8 @@ from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
     from embedstore.operations.tuned import Tuned

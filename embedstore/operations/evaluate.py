@@ -25,8 +25,8 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.operations.heads import Keeping
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.runs import record
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 
 

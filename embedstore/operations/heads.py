@@ -16,8 +16,7 @@ from embedstore.errors import LabelError
 from embedstore.operations.runs import record
 from embedstore.operations.session import Face
 from embedstore.reports import contact_sheet
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage.sql import quote_identifier, utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 from embedstore.types import Hit
 

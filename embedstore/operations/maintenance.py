@@ -17,13 +17,14 @@ from embedstore.finetuning.checkpoint_manifest import parse_manifest
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
 from embedstore.search.index import build
-from embedstore.sources.local_files import item_path, read_file, stat_file
+from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.missing_vectors import MissingVectorsSource
 from embedstore.storage import layout, lock
 from embedstore.storage.integrity import backup as copying
 from embedstore.storage.integrity import repair, verify
 from embedstore.storage.integrity.verify import CheckProgress, Damage, VerificationReport
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import content_hex, decode_path
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
 from embedstore.types import Failure, content_digest
@@ -172,9 +173,9 @@ _ROTTEN = "its size and time are as before, but its bytes are others"
 def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
     """What is wrong with one image; "" where nothing is."""
     uri, raw, content, size, mtime_ns = row
-    path = item_path(uri, raw)
+    path = decode_path(uri, raw)
     try:
-        if content_digest(read_file(path)) == content.replace("-", ""):
+        if content_digest(read_file(path)) == content_hex(content):
             return ""
     except ImageError:
         return "gone or unreadable"

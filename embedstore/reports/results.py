@@ -158,10 +158,10 @@ def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _as_parquet(path: Path) -> None:
     """Turn JSON lines into Parquet, in place; a column's type is that of its values."""
-    from embedstore.storage import duckdb_connection
+    from embedstore.storage import connection
 
     made = path.with_suffix(".parquet.tmp")
-    with duckdb_connection.connect() as con:
+    with connection.connect() as con:
         con.read_json(str(path), format="newline_delimited", sample_size=-1).write_parquet(str(made))
     made.replace(path)
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import object_array, quote_identifier
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import object_array, quote_identifier
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 

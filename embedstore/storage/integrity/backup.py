@@ -9,9 +9,10 @@ from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreExists, StoreIOError
 from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, quote_path, read_commit_count
+from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
 from embedstore.storage.integrity.verify import CheckProgress
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import quote_literal
 from embedstore.storage.storage import Storage
 
 MAX_ATTEMPTS = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
@@ -83,7 +84,7 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
         files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_path(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")

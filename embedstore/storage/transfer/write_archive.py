@@ -13,10 +13,9 @@ import duckdb
 
 from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreIOError
 from embedstore.space import Space
-from embedstore.storage.catalog import first_row, quote_path
-from embedstore.storage.commit import quote_identifier
 from embedstore.storage.durable_files import sync_folder, sync_tree
 from embedstore.storage.layout import read_small_json
+from embedstore.storage.sql import first_line, first_row, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
@@ -74,7 +73,7 @@ def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
     except BaseException as e:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(e, duckdb.IOException) or (isinstance(e, OSError) and not isinstance(e, StoreError)):
-            raise StoreIOError(f"cannot export to {folder}: {str(e).splitlines()[0]}; nothing is left of it") from e
+            raise StoreIOError(f"cannot export to {folder}: {first_line(e)}; nothing is left of it") from e
         raise
     pieces = [*note.tables.values(), *note.vectors, *note.files]
     counts = {name: p.rows for name, p in note.tables.items() if name != "counters"}
@@ -112,7 +111,7 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFi
     file = folder / f"{name}.parquet"
     types = {r[0]: r[1] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
     parquet.write_parquet(con, f"FROM cat.{name}", file)
-    back = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({quote_path(file)})").fetchall()}
+    back = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({quote_literal(file)})").fetchall()}
     text = {c: kind for c, kind in types.items() if back.get(c) != kind}
     if text:
         casts = ", ".join(f"{quote_identifier(c)}::VARCHAR AS {quote_identifier(c)}" for c in text)
@@ -120,7 +119,7 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFi
     columns = ", ".join(f"{quote_identifier(c)}::{text[c]}" if c in text else quote_identifier(c) for c in types)
     wanted = _sum(con, f"SELECT {', '.join(map(quote_identifier, types))} FROM cat.{name}")
     try:
-        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_path(file)})") == wanted
+        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_literal(file)})") == wanted
     except (duckdb.ConversionException, duckdb.InvalidInputException):
         same = False
     if not same:
