@@ -116,7 +116,7 @@ class Cutover(Judging):
 
         done, left = [], []
         for head in self.heads:
-            if head.space != row.key and root(head.space) == root(row.key):
+            if head.space_key != row.key and root(head.space_key) == root(row.key):
                 try:
                     self._refitted(head, row)
                     done.append(head.name)
@@ -138,13 +138,13 @@ class Cutover(Judging):
         if hasattr(estimator, "head"):
             raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
         if head.kind == "zero_shot":
-            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            self.zero_shot(head.metadata["classes"], space=row.key).save(head.name, label=head.label)
             return
         from embedstore.classify.heads import HEAD_NAMES
 
         if head.kind not in HEAD_NAMES:
             raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
-        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        options = {"k": head.metadata["k"]} if head.kind == "knn" and "k" in head.metadata else {}
         self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
     def _latest_tuned(self) -> SpaceRecord:

@@ -318,7 +318,7 @@ class ZeroShot:
     """A classifier made of words; nothing is fitted.
 
     Args:
-        storage, space: what it classifies. head: :class:`embedstore.classify.heads.ZeroShot`.
+        storage, space: what it classifies. head: :class:`embedstore.classify.heads.ZeroShotHead`.
     """
 
     def __init__(self, storage: Storage, space: SpaceRecord, head: Any) -> None:

@@ -216,9 +216,9 @@ def import_store(path: str | Path, export_folder: str | Path) -> dict[str, int]:
 
 def _load_head(folder: Path) -> object:
     """Load a head; scikit-learn is imported for stores with heads only."""
-    from embedstore.classify.heads import serialization
+    from embedstore.classify.heads import head_files
 
-    return serialization.load(folder)
+    return head_files.load(folder)
 
 
 _READERS = SidecarReaders(parse_manifest, _load_head)
