@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.finetuning import parse_settings
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
-from embedstore.storage.catalog import utc_now
+from embedstore.sources.local_files import read_file
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -130,7 +131,7 @@ class Advising(Tuning):
         kept, pixels, poor = [], [], 0
         for r in rows.tolist():
             try:
-                file = decode.read_file(uris[int(data.ids[r])])
+                file = read_file(uris[int(data.ids[r])])
                 image = decode.open_image(file)[0]
             except ImageError:
                 continue
@@ -152,8 +153,7 @@ class Advising(Tuning):
                 evaluate_head(
                     "prototype",
                     replace(data, X=b.encode_images(pixels)),
-                    "label",
-                    EvaluationSettings(folds=2, seed=seed, near=0),
+                    EvaluationSettings(folds=2, seed=seed, near_duplicate_threshold=0),
                 )
                 for b in (network, twin)
             )

@@ -21,8 +21,8 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.reports import progress
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import content_hex, decode_path, utc_now
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -207,10 +207,7 @@ class Tuning(Cutover):
 
         parts = task.split_rows(data, seed=chosen.seed)
         found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
-        files = {
-            item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
-            for item, uri, path, content in found
-        }
+        files = {item: (decode_path(uri, path), content_hex(content)) for item, uri, path, content in found}
         folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
         return FinetuneJob(data, parts, files, chosen, folder)
 

@@ -30,6 +30,7 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
+from embedstore.sources.local_files import read_item
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 if TYPE_CHECKING:
@@ -177,6 +178,6 @@ def _openable(rows: Sequence[tuple[str, bytes | None]]) -> Iterator[Image]:
     """The images that are still where they were."""
     for uri, path in rows:
         try:
-            yield decode.open_image(uri if path is None else path.decode("utf-8", "surrogateescape"))[0]
+            yield decode.open_image(read_item(uri, path))[0]
         except ImageError:
             continue

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -389,6 +390,6 @@ def test_the_vectors_are_those_of_the_network(tmp_path, photos):
     ids, X = _vectors(store)
     uris = dict(store.sql("SELECT item, uri FROM items").rows)
     for item, stored in zip(ids, X, strict=True):
-        image, _ = decode.open_image(decode.read_file(uris[item]))
+        image, _ = decode.open_image(Path(uris[item]).read_bytes())
         fresh = network.encode_images(preprocess.resize_and_crop(image, network.space.preprocess)[None])[0]
         assert np.allclose(stored, fresh, rtol=1e-3, atol=1e-4)

@@ -30,7 +30,7 @@ class NearDuplicatePair:
     """A training item and its nearest held-out item."""
 
     train_item: int
-    held: int
+    held_out_item: int
     cosine: float
 
 
@@ -56,7 +56,7 @@ class SplitNearDuplicates:
             "threshold": self.threshold,
             "count": self.count if self.searched else None,
             "dropped": self.dropped,
-            "pairs": [[p.train_item, p.held, round(p.cosine, 6)] for p in self.pairs],
+            "pairs": [[p.train_item, p.held_out_item, round(p.cosine, 6)] for p in self.pairs],
         }
 
 
@@ -79,13 +79,13 @@ def filter_near_duplicates(
         return split.train, None
     requested = threshold is not None or drop
     threshold = threshold or DEFAULT_NEAR_DUPLICATE_THRESHOLD
-    if not requested and exceeds_search_limit(len(split.train), len(split.held), data.X.shape[1]):
+    if not requested and exceeds_search_limit(len(split.train), len(split.held_out), data.X.shape[1]):
         return split.train, SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, places = nearest_held_out(data.X, split.train, split.held)
+    cosines, places = nearest_held_out(data.X, split.train, split.held_out)
     rows = np.flatnonzero(cosines >= threshold)
     nearest_first = rows[np.argsort(-cosines[rows], kind="stable")][:MAX_LISTED_PAIRS]
     pairs = tuple(
-        NearDuplicatePair(int(data.ids[split.train[i]]), int(data.ids[split.held[places[i]]]), float(cosines[i]))
+        NearDuplicatePair(int(data.ids[split.train[i]]), int(data.ids[split.held_out[places[i]]]), float(cosines[i]))
         for i in nearest_first.tolist()
     )
     train = np.delete(split.train, rows) if drop else split.train

@@ -134,7 +134,7 @@ def _score(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> 
     unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
     if getattr(estimator, "multilabel_", False):
         margin = np.abs(2 * proba - 1)
-        margin[:, np.isin(estimator.classes_.astype(str), estimator.unlearned_)] = 1  # a constant is never unsure
+        margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant is never unsure
         best = margin.argmin(1)
         rows = np.arange(len(best))
         return _Candidates(items, unit, margin[rows, best], best, proba[rows, best])

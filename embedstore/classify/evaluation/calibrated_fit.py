@@ -67,9 +67,7 @@ def _targets(rows: Features, names: list[str]) -> NDArray[Any]:
     return label_indicators(rows.y, names).astype(np.int64) if rows.multilabel else rows.y
 
 
-def _wrap(
-    estimator: Any, scored: Any, X: NDArray[np.float32], y: NDArray[Any], settings: EvaluationSettings
-) -> Any:
+def _wrap(estimator: Any, scored: Any, X: NDArray[np.float32], y: NDArray[Any], settings: EvaluationSettings) -> Any:
     """Fit the wrappers around ``scored``, which accepts X, and return them around ``estimator``."""
     known = np.isin(y.astype(str), np.asarray(estimator.classes_).astype(str)) if y.ndim == 1 else np.ones(len(y), bool)
     if not known.any():
@@ -78,11 +76,11 @@ def _wrap(
             "conformal_alpha"
         )
     if settings.calibrate is not None:
-        scored = heads.Calibrated(scored, settings.calibrate).fit(X[known], y[known])
-        estimator = _copy_fit(scored, heads.Calibrated(estimator, settings.calibrate))
+        scored = heads.CalibratedHead(scored, settings.calibrate).fit(X[known], y[known])
+        estimator = _copy_fit(scored, heads.CalibratedHead(estimator, settings.calibrate))
     if settings.abstain_precision is not None:
-        fitted = heads.Abstain(scored, settings.abstain_precision).fit(X, y)
-        estimator = _copy_fit(fitted, heads.Abstain(estimator, settings.abstain_precision))
+        fitted = heads.SelectiveClassifier(scored, settings.abstain_precision).fit(X, y)
+        estimator = _copy_fit(fitted, heads.SelectiveClassifier(estimator, settings.abstain_precision))
     if settings.conformal_alpha is not None:
         fitted = heads.ConformalSets(scored, settings.conformal_alpha).fit(X[known], y[known])
         estimator = _copy_fit(fitted, heads.ConformalSets(estimator, settings.conformal_alpha))

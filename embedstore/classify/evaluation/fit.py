@@ -103,8 +103,8 @@ def out_of_fold_probabilities(
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
         estimator = fit_head(head, data.take(part.train), seed=seed, options=options)
-        held_out = np.asarray(heads.probabilities(estimator, data.take(part.held).X), dtype=np.float32)
-        proba[part.held] = align_columns(held_out, estimator.classes_, class_names)
+        held_out = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
+        proba[part.held_out] = align_columns(held_out, estimator.classes_, class_names)
     return proba
 
 
@@ -118,8 +118,8 @@ def _out_of_fold_per_label(
         n_groups = splits.smaller_side(labels, data.groups)
         if n_groups < 2:
             continue
-        cross_validation = {"cv": min(n_folds, n_groups), "keep_out_of_fold": True}
-        probe = heads.make_head("logistic", **options | cross_validation).fit(data.X, labels.astype(np.int64), groups=data.groups)
+        probe = heads.make_head("logistic", **options | {"cv": min(n_folds, n_groups), "keep_out_of_fold": True})
+        probe.fit(data.X, labels.astype(np.int64), groups=data.groups)
         positive = probe.out_of_fold_[:, 1]
         column[:] = np.where(np.isnan(positive), column, positive)
     return out
@@ -159,9 +159,9 @@ def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
         out["C"] = float(np.ravel(inner.C_)[0])
     if hasattr(inner, "k_"):
         out["k"] = int(inner.k_)
-    for name in ("alpha_", "beta_", "pull_"):
+    for name, key in (("alpha_", "alpha"), ("beta_", "beta"), ("penalty_", "pull")):
         if np.isfinite(getattr(inner, name, np.inf)):
-            out[name.rstrip("_")] = float(getattr(inner, name))
+            out[key] = float(getattr(inner, name))
     return out
 
 

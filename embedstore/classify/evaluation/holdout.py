@@ -26,9 +26,7 @@ MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by con
 _NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
-def evaluate_head(
-    head: str, data: Features, settings: EvaluationSettings | None = None, **options: Any
-) -> Evaluation:
+def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None = None, **options: Any) -> Evaluation:
     """Fit a head on the training rows and evaluate it on the held-out rows.
 
     Args:
@@ -90,7 +88,7 @@ def build_evaluation(
     """
     pooled, first = pool_rounds(rounds), rounds[0]
     learned = {c for r in rounds for c in r.predictions.classes}
-    constant = {c for r in rounds for c in getattr(r.estimator, "unlearned_", ())}
+    constant = {c for r in rounds for c in getattr(r.estimator, "constant_labels_", ())}
     fold_sizes = np.cumsum([len(r.predictions.ids) for r in rounds])[:-1]
     folds = np.split(pooled.correct, fold_sizes) if settings.folds else []
     return Evaluation(
@@ -99,8 +97,8 @@ def build_evaluation(
         space=data.space,
         split=f"{settings.folds} folds" if settings.folds else first.split.name,
         n_train=len(data) if settings.folds else len(first.split.train),
-        n_leaks=first.split.leaks,
-        n_unlabeled=data.unlabelled,
+        n_leaks=first.split.n_leaks,
+        n_unlabeled=data.n_unlabeled,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,
@@ -124,4 +122,4 @@ def _report(pooled: HeldOutPredictions) -> ClassificationReport:
     report = metrics.classification_report(pooled.y, pooled.proba, pooled.classes)
     if len(pooled.classes) > MAX_CLASSES_WITHOUT_TOP5:
         return report
-    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5})
+    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5_ACCURACY})

@@ -162,7 +162,7 @@ def score_label_budgets(
     """
     start = time.perf_counter()
     split = train_test_split(data, seed=settings.seed)
-    held_out, largest = data.take(split.held), _largest_class(data.take(split.train))
+    held_out, largest = data.take(split.held_out), _largest_class(data.take(split.train))
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
     skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]

@@ -64,7 +64,7 @@ def run_round(
     estimator, n_calibration = fit_calibrated_head(
         head, data.take(rows), data.take(split.calibration), settings, options
     )
-    held_out = data.take(split.held)
+    held_out = data.take(split.held_out)
     return HoldoutRound(
         split=replace(split, train=rows),
         estimator=estimator,

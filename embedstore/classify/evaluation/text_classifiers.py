@@ -88,7 +88,7 @@ def make_zero_shot_head(classes: TextClasses) -> Any:
     """
     lengths = np.linalg.norm(classes.vectors, axis=-1, keepdims=True)
     unit = classes.vectors / np.where(lengths > 0, lengths, 1)
-    return heads.ZeroShot(unit, classes.names, classes.logit_scale).fit()
+    return heads.ZeroShotHead(unit, classes.names, classes.logit_scale).fit()
 
 
 def make_few_shot_head(head: str, classes: TextClasses, seed: int) -> Any:
@@ -110,9 +110,7 @@ def make_few_shot_head(head: str, classes: TextClasses, seed: int) -> Any:
             return heads.PromptBlend(*arguments, random_state=seed)
 
 
-def fit_few_shot_head(
-    head: str, classes: TextClasses, train: Features, validation: Features, *, seed: int = 0
-) -> Any:
+def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validation: Features, *, seed: int = 0) -> Any:
     """Fit a few-shot head; its hyper-parameters are tuned on the validation rows where there are some.
 
     Raises:
@@ -130,9 +128,7 @@ def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot
     return evaluate_fitted(estimator, held_out, head=head, split=split)
 
 
-def evaluate_few_shot(
-    data: Features, classes: TextClasses, *, head: str, shots: int, seed: int = 0
-) -> Evaluation:
+def evaluate_few_shot(data: Features, classes: TextClasses, *, head: str, shots: int, seed: int = 0) -> Evaluation:
     """Fit a few-shot head on some training rows per class and evaluate it on the held-out rows.
 
     Args:
@@ -152,7 +148,7 @@ def evaluate_few_shot(
     split = replace(split, train=sample_per_class(data, split.train, shots, seed))
     train, validation = data.take(split.train), data.take(split.calibration)
     estimator = fit_few_shot_head(head, classes, train, validation, seed=seed)
-    predictions = predict_held_out(estimator, data.take(split.held))
-    hyperparameters = {"shots": shots, "tuned_on": estimator.tuned_on_}
+    predictions = predict_held_out(estimator, data.take(split.held_out))
+    hyperparameters = {"shots": shots, "tuned_on": estimator.tuning_rows_}
     rounds = [HoldoutRound(split, estimator, predictions, hyperparameters=hyperparameters)]
     return build_evaluation(head, data, rounds, estimator, EvaluationSettings(seed=seed), start)

@@ -41,7 +41,7 @@ def calibration_report(
             if pooled.multilabel
             else (encode_labels(pooled.y, pooled.classes), proba)
         )
-        for metric in (MetricName.ECE, MetricName.LOG_LOSS):
+        for metric in (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.LOG_LOSS):
             out[f"{metric.value}_{name}"] = round(metrics.compute_metric(metric, y, scores), 6)
     return out
 
