@@ -239,7 +239,7 @@ class Judging(Keeping, Encoding):
         started = utc_now()
         data = self.features(label, where=where, space=row.key, separator=separator)
         result = learning_curve.learning_curve(head, data, LearningCurveSettings(**draws), **(options or {}))
-        settings = {"label": label, "where": where, "head": head} | dict(draws)
+        settings = {"label": label, "where": where, "head": head} | recorded_settings(draws)
         record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 

@@ -14,6 +14,8 @@ _RECORDED_KEYS = {
     "drop_near_duplicates": "drop_leaks",
     "abstain_precision": "abstain",
     "conformal_alpha": "conformal",
+    "labels_per_class": "budgets",
+    "repeats": "seeds",
 }
 
 
@@ -66,5 +68,5 @@ class EvaluationSettings:
 
 
 def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return evaluation settings under the keys that the ``runs`` table records them with."""
+    """Return settings of an evaluation or a learning curve under the keys that the ``runs`` table records them with."""
     return {_RECORDED_KEYS.get(name, name): value for name, value in settings.items()}
