@@ -107,7 +107,7 @@ class Advising(Tuning):
         """How foreign the images are to the network of a space."""
         from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 
-        if row.recipe is None or row.space.preprocess is None or row.space.random:
+        if row.recipe is None or row.space.preprocess is None or row.space.has_random_weights:
             return DomainDifference("unknown", None, 0)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
         rows, pixels, damaged = self._pixels(row, data, drawn)

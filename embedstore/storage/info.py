@@ -48,7 +48,7 @@ def info(storage: Storage) -> dict[str, Any]:
                 "dtype": row.dtype,
                 "unit": row.space.unit,
                 "text": row.space.text,
-                "random": row.space.random,
+                "random": row.space.has_random_weights,
                 "weights": row.space.weights,
                 "layer": row.space.layer,
                 "pool": row.space.pool,
