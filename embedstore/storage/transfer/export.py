@@ -40,17 +40,16 @@ def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str
         raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
     with scratch_tables(storage.catalog.scratch, "exported_items") as (table,):
         selected = _select(storage, space, where, table)
-        count = int(fetch_value(selected.con, f"SELECT count(*) FROM {table}"))
-        if not count:
+        if not len(selected):
             raise QueryError("nothing to export: no present item with a vector matches")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path.with_suffix(".parquet")) as items:
             if path.suffix == ".parquet":
-                selected.write_parquet(items, _ITEMS, 0, count)
+                selected.write_parquet(items, _ITEMS)
             else:
                 write_parquet(selected.con, f"SELECT {_ITEMS} FROM {table} t ORDER BY n", items)
-                _write_npy(path, selected, (count, space.space.dim))
-    return count
+                _write_npy(path, selected)
+    return len(selected)
 
 
 def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> NumberedVectors:
@@ -59,15 +58,16 @@ def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str)
         condition = filters.compile_filter(con, where)
         con.execute(_SELECT.format(table=table, condition=condition), {"space": space.key})
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
+        count = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
         reader = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
-    return NumberedVectors(storage.catalog.scratch, table, reader)
+    return NumberedVectors(storage.catalog.scratch, table, reader, 0, count)
 
 
-def _write_npy(path: Path, selected: NumberedVectors, shape: tuple[int, int]) -> None:
+def _write_npy(path: Path, selected: NumberedVectors) -> None:
     """Write the vectors as a float32 array of NumPy."""
     with atomic_path(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-        for first, block in selected.iter_blocks(0, shape[0]):
+        array = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(selected), selected.reader.dim))
+        for first, block in selected.iter_blocks():
             array[first : first + len(block)] = block
         array.flush()
 
@@ -77,5 +77,4 @@ CREATE TABLE {table} AS
 SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, v.shard, v."row"::BIGINT AS "row", i AS item
 FROM (SELECT * EXCLUDE (path) FROM items WHERE present AND ({condition})) i
 JOIN vectors v ON v.content = i.content AND v.space = $space
-ORDER BY n
 """

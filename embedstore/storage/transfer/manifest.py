@@ -183,3 +183,15 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is damaged ({type(e).__name__}: {e}); export the store again") from e
+
+
+def changed_heads(root: Path, heads: list[tuple[str, str]]) -> list[str]:
+    """Return the heads whose files in a folder are missing or others than the catalog says.
+
+    Args:
+        root: folder of the archive or store.
+        heads: name and facts of each head, as in the table ``heads``.
+    """
+    files = {name: root / "heads" / name / "head.json" for name, _ in heads}
+    digests = {name: json.loads(facts).get("digest") for name, facts in heads}
+    return [n for n, path in files.items() if not path.is_file() or durable_files.file_sha256(path) != digests[n]]

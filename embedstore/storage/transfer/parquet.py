@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -18,38 +18,48 @@ BLOCK_ROWS = 4096  # vectors read at a time
 
 @dataclass(frozen=True)
 class NumberedVectors:
-    """Vectors in a chosen order.
+    """A range of numbered vectors.
 
     Attributes:
         con: connection with ``table``.
         table: a table with columns ``n`` (0, 1, 2, …, in the order of the rows), ``shard`` and ``row`` (BIGINT).
         reader: reader of the vector files, which are mapped.
+        begin: number of the first vector.
+        end: number past the last one.
     """
 
     con: duckdb.DuckDBPyConnection
     table: str
     reader: VectorReader
+    begin: int
+    end: int
 
-    def iter_blocks(self, begin: int, end: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def split(self, rows: int) -> Iterator[NumberedVectors]:
+        """Yield ranges of at most ``rows`` vectors."""
+        for begin in range(self.begin, self.end, rows):
+            yield replace(self, begin=begin, end=min(self.end, begin + rows))
+
+    def iter_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the number of the first row and the vectors, float32 ``(b, dim)``, of blocks of rows."""
         query = f'SELECT shard, "row" FROM {self.table} WHERE n >= ? AND n < ? ORDER BY n'
-        for first in range(begin, end, BLOCK_ROWS):
-            places = self.con.execute(query, [first, min(end, first + BLOCK_ROWS)]).fetchnumpy()
+        for block in self.split(BLOCK_ROWS):
+            places = self.con.execute(query, [block.begin, block.end]).fetchnumpy()
             positions = self.reader.positions(np.asarray(places["shard"]), np.asarray(places["row"]))
-            yield first, self.reader.read_float32(positions)
+            yield block.begin, self.reader.read_float32(positions)
 
-    def write_parquet(self, path: Path, columns: str, begin: int, end: int) -> None:
+    def write_parquet(self, path: Path, columns: str) -> None:
         """Write some columns of the table, and ``vector`` as a list of FLOAT, to a Parquet file.
 
         Args:
             path: the file.
             columns: columns of the table, as SQL after ``SELECT``; the table is called ``t``.
-            begin: number of the first row.
-            end: number past the last row.
         """
         with scratch_tables(self.con, "exported") as (staged,):
             self.con.execute(f"CREATE TABLE {staged} (n BIGINT, vector FLOAT[])")
-            for first, block in self.iter_blocks(begin, end):
+            for first, block in self.iter_blocks():
                 _insert_vectors(self.con, staged, first, block)
             rows = f"FROM {self.table} t JOIN {staged} e USING (n) ORDER BY n"
             write_parquet(self.con, f"SELECT {columns}, e.vector {rows}", path)

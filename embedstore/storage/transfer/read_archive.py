@@ -25,12 +25,12 @@ from embedstore.storage.sql import (
     fetch_column,
     fetch_value,
     first_line,
-    quote_identifier,
+    insert_rows,
     quote_literal,
 )
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import ArchiveFile, ArchiveManifest, read_manifest
+from embedstore.storage.transfer.manifest import ArchiveFile, ArchiveManifest, changed_heads, read_manifest
 
 MAX_FILE_BYTES = 1 << 30  # float32 vectors of one Parquet file: they are read at once
 
@@ -76,7 +76,9 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
         for file in manifest.files:
             (at.root / file.name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file.verify(folder), at.root / file.name)
-        _verify_heads(con, folder, at)
+        heads = con.execute("SELECT head, facts FROM cat.heads").fetchall()
+        if changed := changed_heads(at.root, heads):
+            raise StoreDamaged(f"the files of head {changed[0]} are not in {folder}; export the store again")
         con.execute(
             "UPDATE cat.counters SET generation = 0, next_shard = (SELECT coalesce(max(shard), 0) + 1 FROM cat.shards)"
         )
@@ -120,15 +122,12 @@ def _read_table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, file: A
     source = f"read_parquet({quote_literal(path)})"
     with _archive_errors(path):
         con.execute(f"DELETE FROM cat.{name}")
-        existing, given = column_types(con, f"cat.{name}"), column_types(con, f"FROM {source}")
+        existing, given = column_types(con, f"cat.{name}").keys(), column_types(con, f"FROM {source}")
         # a type goes through DuckDB's parser: text from a stranger never becomes part of SQL
         types = {c: str(con.type(file.text_columns[c])) if c in file.text_columns else t for c, t in given.items()}
-        for column in [c for c in types if c not in existing]:
-            if name != "items":
-                raise StoreDamaged(f"{path} has a column {column!r} that a store does not have")
-            con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {quote_identifier(column)} {types[column]}")
-        columns = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in types.items())
-        con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM {source}")
+        if name != "items" and (unknown := types.keys() - existing):
+            raise StoreDamaged(f"{path} has the columns {', '.join(sorted(unknown))}, which a store does not have")
+        insert_rows(con, f"cat.{name}", source, types)
         _require_rows(int(fetch_value(con, f"SELECT count(*) FROM cat.{name}")), file, path)
 
 
@@ -204,15 +203,3 @@ def _create_spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> 
         durable_files.write_synced(at.space_file(key), json.dumps(description, indent=1).encode())
         spaces[key] = _NewSpace(key, dim, dtype)
     return spaces
-
-
-def _verify_heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
-    """Check that every head of the catalog has its files.
-
-    Raises:
-        StoreDamaged: if the files of a head are missing or others.
-    """
-    for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
-        path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or durable_files.file_sha256(path) != json.loads(facts).get("digest"):
-            raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")

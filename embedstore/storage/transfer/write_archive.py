@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,23 +13,12 @@ from embedstore.errors import QueryError, StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import layout
 from embedstore.storage.catalog import ARCHIVED_TABLES
-from embedstore.storage.durable_files import file_sha256
 from embedstore.storage.sql import column_types, first_line, first_row, quote_identifier, quote_literal, scratch_tables
 from embedstore.storage.storage import Storage
-from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest
+from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest, changed_heads
 from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, write_parquet
 
 FILE_BYTES = 64 << 20  # bytes of float32 in one Parquet file of vectors
-
-
-@dataclass(frozen=True)
-class _SpaceVectors:
-    """The vectors of one space in the exported generation: some rows of the table of all spaces."""
-
-    space: Space
-    vectors: NumberedVectors
-    begin: int
-    end: int
 
 
 def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
@@ -69,8 +57,12 @@ def _write(storage: Storage, folder: Path) -> ArchiveManifest:
             spaces = _number_vectors(storage, con, table)
             heads = con.execute("SELECT head, facts FROM heads").fetchall()
             files = _copy_files(storage, folder)
-        _verify_heads(folder, heads)
-        vectors = [file for space in spaces for file in _write_vectors(space, folder)]
+        if changed := changed_heads(folder, heads):
+            raise StoreDamaged(
+                f"the files of head {changed[0]} are not those that were saved; if another process saves heads, run it "
+                "again, else train it and save it again"
+            )
+        vectors = [file for key, space in spaces.items() for file in _write_vectors(key, space, folder)]
     marker = json.loads(layout.read_small_json(storage.layout.marker))
     return ArchiveManifest(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
@@ -108,33 +100,32 @@ def _fingerprint(con: duckdb.DuckDBPyConnection, query: str) -> tuple[int, int]:
     return int(rows), int(checksum or 0)
 
 
-def _number_vectors(storage: Storage, con: duckdb.DuckDBPyConnection, table: str) -> list[_SpaceVectors]:
+def _number_vectors(storage: Storage, con: duckdb.DuckDBPyConnection, table: str) -> dict[str, NumberedVectors]:
     """Number the vectors of all spaces in the order of their files, which stay readable from here on."""
     con.execute(
         f'CREATE TABLE {table} AS SELECT row_number() OVER (ORDER BY space, shard, "row") - 1 AS n, space, content, '
-        'shard, "row"::BIGINT AS "row" FROM vectors ORDER BY n'
+        'shard, "row"::BIGINT AS "row" FROM vectors'
     )
     rows = con.execute(
         f"SELECT s.space, s.facts, coalesce(min(n), 0), coalesce(max(n) + 1, 0) FROM spaces s LEFT JOIN {table} t "
         "ON t.space = s.space GROUP BY ALL ORDER BY s.space"
     ).fetchall()
-    spaces = []
-    for _, facts, begin, end in rows:
-        space = Space.from_json(facts)
-        reader = storage.vector_reader_in(con, space).map_shards()
-        spaces.append(_SpaceVectors(space, NumberedVectors(storage.catalog.scratch, table, reader), begin, end))
+    spaces = {}
+    for key, facts, begin, end in rows:
+        reader = storage.vector_reader_in(con, Space.from_json(facts)).map_shards()
+        spaces[key] = NumberedVectors(storage.catalog.scratch, table, reader, begin, end)
     return spaces
 
 
-def _write_vectors(space: _SpaceVectors, folder: Path) -> list[ArchiveFile]:
+def _write_vectors(key: str, space: NumberedVectors, folder: Path) -> list[ArchiveFile]:
     """Write the vectors of a space to files of at most :data:`FILE_BYTES`, or of one block."""
-    key, file_rows = space.space.key, max(BLOCK_ROWS, FILE_BYTES // (4 * space.space.dim))
+    file_rows = max(BLOCK_ROWS, FILE_BYTES // (4 * space.reader.dim))
     (folder / "vectors" / key).mkdir(parents=True)
     files = []
-    for number, begin in enumerate(range(space.begin, space.end, file_rows)):
-        name, end = f"vectors/{key}/{number:06d}.parquet", min(space.end, begin + file_rows)
-        space.vectors.write_parquet(folder / name, "t.content", begin, end)
-        files.append(ArchiveFile.describe(folder, name, rows=end - begin, space=key))
+    for number, part in enumerate(space.split(file_rows)):
+        name = f"vectors/{key}/{number:06d}.parquet"
+        part.write_parquet(folder / name, "t.content")
+        files.append(ArchiveFile.describe(folder, name, rows=len(part), space=key))
     return files
 
 
@@ -148,18 +139,3 @@ def _copy_files(storage: Storage, folder: Path) -> list[ArchiveFile]:
             shutil.copyfile(path, folder / name)
             files.append(ArchiveFile.describe(folder, name))
     return files
-
-
-def _verify_heads(folder: Path, heads: list[tuple[str, str]]) -> None:
-    """Check that the copied heads are those of the exported generation.
-
-    Raises:
-        StoreDamaged: if one is missing, or was replaced while it was copied.
-    """
-    for name, facts in heads:
-        path = folder / "heads" / name / "head.json"
-        if not path.is_file() or file_sha256(path) != json.loads(facts).get("digest"):
-            raise StoreDamaged(
-                f"the files of head {name} are not those that were saved; if another process saves heads, run it "
-                "again, else train it and save it again"
-            )
