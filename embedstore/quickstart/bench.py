@@ -21,7 +21,7 @@ from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
-from embedstore.media.image import decode, preprocess
+from embedstore.media.image import preprocess
 from embedstore.pipeline.decode_method import Decoder
 from embedstore.pipeline.decoder_choice import (
     PrepareFunction,
@@ -29,6 +29,7 @@ from embedstore.pipeline.decoder_choice import (
     preserve_torch_threads,
     use_one_torch_thread,
 )
+from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.storage.layout import Layout
@@ -328,7 +329,7 @@ def _image_preprocess(backbone: Backbone) -> Preprocess:
 def _read_or_none(ref: ImageRef) -> bytes | None:
     """Return the bytes of a file, or None if it cannot be read."""
     try:
-        return decode.read_file(ref.path)
+        return read_file(ref.path)
     except ImageError:
         return None
 
@@ -425,7 +426,7 @@ def _measure_whole_run(home: Path, sample: Sample, settings: BenchSettings, runt
         random_init=True,
     )
     if runtime == Runtime.ONNX:
-        (home / "towers").rename(Layout(path).towers(store.spaces[0].key))
+        (home / "towers").rename(Layout(path).towers_folder(store.spaces[0].key))
     try:
         report = _embed(path, sample, settings, runtime, decoder)
     except RuntimeMismatch:  # random weights separate images less than trained ones: a fast decoder may be too coarse

@@ -188,7 +188,7 @@ def test_a_filter_matches_words_in_name_and_family():
         != set()
     )
     assert [b.name for b in list_backbones("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
-    assert all(f.family == "mobilenetv3" or "mobilenetv3" in b.name for b in list_backbones("mobilenetv3"))
+    assert all(b.family == "mobilenetv3" or "mobilenetv3" in b.name for b in list_backbones("mobilenetv3"))
     assert list_backbones("no such backbone") == []
     assert len(list_backbones()) > 2000
 

@@ -1,6 +1,6 @@
 """CLIP's byte-pair encoding without torch: the same token ids as open_clip's own tokenizer, for any string.
 
-A vocabulary is a file of merges in order of rank: the 48,894 that open_clip ships, or a network's own. The ids count the
+A vocabulary is a file of merges in order of rank: the 48,894 that open_clip ships, or a network's own. Its ids are the
 256 bytes, the 256 bytes that end a word, the merges, and the start and the end of a text, in this order (Radford et al.
 2021, section 2.4).
 """
