@@ -58,10 +58,10 @@ def heads(
             "head": h.name,
             "kind": h.kind,
             "label": h.label,
-            "space": names.get(h.space, h.space),
-            "classes": len(h.facts["classes"]),
-            "accuracy": h.facts.get("accuracy"),
-            "split": h.facts.get("split"),
+            "space": names.get(h.space_key, h.space_key),
+            "classes": len(h.metadata["classes"]),
+            "accuracy": h.metadata.get("accuracy"),
+            "split": h.metadata.get("split"),
             "created": str(h.created)[:19],
         }
         for h in opened.heads

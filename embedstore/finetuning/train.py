@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embedstore.backbones.base import is_out_of_memory
+from embedstore.backbones.batch_runner import is_out_of_memory
 from embedstore.classify import metrics
 from embedstore.errors import FinetuneError
 from embedstore.finetuning import resume_state

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation import compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import EmbedstoreError, LabelError
@@ -46,21 +46,11 @@ class Cutover(Judging):
         started = utc_now()
         after = self._storage.space(new) if new else self._latest_tuned()
         before = self._storage.space(old or after.space.parent)
-        one, two = compare_spaces.select_shared_items(
-            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
-        )
-        pairs = compare_spaces.evaluate_in_both_spaces(one, two, label, seed=seed)
-        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
-        result = SpaceComparison(
-            label=label,
-            baseline=before.name,
-            space=after.name,
-            split=pairs[0].baseline.split,
-            n_train=pairs[0].baseline.n_train,
-            n_held_out=pairs[0].baseline.n_held_out,
-            evaluations=tuple(pairs),
-            has_same_vectors=after.space.has_same_vectors(before.space),
-            cost=self._costs(before, after),
+        one, two = select_shared_items([self.features(label, where=where, space=s.key) for s in (before, after)])
+        pairs = compare_spaces.evaluate_in_both_spaces(one, two, seed=seed)
+        pairs += self._own_head(pairs[0], two, after) + self._zero_shots(before, after, label, where)
+        result = SpaceComparison.from_evaluations(
+            pairs, has_same_vectors=after.space.has_same_vectors(before.space), cost=self._costs(before, after)
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
         record(self._storage, after, "versus", settings, result.to_json(), started)
@@ -116,7 +106,7 @@ class Cutover(Judging):
 
         done, left = [], []
         for head in self.heads:
-            if head.space != row.key and root(head.space) == root(row.key):
+            if head.space_key != row.key and root(head.space_key) == root(row.key):
                 try:
                     self._refitted(head, row)
                     done.append(head.name)
@@ -138,13 +128,13 @@ class Cutover(Judging):
         if hasattr(estimator, "head"):
             raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
         if head.kind == "zero_shot":
-            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            self.zero_shot(head.metadata["classes"], space=row.key).save(head.name, label=head.label)
             return
         from embedstore.classify.heads import HEAD_NAMES
 
         if head.kind not in HEAD_NAMES:
             raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
-        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        options = {"k": head.metadata["k"]} if head.kind == "knn" and "k" in head.metadata else {}
         self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
     def _latest_tuned(self) -> SpaceRecord:
@@ -154,25 +144,19 @@ class Cutover(Judging):
             raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
         return tuned[-1]
 
-    def _own_head(
-        self, probe: PairedEvaluation, data: Features, row: SpaceRecord, label: str
-    ) -> list[PairedEvaluation]:
+    def _own_head(self, probe: PairedEvaluation, data: Features, row: SpaceRecord) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
         from embedstore.finetuning import checkpoint, head
 
         folder = self.path / "checkpoints" / row.key
         note = checkpoint.read_manifest(folder)
-        if note.get("label") != label or probe.baseline.held_out_predictions is None:
+        if note.get("label") != data.label:
             return []
         weight, bias = checkpoint.read_head(folder)
         own = head.LinearHead(weight, bias, note["classes"])
         held = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
-        judged = evaluate_fitted(own, held, label, head="own head", split=probe.baseline.split)
-        return [
-            compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.baseline, replace(judged, space=row.name)
-            )
-        ]
+        evaluation = evaluate_fitted(own, held, head="own head", split=probe.baseline.split)
+        return [compare_spaces.pair_evaluations("old probe, own head of the tuned network", probe.baseline, evaluation)]
 
     def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[PairedEvaluation]:
         """Words as a classifier in both spaces, where they understand words."""

@@ -37,7 +37,7 @@ class RunEncoder:
     @property
     def notices(self) -> list[str]:
         """What a person should know about the choices of a runtime and a decoder."""
-        return [*self.encoder.notices, *self.method.notices]
+        return [*self.encoder.choice.notices, *self.method.notices]
 
     def close(self) -> None:
         """Restore the networks as they were before the run."""

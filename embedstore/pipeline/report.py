@@ -124,16 +124,17 @@ class EncodingResult:
     def facts(self) -> dict[str, Any]:
         """Return the attributes of the report."""
         encoder, method = self.encoder.encoder, self.encoder.method
+        choice = encoder.choice
         return {
             "images_per_second": round(self.files / self.times.seconds, 1),
             "device": encoder.device,
             "precision": encoder.precision,
             "batch_size": self.batch_size,
-            "runtime": encoder.runtime.value,
-            "folded_batchnorms": encoder.folded,
-            "runtime_agreement": asdict(encoder.agreement) if encoder.agreement else None,
+            "runtime": choice.runtime.value,
+            "folded_batchnorms": choice.folded_batchnorms,
+            "runtime_agreement": choice.agreement.to_json() if choice.agreement else None,
             "decoder": method.decoder.value,
-            "decoder_agreement": asdict(method.agreement) if method.agreement else None,
+            "decoder_agreement": method.agreement.to_json() if method.agreement else None,
             "stage_times": self.times.to_json(),
             "bottleneck": self.times.bottleneck(),
         }

@@ -244,6 +244,6 @@ def _embed_files(
         threads=threads,
         cores=available_cores(),
         shares_cpu=run.encoder.backbone.device == "cpu",
-        runtime=run.encoder.runtime.value,
+        runtime=run.encoder.choice.runtime.value,
     )
     return EncodingResult(run, times, options.batch_size or run.encoder.batch_size, commits.totals.files)

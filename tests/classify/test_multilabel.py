@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from embedstore.classify import metrics
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import multilabel
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead
 from tests.helpers.clusters import clusters, store_of
 
@@ -45,7 +45,9 @@ def test_one_half_is_a_yes_in_every_figure():
     said = multilabel.multilabel_report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
     assert (
         said
-        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.binary_decisions(y, proba, ["a", "b"]))
+        == metrics.compute_metric(
+            metrics.MetricName.EXPECTED_CALIBRATION_ERROR, *multilabel.binary_decisions(y, proba, ["a", "b"])
+        )
         == pytest.approx(1 / 3)
     )
 
@@ -94,8 +96,8 @@ def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
 
 def test_what_wants_one_label_an_item_says_so(tagged):
     """Abstaining and sets are for one label an item; each refusal is one line that names the option."""
-    for how in ({"abstain": 0.9}, {"conformal": 0.1}):
-        with pytest.raises(BadHead, match="one label an item"):
+    for how in ({"abstain_precision": 0.9}, {"conformal_alpha": 0.1}):
+        with pytest.raises(BadHead, match="one label per item"):
             tagged.probe("tags", separator=",", head="ridge", **how)
 
 
@@ -110,7 +112,7 @@ def test_a_list_column_has_several_labels(tmp_path):
         writer.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
     data = store.features("tags")
     assert data.multilabel
-    assert data.unlabelled == 3
+    assert data.n_unlabeled == 3
     assert data.y[:3].tolist() == [("odd", "zero"), ("even", "zero"), ()]
     e = store.probe("tags", head="ridge")
     assert e.scores["micro_f1"].value >= 0.95

@@ -36,7 +36,9 @@ class Features:
             and must stand on one side of any split.
         splits: ``(N,)`` of the items' own split, None where they have none.
         unlabelled: items left out because they have no label. unembedded: ... because they have no vector here.
-        multi: an item may have any number of labels.
+        multilabel: an item may have any number of labels.
+        label: the column that the labels come from.
+        space: the name of the space that the vectors come from.
     """
 
     X: NDArray[np.float32]
@@ -44,9 +46,11 @@ class Features:
     ids: NDArray[np.int64]
     groups: NDArray[np.int64]
     splits: NDArray[np.object_]
-    unlabelled: int
+    n_unlabeled: int
     n_without_vector: int
     multilabel: bool = False
+    label: str = "label"
+    space: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -114,9 +118,11 @@ def load_features(
         ids=np.array([r[0] for r in kept], dtype=np.int64),
         groups=_groups([r[4] for r in kept], [r[3] for r in kept]),
         splits=object_array([r[2] for r in kept]),
-        unlabelled=unlabelled,
+        n_unlabeled=unlabelled,
         n_without_vector=len(rows) - unlabelled - len(kept),
         multilabel=multi,
+        label=label,
+        space=space.name,
     )
 
 
