@@ -1,8 +1,9 @@
 """How a run turns files into pixels: Pillow's way, or a faster one that has proved to give the same vectors.
 
 Some of the run's own images go every way and through the eager network. A way whose vectors differ from Pillow's by
-more than :data:`runtime.MIN_COSINE`, plain or centered, is not used; of the others the fastest is. Where a faster way would
-save less time than the comparison costs, nothing is compared and Pillow is used.
+more than :data:`~embedstore.backbones.runtimes.runtime.MIN_COSINE` allows, plain or centered, is not used; of the
+others the fastest is. Where a faster way would save less time than the comparison costs, nothing is compared and Pillow
+is used.
 """
 
 from __future__ import annotations
