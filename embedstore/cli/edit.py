@@ -12,7 +12,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.put_in import app
-from embedstore.reports.results import save_rows
+from embedstore.tables import save_records
 
 Items = Annotated[list[int], typer.Option("--item", help="An item's id; again for more.")]
 
@@ -136,7 +136,7 @@ def duplicates(
     )
     rows = found.across if across_splits else found.rows
     if out:
-        save_rows(rows, out)
+        save_records(rows, out)
         console.print_note(f"wrote {out}")
     if as_json:
         console.print_json(found.to_json())

@@ -79,3 +79,17 @@ def write_synced(target: Path, data: bytes) -> None:
     """The same of a few bytes."""
     with atomic_write(target) as f:
         f.write(data)
+
+
+def write_output(target: Path, data: bytes) -> None:
+    """Write a file that a user named: create missing parent folders, then write it as :func:`write_synced`.
+
+    Args:
+        target: Final path.
+        data: Content of the file.
+
+    Raises:
+        OSError: if the disk refuses; ``target`` is unchanged.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_synced(target, data)
