@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import MissingExtra, QueryError
-from embedstore.storage import duckdb_connection, durable_files
+from embedstore.storage import connection, durable_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def _write_parquet(records: Sequence[Record], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines, parquet = Path(folder, "records.jsonl"), Path(folder, "records.parquet")
         lines.write_text(_json_lines(records), encoding="utf-8")
-        with duckdb_connection.connect() as con:
+        with connection.connect() as con:
             con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(parquet))
         durable_files.write_output(path, parquet.read_bytes())
 

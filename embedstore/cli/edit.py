@@ -134,7 +134,7 @@ def duplicates(
     found = es.open(store).duplicates(
         threshold, where=where, keep=keep, exact=exact or None, mark=mark, space=space, wait=wait
     )
-    rows = found.across if across_splits else found.rows
+    rows = [pair.to_json() for pair in found.cross_split_pairs] if across_splits else found.records()
     if out:
         save_records(rows, out)
         console.print_note(f"wrote {out}")
@@ -143,8 +143,8 @@ def duplicates(
     elif not out and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(
-        f"{len(found.rows)} items in {found.groups} groups, {len(found.across)} pairs across splits; "
-        f"{found.compared} contents compared, recall {found.recall}"
+        f"{len(found.items)} items in {found.group_count} groups, {len(found.cross_split_pairs)} pairs across splits; "
+        f"{found.content_count} contents compared, recall {found.recall}"
     )
 
 

@@ -233,16 +233,16 @@ def _print_tuned(made: Tuned) -> None:
 
 def _print_versus(v: SpaceComparison) -> None:
     """Two spaces in words."""
-    print(f"{v.old} against {v.new}: {v.held:,} held-out items ({v.split}), {v.train:,} trained on")
+    print(f"{v.baseline} against {v.space}: {v.n_held_out:,} held-out items ({v.split}), {v.n_train:,} trained on")
     rows = [
         (
-            p.what,
-            f"{p.old.accuracy:.4f}",
-            f"{p.new.accuracy:.4f}",
-            f"{p.gain.value:+.4f} [{p.gain.low:+.3f}, {p.gain.high:+.3f}]",
+            p.name,
+            f"{p.baseline.accuracy:.4f}",
+            f"{p.candidate.accuracy:.4f}",
+            f"{p.accuracy_gain.value:+.4f} [{p.accuracy_gain.low:+.3f}, {p.accuracy_gain.high:+.3f}]",
             f"{p.mcnemar.p_value:.3g}",
         )
-        for p in v.pairs
+        for p in v.evaluations
     ]
     console.print_table(("accuracy of", "old", "new", "gain and 95% interval", "McNemar p"), rows)
     worst = [(c, n, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}") for c, n, a, b in v.per_class[:20]]
@@ -250,5 +250,5 @@ def _print_versus(v: SpaceComparison) -> None:
     for name, value in v.cost.items():
         if value is not None:
             print(f"{name.replace('_', ' ')}: {value:,.1f}")
-    if v.same:
+    if v.has_same_vectors:
         console.print_note("the weights are the same: both spaces hold the same vectors")

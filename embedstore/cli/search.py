@@ -87,10 +87,10 @@ def search(
     for text_note in hits.notes:
         console.print_note(text_note)
     if explain:
-        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
+        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
     _written(hits, html, sheet, out)
     if as_json:
-        console.print_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
+        console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
     elif paths:
         for hit in hits:
             print(hit.uri)

@@ -196,7 +196,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         else DataSize.SMALL
     )
     said = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, data.X[rows]).argmax(1)]
-    score = probe.report.scores["accuracy"]
+    score = probe.scores["accuracy"]
     table = STRATEGY_TABLE[size, domain.different]
     error = 1 - score.value
     strategy = table if ERROR_REDUCTION[table][1] * error >= MIN_WORTHWHILE_GAIN else TransferStrategy.FROZEN
@@ -231,7 +231,7 @@ def _doubling(data: Features, label: str, median: int, full: float, seed: int) -
     if half < 2:
         return None
     points = learning_curve("logistic", data, label, labels_per_class=(half,), repeats=3, seed=seed).points
-    return full - points[0].mean if points[0].shots == half else None
+    return full - points[0].mean if points[0].labels_per_class == half else None
 
 
 def _reasons(a: FinetuningAdvice) -> list[str]:

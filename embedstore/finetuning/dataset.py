@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,9 @@ from embedstore.errors import ImageError
 from embedstore.finetuning.augment import build_transform
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
+from embedstore.sources.local_files import read_file
 from embedstore.space import Preprocess
+from embedstore.types import content_digest
 
 IMAGE_CACHE_BYTES = 1 << 30  # of decoded pictures, so that an epoch after the first needs no decoder
 _LARGER = 2  # times the network's input: what a picture is reduced to before it is kept
@@ -90,8 +91,8 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
     def _decoded(self, row: int) -> Image.Image:
         """The image as the embedding pipeline decodes it."""
         sample = self.samples[row]
-        data = decode.read_file(sample.path)
-        if hashlib.sha256(data).hexdigest()[:32] != sample.content:
+        data = read_file(sample.path)
+        if content_digest(data) != sample.content:
             from embedstore.types import FailureReason
 
             raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")

@@ -40,7 +40,7 @@ def measure_domain_shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> Domai
         backbone: frozen. pixels: uint8 ``(n, 3, H, W)`` as embedding prepares them.
     """  # noqa: D205
     layers = batchnorm_layers(backbone.module)
-    if backbone.space.random or not layers:
+    if backbone.space.has_random_weights or not layers:
         return None
     with _sums(layers) as sums:
         backbone.module.eval()

@@ -18,6 +18,7 @@ from embedstore.finetuning.dataset import LabeledImage, LabeledImageDataset
 from embedstore.finetuning.model import ClassificationHead
 from embedstore.finetuning.settings import FinetuneSettings, HeadInit
 from embedstore.space import Preprocess
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 SINGLE_EXAMPLE_C = 1.0  # with one example of a class nothing can choose C
 
@@ -53,9 +54,9 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
     spare = part.calibration[known[part.calibration]]
     if len(spare):
-        return FinetuneSplit(part.train, spare, part.held, part.name, has_val_split=True, leaks=part.leaks)
+        return FinetuneSplit(part.train, spare, part.held_out, part.name, has_val_split=True, leaks=part.n_leaks)
     train, val = hold_out_validation(data, part.train, seed=seed)
-    return FinetuneSplit(train, val, part.held, part.name, has_val_split=False, leaks=part.leaks)
+    return FinetuneSplit(train, val, part.held_out, part.name, has_val_split=False, leaks=part.n_leaks)
 
 
 def hold_out_validation(
@@ -155,19 +156,20 @@ def _none(classes: Sequence[str]) -> NDArray[np.float32]:
     return np.zeros(len(classes), np.float32)
 
 
-def check_tunable(space_name: str, layer: str, *, precomputed: bool) -> None:
-    """Refuse a space whose vectors no network of ours makes.
+def check_tunable(space: SpaceRecord) -> RecipeSpace:
+    """Return the space if its backbone can be fine-tuned.
 
     Raises:
-        FinetuneError: precomputed vectors, or features in front of a projection that is taken out of the network.
+        FinetuneError: if the vectors are precomputed, or taken before a projection that the network no longer has.
     """
-    if precomputed:
+    if not isinstance(space, RecipeSpace):
         raise FinetuneError(
-            f"space {space_name} holds precomputed vectors: there is no network to tune; embed the images with a "
+            f"space {space.name} holds precomputed vectors: there is no network to tune; embed the images with a "
             "backbone first: `embedstore embed STORE SOURCE --backbone NAME`"
         )
-    if layer == "before-projection":
+    if space.space.layer == "before-projection":
         raise FinetuneError(
-            f"space {space_name} takes features before the projection, which such a network no longer has; tune the "
+            f"space {space.name} takes features before the projection, which such a network no longer has; tune the "
             "space of the same backbone without --layer"
         )
+    return space

@@ -18,8 +18,9 @@ from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, adv
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.finetune import TuneOptions, Tuning
 from embedstore.operations.runs import record
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.sources.local_files import read_file
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -81,10 +82,8 @@ class Advising(Tuning):
 
         row = self._storage.space(space)
         started = utc_now()
-        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        recipe = task.check_tunable(row).recipe
         plots.require_matplotlib()
-        recipe = row.recipe
-        assert recipe is not None  # noqa: S101 - checked above
         data = self.features(label, where=where, space=row.key)
         job = self._job(row, data, label, where, parse_settings(dict(options)))
         bare = replace(recipe, weights=None, random_init=True, parent=None)
@@ -107,7 +106,7 @@ class Advising(Tuning):
         """How foreign the images are to the network of a space."""
         from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 
-        if row.recipe is None or row.space.preprocess is None or row.space.random:
+        if not isinstance(row, RecipeSpace) or row.space.preprocess is None or row.space.has_random_weights:
             return DomainDifference("unknown", None, 0)
         drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
         rows, pixels, damaged = self._pixels(row, data, drawn)
@@ -132,7 +131,7 @@ class Advising(Tuning):
         kept, pixels, poor = [], [], 0
         for r in rows.tolist():
             try:
-                file = decode.read_file(uris[int(data.ids[r])])
+                file = read_file(uris[int(data.ids[r])])
                 image = decode.open_image(file)[0]
             except ImageError:
                 continue
@@ -143,12 +142,11 @@ class Advising(Tuning):
         return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
 
     def _lift(
-        self, row: SpaceRecord, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
+        self, row: RecipeSpace, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
     ) -> float | None:
         """Two-fold accuracy of class means on these images, above the same network's with random weights."""
         from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
 
-        assert row.recipe is not None  # noqa: S101 - _domain has looked
         try:
             twin = self._load(replace(row.recipe, weights=None, random_init=True, parent=None))
             own, random = (

@@ -15,8 +15,8 @@ from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
     from embedstore.operations.tuned import Tuned
@@ -53,13 +53,13 @@ class Cutover(Judging):
         pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
         result = SpaceComparison(
             label=label,
-            old=before.name,
-            new=after.name,
-            split=pairs[0].old.split,
-            train=pairs[0].old.train,
-            held=pairs[0].old.held,
-            pairs=tuple(pairs),
-            same=after.space.has_same_vectors(before.space),
+            baseline=before.name,
+            space=after.name,
+            split=pairs[0].baseline.split,
+            n_train=pairs[0].baseline.n_train,
+            n_held_out=pairs[0].baseline.n_held_out,
+            evaluations=tuple(pairs),
+            has_same_vectors=after.space.has_same_vectors(before.space),
             cost=self._costs(before, after),
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
@@ -116,7 +116,7 @@ class Cutover(Judging):
 
         done, left = [], []
         for head in self.heads:
-            if head.space != row.key and root(head.space) == root(row.key):
+            if head.space_key != row.key and root(head.space_key) == root(row.key):
                 try:
                     self._refitted(head, row)
                     done.append(head.name)
@@ -138,13 +138,13 @@ class Cutover(Judging):
         if hasattr(estimator, "head"):
             raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
         if head.kind == "zero_shot":
-            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            self.zero_shot(head.metadata["classes"], space=row.key).save(head.name, label=head.label)
             return
         from embedstore.classify.heads import HEAD_NAMES
 
         if head.kind not in HEAD_NAMES:
             raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
-        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        options = {"k": head.metadata["k"]} if head.kind == "knn" and "k" in head.metadata else {}
         self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
     def _latest_tuned(self) -> SpaceRecord:
@@ -162,15 +162,15 @@ class Cutover(Judging):
 
         folder = self.path / "checkpoints" / row.key
         note = checkpoint.read_manifest(folder)
-        if note.get("label") != label or probe.old.rows is None:
+        if note.get("label") != label or probe.baseline.held_out_predictions is None:
             return []
         weight, bias = checkpoint.read_head(folder)
         own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
-        judged = evaluate_fitted(own, held, label, head="own head", split=probe.old.split)
+        held = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
+        judged = evaluate_fitted(own, held, label, head="own head", split=probe.baseline.split)
         return [
             compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.old, replace(judged, space=row.name)
+                "old probe, own head of the tuned network", probe.baseline, replace(judged, space=row.name)
             )
         ]
 

@@ -21,8 +21,8 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.reports import progress
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import content_hex, decode_path, utc_now
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -153,22 +153,22 @@ class Tuning(Cutover):
         from embedstore.finetuning.run import job_dataset, run_job, save_augmentation_sheet
 
         started = utc_now()
-        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
+        tunable = task.check_tunable(row)
         plots.require_matplotlib()
         data = self.features(label, where=where, space=row.key)
         job = self._job(row, data, label, where, chosen)
-        assert row.recipe is not None and job.folder is not None  # noqa: S101, PT018 - checked above
+        assert job.folder is not None  # noqa: S101 - _job sets it
         job.folder.mkdir(parents=True, exist_ok=True)
         with lock.writer_lock(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
-            network = self._load(row.recipe)
+            network = self._load(tunable.recipe)
             self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
             save_augmentation_sheet(job, job_dataset(job, network), job.folder / "augmentation.png")
             say(f"how training images are varied: {job.folder / 'augmentation.png'}")
             precision = network.precision if chosen.precision == "auto" else chosen.precision
             with progress.training_progress(chosen.epochs, show=show) as tell:
                 engine_ = create_accelerator(network.device, precision)
-                trained = run_job(job, self._afresh(row, network), engine_, tell)
-            made = self._entered(row, label, job, trained, name)
+                trained = run_job(job, self._afresh(tunable, network), engine_, tell)
+            made = self._entered(tunable, label, job, trained, name)
             engine_.wait_for_everyone()
         settings = {"label": label, "where": where} | chosen.to_json()
         record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
@@ -181,23 +181,21 @@ class Tuning(Cutover):
         from embedstore.finetuning.accelerator import create_accelerator
         from embedstore.finetuning.run import run_job
 
-        task.check_tunable(row.name, row.space.layer, precomputed=row.recipe is None)
-        assert row.recipe is not None  # noqa: S101 - checked above
+        tunable = task.check_tunable(row)
         job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
-        network = self._load(row.recipe)
+        network = self._load(tunable.recipe)
         beside = create_accelerator(
             network.device, network.precision if chosen.precision == "auto" else chosen.precision
         )
-        run_job(job, self._afresh(row, network), beside)
+        run_job(job, self._afresh(tunable, network), beside)
         beside.wait_for_everyone()
         made = self._known(row, label, where, chosen)
         assert made is not None  # noqa: S101 - the first process has entered it
         return made
 
-    def _afresh(self, row: SpaceRecord, network: Backbone) -> Callable[[], Backbone]:
+    def _afresh(self, row: RecipeSpace, network: Backbone) -> Callable[[], Backbone]:
         """The network of a space, newly loaded at each call; the first call gives the one at hand."""
         at_hand, recipe = [network], row.recipe
-        assert recipe is not None  # noqa: S101 - _trained has looked
         return lambda: at_hand.pop() if at_hand else self._load(recipe)
 
     def _job(
@@ -209,10 +207,7 @@ class Tuning(Cutover):
 
         parts = task.split_rows(data, seed=chosen.seed)
         found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
-        files = {
-            item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
-            for item, uri, path, content in found
-        }
+        files = {item: (decode_path(uri, path), content_hex(content)) for item, uri, path, content in found}
         folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
         return FinetuneJob(data, parts, files, chosen, folder)
 
@@ -225,12 +220,12 @@ class Tuning(Cutover):
         return finetuning.run_digest({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
 
     def _entered(
-        self, row: SpaceRecord, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
+        self, row: RecipeSpace, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
     ) -> Tuned:
         """The checkpoint in its place, then the space in the catalog."""
         from embedstore.finetuning import checkpoint, plots
 
-        assert job.folder is not None and row.recipe is not None  # noqa: S101, PT018 - as in _trained
+        assert job.folder is not None  # noqa: S101 - _job sets it
         made = job.folder / "made"
         shutil.rmtree(made, ignore_errors=True)
         tuning = trained.trainer.finetune_model
@@ -281,8 +276,7 @@ class Tuning(Cutover):
         """Refuse before the work what the disk cannot hold."""
         from embedstore.finetuning.resume_state import free_bytes
 
-        width = row.space.dim * (2 if row.dtype == "float16" else 4)
-        need, there = int(ROOM * (state + contents * (width + 64))), free_bytes(self.path)
+        need, there = int(ROOM * (state + contents * (row.bytes_per_vector + 64))), free_bytes(self.path)
         if need > there:
             raise StoreIOError(
                 f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "

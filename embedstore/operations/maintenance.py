@@ -14,19 +14,20 @@ import xxhash
 
 from embedstore.errors import BackboneError, EmbedstoreError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
-from embedstore.media.image import decode
 from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
-from embedstore.pipeline.read import content_digest
 from embedstore.search.index import build
+from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.missing_vectors import MissingVectorsSource
 from embedstore.storage import layout, lock
 from embedstore.storage.integrity import backup as copying
 from embedstore.storage.integrity import repair, verify
 from embedstore.storage.integrity.verify import CheckProgress, Damage, VerificationReport
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import content_hex, decode_path
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
+from embedstore.types import Failure, content_digest
 
 IMAGES = 1024  # read at a time
 
@@ -63,9 +64,9 @@ class Caring(Face):
             progress: called as it goes on.
         """
         report = verify.verify(self._storage, progress=progress)
-        report.damage += verify.verify_space_files(self._storage.at)
-        report.damage += _beside(self._storage.at, report)
-        if images and not any(d.file == self._storage.at.catalog.name for d in report.damage):
+        report.damage += verify.verify_space_files(self._storage.layout)
+        report.damage += _beside(self._storage.layout, report)
+        if images and not any(d.file == self._storage.layout.catalog.name for d in report.damage):
             self._images(report, progress)
         return report
 
@@ -78,8 +79,8 @@ class Caring(Face):
         """
         mended = repair.repair(self.path, wait=wait)
         result = Repaired(done=mended.actions, lost=sum(map(len, mended.lost_contents.values())))
-        with lock.writer_lock(self._storage.at.lock, "repair", wait=wait):
-            result.done += _set_aside(self._storage.at)
+        with lock.writer_lock(self._storage.layout.lock, "repair", wait=wait):
+            result.done += _set_aside(self._storage.layout)
         for space, contents in mended.lost_contents.items():
             self._again(space, contents, result, embed=embed)
         self._reindex(result)
@@ -172,15 +173,16 @@ _ROTTEN = "its size and time are as before, but its bytes are others"
 def _image(row: tuple[str, bytes | None, str, int, int]) -> str:
     """What is wrong with one image; "" where nothing is."""
     uri, raw, content, size, mtime_ns = row
-    path = uri if raw is None else raw.decode("utf-8", "surrogateescape")
+    path = decode_path(uri, raw)
     try:
-        data = decode.read_file(path)
-        if content_digest(data) == content.replace("-", ""):
+        if content_digest(read_file(path)) == content_hex(content):
             return ""
-        s = os.stat(path)  # noqa: PTH116 - a path may hold surrogates
-    except (ImageError, OSError):
+    except ImageError:
         return "gone or unreadable"
-    return _ROTTEN if (s.st_size, s.st_mtime_ns) == (size, mtime_ns) else "changed since"
+    found = stat_file(path)
+    if isinstance(found, Failure):
+        return "gone or unreadable"
+    return _ROTTEN if (found.size, found.mtime_ns) == (size, mtime_ns) else "changed since"
 
 
 def repair_store(
@@ -290,10 +292,10 @@ def _other(path: Path, size: int, xxh3: str) -> str | None:
 
 def _head(folder: Path) -> str:
     """What is wrong with a kept classifier."""
-    from embedstore.classify.heads import serialization
+    from embedstore.classify.heads import head_files
 
     try:
-        serialization.load(folder)
+        head_files.load(folder)
     except EmbedstoreError as e:
         return str(e)
     return ""

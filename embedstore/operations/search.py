@@ -16,17 +16,20 @@ from embedstore import timing
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
 from embedstore.errors import BadBackbone, QueryError
-from embedstore.media.image import decode, preprocess
+from embedstore.media.image import preprocess
 from embedstore.operations.info import Counting
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.session import FaceOptions
 from embedstore.reports.item_images import read_item_images
 from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.results import Hits
-from embedstore.search.execute import SearchOptions, execute_search, item_vector
+from embedstore.search.execute import item_vector
+from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.sources.local_files import load_image
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import export
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ Part: TypeAlias = "Query | tuple[Query, float]"
 
 
 class AskOptions(TypedDict, total=False):
-    """How many hits, which, and how: the fields of :class:`embedstore.search.execute.Ask`."""
+    """How many hits, which, and how: the fields of :class:`embedstore.search.options.SearchOptions`."""
 
     k: int | None
     offset: int
@@ -105,11 +108,11 @@ class Asking(Encoding, Counting):
         row = self._storage.space(space)
         asked, words = self._asked(row, query, image, Parts(plus, minus, like, unlike), template)
         begin = time.perf_counter()
-        found = execute_search(self._storage, row, asked, ask)
+        found = self._searcher.search(row, asked, ask)
         seconds = time.perf_counter() - begin
         timing.add_step("the search itself", seconds)
         images = partial(read_item_images, self._storage)
-        return Hits(tuple(found.hits), words, row.name, seconds, found.plan, images, found.notes)
+        return Hits(found.hits, words, row.name, seconds, found.plan, images, found.notes)
 
     def map(
         self,
@@ -202,7 +205,7 @@ class Asking(Encoding, Counting):
         if wanted is None:
             raise BadBackbone(f"space {row.name} has no preprocessing for images")
         with timing.time_step("the image as a vector"):
-            pixels = preprocess.resize_and_crop(decode.to_rgb_image(image), wanted)
+            pixels = preprocess.resize_and_crop(load_image(image), wanted)
             vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
         return vector
 

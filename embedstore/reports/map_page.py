@@ -100,7 +100,14 @@ class EmbeddingMap(Table):
         """Return the map as one self-contained page that shows image and label of the point under the pointer."""
         p, images = self.projection, self.read_images(self.projection.items.tolist())
         points = [
-            [round(float(x), 4), round(float(y), 4), _css(self._color_of(label)), label or "", Path(uri).name, _jpeg(data)]
+            [
+                round(float(x), 4),
+                round(float(y), 4),
+                _css(self._color_of(label)),
+                label or "",
+                Path(uri).name,
+                _jpeg(data),
+            ]
             for (x, y), label, uri, data in zip(p.xy, p.labels, p.uris, images, strict=True)
         ]
         legend = "".join(
@@ -108,7 +115,9 @@ class EmbeddingMap(Table):
             for label in (*self.palette, None)
         )
         data = json.dumps(points, ensure_ascii=True).replace("<", "\\u003c")  # a label cannot end the script
-        return html_page(self.title, _BODY.format(title=html.escape(self.title), legend=legend, data=data), style=_STYLE)
+        return html_page(
+            self.title, _BODY.format(title=html.escape(self.title), legend=legend, data=data), style=_STYLE
+        )
 
     def _color_of(self, label: str | None) -> Color:
         """Return the color of a label, gray for rare labels and None."""

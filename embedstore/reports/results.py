@@ -13,7 +13,7 @@ from embedstore.tables import Record, Table, to_json_value
 from embedstore.types import Hit
 
 if TYPE_CHECKING:
-    from embedstore.reports.contact_sheet import ImageReader
+    from embedstore.reports.item_images import ImageReader
     from embedstore.search.planner import SearchPlan
 
 

@@ -16,7 +16,8 @@ from embedstore.search.planner import SearchPlan
 from embedstore.search.ranker import Ranker, Ranking
 from embedstore.search.snapshot_cache import SearchView, SnapshotCache
 from embedstore.storage.queries import search as queries
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.types import Hit
 
 DIVERSITY_POOL_SIZE = 1000  # nearest items among which diversity chooses; more only where a page needs them
@@ -128,9 +129,7 @@ def _rank_shown(
         depth *= _GROWTH
     if options.diversity > 0:
         vectors = view.snapshot.vectors.read_float32(ranking.positions[places])
-        places = places[
-            maximal_marginal_relevance(vectors, ranking.scores[places], options.end, options.diversity)
-        ]
+        places = places[maximal_marginal_relevance(vectors, ranking.scores[places], options.end, options.diversity)]
     return ranking, plan, places[options.offset : options.end]
 
 
@@ -145,7 +144,7 @@ def _eligible_places(view: SearchView, ranking: Ranking, options: SearchOptions)
 
 
 def _first_depth(options: SearchOptions) -> int:
-    """Return how many items to rank at first. With diversity it is a fixed pool, so that pages are parts of one list."""
+    """Return how many items to rank at first; with diversity a fixed pool, so that pages are parts of one list."""
     if options.diversity > 0:
         return options.end if options.k is None else DIVERSITY_POOL_SIZE * math.ceil(options.end / DIVERSITY_POOL_SIZE)
     if options.k is None:
@@ -169,8 +168,8 @@ def _hits(view: SearchView, ranking: Ranking, places: NDArray[np.int64], offset:
     """Return the items at some places of a ranking with what the catalog knows of them."""
     items, scores = ranking.items[places], ranking.scores[places]
     rows = {item: values for item, *values in view.hit_rows(items)}
-    hits = []
+    columns, hits = view.user_columns, []
     for rank, (item, score) in enumerate(zip(items.tolist(), scores.tolist(), strict=True), offset + 1):
         uri, label, split, *values = rows[item]
-        hits.append(Hit(rank, score, item, uri, label, split, dict(zip(view.user_columns, values, strict=True))))
+        hits.append(Hit(rank, score, item, uri, label, split, dict(zip(columns, values, strict=True))))
     return tuple(hits)

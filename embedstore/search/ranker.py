@@ -66,9 +66,7 @@ class Ranking:
         )
 
 
-_NO_ITEMS = Ranking(
-    np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64), is_complete=False, rounds=0
-)
+_NO_ITEMS = Ranking(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64), is_complete=False, rounds=0)
 
 
 class _Step(NamedTuple):

@@ -14,7 +14,7 @@ from embedstore.search.index.approximate import RowFilter
 from embedstore.search.index.files import FolderState, IndexLookup, LoadedIndex
 from embedstore.search.index.scan import Scanner
 from embedstore.search.row_index import RowIndex, Selection
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.vectors import VectorReader
 
 
@@ -38,7 +38,7 @@ class SpaceSnapshot:
     def load(cls, space: SpaceRecord, vectors: VectorReader, folder: Path) -> SpaceSnapshot:
         """Look up the index in a folder."""
         state = files.folder_state(folder)
-        lookup = files.find_usable_index(folder, space=space.key, dim=space.space.dim, shards=vectors.counts)
+        lookup = files.find_usable_index(folder, space=space.key, dim=space.space.dim, shards=vectors.shard_sizes)
         return cls(space, vectors, lookup, state)
 
     @property

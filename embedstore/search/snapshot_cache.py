@@ -22,7 +22,8 @@ from embedstore.search.row_index import RowIndex, Selection
 from embedstore.search.snapshot import SpaceSnapshot
 from embedstore.storage.catalog import CatalogStamp
 from embedstore.storage.queries import search as queries
-from embedstore.storage.storage import ITEM_COLUMNS, SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import ITEM_COLUMNS, Storage
 
 MAX_CACHED_FILTERS = 8  # selections per space, two bytes per item each
 MAX_SQL_LOOKUPS = 3  # look-ups by SQL in one generation; then the row index and the column cache are built
@@ -67,6 +68,10 @@ class SpaceCache:
             placements = queries.placements(con, self.snapshot.space.key)
             self.row_index = RowIndex.from_placements(placements, self.snapshot.vectors)
         return self.row_index
+
+    def item_count(self, con: duckdb.DuckDBPyConnection) -> int:
+        """Return the number of present items that have a vector."""
+        return len(self.require_row_index(con).items)
 
     def select_matching(self, con: duckdb.DuckDBPyConnection, where: str) -> Selection:
         """Return the selection of a filter; the most recently used ones are cached.
@@ -198,9 +203,8 @@ class SnapshotCache:
             selection = None if where is None else cache.select_matching(con, where)
             view = SearchView(con, cache, selection, generation.item_columns, generation.column_cache)
             yield view
-            if generation.column_cache is None and cache.is_warm:
-                if len(cache.require_row_index(con).items) <= MAX_CACHED_ITEMS:
-                    generation.column_cache = ColumnCache(con, view.hit_columns)
+            if generation.column_cache is None and cache.is_warm and cache.item_count(con) <= MAX_CACHED_ITEMS:
+                generation.column_cache = ColumnCache(con, view.hit_columns)
 
     def _warm_view(self, space: SpaceRecord, where: str | None) -> SearchView | None:
         """Return a view that needs no SQL, or None."""
@@ -227,13 +231,13 @@ class SnapshotCache:
         cache = generation.spaces.get(space.key)
         if cache is None or self._index_changed(cache.snapshot):
             vectors = self._storage.vector_reader_in(con, space.space).map_shards()
-            folder = self._storage.at.index_folder(space.key)
+            folder = self._storage.layout.index_folder(space.key)
             cache = generation.spaces[space.key] = SpaceCache(SpaceSnapshot.load(space, vectors, folder))
         return cache
 
     def _index_changed(self, snapshot: SpaceSnapshot) -> bool:
         """Return whether the index folder of a space changed since its snapshot."""
-        return snapshot.index_state != files.folder_state(self._storage.at.index_folder(snapshot.space.key))
+        return snapshot.index_state != files.folder_state(self._storage.layout.index_folder(snapshot.space.key))
 
 
 @dataclass

@@ -67,7 +67,7 @@ class Layout:
         """The folder of a space's vector files."""
         return self.root / "spaces" / space / "shards"
 
-    def note(self, space: str) -> Path:
+    def space_file(self, space: str) -> Path:
         """What the space means, beside its vectors: a lost catalog is made again from it."""
         return self.root / "spaces" / space / "space.json"
 
@@ -79,7 +79,7 @@ class Layout:
         """The folder of a space's indexes."""
         return self.root / "spaces" / space / "index"
 
-    def towers(self, space: str) -> Path:
+    def towers_folder(self, space: str) -> Path:
         """The folder of a space's exported networks."""
         return self.root / "spaces" / space / "towers"
 

@@ -43,7 +43,7 @@ def test_the_result_is_a_new_space_beside_the_old_one(made):
     before, store = es.open(folder / "plain"), es.open(folder / "tuned")
     old, new = store.spaces
     assert (new.name, new.space.parent, new.key) == ("test_resnet-label", old.key, result.key)
-    assert (old.current, new.current) == (True, False)
+    assert (old.is_default, new.is_default) == (True, False)
     assert files(store, old.key) == files(before, old.key)
     assert len(vectors(store, new.key)) == 60
     assert not result.same
@@ -91,7 +91,7 @@ def test_an_untouched_checkpoint_is_recognised(plain):
     old, new = (vectors(plain, s.key) for s in plain.spaces)
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
     assert result.same
-    assert result.versus.same
+    assert result.versus.has_same_vectors
     assert [s["same_as_parent"] for s in plain.info()["spaces"]] == [False, True]
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
@@ -99,12 +99,12 @@ def test_an_untouched_checkpoint_is_recognised(plain):
 def test_the_two_sides_are_judged_on_the_same_rows(made):
     """Twelve test items for the probe, the neighbours and the network's own head; gains are differences of them."""
     v = made[1].versus
-    assert [p.what for p in v.pairs] == ["logistic", "knn", "old probe, own head of the tuned network"]
-    assert (v.split, v.train, v.held) == ("test", 36, 12)
-    for p in v.pairs:
-        assert p.gain.value == pytest.approx(p.new.accuracy - p.old.accuracy)
-        assert p.gain.low <= p.gain.value <= p.gain.high
-        assert p.mcnemar.only_second - p.mcnemar.only_first == round(12 * p.gain.value)
+    assert [p.name for p in v.evaluations] == ["logistic", "knn", "old probe, own head of the tuned network"]
+    assert (v.split, v.n_train, v.n_held_out) == ("test", 36, 12)
+    for p in v.evaluations:
+        assert p.accuracy_gain.value == pytest.approx(p.candidate.accuracy - p.baseline.accuracy)
+        assert p.accuracy_gain.low <= p.accuracy_gain.value <= p.accuracy_gain.high
+        assert p.mcnemar.only_second_correct - p.mcnemar.only_first_correct == round(12 * p.accuracy_gain.value)
     assert {c for c, *_ in v.per_class} == {"a", "b", "c"}
     assert v.cost["training_seconds"] > 0
 

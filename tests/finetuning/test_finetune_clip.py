@@ -98,7 +98,7 @@ def test_words_still_search_the_tuned_space(clip):
     """From a store opened again; and the report says what became of zero-shot."""
     store, result = clip
     assert len(es.open(store.path).search("stripes", k=5, space=result.name)) == 5
-    assert "zero-shot" in [p.what for p in result.versus.pairs]
+    assert "zero-shot" in [p.name for p in result.versus.evaluations]
 
 
 def test_a_head_of_words_is_where_tuning_can_begin(clip):

@@ -37,8 +37,8 @@ def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked,
     weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
     pixels = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
     found = tuned(tmp_path, unpacked("cifar10"), "tests.helpers.networks:resnet20", weights, pixels, MEND)
-    assert (found.split, found.held) == ("test", 1000)
-    assert {p.what: p.gain.low > 0 for p in found.pairs} == {
+    assert (found.split, found.n_held_out) == ("test", 1000)
+    assert {p.name: p.accuracy_gain.low > 0 for p in found.evaluations} == {
         "logistic": True,
         "knn": True,
         "old probe, own head of the tuned network": True,
@@ -53,5 +53,5 @@ def test_what_is_good_is_not_spoiled(shared_data, unpacked, tmp_path):
     pixels, same = {"mean": 0.5, "std": 0.5}, {"pad_type": "same", "bn_eps": 1e-3}
     photos = unpacked("hymenoptera")
     found = tuned(tmp_path, photos, "timm/mobilenetv2_035", weights, pixels, {"epochs": 2}, backbone_args=same)
-    assert len(found.pairs) == 3
-    assert all(p.gain.high >= 0 for p in found.pairs)
+    assert len(found.evaluations) == 3
+    assert all(p.accuracy_gain.high >= 0 for p in found.evaluations)

@@ -63,7 +63,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     (path,) = store.glob("spaces/*/shards/*.vec")
     head = shard.read_shard_header(path)
     assert (head.rows, head.block_rows) == (COUNT, 256)
-    flip(path, head.start + 280 * head.dim * 2 + 5)
+    flip(path, head.data_offset + 280 * head.dim * 2 + 5)
     said = commands.run(CLI, "verify", store)
     assert said.returncode == 1
     assert f"{path.relative_to(store)} (block 1): 44 rows do not match their checksum" in said.stdout
@@ -136,7 +136,7 @@ def test_an_image_that_rots_is_damage_and_one_that_was_edited_is_not(commands: W
 
 def test_any_verb_says_what_it_mended(commands: Warm, store):
     """After a checkpoint that was interrupted: one line on stderr, the result on stdout; the next verb is silent."""
-    at = es.open(store)._storage.at
+    at = es.open(store)._storage.layout
     at.guard.mkdir()
     shutil.copy(at.catalog, at.guard)
     (at.guard / COMPLETE).touch()

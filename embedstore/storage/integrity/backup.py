@@ -9,9 +9,10 @@ from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreExists, StoreIOError
 from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, quote_path, read_commit_count
+from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
 from embedstore.storage.integrity.verify import CheckProgress
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import quote_literal
 from embedstore.storage.storage import Storage
 
 MAX_ATTEMPTS = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
@@ -76,39 +77,39 @@ class _Replaced(Exception):
 
 def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[CheckProgress], None]) -> dict[str, int]:
     """Copy everything into a folder that is not there yet by its name."""
-    if at.root.is_relative_to(storage.at.root):
-        raise StoreExists(f"{at.root.parent} lies inside {storage.at.root}; choose a folder outside of it")
+    if at.root.is_relative_to(storage.layout.root):
+        raise StoreExists(f"{at.root.parent} lies inside {storage.layout.root}; choose a folder outside of it")
     at.catalog.unlink(missing_ok=True)
     with storage.catalog.read() as con:
         files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_path(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
         finally:
             con.execute("DETACH copy")
-    shutil.copyfile(storage.at.marker, at.marker)
+    shutil.copyfile(storage.layout.marker, at.marker)
     commit_counter.reset(at.root, count)
     for space in spaces:
         at.shards_folder(space).mkdir(parents=True)
-        if storage.at.note(space).exists():
-            shutil.copyfile(storage.at.note(space), at.note(space))
+        if storage.layout.space_file(space).exists():
+            shutil.copyfile(storage.layout.space_file(space), at.space_file(space))
     total, done = sum(int(f[2]) for f in files), 0
     for space, number, size, checksum in files:
         _copy(storage, space, number, checksum, at.shard_file(space, number), link=link)
         done += int(size)
         progress(CheckProgress("vectors", done, total))
     for name in BESIDE:
-        if (storage.at.root / name).is_dir():
-            shutil.copytree(storage.at.root / name, at.root / name)
+        if (storage.layout.root / name).is_dir():
+            shutil.copytree(storage.layout.root / name, at.root / name)
     return {"shards": len(files), "bytes": total}
 
 
 def _copy(storage: Storage, space: str, number: int, checksum: str, target: Path, *, link: bool) -> None:
     """One vector file, compared with its checksum after copying."""
-    source = storage.at.shard_file(space, number)
+    source = storage.layout.shard_file(space, number)
     try:
         _link_or_copy(source, target, link=link)
     except FileNotFoundError as e:

@@ -12,10 +12,11 @@ import duckdb
 
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
-from embedstore.storage import duckdb_connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION, first_row, utc_now
+from embedstore.storage import connection, migrations
+from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
+from embedstore.storage.sql import first_row, utc_now
 
 READ_ROWS = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
 
@@ -46,7 +47,7 @@ def rebuild_catalog(at: Layout) -> list[str]:
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     """Make the new file."""
     done: list[str] = []
-    with duckdb_connection.connect() as con:
+    with connection.connect() as con:
         con.execute(f"ATTACH '{_text(new)}' AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         migrations.apply_pending(con)
         source = _source(old)
@@ -81,7 +82,7 @@ def _source(old: Path) -> Path | None:
 @contextmanager
 def _attached(old: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection of its own: a fatal error ends with it."""
-    with duckdb_connection.connect() as con:
+    with connection.connect() as con:
         con.execute(f"ATTACH '{_text(old)}' AS old (READ_ONLY)")
         yield con
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors, layout, lock, recover, shard
-from embedstore.storage.catalog import Catalog, first_row
-from embedstore.storage.commit import insert_vectors, strings
+from embedstore.storage.catalog import Catalog
+from embedstore.storage.commit import insert_vectors
 from embedstore.storage.integrity import rebuild_catalog
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import content_hex, first_line, first_row, object_array
 
 
 @dataclass
@@ -80,7 +81,7 @@ def _readable(catalog: Catalog) -> None:
             try:
                 con.execute(f'SELECT bit_xor(hash(t)) FROM cat."{table}" t').fetchall()
             except duckdb.Error as e:
-                raise StoreDamaged(f"table {table}: {str(e).splitlines()[0]}") from e
+                raise StoreDamaged(f"table {table}: {first_line(e)}") from e
 
 
 _ROWS = {
@@ -151,7 +152,7 @@ def _good(
 
 def _aligned(catalog: Catalog, found: shard.Shard) -> bool:
     """The catalog says of every row what the file says."""
-    rows = {"content": strings(found.contents), "n": np.arange(found.header.rows)}  # noqa: F841 - read by SQL
+    rows = {"content": object_array(found.contents), "n": np.arange(found.header.rows)}  # noqa: F841 - read by SQL
     with catalog.read() as con:
         wrong = con.execute(
             'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
@@ -204,7 +205,7 @@ def _replace(
 
 def _hex(result: duckdb.DuckDBPyConnection) -> list[str]:
     """Contents as 32 hexadecimal digits."""
-    return [c.replace("-", "") for (c,) in result.fetchall()]
+    return [content_hex(c) for (c,) in result.fetchall()]
 
 
 def _indexes(at: Layout) -> list[str]:

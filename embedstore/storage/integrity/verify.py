@@ -14,9 +14,9 @@ import numpy as np
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import first_row, read_commit_count
-from embedstore.storage.commit import strings
+from embedstore.storage.catalog import read_commit_count
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.sql import first_line, first_row, object_array
 from embedstore.storage.storage import Storage
 
 REPAIR_CURE = "run `embedstore repair`"
@@ -109,7 +109,7 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
     """
     report = VerificationReport(notices=list(storage.notices))
     try:
-        acknowledged = commit_counter.read(storage.at.root)  # before the catalog: a writer may go on
+        acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
         with storage.catalog.read() as con:
             _tables(con, report)
             if report.damage:
@@ -119,7 +119,7 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
             _references(con, report)
             known = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
     except StoreDamaged as e:
-        report.damage.append(Damage(storage.at.catalog.name, "", _first(e)))
+        report.damage.append(Damage(storage.layout.catalog.name, "", _first(e)))
         return report
     total, done = sum(int(row[3] or 0) for row in known), 0
     for row in known:
@@ -135,7 +135,7 @@ def _tables(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
         try:
             rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
         except duckdb.Error as e:
-            report.damage.append(Damage("catalog.duckdb", f"table {table}", str(e).splitlines()[0]))
+            report.damage.append(Damage("catalog.duckdb", f"table {table}", first_line(e)))
             if isinstance(e, duckdb.FatalException):
                 return
         else:
@@ -202,8 +202,8 @@ def _references(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> N
 def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: VerificationReport) -> None:
     """One vector file against itself and against the catalog."""
     space, number, rows, size, checksum = row
-    path = storage.at.shard_file(space, number)
-    name = str(path.relative_to(storage.at.root))
+    path = storage.layout.shard_file(space, number)
+    name = str(path.relative_to(storage.layout.root))
     try:
         found = shard.Shard(path)
         h = found.header
@@ -239,7 +239,7 @@ def _blocks(name: str, found: shard.Shard) -> Iterator[Damage]:
 def _aligned(storage: Storage, name: str, found: shard.Shard) -> Iterator[Damage]:
     """Every row that the catalog says of a file is the row of that content."""
     h = found.header
-    rows = {"content": strings(found.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
+    rows = {"content": object_array(found.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     with storage.catalog.read() as con:
         wrong = first_row(
             con.execute(
@@ -272,4 +272,4 @@ def verify_space_files(at: Layout) -> Iterator[Damage]:
 
 def _first(error: Exception) -> str:
     """The message without its cure."""
-    return str(error).splitlines()[0].split("; run ")[0]
+    return first_line(error).split("; run ")[0]

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage.sql import column_types, fetch_value, quote_identifier
 
 Row = tuple[Any, ...]
 
@@ -35,7 +34,7 @@ class Placements:
 
 def item_columns(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the DuckDB type of every column of the items, by name."""
-    return {name: kind for name, kind, *_ in con.execute("DESCRIBE items").fetchall()}
+    return column_types(con, "items")
 
 
 def require_item_column(column: str, columns: Collection[str]) -> None:
@@ -46,7 +45,8 @@ def require_item_column(column: str, columns: Collection[str]) -> None:
     """
     if column.lower() not in {c.lower() for c in columns}:
         raise UnknownColumn(
-            f"the items have no column {column!r}{did_you_mean(column, columns)}; they have {', '.join(sorted(columns))}"
+            f"the items have no column {column!r}{did_you_mean(column, columns)}; they have "
+            f"{', '.join(sorted(columns))}"
         )
 
 
@@ -141,7 +141,7 @@ def present_items(con: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:
 def read_column(con: duckdb.DuckDBPyConnection, column: str) -> duckdb.DuckDBPyConnection | None:
     """Return a cursor over one column ``v`` of the present items by ascending id, or None if all values are NULL."""
     name = quote_identifier(column)
-    if not first_row(con.execute(f"SELECT count({name}) FROM items WHERE present"))[0]:
+    if not fetch_value(con, f"SELECT count({name}) FROM items WHERE present"):
         return None
     return con.execute(f"SELECT {name} AS v FROM items WHERE present ORDER BY item")
 
@@ -186,9 +186,7 @@ def duplicate_rows(
         from 1.
     """
     grouped = {"item": items, "g": groups}  # noqa: F841 - read by SQL
-    size = (
-        "coalesce(c.width::BIGINT * c.height, 0) DESC, coalesce(c.bytes, i.size) DESC, " if largest_first else ""
-    )
+    size = "coalesce(c.width::BIGINT * c.height, 0) DESC, coalesce(c.bytes, i.size) DESC, " if largest_first else ""
     return con.execute(
         "WITH g AS (SELECT grouped.*, min(grouped.item) OVER (PARTITION BY g) AS head FROM grouped) "
         f"SELECT dense_rank() OVER (ORDER BY g.head), row_number() OVER (PARTITION BY g.g ORDER BY {size}i.item) "
@@ -197,11 +195,11 @@ def duplicate_rows(
     ).fetchall()
 
 
-def item_paths(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> dict[int, str]:
-    """Return the path of the file of each item; a name that is not UTF-8 differs from the item's uri."""
+def item_files(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> dict[int, tuple[str, bytes | None]]:
+    """Return ``(uri, path bytes)`` of each item; the bytes are None unless the file's name is not UTF-8."""
     wanted = {"item": np.array(items, np.int64)}  # noqa: F841 - read by SQL
     rows = con.execute("SELECT item, uri, path FROM items WHERE item IN (SELECT item FROM wanted)").fetchall()
-    return {item: uri if path is None else path.decode("utf-8", "surrogateescape") for item, uri, path in rows}
+    return {item: (uri, path_bytes) for item, uri, path_bytes in rows}
 
 
 def _int64(values: Any) -> NDArray[np.int64]:
