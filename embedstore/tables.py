@@ -117,12 +117,12 @@ def _json_lines(records: Sequence[Record]) -> str:
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
     """Write a table as Parquet. DuckDB infers the type of each column from its values."""
-    with tempfile.TemporaryDirectory() as folder:
-        lines, parquet = Path(folder, "records.jsonl"), Path(folder, "records.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
+        lines = Path(folder, "records.jsonl")
         lines.write_text(_json_lines(records), encoding="utf-8")
         with connection.connect() as con:
-            con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(parquet))
-        durable_files.write_output(path, parquet.read_bytes())
+            con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(temporary))
 
 
 def to_json_value(value: Any) -> Any:

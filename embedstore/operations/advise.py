@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.finetuning import parse_settings
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
@@ -153,8 +153,7 @@ class Advising(Tuning):
                 evaluate_head(
                     "prototype",
                     replace(data, X=b.encode_images(pixels)),
-                    "label",
-                    EvaluationSettings(folds=2, seed=seed, near=0),
+                    EvaluationSettings(folds=2, seed=seed, near_duplicate_threshold=0),
                 )
                 for b in (network, twin)
             )

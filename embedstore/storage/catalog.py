@@ -25,6 +25,8 @@ from embedstore.storage.layout import COMPLETE, GUARD
 from embedstore.storage.sql import first_line, quote_literal
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
+ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+CATALOG_TABLES = (*ARCHIVED_TABLES, "vectors", "shards", "schema")  # an archive holds the first two otherwise
 _MEMORY = "1GB"  # for DuckDB's own buffers; past it, plans spill to the temporary folder
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
