@@ -14,8 +14,8 @@ from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
-    from embedstore.operations.finetune import TuneOptions
-    from embedstore.operations.tuned import Tuned
+    from embedstore.operations.finetune import FinetuneOptions
+    from embedstore.operations.tuned import FinetuneResult
 
 Set = Annotated[
     list[str],
@@ -59,17 +59,17 @@ def finetune(
     made = opened.finetune(
         label, space=space, name=name, embed=embed, where=where, say=console.print_note, **cast("TuneOptions", given)
     )
-    if made.beside:
+    if made.is_helper_process:
         return
     if as_json:
         console.print_json(made.to_json())
         return
     _print_tuned(made)
-    if made.versus is None:
-        console.print_note(f"embed into it with `embedstore reembed {store} --space {made.name}`")
+    if made.comparison is None:
+        console.print_note(f"embed into it with `embedstore reembed {store} --space {made.space}`")
     else:
-        _print_versus(made.versus)
-        console.print_note(f"make it the default with `embedstore use {store} {made.name}`")
+        _print_versus(made.comparison)
+        console.print_note(f"make it the default with `embedstore use {store} {made.space}`")
 
 
 @app.command()
@@ -161,11 +161,11 @@ def advise(
         console.print_json(a.to_json())
         return
     print(f"{a.strategy.value}: `{a.command}`")
-    print(f"expected gain in accuracy: {a.gain[0]:.3f} to {a.gain[1]:.3f}")
+    print(f"expected gain in accuracy: {a.expected_gain[0]:.3f} to {a.expected_gain[1]:.3f}")
     for reason in a.reasons:
         print(f"- {reason}")
     rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
-    here = (a.size.value, "different" if a.domain.different else "similar")
+    here = (a.size.value, "different" if a.domain.is_different else "similar")
     console.print_table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
 
 
@@ -196,14 +196,14 @@ def lore(
         where=where,
         space=space,
         tell=lambda c: console.print_note(
-            f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"
+            f"{c.regime}, {c.labels_per_class or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"
         ),
         **given,
     )
     if as_json:
         console.print_json(found.to_json())
         return
-    print(f"accuracy on {found.held:,} held-out items ({found.split})")
+    print(f"accuracy on {found.held_out:,} held-out items ({found.split})")
     ways = list(found.rows()[0][2])
     rows = [(labels, train, *(f"{by[w]:.3f}" for w in ways)) for labels, train, by in found.rows()]
     console.print_table(("labels a class", "images", *ways), rows)
@@ -211,9 +211,9 @@ def lore(
         console.print_note(f"wrote {png}")
 
 
-def _print_tuned(made: Tuned) -> None:
+def _print_tuned(made: FinetuneResult) -> None:
     """A run in words."""
-    f = made.facts
+    f = made.metadata
     console.print_table(
         ("epoch", "training loss", "validation loss", "accuracy", "mean recall", "seconds"),
         [
@@ -223,10 +223,10 @@ def _print_tuned(made: Tuned) -> None:
     )
     mixed = "" if f["alpha"] is None else f", mixed {f['alpha']:g} new to {1 - f['alpha']:g} old"
     print(
-        f"space {made.name}: epoch {f['epoch']} kept{mixed}; {f['train']:,} images trained, {f['val']:,} chose, "
+        f"space {made.space}: epoch {f['epoch']} kept{mixed}; {f['train']:,} images trained, {f['val']:,} chose, "
         f"{f['tuned_blocks']} of {f['blocks']} blocks, {f['parameters']:,} parameters, {f['seconds']:.0f} s"
     )
-    print(f"checkpoint, curves and augmentation: {made.folder}")
+    print(f"checkpoint, curves and augmentation: {made.checkpoint_folder}")
     for note in made.notes:
         console.print_note(note)
 

@@ -88,22 +88,22 @@ class DomainDifference:
         damaged: share of them that are poor JPEGs and not made smaller, see :mod:`embedstore.finetuning.jpeg_quality`.
     """
 
-    kind: str
+    measure: str
     value: float | None
-    images: int
-    damaged: float = 0.0
+    n_images: int
+    low_quality_fraction: float = 0.0
 
     @property
-    def different(self) -> bool:
+    def is_different(self) -> bool:
         """Other subjects, or the damage of compression."""
-        return self.exceeds_threshold or self.damaged >= 0.5
+        return self.exceeds_threshold or self.low_quality_fraction >= 0.5
 
     @property
     def exceeds_threshold(self) -> bool:
         """Beyond the bound; what is unknown is taken to be similar."""
         if self.value is None:
             return False
-        return self.value > DIFFERENT_DOMAIN_DISTANCE if self.kind == "batchnorm" else self.value < MIN_ACCURACY_LIFT
+        return self.value > DIFFERENT_DOMAIN_DISTANCE if self.measure == "batchnorm" else self.value < MIN_ACCURACY_LIFT
 
 
 @dataclass(frozen=True)
@@ -120,15 +120,15 @@ class FinetuningAdvice:
 
     label: str
     strategy: TransferStrategy
-    table: TransferStrategy
+    table_strategy: TransferStrategy
     size: DataSize
     domain: DomainDifference
-    classes: int
-    labels: tuple[int, int, int]
+    n_classes: int
+    labels_per_class: tuple[int, int, int]
     accuracy: tuple[float, float, float]
-    trained: float
-    doubling: float | None
-    gain: tuple[float, float]
+    train_accuracy: float
+    last_doubling_gain: float | None
+    expected_gain: tuple[float, float]
     reasons: tuple[str, ...]
 
     @property
@@ -148,22 +148,22 @@ class FinetuningAdvice:
         return {
             "label": self.label,
             "strategy": self.strategy.value,
-            "table_says": self.table.value,
+            "table_says": self.table_strategy.value,
             "command": self.command,
-            "expected_gain": list(self.gain),
+            "expected_gain": list(self.expected_gain),
             "reasons": list(self.reasons),
             "figures": {
-                "classes": self.classes,
-                "labels_a_class": dict(zip(("smallest", "median", "largest"), self.labels, strict=True)),
+                "classes": self.n_classes,
+                "labels_a_class": dict(zip(("smallest", "median", "largest"), self.labels_per_class, strict=True)),
                 "size": self.size.value,
-                "domain": self.domain.kind,
+                "domain": self.domain.measure,
                 "domain_value": self.domain.value,
-                "different": self.domain.different,
-                "damaged_images": self.domain.damaged,
-                "images_looked_at": self.domain.images,
+                "different": self.domain.is_different,
+                "damaged_images": self.domain.low_quality_fraction,
+                "images_looked_at": self.domain.n_images,
                 "accuracy": list(self.accuracy),
-                "training_accuracy": self.trained,
-                "gain_of_the_last_doubling": self.doubling,
+                "training_accuracy": self.train_accuracy,
+                "gain_of_the_last_doubling": self.last_doubling_gain,
             },
             "table": [
                 {"data": size.value, "domain": "different" if far else "similar", "strategy": s.value}
@@ -197,22 +197,22 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
     )
     said = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, data.X[rows]).argmax(1)]
     score = probe.report.scores["accuracy"]
-    table = STRATEGY_TABLE[size, domain.different]
+    table = STRATEGY_TABLE[size, domain.is_different]
     error = 1 - score.value
     strategy = table if ERROR_REDUCTION[table][1] * error >= MIN_WORTHWHILE_GAIN else TransferStrategy.FROZEN
     low, high = ERROR_REDUCTION[strategy]
     made = FinetuningAdvice(
         label=label,
         strategy=strategy,
-        table=table,
+        table_strategy=table,
         size=size,
         domain=domain,
-        classes=len(counts),
-        labels=labels,
+        n_classes=len(counts),
+        labels_per_class=labels,
         accuracy=(score.value, score.low, score.high),
-        trained=float((said.astype(str) == data.y[rows].astype(str)).mean()),
-        doubling=_doubling(data, label, labels[1], probe.accuracy, seed),
-        gain=(round(low * error, 4), round(high * error, 4)),
+        train_accuracy=float((said.astype(str) == data.y[rows].astype(str)).mean()),
+        last_doubling_gain=_doubling(data, label, labels[1], probe.accuracy, seed),
+        expected_gain=(round(low * error, 4), round(high * error, 4)),
         reasons=(),
     )
     return FinetuningAdvice(**{**made.__dict__, "reasons": tuple(_reasons(made))})
@@ -236,22 +236,22 @@ def _doubling(data: Features, label: str, median: int, full: float, seed: int) -
 
 def _reasons(a: FinetuningAdvice) -> list[str]:
     """Why, one sentence each."""
-    far = "different from" if a.domain.different else "similar to"
+    far = "different from" if a.domain.is_different else "similar to"
     out = [
-        f"{a.labels[1]} labels in the median class: {a.size.value} data "
+        f"{a.labels_per_class[1]} labels in the median class: {a.size.value} data "
         f"(medium from {MEDIUM_LABELS_PER_CLASS}, large from {LARGE_LABELS_PER_CLASS})",
         f"the images are {far} what the network was trained on: {_why(a.domain)}",
         f"the frozen probe has {a.accuracy[0]:.3f} [{a.accuracy[1]:.3f}, {a.accuracy[2]:.3f}] on held-out items",
     ]
-    if a.strategy is not a.table:
-        most = ERROR_REDUCTION[a.table][1] * (1 - a.accuracy[0])
-        out.append(f"the table says {a.table.value}, but at most {most:.3f} could be gained: not worth it")
+    if a.strategy is not a.table_strategy:
+        most = ERROR_REDUCTION[a.table_strategy][1] * (1 - a.accuracy[0])
+        out.append(f"the table says {a.table_strategy.value}, but at most {most:.3f} could be gained: not worth it")
     if a.targets_image_quality:
         out.append("against damage alone the command tunes the blocks next to the image, where it is met")
-    if a.trained - a.accuracy[0] > OVERFIT_GAP:
-        out.append(f"on its training items it has {a.trained:.3f}: it overfits, and more parameters would more")
-    if a.doubling is not None and a.doubling > MIN_DOUBLING_GAIN:
-        out.append(f"the last doubling of the labels gave {a.doubling:+.3f}: labelling more still pays")
+    if a.train_accuracy - a.accuracy[0] > OVERFIT_GAP:
+        out.append(f"on its training items it has {a.train_accuracy:.3f}: it overfits, and more parameters would more")
+    if a.last_doubling_gain is not None and a.last_doubling_gain > MIN_DOUBLING_GAIN:
+        out.append(f"the last doubling of the labels gave {a.last_doubling_gain:+.3f}: labelling more still pays")
     return out
 
 
@@ -263,10 +263,10 @@ def _why(domain: DomainDifference) -> str:
         "twin": f"its features are {domain.value or 0:.2f} of accuracy above a random twin's "
         f"(bound {MIN_ACCURACY_LIFT:g})",
         "unknown": "nothing measures it here, so it is taken to be similar",
-    }[domain.kind]
-    if domain.damaged < 0.5:
+    }[domain.measure]
+    if domain.low_quality_fraction < 0.5:
         return found
     return (
-        f"{found}; {domain.damaged:.0%} are JPEGs of low quality that are not made smaller, so that their damage "
+        f"{found}; {domain.low_quality_fraction:.0%} are JPEGs of low quality that are not made smaller, so that their damage "
         "reaches it, which counts as different: where it was trained on such files too, it is not"
     )

@@ -16,7 +16,7 @@ from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.finetuning import parse_settings
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
 from embedstore.media.image import decode, preprocess
-from embedstore.operations.finetune import TuneOptions, Tuning
+from embedstore.operations.finetune import FinetuneOptions, Tuning
 from embedstore.operations.runs import record
 from embedstore.storage.catalog import utc_now
 from embedstore.storage.storage import SpaceRecord
@@ -62,7 +62,7 @@ class Advising(Tuning):
         where: str | None = None,
         space: str | None = None,
         tell: Callable[[StrategyResult], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
+        **options: Unpack[FinetuneOptions],
     ) -> StrategyComparison:
         """From scratch, frozen probe, last layers and all layers, over labels a class, on the same held-out items.
 

@@ -19,7 +19,7 @@ from embedstore.storage.catalog import utc_now
 from embedstore.storage.storage import SpaceRecord
 
 if TYPE_CHECKING:
-    from embedstore.operations.tuned import Tuned
+    from embedstore.operations.tuned import FinetuneResult
 
 
 class Cutover(Judging):
@@ -66,7 +66,7 @@ class Cutover(Judging):
         record(self._storage, after, "versus", settings, result.to_json(), started)
         return result
 
-    def use(self, space: str | Tuned, *, refit: bool = False) -> dict[str, Any]:
+    def use(self, space: str | FinetuneResult, *, refit: bool = False) -> dict[str, Any]:
         """Make a space the one that is used when none is named: one transaction, and back in the same way.
 
         Heads stay with the space that they were fitted in, and are refused elsewhere.

@@ -15,7 +15,7 @@ from embedstore.errors import EmbedstoreError, StoreIOError
 from embedstore.finetuning import FinetuneSettings
 from embedstore.operations.cutover import Cutover
 from embedstore.operations.runs import record
-from embedstore.operations.tuned import Tuned
+from embedstore.operations.tuned import FinetuneResult
 from embedstore.pipeline import run as embedding
 from embedstore.pipeline.report import EmbedReport
 from embedstore.reports import progress
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.finetuning.run import FinetuneJob, TrainingResult
 
-ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
+DISK_SPACE_FACTOR = 1.1  # times what is known to be written: catalog rows, file systems' own needs
 
 
-class TuneOptions(TypedDict, total=False):
+class FinetuneOptions(TypedDict, total=False):
     """How to fine-tune; the fields of :class:`embedstore.finetuning.Settings` and ``Augment``."""
 
     layers: str
@@ -79,8 +79,8 @@ class Tuning(Cutover):
         where: str | None = None,
         show_progress: bool | None = None,
         say: Callable[[str], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
-    ) -> Tuned:
+        **options: Unpack[FinetuneOptions],
+    ) -> FinetuneResult:
         """Train the backbone of a space on a label: a checkpoint and a new space beside the old one.
 
         By default the head of the probe is fitted first and then everything is trained from there at a low rate
@@ -146,7 +146,7 @@ class Tuning(Cutover):
         name: str | None,
         show: bool | None,
         say: Callable[[str], None],
-    ) -> Tuned:
+    ) -> FinetuneResult:
         """Train and enter the result."""
         from embedstore.finetuning import plots, task
         from embedstore.finetuning.accelerator import create_accelerator
@@ -175,7 +175,7 @@ class Tuning(Cutover):
         shutil.rmtree(job.folder, ignore_errors=True)
         return made
 
-    def _helped(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned:
+    def _helped(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> FinetuneResult:
         """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
         from embedstore.finetuning import task
         from embedstore.finetuning.accelerator import create_accelerator
@@ -226,7 +226,7 @@ class Tuning(Cutover):
 
     def _entered(
         self, row: SpaceRecord, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
-    ) -> Tuned:
+    ) -> FinetuneResult:
         """The checkpoint in its place, then the space in the catalog."""
         from embedstore.finetuning import checkpoint, plots
 
@@ -248,9 +248,9 @@ class Tuning(Cutover):
             writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
         added = self._storage.space(space.key)
         same = space.has_same_vectors(row.space)
-        return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
+        return FinetuneResult(added.name, space.key, row.name, label, folder, job.settings, facts, same)
 
-    def _known(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned | None:
+    def _known(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> FinetuneResult | None:
         """The result of the same run, if it was done before and its space is still there."""
         from embedstore.finetuning import checkpoint
 
@@ -264,10 +264,10 @@ class Tuning(Cutover):
                 shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
                 same = s.space.has_same_vectors(row.space)
                 folder = self.path / "checkpoints" / s.key
-                return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
+                return FinetuneResult(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, already_trained=True)
         return None
 
-    def _filled(self, row: SpaceRecord, made: Tuned, label: str, where: str | None) -> Tuned:
+    def _filled(self, row: SpaceRecord, made: FinetuneResult, label: str, where: str | None) -> FinetuneResult:
         """The new space with its vectors, and compared."""
         report = self.reembed(made.key, wait=60.0)
         return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
@@ -282,7 +282,7 @@ class Tuning(Cutover):
         from embedstore.finetuning.resume_state import free_bytes
 
         width = row.space.dim * (2 if row.dtype == "float16" else 4)
-        need, there = int(ROOM * (state + contents * (width + 64))), free_bytes(self.path)
+        need, there = int(DISK_SPACE_FACTOR * (state + contents * (width + 64))), free_bytes(self.path)
         if need > there:
             raise StoreIOError(
                 f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
@@ -313,19 +313,19 @@ def _facts(row: SpaceRecord, label: str, trained: TrainingResult) -> dict[str, A
         "licence": row.space.licence,
         "label": label,
         "classes": list(trained.classes),
-        "epoch": c.epoch,
+        "epoch": c.best_epoch,
         "alpha": c.alpha,
-        "val_score": asdict(c.val),
-        "mixtures": [{"alpha": a, **asdict(s)} for a, s in c.line],
+        "val_score": asdict(c.val_score),
+        "mixtures": [{"alpha": a, **asdict(s)} for a, s in c.mixtures],
         "history": trained.history.to_json(),
         "train": trained.train,
         "val": trained.val,
-        "unread": trained.unread,
-        "refitted": trained.refitted,
+        "unread": trained.unreadable,
+        "refitted": trained.refit_rows,
         "blocks": trained.blocks,
-        "tuned_blocks": trained.tuned,
-        "parameters": trained.parameters,
-        "rate": trained.rate,
+        "tuned_blocks": trained.tuned_blocks,
+        "parameters": trained.trainable_parameters,
+        "rate": trained.learning_rate,
         "seconds": round(trained.seconds, 3),
     }
 

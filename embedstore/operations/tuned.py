@@ -12,7 +12,7 @@ from embedstore.pipeline.report import EmbedReport
 
 
 @dataclass(frozen=True)
-class Tuned:
+class FinetuneResult:
     """A tuned space.
 
     Attributes:
@@ -25,39 +25,39 @@ class Tuned:
         beside: this process trained beside the first one, which embeds, compares and reports.
     """
 
-    name: str
+    space: str
     key: str
-    parent: str
+    parent_space: str
     label: str
-    folder: Path
+    checkpoint_folder: Path
     settings: FinetuneSettings
-    facts: dict[str, Any]
-    same: bool
-    embedded: EmbedReport | None = None
-    versus: SpaceComparison | None = None
-    known: bool = False
-    beside: bool = False
+    metadata: dict[str, Any]
+    has_same_vectors: bool
+    embed_report: EmbedReport | None = None
+    comparison: SpaceComparison | None = None
+    already_trained: bool = False
+    is_helper_process: bool = False
 
     @property
     def notes(self) -> list[str]:
         """What a person must know beside the figures, one sentence each."""
-        out, history = [], self.facts["history"]
-        if self.known:
+        out, history = [], self.metadata["history"]
+        if self.already_trained:
             out.append("this run had been done before: nothing was trained again")
-        if self.same:
-            out.append(f"the weights are those of {self.parent}: the vectors of {self.name} equal its vectors")
+        if self.has_same_vectors:
+            out.append(f"the weights are those of {self.parent_space}: the vectors of {self.space} equal its vectors")
         if history["stopped"]:
             out.append(f"stopped: {history['stopped']}; epoch {history['best']} was kept")
-        if history["micro"] < min(self.settings.batch, self.facts["train"]):
+        if history["micro"] < min(self.settings.batch_size, self.metadata["train"]):
             out.append(f"gradients were accumulated over parts of {history['micro']} images")
-        if self.facts["refitted"]:
+        if self.metadata["refitted"]:
             out.append(
-                f"after validation had chosen epoch {self.facts['epoch']}, the network was trained once more on all "
-                f"{self.facts['refitted']} images up to it"
+                f"after validation had chosen epoch {self.metadata['epoch']}, the network was trained once more on all "
+                f"{self.metadata['refitted']} images up to it"
             )
-        if self.facts["unread"]:
-            out.append(f"{self.facts['unread']} images are gone or have changed since they were embedded: left out")
-        first, best = history["epochs"][0]["val"], self.facts["val_score"]
+        if self.metadata["unread"]:
+            out.append(f"{self.metadata['unread']} images are gone or have changed since they were embedded: left out")
+        first, best = history["epochs"][0]["val"], self.metadata["val_score"]
         if first["accuracy"] > best["accuracy"]:
             out.append(
                 f"on validation the old network has {first['accuracy']:.3f}, the tuned one {best['accuracy']:.3f}: it "
@@ -68,15 +68,15 @@ class Tuned:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "space": self.name,
+            "space": self.space,
             "key": self.key,
-            "parent": self.parent,
+            "parent": self.parent_space,
             "label": self.label,
-            "folder": str(self.folder),
-            "same_vectors": self.same,
-            "known": self.known,
+            "folder": str(self.checkpoint_folder),
+            "same_vectors": self.has_same_vectors,
+            "known": self.already_trained,
             "notes": self.notes,
-            **self.facts,
-            "embedded": self.embedded and self.embedded.to_json(),
-            "comparison": self.versus and self.versus.to_json(),
+            **self.metadata,
+            "embedded": self.embed_report and self.embed_report.to_json(),
+            "comparison": self.comparison and self.comparison.to_json(),
         }

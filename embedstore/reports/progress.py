@@ -77,8 +77,8 @@ def training_progress(epochs: int, *, show: bool | None = None) -> Iterator[Call
                 words = f"epoch {at.epoch} of {epochs}"
                 drawn.update(task, description=words, completed=done, total=epochs * at.steps, loss=f"{at.loss:.3f}")
                 return
-            loss = "" if at.loss is None else f"training loss {at.loss:.4f}, "
-            val = f"validation loss {at.val.loss:.4f}, accuracy {at.val.accuracy:.4f}, recall {at.val.recall:.4f}"
+            loss = "" if at.train_loss is None else f"training loss {at.train_loss:.4f}, "
+            val = f"validation loss {at.val_score.loss:.4f}, accuracy {at.val_score.accuracy:.4f}, recall {at.val_score.mean_recall:.4f}"
             drawn.console.print(f"epoch {at.number}: {loss}{val}, {at.seconds:.1f} s", highlight=False)
 
         yield show_it

@@ -39,23 +39,23 @@ NEAR, FOREIGN = DomainDifference("batchnorm", 0.1, 256), DomainDifference("batch
 def test_the_table_is_read_by_size_and_domain(tmp_path, n, domain, expected):
     """40 or 160 labels a class, near or far; a gain is a share of the probe's error."""
     found = advise(numbers(tmp_path, n, 4.0), "label", domain)
-    assert found.strategy is found.table is expected
-    assert found.labels[1] == pytest.approx(0.4 * n, abs=1)
-    assert 0 <= found.gain[0] <= found.gain[1] <= 1 - found.accuracy[0]
+    assert found.strategy is found.table_strategy is expected
+    assert found.labels_per_class[1] == pytest.approx(0.4 * n, abs=1)
+    assert 0 <= found.expected_gain[0] <= found.expected_gain[1] <= 1 - found.accuracy[0]
     assert len(found.reasons) >= 3
 
 
 def test_what_is_nearly_right_is_left_alone(tmp_path):
     """No error is left: frozen features, whatever the table says, and the reason is given."""
     found = advise(numbers(tmp_path, 400, 0.1), "label", FOREIGN)
-    assert (found.table, found.strategy) == (TransferStrategy.ALL_LAYERS, TransferStrategy.FROZEN)
-    assert found.gain == (0.0, 0.0)
+    assert (found.table_strategy, found.strategy) == (TransferStrategy.ALL_LAYERS, TransferStrategy.FROZEN)
+    assert found.expected_gain == (0.0, 0.0)
     assert any("not worth it" in r for r in found.reasons)
 
 
 def test_damage_counts_as_another_domain(tmp_path):
     """Half of the images are poor JPEGs: all layers by the table, and the command begins next to the pixels."""
-    found = advise(numbers(tmp_path, 400, 4.0), "label", DomainDifference("batchnorm", 0.1, 256, damaged=0.5))
+    found = advise(numbers(tmp_path, 400, 4.0), "label", DomainDifference("batchnorm", 0.1, 256, low_quality_fraction=0.5))
     assert found.strategy is TransferStrategy.ALL_LAYERS
     assert "--layers first-4" in found.command
     assert any("50% are JPEGs of low quality" in r for r in found.reasons)
@@ -110,7 +110,7 @@ def test_random_weights_remember_nothing(tmp_path):
     """Nothing measures the domain there, and it says so."""
     store = textures_in(tmp_path / "s", textures(tmp_path / "photos", 10))
     found = store.advise("label")
-    assert found.domain.kind == "unknown"
+    assert found.domain.measure == "unknown"
     assert any("nothing measures it" in r for r in found.reasons)
 
 

@@ -282,4 +282,4 @@ def test_an_image_that_changed_since_is_left_out_and_counted(made, tmp_path):
     (photos / "train" / "a" / "0.png").write_bytes((photos / "train" / "b" / "0.png").read_bytes())
     (photos / "train" / "c" / "1.png").unlink()
     result = store.finetune("label", **QUICK, embed=False)
-    assert (result.facts["train"], result.facts["unread"]) == (34, 2)
+    assert (result.metadata["train"], result.metadata["unread"]) == (34, 2)

@@ -114,13 +114,13 @@ def test_adapters_become_part_of_a_transformer(tmp_path, photos):
     """The saved network has its own names again, only linear weights of blocks differ, and it embeds."""
     store = store_of(tmp_path / "s", photos, VIT)
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2)
-    now = load_file(result.folder / "weights.safetensors")
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = store.backbone(store.spaces[0].key).module.state_dict()
     assert set(now) == set(before)
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("blocks.") and n.endswith("weight") for n in changed)
-    assert result.facts["parameters"] < sum(t.numel() for t in before.values()) / 4
+    assert result.metadata["parameters"] < sum(t.numel() for t in before.values()) / 4
     assert len(vectors(store, result.key)) == 30
 
 
@@ -138,10 +138,10 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
     store = store_of(tmp_path / "s", photos, VIT)
     wise = store.finetune("label", **{**QUICK, "average": "wise"}, embed=False)
     plain = store.finetune("label", **QUICK, embed=False)
-    alpha = wise.facts["alpha"]
-    assert [m["alpha"] for m in wise.facts["mixtures"]] == [round(i / 10, 1) for i in range(11)]
+    alpha = wise.metadata["alpha"]
+    assert [m["alpha"] for m in wise.metadata["mixtures"]] == [round(i / 10, 1) for i in range(11)]
     before = store.backbone(store.spaces[0].key).module.state_dict()
-    new, mixed = (load_file(r.folder / "weights.safetensors") for r in (plain, wise))
+    new, mixed = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, wise))
     for name, old in before.items():
         assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
 
@@ -150,18 +150,18 @@ def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
     """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
     store = store_of(tmp_path / "s", photos)
     plain, mixed = (store.finetune("label", **QUICK, bn=True, embed=False, alpha=a) for a in (None, 0.25))
-    assert (plain.facts["alpha"], mixed.facts["alpha"]) == (None, 0.25)
-    assert [m["alpha"] for m in mixed.facts["mixtures"]] == [0.25]
-    assert mixed.facts["val_score"] == {k: v for k, v in mixed.facts["mixtures"][0].items() if k != "alpha"}
+    assert (plain.metadata["alpha"], mixed.metadata["alpha"]) == (None, 0.25)
+    assert [m["alpha"] for m in mixed.metadata["mixtures"]] == [0.25]
+    assert mixed.metadata["val_score"] == {k: v for k, v in mixed.metadata["mixtures"][0].items() if k != "alpha"}
     before = store.backbone(store.spaces[0].key).module.state_dict()
-    new, between = (load_file(r.folder / "weights.safetensors") for r in (plain, mixed))
+    new, between = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, mixed))
     assert any(not torch.equal(new[n], before[n]) for n in new if "running" in n)
     for name, value in new.items():
         if value.is_floating_point():
             assert torch.allclose(between[name], torch.lerp(before[name], value, 0.25), atol=1e-6)
-    heads = [load_file(r.folder / "head.safetensors")["weight"] for r in (plain, mixed)]
+    heads = [load_file(r.checkpoint_folder / "head.safetensors")["weight"] for r in (plain, mixed)]
     first = store.finetune("label", epochs=0, embed=False)
-    start = load_file(first.folder / "head.safetensors")["weight"]
+    start = load_file(first.checkpoint_folder / "head.safetensors")["weight"]
     assert torch.allclose(heads[1], torch.lerp(start, heads[0], 0.25), atol=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
     store = store_of(tmp_path / "s", photos)
     how = {**QUICK, "epochs": 1, "embed": False}
     whole, parts = (store.finetune("label", **how, micro=m) for m in (None, 2))
-    a, b = (load_file(r.folder / "weights.safetensors") for r in (whole, parts))
+    a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (whole, parts))
     assert max(float((a[n].float() - b[n].float()).abs().max()) for n in a) < 2e-5
     assert any("accumulated" in n for n in parts.notes)
 
@@ -179,7 +179,7 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
 def test_the_head_begins_as_the_probe(tmp_path, photos):
     """Before the first epoch, validation is exactly what logistic regression on the cached features says."""
     store = store_of(tmp_path / "s", photos)
-    first = store.finetune("label", epochs=0, embed=False).facts["history"]["epochs"][0]["val"]
+    first = store.finetune("label", epochs=0, embed=False).metadata["history"]["epochs"][0]["val"]
     data = store.features("label")
     from embedstore.classify.heads import make_head
 

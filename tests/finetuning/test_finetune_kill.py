@@ -124,8 +124,8 @@ def embed_under_fire(path, whole, rng, counts):
     kills = sum([killed(embed, path, lambda n=count: len(list(shards.glob("*.vec"))) >= n, rng) for count in counts])
     assert len(list(shards.glob("*.vec"))) >= max(counts)
     done = es.open(path).finetune("label", **HOW)
-    assert done.known
-    assert done.embedded.embedded < 60
+    assert done.already_trained
+    assert done.embed_report.embedded < 60
     same_result(path, whole)
     return kills
 

@@ -63,8 +63,8 @@ def test_an_error_is_weighed_by_its_class(store):
 def test_earlier_blocks_learn_more_slowly(store):
     """Head and last block at the rate given, the one before at half of it, and so on; vectors do not fade."""
     tuned = trainer(store, lr=0.01, decay=0.5).finetune_model
-    rate = {n: g["lr"] for g in tuned.groups() for n in g["names"]}
-    fade = {n: g["weight_decay"] for g in tuned.groups() for n in g["names"]}
+    rate = {n: g["lr"] for g in tuned.parameter_groups() for n in g["names"]}
+    fade = {n: g["weight_decay"] for g in tuned.parameter_groups() for n in g["names"]}
     assert rate["head.weight"] == 0.01
     for depth, block in enumerate(reversed(tuned.blocks)):
         assert {rate[f"module.{n}"] for n in block.parameters} == {0.01 * 0.5**depth}
@@ -86,8 +86,8 @@ def test_it_stops_when_validation_gets_no_better(store):
     """A rate that changes nothing: epoch 1 stays the best, and after two more it stops and says so."""
     made = trainer(store, epochs=9, patience=2, lr=1e-30)
     history = made.run()
-    assert (history.best, [e.number for e in history.epochs]) == (1, [0, 1, 2, 3])
-    assert history.stopped == "no better figure in 2 epochs"
+    assert (history.best_epoch, [e.number for e in history.epochs]) == (1, [0, 1, 2, 3])
+    assert history.stop_reason == "no better figure in 2 epochs"
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_every_setting_can_be_said_from_python():
     from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings
 
     fields = {*FinetuneSettings.__dataclass_fields__, *AugmentationSettings.__dataclass_fields__} - {"augment"}
-    assert set(finetune.TuneOptions.__annotations__) == fields
+    assert set(finetune.FinetuneOptions.__annotations__) == fields
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,9 @@ def test_a_value_of_another_kind_is_refused(name, value, said):
 def test_values_are_taken_in_the_kind_of_their_setting():
     """0 is false, numpy's numbers are numbers, nothing is nothing where that means something."""
     made = parse_settings({"bn": 1, "flip": 0, "lr": np.float32(0.5), "batch": np.int64(4), "alpha": None, "crop": 1})
-    assert (made.bn, made.augment.flip, made.lr, made.batch, made.alpha) == (True, False, 0.5, 4, None)
-    assert type(made.batch) is int
-    assert type(made.augment.crop) is float
+    assert (made.update_batchnorm, made.augment.flip, made.lr, made.batch_size, made.wise_alpha) == (True, False, 0.5, 4, None)
+    assert type(made.batch_size) is int
+    assert type(made.augment.min_crop_scale) is float
 
 
 def test_one_and_one_point_nought_are_one_setting():
