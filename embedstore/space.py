@@ -155,7 +155,7 @@ class Space:
         return hashlib.sha256(_canonical(facts).encode()).hexdigest()[:16]
 
     @property
-    def random(self) -> bool:
+    def has_random_weights(self) -> bool:
         """The weights are random: vectors carry no learned meaning."""
         return self.weights.startswith("random:")
 

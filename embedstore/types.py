@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -99,6 +100,11 @@ class Hit:
     label: str | None
     split: str | None
     columns: dict[str, Any] = field(default_factory=dict)
+
+
+def content_digest(data: bytes) -> str:
+    """Return the identity of a content: the first 128 bits of SHA-256, as 32 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def display_uri(path: str) -> str:

@@ -58,10 +58,10 @@ def heads(
             "head": h.name,
             "kind": h.kind,
             "label": h.label,
-            "space": names.get(h.space, h.space),
-            "classes": len(h.facts["classes"]),
-            "accuracy": h.facts.get("accuracy"),
-            "split": h.facts.get("split"),
+            "space": names.get(h.space_key, h.space_key),
+            "classes": len(h.metadata["classes"]),
+            "accuracy": h.metadata.get("accuracy"),
+            "split": h.metadata.get("split"),
             "created": str(h.created)[:19],
         }
         for h in opened.heads
@@ -107,25 +107,27 @@ def suspects(
     """
     opened = es.open(store)
     found = opened.suspects(label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator)
-    chosen = found.suspects[:top]
+    chosen = found.issues[:top]
     uris = opened.uris([s.item for s in chosen])
     if html:
-        cells = [(s.item, s.margin, s.question) for s in chosen]
+        cells = [(s.item, s.margin, s.description) for s in chosen]
         _sheet(opened, html, cells, f"labels to look at: {label}")
     if as_json:
         listed = found.to_json()
         listed["suspects"] = [s | {"uri": uris.get(s["item"])} for s in listed["suspects"][:top]]
-        console.print_json(listed | {"found": len(found.suspects)})
+        console.print_json(listed | {"found": len(found.issues)})
         return
     print(
-        f"{len(found.suspects)} of {found.rows} labels are doubted ({head}, {found.folds} folds, "
+        f"{len(found.issues)} of {found.n_labels} labels are doubted ({head}, {found.folds} folds, "
         f"{found.seconds:.2f} s); about {found.error_rate:.1%} are estimated to be wrong"
     )
-    if found.unjudged:
-        console.print_note(f"not looked at, for too few or too many items have them: {', '.join(found.unjudged[:20])}")
+    if found.skipped_labels:
+        console.print_note(
+            f"not looked at, for too few or too many items have them: {', '.join(found.skipped_labels[:20])}"
+        )
     console.print_table(
         ("margin", "given", "suggested", "item", "uri"),
-        [(round(s.margin, 4), s.given or "", s.suggested or "", s.item, uris.get(s.item)) for s in chosen],
+        [(round(s.margin, 4), s.given_label or "", s.suggested_label or "", s.item, uris.get(s.item)) for s in chosen],
     )
 
 
@@ -154,8 +156,8 @@ def suggest(
         listed["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in listed["suggestions"]]
         console.print_json(listed)
         return
-    print(f"{len(found.suggestions)} of {found.looked_at:,} images without {label} ({found.seconds:.2f} s)")
-    if not found.looked_at:
+    print(f"{len(found.suggestions)} of {found.n_candidates:,} images without {label} ({found.seconds:.2f} s)")
+    if not found.n_candidates:
         console.print_note(
             f"every image that was looked at has a {label}; add some without one, and `suggest` will choose"
         )

@@ -71,7 +71,7 @@ def _print(step: QuickstartStep) -> None:
 def _row(step: QuickstartStep) -> tuple[Any, ...]:
     """One line of the comparison."""
     e = step.result
-    score = e.report.scores["accuracy"]
+    score = e.scores["accuracy"]
     return (e.head, score.value, f"[{score.low:.3f}, {score.high:.3f}]", e.train, round(step.seconds, 2))
 
 

@@ -58,7 +58,9 @@ def print_curve(curve: LearningCurve, shown: OutputOptionGroup) -> None:
     if shown.as_json:
         console.print_json(curve.to_json())
     else:
-        print(f"{curve.head} on {curve.label}: {curve.held} held-out items ({curve.split}), {curve.seconds:.2f} s")
+        print(
+            f"{curve.head} on {curve.label}: {curve.n_held_out} held-out items ({curve.split}), {curve.seconds:.2f} s"
+        )
         _print_curve(curve)
 
 
@@ -72,7 +74,7 @@ def print_comparison(comparison: HeadComparison, as_json: bool, *, html: Path | 
         console.print_json(comparison.to_json())
         return
     c = comparison
-    print(f"{c.label}: {c.held} held-out items ({c.split}), {c.train} trained on; best first")
+    print(f"{c.label}: {c.n_held_out} held-out items ({c.split}), {c.n_train} trained on; best first")
     console.print_table(evaluation_page.COMPARISON_COLUMNS, evaluation_page.comparison_rows(c))
     names, rows = evaluation_page.learning_curve_table(c)
     if rows:
@@ -87,7 +89,7 @@ def _print(e: Evaluation) -> None:
     from embedstore.reports import evaluation_page
 
     print(evaluation_page.evaluation_summary(e))
-    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.report.scores.items()]
+    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.scores.items()]
     console.print_table(("metric", "value", "95% interval"), rows)
     if e.fold_accuracy:
         print("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
@@ -102,21 +104,22 @@ def _print(e: Evaluation) -> None:
 
 def _print_curve(curve: LearningCurve) -> None:
     rows = [
-        ("all" if p.shots is None else str(p.shots), p.train, p.mean, p.spread, len(p.values)) for p in curve.points
+        ("all" if p.labels_per_class is None else str(p.labels_per_class), p.n_train, p.mean, p.std, len(p.values))
+        for p in curve.points
     ]
     console.print_table(("labels a class", "trained on", curve.metric, "sd", "seeds"), rows)
-    for shots, why in curve.skipped:
+    for shots, why in curve.skipped_budgets:
         console.print_note(f"{shots} a class was left out: {why}")
 
 
 def _list_near(store: Store, e: Evaluation) -> None:
     """The first near-duplicates across the split, by name."""
-    pairs = e.near.pairs[:5] if e.near else ()
-    uris = store.uris([i for p in pairs for i in (p.train_item, p.held)])
+    pairs = e.near_duplicates.pairs[:5] if e.near_duplicates else ()
+    uris = store.uris([i for p in pairs for i in (p.train_item, p.held_out_item)])
     for p in pairs:
-        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held)}")
-    if e.near and e.near.count > len(pairs):
-        console.print_note(f"  … {e.near.count - len(pairs)} more: --json")
+        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held_out_item)}")
+    if e.near_duplicates and e.near_duplicates.count > len(pairs):
+        console.print_note(f"  … {e.near_duplicates.count - len(pairs)} more: --json")
 
 
 def _finite(value: float) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
+from embedstore.finetuning.head import LinearHead
 from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files
@@ -42,7 +42,7 @@ def write_files(
         tensors = {"weight": torch.from_numpy(head[0].copy()), "bias": torch.from_numpy(head[1].copy())}
         files.append(write_tensors(folder / HEAD_FILE, tensors))
         for entry in files:
-            entry["sha256"] = _file_sha256(folder / entry["file"])
+            entry["sha256"] = durable_files.file_sha256(folder / entry["file"])
         durable_files.write_synced(folder / MANIFEST_FILE, dump_manifest({"files": files, **metadata}))
     except OSError as e:
         raise _write_error(folder, e) from e
@@ -111,13 +111,17 @@ def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return tensors["weight"].numpy(), tensors["bias"].numpy()
 
 
+def read_tuned_head(folder: Path, label: str) -> LinearHead | None:
+    """Return the head of a checkpoint as a classifier, None where the checkpoint learned another label.
+
+    Raises:
+        StoreDamaged: if the manifest or the head is damaged.
+    """
+    manifest = read_manifest(folder)
+    return LinearHead(*read_head(folder), manifest["classes"]) if manifest.get("label") == label else None
+
+
 def _write_error(path: Path, error: OSError) -> StoreIOError:
     return StoreIOError(
         f"cannot write {path}: {error.strerror or error}; free disk space and run the same command again"
     )
-
-
-def _file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

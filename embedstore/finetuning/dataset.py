@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -17,8 +16,9 @@ from embedstore.errors import ImageError
 from embedstore.finetuning.augment import Transform, build_transform
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
+from embedstore.sources.local_files import read_file
 from embedstore.space import Preprocess
-from embedstore.types import FailureReason
+from embedstore.types import FailureReason, content_digest
 
 IMAGE_CACHE_BYTES = 1 << 30  # bytes of decoded images kept, so that epochs after the first need no decoder
 CACHED_SCALE = 2  # an image is reduced to this multiple of the network's input before it is cached
@@ -105,8 +105,8 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
     def _decode(self, row: int) -> Image.Image:
         """Return the image as the embedding pipeline decodes it."""
         sample = self.samples[row]
-        data = decode.read_file(sample.path)
-        if hashlib.sha256(data).hexdigest()[:32] != sample.content:
+        data = read_file(sample.path)
+        if content_digest(data) != sample.content:
             raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
         return decode.open_image(data)[0]
 

@@ -44,7 +44,7 @@ def measure_domain_shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> Domai
         pixels: uint8 ``(n, 3, H, W)`` as embedding prepares them.
     """
     layers = batchnorm_layers(backbone.module)
-    if backbone.space.random or not layers:
+    if backbone.space.has_random_weights or not layers:
         return None
     with _record_inputs(layers) as moments:
         backbone.module.eval()
@@ -79,10 +79,7 @@ def _record_inputs(layers: list[nn.Module]) -> Iterator[list[_Moments]]:
     def recorder(of: _Moments) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda _, inputs: of.add(inputs[0])
 
-    hooks = [
-        layer.register_forward_pre_hook(recorder(m))  # type: ignore[arg-type]
-        for layer, m in zip(layers, moments, strict=True)
-    ]
+    hooks = [layer.register_forward_pre_hook(recorder(m)) for layer, m in zip(layers, moments, strict=True)]
     try:
         yield moments
     finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from embedstore.finetuning.settings import FinetuneSettings, SelectionMetric
@@ -89,6 +90,17 @@ class TrainingStep:
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class AugmentationSheet:
+    """Progress of a run before training: the augmented training images were drawn.
+
+    Attributes:
+        path: of the PNG file.
+    """
+
+    path: Path
+
+
 @dataclass(frozen=True)
 class TrainingHistory:
     """The state of a run after its latest epoch.
@@ -102,7 +114,7 @@ class TrainingHistory:
         finished: whether training is over.
     """
 
-    epochs: tuple[Epoch, ...] = field(default=())
+    epochs: tuple[Epoch, ...] = ()
     best_epoch: int = 0
     stop_reason: str = ""
     micro_batch_size: int = 0
@@ -151,9 +163,7 @@ def next_history(
     best, reason = history.best_epoch, ""
     epochs = (*history.epochs, epoch)
     if finite and (
-        final_epoch
-        or epoch.number <= 1
-        or epoch.val_score.sort_key(metric) > epochs[best].val_score.sort_key(metric)
+        final_epoch or epoch.number <= 1 or epoch.val_score.sort_key(metric) > epochs[best].val_score.sort_key(metric)
     ):
         best = epoch.number
     if not finite:

@@ -173,7 +173,7 @@ class FinetuneSettings:
         """Return plain values under the keys that checkpoints, runs and run keys store."""
         values = asdict(self)
         augment = values.pop("augment")
-        return _stored(values) | {"augment": _stored(augment)}
+        return stored_keys(values) | {"augment": stored_keys(augment)}
 
 
 STORED_KEYS = {
@@ -195,6 +195,11 @@ STORED_KEYS = {
     "cutout": "erase",
 }
 """Keys on disk of the fields that are stored under another name. The run key hashes them, so they never change."""
+
+
+def stored_keys(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values by field name under their keys on disk."""
+    return {STORED_KEYS.get(k, k): v for k, v in values.items()}
 
 
 class FinetuneOptions(TypedDict, total=False):
@@ -294,8 +299,3 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
     """Refuse a number out of range."""
     if not low <= value <= high:
         raise FinetuneError(f"{name} must be from {low:g} to {high:g}, not {value:g}")
-
-
-def _stored(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values under their keys on disk."""
-    return {STORED_KEYS.get(k, k): v for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""The same network trained from scratch, as a frozen probe, with its last layers, and whole, on more and more labels."""
+"""Compare one network trained from scratch, as a frozen probe, with its last layers, and whole, over the labels."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from embedstore.finetuning.dataset import LabeledImage, LabeledImageDataset
 from embedstore.finetuning.model import ClassificationHead
 from embedstore.finetuning.settings import FinetuneSettings, HeadInit
 from embedstore.space import Preprocess
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 SINGLE_EXAMPLE_C = 1.0  # with one example of a class there is nothing to cross-validate C on
 DEFAULT_LOGIT_SCALE = 100.0  # of a text head where the network brings none: CLIP's own
@@ -64,7 +65,7 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     has_val_split = len(val) > 0
     if not has_val_split:
         train, val = hold_out_validation(data, part.train, seed=seed)
-    return FinetuneSplit(train, val, part.held, part.name, has_val_split=has_val_split, leak_count=part.leaks)
+    return FinetuneSplit(train, val, part.held_out, part.name, has_val_split=has_val_split, leak_count=part.n_leaks)
 
 
 def hold_out_validation(
@@ -175,24 +176,20 @@ def _text_weights(
     return vectors * scale
 
 
-def check_tunable(space_name: str, layer: str, *, precomputed: bool) -> None:
-    """Refuse a space whose vectors do not come from a network that can be trained.
-
-    Args:
-        space_name: for the message.
-        layer: where its features are taken.
-        precomputed: its vectors were added without a backbone.
+def check_tunable(space: SpaceRecord) -> RecipeSpace:
+    """Return the space if its backbone can be fine-tuned.
 
     Raises:
-        FinetuneError: if the vectors are precomputed, or taken before a projection that is removed from the network.
+        FinetuneError: if the vectors are precomputed, or taken before a projection that a tuned network no longer has.
     """
-    if precomputed:
+    if not isinstance(space, RecipeSpace):
         raise FinetuneError(
-            f"space {space_name} holds precomputed vectors: there is no network to tune; embed the images with a "
+            f"space {space.name} holds precomputed vectors: there is no network to tune; embed the images with a "
             "backbone first: `embedstore embed STORE SOURCE --backbone NAME`"
         )
-    if layer == "before-projection":
+    if space.space.layer == "before-projection":
         raise FinetuneError(
-            f"space {space_name} takes features before the projection, which a tuned network no longer has; tune the "
+            f"space {space.name} takes features before the projection, which a tuned network no longer has; tune the "
             "space of the same backbone without --layer"
         )
+    return space

@@ -21,11 +21,8 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> FileEntry:
     Raises:
         OSError: if the disk is full or fails.
     """
-    temporary = path.with_name(path.name + ".new")
-    save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
-    durable_files.sync_file(temporary)
-    temporary.replace(path)
-    durable_files.sync_folder(path.parent)
+    with durable_files.atomic_path(path) as temporary:
+        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
     return {"file": path.name, "bytes": path.stat().st_size, "xxh3": durable_files.file_xxh3(path)}
 
 

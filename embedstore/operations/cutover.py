@@ -15,11 +15,12 @@ from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.queries.finetuning import count_missing_vectors
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
-    from embedstore.operations.tuned import FinetuneResult
+    from embedstore.operations.finetune_result import FinetuneResult
 
 
 class Cutover(Judging):
@@ -53,13 +54,13 @@ class Cutover(Judging):
         pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
         result = SpaceComparison(
             label=label,
-            old=before.name,
-            new=after.name,
-            split=pairs[0].old.split,
-            train=pairs[0].old.train,
-            held=pairs[0].old.held,
-            pairs=tuple(pairs),
-            same=after.space.has_same_vectors(before.space),
+            baseline=before.name,
+            space=after.name,
+            split=pairs[0].baseline.split,
+            n_train=pairs[0].baseline.n_train,
+            n_held_out=pairs[0].baseline.n_held_out,
+            evaluations=tuple(pairs),
+            has_same_vectors=after.space.has_same_vectors(before.space),
             cost=self._costs(before, after),
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
@@ -87,7 +88,12 @@ class Cutover(Judging):
         refitted, left = self._refit(row) if refit else ([], [])
         with self._storage.writer(f"use {row.name}") as writer:
             writer.set_default(row.key)
-        return {"space": row.name, "lacking": self._lacking(row), "refitted": refitted, "left": left}
+        return {
+            "space": row.name,
+            "lacking": count_missing_vectors(self._storage, row.key),
+            "refitted": refitted,
+            "left": left,
+        }
 
     def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
         """Take a space out of the store, with its vectors, indexes and checkpoint.
@@ -116,7 +122,7 @@ class Cutover(Judging):
 
         done, left = [], []
         for head in self.heads:
-            if head.space != row.key and root(head.space) == root(row.key):
+            if head.space_key != row.key and root(head.space_key) == root(row.key):
                 try:
                     self._refitted(head, row)
                     done.append(head.name)
@@ -124,27 +130,19 @@ class Cutover(Judging):
                     left.append(f"{head.name} ({head.kind}): {e}")
         return done, left
 
-    def _lacking(self, row: SpaceRecord) -> int:
-        """Images of the store without a vector in a space."""
-        query = (
-            "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
-            "AND content NOT IN (SELECT content FROM vectors WHERE space = ?)"
-        )
-        return int(self._storage.sql(query, [row.key])[1][0][0])
-
     def _refitted(self, head: registry.HeadRecord, row: SpaceRecord) -> None:
         """One head again, as it was made."""
         estimator = self.head(head.name)
         if hasattr(estimator, "head"):
             raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
         if head.kind == "zero_shot":
-            self.zero_shot(head.facts["classes"], space=row.key).save(head.name, label=head.label)
+            self.zero_shot(head.metadata["classes"], space=row.key).save(head.name, label=head.label)
             return
         from embedstore.classify.heads import HEAD_NAMES
 
         if head.kind not in HEAD_NAMES:
             raise LabelError(f"a head of kind {head.kind} is fitted again by its own command")
-        options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
+        options = {"k": head.metadata["k"]} if head.kind == "knn" and "k" in head.metadata else {}
         self.probe(head.label, head=head.kind, space=row.key, save=head.name, options=options)
 
     def _latest_tuned(self) -> SpaceRecord:
@@ -158,19 +156,17 @@ class Cutover(Judging):
         self, probe: PairedEvaluation, data: Features, row: SpaceRecord, label: str
     ) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
-        from embedstore.finetuning import checkpoint, head
+        from embedstore.finetuning import checkpoint, publish
 
-        folder = self.path / "checkpoints" / row.key
-        note = checkpoint.read_manifest(folder)
-        if note.get("label") != label or probe.old.rows is None:
+        own = checkpoint.read_tuned_head(publish.checkpoint_folder(self._storage, row.key), label)
+        predictions = probe.baseline.held_out_predictions
+        if own is None or predictions is None:
             return []
-        weight, bias = checkpoint.read_head(folder)
-        own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.old.rows.ids)))
-        judged = evaluate_fitted(own, held, label, head="own head", split=probe.old.split)
+        held_out = data.take(np.flatnonzero(np.isin(data.ids, predictions.ids)))
+        evaluation = evaluate_fitted(own, held_out, label, head="own head", split=probe.baseline.split)
         return [
             compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.old, replace(judged, space=row.name)
+                "old probe, own head of the tuned network", probe.baseline, replace(evaluation, space=row.name)
             )
         ]
 
@@ -187,11 +183,11 @@ class Cutover(Judging):
 
     def _costs(self, old: SpaceRecord, new: SpaceRecord) -> dict[str, float | None]:
         """Seconds and speeds."""
-        from embedstore.finetuning import checkpoint
+        from embedstore.finetuning import checkpoint, publish
 
-        note = checkpoint.read_manifest(self.path / "checkpoints" / new.key)
+        manifest = checkpoint.read_manifest(publish.checkpoint_folder(self._storage, new.key))
         return {
-            "training_seconds": note.get("seconds"),
+            "training_seconds": manifest.get("seconds"),
             "old_images_per_second": self._cost(old).images_per_second,
             "new_images_per_second": self._cost(new).images_per_second,
         }

@@ -16,8 +16,8 @@ from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy
 from embedstore.search.index import build
 from embedstore.storage import changes
 from embedstore.storage import compact as compacting
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.changes import ItemSelection
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Writer
 
 

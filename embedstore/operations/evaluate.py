@@ -25,8 +25,9 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.operations.heads import Keeping
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.runs import record
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
+from embedstore.storage.storage import Storage
 
 
 class HowOptions(TypedDict, total=False):
@@ -305,20 +306,19 @@ class Judging(Keeping, Encoding):
 
     def _cost(self, row: SpaceRecord) -> SpaceCost:
         """Bytes of a vector, and the speed of the largest embedding run."""
-        width = 2 if row.dtype == "float16" else 4
         found = self._storage.sql(
             "SELECT (result->>'images_per_second')::DOUBLE FROM runs WHERE verb = 'embed' AND space = ? "
             "AND (result->>'embedded')::BIGINT > 0 ORDER BY (result->>'embedded')::BIGINT DESC, run DESC LIMIT 1",
             [row.key],
         )[1]
-        return SpaceCost(width * row.space.dim, found[0][0] if found else None)
+        return SpaceCost(row.bytes_per_vector, found[0][0] if found else None)
 
 
 class ZeroShot:
     """A classifier made of words; nothing is fitted.
 
     Args:
-        storage, space: what it classifies. head: :class:`embedstore.classify.heads.ZeroShot`.
+        storage, space: what it classifies. head: :class:`embedstore.classify.heads.ZeroShotHead`.
     """
 
     def __init__(self, storage: Storage, space: SpaceRecord, head: Any) -> None:

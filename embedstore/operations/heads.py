@@ -16,8 +16,7 @@ from embedstore.errors import LabelError
 from embedstore.operations.runs import record
 from embedstore.operations.session import Face
 from embedstore.reports import contact_sheet
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage.sql import quote_identifier, utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 from embedstore.types import Hit
 
@@ -48,9 +47,9 @@ class Keeping(Face):
         facts = {
             "accuracy": evaluation.accuracy,
             "split": evaluation.split,
-            "train": evaluation.train,
-            "held_out": evaluation.held,
-        } | evaluation.chosen
+            "train": evaluation.n_train,
+            "held_out": evaluation.n_held_out,
+        } | evaluation.hyperparameters
         return registry.save_head(
             self._storage,
             self._storage.space(evaluation.space or None),

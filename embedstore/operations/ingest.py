@@ -19,7 +19,7 @@ from embedstore.reports import progress
 from embedstore.sources.open import open_source
 from embedstore.space import Recipe
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.storage import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone

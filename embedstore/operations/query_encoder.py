@@ -30,7 +30,8 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Face
-from embedstore.storage.storage import SpaceRecord
+from embedstore.sources.local_files import read_item
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +57,7 @@ class Encoding(Face):
             )
         if row.key in self._networks and self._runtime is not Runtime.ONNX:
             return self._networks[row.key]
-        if self._runtime in (Runtime.AUTO, Runtime.ONNX) and row.recipe is not None:
+        if self._runtime in (Runtime.AUTO, Runtime.ONNX) and isinstance(row, RecipeSpace):
             if self._runtime is Runtime.ONNX:
                 require_onnx_export()
             found = self._exported(row, tower)
@@ -76,7 +77,10 @@ class Encoding(Face):
             return None
         if (row.key, tower) not in self._towers:
             with timing.time_step(f"the {tower} tower"):
-                folder, threads = self._storage.at.towers(row.key), min(timing.available_cores(), MAX_QUERY_THREADS)
+                folder, threads = (
+                    self._storage.layout.towers_folder(row.key),
+                    min(timing.available_cores(), MAX_QUERY_THREADS),
+                )
                 found = open_tower(folder, tower, row.key, threads=threads, fast_start=True)
             if isinstance(found, str):
                 return None
@@ -119,7 +123,7 @@ class Encoding(Face):
         said = []
         for key, tower in sorted(self._through_torch):
             row = self._storage.space(key)
-            folder = self._storage.at.towers(key)
+            folder = self._storage.layout.towers_folder(key)
             if was_refused(folder, tower) or not isinstance(read_manifest(folder, tower, key), str):
                 continue
             try:
@@ -136,7 +140,7 @@ class Encoding(Face):
         from embedstore.backbones.runtimes.export import export_tower
 
         network = self.backbone(row.name)
-        folder = self._storage.at.towers(row.key)
+        folder = self._storage.layout.towers_folder(row.key)
         pixels = self._looked_at(row) if tower is Tower.IMAGE else None
         try:
             found, seconds = export_tower(network, folder, tower, pixels)
@@ -147,7 +151,7 @@ class Encoding(Face):
 
     def _told(self, row: SpaceRecord, tower: Tower, found: Agreement, seconds: float) -> str:
         """One sentence about an export."""
-        size = sum(p.stat().st_size for p in tower_folder(self._storage.at.towers(row.key), tower).iterdir())
+        size = sum(p.stat().st_size for p in tower_folder(self._storage.layout.towers_folder(row.key), tower).iterdir())
         return (
             f"kept the {tower} tower of {row.name} for searches without torch: {size / 1e6:,.0f} MB, {found}, "
             f"{seconds:.1f} s"
@@ -174,6 +178,6 @@ def _openable(rows: Sequence[tuple[str, bytes | None]]) -> Iterator[Image]:
     """The images that are still where they were."""
     for uri, path in rows:
         try:
-            yield decode.open_image(uri if path is None else path.decode("utf-8", "surrogateescape"))[0]
+            yield decode.open_image(read_item(uri, path))[0]
         except ImageError:
             continue

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from embedstore.errors import StoreBusy
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 
 _PATIENCE = 2.0  # seconds: a long `embed` must not cost anybody an answer
 

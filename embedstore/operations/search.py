@@ -15,7 +15,7 @@ from embedstore import timing
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
 from embedstore.errors import BadBackbone, QueryError
-from embedstore.media.image import decode, preprocess
+from embedstore.media.image import preprocess
 from embedstore.operations.info import Counting
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.session import FaceOptions
@@ -24,7 +24,9 @@ from embedstore.reports.results import Hits
 from embedstore.search.execute import SearchOptions, execute_search, item_vector
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.sources.local_files import load_image
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import export
 
 if TYPE_CHECKING:
@@ -198,7 +200,7 @@ class Asking(Encoding, Counting):
         if wanted is None:
             raise BadBackbone(f"space {row.name} has no preprocessing for images")
         with timing.time_step("the image as a vector"):
-            pixels = preprocess.resize_and_crop(decode.to_rgb_image(image), wanted)
+            pixels = preprocess.resize_and_crop(load_image(image), wanted)
             vector: NDArray[np.float32] = network.encode_images(pixels[None])[0]
         return vector
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, TypedDict
 from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
-from embedstore.errors import BadBackbone, SpaceMismatch, WeightsNotFound
+from embedstore.errors import SpaceMismatch, WeightsNotFound
 from embedstore.pipeline.decode_method import parse_decoder
 from embedstore.space import Recipe
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -56,7 +57,7 @@ class Face:
     @property
     def path(self) -> Path:
         """The folder."""
-        return self._storage.at.root
+        return self._storage.layout.root
 
     @property
     def spaces(self) -> list[SpaceRecord]:
@@ -86,21 +87,17 @@ class Face:
 
     def _loaded(self, row: SpaceRecord, device: str | None = None) -> Backbone:
         """Load a space's backbone again, and check that it is the same."""
-        if row.recipe is None:
-            raise BadBackbone(
-                f"space {row.name} holds precomputed vectors: it has no backbone; ask with a vector or an item's id, "
-                "or add the space of a backbone with `embedstore embed STORE SOURCE --backbone NAME`"
-            )
+        recipe = row.require_recipe().recipe
         try:
-            network = self._load(row.recipe, device)
+            network = self._load(recipe, device)
         except WeightsNotFound as e:
             raise WeightsNotFound(
                 f"{e}; where the weights of space {row.name} have moved, say so once: `embedstore embed STORE SOURCE "
-                f"--backbone {row.recipe.backbone} --weights FILE` with the options it was created with"
+                f"--backbone {recipe.backbone} --weights FILE` with the options it was created with"
             ) from e
         if network.space.key != row.key:
             raise SpaceMismatch(
-                f"{row.recipe.weights or row.recipe.backbone} now gives space {network.space.key}, but {row.name} is "
+                f"{recipe.weights or recipe.backbone} now gives space {network.space.key}, but {row.name} is "
                 f"{row.key}: its weights or preprocessing changed; bring the old weights back, or embed into a "
                 "space of its own with --backbone"
             )

@@ -7,7 +7,6 @@ decoded. Memory is bounded by one group and the queue, whatever the number of fi
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,16 +18,16 @@ from typing import Any
 import duckdb
 
 from embedstore.errors import ImageError
-from embedstore.media.image import decode
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline import plan
 from embedstore.pipeline.decoder_choice import COMPARISON_IMAGES, PILLOW_METHOD, DecodeMethod
 from embedstore.pipeline.plan import PlannedFile
 from embedstore.pipeline.stage_times import StageTimers
+from embedstore.sources.local_files import read_file
 from embedstore.space import Preprocess
-from embedstore.storage.commit import strings
-from embedstore.types import Failure, ImageInfo
+from embedstore.storage.sql import content_hex, object_array
+from embedstore.types import Failure, ImageInfo, content_digest
 
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once, per stage
@@ -62,11 +61,6 @@ def read_sample(con: duckdb.DuckDBPyConnection, count: int = 2 * COMPARISON_IMAG
     chunk = next(plan.read_planned_files(con.cursor(), count), [])
     read = [_read(t)[1] for t in chunk if t.ref.size <= GROUP_BYTES // count]
     return [data for data in read if is_safe_in_process(data)]
-
-
-def content_digest(data: bytes) -> str:
-    """The identity of a content: the first 128 bits of SHA-256, as 32 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 @contextmanager
@@ -234,29 +228,29 @@ class _Preparer:
 
     def _known(self, digests: Sequence[str]) -> set[str]:
         """Which contents have a vector in the space."""
-        rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+        rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
         found = self._con.execute(
             "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
         )
-        return {c.replace("-", "") for (c,) in found.fetchall()}
+        return {content_hex(c) for (c,) in found.fetchall()}
 
     def _learn(self, digests: Sequence[str]) -> None:
         """Later files with these contents need no decoding."""
         if digests:
-            rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+            rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
             self._con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
 
     def _renamed(self, rows: Sequence[PreparedFile]) -> list[PreparedFile]:
         """Give new names the items that had the same content and whose own name is gone; each item once."""
         new = [r.digest for r in rows if r.failure is None and r.planned.item is None]
-        wanted = {"content": strings(new)}  # noqa: F841 - read by SQL
+        wanted = {"content": object_array(new)}  # noqa: F841 - read by SQL
         found = self._con.execute(
             "SELECT content::VARCHAR, item FROM memory.main.gone "
             "WHERE content IN (SELECT content::UUID FROM wanted) ORDER BY item DESC"
         ).fetchall()
         free: dict[str, list[int]] = {}
         for content, item in found:
-            free.setdefault(content.replace("-", ""), []).append(item)
+            free.setdefault(content_hex(content), []).append(item)
         out, taken = [], []
         for row in rows:
             items = free.get(row.digest)
@@ -287,7 +281,7 @@ def _groups(chunks: Iterator[list[PlannedFile]]) -> Iterator[list[PlannedFile]]:
 def _read(t: PlannedFile) -> tuple[PlannedFile, bytes, PreparedFile]:
     """One file's bytes and their digest; size and mtime stay those of the scan, so a later change is seen."""
     try:
-        data = decode.read_file(t.ref.path)
+        data = read_file(t.ref.path)
     except ImageError as e:
         return t, b"", PreparedFile(t, failure=Failure.from_ref(t.ref, e.reason, e.detail))
     return t, data, PreparedFile(t, content_digest(data))

@@ -27,9 +27,10 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.open import Source
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
-from embedstore.storage.storage import SpaceRecord, Storage, Writer
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
+from embedstore.storage.storage import Storage, Writer
 from embedstore.timing import available_cores
 from embedstore.types import Failure, FailureReason, ImageRef
 
@@ -250,7 +251,7 @@ class _Runner:
 
     def _ready(self, threads: int) -> None:
         """Load the backbone and settle how files become pixels: a run with nothing to read never does."""
-        folder = self._storage.at.towers(self._space.key)
+        folder = self._storage.layout.towers_folder(self._space.key)
         loaded = self._load()
         networks = loaded if isinstance(loaded, Sequence) else [loaded]
         self._backbone = AdaptiveEncoder(networks, self._options.runtime, folder, expected_images=self._total)

@@ -21,7 +21,7 @@ from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput_function
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
-from embedstore.media.image import decode, preprocess
+from embedstore.media.image import preprocess
 from embedstore.pipeline.decode_method import Decoder
 from embedstore.pipeline.decoder_choice import (
     PrepareFunction,
@@ -29,6 +29,7 @@ from embedstore.pipeline.decoder_choice import (
     preserve_torch_threads,
     use_one_torch_thread,
 )
+from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.timing import available_cores
@@ -263,7 +264,7 @@ def _decoding(data: Sequence[bytes], prepare: PrepareFunction, p: Preprocess, th
 def _bytes(ref: ImageRef) -> bytes | None:
     """A file, or None where it cannot be read."""
     try:
-        return decode.read_file(ref.path)
+        return read_file(ref.path)
     except ImageError:
         return None
 

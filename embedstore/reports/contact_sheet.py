@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
+from embedstore.sources.local_files import read_item
 from embedstore.types import Hit
 
 THUMBNAIL_SIZE = 180  # pixels, longer side
@@ -59,7 +60,7 @@ def contact_sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> N
 def thumbnail(uri: str) -> Image.Image:
     """The image at a path, 180 pixels on its longer side; a grey square where it cannot be read."""
     try:
-        picture, _ = decode.open_image(decode.read_file(uri))
+        picture, _ = decode.open_image(read_item(uri))
     except ImageError:
         return Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _GREY)
     return ImageOps.contain(picture, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)

@@ -33,12 +33,12 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     e = evaluation
     title = f"{e.head} on {e.label}: accuracy {e.accuracy:.3f}"
     parts = [f"<h1>{_t(title)}</h1>", f"<p>{_t(evaluation_summary(e))}</p>", _notes(e), _metrics(e)]
-    if e.report.confusion:
+    if e.confusion:
         parts.append(_confusion(e))
     parts.append(_classes(e))
-    if len(e.path) > 1:
+    if len(e.c_path) > 1:
         drawn = svg.line_chart(
-            [(math.log10(c), loss) for c, loss, _ in e.path], x_label="log10 C", y_label="log-loss out of fold"
+            [(math.log10(c), loss) for c, loss, _ in e.c_path], x_label="log10 C", y_label="log-loss out of fold"
         )
         rough = "<p>Exact at the best value and beside it, elsewhere as far as it takes to see that it is worse.</p>"
         parts.append(f"<h2>C, chosen inside the training items</h2>{drawn}{rough}")
@@ -51,7 +51,7 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
 def learning_curve_page(curve: LearningCurve) -> str:
     """A learning curve as a page of its own."""
     title = f"{curve.head} on {curve.label}: {_metric(curve)} over labels a class"
-    facts = f"{curve.held} held-out items ({curve.split}), {curve.seconds:.1f} s"
+    facts = f"{curve.n_held_out} held-out items ({curve.split}), {curve.seconds:.1f} s"
     return _document(title, [f"<h1>{_t(title)}</h1>", f"<p>{_t(facts)}</p>", _curve(curve)])
 
 
@@ -64,8 +64,8 @@ COMPARISON_COLUMNS = (
 def comparison_page(comparison: HeadComparison) -> str:
     """A comparison as a page of its own."""
     title = (
-        f"{comparison.label}: {len(comparison.contestants)} classifiers on {comparison.held} held-out items "
-        f"({comparison.split}), {comparison.train} trained on"
+        f"{comparison.label}: {len(comparison.results)} classifiers on {comparison.n_held_out} held-out items "
+        f"({comparison.split}), {comparison.n_train} trained on"
     )
     notes = "".join(f'<p class="note">{_t(n)}</p>' for n in comparison_notes(comparison))
     rows = [[_cell(v) for v in r] for r in comparison_rows(comparison)]
@@ -80,14 +80,14 @@ def comparison_page(comparison: HeadComparison) -> str:
 def comparison_rows(comparison: HeadComparison) -> list[tuple[Any, ...]]:
     """One row a contestant, best first, in the order of :data:`COLUMNS`; None where there is nothing to say."""
     rows: list[tuple[Any, ...]] = []
-    for x in comparison.contestants:
-        scores, b = x.evaluation.report.scores, x.behind
+    for x in comparison.results:
+        scores, b = x.evaluation.scores, x.accuracy_gap
         rows.append((
             x.evaluation.space,
             x.evaluation.head,
             f"{x.evaluation.accuracy:.4f}",
             f"[{scores['accuracy'].low:.3f}, {scores['accuracy'].high:.3f}]",
-            scores[MetricName.RECALL].value if MetricName.RECALL in scores else None,
+            scores[MetricName.MEAN_PER_CLASS_RECALL].value if MetricName.MEAN_PER_CLASS_RECALL in scores else None,
             scores[MetricName.LOG_LOSS].value if MetricName.LOG_LOSS in scores else None,
             b and f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]",
             None if x.p_value is None else f"{x.p_value:.3g}",
@@ -100,11 +100,16 @@ def comparison_rows(comparison: HeadComparison) -> list[tuple[Any, ...]]:
 
 def learning_curve_table(comparison: HeadComparison) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of the learning curves: mean and standard deviation over the draws at each budget."""
-    curves = [(x.evaluation, x.curve) for x in comparison.contestants if x.curve]
-    budgets = sorted({p.shots for _, curve in curves for p in curve.points if p.shots is not None})
+    curves = [(x.evaluation, x.learning_curve) for x in comparison.results if x.learning_curve]
+    budgets = sorted(
+        {p.labels_per_class for _, curve in curves for p in curve.points if p.labels_per_class is not None}
+    )
     rows = []
     for e, curve in curves:
-        at = {p.shots: f"{p.mean:.3f} ± {p.spread:.3f}" if p.shots else f"{p.mean:.3f}" for p in curve.points}
+        at = {
+            p.labels_per_class: f"{p.mean:.3f} ± {p.std:.3f}" if p.labels_per_class else f"{p.mean:.3f}"
+            for p in curve.points
+        }
         rows.append([e.space, e.head, *(at.get(b, "") for b in (*budgets, None))])
     return ["space", "head", *(f"{b} a class" for b in budgets), "all"], rows
 
@@ -112,20 +117,22 @@ def learning_curve_table(comparison: HeadComparison) -> tuple[list[str], list[li
 def comparison_notes(comparison: HeadComparison) -> list[str]:
     """How to read it, one sentence each."""
     out = ["p: McNemar's exact test against the first, corrected for the number of rows (Holm)"]
-    if comparison.left_out:
-        out.append(f"{comparison.left_out} labelled items lack a vector in one of the spaces and were left out")
+    if comparison.n_without_shared_vector:
+        out.append(
+            f"{comparison.n_without_shared_vector} labelled items lack a vector in one of the spaces and were left out"
+        )
     return out
 
 
 def evaluation_summary(evaluation: Evaluation) -> str:
     """One line: what was judged on what."""
     chosen = "".join(
-        f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in evaluation.chosen.items()
+        f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in evaluation.hyperparameters.items()
     )
     space = f" in space {evaluation.space}" if evaluation.space else ""
     return (
-        f"{evaluation.head} on {evaluation.label}{space}: {evaluation.held} held-out items "
-        f"({evaluation.split}), {evaluation.train} trained on, "
+        f"{evaluation.head} on {evaluation.label}{space}: {evaluation.n_held_out} held-out items "
+        f"({evaluation.split}), {evaluation.n_train} trained on, "
         f"{evaluation.seconds:.2f} s{chosen}"
     )
 
@@ -133,22 +140,26 @@ def evaluation_summary(evaluation: Evaluation) -> str:
 def evaluation_notes(evaluation: Evaluation) -> list[str]:
     """What a reader must know beside the figures, one sentence each."""
     out = []
-    if evaluation.leaks:
-        out.append(f"{evaluation.leaks} training items were left out: the same content or group is held out")
-    if evaluation.near is not None and not evaluation.near.searched:
+    if evaluation.n_leaks:
+        out.append(f"{evaluation.n_leaks} training items were left out: the same content or group is held out")
+    if evaluation.near_duplicates is not None and not evaluation.near_duplicates.searched:
         out.append(
-            f"near-duplicates were not looked for: the search is long; ask with --near {evaluation.near.threshold:g}"
+            "near-duplicates were not looked for: the search is long; ask with "
+            f"--near {evaluation.near_duplicates.threshold:g}"
         )
-    elif evaluation.near is not None and evaluation.near.count:
-        done = "were left out" if evaluation.near.dropped else "trained; --drop-leaks leaves them out"
+    elif evaluation.near_duplicates is not None and evaluation.near_duplicates.count:
+        done = "were left out" if evaluation.near_duplicates.dropped else "trained; --drop-leaks leaves them out"
         out.append(
-            f"{evaluation.near.count} training items have a near-duplicate among the held-out ones "
-            f"(cosine >= {evaluation.near.threshold:g}) and {done}"
+            f"{evaluation.near_duplicates.count} training items have a near-duplicate among the held-out ones "
+            f"(cosine >= {evaluation.near_duplicates.threshold:g}) and {done}"
         )
-    if evaluation.unlabelled:
-        out.append(f"{evaluation.unlabelled} items have no {evaluation.label} and were left out")
-    if evaluation.unseen:
-        out.append(f"classes without enough training examples, counted as wrong: {', '.join(evaluation.unseen[:10])}")
+    if evaluation.n_unlabeled:
+        out.append(f"{evaluation.n_unlabeled} items have no {evaluation.label} and were left out")
+    if evaluation.unlearned_classes:
+        out.append(
+            "classes without enough training examples, counted as wrong: "
+            + ", ".join(evaluation.unlearned_classes[:10])
+        )
     if evaluation.calibration:
         c = evaluation.calibration
         out.append(
@@ -179,7 +190,7 @@ def evaluation_png(evaluation: Evaluation, path: Path) -> None:
         MissingExtra: matplotlib is not installed.
     """
     figure, axis = _axes()
-    if evaluation.multi:
+    if evaluation.multilabel:
         _bars(axis, evaluation)
     else:
         _matrix(axis, evaluation)
@@ -219,17 +230,17 @@ def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     """
     figure, axis = _axes()
     places = np.arange(len(curve.points))
-    axis.errorbar(places, [p.mean for p in curve.points], [p.spread for p in curve.points], marker="o", capsize=3)
-    axis.set_xticks(places, [_budget(p.shots) for p in curve.points])
+    axis.errorbar(places, [p.mean for p in curve.points], [p.std for p in curve.points], marker="o", capsize=3)
+    axis.set_xticks(places, [_budget(p.labels_per_class) for p in curve.points])
     axis.set_xlabel("labels a class")
-    axis.set_ylabel(f"{_metric(curve)} on {curve.held} held-out items")
+    axis.set_ylabel(f"{_metric(curve)} on {curve.n_held_out} held-out items")
     axis.set_title(f"{curve.head} on {curve.label}")
     _save(figure, path)
 
 
 def confusion_table(evaluation: Evaluation) -> tuple[list[str], Any]:
     """The classes of the confusion matrix and their counts; of more than 40 classes the most confused 40."""
-    matrix = np.array(evaluation.report.confusion)
+    matrix = np.array(evaluation.confusion)
     names = list(evaluation.report.classes)
     if len(names) <= MAX_CONFUSION_CLASSES:
         return names, matrix
@@ -243,7 +254,7 @@ def _notes(e: Evaluation) -> str:
 
 
 def _metrics(e: Evaluation) -> str:
-    rows = [(name, _n(s.value), f"[{_n(s.low)}, {_n(s.high)}]") for name, s in e.report.scores.items()]
+    rows = [(name, _n(s.value), f"[{_n(s.low)}, {_n(s.high)}]") for name, s in e.scores.items()]
     folds = ", ".join(f"{a:.3f}" for a in e.fold_accuracy)
     return (
         "<h2>Metrics</h2>"
@@ -286,16 +297,22 @@ def _classes(e: Evaluation) -> str:
 
 def _curve(curve: LearningCurve) -> str:
     points = [(float(i), p.mean) for i, p in enumerate(curve.points)]
-    ticks = [_budget(p.shots) for p in curve.points]
+    ticks = [_budget(p.labels_per_class) for p in curve.points]
     drawn = svg.line_chart(
         points,
         x_label="labels a class",
         y_label=_metric(curve),
         tick_labels=ticks,
-        error_bars=[p.spread for p in curve.points],
+        error_bars=[p.std for p in curve.points],
     )
     rows = [
-        (_budget(p.shots), str(p.train), _n(p.mean), _n(p.spread) if len(p.values) > 1 else "", str(len(p.values)))
+        (
+            _budget(p.labels_per_class),
+            str(p.n_train),
+            _n(p.mean),
+            _n(p.std) if len(p.values) > 1 else "",
+            str(len(p.values)),
+        )
         for p in curve.points
     ]
     return drawn + _table(("labels a class", "trained on", _metric(curve), "standard deviation", "seeds"), rows)
@@ -306,7 +323,12 @@ def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> str:
         return ""
     hits = [
         Hit(
-            i, m.score, m.item, uris.get(m.item, ""), f"{m.true}{'; said ' if e.multi else ', not '}{m.predicted}", None
+            i,
+            m.score,
+            m.item,
+            uris.get(m.item, ""),
+            f"{m.true_label}{'; said ' if e.multilabel else ', not '}{m.predicted_label}",
+            None,
         )
         for i, m in enumerate(e.mistakes, 1)
     ]

@@ -14,7 +14,8 @@ from embedstore.errors import QueryError
 from embedstore.search.index import self_join
 from embedstore.search.index.scan import Scanner
 from embedstore.storage import filters as item_filter
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import VectorReader
 
 _CHECKED = 200  # rows whose neighbours are searched exactly, to measure what was missed

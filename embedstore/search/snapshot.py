@@ -22,8 +22,9 @@ from embedstore.search.index import files
 from embedstore.search.index.approximate import RowFilter
 from embedstore.search.index.scan import Scanner
 from embedstore.storage.catalog import CatalogStamp
-from embedstore.storage.commit import quote_identifier
-from embedstore.storage.storage import ITEM_COLUMNS, SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import quote_identifier
+from embedstore.storage.storage import ITEM_COLUMNS, Storage
 from embedstore.storage.vectors import VectorReader
 
 MAX_CACHED_FILTERS = 8  # kept in a generation: two bytes an item each
@@ -218,12 +219,12 @@ def current_catalog_snapshot(storage: Storage, con: duckdb.DuckDBPyConnection) -
 def space_snapshot(storage: Storage, con: duckdb.DuckDBPyConnection, space: SpaceRecord) -> SpaceSnapshot:
     """One space as it stands now, with the best index that fits it."""
     now = current_catalog_snapshot(storage, con)
-    folder = storage.at.index_folder(space.key)
+    folder = storage.layout.index_folder(space.key)
     state = files.folder_state(folder)
     known = now.spaces.get(space.key)
     if known is None or known.index_state != state:
         vectors = storage.vector_reader_in(con, space.space).map_shards()
-        found = files.find_usable_index(folder, space=space.key, dim=space.space.dim, shards=vectors.counts)
+        found = files.find_usable_index(folder, space=space.key, dim=space.space.dim, shards=vectors.shard_sizes)
         known = now.spaces[space.key] = SpaceSnapshot(now, space, vectors, found, state)
     return known
 
@@ -279,7 +280,7 @@ def _ready(storage: Storage, space: SpaceRecord, where: str | None) -> SpaceSnap
     if (
         found is None
         or not found.has_row_index
-        or found.index_state != files.folder_state(storage.at.index_folder(space.key))
+        or found.index_state != files.folder_state(storage.layout.index_folder(space.key))
     ):
         return None
     return found if where is None or where in found.selections else None

@@ -8,9 +8,10 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 
 from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.local_files import stat_file
 from embedstore.sources.plain import PlainFileSource
 from embedstore.sources.uris import replace_parent
-from embedstore.sources.walk import FolderWalk, LabelAndSplit, stat_file
+from embedstore.sources.walk import FolderWalk, LabelAndSplit
 from embedstore.types import Failure, ImageRef
 
 ANY_FOLDERS = "**"  # any number of folders

@@ -9,10 +9,10 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
+from embedstore.sources.local_files import stat_file
 from embedstore.sources.table_entries import ROLE_COLUMNS, TableEntries, column_roles
 from embedstore.sources.tables import READERS, InputTable, first_error_line, table_suffix
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
-from embedstore.sources.walk import stat_file
 from embedstore.types import Failure, ImageRef
 
 LIKELY_URI_COLUMNS = "path file filename file_name filepath file_path image image_path img url src location key".split()

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import commit, disk_errors, recover, shard
-from embedstore.storage.catalog import first_row
 from embedstore.storage.durable_files import sync_folder
-from embedstore.storage.storage import SpaceRecord, Storage, Writer
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import first_row
+from embedstore.storage.storage import Storage, Writer
 
 MERGED_FILE_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms
 
@@ -71,8 +72,7 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
     for space in storage.spaces():
         files = _stored(storage, space)
         totals["files_before"] += len(files)
-        width = space.space.dim * np.dtype(shard.DTYPES[space.dtype]).itemsize
-        for group in plan_compaction(files, max(1, MERGED_FILE_BYTES // width)):
+        for group in plan_compaction(files, max(1, MERGED_FILE_BYTES // space.bytes_per_vector)):
             totals["rows_dropped"] += sum(f.rows - f.referenced_rows for f in group)
             totals["bytes_freed"] += _rewrite(storage, writer, space, group)
             if progress is not None:
@@ -104,7 +104,7 @@ def _stored(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:
 def _rewrite(storage: Storage, writer: Writer, space: SpaceRecord, group: Sequence[ShardUsage]) -> int:
     """One group: write, swap, remove. Bytes freed."""
     old = [f.number for f in group]
-    paths = [storage.at.shard_file(space.key, n) for n in old]
+    paths = [storage.layout.shard_file(space.key, n) for n in old]
     before = sum(p.stat().st_size for p in paths)
     written = _write(storage, space, group)
     with writer.transaction() as con:
@@ -115,11 +115,11 @@ def _rewrite(storage: Storage, writer: Writer, space: SpaceRecord, group: Sequen
             commit.insert_vectors(con, head, digests)
             con.execute("UPDATE counters SET next_shard = greatest(next_shard, ?)", [head.number + 1])
     # The old files go only when the swap no longer stands in the log alone: a lost log would name them again.
-    recover.guarded_checkpoint(storage.at, storage.catalog)
-    with disk_errors.disk_errors(f"remove vector files from {storage.at.shards_folder(space.key)}"):
+    recover.guarded_checkpoint(storage.layout, storage.catalog)
+    with disk_errors.disk_errors(f"remove vector files from {storage.layout.shards_folder(space.key)}"):
         for path in paths:
             path.unlink()
-        sync_folder(storage.at.shards_folder(space.key))
+        sync_folder(storage.layout.shards_folder(space.key))
     return before - (written[0].file_bytes if written else 0)
 
 
@@ -139,7 +139,7 @@ def _write(
     parts = list(_parts(storage, space, group, found["shard"], found["r"]))
     digests = np.concatenate([d for _, d in parts]).tobytes().hex()
     contents = [digests[i : i + 32] for i in range(0, len(digests), 32)]
-    path = storage.at.shard_file(space.key, number)
+    path = storage.layout.shard_file(space.key, number)
     vectors = np.concatenate([v for v, _ in parts])
     with disk_errors.disk_errors(f"write {path}"):
         return shard.write_shard(path, space=space.key, number=number, vectors=vectors, contents=contents), contents
@@ -154,7 +154,7 @@ def _parts(
 ) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """The live vectors and digests of each file, verified."""
     for f in group:
-        source = shard.Shard(storage.at.shard_file(space.key, f.number))
+        source = shard.Shard(storage.layout.shard_file(space.key, f.number))
         source.verify()
         chosen = rows[shards == f.number]
         yield source.vectors[chosen], source.digests[chosen]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from embedstore.errors import SpaceMismatch
 from embedstore.storage import disk_errors, durable_files, recover
-from embedstore.storage.storage import SpaceRecord, Storage, Writer
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage, Writer
 
 DROP_MARKER = "DROPPED"  # in a space's folder: what is in it may go once the catalog does not know the space
 
@@ -26,7 +27,7 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str
         StoreIOError: the disk refuses.
     """
     _must_be_free(storage, space)
-    at = storage.at
+    at = storage.layout
     with disk_errors.disk_errors(f"write {at.root / 'spaces' / space.key}"):
         at.shards_folder(space.key).mkdir(parents=True, exist_ok=True)
         durable_files.write_synced(at.root / "spaces" / space.key / DROP_MARKER, b"")
@@ -42,12 +43,12 @@ def remove_dropped_spaces(storage: Storage) -> int:
     """Remove the files of dropped spaces; bytes freed. The caller holds the writer's lock."""
     known = {row.key for row in storage.spaces()}
     freed = 0
-    for tomb in storage.at.root.glob(f"spaces/*/{DROP_MARKER}"):
+    for tomb in storage.layout.root.glob(f"spaces/*/{DROP_MARKER}"):
         folder = tomb.parent
         if folder.name in known:
             tomb.unlink()  # the catalog still has it: the call that wrote this did not get so far
             continue
-        for path in (storage.at.root / "checkpoints" / folder.name, folder):
+        for path in (storage.layout.root / "checkpoints" / folder.name, folder):
             freed += _remove(path, last=path / DROP_MARKER)
     return freed
 
@@ -63,8 +64,10 @@ def _must_be_free(storage: Storage, space: SpaceRecord) -> None:
         )
     others = [s.name for s in storage.spaces() if s.key != space.key]
     if not others:
-        raise SpaceMismatch(f"{space.name} is the only space of {storage.at.root}; delete the folder to drop it all")
-    if space.current:
+        raise SpaceMismatch(
+            f"{space.name} is the only space of {storage.layout.root}; delete the folder to drop it all"
+        )
+    if space.is_default:
         raise SpaceMismatch(
             f"{space.name} is the space that is used when none is named; `embedstore use STORE {others[0]}` first"
         )

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage.catalog import first_row
 from embedstore.storage.layout import read_small_json
+from embedstore.storage.spaces import RecipeSpace
+from embedstore.storage.sql import first_row
 from embedstore.storage.storage import Storage
 
 
@@ -26,9 +27,9 @@ def info(storage: Storage) -> dict[str, Any]:
         splits = con.execute("SELECT split, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall()
         heads = con.execute("SELECT head, space, label, kind FROM heads ORDER BY created").fetchall()
         reasons = con.execute("SELECT reason, count(*) FROM failures GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
-    marker = json.loads(read_small_json(storage.at.marker))
+    marker = json.loads(read_small_json(storage.layout.marker))
     return {
-        "path": str(storage.at.root),
+        "path": str(storage.layout.root),
         "id": marker["id"],
         "format": marker["format"],
         "items": items,
@@ -42,18 +43,18 @@ def info(storage: Storage) -> dict[str, Any]:
             {
                 "name": row.name,
                 "key": row.key,
-                "current": row.current,
-                "backbone": row.recipe.backbone if row.recipe else None,
+                "current": row.is_default,
+                "backbone": row.recipe.backbone if isinstance(row, RecipeSpace) else None,
                 "dim": row.space.dim,
                 "dtype": row.dtype,
                 "unit": row.space.unit,
                 "text": row.space.text,
-                "random": row.space.random,
+                "random": row.space.has_random_weights,
                 "weights": row.space.weights,
                 "layer": row.space.layer,
                 "pool": row.space.pool,
                 "preprocess": json.loads(row.space.to_json())["preprocess"],
-                "overrides": row.recipe.preprocess if row.recipe else {},
+                "overrides": row.recipe.preprocess if isinstance(row, RecipeSpace) else {},
                 "parent": row.space.parent,
                 "same_as_parent": any(
                     p.key == row.space.parent and row.space.has_same_vectors(p.space) for p in spaces
@@ -67,7 +68,7 @@ def info(storage: Storage) -> dict[str, Any]:
         "indexes": [],
         "heads": [{"head": h, "space": s, "label": lb, "kind": k} for h, s, lb, k in heads],
         "runs": runs,
-        "bytes": _bytes(storage.at.root),
+        "bytes": _bytes(storage.layout.root),
     }
 
 

@@ -57,7 +57,7 @@ class WriterLock:
     """
 
     pid: int
-    unclean: bool
+    after_crash: bool
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[Wr
         StoreIOError: the folder cannot be written to.
     """
     f = _locked(path, time.monotonic() + wait)
-    held = WriterLock(os.getpid(), unclean=_holder(f) is not None)
+    held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
     with f:
         _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": operation})
         try:

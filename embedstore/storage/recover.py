@@ -15,9 +15,10 @@ import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError
 from embedstore.storage import commit_counter, disk_errors, shard
-from embedstore.storage.catalog import Catalog, first_row, read_commit_count, utc_now
+from embedstore.storage.catalog import Catalog, read_commit_count
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER, COMPLETE, Layout, quarantine_file
+from embedstore.storage.sql import first_row, utc_now
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
 _CUTS = 8  # of one log, before its damage is called more than a torn end
@@ -90,7 +91,7 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int =
 
 def _under_guard(layout: Layout, catalog: Catalog) -> None:
     """Copy, mark, fold in, take the copy away."""
-    with catalog.undisturbed():
+    with catalog.exclusive():
         restore_interrupted_checkpoint(layout, catalog)
         try:
             layout.guard.mkdir()
@@ -118,7 +119,7 @@ def restore_interrupted_checkpoint(layout: Layout, catalog: Catalog) -> list[str
     if not has_interrupted_checkpoint(layout):
         _discard(layout.guard)
         return []
-    with catalog.undisturbed():
+    with catalog.exclusive():
         for suffix in (".checkpoint", ".recovery"):
             stray = layout.wal.with_name(layout.wal.name + suffix)
             if stray.exists():

@@ -38,7 +38,7 @@ class ShardHeader:
     dim: int
     dtype: str
     checksum: str
-    start: int  # of the vectors, bytes from the beginning of the file
+    data_offset: int  # of the vectors, bytes from the beginning of the file
     block_rows: int = 0  # rows that one of the block checksums covers; 0 in files written without them
     blocks: tuple[str, ...] = ()  # XXH3-64 of each block's vectors and digests
 
@@ -50,7 +50,7 @@ class ShardHeader:
     @property
     def file_bytes(self) -> int:
         """Length of the whole file."""
-        return self.start + self.vector_bytes + self.rows * 16
+        return self.data_offset + self.vector_bytes + self.rows * 16
 
 
 def write_shard(
@@ -106,13 +106,13 @@ class Shard:
     def vectors(self) -> NDArray[np.floating[Any]]:
         """``(rows, dim)`` as stored, read-only, not loaded until touched."""
         h = self.header
-        return self._bytes[h.start : h.start + h.vector_bytes].view(DTYPES[h.dtype]).reshape(h.rows, h.dim)
+        return self._bytes[h.data_offset : h.data_offset + h.vector_bytes].view(DTYPES[h.dtype]).reshape(h.rows, h.dim)
 
     @cached_property
     def digests(self) -> NDArray[np.uint8]:
         """``(rows, 16)`` digests of the images."""
         h = self.header
-        return self._bytes[h.start + h.vector_bytes :].reshape(h.rows, 16)
+        return self._bytes[h.data_offset + h.vector_bytes :].reshape(h.rows, 16)
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:

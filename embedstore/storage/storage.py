@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ from embedstore.errors import (
 )
 from embedstore.space import Recipe, Space
 from embedstore.storage import commit, disk_errors, durable_files, layout, lock, recover, shard
-from embedstore.storage.catalog import Catalog, CatalogStamp, first_row, utc_now
-from embedstore.storage.commit import CommitBatch, quote_identifier
+from embedstore.storage.catalog import Catalog, CatalogStamp
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.spaces import SpaceRecord, space_record
+from embedstore.storage.sql import first_row, quote_identifier, utc_now
 from embedstore.storage.vectors import VectorReader
 
 _log = logging.getLogger(__name__)
@@ -37,28 +38,6 @@ _log = logging.getLogger(__name__)
 ITEM_COLUMNS = (
     "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SpaceRecord:
-    """One space of a store.
-
-    Attributes:
-        name: how a person calls it. dtype: of its vectors on disk. current: searched when none is named.
-        recipe: how to load its backbone again; None for precomputed vectors.
-    """
-
-    name: str
-    space: Space
-    dtype: str
-    current: bool
-    recipe: Recipe | None
-    created: datetime
-
-    @property
-    def key(self) -> str:
-        """The space's key."""
-        return self.space.key
 
 
 class Storage:
@@ -70,7 +49,7 @@ class Storage:
     """
 
     def __init__(self, layout: layout.Layout) -> None:
-        self.at = layout
+        self.layout = layout
         self.catalog = Catalog(layout.catalog)
         self.catalog.settle = self._settle
         self.notices: list[str] = []
@@ -94,7 +73,7 @@ class Storage:
         """
         self = cls(layout.find_store(Path(path)))
         try:
-            behind = recover.has_unregistered_shards(self.at, self.catalog)
+            behind = recover.has_unregistered_shards(self.layout, self.catalog)
         except StoreDamaged as damage:
             try:
                 self._recover()
@@ -119,15 +98,9 @@ class Storage:
             with self.catalog.read() as con:
                 stamp = self.catalog.stamp
                 rows = con.execute(
-                    "SELECT name, facts, dtype, current, recipe, created FROM spaces ORDER BY created, name"
+                    "SELECT name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
                 ).fetchall()
-            self._spaces = (
-                stamp,
-                [
-                    SpaceRecord(n, Space.from_json(f), d, c, Recipe.from_json(r) if r else None, t)
-                    for n, f, d, c, r, t in rows
-                ],
-            )
+            self._spaces = stamp, [space_record(row) for row in rows]
         return list(self._spaces[1])
 
     def space(self, name: str | None = None) -> SpaceRecord:
@@ -138,15 +111,15 @@ class Storage:
         """
         rows = self.spaces()
         for row in rows:
-            if (name is None and row.current) or (name is not None and name in (row.name, row.key)):
+            if (name is None and row.is_default) or (name is not None and name in (row.name, row.key)):
                 return row
         if name is None:
             raise SpaceNotFound(
-                f"{self.at.root} has no space yet; name a backbone: `embedstore embed STORE SOURCE --backbone NAME`"
+                f"{self.layout.root} has no space yet; name a backbone: `embedstore embed STORE SOURCE --backbone NAME`"
             )
         known = [r.name for r in rows]
         raise SpaceNotFound(
-            f"{self.at.root} has no space {name!r}{did_you_mean(name, known)}; it has {', '.join(known) or 'none'}"
+            f"{self.layout.root} has no space {name!r}{did_you_mean(name, known)}; it has {', '.join(known) or 'none'}"
         )
 
     def vector_reader(self, space: Space) -> VectorReader:
@@ -157,7 +130,7 @@ class Storage:
     def vector_reader_in(self, con: duckdb.DuckDBPyConnection, space: Space) -> VectorReader:
         """The vectors of a space in the generation that a reader has open."""
         rows = con.execute('SELECT shard, "rows" FROM shards WHERE space = ? ORDER BY shard', [space.key]).fetchall()
-        return VectorReader([(n, count, self.at.shard_file(space.key, n)) for n, count in rows], space.dim)
+        return VectorReader([(n, count, self.layout.shard_file(space.key, n)) for n, count in rows], space.dim)
 
     # ---- questions
 
@@ -188,15 +161,15 @@ class Storage:
         Raises:
             StoreBusy: another process is writing.
         """
-        with lock.writer_lock(self.at.lock, operation, wait=wait) as held:
-            self.add_notices(recover.recover(self.at, self.catalog))
+        with lock.writer_lock(self.layout.lock, operation, wait=wait) as held:
+            self.add_notices(recover.recover(self.layout, self.catalog))
             yield Writer(self, held)
-            recover.guarded_checkpoint(self.at, self.catalog)
+            recover.guarded_checkpoint(self.layout, self.catalog)
 
     def _recover(self, wait: float = 10.0) -> None:
         """Mend now, as a reader that met damage."""
-        with lock.writer_lock(self.at.lock, "recovering", wait=wait):
-            self.add_notices(recover.recover(self.at, self.catalog))
+        with lock.writer_lock(self.layout.lock, "recovering", wait=wait):
+            self.add_notices(recover.recover(self.layout, self.catalog))
 
     def _settle(self) -> None:
         """Mend what a killed writer left; a living one is at it itself, and a folder one may only read stays as is."""
@@ -216,10 +189,10 @@ class Writer:
     """
 
     def __init__(self, storage: Storage, lock: lock.WriterLock) -> None:
-        self._at = storage.at
+        self._at = storage.layout
         self._catalog = storage.catalog
         self._held = lock
-        self.after_crash = lock.unclean
+        self.after_crash = lock.after_crash
 
     def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Register a space; the first one becomes current. Of a known one, only how to load it again is replaced."""
@@ -322,8 +295,8 @@ class Writer:
         note = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
         with disk_errors.disk_errors(f"write {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
-            if not self._at.note(space.key).exists():
-                durable_files.write_synced(self._at.note(space.key), json.dumps(note, indent=1).encode())
+            if not self._at.space_file(space.key).exists():
+                durable_files.write_synced(self._at.space_file(space.key), json.dumps(note, indent=1).encode())
             durable_files.sync_folder(folder)
             durable_files.sync_folder(folder.parent)
             durable_files.sync_folder(folder.parent.parent)

@@ -51,7 +51,7 @@ class VectorReader:
         return int(self.shard_starts[-1])
 
     @property
-    def counts(self) -> list[tuple[int, int]]:
+    def shard_sizes(self) -> list[tuple[int, int]]:
         """``(number, rows)`` of every shard, in order."""
         return list(zip(self.shard_numbers.tolist(), self._rows, strict=True))
 

@@ -77,7 +77,7 @@ def test_a_family_embeds_an_image(name, dim):
     assert vectors.shape == (2, dim)
     assert np.isfinite(vectors).all()
     assert np.linalg.norm(vectors, axis=1).min() > 0
-    assert backbone.space.random
+    assert backbone.space.has_random_weights
     assert backbone.space.dim == dim
 
 
@@ -152,7 +152,7 @@ def test_a_local_file_keeps_the_preprocessing_of_its_tag(tag, mean, mode, filter
     del own
     space = load(Recipe(f"open_clip/{tag}", weights=str(file)), device="cpu").space
     assert (space.preprocess.mean, space.preprocess.mode, space.preprocess.interpolation) == (mean, mode, filter_)
-    assert not space.random
+    assert not space.has_random_weights
 
 
 @pytest.mark.parametrize("name", [TINY, pytest.param("timm/swin_tiny_patch4_window7_224", marks=pytest.mark.slow)])

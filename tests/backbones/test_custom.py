@@ -124,8 +124,8 @@ def test_random_weights_of_a_factory_must_be_asked_for():
     """A factory whose weights differ from call to call is refused without `--random-init`, and recorded with it."""
     with pytest.raises(WeightsNotFound, match=r"gives random weights.*--random-init"):
         custom("resnet20", preprocess=CIFAR)
-    assert custom("resnet20", preprocess=CIFAR, random_init=True).space.random
-    assert not custom("colours").space.random
+    assert custom("resnet20", preprocess=CIFAR, random_init=True).space.has_random_weights
+    assert not custom("colours").space.has_random_weights
 
 
 def test_weights_of_a_file_must_fit_exactly(tmp_path):

@@ -132,4 +132,4 @@ def test_image_queries_are_prepared_as_embedded_images_are(searched, photos):
         assert hit.uri == str(path)
         assert hit.score > 0.9995
     assert not again._networks
-    assert decode.open_image(path)[0].mode == "RGB"
+    assert decode.open_image(path.read_bytes())[0].mode == "RGB"

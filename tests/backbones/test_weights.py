@@ -62,7 +62,7 @@ def test_the_classifier_is_dropped_and_everything_else_is_loaded(network, file):
         x = backbone.normalize(torch.from_numpy(pixels))
         expected = network.eval().forward_head(network.forward_features(x), pre_logits=True).numpy()
     assert np.allclose(backbone.encode_images(pixels), expected, atol=1e-5)
-    assert not backbone.space.random
+    assert not backbone.space.has_random_weights
     assert backbone.space.weights.startswith("sha256:")
     assert backbone.space.origin == str(file)
 

@@ -27,7 +27,7 @@ def test_every_head_is_judged_by_its_name(store, head):
     """Far above chance (1/3) on the same 75 held-out rows, with the keys that stay."""
     e = store.probe("label", head=head)
     found = e.to_json()
-    assert (e.head, e.split, e.train, e.held) == (head, "val", 225, 75)
+    assert (e.head, e.split, e.n_train, e.n_held_out) == (head, "val", 225, 75)
     assert e.accuracy >= 0.8
     assert found["accuracy"] == e.accuracy
     assert found["seconds"] > 0
@@ -39,18 +39,20 @@ def test_every_head_is_judged_by_its_name(store, head):
 
 def test_top_5_is_shown_only_where_it_can_fail(store, tmp_path):
     """Not for three classes, but for six."""
-    assert "top5_accuracy" not in store.probe("label", head="ridge").report.scores
+    assert "top5_accuracy" not in store.probe("label", head="ridge").scores
     X, y = clusters(120, classes=6, noise=2)
-    assert "top5_accuracy" in store_of(tmp_path / "s", X, label=y).probe("label", head="ridge").report.scores
+    assert "top5_accuracy" in store_of(tmp_path / "s", X, label=y).probe("label", head="ridge").scores
 
 
 def test_folds_hold_every_row_out_once(store):
     """Five folds over all 300 rows, whatever their split; the kept head is one more, of all rows."""
     e = store.probe("label", head="ridge", folds=5)
-    assert (e.split, e.train, e.held, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
-    assert sorted(e.rows.ids.tolist()) == list(range(1, 301))
+    assert (e.split, e.n_train, e.n_held_out, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
+    assert sorted(e.held_out_predictions.ids.tolist()) == list(range(1, 301))
     assert e.accuracy == pytest.approx(np.mean(e.fold_accuracy), abs=0.02)
-    direct = metrics.accuracy(encode_labels(e.rows.y, e.rows.classes), e.rows.proba)
+    direct = metrics.accuracy(
+        encode_labels(e.held_out_predictions.y, e.held_out_predictions.classes), e.held_out_predictions.proba
+    )
     assert e.accuracy == pytest.approx(direct)
 
 
@@ -60,9 +62,9 @@ def test_another_seed_is_another_split(tmp_path):
     store = store_of(tmp_path / "s", X, label=y)
     a, b, c = (store.probe("label", head="prototype", seed=s) for s in (0, 0, 1))
     assert a.split == "hash"
-    assert a.rows.ids.tolist() == b.rows.ids.tolist()
-    assert set(a.rows.ids.tolist()) != set(c.rows.ids.tolist())
-    assert a.held == c.held == 39  # a fifth of 67, 67 and 66, each rounded down
+    assert a.held_out_predictions.ids.tolist() == b.held_out_predictions.ids.tolist()
+    assert set(a.held_out_predictions.ids.tolist()) != set(c.held_out_predictions.ids.tolist())
+    assert a.n_held_out == c.n_held_out == 39  # a fifth of 67, 67 and 66, each rounded down
 
 
 def test_shuffled_labels_give_chance(tmp_path):
@@ -71,7 +73,7 @@ def test_shuffled_labels_give_chance(tmp_path):
     rng = np.random.default_rng(1)
     labels = rng.permutation(["a", "b"] * 400)
     e = store_of(tmp_path / "s", X, label=labels).probe("label", folds=5)
-    score = e.report.scores["accuracy"]
+    score = e.scores["accuracy"]
     assert score.low <= 0.5 <= score.high
     assert abs(e.accuracy - 0.5) < 0.06
 
@@ -89,13 +91,15 @@ def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
         split=split + ["train"] * 10,
     )
     found = store.probe("label", head="knn", near=0.999)
-    assert found.near.count == 10
-    assert {(p.train_item - 1, p.held - 1) for p in found.near.pairs} == set(zip(range(200, 210), copied, strict=True))
-    assert min(p.cosine for p in found.near.pairs) >= 0.999
+    assert found.near_duplicates.count == 10
+    assert {(p.train_item - 1, p.held_out_item - 1) for p in found.near_duplicates.pairs} == set(
+        zip(range(200, 210), copied, strict=True)
+    )
+    assert min(p.cosine for p in found.near_duplicates.pairs) >= 0.999
     dropped = store.probe("label", head="knn", near=0.999, drop_leaks=True)
-    assert (found.train, dropped.train) == (160, 150)
-    assert dropped.near.dropped
-    assert store.probe("label", head="knn", near=0).near is None
+    assert (found.n_train, dropped.n_train) == (160, 150)
+    assert dropped.near_duplicates.dropped
+    assert store.probe("label", head="knn", near=0).near_duplicates is None
 
 
 def test_equal_contents_never_straddle_a_fold(tmp_path):
@@ -104,7 +108,7 @@ def test_equal_contents_never_straddle_a_fold(tmp_path):
     labels = list(np.random.default_rng(0).permutation(["a", "b"] * 60))
     store = store_of(tmp_path / "s", np.vstack([X, X]), label=labels * 2)
     e = store.probe("label", head="knn", folds=5)
-    assert e.near.count == 0
+    assert e.near_duplicates.count == 0
     assert e.accuracy < 0.65
 
 
@@ -113,7 +117,7 @@ def test_missing_labels_are_counted(tmp_path):
     X, y = clusters(90)
     labels = [None if n < 5 else "" if n < 9 else " " if n == 9 else label for n, label in enumerate(y)]
     e = store_of(tmp_path / "s", X, label=labels).probe("label", head="ridge", folds=3)
-    assert (e.unlabelled, e.held) == (10, 80)
+    assert (e.n_unlabeled, e.n_held_out) == (10, 80)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +170,7 @@ def test_values_that_cannot_be_say_what_can(store, options, message):
 def test_more_neighbours_than_rows_all_vote(store):
     """k beyond the training rows: all vote, and the report says how many that is."""
     e = store.probe("label", head="knn", options={"k": 10_000})
-    assert e.chosen == {"k": e.train}
+    assert e.hyperparameters == {"k": e.n_train}
 
 
 def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
@@ -197,8 +201,8 @@ def test_calibration_lowers_the_error_of_held_out_probabilities(store):
 def test_abstaining_reports_precision_and_coverage_on_held_out_rows(store):
     """The share answered and the share right, recomputed by hand from the probabilities."""
     e = store.probe("label", head="logistic", abstain=0.99)
-    sure = e.rows.proba.max(1) >= e.abstain["threshold"]
-    right = np.array(e.rows.classes)[e.rows.proba.argmax(1)] == e.rows.y
+    sure = e.held_out_predictions.proba.max(1) >= e.abstain["threshold"]
+    right = np.array(e.held_out_predictions.classes)[e.held_out_predictions.proba.argmax(1)] == e.held_out_predictions.y
     assert e.abstain["coverage"] == pytest.approx(sure.mean())
     assert e.abstain["precision"] == pytest.approx(right[sure].mean())
     assert 0.3 < e.abstain["coverage"] < 1
@@ -223,9 +227,13 @@ def test_intervals_cover(tmp_path):
 def test_a_learning_curve_rises_with_the_labels(store):
     """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
     found = store.curve("label", head="prototype", labels_per_class=(1, 4, 1000))
-    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 5), (4, 12, 5), (None, 225, 1)]
+    assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
+        (1, 3, 5),
+        (4, 12, 5),
+        (None, 225, 1),
+    ]
     assert found.points[0].mean < found.points[2].mean
-    assert found.points[2].spread == 0
+    assert found.points[2].std == 0
     assert found.points[2].mean == pytest.approx(store.probe("label", head="prototype").accuracy)
     data = store.features("label")
     rows = np.arange(len(data))
@@ -235,9 +243,9 @@ def test_a_learning_curve_rises_with_the_labels(store):
 def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
     """LDA wants more rows than classes; logistic regression with one example of each takes C = 1."""
     found = store.curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
-    assert [s for s, _ in found.skipped] == [1]
-    assert [p.shots for p in found.points] == [8, None]
-    assert [p.shots for p in store.curve("label", labels_per_class=(1,), repeats=2).points] == [1, None]
+    assert [s for s, _ in found.skipped_budgets] == [1]
+    assert [p.labels_per_class for p in found.points] == [8, None]
+    assert [p.labels_per_class for p in store.curve("label", labels_per_class=(1,), repeats=2).points] == [1, None]
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
@@ -247,14 +255,14 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     store = store_of(tmp_path / "s", X, "clear", label=y, split=split)
     add(store, X + 4 * np.random.default_rng(1).standard_normal(X.shape), "noisy")
     found = store.compare("label", heads=["ridge", "prototype"])
-    names = [(c.evaluation.space, c.evaluation.head) for c in found.contestants]
+    names = [(c.evaluation.space, c.evaluation.head) for c in found.results]
     assert {names[0][0], names[1][0]} == {"clear"}
-    assert (found.split, found.held, found.left_out) == ("val", 100, 0)
-    worst = found.contestants[-1]
+    assert (found.split, found.n_held_out, found.n_without_shared_vector) == ("val", 100, 0)
+    worst = found.results[-1]
     assert worst.p_value < 0.01
-    assert worst.behind.low > 0
-    best = found.contestants[0].evaluation
-    assert worst.behind.value == pytest.approx(best.accuracy - worst.evaluation.accuracy)
+    assert worst.accuracy_gap.low > 0
+    best = found.results[0].evaluation
+    assert worst.accuracy_gap.value == pytest.approx(best.accuracy - worst.evaluation.accuracy)
     run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare'").rows[0][0])
     assert [c["space"] for c in run["contestants"]] == [s for s, _ in names]
     assert run["contestants"][0]["bytes_per_item"] == 64
@@ -265,13 +273,13 @@ def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", X, label=y)
     found = store.compare("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
-    for c in found.contestants:
+    for c in found.results:
         own = store.curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
-        assert [p.shots for p in c.curve.points] == [1, 4, None]
-        assert [p.values for p in c.curve.points] == [p.values for p in own.points]
-        assert c.curve.points[-1].values == (c.evaluation.accuracy,)
+        assert [p.labels_per_class for p in c.learning_curve.points] == [1, 4, None]
+        assert [p.values for p in c.learning_curve.points] == [p.values for p in own.points]
+        assert c.learning_curve.points[-1].values == (c.evaluation.accuracy,)
         assert c.to_json()["curve"][0]["shots"] == 1
-    assert store.compare("label", heads=["ridge"]).contestants[0].to_json()["curve"] is None
+    assert store.compare("label", heads=["ridge"]).results[0].to_json()["curve"] is None
 
 
 def test_holm_by_hand():

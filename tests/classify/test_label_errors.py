@@ -34,11 +34,11 @@ def test_flipped_labels_are_found(tmp_path):
     for n in flipped:
         labels[n] = f"c{(int(labels[n][1]) + 1) % 3}"
     found = store_of(tmp_path / "s", X, label=labels).suspects("label")
-    first = {s.item - 1 for s in found.suspects[:30]}
+    first = {s.item - 1 for s in found.issues[:30]}
     hits = len(first & set(flipped.tolist()))
     assert hits >= 24
     assert hits / len(first) >= 3 * 0.05
-    assert all(s.suggested == y[s.item - 1] for s in found.suspects[:10])
+    assert all(s.suggested_label == y[s.item - 1] for s in found.issues[:10])
     assert 0.02 < found.error_rate < 0.08
 
 
@@ -54,8 +54,8 @@ def test_the_confident_joint_by_hand():
 def test_suspects_of_any_head(store, head):
     """Every row is scored by a head that did not see it."""
     found = store.suspects("label", head=head)
-    assert (found.rows, found.head) == (300, head)
-    assert all(s.given != s.suggested for s in found.suspects)
+    assert (found.n_labels, found.head) == (300, head)
+    assert all(s.given_label != s.suggested_label for s in found.issues)
 
 
 def test_suggestions_are_uncertain_and_differ(tmp_path):
@@ -69,7 +69,7 @@ def test_suggestions_are_uncertain_and_differ(tmp_path):
     store = store_of(tmp_path / "s", np.vstack([inside, between, copies]), label=labels)
     found = store.suggest("label", k=5)
     chosen = [s.item - 1 for s in found.suggestions]
-    assert found.looked_at == 75
+    assert found.n_candidates == 75
     assert all(n >= 100 for n in chosen[:3])
     assert sum(n in (100, *range(110, 115)) for n in chosen) <= 1
     assert found.suggestions[0].margin == min(s.margin for s in found.suggestions)
@@ -94,15 +94,15 @@ def test_planted_errors_among_several_labels_are_found(tagged, tmp_path, head):
     wrong = [t ^ {name for row, name in planted if row == n} for n, t in enumerate(tags)]
     store = store_of(tmp_path / "s", X, tags=joined(wrong))
     found = store.suspects("tags", separator=",", head=head)
-    first = {(s.item - 1, s.given or s.suggested) for s in found.suspects[:45]}
+    first = {(s.item - 1, s.given_label or s.suggested_label) for s in found.issues[:45]}
     hits = len(first & planted)
     assert hits / len(first) >= 0.7
     assert hits >= 22
-    assert found.rows == 5 * sum(bool(t) for t in wrong)
+    assert found.n_labels == 5 * sum(bool(t) for t in wrong)
     assert 0.01 < found.error_rate < 0.06
-    for s in found.suspects[:20]:
-        assert (s.given is None) != (s.suggested is None)
-        assert (s.given in wrong[s.item - 1]) is (s.suggested is None)
+    for s in found.issues[:20]:
+        assert (s.given_label is None) != (s.suggested_label is None)
+        assert (s.given_label in wrong[s.item - 1]) is (s.suggested_label is None)
 
 
 def test_a_label_that_one_item_has_is_not_doubted(tagged, tmp_path):
@@ -110,8 +110,8 @@ def test_a_label_that_one_item_has_is_not_doubted(tagged, tmp_path):
     X, tags = tagged
     rare = [t | {"lone"} if n == 7 else t for n, t in enumerate(tags)]
     found = store_of(tmp_path / "s", X, tags=joined(rare)).suspects("tags", separator=",", head="prototype")
-    assert found.unjudged == ("lone",)
-    assert "lone" not in {s.given for s in found.suspects} | {s.suggested for s in found.suspects}
+    assert found.skipped_labels == ("lone",)
+    assert "lone" not in {s.given_label for s in found.issues} | {s.suggested_label for s in found.issues}
 
 
 def test_suggestions_among_several_labels_are_where_one_is_unsure(tmp_path):
@@ -123,7 +123,7 @@ def test_suggestions_among_several_labels_are_where_one_is_unsure(tmp_path):
     X = np.hstack([colour, letter]) + 0.3 * rng.standard_normal((140, 4))
     tags = [[("blue", "red")[n % 2], "ab"[n % 3 == 0]] if n < 60 else None for n in range(140)]
     found = store_of(tmp_path / "s", X, tags=joined(tags)).suggest("tags", separator=",", k=5)
-    assert found.looked_at == 80
+    assert found.n_candidates == 80
     assert {s.item - 1 for s in found.suggestions[:4]} <= set(range(130, 140))
     assert all(s.predicted in ("a", "b") for s in found.suggestions[:4])
     assert all(s.margin == pytest.approx(abs(2 * s.confidence - 1), abs=1e-6) for s in found.suggestions)

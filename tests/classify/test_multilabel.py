@@ -21,10 +21,10 @@ def test_several_labels_an_item(tmp_path):
     e = store.probe("tags", separator=",", folds=3)
     assert e.classes == ("a", "b", "blue", "c", "red")
     assert e.accuracy >= 0.95
-    assert e.report.scores["micro_f1"].value >= 0.97
-    assert e.report.scores["average_precision_macro"].value >= 0.97
+    assert e.scores["micro_f1"].value >= 0.97
+    assert e.scores["average_precision_macro"].value >= 0.97
     assert {c.name: c.support for c in e.report.per_class} == {"a": 100, "b": 100, "blue": 150, "c": 100, "red": 150}
-    assert e.report.confusion == ()
+    assert e.confusion == ()
     json.dumps(e.to_json(), allow_nan=False)
 
 
@@ -45,7 +45,9 @@ def test_one_half_is_a_yes_in_every_figure():
     said = multilabel.multilabel_report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
     assert (
         said
-        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.binary_decisions(y, proba, ["a", "b"]))
+        == metrics.compute_metric(
+            metrics.MetricName.EXPECTED_CALIBRATION_ERROR, *multilabel.binary_decisions(y, proba, ["a", "b"])
+        )
         == pytest.approx(1 / 3)
     )
 
@@ -58,7 +60,7 @@ def test_several_labels_are_calibrated(tagged, method):
     c = e.calibration
     assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"] / 1.5
     assert c["log_loss_after"] < c["log_loss_before"]
-    score = e.report.scores["expected_calibration_error"]
+    score = e.scores["expected_calibration_error"]
     assert score.value == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
     assert score.low <= score.value <= score.high + 1e-9
 
@@ -81,13 +83,13 @@ def test_several_labels_over_the_label_budget(tagged):
 def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
     """Behind the best with an interval and a p, over the items whose labels are all right; mistakes name both sides."""
     found = tagged.compare("tags", separator=",", heads=["ridge", "prototype"])
-    second = found.contestants[1]
-    assert second.behind.low <= second.behind.value <= second.behind.high
+    second = found.results[1]
+    assert second.accuracy_gap.low <= second.accuracy_gap.value <= second.accuracy_gap.high
     assert 0 <= second.p_value <= 1
-    e = found.contestants[0].evaluation
-    assert len(e.mistakes) == min(60, round((1 - e.accuracy) * e.held))
+    e = found.results[0].evaluation
+    assert len(e.mistakes) == min(60, round((1 - e.accuracy) * e.n_held_out))
     worst = e.mistakes[0]
-    assert worst.true != worst.predicted
+    assert worst.true_label != worst.predicted_label
     assert 0.5 <= worst.score <= 1
     assert [m.score for m in e.mistakes] == sorted((m.score for m in e.mistakes), reverse=True)
 
@@ -110,8 +112,8 @@ def test_a_list_column_has_several_labels(tmp_path):
         writer.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
     data = store.features("tags")
     assert data.multilabel
-    assert data.unlabelled == 3
+    assert data.n_unlabeled == 3
     assert data.y[:3].tolist() == [("odd", "zero"), ("even", "zero"), ()]
     e = store.probe("tags", head="ridge")
-    assert e.report.scores["micro_f1"].value >= 0.95
-    assert "odd" in {*e.unseen, *e.classes}
+    assert e.scores["micro_f1"].value >= 0.95
+    assert "odd" in {*e.unlearned_classes, *e.classes}

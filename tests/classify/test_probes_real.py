@@ -79,9 +79,9 @@ def test_a_saved_copy_across_the_split_is_caught(photos, unpacked, tmp_path):
     )
     store.embed(folder)
     e = store.probe("label", head="knn", near=0.9)
-    assert e.leaks == 0, "other bytes: the contents differ"
-    uris = store.uris([i for p in e.near.pairs for i in (p.train_item, p.held)])
-    found = {(Path(uris[p.train_item]).name, Path(uris[p.held]).name) for p in e.near.pairs}
+    assert e.n_leaks == 0, "other bytes: the contents differ"
+    uris = store.uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held_out_item)])
+    found = {(Path(uris[p.train_item]).name, Path(uris[p.held_out_item]).name) for p in e.near_duplicates.pairs}
     assert found == {(f"copy-{p.name}", p.name) for p in originals[:6]}
 
 
@@ -97,7 +97,7 @@ def test_flipped_photo_labels_are_found(photos):
     y = data.y.copy()
     y[rows] = np.where(y[rows] == "ants", "bees", "ants")
     found = label_errors(replace(data, y=y), "label")
-    first = [s.item for s in found.suspects[:12]]
+    first = [s.item for s in found.issues[:12]]
     hits = len(set(first) & set(data.ids[rows].tolist()))
     assert hits / len(first) >= 7 / 12
 
@@ -119,7 +119,7 @@ def test_clip_vectors_of_cifar(shared_data, tmp_path):
     labels = [str(n) for n in np.load(folder / "cifar500_labels.npy")]
     store.add_vectors(folder / "cifar500_image_vectors.npy", {"label": labels})
     for head, measured in {"logistic": 0.920, "knn": 0.874}.items():
-        score = store.probe("label", head=head, folds=5).report.scores["accuracy"]
+        score = store.probe("label", head=head, folds=5).scores["accuracy"]
         assert score.low <= measured <= score.high
     pinned("clip cifar500 5 folds", judged(store, ["logistic", "knn", "prototype"], folds=5))
 

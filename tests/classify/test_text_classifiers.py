@@ -29,7 +29,7 @@ def test_zero_shot_equals_the_nearest_class_vector(store, words):
     data = store.features("label", where="split = 'test'")
     unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
     said = np.array(names)[(unit(data.X) @ unit(vectors).T).argmax(1)]
-    assert (e.split, e.held, e.train) == ("test", 75, 0)
+    assert (e.split, e.n_held_out, e.n_train) == ("test", 75, 0)
     assert e.accuracy == pytest.approx((said == data.y).mean())
 
 
@@ -42,14 +42,18 @@ def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
     some = store.few_shot("label", names, head=head, shots=16, class_vectors=vectors)
     assert none.accuracy == pytest.approx(alone)
     assert some.accuracy >= alone
-    assert (some.split, some.train, some.chosen["tuned_on"]) == ("test", 48, "validation rows")
+    assert (some.split, some.n_train, some.hyperparameters["tuned_on"]) == ("test", 48, "validation rows")
 
 
 def test_a_curve_over_shots(store, words):
     """Budgets, five draws each, then every training row; the last equals the head on all of them."""
     names, vectors = words
     found = store.few_shot_curve("label", names, shots=(1, 4), repeats=3, class_vectors=vectors)
-    assert [(p.shots, p.train, len(p.values)) for p in found.points] == [(1, 3, 3), (4, 12, 3), (None, 150, 1)]
+    assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
+        (1, 3, 3),
+        (4, 12, 3),
+        (None, 150, 1),
+    ]
     every = store.few_shot("label", names, shots=1000, class_vectors=vectors)
     assert found.points[-1].mean == pytest.approx(every.accuracy)
 
@@ -73,13 +77,13 @@ def test_a_text_tower_classifies(tmp_path, photos):
     store = es.create(tmp_path / "s", local_clip(tmp_path / "clip"))
     store.embed(photos)
     e = store.zero_shot(["cat", "dog"], templates=["{}", "a {}"]).evaluate("label")
-    assert (e.split, e.held) == ("val", 4)
+    assert (e.split, e.n_held_out) == ("val", 4)
     network = store.backbone()
     text = encode_class_vectors(network.encode_texts, build_prompts(["cat", "dog"], ["{}", "a {}"]))
     data = store.features("label", where="split = 'val'")
     said = np.array(["cat", "dog"])[(data.X @ text.T).argmax(1)]
     assert e.accuracy == pytest.approx((said == data.y).mean())
     few = store.few_shot("label", {"cat": "a cat", "dog": ["a dog", "dogs"]}, shots=2)
-    assert (few.train, few.held) == (4, 4)
+    assert (few.n_train, few.n_held_out) == (4, 4)
     with pytest.raises(LabelError, match="at least two classes"):
         store.zero_shot(["cat"])

@@ -74,13 +74,13 @@ def test_blocks_of_a_mobile_network():
 def test_the_text_tower_stays_as_it_is(clip):
     """Only parameters of the image tower differ; words give the same vectors in both spaces."""
     store, result = clip
-    now = load_file(result.folder / "weights.safetensors")
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = store.backbone(store.spaces[0].key).module.state_dict()
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("visual.") for n in changed)
     words = ["a photo of a cat", "stripes"]
-    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent, result.key))
+    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent.key, result.key))
     assert np.array_equal(old, new)
 
 
@@ -88,7 +88,7 @@ def test_words_in_two_spaces_say_nothing_about_weights(clip):
     """Both towers are loaded and asked in one new process: nothing but the answer, no talk of random weights."""
     store, result = clip
     script = f"import embedstore as es; s = es.open({str(store.path)!r})\n" + "".join(
-        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.name)
+        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.space)
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "weights" not in done.stderr
@@ -97,16 +97,16 @@ def test_words_in_two_spaces_say_nothing_about_weights(clip):
 def test_words_still_search_the_tuned_space(clip):
     """From a store opened again; and the report says what became of zero-shot."""
     store, result = clip
-    assert len(es.open(store.path).search("stripes", k=5, space=result.name)) == 5
-    assert "zero-shot" in [p.what for p in result.versus.pairs]
+    assert len(es.open(store.path).search("stripes", k=5, space=result.space)) == 5
+    assert "zero-shot" in [p.name for p in result.comparison.evaluations]
 
 
 def test_a_head_of_words_is_where_tuning_can_begin(clip):
-    """start="text": before any epoch the network says what zero-shot says."""
+    """head_init="text": before any epoch the network says what zero-shot says."""
     store, _ = clip
-    result = store.finetune("label", epochs=0, start="text", embed=False)
-    first = result.facts["history"]["epochs"][0]["val"]["accuracy"]
-    judged = store.zero_shot(result.facts["classes"]).evaluate("label", where="split = 'val'")
+    result = store.finetune("label", epochs=0, head_init="text", embed=False)
+    first = result.training.history.epochs[0].val_score.accuracy
+    judged = store.zero_shot(list(result.training.classes)).evaluate("label", where="split = 'val'")
     assert first == pytest.approx(judged.accuracy)
 
 
@@ -120,7 +120,7 @@ def test_adapters_become_part_of_a_transformer(tmp_path, photos):
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("blocks.") and n.endswith("weight") for n in changed)
-    assert result.metadata["parameters"] < sum(t.numel() for t in before.values()) / 4
+    assert result.training.trainable_parameters < sum(t.numel() for t in before.values()) / 4
     assert len(vectors(store, result.key)) == 30
 
 
@@ -129,17 +129,17 @@ def test_adapters_in_a_clip(clip):
     """open_clip's attention takes them too."""
     store, _ = clip
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2, embed=False)
-    assert not result.same
+    assert not result.has_same_vectors
 
 
 @pytest.mark.slow
 def test_a_mixture_lies_on_the_line(tmp_path, photos):
     """WISE tries eleven points; the weights are exactly between old and new, as far as validation chose."""
     store = store_of(tmp_path / "s", photos, VIT)
-    wise = store.finetune("label", **{**QUICK, "average": "wise"}, embed=False)
+    wise = store.finetune("label", **{**QUICK, "weight_average": "wise"}, embed=False)
     plain = store.finetune("label", **QUICK, embed=False)
-    alpha = wise.metadata["alpha"]
-    assert [m["alpha"] for m in wise.metadata["mixtures"]] == [round(i / 10, 1) for i in range(11)]
+    alpha = wise.training.wise_alpha
+    assert [a for a, _ in wise.training.mixtures] == [round(i / 10, 1) for i in range(11)]
     before = store.backbone(store.spaces[0].key).module.state_dict()
     new, mixed = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, wise))
     for name, old in before.items():
@@ -149,10 +149,11 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
 def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
     """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
     store = store_of(tmp_path / "s", photos)
-    plain, mixed = (store.finetune("label", **QUICK, bn=True, embed=False, alpha=a) for a in (None, 0.25))
-    assert (plain.metadata["alpha"], mixed.metadata["alpha"]) == (None, 0.25)
-    assert [m["alpha"] for m in mixed.metadata["mixtures"]] == [0.25]
-    assert mixed.metadata["val_score"] == {k: v for k, v in mixed.metadata["mixtures"][0].items() if k != "alpha"}
+    plain, mixed = (
+        store.finetune("label", **QUICK, update_batchnorm=True, embed=False, wise_alpha=a) for a in (None, 0.25)
+    )
+    assert (plain.training.wise_alpha, mixed.training.wise_alpha) == (None, 0.25)
+    assert mixed.training.mixtures == ((0.25, mixed.training.val_score),)
     before = store.backbone(store.spaces[0].key).module.state_dict()
     new, between = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, mixed))
     assert any(not torch.equal(new[n], before[n]) for n in new if "running" in n)
@@ -170,7 +171,7 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
     """Two images in memory at once give the weights of eight at once."""
     store = store_of(tmp_path / "s", photos)
     how = {**QUICK, "epochs": 1, "embed": False}
-    whole, parts = (store.finetune("label", **how, micro=m) for m in (None, 2))
+    whole, parts = (store.finetune("label", **how, micro_batch_size=m) for m in (None, 2))
     a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (whole, parts))
     assert max(float((a[n].float() - b[n].float()).abs().max()) for n in a) < 2e-5
     assert any("accumulated" in n for n in parts.notes)
@@ -179,12 +180,12 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
 def test_the_head_begins_as_the_probe(tmp_path, photos):
     """Before the first epoch, validation is exactly what logistic regression on the cached features says."""
     store = store_of(tmp_path / "s", photos)
-    first = store.finetune("label", epochs=0, embed=False).metadata["history"]["epochs"][0]["val"]
+    first = store.finetune("label", epochs=0, embed=False).training.history.epochs[0].val_score
     data = store.features("label")
     from embedstore.classify.heads import make_head
 
     train, val = (data.take(np.flatnonzero(data.splits == s)) for s in ("train", "val"))
     probe = make_head("logistic", cv=5).fit(train.X, train.y, groups=train.groups)
-    assert first["accuracy"] == pytest.approx((probe.predict(val.X) == val.y).mean())
+    assert first.accuracy == pytest.approx((probe.predict(val.X) == val.y).mean())
     proba = probe.predict_proba(val.X)[np.arange(len(val)), np.searchsorted(probe.classes_, val.y.astype(str))]
-    assert first["loss"] == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)
+    assert first.loss == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)

@@ -12,13 +12,13 @@ MEND = {
     "epochs": 8,
     "patience": 8,
     "lr": 2e-3,
-    "decay": 1.0,
-    "bn": True,
-    "batch": 64,
-    "smoothing": 0.0,
-    "colour": 0.0,
+    "layer_decay": 1.0,
+    "update_batchnorm": True,
+    "batch_size": 64,
+    "label_smoothing": 0.0,
+    "color_jitter": 0.0,
     "refit": True,
-    "alpha": 0.6,
+    "wise_alpha": 0.6,
 }  # chosen on other photos, damaged alike; docs/finetune.md says how many settings were tried
 
 
@@ -27,7 +27,7 @@ def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
     allowed = {backbone} if ":" in backbone else set()
     store = es.create(tmp_path / "s", backbone, weights=weights, preprocess=preprocess, allow_code=allowed, **options)
     store.embed(photos)
-    return store.finetune("label", **how).versus
+    return store.finetune("label", **how).comparison
 
 
 @pytest.mark.slow
@@ -37,8 +37,8 @@ def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked,
     weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
     pixels = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
     found = tuned(tmp_path, unpacked("cifar10"), "tests.helpers.networks:resnet20", weights, pixels, MEND)
-    assert (found.split, found.held) == ("test", 1000)
-    assert {p.what: p.gain.low > 0 for p in found.pairs} == {
+    assert (found.split, found.n_held_out) == ("test", 1000)
+    assert {p.name: p.accuracy_gain.low > 0 for p in found.evaluations} == {
         "logistic": True,
         "knn": True,
         "old probe, own head of the tuned network": True,
@@ -53,5 +53,5 @@ def test_what_is_good_is_not_spoiled(shared_data, unpacked, tmp_path):
     pixels, same = {"mean": 0.5, "std": 0.5}, {"pad_type": "same", "bn_eps": 1e-3}
     photos = unpacked("hymenoptera")
     found = tuned(tmp_path, photos, "timm/mobilenetv2_035", weights, pixels, {"epochs": 2}, backbone_args=same)
-    assert len(found.pairs) == 3
-    assert all(p.gain.high >= 0 for p in found.pairs)
+    assert len(found.evaluations) == 3
+    assert all(p.accuracy_gain.high >= 0 for p in found.evaluations)

@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +34,7 @@ def pixels(data: bytes) -> list[list[tuple[int, ...]]]:
     return [[tuple(int(c) for c in px) for px in row] for row in np.asarray(image)]
 
 
-def failure(data: bytes | str | Path) -> ImageError:
+def failure(data: bytes) -> ImageError:
     """The error that opening raises."""
     with pytest.raises(ImageError) as e:
         decode.open_image(data)
@@ -44,7 +43,7 @@ def failure(data: bytes | str | Path) -> ImageError:
     return e.value
 
 
-def reason(data: bytes | str | Path) -> FailureReason:
+def reason(data: bytes) -> FailureReason:
     """Why it cannot be opened."""
     return failure(data).reason
 

@@ -156,13 +156,13 @@ class TestZeroShot:
         names = "zero one two three four five six seven eight nine".split()
         classes = {f"digit {n}": [f"the digit {w}", f"a handwritten {n}"] for n, w in enumerate(names)}
         found = store.zero_shot(classes).evaluate("label", where="kind = 'scan'")
-        assert found.report.scores["accuracy"].value == pytest.approx(GOLDEN["quickstart"]["digits"], abs=0.02)
+        assert found.scores["accuracy"].value == pytest.approx(GOLDEN["quickstart"]["digits"], abs=0.02)
 
     def test_colours_by_names(self, store):
         """Twelve colours of single shapes."""
         found = store.zero_shot({c: [f"a {c} shape", f"a {c} star", f"a {c} circle"] for c in COLORS})
         judged = found.evaluate("colour", where="kind = 'single'")
-        assert judged.report.scores["accuracy"].value == pytest.approx(GOLDEN["quickstart"]["colours"], abs=0.02)
+        assert judged.scores["accuracy"].value == pytest.approx(GOLDEN["quickstart"]["colours"], abs=0.02)
 
     def test_a_random_twin_is_at_chance(self, own):
         """The same question in the same store: the meaning is in the weights."""
@@ -170,7 +170,7 @@ class TestZeroShot:
         some = [uri for (uri,) in own.sql("SELECT uri FROM items WHERE kind = 'scan' ORDER BY item").rows[::6]]
         own.embed(some, label=None)
         found = own.zero_shot([f"digit {n}" for n in range(10)]).evaluate("label", where="kind = 'scan'")
-        assert found.report.scores["accuracy"].value < 0.2
+        assert found.scores["accuracy"].value < 0.2
 
 
 class TestDuplicates:

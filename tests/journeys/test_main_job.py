@@ -184,10 +184,11 @@ def cosine(a, b):
 KILLED = """
 import sys
 import embedstore as es
-from embedstore.pipeline.run import Options, run
+from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1], allow_code=["tests.helpers.networks:resnet20"])
-run(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=Options(commit_rows=256))
+options = EmbedOptions(commit_rows=256)
+embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 

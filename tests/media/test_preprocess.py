@@ -139,7 +139,7 @@ def test_real_photos_equal_both_libraries(unpacked):
     """Forty real photographs at the sizes of real networks."""
     photos = sorted(unpacked("imagenet250").rglob("*.JPEG"))[::25] + sorted(unpacked("hymenoptera").rglob("*.jpg"))[::8]
     for path in photos:
-        image, _ = open_image(path)
+        image, _ = open_image(path.read_bytes())
         with Image.open(path) as opened:
             plain = opened.convert("RGB")
         np.testing.assert_array_equal(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -310,11 +311,11 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
 CHILD = """
 import sys
 import embedstore as es
-from embedstore.pipeline.run import Options, run
+from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1])
-options = Options(batch_size=8, threads=2, commit_rows=40)
-run(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+options = EmbedOptions(batch_size=8, threads=2, commit_rows=40)
+embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 
@@ -389,6 +390,6 @@ def test_the_vectors_are_those_of_the_network(tmp_path, photos):
     ids, X = _vectors(store)
     uris = dict(store.sql("SELECT item, uri FROM items").rows)
     for item, stored in zip(ids, X, strict=True):
-        image, _ = decode.open_image(decode.read_file(uris[item]))
+        image, _ = decode.open_image(Path(uris[item]).read_bytes())
         fresh = network.encode_images(preprocess.resize_and_crop(image, network.space.preprocess)[None])[0]
         assert np.allclose(stored, fresh, rtol=1e-3, atol=1e-4)

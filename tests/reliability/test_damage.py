@@ -99,31 +99,35 @@ def test_many_flipped_bits(whole, tmp_path, which, count):
 def test_repair_saves_the_blocks_that_are_whole(tmp_path):
     """Of 600 rows in three blocks one block is damaged: 344 vectors stay, 256 are lost, the file is kept aside."""
     storage = make(tmp_path / "s", 600)
-    path = storage.at.shard_file(SPACE.key, 1)
-    start = shard.read_shard_header(path).start
+    path = storage.layout.shard_file(SPACE.key, 1)
+    start = shard.read_shard_header(path).data_offset
     data = bytearray(path.read_bytes())
     data[start + 300 * 8] ^= 1
     path.write_bytes(data)
     report = verify(Storage.open(tmp_path / "s"))
-    assert [(d.file.rsplit("/", 1)[1], d.where) for d in report.damage] == [("000000001.vec", "block 1")]
+    assert [(d.file.rsplit("/", 1)[1], d.location) for d in report.damage] == [("000000001.vec", "block 1")]
     mended = repair(tmp_path / "s")
     assert len(mended.lost_contents[SPACE.key]) == 256
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     kept = rows(again)
     assert kept == {u: v for n, (u, v) in enumerate(expected(600).items()) if not 256 <= n < 512}
-    assert (storage.at.quarantine / f"{SPACE.key}-000000001.vec").read_bytes() == bytes(data)
+    assert (storage.layout.quarantine / f"{SPACE.key}-000000001.vec").read_bytes() == bytes(data)
 
 
 def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand_elsewhere(tmp_path):
     """A file replaced by a later one goes; one whose items have nothing else is set aside, never deleted."""
     storage = make(tmp_path / "s", 10, 10)
-    copy = shard.Shard(storage.at.shard_file(SPACE.key, 1))
+    copy = shard.Shard(storage.layout.shard_file(SPACE.key, 1))
     with storage.writer("as a compaction that was killed before it cleaned up") as writer:
         shard.write_shard(
-            storage.at.shard_file(SPACE.key, 3), space=SPACE.key, number=3, vectors=copy.vectors, contents=copy.contents
+            storage.layout.shard_file(SPACE.key, 3),
+            space=SPACE.key,
+            number=3,
+            vectors=copy.vectors,
+            contents=copy.contents,
         )
-        h = shard.read_shard_header(storage.at.shard_file(SPACE.key, 3))
+        h = shard.read_shard_header(storage.layout.shard_file(SPACE.key, 3))
         writer.execute("UPDATE vectors SET shard = 3 WHERE shard = 1")
         writer.execute("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
         writer.execute("DELETE FROM vectors WHERE shard = 2")
@@ -152,7 +156,7 @@ def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
         """
     with storage.writer("owner") as writer, writer.transaction() as con:
         con.execute("UPDATE items SET label = 'new'")
-        with storage.at.catalog.open("rb") as f:
+        with storage.layout.catalog.open("rb") as f:
             f.read(10)
         command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "s")]
         other = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -167,9 +171,9 @@ def test_rows_of_a_large_file_are_compared_by_their_blocks(tmp_path, monkeypatch
     """Of a file that is not read whole first, a damaged block is found when one of its rows is wanted."""
     monkeypatch.setattr(vectors, "VERIFY_WHOLE_BYTES", 0)
     storage = make(tmp_path / "s", 600)
-    path = storage.at.shard_file(SPACE.key, 1)
+    path = storage.layout.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())
-    data[shard.read_shard_header(path).start + 300 * 8] ^= 1
+    data[shard.read_shard_header(path).data_offset + 300 * 8] ^= 1
     path.write_bytes(data)
     held = Storage.open(tmp_path / "s").vector_reader(SPACE)
     assert held.read_float32(np.array([0, 255, 512, 599])).tolist() == [vector(n).tolist() for n in (1, 256, 513, 600)]
@@ -232,7 +236,7 @@ def test_a_fork_of_a_writer_cannot_write(tmp_path):
                 os._exit(7 if "fork" in str(e) else 8)
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-        with pytest.raises(StoreBusy), lock.writer_lock(storage.at.lock, "other"):
+        with pytest.raises(StoreBusy), lock.writer_lock(storage.layout.lock, "other"):
             pass
         writer.commit(missing(storage, 4, 2), space=storage.space())
     assert rows(Storage.open(tmp_path / "s")) == expected(5)
@@ -271,7 +275,7 @@ def test_a_backup_taken_while_another_process_writes_is_one_whole_generation(tmp
     sizes = []
     for n in range(4):
         other.stdout.readline()
-        backup(Storage.open(tmp_path / "s"), tmp_path / f"b{n}", link=n % 2 == 1)
+        backup(Storage.open(tmp_path / "s"), tmp_path / f"b{n}", hard_link=n % 2 == 1)
         copied = Storage.open(tmp_path / f"b{n}")
         found = rows(copied)
         assert found == expected(len(found))
@@ -334,7 +338,7 @@ def test_a_store_of_many_files_needs_few_descriptors(tmp_path):
         insert_contents(con, whole.image_info)
         upsert_items(con, whole.items, None)
         for n in range(1, 601):
-            path = storage.at.shard_file(SPACE.key, n)
+            path = storage.layout.shard_file(SPACE.key, n)
             v = np.array([vector(n)], dtype=np.float16)
             head = shard.write_shard(path, space=SPACE.key, number=n, vectors=v, contents=[digest(n)])
             insert_vectors(con, head, [digest(n)])

@@ -20,7 +20,7 @@ LOSSES = ["deleted", "cut in half", "emptied", "exchanged for an older one"]
 
 def lose(storage: Storage, what: str, older: bytes) -> None:
     """Something happens to a catalog's log."""
-    log = storage.at.wal
+    log = storage.layout.wal
     if what == "deleted":
         log.unlink()
     elif what == "exchanged for an older one":
@@ -38,7 +38,7 @@ def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkey
     with storage.writer("killed before the log is folded in") as writer:
         for i in range(3):
             writer.commit(batch(11 + 10 * i, 10), space=storage.space())
-            logs.append(storage.at.wal.read_bytes())
+            logs.append(storage.layout.wal.read_bytes())
     monkeypatch.undo()
     lose(storage, what, logs[0])
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
                 writer.commit(CommitBatch(items=more), space=storage.space())
-            logs.append(storage.at.wal.read_bytes())
+            logs.append(storage.layout.wal.read_bytes())
     monkeypatch.undo()
     lose(storage, what, logs[0])
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
@@ -92,7 +92,7 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
 def test_a_bit_of_the_witness_is_harmless_or_found(tmp_path):
     """Bytes of its two records and of the rest: every row is there, and both records gone is named."""
     storage = make(tmp_path / "s", 10, 10)
-    path = storage.at.root / "COMMITTED"
+    path = storage.layout.root / "COMMITTED"
     whole = path.read_bytes()
     for at in [*range(0, 24, 4), *range(4097, 4120, 4), 30, 8191]:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -115,10 +115,10 @@ def test_a_lost_catalog_is_made_again_from_what_lies_beside(tmp_path, what):
     if what == "catalog's tables":
         import duckdb
 
-        storage.at.catalog.unlink()
-        duckdb.connect(str(storage.at.catalog)).close()
+        storage.layout.catalog.unlink()
+        duckdb.connect(str(storage.layout.catalog)).close()
     else:
-        storage.at.catalog.unlink()
+        storage.layout.catalog.unlink()
     with pytest.raises(StoreDamaged, match="embedstore repair"):
         rows(Storage.open(tmp_path / "s"))
     repair(tmp_path / "s")
@@ -148,7 +148,7 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
         last = sorted(p for p in (tmp_path / "s" / "spaces").rglob("*.vec"))[-1]
         head = shard.read_shard_header(last)
         data = bytearray(last.read_bytes())
-        data[head.start + 5] ^= 1
+        data[head.data_offset + 5] ^= 1
         last.write_bytes(data)
         lost = set(repair(tmp_path / "s").lost_contents[SPACE.key])
         again = Storage.open(tmp_path / "s")

@@ -43,9 +43,9 @@ THERE = [n for n in range(1, 25) if n != 9]
 
 def compacted(storage: Storage) -> None:
     """Another process forgets item 3 and compacts: every file that was there is gone."""
-    before = set(storage.at.root.rglob("*.vec"))
-    subprocess.run([sys.executable, "-c", COMPACT, str(storage.at.root)], check=True, cwd=ROOT)
-    assert not before & set(storage.at.root.rglob("*.vec"))
+    before = set(storage.layout.root.rglob("*.vec"))
+    subprocess.run([sys.executable, "-c", COMPACT, str(storage.layout.root)], check=True, cwd=ROOT)
+    assert not before & set(storage.layout.root.rglob("*.vec"))
 
 
 def interrupted(monkeypatch, storage: Storage) -> None:
@@ -67,7 +67,7 @@ def check_features(storage: Storage) -> None:
 
 
 def check_export(storage: Storage) -> None:
-    path = storage.at.root.with_name("out.parquet")
+    path = storage.layout.root.with_name("out.parquet")
     assert export.export_items(storage, storage.space(), Path(path), where=None) == len(THERE)
     with duckdb.connect() as con:
         rows = con.execute(f"SELECT item, vector FROM '{path}' ORDER BY item").fetchall()
@@ -91,7 +91,7 @@ def test_a_compaction_meanwhile_changes_nothing(store, monkeypatch, check):
     interrupted(monkeypatch, store)
     check(store)
     monkeypatch.undo()
-    assert 3 not in features.load_features(Storage.open(store.at.root), store.space(), "label").ids
+    assert 3 not in features.load_features(Storage.open(store.layout.root), store.space(), "label").ids
 
 
 def test_a_reader_that_holds_nothing_is_noticed(store, monkeypatch):

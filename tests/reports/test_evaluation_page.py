@@ -37,7 +37,7 @@ def test_a_page_is_self_contained_and_well_formed(store):
     assert "<script" not in text
     assert "<cat>" not in text
     assert "&lt;cat&gt;" in text
-    for score in e.report.scores.values():
+    for score in e.scores.values():
         assert f"{score.value:.4f}" in text
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == 2
@@ -51,8 +51,8 @@ def test_the_most_confident_mistakes_come_first(store):
     e = store.probe("label", head="ridge")
     scores = [m.score for m in e.mistakes]
     assert scores == sorted(scores, reverse=True)
-    assert all(m.true != m.predicted for m in e.mistakes)
-    confusion = np.array(e.report.confusion)
+    assert all(m.true_label != m.predicted_label for m in e.mistakes)
+    confusion = np.array(e.confusion)
     assert len(scores) == confusion.sum() - np.trace(confusion)
 
 
@@ -75,7 +75,7 @@ def test_many_classes_show_the_most_confused(tmp_path):
     names, matrix = evaluation_page.confusion_table(e)
     assert len(names) == 40
     assert names == sorted(names)
-    full = np.array(e.report.confusion)
+    full = np.array(e.confusion)
     off = full - np.diag(np.diag(full))
     worst = e.report.classes[int((off.sum(0) + off.sum(1)).argmax())]
     assert worst in names
@@ -114,7 +114,7 @@ def test_from_a_labelled_folder_to_a_report_in_one_call(photos, tmp_path):
     page = tmp_path / "out" / "report.html"
     store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", progress=said.append, **options)
     assert store.path == tmp_path / "photos.store"
-    assert (e.split, e.held, curve.points[-1].train) == ("val", 4, 8)
+    assert (e.split, e.n_held_out, curve.points[-1].n_train) == ("val", 4, 8)
     assert "prototype on label" in page.read_text()
     folder_report(photos, page, head="prototype", progress=said.append)
     assert "12" in said[0]
@@ -142,9 +142,9 @@ def test_curves_of_a_comparison_are_a_second_table(tmp_path):
     c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], labels_per_class=(2,))
     names, rows = evaluation_page.learning_curve_table(c)
     assert names == ["space", "head", "2 a class", "all"]
-    best = c.contestants[0]
-    few = best.curve.points[0]
-    assert rows[0][2:] == [f"{few.mean:.3f} ± {few.spread:.3f}", f"{best.evaluation.accuracy:.3f}"]
+    best = c.results[0]
+    few = best.learning_curve.points[0]
+    assert rows[0][2:] == [f"{few.mean:.3f} ± {few.std:.3f}", f"{best.evaluation.accuracy:.3f}"]
     page = evaluation_page.comparison_page(c)
     assert all(cell in page for row in rows for cell in row)
 

@@ -133,7 +133,7 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
     store.index(kind="ivf")
     space, vectors = store.spaces[0], store._storage.vector_reader(store.spaces[0].space)
     index = files.find_usable_index(
-        store._storage.at.index_folder(space.key), space=space.key, dim=16, shards=vectors.counts
+        store._storage.layout.index_folder(space.key), space=space.key, dim=16, shards=vectors.shard_sizes
     ).index
     here = vectors.read_float32(np.arange(4000))[:, 0] > 0.5
     query = np.eye(2, 16, dtype=np.float32)
@@ -221,7 +221,7 @@ def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
     """Damaged, lost, of another space, unreadable, of other files: the exact answer comes, with a note."""
     expected = ids(store, ROWS[5], SearchMethod.SCAN)
     store.index(kind="flat")
-    DAMAGES[words](store._storage.at.index_folder(store.spaces[0].key))
+    DAMAGES[words](store._storage.layout.index_folder(store.spaces[0].key))
     hits = store.search(ROWS[5])
     assert [h.item for h in hits] == expected
     assert len(hits.notes) == 1

@@ -134,14 +134,14 @@ def test_a_search_that_is_warm_opens_no_file_and_sees_every_change(tmp_path):
         before = [(h.item, h.label) for h in search(storage, space, query, k=3)]
         under = [h.item for h in search(storage, space, query, k=3, where="item > 9")]
     with subprocess.Popen(
-        [sys.executable, "-c", OPEN, storage.at.catalog], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", OPEN, storage.layout.catalog], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout.readline() == b"done\n"
         assert [(h.item, h.label) for h in search(storage, space, query, k=3)] == before
         assert [h.item for h in search(storage, space, query, k=3, where="item > 9")] == under
         holder.communicate()
     change = f"UPDATE items SET label = 'new' WHERE item = {before[0][0]}"
-    subprocess.run([sys.executable, "-c", OPEN, storage.at.catalog, change], stdin=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, "-c", OPEN, storage.layout.catalog, change], stdin=subprocess.DEVNULL, check=True)
     assert search(storage, space, query, k=1)[0].label == "new"
 
 
@@ -155,7 +155,7 @@ def test_warm_searches_wait_for_nobody_in_this_process(tmp_path):
         return [(h.item, h.score) for h in search(storage, space, queries[n], k=5, where=where)]
 
     alone = [[ask(n) for n in range(40)] for _ in range(2)][1]
-    with ThreadPoolExecutor(4) as threads, storage.catalog.undisturbed():
+    with ThreadPoolExecutor(4) as threads, storage.catalog.exclusive():
         assert [found.result(timeout=60) for found in [threads.submit(ask, n) for n in range(40)]] == alone
 
 

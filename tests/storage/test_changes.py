@@ -39,7 +39,7 @@ def test_deleted_items_are_not_found_and_their_twins_are(store):
 def test_forgotten_contents_leave_the_disk(store):
     """Every item with the same bytes goes at once, and the vector's bytes with compaction."""
     raw = np.array([np.cos(np.radians(10)), np.sin(np.radians(10))], np.float32).astype(np.float16).tobytes()
-    folder = store._storage.at.shards_folder(store.spaces[0].key)
+    folder = store._storage.layout.shards_folder(store.spaces[0].key)
     assert store.forget(items=[1]) == {"items": 2, "contents": 1, "vectors": 1}
     assert found(store) == [2, 3, 4, 5, 6, 7]
     assert any(raw in p.read_bytes() for p in folder.iterdir())
@@ -62,7 +62,7 @@ def test_a_forgotten_vector_leaves_the_index_too(store):
 def test_compaction_with_nothing_to_do_changes_nothing(store):
     """A second compaction leaves every file as it is."""
     store.compact()
-    before = {p: p.stat().st_mtime_ns for p in store._storage.at.shards_folder(store.spaces[0].key).iterdir()}
+    before = {p: p.stat().st_mtime_ns for p in store._storage.layout.shards_folder(store.spaces[0].key).iterdir()}
     assert store.compact() == {
         "files_before": 1, "files_after": 1, "rows_dropped": 0, "bytes_freed": 0, "indexes": [],
     }  # fmt: skip
@@ -74,7 +74,7 @@ def test_deleting_everything_and_compacting_leaves_an_empty_store(store):
     store.delete("true")
     store.compact()
     assert found(store) == []
-    assert not list(store._storage.at.shards_folder(store.spaces[0].key).iterdir())
+    assert not list(store._storage.layout.shards_folder(store.spaces[0].key).iterdir())
     store.add_vectors(X[None], {"uri": ["/new"]})
     assert found(store) == [9]
 
@@ -90,7 +90,7 @@ def test_a_reader_keeps_what_it_has_mapped(store):
 
 def test_a_kill_after_the_swap_loses_nothing(store):
     """Old files that were not removed any more are removed by the next writer, and change no answer."""
-    folder = store._storage.at.shards_folder(store.spaces[0].key)
+    folder = store._storage.layout.shards_folder(store.spaces[0].key)
     old = {p.name: p.read_bytes() for p in folder.iterdir()}
     store.forget(items=[2])
     store.compact()

@@ -113,7 +113,7 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
         con.execute("INSERT INTO \"schema\" VALUES (99, 'm099_future', NULL)")
     with pytest.raises(StoreTooNew, match=r"had 99 migrations.*pip install -U"), storage.writer("test"):
         pass
-    storage.at.marker.write_text(json.dumps({"format": 2, "id": "x"}))
+    storage.layout.marker.write_text(json.dumps({"format": 2, "id": "x"}))
     with pytest.raises(StoreTooNew, match="format 2"):
         Storage.open(tmp_path / "s")
 
@@ -238,13 +238,13 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     """A catalog set back by two commits is refused; repair takes their vectors from the files, and sets half a file
     aside."""
     storage = make(tmp_path / "s", 3)
-    shutil.copy(storage.at.catalog, tmp_path / "old")
+    shutil.copy(storage.layout.catalog, tmp_path / "old")
     with storage.writer("test") as writer:
         writer.commit(batch(4, 3), space=storage.space())
         writer.commit(batch(7, 3), space=storage.space())
-    shutil.copy(tmp_path / "old", storage.at.catalog)
-    storage.at.wal.unlink(missing_ok=True)
-    last = sorted(storage.at.shards_folder(SPACE.key).iterdir())[-1]
+    shutil.copy(tmp_path / "old", storage.layout.catalog)
+    storage.layout.wal.unlink(missing_ok=True)
+    last = sorted(storage.layout.shards_folder(SPACE.key).iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-5])
     with pytest.raises(StoreDamaged, match=r"at commit 2, but commit 4 was acknowledged.*embedstore repair"):
         Storage.open(tmp_path / "s")
@@ -256,7 +256,7 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     assert storage.notices == []
     assert storage.sql("SELECT count(*) FROM vectors")[1] == [(6,)]
     assert storage.sql("SELECT count(*) FROM items")[1] == [(3,)]
-    assert len(list(storage.at.quarantine.iterdir())) == 1
+    assert len(list(storage.layout.quarantine.iterdir())) == 1
     with storage.writer("test") as writer:
         writer.commit(CommitBatch(items=batch(4, 3).items), space=storage.space())
     assert rows(storage) == expected(6)
@@ -267,7 +267,7 @@ def test_an_interrupted_checkpoint_is_undone(tmp_path):
     storage = make(tmp_path / "t", 5)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO runs VALUES (1, 'x', NULL, NULL, NULL, NULL, 0)")
-    at = storage.at
+    at = storage.layout
     at.guard.mkdir()
     shutil.copy(at.catalog, at.guard)
     shutil.copy(at.wal, at.guard)
@@ -287,26 +287,26 @@ def test_a_torn_log_is_cut_where_it_broke(tmp_path):
     storage = make(tmp_path / "s", 5)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO runs VALUES (1, 'kept', NULL, NULL, NULL, NULL, 0)")
-    whole = storage.at.wal.stat().st_size
-    acknowledged = (storage.at.root / "COMMITTED").read_bytes()
+    whole = storage.layout.wal.stat().st_size
+    acknowledged = (storage.layout.root / "COMMITTED").read_bytes()
     with storage.catalog.write() as con:
         con.execute("INSERT INTO runs VALUES (2, 'torn', NULL, NULL, NULL, NULL, 0)")
-    log = bytearray(storage.at.wal.read_bytes())
+    log = bytearray(storage.layout.wal.read_bytes())
     log[whole + 20 : whole + 40] = bytes(20)
-    storage.at.wal.write_bytes(log)
-    (storage.at.root / "COMMITTED").write_bytes(acknowledged)  # the power went before the commit was acknowledged
+    storage.layout.wal.write_bytes(log)
+    (storage.layout.root / "COMMITTED").write_bytes(acknowledged)  # the power went before the commit was acknowledged
     reopened = Storage.open(tmp_path / "s")
     assert reopened.sql("SELECT verb FROM runs")[1] == [("kept",)]
     assert rows(reopened) == expected(5)
     assert len(reopened.notices) == 1
     assert "cut at byte" in reopened.notices[0]
-    assert len(list(reopened.at.quarantine.iterdir())) == 1
+    assert len(list(reopened.layout.quarantine.iterdir())) == 1
 
 
 def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
     """Vectors that are gone are an error with the file's name, never zeros."""
     storage = make(tmp_path / "s", 3, 3)
-    file = sorted(storage.at.shards_folder(SPACE.key).iterdir())[0]
+    file = sorted(storage.layout.shards_folder(SPACE.key).iterdir())[0]
     file.unlink()
     with pytest.raises(StoreDamaged, match=file.name):
         rows(Storage.open(tmp_path / "s"))
@@ -315,7 +315,7 @@ def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
 def test_duckdbs_own_shell_opens_the_catalog(tmp_path):
     """A plain connection sees sensible tables, also while the log is not folded in."""
     storage = make(tmp_path / "s", 3)
-    with duckdb.connect(str(storage.at.catalog), read_only=True) as con:
+    with duckdb.connect(str(storage.layout.catalog), read_only=True) as con:
         assert con.execute("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall() == [
             ("c0", 1), ("c1", 1), ("c2", 1),
         ]  # fmt: skip

@@ -39,7 +39,7 @@ def test_safetensors_reads_it(written):
 
 def test_vectors_begin_on_a_cache_line(written):
     """The first vector's byte is a multiple of 64."""
-    assert written[2].start % 64 == 0
+    assert written[2].data_offset % 64 == 0
 
 
 def test_every_flipped_byte_is_noticed(written):

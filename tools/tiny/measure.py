@@ -17,6 +17,7 @@ from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.quickstart.scenes import COLORS, DIGITS, SHAPES, is_held_out_pair, word_for
+from embedstore.sources.local_files import read_file
 from embedstore.space import Recipe
 from tools.tiny import scenes
 
@@ -114,7 +115,7 @@ def _folder(model: Model, folder: Path) -> tuple[Floats, NDArray[Any]]:
     pictures, labels = [], []
     for path in sorted(p for p in folder.glob("*/*") if p.is_file()):
         try:
-            pictures.append(np.asarray(open_image(path)[0]))
+            pictures.append(np.asarray(open_image(read_file(str(path)))[0]))
         except ImageError:
             continue
         labels.append(path.parent.name)

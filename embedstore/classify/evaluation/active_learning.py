@@ -42,7 +42,7 @@ class LabelSuggestions:
     """Items to label next, the most useful first; ``looked_at`` contents without a label were judged."""
 
     suggestions: tuple[LabelSuggestion, ...]
-    looked_at: int
+    n_candidates: int
     label: str
     head: str
     seconds: float
@@ -52,7 +52,7 @@ class LabelSuggestions:
         return {
             "label": self.label,
             "head": self.head,
-            "looked_at": self.looked_at,
+            "looked_at": self.n_candidates,
             "seconds": round(self.seconds, 3),
             "suggestions": [
                 {
@@ -121,7 +121,7 @@ def _judged(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) ->
     unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
     if getattr(estimator, "multilabel_", False):
         margin = np.abs(2 * proba - 1)
-        margin[:, np.isin(estimator.classes_.astype(str), estimator.unlearned_)] = 1  # a constant says nothing
+        margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant says nothing
         best = margin.argmin(1)
         rows = np.arange(len(best))
         return _Pool(items, unit, margin[rows, best], best, proba[rows, best])

@@ -37,9 +37,9 @@ class ComparedHead:
     dim: int
     bytes_per_item: int
     images_per_second: float | None
-    behind: MetricDifference | None = None
+    accuracy_gap: MetricDifference | None = None
     p_value: float | None = None
-    curve: LearningCurve | None = None
+    learning_curve: LearningCurve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -48,16 +48,18 @@ class ComparedHead:
             "space": e.space,
             "head": e.head,
             "accuracy": e.accuracy,
-            **e.chosen,
-            "behind": None if self.behind is None else [self.behind.value, self.behind.low, self.behind.high],
+            **e.hyperparameters,
+            "behind": None
+            if self.accuracy_gap is None
+            else [self.accuracy_gap.value, self.accuracy_gap.low, self.accuracy_gap.high],
             "p_value": self.p_value,
             "seconds": round(e.seconds, 3),
             "dim": self.dim,
             "bytes_per_item": self.bytes_per_item,
             "images_per_second": self.images_per_second,
-            "near_duplicates": e.near and e.near.count,
+            "near_duplicates": e.near_duplicates and e.near_duplicates.count,
             "metrics": e.report.to_json()["scores"],
-            "curve": self.curve and self.curve.to_json()["points"],
+            "curve": self.learning_curve and self.learning_curve.to_json()["points"],
         }
 
 
@@ -72,20 +74,20 @@ class HeadComparison:
 
     label: str
     split: str
-    train: int
-    held: int
-    left_out: int
-    contestants: tuple[ComparedHead, ...]
+    n_train: int
+    n_held_out: int
+    n_without_shared_vector: int
+    results: tuple[ComparedHead, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "label": self.label,
             "split": self.split,
-            "train": self.train,
-            "held_out": self.held,
-            "left_out": self.left_out,
-            "contestants": [c.to_json() for c in self.contestants],
+            "train": self.n_train,
+            "held_out": self.n_held_out,
+            "left_out": self.n_without_shared_vector,
+            "contestants": [c.to_json() for c in self.results],
         }
 
 
@@ -131,23 +133,25 @@ def compare_heads(
                 else None
             )
             judged.append(
-                ComparedHead(found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, curve=drawn)
+                ComparedHead(
+                    found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, learning_curve=drawn
+                )
             )
     ranked = sorted(judged, key=_rank)
     first = ranked[0].evaluation
     return HeadComparison(
         label=label,
         split=first.split,
-        train=first.train,
-        held=first.held,
-        left_out=max(len(data) for data, _ in spaces.values()) - len(ids),
-        contestants=_against_best(ranked),
+        n_train=first.n_train,
+        n_held_out=first.n_held_out,
+        n_without_shared_vector=max(len(data) for data, _ in spaces.values()) - len(ids),
+        results=_against_best(ranked),
     )
 
 
 def _rank(c: ComparedHead) -> tuple[float, float]:
     """The highest accuracy first, then the lowest log-loss."""
-    loss = c.evaluation.report.scores.get(MetricName.LOG_LOSS)
+    loss = c.evaluation.scores.get(MetricName.LOG_LOSS)
     return -c.evaluation.accuracy, loss.value if loss else 0.0
 
 
@@ -164,7 +168,7 @@ def _against_best(ranked: list[ComparedHead]) -> tuple[ComparedHead, ...]:
         found.append((metrics.paired_bootstrap(MetricName.ACCURACY, one, _sides(own), _sides(best)), p))
     corrected = holm_correction([p for _, p in found])
     rest = [
-        replace(c, behind=difference, p_value=p)
+        replace(c, accuracy_gap=difference, p_value=p)
         for c, (difference, _), p in zip(ranked[1:], found, corrected, strict=True)
     ]
     return (ranked[0], *rest)
@@ -182,12 +186,15 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 def _right(e: Evaluation) -> NDArray[np.int64]:
     """1 for each held-out item that is right, else 0, in the order of the items, so that contestants line up."""
-    assert e.rows is not None  # noqa: S101 - judge keeps them
-    if e.multi:
-        right = exact_match(e.rows.y, e.rows.proba, e.rows.classes)
+    assert e.held_out_predictions is not None  # noqa: S101 - judge keeps them
+    if e.multilabel:
+        right = exact_match(e.held_out_predictions.y, e.held_out_predictions.proba, e.held_out_predictions.classes)
     else:
-        right = np.array(e.rows.classes, dtype=object)[e.rows.proba.argmax(1)] == e.rows.y
-    return right[np.argsort(e.rows.ids)].astype(np.int64)
+        right = (
+            np.array(e.held_out_predictions.classes, dtype=object)[e.held_out_predictions.proba.argmax(1)]
+            == e.held_out_predictions.y
+        )
+    return right[np.argsort(e.held_out_predictions.ids)].astype(np.int64)
 
 
 def _sides(right: NDArray[np.int64]) -> NDArray[np.float64]:

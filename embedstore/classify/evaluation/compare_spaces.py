@@ -28,27 +28,27 @@ class PairedEvaluation:
             95% interval. test: McNemar's exact test.
     """
 
-    what: str
-    old: Evaluation
-    new: Evaluation
-    gain: MetricDifference
+    name: str
+    baseline: Evaluation
+    candidate: Evaluation
+    accuracy_gain: MetricDifference
     mcnemar: McNemarResult
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
-            "what": self.what,
-            "old": self.old.accuracy,
-            "new": self.new.accuracy,
-            "gain": self.gain.value,
-            "low": self.gain.low,
-            "high": self.gain.high,
-            "only_old_right": self.mcnemar.only_first,
-            "only_new_right": self.mcnemar.only_second,
+            "what": self.name,
+            "old": self.baseline.accuracy,
+            "new": self.candidate.accuracy,
+            "gain": self.accuracy_gain.value,
+            "low": self.accuracy_gain.low,
+            "high": self.accuracy_gain.high,
+            "only_old_right": self.mcnemar.only_first_correct,
+            "only_new_right": self.mcnemar.only_second_correct,
             "p_value": self.mcnemar.p_value,
-            "old_metrics": self.old.report.to_json()["scores"],
-            "new_metrics": self.new.report.to_json()["scores"],
-            "seconds": [round(self.old.seconds, 3), round(self.new.seconds, 3)],
+            "old_metrics": self.baseline.report.to_json()["scores"],
+            "new_metrics": self.candidate.report.to_json()["scores"],
+            "seconds": [round(self.baseline.seconds, 3), round(self.candidate.seconds, 3)],
         }
 
 
@@ -64,33 +64,33 @@ class SpaceComparison:
     """
 
     label: str
-    old: str
-    new: str
+    baseline: str
+    space: str
     split: str
-    train: int
-    held: int
-    pairs: tuple[PairedEvaluation, ...]
-    same: bool
+    n_train: int
+    n_held_out: int
+    evaluations: tuple[PairedEvaluation, ...]
+    has_same_vectors: bool
     cost: dict[str, float | None]
 
     @property
     def per_class(self) -> list[tuple[str, int, float, float]]:
         """``(class, held-out items, recall of the old probe, of the new)``, the largest change first."""
-        new = {row.name: row.recall for row in self.pairs[0].new.report.per_class}
-        rows = [(r.name, r.support, r.recall, new[r.name]) for r in self.pairs[0].old.report.per_class]
+        new = {row.name: row.recall for row in self.evaluations[0].candidate.report.per_class}
+        rows = [(r.name, r.support, r.recall, new[r.name]) for r in self.evaluations[0].baseline.report.per_class]
         return sorted(rows, key=lambda r: -abs(r[3] - r[2]) if r[1] else 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "label": self.label,
-            "old": self.old,
-            "new": self.new,
-            "same_vectors": self.same,
+            "old": self.baseline,
+            "new": self.space,
+            "same_vectors": self.has_same_vectors,
             "split": self.split,
-            "train": self.train,
-            "held_out": self.held,
-            "comparisons": [p.to_json() for p in self.pairs],
+            "train": self.n_train,
+            "held_out": self.n_held_out,
+            "comparisons": [p.to_json() for p in self.evaluations],
             "per_class": [{"label": c, "items": n, "old": a, "new": b} for c, n, a, b in self.per_class],
             "cost": self.cost,
         }
@@ -131,13 +131,14 @@ def pair_evaluations(name: str, baseline: Evaluation, candidate: Evaluation) -> 
     Raises:
         LabelError: the rows are not the same.
     """
-    assert baseline.rows is not None and candidate.rows is not None  # noqa: S101, PT018 - judge keeps them
-    if not np.array_equal(baseline.rows.ids, candidate.rows.ids):
+    assert baseline.held_out_predictions is not None and candidate.held_out_predictions is not None  # noqa: S101, PT018 - judge keeps them
+    if not np.array_equal(baseline.held_out_predictions.ids, candidate.held_out_predictions.ids):
         raise LabelError(f"{name} was judged on other items in one of the spaces")
-    names = sorted({*baseline.rows.classes, *candidate.rows.classes})
-    y = labels.encode_labels(baseline.rows.y, names)
+    names = sorted({*baseline.held_out_predictions.classes, *candidate.held_out_predictions.classes})
+    y = labels.encode_labels(baseline.held_out_predictions.y, names)
     before, after = (
-        fit.align_columns(r.proba, np.array(r.classes, dtype=object), names) for r in (baseline.rows, candidate.rows)
+        fit.align_columns(r.proba, np.array(r.classes, dtype=object), names)
+        for r in (baseline.held_out_predictions, candidate.held_out_predictions)
     )
     gain = metrics.paired_bootstrap(MetricName.ACCURACY, y, before, after)
     return PairedEvaluation(name, baseline, candidate, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))

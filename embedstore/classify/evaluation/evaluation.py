@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import LABEL_THRESHOLD, exact_match
-from embedstore.classify.metrics import ClassificationReport, MetricName
+from embedstore.classify.metrics import ClassificationReport, MetricEstimate, MetricName
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
 MAX_MISTAKES = 60  # in a report
@@ -22,8 +22,8 @@ class Mistake:
     """A held-out item that the head calls something else: ``score`` is what it gives to its own answer."""
 
     item: int
-    true: str
-    predicted: str
+    true_label: str
+    predicted_label: str
     score: float
 
 
@@ -66,26 +66,26 @@ class Evaluation:
     head: str
     label: str
     split: str
-    train: int
-    held: int
+    n_train: int
+    n_held_out: int
     classes: tuple[str, ...]
-    unseen: tuple[str, ...]
-    leaks: int
-    unlabelled: int
+    unlearned_classes: tuple[str, ...]
+    n_leaks: int
+    n_unlabeled: int
     report: ClassificationReport
-    chosen: dict[str, Any]
+    hyperparameters: dict[str, Any]
     seconds: float
     estimator: Any = field(repr=False)
-    near: SplitNearDuplicates | None = None
+    near_duplicates: SplitNearDuplicates | None = None
     fold_accuracy: tuple[float, ...] = ()
-    path: tuple[tuple[float, float, float], ...] = ()
+    c_path: tuple[tuple[float, float, float], ...] = ()
     calibration: dict[str, Any] | None = None
     abstain: dict[str, Any] | None = None
     conformal: dict[str, Any] | None = None
-    rows: HeldOutPredictions | None = field(default=None, repr=False)
+    held_out_predictions: HeldOutPredictions | None = field(default=None, repr=False)
     space: str = ""
     seed: int = 0
-    multi: bool = False
+    multilabel: bool = False
 
     @property
     def accuracy(self) -> float:
@@ -93,17 +93,34 @@ class Evaluation:
         return self.report["accuracy"]
 
     @property
+    def scores(self) -> dict[str, MetricEstimate]:
+        """Return every metric with its 95% interval, by metric name."""
+        return self.report.scores
+
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """Return the counts ``[true][predicted]`` in the order of ``report.classes``; empty for multilabel data."""
+        return self.report.confusion
+
+    @property
     def mistakes(self) -> list[Mistake]:
         """The most confident mistakes first, at most 60.
 
         Of several labels an item: those with a label too many or too few, by how sure the head was of the worst one.
         """
-        if self.rows is None:
+        if self.held_out_predictions is None:
             return []
-        wrong, said, score = _several(self.rows) if self.multi else _single(self.rows)
-        order = wrong[np.lexsort((self.rows.ids[wrong], -score[wrong]))][:MAX_MISTAKES]
+        wrong, said, score = (
+            _several(self.held_out_predictions) if self.multilabel else _single(self.held_out_predictions)
+        )
+        order = wrong[np.lexsort((self.held_out_predictions.ids[wrong], -score[wrong]))][:MAX_MISTAKES]
         return [
-            Mistake(int(self.rows.ids[i]), _named(self.rows.y[i]), _named(said[i]), float(score[i]))
+            Mistake(
+                int(self.held_out_predictions.ids[i]),
+                _named(self.held_out_predictions.y[i]),
+                _named(said[i]),
+                float(score[i]),
+            )
             for i in order.tolist()
         ]
 
@@ -115,28 +132,28 @@ class Evaluation:
             "label": self.label,
             "space": self.space,
             "accuracy": self.accuracy,
-            **self.chosen,
+            **self.hyperparameters,
             "split": self.split,
-            "train": self.train,
-            "held_out": self.held,
+            "train": self.n_train,
+            "held_out": self.n_held_out,
             "seed": self.seed,
-            "multi_label": self.multi,
+            "multi_label": self.multilabel,
             "classes": list(self.classes),
-            "unseen": list(self.unseen),
-            "leaks_removed": self.leaks,
-            "near_duplicates": self.near and self.near.to_json(),
-            "unlabelled": self.unlabelled,
+            "unseen": list(self.unlearned_classes),
+            "leaks_removed": self.n_leaks,
+            "near_duplicates": self.near_duplicates and self.near_duplicates.to_json(),
+            "unlabelled": self.n_unlabeled,
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],
             "calibration": self.calibration,
             "abstain": self.abstain,
             "conformal": self.conformal,
-            "c_path": [{"C": c, "log_loss": loss, "accuracy": right} for c, loss, right in self.path],
+            "c_path": [{"C": c, "log_loss": loss, "accuracy": right} for c, loss, right in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
             "mistakes": [
-                {"item": m.item, "true": m.true, "predicted": m.predicted, "score": round(m.score, 6)}
+                {"item": m.item, "true": m.true_label, "predicted": m.predicted_label, "score": round(m.score, 6)}
                 for m in self.mistakes
             ],
         }
@@ -167,4 +184,4 @@ def drop_trivial_top5(report: ClassificationReport) -> ClassificationReport:
     """Without top-5 accuracy where it says nothing."""
     if len(report.classes) > MAX_CLASSES_WITHOUT_TOP5:
         return report
-    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5})
+    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5_ACCURACY})

@@ -111,24 +111,24 @@ def evaluate_head(
         head=head,
         label=label,
         split=f"{settings.folds} folds" if settings.folds else parts[0].name,
-        train=len(data) if settings.folds else rounds[0].train,
-        held=len(held),
+        n_train=len(data) if settings.folds else rounds[0].train,
+        n_held_out=len(held),
         classes=tuple(str(c) for c in final.classes_),
-        unseen=unseen,
-        leaks=parts[0].leaks,
-        unlabelled=data.unlabelled,
+        unlearned_classes=unseen,
+        n_leaks=parts[0].n_leaks,
+        n_unlabeled=data.n_unlabeled,
         report=holdout_report(data.y[held], proba, names, multilabel=data.multilabel),
-        chosen=fit.selected_hyperparameters(final),
+        hyperparameters=fit.selected_hyperparameters(final),
         estimator=final,
-        near=_merged([r.near for r in rounds]),
+        near_duplicates=_merged([r.near for r in rounds]),
         fold_accuracy=tuple(_accuracy(data, r, names) for r in rounds) if settings.folds else (),
-        path=fit.c_path(final),
+        c_path=fit.c_path(final),
         calibration=_calibration(rounds, data, names, settings),
         abstain=_abstained(rounds, data, settings),
         conformal=_covered(rounds, data, settings),
-        rows=HeldOutPredictions(data.ids[held], data.y[held], proba, tuple(names)),
+        held_out_predictions=HeldOutPredictions(data.ids[held], data.y[held], proba, tuple(names)),
         seed=settings.seed,
-        multi=data.multilabel,
+        multilabel=data.multilabel,
         seconds=time.perf_counter() - begin,
     )
 
@@ -160,17 +160,17 @@ def evaluate_fitted(estimator: Any, data: Features, label: str, *, head: str, sp
         head=head,
         label=label,
         split=split,
-        train=0,
-        held=len(data),
+        n_train=0,
+        n_held_out=len(data),
         classes=tuple(known),
-        unseen=unseen,
-        leaks=0,
-        unlabelled=data.unlabelled,
+        unlearned_classes=unseen,
+        n_leaks=0,
+        n_unlabeled=data.n_unlabeled,
         report=holdout_report(data.y, proba, names),
-        chosen=fit.selected_hyperparameters(estimator),
+        hyperparameters=fit.selected_hyperparameters(estimator),
         seconds=time.perf_counter() - begin,
         estimator=estimator,
-        rows=HeldOutPredictions(data.ids, data.y, proba, tuple(names)),
+        held_out_predictions=HeldOutPredictions(data.ids, data.y, proba, tuple(names)),
         seed=seed,
     )
 
@@ -186,7 +186,7 @@ def holdout_report(
 
 def _round(head: str, data: Features, part: TrainTestSplit, how: EvaluationSettings, options: dict[str, Any]) -> _Round:
     """Fit on one side, say the other."""
-    held = data.take(part.held)
+    held = data.take(part.held_out)
     rows, near = _without_near(data, part, how)
     train, spare = data.take(rows), data.take(part.calibration)
     if not len(train):
@@ -194,7 +194,7 @@ def _round(head: str, data: Features, part: TrainTestSplit, how: EvaluationSetti
     estimator, tuned_on = fit.fit_with_uncertainty(head, train, spare, how.uncertainty, seed=how.seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
     raw = heads.probabilities(fit.unwrap_head(estimator), held.X) if how.calibrate else None
-    return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
+    return _Round(estimator, len(train), part.held_out, proba, raw, tuned_on, near)
 
 
 def _without_near(
@@ -205,14 +205,14 @@ def _without_near(
         return part.train, None
     threshold = how.near or near_duplicates.DEFAULT_NEAR_DUPLICATE_THRESHOLD
     asked = how.near is not None or how.drop_leaks
-    if not asked and near_duplicates.exceeds_search_limit(len(part.train), len(part.held), data.X.shape[1]):
+    if not asked and near_duplicates.exceeds_search_limit(len(part.train), len(part.held_out), data.X.shape[1]):
         return part.train, near_duplicates.SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, places = near_duplicates.nearest_held_out(data.X, part.train, part.held)
+    cosines, places = near_duplicates.nearest_held_out(data.X, part.train, part.held_out)
     found = np.flatnonzero(cosines >= threshold)
     order = found[np.argsort(-cosines[found], kind="stable")][: near_duplicates.MAX_LISTED_PAIRS]
     pairs = tuple(
         near_duplicates.NearDuplicatePair(
-            int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i])
+            int(data.ids[part.train[i]]), int(data.ids[part.held_out[places[i]]]), float(cosines[i])
         )
         for i in order.tolist()
     )
@@ -238,7 +238,7 @@ def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tup
     held = [v for r in rounds for v in data.y[r.held].tolist()]
     said = {label for row in held for label in row} if data.multilabel else set(held)
     unseen = tuple(sorted(said - set(known)))
-    unlearned = {n for r in rounds for n in getattr(r.estimator, "unlearned_", ())}
+    unlearned = {n for r in rounds for n in getattr(r.estimator, "constant_labels_", ())}
     return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
 
 
@@ -273,7 +273,7 @@ def _calibration(
             if data.multilabel
             else (encode_labels(data.y[held], names), proba)
         )
-        for metric in (MetricName.ECE, MetricName.LOG_LOSS):
+        for metric in (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.LOG_LOSS):
             out[f"{metric.value}_{name}"] = round(metrics.compute_metric(metric, y, scores), 6)
     return out
 

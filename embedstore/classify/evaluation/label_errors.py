@@ -26,16 +26,20 @@ class LabelIssue:
     """
 
     item: int
-    given: str | None
-    suggested: str | None
+    given_label: str | None
+    suggested_label: str | None
     margin: float
 
     @property
-    def question(self) -> str:
+    def description(self) -> str:
         """What to ask someone who looks at it."""
-        if self.suggested is None:
-            return f"{self.given}?"
-        return f"{self.suggested} too?" if self.given is None else f"{self.given}, not {self.suggested}?"
+        if self.suggested_label is None:
+            return f"{self.given_label}?"
+        return (
+            f"{self.suggested_label} too?"
+            if self.given_label is None
+            else f"{self.given_label}, not {self.suggested_label}?"
+        )
 
 
 @dataclass(frozen=True)
@@ -48,28 +52,28 @@ class LabelErrorReport:
         head, label, folds: how. unjudged: labels that lie in one group only, or in all: nothing can doubt them.
     """
 
-    suspects: tuple[LabelIssue, ...]
-    rows: int
+    issues: tuple[LabelIssue, ...]
+    n_labels: int
     error_rate: float
     head: str
     label: str
     folds: int
     seconds: float
-    unjudged: tuple[str, ...] = ()
+    skipped_labels: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "label": self.label,
             "head": self.head,
-            "rows": self.rows,
+            "rows": self.n_labels,
             "folds": self.folds,
             "error_rate": round(self.error_rate, 6),
-            "unjudged": list(self.unjudged),
+            "unjudged": list(self.skipped_labels),
             "seconds": round(self.seconds, 3),
             "suspects": [
-                {"item": s.item, "given": s.given, "suggested": s.suggested, "margin": round(s.margin, 6)}
-                for s in self.suspects
+                {"item": s.item, "given": s.given_label, "suggested": s.suggested_label, "margin": round(s.margin, 6)}
+                for s in self.issues
             ],
         }
 

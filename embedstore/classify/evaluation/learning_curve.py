@@ -40,8 +40,8 @@ class LearningCurvePoint:
         mean, spread: of them; the spread is the standard deviation, 0 for a single seed.
     """
 
-    shots: int | None
-    train: int
+    labels_per_class: int | None
+    n_train: int
     values: tuple[float, ...]
 
     @property
@@ -50,7 +50,7 @@ class LearningCurvePoint:
         return float(np.mean(self.values))
 
     @property
-    def spread(self) -> float:
+    def std(self) -> float:
         """Standard deviation over the seeds."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
@@ -67,11 +67,11 @@ class LearningCurve:
     head: str
     label: str
     split: str
-    held: int
+    n_held_out: int
     points: tuple[LearningCurvePoint, ...]
     seconds: float
     space: str = ""
-    skipped: tuple[tuple[int, str], ...] = ()
+    skipped_budgets: tuple[tuple[int, str], ...] = ()
     metric: str = MetricName.ACCURACY.value
 
     def to_json(self) -> dict[str, Any]:
@@ -81,16 +81,16 @@ class LearningCurve:
             "label": self.label,
             "space": self.space,
             "split": self.split,
-            "held_out": self.held,
+            "held_out": self.n_held_out,
             "seconds": round(self.seconds, 3),
             "metric": self.metric,
-            "skipped": [{"shots": shots, "reason": why} for shots, why in self.skipped],
+            "skipped": [{"shots": shots, "reason": why} for shots, why in self.skipped_budgets],
             "points": [
                 {
-                    "shots": p.shots,
-                    "train": p.train,
+                    "shots": p.labels_per_class,
+                    "train": p.n_train,
                     self.metric: p.mean,
-                    "spread": p.spread,
+                    "spread": p.std,
                     "values": list(p.values),
                 }
                 for p in self.points
@@ -138,7 +138,7 @@ def learning_curve_from(
     """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
     begin = time.perf_counter()
     part = evaluation_splits(data, EvaluationSettings(seed=seed))[0]
-    held = data.take(part.held)
+    held = data.take(part.held_out)
     largest = _largest(data.y[part.train], multi=data.multilabel)
     wanted = sorted(set(labels_per_class))
     if wanted and wanted[0] < 1:
@@ -156,7 +156,7 @@ def learning_curve_from(
     took = time.perf_counter() - begin
     metric = multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY
     return LearningCurve(
-        head, label, part.name, len(held), tuple(points), took, skipped=tuple(skipped), metric=metric.value
+        head, label, part.name, len(held), tuple(points), took, skipped_budgets=tuple(skipped), metric=metric.value
     )
 
 

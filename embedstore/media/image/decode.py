@@ -6,12 +6,8 @@ Safe to call from many threads.
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import re
-import stat
-from pathlib import Path
 
 import PIL
 from PIL import Image, ImageFile
@@ -24,7 +20,6 @@ from embedstore.types import FailureReason, ImageInfo
 DECODER_VERSION = f"pillow-{PIL.__version__}"
 
 MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data in a quarter of a gibibyte
-MAX_BYTES = 1 << 30  # MAX_PIXELS of uncompressed RGB are half of this; a sparse file of terabytes costs nothing to make
 
 # Every scan of a progressive JPEG is a pass over all its pixels: 506 scans in 377 KB took 50 s. libjpeg's own script
 # makes 10, and no file of the shared test data has more than 12; 100 scans of 12 megapixels take a second.
@@ -55,54 +50,21 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
 
 
-def read_file(path: str) -> bytes:
-    """A regular file's bytes. A FIFO, socket or device is refused before it could block.
+def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
+    """Decode the first frame of one image file to RGB, upright, with transparency over white.
 
     Args:
-        path: as ``os.fsdecode`` gives it.
-
-    Raises:
-        ImageError: MISSING, UNREADABLE, NOT_A_FILE, EMPTY, TOO_LARGE.
-    """
-    try:
-        _must_be_file(os.stat(path).st_mode)  # noqa: PTH116 - a path may hold surrogates; opening a device may act
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            _must_be_file(status.st_mode)  # it may have been replaced in between
-            data = b"" if status.st_size > MAX_BYTES else file.read(MAX_BYTES)
-    except OSError as e:
-        raise ImageError(_reason_of(e), e.strerror or str(e)) from e
-    except ValueError as e:
-        if isinstance(e, ImageError):
-            raise
-        raise ImageError(FailureReason.MISSING, f"not a possible file name: {e}") from e
-    except MemoryError as e:
-        raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
-    if status.st_size > MAX_BYTES:
-        raise ImageError(FailureReason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_BYTES:,}")
-    if not data:
-        raise ImageError(FailureReason.EMPTY, "the file has no bytes")
-    return data
-
-
-def open_image(data: bytes | str | Path) -> tuple[Image.Image, ImageInfo]:
-    """Decode one image: RGB, first frame, upright, transparency over white.
-
-    Args:
-        data: the bytes of a file, or where it is.
+        data: the bytes of the file.
 
     Returns:
         The image, and its facts: width and height upright, format.
 
     Raises:
-        ImageError: for whatever keeps the image from being used.
+        ImageError: if the image cannot be decoded; ``reason`` says why.
     """
-    if not isinstance(data, bytes):
-        data = read_file(os.fspath(data))
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
-    _must_have_few_scans(data)
+    _require_few_scans(data)
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
     try:
         with suppress_warnings():
@@ -113,20 +75,20 @@ def open_image(data: bytes | str | Path) -> tuple[Image.Image, ImageInfo]:
         raise _image_error(e, data) from e
 
 
-def to_rgb_image(image: bytes | str | Path | Image.Image) -> Image.Image:
-    """An image in whatever form a person has it: RGB, upright, transparency over white.
+def to_rgb_image(image: bytes | Image.Image) -> Image.Image:
+    """Return an image as RGB, upright, with transparency over white.
 
     Args:
-        image: the bytes of a file, where it is, or an image that Pillow has opened.
+        image: the bytes of a file, or an image opened by Pillow.
 
     Raises:
-        ImageError: for whatever keeps the image from being used.
+        ImageError: if the image cannot be decoded; ``reason`` says why.
     """
     if not isinstance(image, Image.Image):
         return open_image(image)[0]
     try:
         with suppress_warnings():
-            return _finished(image)
+            return _load_upright_rgb(image)
     except ImageError:
         raise
     except Exception as e:
@@ -139,17 +101,17 @@ def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
     with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED_FORMATS]) as image:
         if image.format == "JPEG2000":
-            _must_end(data)
-        upright = _finished(image)
+            _require_end_marker(data)
+        upright = _load_upright_rgb(image)
         return upright, ImageInfo(upright.width, upright.height, image.format or "unknown")
 
 
-def _finished(image: Image.Image) -> Image.Image:
+def _load_upright_rgb(image: Image.Image) -> Image.Image:
     """Loaded, RGB and upright."""
-    _must_fit(image)
+    _require_pixel_limit(image)
     raw = _raw_mode(image)
     image.load()
-    _must_fit(image)  # icons learn their size only now
+    _require_pixel_limit(image)  # icons learn their size only now
     return _upright(to_rgb(image, raw_mode=raw), exif_orientation(image))
 
 
@@ -177,7 +139,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _must_fit(image: Image.Image) -> None:
+def _require_pixel_limit(image: Image.Image) -> None:
     """Refuse more pixels than the limit, and none at all."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
@@ -186,7 +148,7 @@ def _must_fit(image: Image.Image) -> None:
         raise ImageError(FailureReason.CORRUPT, f"{image.width} × {image.height} pixels")
 
 
-def _must_have_few_scans(data: bytes) -> None:
+def _require_few_scans(data: bytes) -> None:
     """Refuse a JPEG made to be slow. Inside compressed data 0xFF is followed by 0, so this counts markers."""
     if data.startswith(b"\xff\xd8"):
         scans = data.count(START_OF_SCAN)
@@ -194,39 +156,13 @@ def _must_have_few_scans(data: bytes) -> None:
             raise ImageError(FailureReason.TOO_MANY_SCANS, f"{scans} scans; the limit is {MAX_SCANS}")
 
 
-def _must_end(data: bytes) -> None:
+def _require_end_marker(data: bytes) -> None:
     """Refuse a JPEG 2000 stream without its end mark: OpenJPEG gives a black picture for one that is cut short.
 
     Packet data hold no byte above 0x8F after 0xFF (ISO 15444-1, B.10.1), so 0xFFD9 is nothing but the mark.
     """
     if data.find(b"\xff\xd9", data.find(b"\xff\x4f\xff\x51")) < 0:
         raise ImageError(FailureReason.TRUNCATED, "the JPEG 2000 stream has no end")
-
-
-def _must_be_file(mode: int) -> None:
-    """Refuse what is not a regular file."""
-    if not stat.S_ISREG(mode):
-        raise ImageError(FailureReason.NOT_A_FILE, f"a {kind_of(mode)}, not a file")
-
-
-def kind_of(mode: int) -> str:
-    """What a mode is, in words."""
-    tests = {"folder": stat.S_ISDIR, "FIFO": stat.S_ISFIFO, "socket": stat.S_ISSOCK, "device": _is_device}
-    return next((name for name, test in tests.items() if test(mode)), "special file")
-
-
-def _is_device(mode: int) -> bool:
-    """A block or character device."""
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
-
-
-def _reason_of(e: OSError) -> FailureReason:
-    """What the operating system's refusal means."""
-    if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
-        return FailureReason.MISSING
-    if e.errno in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
-        return FailureReason.NOT_A_FILE
-    return FailureReason.UNREADABLE
 
 
 def _image_error(e: Exception, data: bytes) -> ImageError:

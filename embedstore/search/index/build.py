@@ -17,7 +17,8 @@ from embedstore.search.index import approximate, files
 from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import disk_errors
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
 RECALL_QUERIES = 200  # held-out rows that recall is measured with: its standard error at 0.95 is under 0.5%
@@ -102,8 +103,8 @@ def list_indexes(storage: Storage) -> list[dict[str, Any]]:
     """Every index of every space: what its sidecar says, and whether it can be used as the store stands."""
     out = []
     for space in storage.spaces():
-        folder = storage.at.index_folder(space.key)
-        shards = storage.vector_reader(space.space).counts
+        folder = storage.layout.index_folder(space.key)
+        shards = storage.vector_reader(space.space).shard_sizes
         for path, sidecar in files.read_sidecars(folder):
             if isinstance(sidecar, str):
                 out.append({"space": space.name, "file": path.name, "usable": False, "why": sidecar})
@@ -118,8 +119,8 @@ def list_indexes(storage: Storage) -> list[dict[str, Any]]:
 
 def indexes_match_shards(storage: Storage, space: SpaceRecord) -> bool:
     """No index of the space covers vector files that are gone, and so may hold vectors that were wiped."""
-    shards = storage.vector_reader(space.space).counts
-    found = [s for _, s in files.read_sidecars(storage.at.index_folder(space.key))]
+    shards = storage.vector_reader(space.space).shard_sizes
+    found = [s for _, s in files.read_sidecars(storage.layout.index_folder(space.key))]
     return all(isinstance(s, files.IndexSidecar) and files.covers_prefix(s, shards) for s in found)
 
 
@@ -131,11 +132,13 @@ def rebuild_index(
     Raises:
         QueryError: it does not reach its recall any more; there is no index then.
     """
-    known = [s for _, s in files.read_sidecars(storage.at.index_folder(space.key)) if isinstance(s, files.IndexSidecar)]
+    known = [
+        s for _, s in files.read_sidecars(storage.layout.index_folder(space.key)) if isinstance(s, files.IndexSidecar)
+    ]
     if not known:
         return None
-    with disk_errors.disk_errors(f"remove an index from {storage.at.index_folder(space.key)}"):
-        files.remove_indexes(storage.at.index_folder(space.key))  # first: it may hold vectors that were wiped
+    with disk_errors.disk_errors(f"remove an index from {storage.layout.index_folder(space.key)}"):
+        files.remove_indexes(storage.layout.index_folder(space.key))  # first: it may hold vectors that were wiped
     if not len(storage.vector_reader(space.space)):
         return None
     last = known[0]
@@ -157,10 +160,10 @@ def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
     Raises:
         QueryError: it does not reach its recall any more; there is no index then.
     """
-    folder, vectors = storage.at.index_folder(space.key), storage.vector_reader(space.space)
+    folder, vectors = storage.layout.index_folder(space.key), storage.vector_reader(space.space)
     if not (folder.is_dir() and any(p.suffix in (".json", ".faiss") for p in folder.iterdir())):
         return None
-    found = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.counts)
+    found = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.shard_sizes)
     if found.index is not None and not found.notes:
         return None
     return rebuild_index(storage, space) or (build_index(storage, space) if len(vectors) else None)
@@ -264,7 +267,7 @@ def _tuned(index: Any, setting: IndexSettings, truth: _Truth, target: float) -> 
 def _facts(space: SpaceRecord, vectors: VectorReader, setting: IndexSettings) -> dict[str, Any]:
     """The sidecar's fields that are not measured."""
     return {
-        "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.counts],
+        "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.shard_sizes],
         "rows": len(vectors), "kind": setting.kind, "setting": setting.factory, "memory": setting.memory,
         "lossless": setting.lossless and space.space.unit and space.dtype == "float16",
         "created": datetime.now(UTC).isoformat(),
@@ -273,7 +276,7 @@ def _facts(space: SpaceRecord, vectors: VectorReader, setting: IndexSettings) ->
 
 def _kept(storage: Storage, space: SpaceRecord, index: Any, facts: dict[str, Any]) -> files.IndexSidecar:
     """Write the index, then remove the older ones."""
-    folder = storage.at.index_folder(space.key)
+    folder = storage.layout.index_folder(space.key)
     with disk_errors.disk_errors(f"write an index to {folder}"):
         sidecar = files.write_index(folder, index, facts)
         files.remove_indexes(folder, keep_file=sidecar.file)

@@ -8,7 +8,8 @@ import numpy as np
 
 from embedstore.errors import QueryError
 from embedstore.storage import filters as item_filter
-from embedstore.storage.storage import SpaceRecord, Storage
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
 
 BLOCK_ROWS = 4096  # vectors on their way to Parquet

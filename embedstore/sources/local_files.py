@@ -1,0 +1,145 @@
+"""Files on this machine: their facts and their bytes. Only sources open the path of an image."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from PIL import Image
+
+from embedstore.errors import ImageError
+from embedstore.media.image.decode import to_rgb_image
+from embedstore.storage.sql import decode_path
+from embedstore.types import Failure, FailureReason, ImageRef, display_uri
+
+MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
+
+_FILE_KINDS = {"p": "FIFO", "s": "socket", "c": "character device", "b": "block device", "d": "folder"}
+
+
+def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
+    """Return the bytes of an item's file.
+
+    Args:
+        uri: the item's uri.
+        path_bytes: the column ``items.path``: the file's name where it is not valid UTF-8, else None.
+
+    Raises:
+        ImageError: if the file cannot be read; ``reason`` says why.
+    """
+    return read_file(decode_path(uri, path_bytes))
+
+
+def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+    """Return an image that a user gave in any form as RGB, upright, with transparency over white.
+
+    Args:
+        image: the bytes of a file, its path, or an image opened by Pillow.
+
+    Raises:
+        ImageError: if the file cannot be read or the image cannot be decoded.
+    """
+    return to_rgb_image(read_file(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
+
+
+def read_file(path: str) -> bytes:
+    """Return the bytes of a regular file; refuse a FIFO, socket or device before it can block.
+
+    Args:
+        path: as ``os.fsdecode`` gives it.
+
+    Raises:
+        ImageError: if the file is missing, unreadable, not a regular file, empty or larger than
+            :data:`MAX_FILE_BYTES`.
+    """
+    try:
+        _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - a path may hold surrogates; opening a device may act
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with os.fdopen(fd, "rb") as file:
+            status = os.fstat(fd)
+            _require_regular(status.st_mode)  # it may have been replaced in between
+            data = b"" if status.st_size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as e:
+        raise ImageError(_reason(e), _detail(e)) from e
+    except MemoryError as e:
+        raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(
+            FailureReason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
+        )
+    if not data:
+        raise ImageError(FailureReason.EMPTY, "the file has no bytes")
+    return data
+
+
+def stat_file(
+    path: str, label: str | None = None, split: str | None = None, group: str | None = None
+) -> ImageRef | Failure:
+    """Return the reference of one named file, following a link to a file, or why there is none."""
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            return _follow_link(path, status, label, split, group)
+    except (OSError, ValueError) as e:
+        return unreadable_path(path, e)
+    if stat.S_ISREG(status.st_mode):
+        return ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split, group)
+    return failed_entry(path, status, FailureReason.NOT_A_FILE, f"a {_file_kind(status.st_mode)}, not a file")
+
+
+def unreadable_path(path: str, error: OSError | ValueError) -> Failure:
+    """Return the failure of a path that the operating system refuses."""
+    return Failure(display_uri(path), path, 0, 0, _reason(error), _detail(error))
+
+
+def failed_entry(path: str, status: os.stat_result, reason: FailureReason, detail: str) -> Failure:
+    """Return the failure of a directory entry that exists."""
+    return Failure(display_uri(path), path, status.st_size, status.st_mtime_ns, reason, detail)
+
+
+def _follow_link(
+    path: str, link: os.stat_result, label: str | None, split: str | None, group: str | None
+) -> ImageRef | Failure:
+    """Return the reference of the file that a link leads to, or why it is not embedded."""
+    try:
+        target = os.stat(path)  # noqa: PTH116
+    except OSError as e:
+        return failed_entry(path, link, _reason(e), f"a link that leads nowhere: {e.strerror}")
+    if stat.S_ISDIR(target.st_mode):
+        detail = "a link to a folder; name that folder itself to embed it"
+        return failed_entry(path, link, FailureReason.NOT_FOLLOWED, detail)
+    if not stat.S_ISREG(target.st_mode):
+        return failed_entry(path, link, FailureReason.NOT_A_FILE, "a link to something that is not a file")
+    return ImageRef(display_uri(path), path, target.st_size, target.st_mtime_ns, label, split, group)
+
+
+def _require_regular(mode: int) -> None:
+    """Raise ImageError unless the mode is a regular file's."""
+    if not stat.S_ISREG(mode):
+        raise ImageError(FailureReason.NOT_A_FILE, f"a {_file_kind(mode)}, not a file")
+
+
+def _file_kind(mode: int) -> str:
+    """Name what is not a regular file."""
+    return _FILE_KINDS.get(stat.filemode(mode)[0], "special file")
+
+
+def _reason(error: OSError | ValueError) -> FailureReason:
+    """Return the reason behind what the operating system raised; a ValueError is a name that no file can have."""
+    code = error.errno if isinstance(error, OSError) else errno.ENOENT
+    if code in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        return FailureReason.MISSING
+    if code in (errno.ENXIO, errno.EISDIR, errno.ENODEV):
+        return FailureReason.NOT_A_FILE
+    return FailureReason.UNREADABLE
+
+
+def _detail(error: OSError | ValueError) -> str:
+    """Return one line that says what the operating system refused."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f"not a possible file name: {error}"
