@@ -14,8 +14,9 @@ import numpy as np
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_head, evaluation_splits
-from embedstore.classify.evaluation.learning_curve import learning_curve
+from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.errors import LabelError
 
 MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels per class from which data are medium and large
@@ -202,8 +203,8 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
     """
     if data.multilabel:
         raise LabelError("advice needs one label per item; split the column into one column per label")
-    probe = evaluate_head("logistic", data, label)
-    train = data.take(evaluation_splits(data, EvaluationSettings(seed=probe.seed))[0].train)
+    probe = evaluate_head("logistic", data)
+    train = data.take(train_test_split(data, seed=probe.seed).train)
     counts = np.unique(train.y.astype(str), return_counts=True)[1]
     smallest, median, largest = int(counts.min()), int(np.median(counts)), int(counts.max())
     predicted = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, train.X).argmax(1)]
@@ -223,7 +224,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         labels_per_class=(smallest, median, largest),
         accuracy=(score.value, score.low, score.high),
         train_accuracy=float((predicted.astype(str) == train.y.astype(str)).mean()),
-        last_doubling_gain=_last_doubling_gain(data, label, median, probe.accuracy, seed),
+        last_doubling_gain=_last_doubling_gain(data, median, probe.accuracy, seed),
         expected_gain=(round(low * error, 4), round(high * error, 4)),
     )
 
@@ -235,12 +236,12 @@ def _data_size(median_labels: int) -> DataSize:
     return DataSize.MEDIUM if median_labels >= MEDIUM_LABELS_PER_CLASS else DataSize.SMALL
 
 
-def _last_doubling_gain(data: Features, label: str, median: int, accuracy: float, seed: int) -> float | None:
+def _last_doubling_gain(data: Features, median: int, accuracy: float, seed: int) -> float | None:
     """Return the accuracy minus that with half of the labels, None where half cannot be drawn."""
     half = median // 2
     if half < 2:
         return None
-    points = learning_curve("logistic", data, label, labels_per_class=(half,), repeats=3, seed=seed).points
+    points = learning_curve("logistic", data, LearningCurveSettings((half,), repeats=3, seed=seed)).points
     return accuracy - points[0].mean if points[0].labels_per_class == half else None
 
 
@@ -256,9 +257,7 @@ def _reasons(a: FinetuningAdvice) -> list[str]:
     ]
     if a.strategy is not a.table_strategy:
         limit = ERROR_REDUCTION[a.table_strategy][1] * (1 - accuracy)
-        out.append(
-            f"the table says: {a.table_strategy.value}; that could gain at most {limit:.3f}, which is not worth the time"
-        )
+        out.append(f"the table says: {a.table_strategy.value}; the possible gain of {limit:.3f} is not worth the time")
     if a.targets_image_quality:
         out.append("only the damage of the images differs, so the command tunes the first blocks, next to the image")
     if a.train_accuracy - accuracy > OVERFIT_GAP:

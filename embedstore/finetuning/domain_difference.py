@@ -95,11 +95,11 @@ def _accuracy_lift(
     images: DomainImages, pixels: NDArray[np.uint8], backbone: Backbone, load_random_twin: Callable[[], Backbone]
 ) -> float | None:
     """Return the two-fold accuracy of class means above that of the random twin, None if it cannot be computed."""
-    settings = EvaluationSettings(folds=2, seed=images.seed, near=0)
+    settings = EvaluationSettings(folds=2, seed=images.seed, near_duplicate_threshold=0)
 
     def accuracy(network: Backbone) -> float:
         features = replace(images.data, X=network.encode_images(pixels))
-        return evaluate_head("prototype", features, "label", settings).accuracy
+        return evaluate_head("prototype", features, settings).accuracy
 
     try:
         return accuracy(backbone) - accuracy(load_random_twin())

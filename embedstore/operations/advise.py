@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
 from embedstore.finetuning.settings import FinetuneOptions, parse_settings, stored_keys
 from embedstore.operations.finetune import Tuning

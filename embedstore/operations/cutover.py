@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation import compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import EmbedstoreError, LabelError
@@ -47,21 +47,11 @@ class Cutover(Judging):
         started = utc_now()
         after = self._storage.space(new) if new else self._latest_tuned()
         before = self._storage.space(old or after.space.parent)
-        one, two = compare_spaces.select_shared_items(
-            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
-        )
-        pairs = compare_spaces.evaluate_in_both_spaces(one, two, label, seed=seed)
-        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
-        result = SpaceComparison(
-            label=label,
-            baseline=before.name,
-            space=after.name,
-            split=pairs[0].baseline.split,
-            n_train=pairs[0].baseline.n_train,
-            n_held_out=pairs[0].baseline.n_held_out,
-            evaluations=tuple(pairs),
-            has_same_vectors=after.space.has_same_vectors(before.space),
-            cost=self._costs(before, after),
+        one, two = select_shared_items([self.features(label, where=where, space=s.key) for s in (before, after)])
+        pairs = compare_spaces.evaluate_in_both_spaces(one, two, seed=seed)
+        pairs += self._own_head(pairs[0], two, after) + self._zero_shots(before, after, label, where)
+        result = SpaceComparison.from_evaluations(
+            pairs, has_same_vectors=after.space.has_same_vectors(before.space), cost=self._costs(before, after)
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
         record(self._storage, after, "versus", settings, result.to_json(), started)
@@ -152,23 +142,16 @@ class Cutover(Judging):
             raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
         return tuned[-1]
 
-    def _own_head(
-        self, probe: PairedEvaluation, data: Features, row: SpaceRecord, label: str
-    ) -> list[PairedEvaluation]:
+    def _own_head(self, probe: PairedEvaluation, data: Features, row: SpaceRecord) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
         from embedstore.finetuning import checkpoint, publish
 
-        own = checkpoint.read_tuned_head(publish.checkpoint_folder(self._storage, row.key), label)
-        predictions = probe.baseline.held_out_predictions
-        if own is None or predictions is None:
+        own = checkpoint.read_tuned_head(publish.checkpoint_folder(self._storage, row.key), data.label)
+        if own is None:
             return []
-        held_out = data.take(np.flatnonzero(np.isin(data.ids, predictions.ids)))
-        evaluation = evaluate_fitted(own, held_out, label, head="own head", split=probe.baseline.split)
-        return [
-            compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.baseline, replace(evaluation, space=row.name)
-            )
-        ]
+        held_out = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
+        evaluation = evaluate_fitted(own, held_out, head="own head", split=probe.baseline.split)
+        return [compare_spaces.pair_evaluations("old probe, own head of the tuned network", probe.baseline, evaluation)]
 
     def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[PairedEvaluation]:
         """Words as a classifier in both spaces, where they understand words."""
