@@ -151,13 +151,11 @@ def backbones(
     as_json: o.Json = False,
 ) -> None:
     """The known pre-trained backbones: family, parameters, dim, input size, licence; nothing is downloaded."""
-    from dataclasses import asdict
-
     from embedstore.backbones import list_backbones
 
-    facts = [f for f in list_backbones(filter) if f.text or not text]
+    facts = [f for f in list_backbones(filter) if f.supports_text or not text]
     if as_json:
-        console.print_json([asdict(f) for f in facts])
+        console.print_json([f.to_json() for f in facts])
         return
     rows = [
         (
@@ -166,7 +164,7 @@ def backbones(
             f"{f.parameters / 1e6:.1f} M" if f.parameters else "",
             f.dim,
             f.input_size,
-            "yes" if f.text else "",
+            "yes" if f.supports_text else "",
             f.licence,
         )
         for f in facts

@@ -58,9 +58,9 @@ def _print(step: QuickstartStep) -> None:
     if isinstance(result, Hits):
         render.print_hits(replace(result, hits=result.hits[:SHOWN]))
     elif hasattr(result, "report"):
-        from embedstore.reports import evaluation_page
+        from embedstore.reports import evaluation_text
 
-        print(evaluation_page.evaluation_summary(result))
+        print(evaluation_text.evaluation_summary(result))
     elif hasattr(result, "title"):
         print(f"{result.title}, {result.seconds:.1f} s")
     elif hasattr(result, "summary"):

@@ -214,10 +214,11 @@ class _Runner:
         if self._backbone is None:
             return
         r, backbone = self.report, self._backbone
-        r.batch_size, r.runtime, r.folded = self._size, backbone.runtime.value, backbone.folded
+        r.batch_size, r.runtime = self._size, backbone.choice.runtime.value
+        r.folded, agreement = backbone.choice.folded_batchnorms, backbone.choice.agreement
         r.decoder = self._way.decoder.value
-        r.agreement = asdict(backbone.agreement) if backbone.agreement else None
-        r.parity = asdict(self._way.agreement) if self._way.agreement else None
+        r.agreement = agreement.to_json() if agreement else None
+        r.parity = self._way.agreement.to_json() if self._way.agreement else None
         spent = StageTimes(
             images=self._forwards.image_count,
             seconds=seconds,
@@ -236,7 +237,7 @@ class _Runner:
     @property
     def notices(self) -> list[str]:
         """What the choices of a runtime and a decoder had to say."""
-        return [*(self._backbone.notices if self._backbone else []), *self._way.notices]
+        return [*(self._backbone.choice.notices if self._backbone else []), *self._way.notices]
 
     @property
     def _size(self) -> int:

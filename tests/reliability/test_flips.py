@@ -137,7 +137,7 @@ def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
     right = read(es.open(made / "s"), tuned.key)
     names = sorted(p.name for p in (made / "s" / "checkpoints" / tuned.key).iterdir())
     assert {"checkpoint.json", "head.safetensors", "weights.safetensors"} <= set(names)
-    noted = {f["file"] for f in json.loads((tuned.folder / "checkpoint.json").read_text())["files"]}
+    noted = {f["file"] for f in json.loads((tuned.checkpoint_folder / "checkpoint.json").read_text())["files"]}
     for name in sorted(noted | {"checkpoint.json"}):
         for seed in range(25):
             path = tmp_path / "s"

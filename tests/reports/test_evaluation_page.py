@@ -10,7 +10,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.errors import BadBackbone
 from embedstore.quickstart.folder_report import folder_report
-from embedstore.reports import evaluation_page, svg
+from embedstore.reports import evaluation_page, evaluation_png, evaluation_text, svg
 from tests.conftest import TINY, picture
 from tests.helpers.clusters import clusters, store_of
 
@@ -59,8 +59,8 @@ def test_the_most_confident_mistakes_come_first(store):
 def test_pictures_are_written(store, tmp_path):
     """Confusion matrix and curve as PNG files that open."""
     pytest.importorskip("matplotlib")
-    evaluation_page.evaluation_png(store.probe("label", head="ridge"), tmp_path / "c.png")
-    evaluation_page.learning_curve_png(
+    evaluation_png.evaluation_png(store.probe("label", head="ridge"), tmp_path / "c.png")
+    evaluation_png.learning_curve_png(
         store.curve("label", head="ridge", labels_per_class=(2,), repeats=2), tmp_path / "k.png"
     )
     for name in ("c.png", "k.png"):
@@ -72,7 +72,7 @@ def test_many_classes_show_the_most_confused(tmp_path):
     """Of 50 classes the matrix shows 40, in order, those with the most errors among them."""
     X, y = clusters(400, classes=50, noise=1.5)
     e = store_of(tmp_path / "s", X, label=y).probe("label", head="prototype")
-    names, matrix = evaluation_page.confusion_table(e)
+    names, matrix = evaluation_text.confusion_table(e)
     assert len(names) == 40
     assert names == sorted(names)
     full = np.array(e.confusion)
@@ -95,9 +95,11 @@ def test_notes_say_what_was_left_out(tmp_path):
         calibrate="temperature",
         abstain_precision=0.95,
     )
-    said = "\n".join(evaluation_page.evaluation_notes(e))
+    said = "\n".join(evaluation_text.evaluation_notes(e))
     assert "10 items have no label" in said
-    assert re.search(r"\d+ training items have a near-duplicate .*\(cosine >= 0.99\) and were left out", said)
+    assert re.search(
+        r"\d+ training items are near-duplicates of held-out items \(cosine >= 0.99\) and were left out", said
+    )
     assert "expected calibration error" in said
     assert "chosen for precision 0.95" in said
 
@@ -134,21 +136,21 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
     """The first row is the best, the others say how far behind they are; the page has the same cells."""
     X, y = clusters(200, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"])
-    rows = evaluation_page.comparison_rows(c)
-    assert len(rows[0]) == len(evaluation_page.COMPARISON_COLUMNS)
+    columns, rows = evaluation_text.comparison_table(c)
+    assert len(rows[0]) == len(columns)
     assert rows[0][6] is None
     assert rows[1][6].startswith(f"{float(rows[0][2]) - float(rows[1][2]):.3f}"[:4])
     page = evaluation_page.comparison_page(c)
     assert all(str(row[3]) in page for row in rows)
-    assert "a class" not in page, "no budgets, no curves"
+    assert "per class" not in page, "no budgets, no curves"
 
 
 def test_curves_of_a_comparison_are_a_second_table(tmp_path):
     """Mean and spread at each budget, and the accuracy with all labels, on the page as in the terminal."""
     X, y = clusters(120, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], labels_per_class=(2,))
-    names, rows = evaluation_page.learning_curve_table(c)
-    assert names == ["space", "head", "2 a class", "all"]
+    names, rows = evaluation_text.comparison_curve_table(c)
+    assert names == ["space", "head", "2 per class", "all"]
     best = c.results[0]
     few = best.learning_curve.points[0]
     assert rows[0][2:] == [f"{few.mean:.3f} ± {few.std:.3f}", f"{best.evaluation.accuracy:.3f}"]
