@@ -41,9 +41,8 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if curve is not None:
         parts.append(f"<h2>Labels per class</h2>{_curve(curve)}")
     if e.mistakes:
-        parts.append(
-            f"<h2>Most confident mistakes</h2>{contact_sheet.contact_sheet_fragment(_mistakes(e, uris), image_reader_by_uri(uris))}"
-        )
+        sheet = contact_sheet.contact_sheet_fragment(_mistakes(e, uris), image_reader_by_uri(uris))
+        parts.append(f"<h2>Most confident mistakes</h2>{sheet}")
     return _page(evaluation_text.evaluation_title(e), parts)
 
 
