@@ -11,7 +11,7 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import SpaceMismatch, WeightsNotFound
-from embedstore.pipeline.decode_method import parse_decoder
+from embedstore.pipeline.decoder import parse_decoder
 from embedstore.search.execute import Searcher
 from embedstore.space import Recipe
 from embedstore.storage.spaces import SpaceRecord
