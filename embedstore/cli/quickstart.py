@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,7 +56,7 @@ def _print(step: QuickstartStep) -> None:
     print(f"\n$ {step.command}")
     result = step.result
     if isinstance(result, Hits):
-        render.print_hits(Hits(result.hits[:SHOWN], result.query, result.space, result.seconds))
+        render.print_hits(replace(result, hits=result.hits[:SHOWN]))
     elif hasattr(result, "report"):
         from embedstore.reports import evaluation_text
 

@@ -16,6 +16,7 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.reports import contact_sheet, evaluation_text, svg
 from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
+from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
 
 
@@ -40,7 +41,8 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if curve is not None:
         parts.append(f"<h2>Labels per class</h2>{_curve(curve)}")
     if e.mistakes:
-        parts.append(f"<h2>Most confident mistakes</h2>{contact_sheet.contact_sheet_fragment(_mistakes(e, uris))}")
+        sheet = contact_sheet.contact_sheet_fragment(_mistakes(e, uris), image_reader_by_uri(uris))
+        parts.append(f"<h2>Most confident mistakes</h2>{sheet}")
     return _page(evaluation_text.evaluation_title(e), parts)
 
 

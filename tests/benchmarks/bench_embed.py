@@ -60,7 +60,7 @@ def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np
         report = store.embed(photos, show_progress=False)
         seconds = time.perf_counter() - begin
         found = store.features("uri")
-        return seconds, found.X[np.argsort(found.y)], report.stages | {"decoder": report.decoder}
+        return seconds, found.X[np.argsort(found.y)], report.stage_times | {"decoder": report.decoder}
 
 
 def peer(python: str, which: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray]:
