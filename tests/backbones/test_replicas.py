@@ -1,4 +1,4 @@
-"""Several devices, or several batches at once: nothing is mixed up."""
+"""Several devices, or several batches at once: every image has its own vector."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +19,20 @@ from tests.conftest import TINY
 
 
 def test_a_run_on_several_devices_gives_the_vectors_of_one(tmp_path, photos):
-    """Two replicas on the CPU share the batches: every item has the vector it has with one."""
-    found = {}
+    """Two copies on the CPU share the batches, and every item has the vector it has with one copy."""
+    vectors = {}
     for device in ("cpu", "cpu,cpu"):
         es.create(tmp_path / device, TINY, random_init=True, device="cpu", dtype="float32")
         store = es.open(tmp_path / device, device=device)
         report = store.embed(photos, batch_size=2, runtime="eager")
         assert (report.embedded, report.device) == (12, device)
         features = store.features("uri")
-        found[device] = features.X[np.argsort(features.y)]
-    assert compare_vectors(found["cpu"], found["cpu,cpu"]).min_cosine > 0.999999
+        vectors[device] = features.X[np.argsort(features.y)]
+    assert compare_vectors(vectors["cpu"], vectors["cpu,cpu"]).min_cosine > 0.999999
 
 
-def test_batches_go_to_the_device_that_is_free():
-    """A slow device keeps one batch while the other takes the rest; networks of two spaces are refused."""
+def test_batches_go_to_a_free_device():
+    """A slow device has one batch while the other embeds the rest; networks of two spaces are refused."""
 
     class Device:
         device = "cpu"
@@ -46,19 +46,19 @@ def test_batches_go_to_the_device_that_is_free():
             time.sleep(self.seconds)
             return batch
 
-    slow, quick = Device(0.5), Device(0.01)
-    replicas = DevicePool([slow, quick])
-    assert replicas.concurrency == 2
+    slow, fast = Device(0.5), Device(0.01)
+    devices = DevicePool([slow, fast])
+    assert devices.concurrency == 2
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(replicas.encode_images, range(12)))
-    assert slow.batches + quick.batches == 12
-    assert quick.batches > slow.batches
+        list(pool.map(devices.encode_images, range(12)))
+    assert slow.batches + fast.batches == 12
+    assert fast.batches > slow.batches
     with pytest.raises(BadBackbone, match="load the network into different spaces"):
         DevicePool([slow, Device(0, key="two")])
 
 
-def test_devices_are_named_with_commas():
-    """Every one is checked; a search or a fine-tuning uses the first."""
+def test_devices_are_separated_by_commas():
+    """Every one is checked; a search or fine-tuning uses the first."""
     assert resolve_devices("cpu") == ["cpu"]
     assert resolve_devices("cpu, cpu") == ["cpu", "cpu"]
     with pytest.raises(BadBackbone, match="no device 'cuda:7' on this machine"):
