@@ -59,7 +59,7 @@ def test_the_current_folder_is_searched_without_changing_the_path(tmp_path, monk
 
 def test_a_networks_own_preprocessing_is_used():
     """`pretrained_cfg` in timm's scheme defines the preprocessing; arguments reach the factory."""
-    backbone = custom("colours", args={"bins": 2})
+    backbone = custom("colors", args={"bins": 2})
     p = backbone.space.preprocess
     assert (p.size, p.resize, p.mode, p.mean, p.std) == ((24, 32), (24, 32), ResizeMode.SQUASH, (0.5,) * 3, (0.25,) * 3)
     pixels = np.zeros((1, 3, 24, 32), np.uint8)
@@ -82,12 +82,12 @@ def test_the_recipe_completes_the_networks_preprocessing(tmp_path, monkeypatch):
         load(recipe, device="cpu", allow_code="my_sized_net:net")  # a plain string is one name
 
 
-@pytest.mark.parametrize("given", [{}, {"size": 32}, {"size": 32, "mean": 0.5}])
-def test_preprocessing_is_never_guessed(given):
+@pytest.mark.parametrize("preprocess", [{}, {"size": 32}, {"size": 32, "mean": 0.5}])
+def test_preprocessing_is_never_guessed(preprocess):
     """A network that does not declare its size, mean and std is refused until they are given."""
-    lacking = ", ".join(n for n in ("size", "mean", "std") if n not in given)
+    lacking = ", ".join(n for n in ("size", "mean", "std") if n not in preprocess)
     with pytest.raises(BadBackbone, match=rf"\({lacking}\); give --preprocess size="):
-        custom("resnet20", random_init=True, preprocess=given)
+        custom("resnet20", random_init=True, preprocess=preprocess)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_random_weights_of_a_factory_must_be_requested():
     with pytest.raises(WeightsNotFound, match=r"returns random weights.*--random-init"):
         custom("resnet20", preprocess=CIFAR)
     assert custom("resnet20", preprocess=CIFAR, random_init=True).space.has_random_weights
-    assert not custom("colours").space.has_random_weights
+    assert not custom("colors").space.has_random_weights
 
 
 def test_weights_of_a_file_must_fit_exactly(tmp_path):

@@ -50,8 +50,8 @@ print([h.uri for h in words], [round(h.score, 4) for h in words], image[0].uri)
 
 def test_a_search_by_text_or_image_needs_no_torch(searched, photos):
     """With exported towers a process that cannot import torch gives the same hits."""
-    said = searched.export_towers()
-    assert [s.split(" of ")[0] for s in said] == ["kept the image tower", "kept the text tower"]
+    sentences = searched.export_towers()
+    assert [s.split(" of ")[0] for s in sentences] == ["kept the image tower", "kept the text tower"]
     query = photos / "train" / "cat" / "1.png"
     hits = searched.search("a dog", k=3)
     printed = no_torch(SEARCH, searched.path, query)
@@ -77,10 +77,10 @@ def test_timing_names_the_steps(searched, capsys):
     for arguments in (["--timing", "search"], ["search", "--timing"]):
         with pytest.raises(SystemExit):
             main([*arguments, str(searched.path), "a dog"])
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         for step in ("Python and the command itself", "opening the store", "the text tower", "the search itself"):
-            assert step in told
-        assert told.count("the search itself") == 1  # an earlier command's steps are not printed again
+            assert step in printed
+        assert printed.count("the search itself") == 1  # an earlier command's steps are not printed again
     with pytest.raises(SystemExit):
         main(["search", str(searched.path), "a dog"])
     assert capsys.readouterr().err == ""
@@ -101,8 +101,8 @@ def test_a_text_tower_with_another_tokenizer_is_refused_once(searched, monkeypat
     monkeypatch.setattr(
         bpe, "tokenize", lambda texts, context_length, merges: np.zeros((len(texts), context_length), np.int64)
     )
-    (said,) = again.keep_towers()
-    assert "is not CLIP's own" in said
+    (sentence,) = again.keep_towers()
+    assert "is not CLIP's own" in sentence
     assert was_refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
     assert again.keep_towers() == []
 

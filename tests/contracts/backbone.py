@@ -94,10 +94,10 @@ class BackboneContract:
 
         first_layer = next(m for m in small.module.modules() if isinstance(m, torch.nn.Conv2d))
         first_layer.register_forward_pre_hook(limit_memory)
-        found = small.encode_images(prepared(small.space))
+        limited = small.encode_images(prepared(small.space))
         assert sizes == [5, 2, 2, 1]
         assert small.batch_size == 2
-        assert cosines(found, vectors).min() >= 0.999999
+        assert cosines(limited, vectors).min() >= 0.999999
 
     def test_texts_become_unit_rows_or_an_error_with_a_cure(self, backbone):
         """A space either embeds texts, or the error names a backbone that does."""

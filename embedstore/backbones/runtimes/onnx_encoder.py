@@ -228,7 +228,7 @@ def open_tower(
         return manifest
     try:
         return OnnxTower(tower_folder(towers_folder, tower), manifest, threads=threads, fast_start=fast_start)
-    except Exception as e:  # onnxruntime has a tree of errors of its own, under RuntimeError and beside it
+    except Exception as e:  # onnxruntime raises its own errors, some of which are not RuntimeErrors
         return Unavailable(f"it cannot be loaded: {one_line(e, 200)}")
 
 
