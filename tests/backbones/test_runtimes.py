@@ -256,11 +256,9 @@ def test_damaged_foreign_and_outdated_towers_are_never_used(tmp_path, clip):
 def test_the_manifest_of_a_tower_has_its_stored_names(clip):
     """``tower.json`` is read by other versions: its names do not change."""
     _, folder = clip
-    names = list(json.loads((tower_folder(folder, Tower.TEXT) / MANIFEST_FILE).read_text()))
-    assert names == [
-        "tower", "space", "files", "length", "onnxruntime", "torch", "cosine", "centred", "rows",
-        "logit_scale", "format",
-    ]  # fmt: skip
+    names = json.loads((tower_folder(folder, Tower.TEXT) / MANIFEST_FILE).read_text()).keys()
+    identity, agreement = {"tower", "space", "files", "onnxruntime", "torch", "format"}, {"cosine", "centred", "rows"}
+    assert names == identity | agreement | {"length", "logit_scale"}
 
 
 def test_concurrent_exports_leave_one_whole_tower(tmp_path, clip):

@@ -29,6 +29,7 @@ import numpy as np
 import embedstore as es
 from embedstore.backbones.runtimes.runtime import Runtime, compare_vectors
 from embedstore.quickstart import bench
+from embedstore.quickstart.bench_result import BenchSettings
 from tests.benchmarks.peak import last_line
 
 NETWORKS = ("timm/mobilenetv2_100", "timm/resnet50", "open_clip/ViT-B-32")
@@ -76,7 +77,7 @@ class StageRates:
 
 def measure_stages(photos: Path, name: str, count: int, runtime: str) -> dict[str, StageRates]:
     """Return the rates by decoder, measured now: the load of a shared machine changes within an hour."""
-    settings = bench.BenchSettings(name, max_images=count, seconds_per_stage=4.0, runtime=Runtime(runtime))
+    settings = BenchSettings(name, max_images=count, seconds_per_stage=4.0, runtime=Runtime(runtime))
     result = bench.run(photos, settings)
     forward = next(r.images_per_second for r in result.runtimes if r.runtime == runtime)
     return {decoder: StageRates(rate, forward) for decoder, rate in result.decode_rates.items()}
