@@ -109,7 +109,8 @@ def embed(
     how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
     opened = es.open(store, **how, allow_code=allow_code)
     if vectors is not None:
-        result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        found = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        result = found.to_json()
         console.print_json(result) if as_json else console.print_facts(list(result.items()))
         return
     if backbone:

@@ -22,13 +22,13 @@ from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import preprocess
-from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import (
+from embedstore.pipeline.decode_method import (
     PrepareFunction,
     fast_decoders,
     preserve_torch_threads,
     use_one_torch_thread,
 )
+from embedstore.pipeline.decoder import Decoder
 from embedstore.quickstart.bench_result import BenchResult, BenchSettings, RuntimeBenchmark
 from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
@@ -300,7 +300,7 @@ def _measure_whole_run(home: Path, sample: Sample, settings: BenchSettings, runt
         report = _embed(path, sample, settings, runtime, decoder)
     except RuntimeMismatch:  # random weights separate images less than trained ones: a fast decoder may be too coarse
         report = _embed(path, sample, settings, runtime, Decoder.PILLOW)
-    seconds = report.stages.get("seconds", report.seconds) or report.seconds
+    seconds = report.stage_times.get("seconds", report.seconds) or report.seconds
     return WholeRun(Decoder(report.decoder), len(sample.pixels) / seconds, report.bottleneck)
 
 

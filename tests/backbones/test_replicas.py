@@ -13,8 +13,11 @@ from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone
+from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import ForwardStage
+from embedstore.pipeline.plan import PlannedFile
 from embedstore.space import Recipe
+from embedstore.types import ImageRef
 from tests.conftest import TINY
 
 
@@ -73,13 +76,20 @@ def test_batches_come_back_in_order_whoever_is_faster():
         time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)
         return pixels.astype(np.float32)
 
-    forwards = ForwardStage(encode, lambda: 4)
-    out = []
-    for n in range(20):
-        forwards.submit([n], [np.full(3, n, np.uint8)])
-        out += forwards.done()
-        assert len(forwards._under_way) <= 4
-    out += forwards.done(wait_for_all=True)
-    forwards.close()
-    assert [(d.files[0], int(d.vectors[0, 0])) for d in out] == [(n, n) for n in range(20)]
-    assert forwards.image_count == 20
+    taken = 0
+
+    def files():
+        nonlocal taken
+        for n in range(20):
+            taken += 1
+            yield PreparedFile(PlannedFile(ImageRef(str(n), str(n), 0, 0), n), pixels=np.full(3, n, np.uint8))
+
+    encoder = SimpleNamespace(encode_images=encode, batch_size=1, concurrency=4)
+    stage = ForwardStage(encoder, max_files=100)
+    batches = []
+    for batch in stage.run(files()):
+        batches.append(batch)
+        assert taken - len(batches) <= 4, "no more batches than threads are in progress"
+    stage.close()
+    assert [(b.files[0].planned.item, int(b.vectors[0, 0])) for b in batches] == [(n, n) for n in range(20)]
+    assert stage.image_count == 20

@@ -49,7 +49,7 @@ def run_embedstore(folder: Path, photos: Path, name: str, runtime: str) -> tuple
         report = store.embed(photos, show_progress=False)
         seconds = time.perf_counter() - begin
         features = store.features("uri")
-        return seconds, features.X[np.argsort(features.y)], report.stages | {"decoder": report.decoder}
+        return seconds, features.X[np.argsort(features.y)], report.stage_times | {"decoder": report.decoder}
 
 
 def run_peer(python: str, peer: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray] | None:
