@@ -1,4 +1,4 @@
-"""Several devices, or several batches at once: every image has its own vector."""
+"""Several devices: every image has its own vector, whichever device embeds it."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,7 @@ from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadBackbone
-from embedstore.pipeline.decode import PreparedFile
-from embedstore.pipeline.forward import ForwardStage
-from embedstore.pipeline.plan import PlannedFile
 from embedstore.space import Recipe
-from embedstore.types import ImageRef
 from tests.conftest import TINY
 
 
@@ -67,29 +63,3 @@ def test_devices_are_separated_by_commas():
     with pytest.raises(BadBackbone, match="no device 'cuda:7' on this machine"):
         resolve_devices("cpu,cuda:7")
     assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"
-
-
-def test_batches_come_back_in_order_whoever_is_faster():
-    """Four at once, the first the slowest: files and vectors stay together and in order."""
-
-    def encode(pixels):
-        time.sleep(0.2 if pixels[0, 0] == 0 else 0.0)
-        return pixels.astype(np.float32)
-
-    taken = 0
-
-    def files():
-        nonlocal taken
-        for n in range(20):
-            taken += 1
-            yield PreparedFile(PlannedFile(ImageRef(str(n), str(n), 0, 0), n), pixels=np.full(3, n, np.uint8))
-
-    encoder = SimpleNamespace(encode_images=encode, batch_size=1, concurrency=4)
-    stage = ForwardStage(encoder, max_files=100)
-    batches = []
-    for batch in stage.run(files()):
-        batches.append(batch)
-        assert taken - len(batches) <= 4, "no more batches than threads are in progress"
-    stage.close()
-    assert [(b.files[0].planned.item, int(b.vectors[0, 0])) for b in batches] == [(n, n) for n in range(20)]
-    assert stage.image_count == 20
