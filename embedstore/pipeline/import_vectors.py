@@ -16,7 +16,8 @@ from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import content_hex, object_array, utc_now
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 
 ExistingContent = tuple[str, NDArray[np.float32] | None]
 """An existing item's content, and its vector in the space if there is one."""

@@ -30,7 +30,8 @@ from embedstore.sources.open import Source
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 from embedstore.timing import available_cores
 from embedstore.types import Failure, FailureReason, ImageRef
 
@@ -156,10 +157,10 @@ class _Runner:
             source.write_columns(self._attributes)
             self._writer.add_columns(source.columns)
         if source.overrides_metadata:
-            self._writer.execute(_REDECLARE)
+            self._execute(_REDECLARE)
             if self._attributes:
                 self._writer.set_attributes(self._attributes)
-        self._writer.execute(_PRESENT_AGAIN)
+        self._execute(_PRESENT_AGAIN)
         self._batch.failures += [FailureRow(f, item) for f, item in made.unreadable]
         self._failed.update(f.reason.value for f, _ in made.unreadable)
         r = self.report
@@ -266,10 +267,15 @@ class _Runner:
                 threads=threads,
             )
 
+    def _execute(self, statement: str) -> None:
+        """Run one statement as one transaction."""
+        with self._writer.transaction() as con:
+            con.execute(statement)
+
     def finish(self, source: Source) -> None:
         """Mark the items whose files have gone, when the source speaks for whole folders."""
         if source.roots:
-            self._writer.execute(_MISSING)
+            self._execute(_MISSING)
             gone = self._storage.catalog.scratch.execute("SELECT count(*) FROM memory.main.gone").fetchall()
             self.report.missing = int(gone[0][0])
 

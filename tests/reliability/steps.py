@@ -53,10 +53,10 @@ CONTROLS = {
 def bare(layout, catalog, *, min_log_bytes=0):
     if layout.wal.exists() and layout.wal.stat().st_size > min_log_bytes:
         catalog.checkpoint()
-recover.guarded_checkpoint = bare
+checkpoint.guarded_checkpoint = bare
 """,
     "catalog before shard": """
-from embedstore.storage import commit as c, shard, storage as st
+from embedstore.storage import commit as c, shard, writer as st
 from embedstore.storage.shard import ShardHeader
 later = []
 write = shard.write_shard

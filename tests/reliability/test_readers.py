@@ -11,7 +11,7 @@ import pytest
 from embedstore.classify.data import features
 from embedstore.errors import StoreDamaged
 from embedstore.storage import vector_stream
-from embedstore.storage.changes import ItemSelection, delete
+from embedstore.storage.item_changes import ItemSelection, delete
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import export
 from embedstore.storage.vectors import VectorReader

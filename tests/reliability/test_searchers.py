@@ -13,8 +13,8 @@ import pytest
 from embedstore.search.execute import SearchOptions, execute_search
 from embedstore.search.index import build
 from embedstore.search.planner import SearchMethod
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import batch, make
@@ -91,7 +91,7 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
             there -= set(gone)
             say(folder, "stable", there)
             with storage.writer("deleting") as writer:
-                changes.delete(writer, ItemSelection(items=gone))
+                item_changes.delete(writer, ItemSelection(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
             build.build_index(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])

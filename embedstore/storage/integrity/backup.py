@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreExists, StoreIOError
-from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
+from embedstore.storage import commit_counter, connection, layout, shard
 from embedstore.storage.integrity.verify import CheckProgress
 from embedstore.storage.layout import Layout
-from embedstore.storage.sql import quote_literal
+from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.storage import Storage
 
 MAX_ATTEMPTS = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
@@ -84,7 +83,7 @@ def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[Check
         files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, at.catalog, "copy")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")

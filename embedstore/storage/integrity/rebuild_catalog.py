@@ -13,7 +13,6 @@ import duckdb
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
 from embedstore.storage.sql import first_row, utc_now
@@ -48,7 +47,7 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     """Make the new file."""
     done: list[str] = []
     with connection.connect() as con:
-        con.execute(f"ATTACH '{_text(new)}' AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, new)
         migrations.apply_pending(con)
         source = _source(old)
         if source is None:

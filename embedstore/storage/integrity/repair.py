@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors, layout, lock, recover, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.commit import insert_vectors
 from embedstore.storage.integrity import rebuild_catalog
 from embedstore.storage.layout import Layout
-from embedstore.storage.sql import content_hex, first_line, first_row, object_array
+from embedstore.storage.queries import shards
+from embedstore.storage.queries.shards import ShardRecord
+from embedstore.storage.sql import first_line, first_row
+from embedstore.storage.writer import Writer
 
 
 @dataclass
@@ -34,40 +36,45 @@ class StorageRepair:
 
 
 def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
-    """Mend a store, also one that cannot be opened.
+    """Repair a store, also one that cannot be opened.
+
+    Args:
+        path: the store's folder.
+        wait: seconds to wait for another writer.
 
     Raises:
-        StoreBusy: another process is writing.
-        StoreDamaged: neither the catalog nor the notes beside the vectors can be used.
-        StoreIOError: the disk refuses.
+        StoreBusy: if another process is writing.
+        StoreDamaged: if neither the catalog nor the files next to the vectors say what the vectors mean.
+        StoreIOError: if the disk is full or fails.
     """
     at = layout.find_store(Path(path))
-    mended = StorageRepair()
-    said = disk_errors.disk_errors(f"mend {at.root}", cure="make room and run it again")
-    with lock.writer_lock(at.lock, "repair", wait=wait), said:
-        catalog = _opened(at, mended)
-        mended.actions += _rows(catalog)
-        mended.actions += recover.register_unknown_shards(at, catalog)
-        _shards(at, catalog, mended)
-        mended.actions += _indexes(at)
-        recover.guarded_checkpoint(at, catalog)
-    return mended
+    report = StorageRepair()
+    with (
+        lock.writer_lock(at.lock, "repair", wait=wait) as held,
+        disk_errors.disk_errors(f"repair {at.root}", cure="free disk space and run it again"),
+    ):
+        writer = _open_catalog(Writer(at, Catalog(at.catalog), held), held, report)
+        report.actions += _rows(writer)
+        report.actions += recover.register_unknown_shards(writer)
+        _shards(writer, report)
+        report.actions += _indexes(at)
+        writer.checkpoint()
+    return report
 
 
-def _opened(at: Layout, mended: StorageRepair) -> Catalog:
-    """The catalog as recovery leaves it, or what could be saved of it."""
-    catalog = Catalog(at.catalog)
+def _open_catalog(writer: Writer, held: lock.WriterLock, report: StorageRepair) -> Writer:
+    """Recover the catalog, or rebuild it from what can be read of it."""
     try:
-        mended.actions += recover.recover(at, catalog, accept_data_loss=True)
-        _readable(catalog)
+        report.actions += recover.recover(writer, accept_data_loss=True)
+        _readable(writer.catalog)
     except StoreDamaged as e:
-        mended.actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
-        catalog.discard_connection()
-        mended.actions += rebuild_catalog.rebuild_catalog(at)
-        catalog = Catalog(at.catalog)
-        mended.actions += recover.register_unknown_shards(at, catalog)
-        mended.actions += recover.recover(at, catalog, accept_data_loss=True)
-    return catalog
+        report.actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
+        writer.catalog.discard_connection()
+        report.actions += rebuild_catalog.rebuild_catalog(writer.layout)
+        writer = Writer(writer.layout, Catalog(writer.layout.catalog), held)
+        report.actions += recover.register_unknown_shards(writer)
+        report.actions += recover.recover(writer, accept_data_loss=True)
+    return writer
 
 
 def _readable(catalog: Catalog) -> None:
@@ -109,10 +116,10 @@ _ROWS = {
 }
 
 
-def _rows(catalog: Catalog) -> list[str]:
+def _rows(writer: Writer) -> list[str]:
     """Rows that contradict each other."""
     done = []
-    with catalog.write() as con:
+    with writer.transaction() as con:
         for said, statement in _ROWS.items():
             count = first_row(con.execute(statement))[0]
             if count:
@@ -120,17 +127,17 @@ def _rows(catalog: Catalog) -> list[str]:
     return done
 
 
-def _shards(at: Layout, catalog: Catalog, mended: StorageRepair) -> None:
-    """Every vector file: what is whole stays, whole blocks of a damaged one move into a new one."""
-    with catalog.read() as con:
-        known = con.execute('SELECT space, shard, "rows", checksum FROM shards ORDER BY space, shard').fetchall()
-    for space, number, rows, checksum in known:
-        path = at.shard_file(space, number)
-        good = _good(path, space, number, rows, checksum)
+def _shards(writer: Writer, report: StorageRepair) -> None:
+    """Check every vector file: a whole one stays, whole blocks of a damaged one move into a new one."""
+    with writer.catalog.read() as con:
+        known = shards.all_shards(con)
+    for record in known:
+        path = writer.layout.shard_file(record.space, record.number)
+        good = _good(path, record.space, record.number, record.rows, record.checksum)
         if good is None:
-            _replace(at, catalog, space, number, None, np.arange(0), mended)
-        elif len(good[1]) < good[0].header.rows or not _aligned(catalog, good[0]):
-            _replace(at, catalog, space, number, good[0], good[1], mended)
+            _replace(writer, record, None, np.arange(0), report)
+        elif len(good[1]) < good[0].header.rows or not _aligned(writer.catalog, good[0]):
+            _replace(writer, record, good[0], good[1], report)
 
 
 def _good(
@@ -150,62 +157,34 @@ def _good(
     return found, np.setdiff1d(np.arange(h.rows), bad)
 
 
-def _aligned(catalog: Catalog, found: shard.Shard) -> bool:
-    """The catalog says of every row what the file says."""
-    rows = {"content": object_array(found.contents), "n": np.arange(found.header.rows)}  # noqa: F841 - read by SQL
+def _aligned(catalog: Catalog, file: shard.Shard) -> bool:
+    """Return whether the catalog records the content of every row as the file does."""
     with catalog.read() as con:
-        wrong = con.execute(
-            'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
-            "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
-            [found.header.space, found.header.number],
-        )
-        return not first_row(wrong)[0]
+        return not shards.misplaced_rows(con, file.header.space, file.header.number, file.contents)
 
 
 def _replace(
-    at: Layout,
-    catalog: Catalog,
-    space: str,
-    number: int,
-    found: shard.Shard | None,
-    good: NDArray[np.int64],
-    mended: StorageRepair,
+    writer: Writer, record: ShardRecord, file: shard.Shard | None, good: NDArray[np.int64], report: StorageRepair
 ) -> None:
-    """Write the good rows that are in use as a file of their own, enter it in the old one's place, set that aside."""
-    with catalog.read() as con:
-        used = _hex(con.execute("SELECT content::VARCHAR FROM vectors WHERE space = ? AND shard = ?", [space, number]))
-        following = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
-    contents = found.contents if found else []
-    wanted = set(used)
+    """Move the whole rows that are in use into a new file, and quarantine the old one."""
+    with writer.catalog.read() as con:
+        used = shards.shard_contents(con, record.space, record.number)
+    contents, wanted = (file.contents if file else []), set(used)
     kept = np.array([r for r in good if contents[r] in wanted], dtype=np.int64)
-    head = None
-    if found is not None and len(kept):
-        head = shard.write_shard(
-            at.shard_file(space, following),
-            space=space,
-            number=following,
-            vectors=found.vectors[kept],
-            contents=[contents[r] for r in kept],
-        )
-    with catalog.write() as con:
-        con.execute("DELETE FROM vectors WHERE space = ? AND shard = ?", [space, number])
-        con.execute("DELETE FROM shards WHERE space = ? AND shard = ?", [space, number])
-        if head is not None:
-            insert_vectors(con, head, [contents[r] for r in kept])
-            con.execute("UPDATE counters SET next_shard = ?", [following + 1])
-    path = at.shard_file(space, number)
-    aside = ""
+    saved = [contents[r] for r in kept]
+    vectors = file.vectors[kept] if file else np.empty((0, 0), np.float32)
+    writer.replace_shards(record.space, [record.number], vectors, saved)
+    path = writer.layout.shard_file(record.space, record.number)
+    quarantined = ""
     if path.exists():
-        aside = f"; the damaged file is {layout.quarantine_file(at, path, f'{space}-{path.name}')}"
-    lost = sorted(wanted - {contents[r] for r in kept})
+        target = layout.quarantine_file(writer.layout, path, f"{record.space}-{path.name}")
+        quarantined = f"; the damaged file is {target}"
+    lost = sorted(wanted - set(saved))
     if lost:
-        mended.lost_contents.setdefault(space, []).extend(lost)
-    mended.actions.append(f"{path.name}: {len(kept)} of {len(used)} vectors were saved, {len(lost)} are lost{aside}")
-
-
-def _hex(result: duckdb.DuckDBPyConnection) -> list[str]:
-    """Contents as 32 hexadecimal digits."""
-    return [content_hex(c) for (c,) in result.fetchall()]
+        report.lost_contents.setdefault(record.space, []).extend(lost)
+    report.actions.append(
+        f"{path.name}: {len(kept)} of {len(used)} vectors were saved, {len(lost)} are lost{quarantined}"
+    )
 
 
 def _indexes(at: Layout) -> list[str]:

@@ -14,8 +14,8 @@ import numpy as np
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import read_commit_count
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.sql import first_line, first_row, object_array
 from embedstore.storage.storage import Storage
 

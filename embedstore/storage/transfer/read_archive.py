@@ -14,10 +14,12 @@ import numpy as np
 from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, Catalog, is_disk_error
-from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, storable_rows
+from embedstore.storage.catalog import Catalog
+from embedstore.storage.catalog_errors import is_disk_error
+from embedstore.storage.commit import FLOAT16_MAX, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
+from embedstore.storage.queries.shards import insert_shard
 from embedstore.storage.sql import content_hex, first_line, first_row, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
@@ -79,7 +81,7 @@ def _fill(folder: Path, note: ArchiveManifest, at: Layout) -> None:
 def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
     """The new catalog, attached to a connection of its own."""
     with connection.connect() as con:
-        con.execute(f"ATTACH {quote_literal(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, at.catalog)
         try:
             yield con
         finally:
@@ -150,7 +152,7 @@ def _one(
         contents=contents,
     )  # fmt: skip
     con.execute("USE cat")
-    insert_vectors(con, head, contents)
+    insert_shard(con, head, contents)
     con.execute("USE memory")
 
 
