@@ -15,7 +15,7 @@ from embedstore.cli import options as o
 from embedstore.cli.put_in import app
 
 if TYPE_CHECKING:
-    from embedstore.storage.integrity.verify import CheckProgress
+    from embedstore.storage.integrity.report import CheckProgress
 
 
 @app.command()
@@ -26,7 +26,7 @@ def verify(
 ) -> None:
     """Read every byte that matters and compare it with its checksum; exit status 1 on damage, which is named."""
     with _progress() as show:
-        report = es.open(store).verify(images=images, progress=show)
+        report = es.open(store).verify(check_images=images, progress=show)
     if as_json:
         console.print_json(report.to_json())
     else:
@@ -39,40 +39,43 @@ def verify(
 @app.command()
 def repair(
     store: o.StorePath,
-    embed: Annotated[bool, typer.Option(help="Embed again what was lost, where the backbone can be loaded.")] = True,
+    reembed: Annotated[bool, typer.Option(help="Embed lost vectors again where the backbone can be loaded.")] = True,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     allow_code: o.AllowCode = [],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Mend what verify names: what is provable is put right, what is not goes to quarantine, nothing is thrown away."""
+    """Repair what verify names: correct what is provable, quarantine the rest, delete nothing."""
     from embedstore.operations.maintenance import repair_store
 
     result = repair_store(
         store,
-        embed=embed,
+        reembed=reembed,
         wait=wait,
-        open_store=lambda: es.open(store, device=device, precision=precision, allow_code=allow_code),
+        open_session=lambda: es.open(store, device=device, precision=precision, allow_code=allow_code),
     )
     if as_json:
         console.print_json(result.to_json())
         return
-    for line in [*result.done, *result.left]:
+    for line in [*result.actions, *result.unresolved]:
         print(console.one_line(line))
-    print(f"{result.lost:,} vectors were lost, {result.embedded:,} of them embedded again" if result.lost else "done")
+    lost, again = result.n_lost_vectors, result.n_reembedded
+    print(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
 
 
 @app.command()
 def backup(
     store: o.StorePath,
     target: Annotated[Path, typer.Argument(metavar="DEST", help="A new folder.")],
-    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies: at once, same disk.")] = False,
+    hard_link: Annotated[
+        bool, typer.Option("--hard-link", help="Make hard links instead of copies: instant, but on the same disk.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Copy a store, also while another process embeds into it; every vector is checked on the way."""
     with _progress() as show:
-        done = es.open(store).backup(target, link=link, progress=show)
+        done = es.open(store).backup(target, hard_link=hard_link, progress=show)
     console.print_json(done) if as_json else print(
         f"{done['shards']:,} vector files, {console.format_bytes(done['bytes'])}: {target}"
     )

@@ -183,7 +183,7 @@ def export(
     if not path.suffix:
         if where or space:
             raise typer.BadParameter("a folder gets everything; --where and --space go with FILE.parquet or FILE.npy")
-        done = es.open(store).export_all(path)
+        done = es.open(store).export_store(path)
         console.print_json({"path": str(path), **done}) if as_json else print(
             f"wrote {done['items']:,} items and {done['vectors']:,} vectors to {path}"
         )

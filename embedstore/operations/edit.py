@@ -15,7 +15,7 @@ from embedstore.search import duplicates as duplicating
 from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy
 from embedstore.search.index import build
 from embedstore.storage import compact as compacting
-from embedstore.storage import item_changes
+from embedstore.storage import item_changes, space_changes
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.sql import utc_now
 from embedstore.storage.writer import Writer

@@ -24,6 +24,9 @@ from embedstore.storage.queries import counters
 
 _reading: set[duckdb.DuckDBPyConnection] = set()  # the connections of this process that are reading now
 
+ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+CATALOG_TABLES = (*ARCHIVED_TABLES, "vectors", "shards", "schema")  # an archive holds the first two otherwise
+
 CatalogStamp = tuple[tuple[int, int, int], ...]
 
 

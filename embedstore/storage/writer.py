@@ -21,9 +21,11 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
-from embedstore.storage.queries import counters, item_changes, runs, shards, space_changes
+from embedstore.storage.queries import counters, heads, item_changes, runs, shards, space_changes
+from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 
 
 class Writer:
@@ -165,6 +167,38 @@ class Writer:
         """Update the user's own columns of existing items from Parquet of ``uri`` and the columns."""
         with self.transaction() as con:
             item_changes.update_attributes(con, attributes)
+
+    def put_head(self, name: str, *, space: str, label: str, kind: str, metadata: dict[str, Any]) -> None:
+        """Record a head in place of one of that name; the old one's predictions are deleted."""
+        with self.transaction() as con:
+            heads.insert_head(con, name, space=space, label=label, kind=kind, metadata=metadata)
+
+    def drop_head(self, name: str) -> None:
+        """Delete a head and its predictions from the catalog."""
+        with self.transaction() as con:
+            heads.delete_head(con, name)
+
+    def put_predictions(
+        self, head: str, space: str, stage: PredictionStage, settings: Mapping[str, Any], started: datetime
+    ) -> dict[str, Any]:
+        """Replace a head's predictions by staged ones and record the run, in one transaction.
+
+        Args:
+            head: the name of the head.
+            space: the key of its space.
+            stage: the predictions.
+            settings: the settings of the run.
+            started: when the run began.
+
+        Returns:
+            The result of the run: ``head``, ``items``, ``labels`` (rows per label), ``contents`` and ``seconds``.
+        """
+        with self.transaction() as con:
+            items, labels = heads.replace_predictions(con, head, stage)
+            seconds = round((utc_now() - started).total_seconds(), 3)
+            result = {"head": head, "items": items, "labels": labels, "contents": stage.stream.rows, "seconds": seconds}
+            runs.insert_run(con, "predict", space, settings, result, started)
+        return result
 
     def record_run(
         self, kind: str, space: str | None, settings: Mapping[str, Any], result: Mapping[str, Any], started: datetime

@@ -254,3 +254,49 @@ def test_blocks_do_not_change_the_answer(store, monkeypatch, block):
     monkeypatch.setattr(vector_stream.VectorStream, "iter_blocks", lambda self, rows=0: whole(self, block))
     store.predict("h")
     assert store.sql("SELECT * FROM predictions ORDER BY item").rows == before
+
+
+def test_a_head_saved_in_another_case_replaces_the_files_too(store):
+    """``Foo`` over ``foo`` leaves one head, one folder and the new predictions only."""
+    store.probe("label", head="ridge", save="foo")
+    store.predict("foo")
+    store.probe("label", head="svm", save="Foo")
+    assert [(h.name, h.kind) for h in store.heads] == [("Foo", "svm")]
+    assert [p.name for p in (store.path / "heads").iterdir()] == ["Foo"]
+    assert store.predict("foo")["head"] == "Foo"
+
+
+def test_dropping_a_head_deletes_what_a_killed_save_left(store):
+    """Copies of replaced files and half-written folders of that head go; those of other heads stay."""
+    for name in ("h", "other"):
+        store.probe("label", head="ridge", save=name)
+    for leftover in (".h.previous", ".h.abc123", ".other.previous"):
+        (store.path / "heads" / leftover).mkdir()
+    store.forget_head("h")
+    assert sorted(p.name for p in (store.path / "heads").iterdir()) == [".other.previous", "other"]
+
+
+def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
+    """A head's name in a store from somebody else is checked before it becomes a path."""
+    store.probe("label", head="ridge", save="h")
+    with store._storage.writer("test") as writer:
+        writer.execute("UPDATE heads SET head = '../../h'")
+    for use in (store.head, store.predict, store.forget_head):
+        with pytest.raises(BadHead, match="does not fit"):
+            use("../../h")
+
+
+def test_predictions_and_their_run_are_one_transaction(store, monkeypatch):
+    """A failure while the run is recorded leaves the predictions as they were."""
+    from embedstore.storage import storage as storage_module
+
+    store.probe("label", head="ridge", save="h")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage_module, "_insert_run", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.predict("h")
+    monkeypatch.undo()
+    assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)

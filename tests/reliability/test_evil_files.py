@@ -248,7 +248,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
     store = es.open(tmp_path / "s")
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
-    store.repair(embed=False)
+    store.repair(reembed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
     assert es.open(tmp_path / "s").info()["items"] == 16
 

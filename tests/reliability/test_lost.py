@@ -5,7 +5,7 @@ import os
 import pytest
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import compact, item_changes, recover, shard
+from embedstore.storage import checkpoint, compact, item_changes, shard
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify

@@ -99,8 +99,7 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
 
 def file_digest(folder: Path) -> str:
     """Return the SHA-256 of ``head.json``, which itself holds that of the arrays."""
-    with (folder / METADATA_FILE).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return durable_files.file_sha256(folder / METADATA_FILE)
 
 
 def delete_files(folder: Path) -> None:
@@ -172,9 +171,8 @@ def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
     size = file.stat().st_size if file.is_file() else 0
     if size != recorded["bytes"]:
         raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
-    with file.open("rb") as f:
-        if hashlib.file_digest(f, "sha256").hexdigest() != recorded["sha256"]:
-            raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
+    if durable_files.file_sha256(file) != recorded["sha256"]:
+        raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
     try:
         arrays: dict[str, Array] = load_file(file)
     except SafetensorError as e:

@@ -1,14 +1,14 @@
-"""Mending what verification names: what is provable is put right, what is not is set aside, nothing is thrown away.
+"""Repair what a verification names: correct what is provable, quarantine the rest, throw nothing away.
 
-A vector that is lost is taken out of the catalog, so that the next ``embed`` makes exactly that vector again.
+A vector that is lost is taken out of the catalog, so that the next ``embed`` computes exactly that vector again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,96 +16,106 @@ from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors, layout, lock, recover, shard
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.integrity import rebuild_catalog
+from embedstore.storage.integrity.report import Damage
+from embedstore.storage.integrity.verify import check_tables, misaligned_rows
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardRecord
-from embedstore.storage.sql import first_line, first_row
+from embedstore.storage.sql import fetch_value
 from embedstore.storage.writer import Writer
 
 
-@dataclass
+@dataclass(frozen=True)
 class StorageRepair:
-    """What a repair did.
+    """The result of a repair of the storage.
 
     Attributes:
-        done: one sentence each. lost: contents, 32 hexadecimal digits each, that have no vector any more, by space.
+        actions: What was done, one sentence each.
+        lost_contents: By space, the contents (32 hexadecimal digits each) whose vectors could not be saved.
     """
 
-    actions: list[str] = field(default_factory=list)
-    lost_contents: dict[str, list[str]] = field(default_factory=dict)
+    actions: list[str]
+    lost_contents: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _ShardRepair:
+    """The replacement of one damaged vector file."""
+
+    action: str
+    space: str
+    lost: list[str]
 
 
 def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     """Repair a store, also one that cannot be opened.
 
     Args:
-        path: the store's folder.
-        wait: seconds to wait for another writer.
+        path: Its folder.
+        wait: Seconds to wait for another writer.
+
+    Returns:
+        What was done, and which vectors were lost.
 
     Raises:
-        StoreBusy: if another process is writing.
-        StoreDamaged: if neither the catalog nor the files next to the vectors say what the vectors mean.
-        StoreIOError: if the disk is full or fails.
+        StoreNotFound: if there is nothing at ``path``.
+        NotAStore: if the folder is no store.
+        StoreTooNew: if a later version made the store.
+        StoreBusy: if another process is still writing after ``wait`` seconds.
+        StoreDamaged: if neither the catalog nor the descriptions of the spaces can be used.
+        StoreIOError: if the disk refuses.
     """
     at = layout.find_store(Path(path))
-    report = StorageRepair()
-    with (
-        lock.writer_lock(at.lock, "repair", wait=wait) as held,
-        disk_errors.disk_errors(f"repair {at.root}", cure="free disk space and run it again"),
-    ):
-        writer = _open_catalog(Writer(at, Catalog(at.catalog), held), held, report)
-        report.actions += _rows(writer)
-        report.actions += recover.register_unknown_shards(writer)
-        _shards(writer, report)
-        report.actions += _indexes(at)
+    disk = disk_errors.disk_errors(f"repair {at.root}", cure="make room and run it again")
+    with lock.writer_lock(at.lock, "repair", wait=wait) as held, disk:
+        writer, actions = _open_catalog(at, held)
+        actions += _repair_rows(writer)
+        actions += recover.register_unknown_shards(writer)
+        replaced = list(_repair_shards(writer))
+        actions += [s.action for s in replaced]
+        actions += _remove_unfinished_indexes(at)
         writer.checkpoint()
-    return report
+    lost: dict[str, list[str]] = {}
+    for s in replaced:
+        if s.lost:
+            lost.setdefault(s.space, []).extend(s.lost)
+    return StorageRepair(actions, lost)
 
 
-def _open_catalog(writer: Writer, held: lock.WriterLock, report: StorageRepair) -> Writer:
-    """Recover the catalog, or rebuild it from what can be read of it."""
+def _open_catalog(at: Layout, held: lock.WriterLock) -> tuple[Writer, list[str]]:
+    """Return a writer of the recovered catalog, or of a new one with what could be saved, and what was done."""
+    writer, actions = Writer(at, Catalog(at.catalog), held), list[str]()
     try:
-        report.actions += recover.recover(writer, accept_data_loss=True)
-        _readable(writer.catalog)
+        actions += recover.recover(writer, accept_data_loss=True)
+        with writer.catalog.read() as con:
+            damage = next((f for f in check_tables(con) if isinstance(f, Damage)), None)
+        if damage:
+            raise StoreDamaged(f"{damage.location}: {damage.problem}")
     except StoreDamaged as e:
-        report.actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
+        actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
         writer.catalog.discard_connection()
-        report.actions += rebuild_catalog.rebuild_catalog(writer.layout)
-        writer = Writer(writer.layout, Catalog(writer.layout.catalog), held)
-        report.actions += recover.register_unknown_shards(writer)
-        report.actions += recover.recover(writer, accept_data_loss=True)
-    return writer
-
-
-def _readable(catalog: Catalog) -> None:
-    """Read every value of every table once.
-
-    Raises:
-        StoreDamaged: a block is not what was written.
-    """
-    with catalog.read() as con:
-        for (table,) in con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'").fetchall():
-            try:
-                con.execute(f'SELECT bit_xor(hash(t)) FROM cat."{table}" t').fetchall()
-            except duckdb.Error as e:
-                raise StoreDamaged(f"table {table}: {first_line(e)}") from e
+        actions += rebuild_catalog.rebuild_catalog(at)
+        writer = Writer(at, Catalog(at.catalog), held)
+        actions += recover.register_unknown_shards(writer)
+        actions += recover.recover(writer, accept_data_loss=True)
+    return writer, actions
 
 
 _ROWS = {
-    "contents that items name were entered": (
+    "contents that items name were added": (
         "INSERT INTO contents BY NAME SELECT DISTINCT content FROM items WHERE content IS NOT NULL "
         "AND content NOT IN (SELECT content FROM contents)"
     ),
-    "second vectors of a content were taken out": (
+    "second vectors of a content were removed": (
         "DELETE FROM vectors WHERE rowid NOT IN (SELECT min(rowid) FROM vectors GROUP BY space, content)"
     ),
-    "second entries of a vector file were taken out": (
+    "second rows of a vector file were removed": (
         "DELETE FROM shards WHERE rowid NOT IN (SELECT min(rowid) FROM shards GROUP BY space, shard)"
     ),
-    "entries without a vector file were taken out": (
+    "rows without a vector file were removed": (
         "DELETE FROM vectors WHERE (space, shard) NOT IN (SELECT (space, shard) FROM shards)"
     ),
-    "counters were set past the ids that are taken": (
+    "counters were set past the ids in use": (
         "UPDATE counters SET next_item = greatest(next_item, (SELECT coalesce(max(item), 0) + 1 FROM items)), "
         "next_shard = greatest(next_shard, (SELECT coalesce(max(shard), 0) + 1 FROM shards)), "
         "next_run = greatest(next_run, (SELECT coalesce(max(run), 0) + 1 FROM runs)) "
@@ -116,81 +126,69 @@ _ROWS = {
 }
 
 
-def _rows(writer: Writer) -> list[str]:
-    """Rows that contradict each other."""
-    done = []
+def _repair_rows(writer: Writer) -> list[str]:
+    """Correct rows of the catalog that contradict each other."""
+    actions = []
     with writer.transaction() as con:
-        for said, statement in _ROWS.items():
-            count = first_row(con.execute(statement))[0]
+        for action, statement in _ROWS.items():
+            count = fetch_value(con, statement)
             if count:
-                done.append(f"{count} {said}")
-    return done
+                actions.append(f"{count} {action}")
+    return actions
 
 
-def _shards(writer: Writer, report: StorageRepair) -> None:
-    """Check every vector file: a whole one stays, whole blocks of a damaged one move into a new one."""
+def _repair_shards(writer: Writer) -> Iterator[_ShardRepair]:
+    """Check every vector file; write the whole blocks of a damaged one to a new file."""
     with writer.catalog.read() as con:
         known = shards.all_shards(con)
     for record in known:
-        path = writer.layout.shard_file(record.space, record.number)
-        good = _good(path, record.space, record.number, record.rows, record.checksum)
-        if good is None:
-            _replace(writer, record, None, np.arange(0), report)
-        elif len(good[1]) < good[0].header.rows or not _aligned(writer.catalog, good[0]):
-            _replace(writer, record, good[0], good[1], report)
+        intact = _intact_rows(writer.layout.shard_file(record.space, record.number), record)
+        if intact is None:
+            yield _replace_shard(writer, record, None, np.arange(0))
+        elif len(intact[1]) < record.rows or misaligned_rows(writer.catalog, intact[0]):
+            yield _replace_shard(writer, record, *intact)
 
 
-def _good(
-    path: Path, space: str, number: int, rows: int, checksum: str
-) -> tuple[shard.Shard, NDArray[np.int64]] | None:
-    """The file and its rows that are as they were written; None where nothing of it can be believed."""
+def _intact_rows(path: Path, record: ShardRecord) -> tuple[shard.Shard, NDArray[np.int64]] | None:
+    """Return a vector file and the rows that match their checksums, or None where nothing in it can be trusted."""
     try:
-        found = shard.Shard(path)
-        h = found.header
-        if (h.space, h.number, h.rows, h.checksum) != (space, number, rows, checksum):
+        file = shard.Shard(path)
+        h = file.header
+        if (h.space, h.number, h.rows, h.checksum) != (record.space, record.number, record.rows, record.checksum):
             return None
-        bad = found.corrupt_rows()
+        bad = file.corrupt_rows()
         if not len(bad):
-            found.verify()
+            file.verify()
     except StoreDamaged:
         return None
-    return found, np.setdiff1d(np.arange(h.rows), bad)
+    return file, np.setdiff1d(np.arange(h.rows), bad)
 
 
-def _aligned(catalog: Catalog, file: shard.Shard) -> bool:
-    """Return whether the catalog records the content of every row as the file does."""
-    with catalog.read() as con:
-        return not shards.misplaced_rows(con, file.header.space, file.header.number, file.contents)
-
-
-def _replace(
-    writer: Writer, record: ShardRecord, file: shard.Shard | None, good: NDArray[np.int64], report: StorageRepair
-) -> None:
-    """Move the whole rows that are in use into a new file, and quarantine the old one."""
+def _replace_shard(
+    writer: Writer, record: ShardRecord, file: shard.Shard | None, intact: NDArray[np.int64]
+) -> _ShardRepair:
+    """Write the intact rows in use as a new vector file, register it instead of the old one, quarantine that."""
     with writer.catalog.read() as con:
-        used = shards.shard_contents(con, record.space, record.number)
-    contents, wanted = (file.contents if file else []), set(used)
-    kept = np.array([r for r in good if contents[r] in wanted], dtype=np.int64)
-    saved = [contents[r] for r in kept]
+        found = shards.shard_contents(con, record.space, record.number)
+    used, contents = set(found), file.contents if file else []
+    kept = np.array([r for r in intact if contents[r] in used], dtype=np.int64)
+    kept_contents = [contents[r] for r in kept]
     vectors = file.vectors[kept] if file else np.empty((0, 0), np.float32)
-    writer.replace_shards(record.space, [record.number], vectors, saved)
+    writer.replace_shards(record.space, [record.number], vectors, kept_contents)
     path = writer.layout.shard_file(record.space, record.number)
-    quarantined = ""
+    moved = ""
     if path.exists():
         target = layout.quarantine_file(writer.layout, path, f"{record.space}-{path.name}")
-        quarantined = f"; the damaged file is {target}"
-    lost = sorted(wanted - set(saved))
-    if lost:
-        report.lost_contents.setdefault(record.space, []).extend(lost)
-    report.actions.append(
-        f"{path.name}: {len(kept)} of {len(used)} vectors were saved, {len(lost)} are lost{quarantined}"
-    )
+        moved = f"; the damaged file is {target}"
+    lost = sorted(used - set(kept_contents))
+    action = f"{path.name}: {len(kept)} of {len(found)} vectors were saved, {len(lost)} are lost{moved}"
+    return _ShardRepair(action, record.space, lost)
 
 
-def _indexes(at: Layout) -> list[str]:
-    """Half-written index files; whole ones are judged by their sidecars whenever they are used."""
-    done = []
-    for stray in sorted(at.root.glob("spaces/*/index/*.tmp")):
-        stray.unlink()
-        done.append(f"{stray.name}, half an index, was removed")
-    return done
+def _remove_unfinished_indexes(at: Layout) -> list[str]:
+    """Remove half-written index files; whole ones are checked whenever they are used."""
+    actions = []
+    for path in sorted(at.root.glob("spaces/*/index/*.tmp")):
+        path.unlink()
+        actions.append(f"{path.name}, an unfinished index, was removed")
+    return actions

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.shard import ShardHeader
-from embedstore.storage.sql import content_hex, fetch_column, fetch_value, object_array, utc_now
+from embedstore.storage.sql import content_hex, fetch_column, fetch_value, first_row, object_array, utc_now
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ShardRecord:
 
 def all_shards(con: duckdb.DuckDBPyConnection) -> list[ShardRecord]:
     """Return every vector file, ordered by space and number."""
-    rows = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
+    rows = con.execute('SELECT space, shard, "rows", coalesce(bytes, 0), checksum FROM shards ORDER BY ALL').fetchall()
     return [ShardRecord(*row) for row in rows]
 
 
@@ -92,7 +92,7 @@ def misplaced_rows(con: duckdb.DuckDBPyConnection, space: str, number: int, cont
         'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
         "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)"
     )
-    return int(fetch_value(con, query, [space, number]))
+    return int(first_row(con.execute(query, [space, number]))[0])
 
 
 def has_unique_contents(
@@ -114,7 +114,7 @@ def has_unique_contents(
     )
     if of_items:
         query += " AND content::UUID IN (SELECT content FROM items)"
-    return bool(fetch_value(con, query, [space, list(others)]))
+    return bool(first_row(con.execute(query, [space, list(others)]))[0])
 
 
 def insert_shard(con: duckdb.DuckDBPyConnection, header: ShardHeader, contents: Sequence[str]) -> None:

@@ -14,21 +14,19 @@ import numpy as np
 from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
-from embedstore.storage.catalog import Catalog
+from embedstore.storage.catalog import ARCHIVED_TABLES, Catalog
 from embedstore.storage.catalog_errors import is_disk_error
 from embedstore.storage.commit import FLOAT16_MAX, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
-from embedstore.storage.sql import content_hex, first_line, first_row, quote_identifier, quote_literal
+from embedstore.storage.sql import column_types, content_hex, fetch_value, first_line, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
-    ARCHIVED_TABLES,
     ArchiveFile,
     ArchiveManifest,
-    file_sha256,
     verified_path,
 )
 
@@ -95,7 +93,7 @@ def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFi
     try:
         con.execute(f"DELETE FROM cat.{name}")
         have = {r[0] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
-        given = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({file})").fetchall()}
+        given = column_types(con, f"FROM read_parquet({file})")
         kinds = {c: _kind(con, p.text[c]) if c in p.text else kind for c, kind in given.items()}
         for column in kinds.keys() - have:
             if name != "items":
@@ -104,7 +102,7 @@ def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFi
             con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {quote_identifier(column)} {kinds[column]}")
         columns = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in kinds.items())
         con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
-        rows = int(first_row(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
+        rows = int(fetch_value(con, f"SELECT count(*) FROM cat.{name}"))
     except duckdb.Error as e:
         if is_disk_error(e):
             raise
@@ -136,7 +134,7 @@ def _one(
     """One file of vectors."""
     query = f"FROM read_parquet({quote_literal(verified_path(folder, p))})"
     try:
-        rows = int(first_row(con.execute(f"SELECT count(*) {query}"))[0])
+        rows = int(fetch_value(con, f"SELECT count(*) {query}"))
         if rows != p.rows:
             raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
         contents = [content_hex(c) for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
@@ -186,10 +184,10 @@ def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
     """Every head of the catalog has its files."""
     for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
         path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or file_sha256(path) != json.loads(facts).get("digest"):
+        if not path.is_file() or durable_files.file_sha256(path) != json.loads(facts).get("digest"):
             raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
 
 
 def _unreadable(folder: Path, p: ArchiveFile, error: Exception) -> StoreDamaged:
     """What DuckDB's error means here."""
-    return StoreDamaged(f"{folder / p.name} is not what an export holds: {first_line(error)}")
+    return StoreDamaged(f"{folder / p.name} is not what an export holds: {str(error).splitlines()[0]}")
