@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embedstore.errors import QueryError, SpaceMismatch
 from embedstore.storage import disk_errors, durable_files
-from embedstore.storage.queries import space_changes
+from embedstore.storage.queries import space_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
@@ -33,7 +33,7 @@ def rename_space(storage: Storage, writer: Writer, old: str, new: str) -> None:
     if not new.strip() or any(new in (s.name, s.key) for s in storage.spaces() if s.key != record.key):
         raise QueryError(f"{new!r} is empty or the name of another space")
     with writer.transaction() as con:
-        space_changes.rename_space(con, record.key, new)
+        space_rows.rename_space(con, record.key, new)
 
 
 def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str, int]:
@@ -60,7 +60,7 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str
         storage.layout.shards_folder(space.key).mkdir(parents=True, exist_ok=True)
         durable_files.write_synced(folder / DROP_MARKER, b"")
     with writer.transaction() as con:
-        vectors = space_changes.delete_space(con, space.key)
+        vectors = space_rows.delete_space(con, space.key)
     writer.checkpoint()  # a lost log must not refer to the files again
     return {"vectors": vectors, "bytes": remove_dropped_spaces(storage)}
 
@@ -82,7 +82,7 @@ def remove_dropped_spaces(storage: Storage) -> int:
 def _check_unused(storage: Storage, space: SpaceRecord) -> None:
     """Raise :class:`SpaceMismatch` if something needs the space."""
     with storage.catalog.read() as con:
-        heads = space_changes.heads_of_space(con, space.key)
+        heads = space_rows.heads_of_space(con, space.key)
     if heads:
         raise SpaceMismatch(
             f"heads depend on space {space.name}: {', '.join(heads)}; `embedstore set-default STORE OTHER --refit` "

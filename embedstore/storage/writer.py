@@ -21,7 +21,7 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
-from embedstore.storage.queries import counters, heads, item_changes, runs, shards, space_changes
+from embedstore.storage.queries import counters, heads, item_rows, runs, shards, space_rows
 from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
@@ -100,11 +100,11 @@ class Writer:
         with self.transaction() as con:
             if header:
                 shards.insert_shard(con, header, batch.digests)
-            item_changes.insert_contents(con, batch.image_info)
-            item_changes.insert_items(con, [r for r in batch.items if r.item is None], attributes)
-            item_changes.update_items(con, [r for r in batch.items if r.item is not None], attributes)
-            item_changes.delete_failures(con, batch.uris)
-            item_changes.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
+            item_rows.insert_contents(con, batch.image_info)
+            item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
+            item_rows.update_items(con, [r for r in batch.items if r.item is not None], attributes)
+            item_rows.delete_failures(con, batch.uris)
+            item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
         self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
 
     def replace_shards(
@@ -147,12 +147,12 @@ class Writer:
         """
         self._write_space_file(space, name=name, dtype=dtype, recipe=recipe)
         with self.transaction() as con:
-            space_changes.put_space(con, space, name=name, dtype=dtype, recipe=recipe)
+            space_rows.put_space(con, space, name=name, dtype=dtype, recipe=recipe)
 
     def set_default(self, key: str) -> None:
         """Make a space the one that is used when none is named."""
         with self.transaction() as con:
-            space_changes.set_default_space(con, key)
+            space_rows.set_default_space(con, key)
 
     def add_columns(self, columns: Mapping[str, str]) -> None:
         """Add the user's own columns, given with their DuckDB types, to the items.
@@ -161,12 +161,12 @@ class Writer:
             BadManifest: if a column exists with a type that the new values do not fit.
         """
         with self.transaction() as con:
-            item_changes.add_columns(con, columns)
+            item_rows.add_columns(con, columns)
 
     def set_attributes(self, attributes: Path) -> None:
         """Update the user's own columns of existing items from Parquet of ``uri`` and the columns."""
         with self.transaction() as con:
-            item_changes.update_attributes(con, attributes)
+            item_rows.update_attributes(con, attributes)
 
     def put_head(self, name: str, *, space: str, label: str, kind: str, metadata: dict[str, Any]) -> None:
         """Record a head in place of one of that name; the old one's predictions are deleted."""

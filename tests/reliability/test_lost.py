@@ -79,7 +79,7 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
         Storage.open(tmp_path / "s")
     lost = repair(tmp_path / "s").actions
-    assert [d for d in lost if "acknowledged commits are gone" in d]
+    assert [d for d in lost if "acknowledged commits are lost" in d]
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     if what != "exchanged for an older one" and what != "cut in half":

@@ -107,8 +107,8 @@ def test_an_empty_store_answers_with_nothing(tmp_path):
 def test_contents_without_items_do_not_take_a_hits_place(tmp_path):
     """Vectors whose items are gone stand nearer than any other: k still come back."""
     storage = make(tmp_path / "s", 50)
-    with storage.writer("test") as writer:
-        writer.execute("UPDATE items SET present = false WHERE item <= 40")
+    with storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET present = false WHERE item <= 40")
     hits = search(storage, storage.space(), vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
 

@@ -24,11 +24,7 @@ from embedstore.storage.sql import column_types, content_hex, fetch_value, first
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
 from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import (
-    ArchiveFile,
-    ArchiveManifest,
-    verified_path,
-)
+from embedstore.storage.transfer.manifest import ArchiveFile, ArchiveManifest, verified_path
 
 MAX_PART_BYTES = 1 << 30  # bytes of float32 that one Parquet file of vectors may hold: they are read at once
 

@@ -19,12 +19,7 @@ from embedstore.storage.layout import COPIED_FOLDERS, read_small_json
 from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import (
-    MANIFEST_FILE,
-    ArchiveFile,
-    ArchiveManifest,
-    describe_file,
-)
+from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest, describe_file
 from embedstore.storage.vectors import VectorReader
 
 PART_BYTES = 64 << 20  # bytes of float32 in one Parquet file of vectors
