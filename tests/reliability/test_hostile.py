@@ -298,7 +298,7 @@ def odd(seed: int, mark: bytes = b"") -> bytes:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts processes in /proc")
 def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path, monkeypatch):
     """Each becomes a row with its reason; the others are embedded; no process is left."""
-    monkeypatch.setattr(isolation, "_START", EVIL)
+    monkeypatch.setattr(isolation, "WORKER_CODE", EVIL)
     monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()
