@@ -15,8 +15,8 @@ import sys
 from typing import IO, Any
 
 from embedstore.errors import ImageError
-from embedstore.media.image import preprocess
 from embedstore.media.image.decode import open_image
+from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason
 
@@ -65,11 +65,11 @@ def _receive_request(pipe: IO[bytes]) -> tuple[Preprocess, bytes] | None:
     return None if request is None else (Preprocess.from_json(json.loads(request[0])), request[1])
 
 
-def _answer(p: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
+def _answer(preprocess: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return facts and pixels, or the reason why there are none."""
     try:
         image, image_info = open_image(data)
-        pixels = preprocess.resize_and_crop(image, p)
+        pixels = resize_and_crop(image, preprocess)
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except MemoryError:

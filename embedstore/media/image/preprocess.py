@@ -80,44 +80,44 @@ def resize_dimensions(width: int, height: int, preprocess: Preprocess) -> tuple[
     return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
-def _resize(image: Image.Image, p: Preprocess) -> Image.Image:
+def _resize(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """Return the whole image in its new size, or of a very long one the part around the center."""
-    width, height = resize_dimensions(image.width, image.height, p)
+    width, height = resize_dimensions(image.width, image.height, preprocess)
     if width * height > MAX_RESIZED_PIXELS:
-        image, width, height = _central_part(image, width, height, p)
+        image, width, height = _central_part(image, width, height, preprocess)
     if image.size == (width, height):
         return image
-    return image.resize((width, height), RESAMPLING[p.interpolation])
+    return image.resize((width, height), RESAMPLING[preprocess.interpolation])
 
 
-def _central_part(image: Image.Image, width: int, height: int, p: Preprocess) -> tuple[Image.Image, int, int]:
+def _central_part(image: Image.Image, width: int, height: int, preprocess: Preprocess) -> tuple[Image.Image, int, int]:
     """Return the part of the image that the crop can see, and the width and height to resize it to.
 
     Twice the crop is kept, so that no filter (support of at most 3 pixels) reaches from the crop to the cut edge where
     the image is enlarged, which it is in every case but a tiny network input.
     """
-    keep_w, keep_h = min(width, 2 * p.size[1]), min(height, 2 * p.size[0])
+    keep_w, keep_h = min(width, 2 * preprocess.size[1]), min(height, 2 * preprocess.size[0])
     part_w = max(1, round(image.width * keep_w / width))
     part_h = max(1, round(image.height * keep_h / height))
     left, top = (image.width - part_w) // 2, (image.height - part_h) // 2
     part = image.crop((left, top, left + part_w, top + part_h))
-    return part, max(keep_w, p.size[1]), max(keep_h, p.size[0])
+    return part, max(keep_w, preprocess.size[1]), max(keep_h, preprocess.size[0])
 
 
-def _crop(image: Image.Image, p: Preprocess) -> Image.Image:
+def _crop(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """Return the center; a side that is too short is padded first, with an odd pixel at the right or bottom."""
-    height, width = p.size
+    height, width = preprocess.size
     if image.width < width or image.height < height:
-        image = _pad(image, max(width, image.width), max(height, image.height), _padding_gray(p))
+        image = _pad(image, max(width, image.width), max(height, image.height), _padding_gray(preprocess))
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)
     if image.size == (width, height):
         return image
     return image.crop((left, top, left + width, top + height))
 
 
-def _padding_gray(p: Preprocess) -> int:
+def _padding_gray(preprocess: Preprocess) -> int:
     """Return the gray level of padding: torchvision's center crop always pads with black."""
-    return p.fill if p.mode is ResizeMode.LONGEST else 0
+    return preprocess.fill if preprocess.mode is ResizeMode.LONGEST else 0
 
 
 def _pad(image: Image.Image, width: int, height: int, fill: int) -> Image.Image:
