@@ -1,11 +1,11 @@
-"""Advice before work: what tuning may be worth on a label, and the figures that say so."""
+"""Advice before fine-tuning: what it may be worth on a label, and a comparison of training strategies."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,151 +13,129 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import EmbedstoreError, ImageError
-from embedstore.finetuning import parse_settings
-from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
+from embedstore.finetuning import advice, parse_settings
+from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice
 from embedstore.media.image import decode, preprocess
-from embedstore.operations.finetune import TuneOptions, Tuning
-from embedstore.operations.runs import record
-from embedstore.sources.local_files import read_file
-from embedstore.storage.catalog import utc_now
+from embedstore.operations import evaluate, finetune
+from embedstore.operations.session import Session
+from embedstore.sources.local_files import read_item
+from embedstore.space import Preprocess, Recipe
+from embedstore.storage.queries import items
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.finetuning.strategies import StrategyComparison, StrategyResult
+    from embedstore.finetuning.strategies import StrategyComparison
 
 
-class Advising(Tuning):
-    """Verbs that look before tuning."""
+def advise(session: Session, label: str, *, space: str | None, where: str | None, seed: int) -> FinetuningAdvice:
+    """Recommend a strategy; see :meth:`embedstore.Store.advise`."""
+    record = session.space(space)
 
-    def advise(
-        self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
-    ) -> FinetuningAdvice:
-        """Which of four strategies fits: frozen features, a new head, tuning the last layers, tuning all.
+    def measure() -> FinetuningAdvice:
+        data = evaluate.features(session, label, where=where, space=record.key)
+        return advice.advise(data, label, _domain_difference(session, record, data, seed), seed=seed)
 
-        Reads the number of labels a class, the probe on held-out and on training items, what the last doubling of the
-        labels gave, and how far at most 256 images are from the network's own statistics. Networks without BatchNorm
-        are compared with themselves at random weights instead.
+    return session.recorded("advise", record, {"label": label, "where": where, "seed": seed}, measure)
 
-        Args:
-            label: the column. space: name or key; by default the current one. where: a filter. seed: of the split.
 
-        Raises:
-            LabelError: the labels cannot support a probe.
-        """
-        row = self._storage.space(space)
-        started = utc_now()
-        data = self.features(label, where=where, space=row.key)
-        found = advise(data, label, self._domain(row, data, seed), seed=seed)
-        settings = {"label": label, "where": where, "seed": seed}
-        record(self._storage, row, "advise", settings, found.to_json(), started)
-        return found
+def compare_strategies(
+    session: Session,
+    label: str,
+    *,
+    labels_per_class: Sequence[int],
+    last_layers: str,
+    plot_path: str | Path | None,
+    where: str | None,
+    space: str | None,
+    progress: Any,
+    options: Mapping[str, Any],
+) -> StrategyComparison:
+    """Train with every strategy; see :meth:`embedstore.Store.compare_strategies`."""
+    from embedstore.finetuning import plots, strategies, task
 
-    def lore(
-        self,
-        label: str = "label",
-        *,
-        budgets: Sequence[int] = (10, 50),
-        last: str = "last-2",
-        png: str | Path | None = None,
-        where: str | None = None,
-        space: str | None = None,
-        tell: Callable[[StrategyResult], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
-    ) -> StrategyComparison:
-        """From scratch, frozen probe, last layers and all layers, over labels a class, on the same held-out items.
+    record = session.space(space)
+    recipe = task.check_tunable(record).recipe
+    plots.require_matplotlib()
+    random_recipe = _random_weights(recipe)
 
-        Nothing of it is kept but the run. Every cell is a training of its own: this takes long.
-
-        Args:
-            label: the column. budgets: labels a class; all labels come last. last: which layers "last layers" are.
-            png: where to draw it. where: a filter. space: name or key. tell: called after each cell.
-            options: of every training, as for :meth:`finetune`.
-
-        Raises:
-            FinetuneError, LabelError, MissingExtra: as for :meth:`finetune`.
-        """
-        from embedstore.finetuning import plots, task
-        from embedstore.finetuning.strategies import compare_strategies, draw_plot
-
-        row = self._storage.space(space)
-        started = utc_now()
-        recipe = task.check_tunable(row).recipe
-        plots.require_matplotlib()
-        data = self.features(label, where=where, space=row.key)
-        job = self._job(row, data, label, where, parse_settings(dict(options)))
-        bare = replace(recipe, weights=None, random_init=True, parent=None)
-        found = compare_strategies(
-            job,
+    def train() -> StrategyComparison:
+        data = evaluate.features(session, label, where=where, space=record.key)
+        request = finetune.Request(record, label, where, parse_settings(dict(options)))
+        return strategies.compare_strategies(
+            finetune.make_job(session, request, data),
             label,
-            lambda new: self._load(bare if new else recipe),
+            lambda from_scratch: session.load(random_recipe if from_scratch else recipe),
             sample_per_class,
-            budgets=budgets,
-            last_layers=last,
-            progress=tell,
+            budgets=labels_per_class,
+            last_layers=last_layers,
+            progress=progress,
         )
-        if png is not None:
-            draw_plot(found, Path(png))
-        said = {"label": label, "where": where, "budgets": list(budgets), "last": last} | dict(options)
-        record(self._storage, row, "lore", said, found.to_json(), started)
-        return found
 
-    def _domain(self, row: SpaceRecord, data: Features, seed: int) -> DomainDifference:
-        """How foreign the images are to the network of a space."""
-        from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
+    settings = {"label": label, "where": where, "labels_per_class": list(labels_per_class), "last_layers": last_layers}
+    result = session.recorded("compare_strategies", record, settings | dict(options), train)
+    if plot_path is not None:
+        strategies.draw_plot(result, Path(plot_path))
+    return result
 
-        if not isinstance(row, RecipeSpace) or row.space.preprocess is None or row.space.has_random_weights:
-            return DomainDifference("unknown", None, 0)
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
-        rows, pixels, damaged = self._pixels(row, data, drawn)
-        if not len(rows):
-            return DomainDifference("unknown", None, 0)
-        network = self.backbone(row.key)
-        found = measure_domain_shift(network, pixels)
-        if found is not None:
-            return DomainDifference("batchnorm", found.distance, found.images, damaged)
-        lift = self._lift(row, network, data.take(rows), pixels, seed)
-        return DomainDifference("twin" if lift is not None else "unknown", lift, len(rows), damaged)
 
-    def _pixels(
-        self, row: SpaceRecord, data: Features, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], float]:
-        """Some rows as embedding prepares them, and the share that compression damaged; the unreadable are left out."""
-        from embedstore.finetuning.jpeg_quality import has_visible_artifacts
+def _domain_difference(session: Session, record: SpaceRecord, data: Features, seed: int) -> DomainDifference:
+    """Measure how far the images are from the data that the backbone was trained on."""
+    from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 
-        p = row.space.preprocess
-        assert p is not None  # noqa: S101 - _domain has looked
-        uris = self.uris(data.ids[rows].tolist())
-        kept, pixels, poor = [], [], 0
-        for r in rows.tolist():
-            try:
-                file = read_file(uris[int(data.ids[r])])
-                image = decode.open_image(file)[0]
-            except ImageError:
-                continue
-            kept.append(r)
-            poor += has_visible_artifacts(file, image.size, p)
-            pixels.append(preprocess.resize_and_crop(image, p))
-        stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
-        return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
+    p = record.space.preprocess
+    if not isinstance(record, RecipeSpace) or p is None or record.space.has_random_weights:
+        return DomainDifference("unknown", None, 0)
+    sample = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
+    rows, pixels, damaged = _sample_pixels(session, p, data, sample)
+    if not len(rows):
+        return DomainDifference("unknown", None, 0)
+    backbone = session.backbone(record.key)
+    shift = measure_domain_shift(backbone, pixels)
+    if shift is not None:
+        return DomainDifference("batchnorm", shift.distance, shift.images, damaged)
+    lift = _lift_over_random(session, record.recipe, backbone, data.take(rows), pixels, seed)
+    return DomainDifference("twin" if lift is not None else "unknown", lift, len(rows), damaged)
 
-    def _lift(
-        self, row: RecipeSpace, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
-    ) -> float | None:
-        """Two-fold accuracy of class means on these images, above the same network's with random weights."""
-        from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
 
+def _sample_pixels(
+    session: Session, p: Preprocess, data: Features, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], float]:
+    """Return the readable rows, their preprocessed images, and the share with visible JPEG artifacts."""
+    from embedstore.finetuning.jpeg_quality import has_visible_artifacts
+
+    files = items.item_files(session.storage, data.ids[rows].tolist())
+    readable, pixels, damaged = [], [], 0
+    for row in rows.tolist():
         try:
-            twin = self._load(replace(row.recipe, weights=None, random_init=True, parent=None))
-            own, random = (
-                evaluate_head(
-                    "prototype",
-                    replace(data, X=b.encode_images(pixels)),
-                    "label",
-                    EvaluationSettings(folds=2, seed=seed, near=0),
-                )
-                for b in (network, twin)
-            )
-        except EmbedstoreError:  # too few of a class among these, or a network that cannot be made at random
-            return None
-        return own.accuracy - random.accuracy
+            file = read_item(*files[int(data.ids[row])])
+            image = decode.open_image(file)[0]
+        except ImageError:
+            continue
+        readable.append(row)
+        damaged += has_visible_artifacts(file, image.size, p)
+        pixels.append(preprocess.resize_and_crop(image, p))
+    stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
+    return np.array(readable, dtype=np.int64), stacked, damaged / max(1, len(readable))
+
+
+def _lift_over_random(
+    session: Session, recipe: Recipe, backbone: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
+) -> float | None:
+    """Return the two-fold accuracy of class means above the same network's with random weights."""
+    from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
+
+    settings = EvaluationSettings(folds=2, seed=seed, near=0)
+    try:
+        own, random = (
+            evaluate_head("prototype", replace(data, X=b.encode_images(pixels)), "label", settings)
+            for b in (backbone, session.load(_random_weights(recipe)))
+        )
+    except EmbedstoreError:  # too few images per class, or a network that cannot have random weights
+        return None
+    return own.accuracy - random.accuracy
+
+
+def _random_weights(recipe: Recipe) -> Recipe:
+    """Return the recipe of the same network with random weights."""
+    return replace(recipe, weights=None, random_init=True, parent=None)

@@ -1,295 +1,268 @@
-"""Tuning: train a backbone further, embed again, compare, cut over, drop."""
+"""Fine-tune a backbone: train, register the new space, embed, compare."""
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 from embedstore import finetuning
 from embedstore.classify.data.features import Features
 from embedstore.errors import EmbedstoreError, StoreIOError
 from embedstore.finetuning import FinetuneSettings
-from embedstore.operations.cutover import Cutover
-from embedstore.operations.runs import record
-from embedstore.operations.tuned import Tuned
-from embedstore.pipeline import run as embedding
-from embedstore.pipeline.report import EmbedReport
-from embedstore.reports import progress
-from embedstore.sources.store_items import StoreItemsSource
+from embedstore.operations import compare_spaces, evaluate, ingest
+from embedstore.operations.finetune_result import FinetuneResult
+from embedstore.operations.session import Session
+from embedstore.reports.progress import Progress, training_progress
 from embedstore.storage import lock
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.sql import content_hex, decode_path
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.finetuning.run import FinetuneJob, TrainingResult
 
-ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
+DISK_SPACE_FACTOR = 1.1  # of what is known to be written; catalog rows and the file system need some more
+logger = logging.getLogger(__name__)
 
 
-class TuneOptions(TypedDict, total=False):
-    """How to fine-tune; the fields of :class:`embedstore.finetuning.Settings` and ``Augment``."""
+@dataclass(frozen=True)
+class Request:
+    """What to fine-tune.
 
-    layers: str
-    start: str
-    average: str
-    metric: str
-    epochs: int
-    patience: int
-    lr: float | None
-    decay: float
-    warmup: float
-    weight_decay: float
-    smoothing: float
-    class_weights: bool
-    batch: int
-    micro: int | None
-    bn: bool
-    refit: bool
-    alpha: float | None
-    rank: int
-    seed: int
-    precision: str
-    workers: int
-    crop: float | None
-    flip: bool
-    rotate: float
-    colour: float
-    randaugment: int
-    jpeg: int
-    erase: float
-    mixup: float
-    cutmix: float
+    Attributes:
+        record: the space whose backbone is trained.
+        label: the column to learn.
+        where: a filter on the items.
+        settings: of the training.
+    """
+
+    record: SpaceRecord
+    label: str
+    where: str | None
+    settings: FinetuneSettings
 
 
-class Tuning(Cutover):
-    """Verbs that change what a store's vectors are made with."""
+def finetune(
+    session: Session,
+    label: str,
+    *,
+    space: str | None,
+    space_name: str | None,
+    embed: bool,
+    where: str | None,
+    wait: float,
+    progress: Progress,
+    options: Mapping[str, Any],
+) -> FinetuneResult:
+    """Fine-tune a backbone; see :meth:`embedstore.Store.finetune`."""
+    from embedstore.finetuning.accelerator import process_rank
 
-    def finetune(
-        self,
-        label: str = "label",
-        *,
-        space: str | None = None,
-        name: str | None = None,
-        embed: bool = True,
-        where: str | None = None,
-        show_progress: bool | None = None,
-        say: Callable[[str], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
-    ) -> Tuned:
-        """Train the backbone of a space on a label: a checkpoint and a new space beside the old one.
+    request = Request(session.space(space), label, where, finetuning.parse_settings(dict(options)))
+    result = _earlier_result(session, request)
+    if process_rank():
+        return replace(result or _train_as_helper(session, request), is_helper_process=True)
+    if result is None:
+        result = _train(session, request, space_name, wait, progress)
+    elif embed:
+        _check_disk_space(session, request.record, 0, len(_contents(session)))
+    return _embed_and_compare(session, request, result, wait, progress) if embed else result
 
-        By default the head of the probe is fitted first and then everything is trained from there at a low rate
-        (LP-FT). A run that was killed goes on where it was; one that had been finished is recognised. The old space
-        is not touched, and stays the current one; :meth:`use` changes that.
 
-        Under ``accelerate launch`` every process trains, and the first one alone writes, embeds and compares.
+def make_job(session: Session, request: Request, data: Features) -> FinetuneJob:
+    """Return what is to be learned, and the folder of its state."""
+    from embedstore.finetuning import task
+    from embedstore.finetuning.run import FinetuneJob
 
-        Args:
-            label: the column. space: whose backbone; by default the current one. where: a filter on the items.
-            name: of the new space; by default that of the old one and of the label.
-            embed: fill the new space with all images of the store, and set both spaces side by side.
-            show_progress: None shows a bar only on a terminal. say: told what a person should see before training.
-            options: see :class:`embedstore.finetuning.Settings` and :class:`embedstore.finetuning.Augment`.
+    rows = session.storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
+    files = {item: (decode_path(uri, path), content_hex(content)) for item, uri, path, content in rows}
+    folder = session.path / "checkpoints" / f".{_run_key(request, data)}"
+    return FinetuneJob(data, task.split_rows(data, seed=request.settings.seed), files, request.settings, folder)
 
-        Raises:
-            FinetuneError: settings that do not fit. LabelError: labels that cannot support it.
-            MissingExtra: accelerate is not installed. StoreIOError: not enough room on the disk, said before training.
-            StoreBusy: the same run is going on in another process.
-        """
-        from embedstore.finetuning.accelerator import process_rank
 
-        chosen = finetuning.parse_settings(dict(options))
-        row = self._storage.space(space)
-        made = self._known(row, label, where, chosen)
-        if process_rank():
-            return replace(made or self._helped(row, label, where, chosen), beside=True)
-        if made is None:
-            made = self._trained(row, label, where, chosen, name, show_progress, say)
-        elif embed:
-            self._must_have_room(row, 0, len(self._contents()))
-        return self._filled(row, made, label, where) if embed else made
+def _train(
+    session: Session, request: Request, space_name: str | None, wait: float, progress: Progress
+) -> FinetuneResult:
+    """Train and register the new space."""
+    from embedstore.finetuning import plots, task
+    from embedstore.finetuning.accelerator import create_accelerator
+    from embedstore.finetuning.run import job_dataset, run_job, save_augmentation_sheet
 
-    def reembed(self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None) -> EmbedReport:
-        """Give every image of the store a vector in a space: only what is missing is computed; resumable.
+    record = task.check_tunable(request.record)
+    plots.require_matplotlib()
+    settings = request.settings
+    job = make_job(session, request, _features(session, request))
+    folder = _state_folder(job)
 
-        Args:
-            space: name or key; by default the current one. wait: seconds to wait for another writer.
+    def train() -> FinetuneResult:
+        backbone = session.load(record.recipe)
+        state_bytes = _state_bytes(backbone) * (2 if settings.refit else 1)
+        _check_disk_space(session, record, state_bytes, len(_contents(session)))
+        save_augmentation_sheet(job, job_dataset(job, backbone), folder / "augmentation.png")
+        logger.info("examples of augmented training images: %s", folder / "augmentation.png")
+        precision = backbone.precision if settings.precision == "auto" else settings.precision
+        accelerator = create_accelerator(backbone.device, precision)
+        with training_progress(settings.epochs, progress) as callback:
+            trained = run_job(job, _load_once(session, record, backbone), accelerator, callback)
+        result = _register(session, record, request.label, job, trained, space_name, wait)
+        accelerator.wait_for_everyone()
+        return result
 
-        Raises:
-            NoImages: the store's vectors came without images. StoreBusy: another process is writing.
-        """
-        row = self._storage.space(space)
-        options = embedding.EmbedOptions(runtime=self._runtime, decoder=self._decoder, wait=wait)
-        with progress.embedding_progress(show=show_progress) as show:
-            return embedding.embed_source(
-                self._storage,
-                StoreItemsSource(self._storage),
-                lambda: self._everywhere(row),
-                row,
-                options=options,
-                progress=show,
-            )
+    folder.mkdir(parents=True, exist_ok=True)
+    run = {"label": request.label, "where": request.where} | settings.to_json()
+    with lock.writer_lock(folder / "LOCK", f"finetune {request.label}"), _removed_if_stateless(folder):
+        result = session.recorded("finetune", record, run, train)
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
 
-    # ---- parts
 
-    def _trained(
-        self,
-        row: SpaceRecord,
-        label: str,
-        where: str | None,
-        chosen: FinetuneSettings,
-        name: str | None,
-        show: bool | None,
-        say: Callable[[str], None],
-    ) -> Tuned:
-        """Train and enter the result."""
-        from embedstore.finetuning import plots, task
-        from embedstore.finetuning.accelerator import create_accelerator
-        from embedstore.finetuning.run import job_dataset, run_job, save_augmentation_sheet
+def _train_as_helper(session: Session, request: Request) -> FinetuneResult:
+    """Train next to the first process: write nothing, and read its result."""
+    from embedstore.finetuning import task
+    from embedstore.finetuning.accelerator import create_accelerator
+    from embedstore.finetuning.run import run_job
 
-        started = utc_now()
-        tunable = task.check_tunable(row)
-        plots.require_matplotlib()
-        data = self.features(label, where=where, space=row.key)
-        job = self._job(row, data, label, where, chosen)
-        assert job.folder is not None  # noqa: S101 - _job sets it
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with lock.writer_lock(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
-            network = self._load(tunable.recipe)
-            self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
-            save_augmentation_sheet(job, job_dataset(job, network), job.folder / "augmentation.png")
-            say(f"how training images are varied: {job.folder / 'augmentation.png'}")
-            precision = network.precision if chosen.precision == "auto" else chosen.precision
-            with progress.training_progress(chosen.epochs, show=show) as tell:
-                engine_ = create_accelerator(network.device, precision)
-                trained = run_job(job, self._afresh(tunable, network), engine_, tell)
-            made = self._entered(tunable, label, job, trained, name)
-            engine_.wait_for_everyone()
-        settings = {"label": label, "where": where} | chosen.to_json()
-        record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
-        shutil.rmtree(job.folder, ignore_errors=True)
-        return made
+    record = task.check_tunable(request.record)
+    job = make_job(session, request, _features(session, request))
+    backbone = session.load(record.recipe)
+    precision = backbone.precision if request.settings.precision == "auto" else request.settings.precision
+    accelerator = create_accelerator(backbone.device, precision)
+    run_job(job, _load_once(session, record, backbone), accelerator)
+    accelerator.wait_for_everyone()
+    result = _earlier_result(session, request)
+    if result is None:
+        raise StoreIOError(f"{session.path} has no space of this run: the first process did not register it")
+    return result
 
-    def _helped(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned:
-        """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
-        from embedstore.finetuning import task
-        from embedstore.finetuning.accelerator import create_accelerator
-        from embedstore.finetuning.run import run_job
 
-        tunable = task.check_tunable(row)
-        job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
-        network = self._load(tunable.recipe)
-        beside = create_accelerator(
-            network.device, network.precision if chosen.precision == "auto" else chosen.precision
-        )
-        run_job(job, self._afresh(tunable, network), beside)
-        beside.wait_for_everyone()
-        made = self._known(row, label, where, chosen)
-        assert made is not None  # noqa: S101 - the first process has entered it
-        return made
+def _load_once(session: Session, record: RecipeSpace, backbone: Backbone) -> Callable[[], Backbone]:
+    """Return a loader that gives the loaded backbone first and loads a new one at each later call."""
+    loaded = [backbone]
+    return lambda: loaded.pop() if loaded else session.load(record.recipe)
 
-    def _afresh(self, row: RecipeSpace, network: Backbone) -> Callable[[], Backbone]:
-        """The network of a space, newly loaded at each call; the first call gives the one at hand."""
-        at_hand, recipe = [network], row.recipe
-        return lambda: at_hand.pop() if at_hand else self._load(recipe)
 
-    def _job(
-        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
-    ) -> FinetuneJob:
-        """What is to be learned, and the folder of its state."""
-        from embedstore.finetuning import task
-        from embedstore.finetuning.run import FinetuneJob
+def _features(session: Session, request: Request) -> Features:
+    """Return the labelled rows of a request."""
+    return evaluate.features(session, request.label, where=request.where, space=request.record.key)
 
-        parts = task.split_rows(data, seed=chosen.seed)
-        found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
-        files = {
-            item: (uri if path is None else path.decode("utf-8", "surrogateescape"), content.replace("-", ""))
-            for item, uri, path, content in found
-        }
-        folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
-        return FinetuneJob(data, parts, files, chosen, folder)
 
-    def _run_key(
-        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
-    ) -> str:
-        """The same run, on the same labels and splits, has the same key."""
-        rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
-        said = chosen.to_json() | {"workers": 0}
-        return finetuning.run_digest({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
+def _run_key(request: Request, data: Features) -> str:
+    """Return the key of a run: equal for equal settings, labels and splits."""
+    rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
+    settings = request.settings.to_json() | {"workers": 0}
+    facts = {"parent": request.record.key, "label": request.label, "where": request.where}
+    return finetuning.run_digest(facts | {"rows": rows, "how": settings})
 
-    def _entered(
-        self, row: RecipeSpace, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
-    ) -> Tuned:
-        """The checkpoint in its place, then the space in the catalog."""
-        from embedstore.finetuning import checkpoint, plots
 
-        assert job.folder is not None  # noqa: S101 - _job sets it
-        made = job.folder / "made"
-        shutil.rmtree(made, ignore_errors=True)
-        tuning = trained.trainer.finetune_model
-        weights = {n: t.cpu() for n, t in (tuning.initial_state | trained.selection.weights).items()}
-        facts = _facts(row, label, trained) | {"run": job.folder.name.removeprefix("."), "how": job.settings.to_json()}
-        checkpoint.write_files(made, weights, trained.selection.head, facts)
-        plots.draw_curves(trained.history, made / "curves.png")
-        shutil.copyfile(job.folder / "augmentation.png", made / "augmentation.png")
-        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=row.key)
-        space = replace(self._load(recipe).space, licence=row.space.licence, origin=f"fine-tuned from {row.name}")
-        folder = self.path / "checkpoints" / space.key
-        checkpoint.publish(made, folder)
-        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS_FILE}")
-        with self._storage.writer(f"add space of {label}", wait=60.0) as writer:
-            writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
-        added = self._storage.space(space.key)
-        same = space.has_same_vectors(row.space)
-        return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
+def _register(
+    session: Session,
+    record: RecipeSpace,
+    label: str,
+    job: FinetuneJob,
+    trained: TrainingResult,
+    space_name: str | None,
+    wait: float,
+) -> FinetuneResult:
+    """Publish the checkpoint, then add the space to the catalog."""
+    from embedstore.finetuning import checkpoint, plots
 
-    def _known(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned | None:
-        """The result of the same run, if it was done before and its space is still there."""
-        from embedstore.finetuning import checkpoint
+    state_folder = _state_folder(job)
+    made = state_folder / "made"
+    shutil.rmtree(made, ignore_errors=True)
+    model = trained.trainer.finetune_model
+    weights = {n: t.cpu() for n, t in (model.initial_state | trained.selection.weights).items()}
+    metadata = _checkpoint_metadata(record, label, trained)
+    metadata |= {"run": state_folder.name.removeprefix("."), "how": job.settings.to_json()}
+    checkpoint.write_files(made, weights, trained.selection.head, metadata)
+    plots.draw_curves(trained.history, made / "curves.png")
+    shutil.copyfile(state_folder / "augmentation.png", made / "augmentation.png")
+    recipe = replace(
+        record.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=record.key
+    )
+    space = replace(
+        session.load(recipe).space, licence=record.space.licence, origin=f"fine-tuned from {record.name}"
+    )
+    folder = session.path / "checkpoints" / space.key
+    checkpoint.publish(made, folder)
+    recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS_FILE}")
+    with session.storage.writer(f"add space of {label}", wait=wait) as writer:
+        writer.add_space(space, name=space_name or f"{record.name}-{label}", dtype=record.dtype, recipe=recipe)
+    return FinetuneResult(
+        session.space(space.key).name,
+        space.key,
+        record.name,
+        label,
+        folder,
+        job.settings,
+        metadata,
+        space.has_same_vectors(record.space),
+    )
 
-        tuned = [s for s in self.spaces if s.space.parent == row.key]
-        notes = {s.key: checkpoint.read_manifest(self.path / "checkpoints" / s.key) for s in tuned}
-        if not any(notes.values()):
-            return None
-        key = self._run_key(row, self.features(label, where=where, space=row.key), label, where, chosen)
-        for s in tuned:
-            if notes[s.key].get("run") == key:
-                shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
-                same = s.space.has_same_vectors(row.space)
-                folder = self.path / "checkpoints" / s.key
-                return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
+
+def _earlier_result(session: Session, request: Request) -> FinetuneResult | None:
+    """Return the result of the same run if it was done before and its space still exists."""
+    from embedstore.finetuning import checkpoint
+
+    record, checkpoints = request.record, session.path / "checkpoints"
+    tuned = [s for s in session.storage.spaces() if s.space.parent == record.key]
+    manifests = {s.key: checkpoint.read_manifest(checkpoints / s.key) for s in tuned}
+    if not any(manifests.values()):
         return None
-
-    def _filled(self, row: SpaceRecord, made: Tuned, label: str, where: str | None) -> Tuned:
-        """The new space with its vectors, and compared."""
-        report = self.reembed(made.key, wait=60.0)
-        return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
-
-    def _contents(self) -> list[str]:
-        """Every content that an image file stands behind."""
-        query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
-        return [c for (c,) in self._storage.sql(query)[1]]
-
-    def _must_have_room(self, row: SpaceRecord, state: int, contents: int) -> None:
-        """Refuse before the work what the disk cannot hold."""
-        from embedstore.finetuning.resume_state import free_bytes
-
-        need, there = int(ROOM * (state + contents * (row.bytes_per_vector + 64))), free_bytes(self.path)
-        if need > there:
-            raise StoreIOError(
-                f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
-                f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
+    key = _run_key(request, _features(session, request))
+    for s in tuned:
+        if manifests[s.key].get("run") == key:
+            shutil.rmtree(checkpoints / f".{key}", ignore_errors=True)  # left by a kill after the space was added
+            return FinetuneResult(
+                s.name,
+                s.key,
+                record.name,
+                request.label,
+                checkpoints / s.key,
+                request.settings,
+                manifests[s.key],
+                s.space.has_same_vectors(record.space),
+                already_trained=True,
             )
+    return None
+
+
+def _embed_and_compare(
+    session: Session, request: Request, result: FinetuneResult, wait: float, progress: Progress
+) -> FinetuneResult:
+    """Embed the images into the new space, and compare both spaces."""
+    report = ingest.reembed(session, result.key, wait=wait, progress=progress)
+    comparison = compare_spaces.compare(
+        session, request.label, result.key, request.record.key, where=request.where, seed=0
+    )
+    return replace(result, embed_report=report, comparison=comparison)
+
+
+def _contents(session: Session) -> list[str]:
+    """Return every content that came from an image file."""
+    query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
+    return [c for (c,) in session.storage.sql(query)[1]]
+
+
+def _check_disk_space(session: Session, record: SpaceRecord, state_bytes: int, contents: int) -> None:
+    """Refuse before the work what the disk cannot hold."""
+    from embedstore.finetuning.resume_state import free_bytes
+
+    need = int(DISK_SPACE_FACTOR * (state_bytes + contents * (record.bytes_per_vector + 64)))
+    free = free_bytes(session.path)
+    if need > free:
+        raise StoreIOError(
+            f"not enough room in {session.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
+            f"{free / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
+        )
 
 
 @contextmanager
-def _nothing_left(folder: Path) -> Iterator[None]:
-    """A run that is refused before its first state leaves no folder. Only for who holds the folder's lock."""
+def _removed_if_stateless(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that fails before its first saved state. The caller holds the folder's lock."""
     from embedstore.finetuning import resume_state
 
     try:
@@ -300,14 +273,19 @@ def _nothing_left(folder: Path) -> Iterator[None]:
         raise
 
 
-def _facts(row: SpaceRecord, label: str, trained: TrainingResult) -> dict[str, Any]:
-    """What is noted beside the weights."""
-    from dataclasses import asdict
+def _state_folder(job: FinetuneJob) -> Path:
+    """Return the folder of a job's state."""
+    if job.folder is None:
+        raise ValueError("this job has no folder for its state")
+    return job.folder
 
+
+def _checkpoint_metadata(record: RecipeSpace, label: str, trained: TrainingResult) -> dict[str, Any]:
+    """Return what ``checkpoint.json`` records next to the weights."""
     c = trained.selection
     return {
-        "parent": row.key,
-        "licence": row.space.licence,
+        "parent": record.key,
+        "licence": record.space.licence,
         "label": label,
         "classes": list(trained.classes),
         "epoch": c.epoch,
@@ -327,7 +305,7 @@ def _facts(row: SpaceRecord, label: str, trained: TrainingResult) -> dict[str, A
     }
 
 
-def _state_bytes(network: Any) -> int:
-    """What a run may write: the checkpoint, and of the state weights, best, average and two moments, old and new."""
-    own = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
-    return int(own * 11)
+def _state_bytes(backbone: Any) -> int:
+    """Return the bytes a run may write: checkpoint, weights, best, average and two moments, old and new."""
+    weights = sum(t.numel() * t.element_size() for t in backbone.module.state_dict().values())
+    return int(weights * 11)

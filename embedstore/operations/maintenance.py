@@ -50,116 +50,121 @@ class Repaired:
         return asdict(self)
 
 
-class Caring(Face):
-    """Verbs that keep a store whole."""
+def verify(
+    session: Session,
+    *, images: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
+) -> VerificationReport:
+    """Read every byte that matters and compare it with its checksum.
 
-    def verify(
-        self, *, images: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
-    ) -> VerificationReport:
-        """Read every byte that matters and compare it with its checksum.
+    Args:
+        images: read every image again too, and compare it with the content that was embedded.
+        progress: called as it goes on.
+    """
+    report = verify.verify(session.storage, progress=progress)
+    report.damage += verify.verify_space_files(session.storage.layout)
+    report.damage += _beside(session.storage.layout, report)
+    if images and not any(d.file == session.storage.layout.catalog.name for d in report.damage):
+        _images(session, report, progress)
+    return report
 
-        Args:
-            images: read every image again too, and compare it with the content that was embedded.
-            progress: called as it goes on.
-        """
-        report = verify.verify(self._storage, progress=progress)
-        report.damage += verify.verify_space_files(self._storage.layout)
-        report.damage += _beside(self._storage.layout, report)
-        if images and not any(d.file == self._storage.layout.catalog.name for d in report.damage):
-            self._images(report, progress)
-        return report
 
-    def repair(self, *, embed: bool = True, wait: float = 0.0) -> Repaired:
-        """Mend what :meth:`verify` names; see :func:`repair_store`.
+def repair(session: Session, *, embed: bool = True, wait: float = 0.0) -> Repaired:
+    """Mend what :meth:`verify` names; see :func:`repair_store`.
 
-        Args:
-            embed: embed again what was lost, where the backbone can be loaded.
-            wait: seconds to wait for another writer.
-        """
-        mended = repair.repair(self.path, wait=wait)
-        result = Repaired(done=mended.actions, lost=sum(map(len, mended.lost_contents.values())))
-        with lock.writer_lock(self._storage.layout.lock, "repair", wait=wait):
-            result.done += _set_aside(self._storage.layout)
-        for space, contents in mended.lost_contents.items():
-            self._again(space, contents, result, embed=embed)
-        self._reindex(result)
-        return result
+    Args:
+        embed: embed again what was lost, where the backbone can be loaded.
+        wait: seconds to wait for another writer.
+    """
+    mended = repair.repair(session.path, wait=wait)
+    result = Repaired(done=mended.actions, lost=sum(map(len, mended.lost_contents.values())))
+    with lock.writer_lock(session.storage.layout.lock, "repair", wait=wait):
+        result.done += _set_aside(session.storage.layout)
+    for space, contents in mended.lost_contents.items():
+        _again(session, space, contents, result, embed=embed)
+    _reindex(session, result)
+    return result
 
-    def backup(
-        self, target: str | Path, *, link: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
-    ) -> dict[str, int]:
-        """A consistent copy in a new folder, also while another process embeds.
 
-        Args:
-            target: a folder that is not there yet, outside of the store.
-            link: hard links instead of copies of the vectors: at once, but on the same disk.
-            progress: called as it goes on.
+def backup(
+    session: Session,
+    target: str | Path, *, link: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
+) -> dict[str, int]:
+    """A consistent copy in a new folder, also while another process embeds.
 
-        Returns:
-            ``{"shards", "bytes"}``.
+    Args:
+        target: a folder that is not there yet, outside of the store.
+        link: hard links instead of copies of the vectors: at once, but on the same disk.
+        progress: called as it goes on.
 
-        Raises:
-            StoreExists: something is at ``target``. StoreDamaged: a file is not what was written.
-        """
-        return copying.backup(self._storage, target, link=link, progress=progress)
+    Returns:
+        ``{"shards", "bytes"}``.
 
-    def export_all(self, folder: str | Path) -> dict[str, int]:
-        """Everything as Parquet files in a new folder, one generation, also while another process writes.
+    Raises:
+        StoreExists: something is at ``target``. StoreDamaged: a file is not what was written.
+    """
+    return copying.backup(session.storage, target, link=link, progress=progress)
 
-        Every table, every vector of every space bit for bit, heads and checkpoints; :func:`import_store` makes a store
-        of it again. Not carried: indexes, which are built again, and the quarantine.
 
-        Returns:
-            Rows by table, and ``vectors``, ``files``, ``bytes``.
+def export_all(session: Session, folder: str | Path) -> dict[str, int]:
+    """Everything as Parquet files in a new folder, one generation, also while another process writes.
 
-        Raises:
-            StoreExists: something is at ``folder``. StoreDamaged: a vector is not what was written.
-        """
-        return writing.write_archive(self._storage, Path(folder))
+    Every table, every vector of every space bit for bit, heads and checkpoints; :func:`import_store` makes a store
+    of it again. Not carried: indexes, which are built again, and the quarantine.
 
-    def _again(self, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
-        """Embed what one space lost."""
-        source = MissingVectorsSource(self._storage, contents)
-        row = self._storage.space(space)
-        if not embed or not len(source):
-            result.left.append(
-                f"space {row.name}: {len(contents)} contents, {len(source)} items; embed their source again"
-            )
-            return
+    Returns:
+        Rows by table, and ``vectors``, ``files``, ``bytes``.
+
+    Raises:
+        StoreExists: something is at ``folder``. StoreDamaged: a vector is not what was written.
+    """
+    return writing.write_archive(session.storage, Path(folder))
+
+
+def _again(session: Session, space: str, contents: list[str], result: Repaired, *, embed: bool) -> None:
+    """Embed what one space lost."""
+    source = MissingVectorsSource(session.storage, contents)
+    row = session.storage.space(space)
+    if not embed or not len(source):
+        result.left.append(
+            f"space {row.name}: {len(contents)} contents, {len(source)} items; embed their source again"
+        )
+        return
+    try:
+        report = embedding.embed_source(session.storage, source, lambda: session.backbones_on_devices(row), row)
+    except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
+        result.left.append(f"space {row.name}: {len(source)} items could not be embedded again ({e})")
+        return
+    result.embedded += report.embedded
+    if report.failures:
+        result.left.append(f"space {row.name}: {report.failures} files cannot be embedded any more: see `failures`")
+
+
+def _reindex(session: Session, result: Repaired) -> None:
+    """Build again every index that no search can use any more."""
+    for row in session.storage.spaces():
         try:
-            report = embedding.embed_source(self._storage, source, lambda: self._everywhere(row), row)
-        except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
-            result.left.append(f"space {row.name}: {len(source)} items could not be embedded again ({e})")
-            return
-        result.embedded += report.embedded
-        if report.failures:
-            result.left.append(f"space {row.name}: {report.failures} files cannot be embedded any more: see `failures`")
+            built = build.repair_index(session.storage, row)
+        except QueryError as e:
+            result.left.append(f"space {row.name} has no index any more: {e}")
+        else:
+            if built is not None:
+                kind, rows = built.sidecar.kind, built.sidecar.rows
+                result.done.append(f"space {row.name}: its index was built again ({kind}, {rows:,} rows)")
 
-    def _reindex(self, result: Repaired) -> None:
-        """Build again every index that no search can use any more."""
-        for row in self._storage.spaces():
-            try:
-                built = build.repair_index(self._storage, row)
-            except QueryError as e:
-                result.left.append(f"space {row.name} has no index any more: {e}")
-            else:
-                if built is not None:
-                    kind, rows = built.sidecar.kind, built.sidecar.rows
-                    result.done.append(f"space {row.name}: its index was built again ({kind}, {rows:,} rows)")
 
-    def _images(self, report: VerificationReport, progress: Callable[[CheckProgress], None]) -> None:
-        """Compare the images with the contents that were embedded."""
-        _, rows = self._storage.sql(_IMAGES)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for begin in range(0, len(rows), IMAGES):
-                chunk = rows[begin : begin + IMAGES]
-                for row, said in zip(chunk, pool.map(_image, chunk), strict=True):
-                    if said == _ROTTEN:
-                        report.damage.append(Damage(row[0], "", said, "bring the file back, or embed it as it is now"))
-                    elif said:
-                        report.changed_images.append(row[0])
-                report.images += len(chunk)
-                progress(CheckProgress("images", report.images, len(rows)))
+def _images(session: Session, report: VerificationReport, progress: Callable[[CheckProgress], None]) -> None:
+    """Compare the images with the contents that were embedded."""
+    _, rows = session.storage.sql(_IMAGES)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for begin in range(0, len(rows), IMAGES):
+            chunk = rows[begin : begin + IMAGES]
+            for row, said in zip(chunk, pool.map(_image, chunk), strict=True):
+                if said == _ROTTEN:
+                    report.damage.append(Damage(row[0], "", said, "bring the file back, or embed it as it is now"))
+                elif said:
+                    report.changed_images.append(row[0])
+            report.images += len(chunk)
+            progress(CheckProgress("images", report.images, len(rows)))
 
 
 _IMAGES = """
