@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import heads
-from embedstore.classify.heads.serialization import ARRAYS_FILE, METADATA_FILE
+from embedstore.classify.heads.head_files import ARRAYS_FILE, METADATA_FILE
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, did_you_mean
 from embedstore.storage import disk_errors
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import strings
-from embedstore.storage.durable_files import sync_folder, sync_tree
+from embedstore.storage.durable_files import file_sha256, sync_folder, sync_tree
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import object_array, utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.vector_stream import open_vector_stream
 
@@ -41,10 +39,10 @@ class HeadRecord:
     """
 
     name: str
-    space: str
+    space_key: str
     label: str
     kind: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     created: datetime
 
 
@@ -119,19 +117,19 @@ def load_head(storage: Storage, name: str, *, space: SpaceRecord | None = None) 
         UnknownHead: no such name. SpaceMismatch: trained in another space. StoreDamaged: not the files that were saved.
     """
     row = find_head(storage, name)
-    if space is not None and space.key != row.space:
-        own = next((s.name for s in storage.spaces() if s.key == row.space), row.space)
+    if space is not None and space.key != row.space_key:
+        own = next((s.name for s in storage.spaces() if s.key == row.space_key), row.space_key)
         raise SpaceMismatch(
             f"head {row.name} was trained in space {own} and means nothing in {space.name}; leave --space out, or "
             f"train one there: `embedstore probe STORE {row.label} --space {space.name} --save NAME`"
         )
-    folder = _settled(_folder(storage, row.name), row.facts["digest"])
+    folder = _settled(_folder(storage, row.name), row.metadata["digest"])
     cure = f"train it again: `embedstore probe STORE {row.label} --head {row.kind} --save {row.name}`"
     if not (folder / METADATA_FILE).is_file():
         raise StoreDamaged(f"the files of head {row.name} are gone from {folder}; {cure}")
-    if _digest(folder) != row.facts["digest"]:
+    if _digest(folder) != row.metadata["digest"]:
         raise StoreDamaged(f"{folder / METADATA_FILE} is not what was saved; {cure}")
-    return row, heads.load(folder, expected_binding={"space": row.space})
+    return row, heads.load(folder, expected_binding={"space": row.space_key})
 
 
 def write_predictions(
@@ -156,11 +154,11 @@ def write_predictions(
     """  # noqa: D205
     begin, started = time.perf_counter(), utc_now()
     row, estimator = load_head(storage, name, space=space)
-    own = storage.space(row.space)
+    own = storage.space(row.space_key)
     names = [str(c) for c in estimator.classes_]
     answers = [
         *names,
-        None if heads.membership_threshold(estimator) is not None else str(getattr(estimator, "other", "")),
+        None if heads.membership_threshold(estimator) is not None else str(getattr(estimator, "abstain_label", "")),
     ]
     scratch = storage.catalog.scratch
     try:
@@ -228,7 +226,7 @@ def _answer(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.int64], 
 def _write(storage: Storage, name: str, answers: list[str | None]) -> dict[str, Any]:
     """The staged answers as the head's predictions of the streamed items."""
     with storage.writer(f"predict {name}", wait=10.0), storage.catalog.write() as con:
-        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": strings(answers)}  # noqa: F841 - read by SQL
+        codes = {"code": np.arange(len(answers), dtype=np.int32), "label": object_array(answers)}  # noqa: F841 - read by SQL
         con.execute(
             "DELETE FROM predictions WHERE head = ? AND item IN (SELECT item FROM memory.main.streamed_items)", [name]
         )
@@ -281,5 +279,4 @@ def _settled(folder: Path, digest: str) -> Path:
 
 def _digest(folder: Path) -> str:
     """SHA-256 of the head's description, which itself holds that of its arrays."""
-    with (folder / METADATA_FILE).open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    return file_sha256(folder / METADATA_FILE)

@@ -115,9 +115,9 @@ def _print_curve(curve: LearningCurve) -> None:
 def _list_near(store: Store, e: Evaluation) -> None:
     """The first near-duplicates across the split, by name."""
     pairs = e.near_duplicates.pairs[:5] if e.near_duplicates else ()
-    uris = store.uris([i for p in pairs for i in (p.train_item, p.held)])
+    uris = store.uris([i for p in pairs for i in (p.train_item, p.held_out_item)])
     for p in pairs:
-        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held)}")
+        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held_out_item)}")
     if e.near_duplicates and e.near_duplicates.count > len(pairs):
         console.print_note(f"  … {e.near_duplicates.count - len(pairs)} more: --json")
 

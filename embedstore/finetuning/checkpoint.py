@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def write_files(
         tensors = {"weight": torch.from_numpy(head[0].copy()), "bias": torch.from_numpy(head[1].copy())}
         files.append(write_tensors(folder / HEAD_FILE, tensors))
         for entry in files:
-            entry["sha256"] = file_sha256(folder / entry["file"])
+            entry["sha256"] = durable_files.file_sha256(folder / entry["file"])
         durable_files.write_synced(folder / MANIFEST_FILE, dump_manifest({"files": files, **metadata}))
     except OSError as e:
         raise StoreIOError(f"cannot write {folder}: {e.strerror or e}; make room and run it again") from e
@@ -88,9 +87,3 @@ def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     entry = next(e for e in read_manifest(folder)["files"] if e["file"] == HEAD_FILE)
     tensors = read_tensors(folder / HEAD_FILE, entry)
     return tensors["weight"].numpy(), tensors["bias"].numpy()
-
-
-def file_sha256(path: Path) -> str:
-    """Of a file, hexadecimal."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

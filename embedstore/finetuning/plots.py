@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embedstore.errors import MissingExtra
 from embedstore.finetuning.history import TrainingHistory
+from embedstore.storage import durable_files
 
 
 def require_matplotlib() -> None:
@@ -43,9 +44,8 @@ def draw_curves(history: TrainingHistory, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="center right")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    temporary = path.with_name(f".{path.name}.new")
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(path)
+    with durable_files.atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _shown(loss: float) -> float:

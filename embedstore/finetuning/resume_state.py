@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors.torch import load_file, save_file
 
 from embedstore.errors import StoreDamaged, StoreIOError
@@ -74,12 +72,9 @@ def load(folder: Path) -> ResumeState | None:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """A safetensors file, whole and on the disk or not there: ``{"file", "bytes", "xxh3"}``."""
-    temporary = path.with_name(path.name + ".new")
-    save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
-    durable_files.sync_file(temporary)
-    temporary.replace(path)
-    durable_files.sync_folder(path.parent)
-    return {"file": path.name, "bytes": path.stat().st_size, "xxh3": xxh3(path)}
+    with durable_files.atomic_path(path) as temporary:
+        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
+    return {"file": path.name, "bytes": path.stat().st_size, "xxh3": durable_files.file_xxh3(path)}
 
 
 def read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -90,21 +85,12 @@ def read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, torch.Tensor]:
     """
     cure = f"remove {path.parent} and run it again"
     try:
-        if path.stat().st_size != entry["bytes"] or xxh3(path) != entry["xxh3"]:
+        if path.stat().st_size != entry["bytes"] or durable_files.file_xxh3(path) != entry["xxh3"]:
             raise StoreDamaged(f"{path} is not what was written; {cure}")
         found: dict[str, torch.Tensor] = load_file(path)
     except OSError as e:
         raise StoreDamaged(f"cannot read {path}: {e.strerror or e}; {cure}") from e
     return found
-
-
-def xxh3(path: Path) -> str:
-    """XXH3-128 of a file, hexadecimal."""
-    h = xxhash.xxh3_128()
-    with path.open("rb") as f:
-        for block in _blocks(f):
-            h.update(block)
-    return h.hexdigest()
 
 
 def discard(folder: Path) -> None:
@@ -126,11 +112,6 @@ def _description(folder: Path) -> dict[str, Any]:
         return dict(found) if {"files", "facts"} <= set(found) else {}
     except (ValueError, RecursionError) as e:
         raise StoreDamaged(f"{path} is damaged ({type(e).__name__}); remove {folder} and run it again") from e
-
-
-def _blocks(f: Any) -> Iterator[bytes]:
-    while block := f.read(1 << 22):
-        yield block
 
 
 def bytes_of(tensors: dict[str, torch.Tensor]) -> int:

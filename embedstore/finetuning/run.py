@@ -24,6 +24,7 @@ from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.finetuning.task import FinetuneSplit
 from embedstore.finetuning.train import Trainer
 from embedstore.finetuning.weight_interpolation import SelectedWeights, select_weights
+from embedstore.storage import durable_files
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -197,9 +198,8 @@ def save_augmentation_sheet(job: FinetuneJob, dataset: LabeledImageDataset, path
             shown.append((str(job.data.y[row]), plain, varied))
     if shown:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        augment.contact_sheet(shown).save(temporary, "PNG")
-        temporary.replace(path)
+        with durable_files.atomic_write(path) as file:
+            augment.contact_sheet(shown).save(file, "PNG")
 
 
 def _picture(pixels: torch.Tensor) -> Image.Image:

@@ -19,6 +19,7 @@ from embedstore.finetuning.accelerator import create_accelerator
 from embedstore.finetuning.run import FinetuneJob, run_job
 from embedstore.finetuning.settings import FinetuneSettings, HeadInit, WeightAverage
 from embedstore.finetuning.task import hold_out_validation
+from embedstore.storage import durable_files
 
 SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate; every layer alike, statistics of BatchNorm follow
 SCRATCH_EPOCH_FACTOR = 3  # times those of tuning: nothing is known at the start
@@ -164,6 +165,5 @@ def draw_plot(comparison: StrategyComparison, path: Path) -> None:
     axes.set(xlabel="labels a class", ylabel=f"accuracy on {comparison.held} held-out items ({comparison.split})")
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = path.with_name(f".{path.name}.new")
-    figure.savefig(temporary, format="png", dpi=110)
-    temporary.replace(path)
+    with durable_files.atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)

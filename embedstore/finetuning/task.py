@@ -54,9 +54,9 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
     spare = part.calibration[known[part.calibration]]
     if len(spare):
-        return FinetuneSplit(part.train, spare, part.held, part.name, has_val_split=True, leaks=part.leaks)
+        return FinetuneSplit(part.train, spare, part.held_out, part.name, has_val_split=True, leaks=part.n_leaks)
     train, val = hold_out_validation(data, part.train, seed=seed)
-    return FinetuneSplit(train, val, part.held, part.name, has_val_split=False, leaks=part.leaks)
+    return FinetuneSplit(train, val, part.held_out, part.name, has_val_split=False, leaks=part.n_leaks)
 
 
 def hold_out_validation(

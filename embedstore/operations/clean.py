@@ -61,7 +61,7 @@ def cluster(
     """Cluster items; see :meth:`embedstore.Store.cluster`."""
     items, clusters, outliers = search.clusters(session.storage, session.space(space), n_clusters, where=where)
     settings = {"k": n_clusters, "where": where, "column": cluster_column}
-    columns = {cluster_column: clusters, outlier_column: outliers}
+    columns: dict[str, NDArray[Any]] = {cluster_column: clusters, outlier_column: outliers}
     return _write_columns(session, "cluster", settings, items, columns, wait)
 
 
@@ -74,7 +74,5 @@ def _write_columns(
     wait: float,
 ) -> ChangedItems:
     """Write computed columns of items."""
-    counts = write(
-        session, operation, settings, wait, lambda w: {"items": changes.set_columns(w, items, columns)}
-    )
+    counts = write(session, operation, settings, wait, lambda w: {"items": changes.set_columns(w, items, columns)})
     return ChangedItems(**counts)

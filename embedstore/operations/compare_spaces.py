@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation import compare_spaces, evaluate_fitted
+from embedstore.classify.evaluation import Evaluation, compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import LabelError
 from embedstore.operations import evaluate, zero_shot
@@ -34,17 +34,17 @@ def _compare(
         evaluate.features(session, label, where=where, space=new.key),
     )
     pairs = compare_spaces.evaluate_in_both_spaces(old_data, new_data, label, seed=seed)
-    first = pairs[0].old
+    first = pairs[0].baseline
     pairs += _finetuned_head(session, first, new_data, new, label) + _zero_shot(session, old, new, label, where)
     return SpaceComparison(
         label=label,
-        old=old.name,
-        new=new.name,
+        baseline=old.name,
+        space=new.name,
         split=first.split,
-        train=first.train,
-        held=first.held,
-        pairs=tuple(pairs),
-        same=new.space.has_same_vectors(old.space),
+        n_train=first.n_train,
+        n_held_out=first.n_held_out,
+        evaluations=tuple(pairs),
+        has_same_vectors=new.space.has_same_vectors(old.space),
         cost=_costs(session, old, new),
     )
 
@@ -58,18 +58,18 @@ def _latest_finetuned(session: Session) -> SpaceRecord:
 
 
 def _finetuned_head(
-    session: Session, baseline: evaluate.Evaluation, data: Features, record: SpaceRecord, label: str
+    session: Session, baseline: Evaluation, data: Features, record: SpaceRecord, label: str
 ) -> list[PairedEvaluation]:
     """Pair the head that was trained with the backbone with the probe of the baseline."""
     from embedstore.finetuning import checkpoint, head
 
     folder = session.path / "checkpoints" / record.key
     manifest = checkpoint.read_manifest(folder)
-    if manifest.get("label") != label or baseline.rows is None:
+    if manifest.get("label") != label or baseline.held_out_predictions is None:
         return []
     weight, bias = checkpoint.read_head(folder)
     own = head.LinearHead(weight, bias, manifest["classes"])
-    held_out = data.take(np.flatnonzero(np.isin(data.ids, baseline.rows.ids)))
+    held_out = data.take(np.flatnonzero(np.isin(data.ids, baseline.held_out_predictions.ids)))
     evaluation = evaluate_fitted(own, held_out, label, head="own head", split=baseline.split)
     name = "old probe, own head of the tuned network"
     return [compare_spaces.pair_evaluations(name, baseline, replace(evaluation, space=record.name))]
@@ -82,9 +82,7 @@ def _zero_shot(
     if not (old.space.text and new.space.text):
         return []
     names = evaluate.distinct_labels(session, label, where=where, space=new.key)
-    evaluations = [
-        zero_shot.zero_shot(session, names, space=s.key).evaluate(label, where=where) for s in (old, new)
-    ]
+    evaluations = [zero_shot.zero_shot(session, names, space=s.key).evaluate(label, where=where) for s in (old, new)]
     try:
         return [compare_spaces.pair_evaluations("zero-shot", *evaluations)]
     except LabelError:  # the new space is not embedded completely: the items differ

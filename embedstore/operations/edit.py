@@ -8,10 +8,11 @@ from typing import Any
 
 from embedstore.operations.results import ChangedItems, Compaction, PurgedItems, TableEdit
 from embedstore.operations.session import Session
+from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
 from embedstore.storage import changes, compact
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.changes import ItemSelection
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Writer
 
 
@@ -64,18 +65,19 @@ def rename(session: Session, old: str, new: str, *, wait: float) -> ChangedItems
     return ChangedItems(**write(session, "rename", settings, wait, lambda w: changes.rename(w, old, new)))
 
 
-def compact_store(session: Session, *, wait: float, progress: Callable[[str], None]) -> Compaction:
+def compact_store(session: Session, *, wait: float, progress: Progress) -> Compaction:
     """Merge vector files and wipe unused vectors; see :meth:`embedstore.Store.compact`."""
+    with message_progress(progress) as callback:
 
-    def merge(writer: Writer) -> dict[str, int]:
-        return compact.compact(session.storage, writer, progress=lambda n: progress(f"{n:,} rows written"))
+        def merge(writer: Writer) -> dict[str, int]:
+            return compact.compact(session.storage, writer, progress=lambda n: callback(f"{n:,} rows written"))
 
-    counts = write(session, "compact", {}, wait, merge)
-    rebuilt = []
-    for space in session.storage.spaces():
-        if not build.indexes_match_shards(session.storage, space):  # an old index would still hold wiped vectors
-            index = build.rebuild_index(session.storage, space, progress=progress)
-            rebuilt += [index.sidecar.file] if index else []
+        counts = write(session, "compact", {}, wait, merge)
+        rebuilt = []
+        for space in session.storage.spaces():
+            if not build.indexes_match_shards(session.storage, space):  # an old index still holds wiped vectors
+                index = build.rebuild_index(session.storage, space, progress=callback)
+                rebuilt += [index.sidecar.file] if index else []
     return Compaction(**counts, indexes=rebuilt)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -85,7 +85,7 @@ def probe(
         data = features(session, label, where=where, space=record.key, separator=separator)
         return replace(evaluation.evaluate_head(head, data, label, settings, **options), space=record.name)
 
-    run = {"label": label, "where": where, "save": save_as} | options | settings.to_json()
+    run = {"label": label, "where": where, "save": save_as} | options | asdict(settings)
     result = session.recorded(head, record, run, evaluate)
     if save_as:
         heads.save(session, save_as, result)
@@ -140,9 +140,7 @@ def few_shot_learning_curve(
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        curve = few_shot_curve.few_shot_curve(
-            data, label, encoded, head=head, shots=shots, repeats=repeats, seed=seed
-        )
+        curve = few_shot_curve.few_shot_curve(data, label, encoded, head=head, shots=shots, repeats=repeats, seed=seed)
         return replace(curve, space=record.name)
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(shots), "repeats": repeats}
@@ -205,7 +203,7 @@ def compare(
         )
 
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
-    run |= {"labels_per_class": list(labels_per_class)} | settings.to_json()
+    run |= {"labels_per_class": list(labels_per_class)} | asdict(settings)
     return session.recorded("compare_heads", None, run, evaluate)
 
 

@@ -180,12 +180,8 @@ def _register(
     checkpoint.write_files(made, weights, trained.selection.head, metadata)
     plots.draw_curves(trained.history, made / "curves.png")
     shutil.copyfile(state_folder / "augmentation.png", made / "augmentation.png")
-    recipe = replace(
-        record.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=record.key
-    )
-    space = replace(
-        session.load(recipe).space, licence=record.space.licence, origin=f"fine-tuned from {record.name}"
-    )
+    recipe = replace(record.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=record.key)
+    space = replace(session.load(recipe).space, licence=record.space.licence, origin=f"fine-tuned from {record.name}")
     folder = session.path / "checkpoints" / space.key
     checkpoint.publish(made, folder)
     recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS_FILE}")

@@ -61,7 +61,9 @@ class FinetuneResult:
                 f"{self.metadata['refitted']} images up to it"
             )
         if self.metadata["unread"]:
-            out.append(f"{self.metadata['unread']} images were left out: their files are gone or have changed since they were embedded")
+            out.append(
+                f"{self.metadata['unread']} images were left out: their files are gone or have changed since they were embedded"
+            )
         first, best = history["epochs"][0]["val"], self.metadata["val_score"]
         if first["accuracy"] > best["accuracy"]:
             out.append(

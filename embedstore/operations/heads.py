@@ -28,9 +28,9 @@ def save(session: Session, name: str, evaluation: Evaluation) -> HeadRecord:
     metadata = {
         "accuracy": evaluation.accuracy,
         "split": evaluation.split,
-        "train": evaluation.train,
-        "held_out": evaluation.held,
-    } | evaluation.chosen
+        "train": evaluation.n_train,
+        "held_out": evaluation.n_held_out,
+    } | evaluation.hyperparameters
     return registry.save_head(
         session.storage,
         session.space(evaluation.space or None),

@@ -13,7 +13,6 @@ from embedstore.storage import info as storage_info
 from embedstore.storage.queries import items
 
 
-
 def sql(session: Session, query: str, parameters: Sequence[Any]) -> SqlResult:
     """Run a read-only query; see :meth:`embedstore.Store.sql`."""
     names, rows = session.storage.sql(query, parameters)
@@ -30,3 +29,8 @@ def info(session: Session) -> StoreInfo:
     """Count what the store holds; see :meth:`embedstore.Store.info`."""
     counts = storage_info.info(session.storage)
     return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage)}))
+
+
+def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """Look up uris; see :meth:`embedstore.Store.item_uris`."""
+    return items.item_uris(session.storage, ids)

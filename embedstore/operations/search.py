@@ -19,6 +19,7 @@ from embedstore.media.image import preprocess
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.reports.map_page import EmbeddingMap
+from embedstore.reports.progress import Progress, message_progress
 from embedstore.reports.results import Hits
 from embedstore.search.execute import SearchOptions, execute_search, item_vector
 from embedstore.search.index import build
@@ -30,6 +31,7 @@ from embedstore.storage.transfer import export as transfer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
 
 Query: TypeAlias = "str | Path | int | Image | NDArray[Any]"
 QueryPart: TypeAlias = "Query | tuple[Query, float]"
@@ -82,13 +84,20 @@ def project_items(
 
 
 def build_index(
-    session: Session, *, recall: float, max_memory: str | int, kind: str | None, space: str | None, progress: Any
+    session: Session,
+    *,
+    recall: float,
+    max_memory: str | int,
+    kind: str | None,
+    space: str | None,
+    progress: Progress,
 ) -> build.IndexBuild:
     """Build an approximate index; see :meth:`embedstore.Store.build_index`."""
     record = session.space(space)
-    return build.build_index(
-        session.storage, record, recall=recall, max_memory=max_memory, kind=kind, progress=progress
-    )
+    with message_progress(progress) as callback:
+        return build.build_index(
+            session.storage, record, recall=recall, max_memory=max_memory, kind=kind, progress=callback
+        )
 
 
 def export(session: Session, path: Path, *, space: str | None, where: str | None) -> int:

@@ -13,8 +13,8 @@ from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.errors import SpaceMismatch, StoreBusy, WeightsNotFound
 from embedstore.pipeline.decode_method import Decoder, parse_decoder
 from embedstore.space import Recipe
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:

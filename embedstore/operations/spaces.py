@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedstore.backbones import resolve_name
+from embedstore.backbones import load, resolve_name
+from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
 from embedstore.classify.registry import HeadRecord
-from embedstore.errors import BadBackbone, EmbedstoreError, LabelError
+from embedstore.errors import BadBackbone, EmbedstoreError, LabelError, StoreExists
 from embedstore.operations import evaluate, heads, zero_shot
 from embedstore.operations.results import DefaultSpace, DroppedSpace
-from embedstore.operations.session import Session
+from embedstore.operations.session import OpenOptions, Session
 from embedstore.space import JsonScalar, Recipe
 from embedstore.storage import changes, drop_space
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -51,6 +54,19 @@ def default_space_name(backbone: str) -> str:
     if "/" not in backbone:
         return backbone.rsplit(":", 1)[-1]
     return backbone.rsplit("/", 1)[-1].split(":", 1)[0].split(".", 1)[0]
+
+
+def create_store(path: Path, recipe: Recipe, options: OpenOptions, *, dtype: str, space_name: str | None) -> Session:
+    """Create a store with the space of a backbone; nothing is created if the backbone cannot be loaded."""
+    if path.exists() and any(path.iterdir()):
+        raise StoreExists(f"{path} exists already; open it, or choose another folder")
+    if options.runtime is Runtime.ONNX:
+        require_onnx_export()
+    allowed = replace(options, allow_code=options.allow_code | {recipe.backbone})
+    backbone = load(recipe, device=options.device, precision=options.precision, allow_code=allowed.allow_code)
+    session = Session(Storage.create(path), allowed)
+    register_space(session, backbone, recipe, dtype=dtype, space_name=space_name)
+    return session
 
 
 def add_space(session: Session, recipe: Recipe, *, dtype: str, space_name: str | None, wait: float) -> SpaceRecord:
@@ -107,7 +123,7 @@ def _refit_heads(session: Session, record: SpaceRecord) -> tuple[list[str], list
 
     refitted, skipped = [], []
     for head in heads.saved_heads(session):
-        if head.space != record.key and root(head.space) == root(record.key):
+        if head.space_key != record.key and root(head.space_key) == root(record.key):
             try:
                 _refit(session, head, record)
                 refitted.append(head.name)
@@ -123,11 +139,9 @@ def _refit(session: Session, head: HeadRecord, record: SpaceRecord) -> None:
     if hasattr(heads.load(session, head.name), "head"):
         raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
     if head.kind == "zero_shot":
-        zero_shot.zero_shot(session, head.facts["classes"], space=record.key).save(head.name, label=head.label)
+        zero_shot.zero_shot(session, head.metadata["classes"], space=record.key).save(head.name, label=head.label)
         return
     if head.kind not in HEAD_NAMES:
         raise LabelError(f"a head of kind {head.kind} is fitted again by the command that made it")
-    options = {"k": head.facts["k"]} if head.kind == "knn" and "k" in head.facts else {}
-    evaluate.probe(
-        session, head.label, head=head.kind, space=record.key, save_as=head.name, head_options=options
-    )
+    options = {"k": head.metadata["k"]} if head.kind == "knn" and "k" in head.metadata else {}
+    evaluate.probe(session, head.label, head=head.kind, space=record.key, save_as=head.name, head_options=options)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from embedstore.errors import BadVectors, DimensionMismatch
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
-from embedstore.storage.catalog import utc_now
-from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows, strings
+from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import content_hex, object_array, utc_now
 from embedstore.storage.storage import Storage, Writer
 
 ExistingContent = tuple[str, NDArray[np.float32] | None]
@@ -137,7 +137,7 @@ def _existing(
 ) -> tuple[dict[str, int], dict[str, ExistingContent]]:
     """Items that have these uris already: their ids, and their contents with their vectors in this space."""
     with storage.catalog.read() as con:
-        wanted = {"uri": strings(uris)}  # noqa: F841 - read by SQL
+        wanted = {"uri": object_array(uris)}  # noqa: F841 - read by SQL
         rows = con.execute(
             'SELECT i.uri, i.item, i.content::VARCHAR, v.shard, v."row" FROM items i '
             "LEFT JOIN vectors v ON v.content = i.content AND v.space = ? "
@@ -148,15 +148,15 @@ def _existing(
         held = [r for r in rows if r[3] is not None]
         positions = vectors.positions(np.array([r[3] for r in held], int), np.array([r[4] for r in held], int))
         stored = dict(zip((r[0] for r in held), vectors.read_float32(positions), strict=True))
-    return {r[0]: r[1] for r in rows}, {r[0]: (r[2].replace("-", ""), stored.get(r[0])) for r in rows}
+    return {r[0]: r[1] for r in rows}, {r[0]: (content_hex(r[2]), stored.get(r[0])) for r in rows}
 
 
 def _known(storage: Storage, space: SpaceRecord, digests: list[str]) -> set[str]:
     """Which contents have a vector in the space."""
     with storage.catalog.read() as con:
-        wanted = {"content": strings(digests)}  # noqa: F841 - read by SQL
+        wanted = {"content": object_array(digests)}  # noqa: F841 - read by SQL
         known = con.execute(
             "SELECT content::VARCHAR FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM wanted)",
             [space.key],
         ).fetchall()
-    return {c.replace("-", "") for (c,) in known}
+    return {content_hex(c) for (c,) in known}

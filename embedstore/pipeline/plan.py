@@ -15,9 +15,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import raw_path_bytes, strings
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import decode_path, encode_paths, first_row, object_array
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
@@ -117,7 +116,7 @@ def _todo(
     uri: str, path: bytes | None, size: int, mtime_ns: int, label: Any, split: Any, group: Any, item: Any
 ) -> PlannedFile:
     """One row of the plan."""
-    name = uri if path is None else path.decode("utf-8", "surrogateescape")
+    name = decode_path(uri, path)
     return PlannedFile(ImageRef(uri, name, size, mtime_ns, label, split, group), item)
 
 
@@ -129,13 +128,13 @@ def _hold(con: duckdb.DuckDBPyConnection, refs: list[ImageRef], space: str, deco
     """
     rows = {  # noqa: F841 - read by SQL
         "n": np.arange(len(refs), dtype=np.int64),
-        "uri": strings([r.uri for r in refs]),
-        "path": raw_path_bytes([(r.uri, r.path) for r in refs]),
+        "uri": object_array([r.uri for r in refs]),
+        "path": encode_paths([(r.uri, r.path) for r in refs]),
         "size": np.array([r.size for r in refs], dtype=np.int64),
         "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
-        "label": strings([r.label for r in refs]),
-        "split": strings([r.split for r in refs]),
-        "group": strings([r.group for r in refs]),
+        "label": object_array([r.label for r in refs]),
+        "split": object_array([r.split for r in refs]),
+        "group": object_array([r.group for r in refs]),
     }
     if not refs:
         return Counter()

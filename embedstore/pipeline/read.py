@@ -26,7 +26,7 @@ from embedstore.pipeline.plan import PlannedFile
 from embedstore.pipeline.stage_times import StageTimers
 from embedstore.sources.local_files import read_file
 from embedstore.space import Preprocess
-from embedstore.storage.commit import strings
+from embedstore.storage.sql import content_hex, object_array
 from embedstore.types import Failure, ImageInfo, content_digest
 
 GROUP_FILES = 256
@@ -228,29 +228,29 @@ class _Preparer:
 
     def _known(self, digests: Sequence[str]) -> set[str]:
         """Which contents have a vector in the space."""
-        rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+        rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
         found = self._con.execute(
             "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
         )
-        return {c.replace("-", "") for (c,) in found.fetchall()}
+        return {content_hex(c) for (c,) in found.fetchall()}
 
     def _learn(self, digests: Sequence[str]) -> None:
         """Later files with these contents need no decoding."""
         if digests:
-            rows = {"content": strings(digests)}  # noqa: F841 - read by SQL
+            rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
             self._con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
 
     def _renamed(self, rows: Sequence[PreparedFile]) -> list[PreparedFile]:
         """Give new names the items that had the same content and whose own name is gone; each item once."""
         new = [r.digest for r in rows if r.failure is None and r.planned.item is None]
-        wanted = {"content": strings(new)}  # noqa: F841 - read by SQL
+        wanted = {"content": object_array(new)}  # noqa: F841 - read by SQL
         found = self._con.execute(
             "SELECT content::VARCHAR, item FROM memory.main.gone "
             "WHERE content IN (SELECT content::UUID FROM wanted) ORDER BY item DESC"
         ).fetchall()
         free: dict[str, list[int]] = {}
         for content, item in found:
-            free.setdefault(content.replace("-", ""), []).append(item)
+            free.setdefault(content_hex(content), []).append(item)
         out, taken = [], []
         for row in rows:
             items = free.get(row.digest)

@@ -27,9 +27,9 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.open import Source
-from embedstore.storage.catalog import utc_now
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage, Writer
 from embedstore.timing import available_cores
 from embedstore.types import Failure, FailureReason, ImageRef

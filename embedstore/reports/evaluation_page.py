@@ -87,7 +87,7 @@ def comparison_rows(comparison: HeadComparison) -> list[tuple[Any, ...]]:
             x.evaluation.head,
             f"{x.evaluation.accuracy:.4f}",
             f"[{scores['accuracy'].low:.3f}, {scores['accuracy'].high:.3f}]",
-            scores[MetricName.RECALL].value if MetricName.RECALL in scores else None,
+            scores[MetricName.MEAN_PER_CLASS_RECALL].value if MetricName.MEAN_PER_CLASS_RECALL in scores else None,
             scores[MetricName.LOG_LOSS].value if MetricName.LOG_LOSS in scores else None,
             b and f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]",
             None if x.p_value is None else f"{x.p_value:.3g}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from embedstore.errors import MissingExtra, QueryError
+from embedstore.storage import durable_files
 from embedstore.types import Hit
 
 if TYPE_CHECKING:
@@ -142,26 +143,25 @@ def save_rows(rows: list[dict[str, Any]], path: Path) -> None:
     if not rows:
         raise QueryError(f"nothing was found; {path} is not written")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".csv":
-        with temporary.open("w", newline="", encoding="utf-8") as f:
-            table_writer = csv.DictWriter(f, list(rows[0]))
-            table_writer.writeheader()
-            table_writer.writerows(rows)
-    else:
-        lines = (json.dumps({k: to_json_value(v) for k, v in row.items()}, ensure_ascii=False) for row in rows)
-        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        if path.suffix == ".parquet":
-            _as_parquet(temporary)
-    temporary.replace(path)
+    with durable_files.atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            with temporary.open("w", newline="", encoding="utf-8") as f:
+                table_writer = csv.DictWriter(f, list(rows[0]))
+                table_writer.writeheader()
+                table_writer.writerows(rows)
+        else:
+            lines = (json.dumps({k: to_json_value(v) for k, v in row.items()}, ensure_ascii=False) for row in rows)
+            temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            if path.suffix == ".parquet":
+                _as_parquet(temporary)
 
 
 def _as_parquet(path: Path) -> None:
     """Turn JSON lines into Parquet, in place; a column's type is that of its values."""
-    from embedstore.storage import duckdb_connection
+    from embedstore.storage import connection
 
     made = path.with_suffix(".parquet.tmp")
-    with duckdb_connection.connect() as con:
+    with connection.connect() as con:
         con.read_json(str(path), format="newline_delimited", sample_size=-1).write_parquet(str(made))
     made.replace(path)
 

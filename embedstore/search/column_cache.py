@@ -9,8 +9,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage.sql import first_row, quote_identifier
 
 _PART = 65536  # values that are Python's at a time
 _NUMBERS = frozenset("BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE".split())

@@ -16,8 +16,8 @@ from embedstore.search.mmr import maximal_marginal_relevance
 from embedstore.search.planner import SearchMethod
 from embedstore.search.ranker import Ranker, RankingResult
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import quote_identifier
 from embedstore.storage.storage import Storage
 from embedstore.types import Hit
 

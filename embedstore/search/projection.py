@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import gather_vectors
 from embedstore.errors import QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import quote_identifier
 from embedstore.storage.storage import Storage
 
 MIN_ITEMS = 5  # items that a map makes sense of

@@ -22,8 +22,8 @@ from embedstore.search.index import files
 from embedstore.search.index.approximate import RowFilter
 from embedstore.search.index.scan import Scanner
 from embedstore.storage.catalog import CatalogStamp
-from embedstore.storage.commit import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import quote_identifier
 from embedstore.storage.storage import ITEM_COLUMNS, Storage
 from embedstore.storage.vectors import VectorReader
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import to_rgb_image
+from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
@@ -28,12 +29,7 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
     Raises:
         ImageError: if the file cannot be read; ``reason`` says why.
     """
-    return read_file(item_path(uri, path_bytes))
-
-
-def item_path(uri: str, path_bytes: bytes | None) -> str:
-    """Return the path of an item's file, as ``os.fsdecode`` gives it."""
-    return uri if path_bytes is None else path_bytes.decode("utf-8", "surrogateescape")
+    return read_file(decode_path(uri, path_bytes))
 
 
 def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:

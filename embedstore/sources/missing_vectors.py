@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.plain import PlainFileSource
-from embedstore.storage.commit import strings
+from embedstore.storage.sql import decode_path, object_array
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
@@ -23,7 +23,7 @@ class MissingVectorsSource(PlainFileSource):
     skipped = 0
 
     def __init__(self, storage: Storage, contents: Sequence[str]) -> None:
-        rows = {"content": strings(contents)}  # noqa: F841 - read by SQL
+        rows = {"content": object_array(contents)}  # noqa: F841 - read by SQL
         with storage.catalog.read() as con:
             self._items = con.execute(
                 "SELECT uri, path, label, split, group_id FROM items WHERE present "
@@ -36,4 +36,4 @@ class MissingVectorsSource(PlainFileSource):
     def scan(self) -> Iterator[ImageRef | Failure]:
         """Every file as it is now."""
         for uri, path, label, split, group in self._items:
-            yield stat_file(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)
+            yield stat_file(decode_path(uri, path), label, split, group)

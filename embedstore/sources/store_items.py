@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.plain import PlainFileSource
+from embedstore.storage.sql import decode_path
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
@@ -45,5 +46,5 @@ class StoreItemsSource(PlainFileSource):
                 [first, first + _CHUNK],
             ).fetchall()
             for uri, path, label, split, group in rows:
-                yield stat_file(uri if path is None else path.decode("utf-8", "surrogateescape"), label, split, group)
+                yield stat_file(decode_path(uri, path), label, split, group)
         self._con.execute("DROP TABLE IF EXISTS memory.main.present")

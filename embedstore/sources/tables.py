@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage import duckdb_connection
+from embedstore.storage import connection
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table made here
 MEMORY_LIMIT = "512MB"  # of a table while it is held; the rest lies in a temporary folder
@@ -43,7 +43,7 @@ class InputTable:
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="embedstore-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self.con = duckdb_connection.connect(
+        self.con = connection.connect(
             memory_limit=MEMORY_LIMIT,
             temp_directory=folder,
             autoinstall_known_extensions="false",

@@ -14,18 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreIOError
-from embedstore.storage import commit_counter, duckdb_connection, migrations
+from embedstore.storage import commit_counter, connection, migrations
 from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.layout import COMPLETE, GUARD
+from embedstore.storage.sql import first_line, quote_literal
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
+ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+CATALOG_TABLES = (*ARCHIVED_TABLES, "vectors", "shards", "schema")  # an archive holds the first two otherwise
 _MEMORY = "1GB"  # for DuckDB's own buffers; past it, plans spill to the temporary folder
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
@@ -152,7 +153,7 @@ class Catalog:
         """Make the file with every table, fully written (no log left beside it)."""
         con = self.scratch
         try:
-            con.execute(f"ATTACH {quote_path(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+            con.execute(f"ATTACH {quote_literal(self.file)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
             migrations.apply_pending(con)
             con.execute("CHECKPOINT cat")
             self._witness(commit_counter.reset, 0)
@@ -237,10 +238,10 @@ class Catalog:
     def _try(self, con: duckdb.DuckDBPyConnection, mode: str) -> str | None:
         """Attach once: None, or why it has to wait."""
         try:
-            con.execute(f"ATTACH {quote_path(self.file)} AS cat{mode}")
+            con.execute(f"ATTACH {quote_literal(self.file)} AS cat{mode}")
         except duckdb.Error as e:
             if "Could not set lock" in str(e):
-                return _line(e)
+                return first_line(e)
             raise self._explained("open", e) from e
         if mode and self._mark.exists():  # the pair of files may be half replaced by recovery
             self._detach(con)
@@ -265,7 +266,7 @@ class Catalog:
 
     def _explained(self, doing: str, error: duckdb.Error) -> StoreError:
         """What DuckDB's error means here."""
-        said = _line(error)
+        said = first_line(error)
         if is_disk_error(error):
             return StoreIOError(
                 f"cannot {doing} {self.file}: {said}; make room or mend the disk and run it again; "
@@ -283,7 +284,7 @@ class Catalog:
 
 def is_disk_error(error: Exception) -> bool:
     """The disk is full, fails, or may not be written to."""
-    return any(word in _line(error) for word in _DISK)
+    return any(word in first_line(error) for word in _DISK)
 
 
 def interrupt_queries() -> None:
@@ -301,11 +302,6 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return s.st_ino, s.st_size, s.st_mtime_ns
 
 
-def utc_now() -> datetime:
-    """The time as the catalog's TIMESTAMP columns hold it: UTC, without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
 def read_commit_count(con: duckdb.DuckDBPyConnection) -> int:
     """How many transactions the open generation of the catalog has seen."""
     if not any(r[0] == "generation" for r in con.execute("DESCRIBE counters").fetchall()):
@@ -314,18 +310,10 @@ def read_commit_count(con: duckdb.DuckDBPyConnection) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
-    """The first row of a result that always has one."""
-    row = result.fetchone()
-    if row is None:
-        raise StoreDamaged("the catalog lacks a row that every store has; run `embedstore verify`")
-    return row
-
-
 def _connect() -> duckdb.DuckDBPyConnection:
     """An in-memory database that never checkpoints an attached file by itself."""
     folder = Path(tempfile.gettempdir(), f"embedstore-{os.getpid()}")
-    con = duckdb_connection.connect(memory_limit=_MEMORY, temp_directory=str(folder))
+    con = connection.connect(memory_limit=_MEMORY, temp_directory=str(folder))
     con.execute("SET checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
@@ -338,13 +326,3 @@ def _quietly(con: duckdb.DuckDBPyConnection, statement: str) -> None:
         con.execute(statement)
     except duckdb.Error:
         return
-
-
-def quote_path(path: Path) -> str:
-    """A path as an SQL string."""
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _line(error: Exception) -> str:
-    """The first line of a DuckDB message."""
-    return str(error).splitlines()[0]

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.catalog import first_row
-from embedstore.storage.commit import quote_identifier
+from embedstore.storage.sql import error_message, first_row, quote_identifier
 from embedstore.storage.storage import ITEM_COLUMNS, Storage, Writer
 
 EDITABLE_COLUMNS = ("label", "split", "group_id")  # of our own columns; the others say what a file is
@@ -136,7 +135,7 @@ def edit(
         try:
             con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM changed)")
         except item_filter.VALUE_ERRORS as e:
-            raise QueryError(f"a value does not fit its column: {_line(e)}; nothing was changed") from e
+            raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
     return {"items": items}
 
 
@@ -161,7 +160,7 @@ def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> d
         try:
             con.execute(f"CREATE OR REPLACE TEMP TABLE given AS SELECT * FROM {reader}(?)", [str(table)])
         except duckdb.Error as e:
-            raise BadManifest(f"cannot read {table}: {_line(e)}") from e
+            raise BadManifest(f"cannot read {table}: {error_message(e)}") from e
         given = {r[0]: r[1] for r in con.execute("DESCRIBE given").fetchall()}
         key = _key(table, given, key)
         columns = {r[0].lower(): r[0] for r in con.execute("DESCRIBE items").fetchall()}
@@ -253,7 +252,7 @@ def _apply(con: duckdb.DuckDBPyConnection, table: Path, key: str, columns: Seque
         sets = ", ".join(f"{quote_identifier(c)} = g.{quote_identifier(c)}" for c in columns)
         con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.{name} = g.{k}")
     except duckdb.ConversionException as e:
-        raise BadManifest(f"a value in {table} does not fit its column: {_line(e)}; nothing was changed") from e
+        raise BadManifest(f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed") from e
     return {"items": used, "unknown": rows - used}
 
 
@@ -269,11 +268,6 @@ def _check_editable(column: str, columns: Collection[str]) -> None:
 def _is_name(column: str) -> bool:
     """A name that can be a new column's."""
     return bool(column.strip()) and column.lower() not in (*ITEM_COLUMNS, "pred")
-
-
-def _line(error: Exception) -> str:
-    """DuckDB's message without its type and without the picture of the query."""
-    return str(error).splitlines()[0].split(": ", 1)[-1]
 
 
 def set_columns(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import shard
-from embedstore.storage.catalog import first_row, utc_now
+from embedstore.storage.sql import encode_paths, first_row, object_array, quote_identifier, utc_now
 from embedstore.types import Failure, ImageInfo, ImageRef
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
@@ -68,7 +68,7 @@ def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]
 
 def insert_vectors(con: duckdb.DuckDBPyConnection, header: shard.ShardHeader, digests: Sequence[str]) -> None:
     """The rows of one shard."""
-    rows = {"content": strings(digests), "n": np.arange(len(digests), dtype=np.int32)}  # noqa: F841 - read by SQL
+    rows = {"content": object_array(digests), "n": np.arange(len(digests), dtype=np.int32)}  # noqa: F841 - read by SQL
     con.execute("INSERT INTO vectors SELECT ?, content::UUID, ?, n FROM rows", [header.space, header.number])
     con.execute(
         "INSERT INTO shards VALUES (?, ?, ?, ?, ?, ?)",
@@ -82,11 +82,11 @@ def insert_contents(con: duckdb.DuckDBPyConnection, image_info: dict[str, tuple[
         return
     seen = [p for _, p in image_info.values()]
     rows = {  # noqa: F841 - read by SQL
-        "content": strings(list(image_info)),
+        "content": object_array(list(image_info)),
         "bytes": np.array([b for b, _ in image_info.values()], dtype=np.int64),
         "width": object_array([p and p.width for p in seen]),
         "height": object_array([p and p.height for p in seen]),
-        "format": strings([p.format if p else None for p in seen]),
+        "format": object_array([p.format if p else None for p in seen]),
     }
     con.execute(
         "INSERT INTO contents SELECT content::UUID, bytes, width::INTEGER, height::INTEGER, format::VARCHAR FROM rows "
@@ -133,7 +133,7 @@ def set_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Seque
     ]
     if not names:
         return
-    given = {"uri": strings(uris or [])}  # noqa: F841 - read by SQL
+    given = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
     chosen = "AND a.uri IN (SELECT uri::VARCHAR FROM given)" if uris is not None else ""
     sets = ", ".join(f"{quote_identifier(n)} = a.{quote_identifier(n)}" for n in names)
     con.execute(f"UPDATE items SET {sets} FROM read_parquet(?) a WHERE items.uri = a.uri {chosen}", [str(attributes)])
@@ -141,18 +141,18 @@ def set_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Seque
 
 def replace_failures(con: duckdb.DuckDBPyConnection, batch: CommitBatch, *, decoder: str, space: str) -> None:
     """Forget earlier failures of every file in the batch, and enter the new ones."""
-    uris = {"uri": strings([r.ref.uri for r in batch.items] + [f.failure.uri for f in batch.failures])}  # noqa: F841
+    uris = {"uri": object_array([r.ref.uri for r in batch.items] + [f.failure.uri for f in batch.failures])}  # noqa: F841
     con.execute("DELETE FROM failures WHERE uri IN (SELECT uri FROM uris)")
     if not batch.failures:
         return
     failed = [f.failure for f in batch.failures]
     rows = {  # noqa: F841 - read by SQL
-        "uri": strings([f.uri for f in failed]),
-        "reason": strings([f.reason.value for f in failed]),
-        "detail": strings([f.detail for f in failed]),
+        "uri": object_array([f.uri for f in failed]),
+        "reason": object_array([f.reason.value for f in failed]),
+        "detail": object_array([f.detail for f in failed]),
         "size": np.array([f.size for f in failed], dtype=np.int64),
         "mtime_ns": np.array([f.mtime_ns for f in failed], dtype=np.int64),
-        "path": raw_path_bytes([(f.uri, f.path) for f in failed]),
+        "path": encode_paths([(f.uri, f.path) for f in failed]),
     }
     con.execute(
         "INSERT INTO failures BY NAME SELECT uri, reason, detail, size, mtime_ns, ? AS decoder, "
@@ -162,28 +162,6 @@ def replace_failures(con: duckdb.DuckDBPyConnection, batch: CommitBatch, *, deco
     gone = [f.item for f in batch.failures if f.item is not None]
     if gone:
         con.execute("UPDATE items SET present = false WHERE list_contains(?, item)", [gone])
-
-
-def object_array(values: Sequence[Any]) -> NDArray[np.object_]:
-    """An object column."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out
-
-
-def strings(values: Sequence[str | None]) -> NDArray[np.object_]:
-    """A text column; None is NULL."""
-    return object_array(values)
-
-
-def raw_path_bytes(names: Sequence[tuple[str, str]]) -> NDArray[np.object_]:
-    """The bytes of paths that are not valid UTF-8 (``uri`` shows them), NULL for all others."""
-    return object_array([None if uri == path else path.encode("utf-8", "surrogateescape") for uri, path in names])
-
-
-def quote_identifier(name: str) -> str:
-    """A column name, quoted."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 _FACTS = (
@@ -198,12 +176,12 @@ def _columns(items: Sequence[ItemRow], ids: NDArray[np.int64]) -> dict[str, NDAr
     refs = [r.ref for r in items]
     return {
         "item": ids,
-        "uri": strings([r.uri for r in refs]),
-        "content": strings([r.content for r in items]),
-        "label": strings([r.label for r in refs]),
-        "split": strings([r.split for r in refs]),
-        "group": strings([r.group for r in refs]),
+        "uri": object_array([r.uri for r in refs]),
+        "content": object_array([r.content for r in items]),
+        "label": object_array([r.label for r in refs]),
+        "split": object_array([r.split for r in refs]),
+        "group": object_array([r.group for r in refs]),
         "size": np.array([r.size for r in refs], dtype=np.int64),
         "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
-        "path": raw_path_bytes([(r.uri, r.path) for r in refs]),
+        "path": encode_paths([(r.uri, r.path) for r in refs]),
     }

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import commit, disk_errors, recover, shard
-from embedstore.storage.catalog import first_row
 from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import first_row
 from embedstore.storage.storage import Storage, Writer
 
 MERGED_FILE_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms

@@ -19,7 +19,8 @@ from typing import Any
 import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
-from embedstore.storage import duckdb_connection
+from embedstore.storage import connection
+from embedstore.storage.sql import error_message, quote_literal
 
 _CLASSES = {
     "CONSTANT",
@@ -91,7 +92,7 @@ def filter_errors(where: str | None) -> Iterator[None]:
         if where is None:
             raise
         sets = "; of a head that answers with sets ask list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
-        raise BadFilter(f"the filter {where!r} does not fit the items: {_message(e)}{sets}") from e
+        raise BadFilter(f"the filter {where!r} does not fit the items: {error_message(e)}{sets}") from e
 
 
 def compile_expression(
@@ -111,7 +112,7 @@ def compile_expression(
         BadFilter: not one boolean expression, or something a filter may not do.
         UnknownColumn: a column the items lack; names the near ones.
     """
-    with duckdb_connection.connect() as con:
+    with connection.connect() as con:
         tree = _parse(con, expression)
         for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
             if (said := _prediction(node, columns, known_heads)) is None:
@@ -130,7 +131,7 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
     try:
         statements = duckdb.extract_statements(wrapped)
     except duckdb.Error as e:
-        raise BadFilter(f"cannot read the filter {expression!r}: {_message(e)}") from e
+        raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}") from e
     text = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [wrapped]).fetchall()[0][0]
     tree: dict[str, Any] = json.loads(text)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
@@ -203,12 +204,11 @@ def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collectio
 
 def _lookup(con: duckdb.DuckDBPyConnection, head: str, what: str, *, many: bool) -> dict[str, Any]:
     """The tree of a scalar subquery; ``item`` and ``content`` in it are those of the row that is filtered."""
-    literal = head.replace("'", "''")
     label = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
     said = {"label": label, "score": "max(score)"}[what] if many else what
     sql = (
         f"SELECT (SELECT p.said FROM (SELECT item AS of_item, content AS of_content, {said} AS said FROM predictions "
-        f"WHERE head = '{literal}' {'GROUP BY item, content' if many else ''}) AS p "
+        f"WHERE head = {quote_literal(head)} {'GROUP BY item, content' if many else ''}) AS p "
         "WHERE p.of_item = item AND p.of_content = content)"
     )
     tree = json.loads(con.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
@@ -220,8 +220,3 @@ def _become(node: dict[str, Any], other: dict[str, Any]) -> None:
     """Put another tree in a node's place."""
     node.clear()
     node.update(other)
-
-
-def _message(error: Exception) -> str:
-    """DuckDB's message without its type and without the picture of the query."""
-    return str(error).splitlines()[0].split(": ", 1)[-1]

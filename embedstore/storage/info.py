@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage.catalog import first_row
 from embedstore.storage.layout import read_small_json
 from embedstore.storage.spaces import RecipeSpace
+from embedstore.storage.sql import first_row
 from embedstore.storage.storage import Storage
 
 

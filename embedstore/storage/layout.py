@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreIOError, StoreNotFound, StoreTooNew
-from embedstore.storage.durable_files import sync_folder, sync_tree
+from embedstore.storage import durable_files
+from embedstore.storage.durable_files import sync_folder
 
 FORMAT_VERSION = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
+COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
 MAX_JSON_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
 COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
 
@@ -84,20 +84,62 @@ class Layout:
         return self.root / "spaces" / space / "towers"
 
 
-def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
-    """Make a store in a temporary folder beside ``path``, fill it, fsync it and rename it into place.
+@contextmanager
+def new_folder(path: Path, action: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` when the block ends, or is removed when the block fails.
+
+    Args:
+        path: Folder to create; an empty folder may exist there.
+        action: What is done, for the error message, such as ``create STORE``.
+
+    Yields:
+        The temporary folder.
 
     Raises:
-        StoreExists: something is at ``path`` already (an empty folder may be).
+        StoreExists: if ``path`` exists and is not an empty folder.
+        StoreIOError: if the disk refuses; nothing is left at ``path``.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise StoreExists(f"{path} exists already and is not an empty folder; choose another one")
+    try:
+        with durable_files.atomic_folder(path) as temporary:
+            yield temporary
+    except OSError as e:
+        if isinstance(e, StoreError):
+            raise
+        raise StoreIOError(f"cannot {action}: {e.strerror or e}; nothing is left of it") from e
+
+
+def require_outside(path: Path, at: Layout) -> None:
+    """Refuse a folder inside a store.
+
+    Args:
+        path: Folder to create, absolute.
+        at: The store.
+
+    Raises:
+        StoreExists: if ``path`` is inside the store.
+    """
+    if path.is_relative_to(at.root):
+        raise StoreExists(f"{path} is inside {at.root}; choose a folder outside of it")
+
+
+def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
+    """Create a store's folder: the whole store or nothing.
+
+    Args:
+        path: Folder to create; an empty folder may exist there.
+        fill: Writes the store's content into the layout of the temporary folder.
+
+    Returns:
+        The layout of the store at ``path``.
+
+    Raises:
+        StoreExists: if ``path`` exists and is not an empty folder.
+        StoreIOError: if the disk refuses; nothing is left at ``path``.
     """
     path = path.absolute()
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise StoreExists(f"{path} exists already; open it, or choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.creating")
-    try:
-        temporary.mkdir()
+    with new_folder(path, f"create {path}") as temporary:
         layout = Layout(temporary)
         (temporary / "spaces").mkdir()
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -105,36 +147,7 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
         layout.marker.write_text(json.dumps(marker) + "\n")
         layout.lock.touch()
         fill(layout)
-        sync_tree(temporary)
-        temporary.rename(path)
-        sync_folder(path.parent)
-    except BaseException as e:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, OSError) and not isinstance(e, StoreError):
-            raise StoreIOError(f"cannot make {path}: {e.strerror or e}; nothing is left of it") from e
-        raise
     return Layout(path)
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of the same store half made; nothing in it was ever acknowledged."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.creating"):
-        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".creating")
-        if pid.isdigit() and (int(pid) == os.getpid() or not _alive(int(pid))):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    """A process of that number runs. Where it cannot be asked, it is taken to."""
-    if os.name == "nt":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def find_store(path: Path) -> Layout:

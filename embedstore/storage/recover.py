@@ -15,9 +15,10 @@ import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError
 from embedstore.storage import commit_counter, disk_errors, shard
-from embedstore.storage.catalog import Catalog, first_row, read_commit_count, utc_now
+from embedstore.storage.catalog import Catalog, read_commit_count
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER, COMPLETE, Layout, quarantine_file
+from embedstore.storage.sql import first_row, utc_now
 
 CHECKPOINT_BYTES = 16 << 20  # of log: replayed at each open, about 5 ms per MiB
 _CUTS = 8  # of one log, before its damage is called more than a torn end

@@ -27,9 +27,10 @@ from embedstore.errors import (
 )
 from embedstore.space import Recipe, Space
 from embedstore.storage import commit, disk_errors, durable_files, layout, lock, recover, shard
-from embedstore.storage.catalog import Catalog, CatalogStamp, first_row, utc_now
-from embedstore.storage.commit import CommitBatch, quote_identifier
+from embedstore.storage.catalog import Catalog, CatalogStamp
+from embedstore.storage.commit import CommitBatch
 from embedstore.storage.spaces import SpaceRecord, space_record
+from embedstore.storage.sql import first_row, quote_identifier, utc_now
 from embedstore.storage.vectors import VectorReader
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import filters as item_filter
-from embedstore.storage.catalog import first_row
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import first_row
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 

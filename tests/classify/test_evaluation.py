@@ -92,7 +92,7 @@ def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
     )
     found = store.probe("label", head="knn", near=0.999)
     assert found.near_duplicates.count == 10
-    assert {(p.train_item - 1, p.held - 1) for p in found.near_duplicates.pairs} == set(
+    assert {(p.train_item - 1, p.held_out_item - 1) for p in found.near_duplicates.pairs} == set(
         zip(range(200, 210), copied, strict=True)
     )
     assert min(p.cosine for p in found.near_duplicates.pairs) >= 0.999

@@ -9,7 +9,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from embedstore.classify import metrics
-from embedstore.classify.heads import Abstain, Calibrated, ConformalSets, WeightedKNN, ZeroShot, probabilities
+from embedstore.classify.heads import (
+    CalibratedHead,
+    ConformalSets,
+    SelectiveClassifier,
+    WeightedKNN,
+    ZeroShotHead,
+    probabilities,
+)
 from embedstore.classify.heads.calibration import choose_threshold
 from embedstore.errors import LabelError
 
@@ -41,7 +48,7 @@ def test_calibration_lowers_the_error_on_new_rows(too_sure, method):
     """ECE and log-loss on rows that neither fit has seen fall."""
     X, y = drawn(3000, 2)
     before = probabilities(too_sure, X)
-    after = Calibrated(too_sure, method).fit(*drawn(1000, 1)).predict_proba(X)
+    after = CalibratedHead(too_sure, method).fit(*drawn(1000, 1)).predict_proba(X)
     assert metrics.expected_calibration_error(y, after) < metrics.expected_calibration_error(y, before) / 2
     assert metrics.log_loss(y, after) < metrics.log_loss(y, before)
     assert after.sum(1) == pytest.approx(np.ones(3000))
@@ -51,7 +58,7 @@ def test_temperature_equals_scikit_learns(too_sure):
     """The probabilities are those of CalibratedClassifierCV(method="temperature") around the frozen head."""
     X, y = drawn(500, 1)
     theirs = CalibratedClassifierCV(FrozenEstimator(too_sure), method="temperature", cv=2, ensemble=False).fit(X, y)
-    ours = Calibrated(too_sure).fit(X, y)
+    ours = CalibratedHead(too_sure).fit(X, y)
     assert ours.predict_proba(X) == pytest.approx(theirs.predict_proba(X), abs=1e-3)
     assert ours.temperature_ > 1.5
     assert (ours.predict(X) == too_sure.predict(X)).all()
@@ -65,9 +72,9 @@ def test_temperature_serves_every_kind_of_head(classes):
     for head in (
         RidgeClassifier().fit(X, y),
         WeightedKNN(20).fit(X, y),
-        ZeroShot(np.eye(classes, 10), np.arange(classes)),
+        ZeroShotHead(np.eye(classes, 10), np.arange(classes)),
     ):
-        found = Calibrated(head).fit(X_new, y_new)
+        found = CalibratedHead(head).fit(X_new, y_new)
         before, after = (metrics.log_loss(y_new, p) for p in (probabilities(head, X_new), found.predict_proba(X_new)))
         assert after <= before + 1e-4
         assert (found.predict(X_new) == np.asarray(head.predict(X_new))).mean() > 0.995
@@ -76,7 +83,7 @@ def test_temperature_serves_every_kind_of_head(classes):
 def test_an_isotonic_curve_by_hand():
     """Scores .1 .4 .6 .9 with truth no, yes, no, yes pool the middle two: 0, 1/2, 1/2, 1 for the second class."""
     proba = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
-    found = Calibrated(Fixed(["no", "yes"]), "isotonic").fit(proba, ["no", "yes", "no", "yes"])
+    found = CalibratedHead(Fixed(["no", "yes"]), "isotonic").fit(proba, ["no", "yes", "no", "yes"])
     assert found.predict_proba(proba)[:, 1] == pytest.approx([0, 0.5, 0.5, 1])
 
 
@@ -93,7 +100,7 @@ def test_a_threshold_keeps_the_target_precision_at_the_largest_coverage():
 
 def test_a_target_out_of_reach_answers_nothing():
     """Every row wrong: coverage 0, precision unknown, and predict always says the other."""
-    head = Abstain(Fixed(["a", "b"]), precision=0.9).fit([[0.9, 0.1], [0.8, 0.2]], ["b", "b"])
+    head = SelectiveClassifier(Fixed(["a", "b"]), target_precision=0.9).fit([[0.9, 0.1], [0.8, 0.2]], ["b", "b"])
     assert head.coverage_ == 0
     assert math.isnan(head.precision_)
     assert head.predict([[0.9, 0.1], [0.5, 0.5]]).tolist() == ["none of these"] * 2
@@ -101,15 +108,15 @@ def test_a_target_out_of_reach_answers_nothing():
 
 def test_abstaining_meets_its_target_on_new_rows(too_sure):
     """A precision of .9 is chosen on 2,000 rows and holds within four points on 4,000 others; strangers count."""
-    calibrated = Calibrated(too_sure).fit(*drawn(500, 1))
-    head = Abstain(calibrated, precision=0.9, other=-1).fit(*drawn(2000, 2))
+    calibrated = CalibratedHead(too_sure).fit(*drawn(500, 1))
+    head = SelectiveClassifier(calibrated, target_precision=0.9, abstain_label=-1).fit(*drawn(2000, 2))
     X, y = drawn(4000, 3)
     said = head.predict(X)
     answered = said != -1
     assert 0.05 < head.coverage_ < 1
     assert answered.mean() == pytest.approx(head.coverage_, abs=0.04)
     assert (said[answered] == y[answered]).mean() == pytest.approx(0.9, abs=0.04)
-    strangers = Abstain(calibrated, precision=0.9).fit(X, np.where(y == 0, 99, y))
+    strangers = SelectiveClassifier(calibrated, target_precision=0.9).fit(X, np.where(y == 0, 99, y))
     assert strangers.coverage_ < head.coverage_
 
 
@@ -142,7 +149,7 @@ def test_sets_equal_mapies(too_sure, alpha):
     assert np.array_equal(ours, theirs.conformalize(X, y).predict_set(new)[1][:, :, 0])
 
 
-@pytest.mark.parametrize("wrapper", [Calibrated, Abstain, ConformalSets])
+@pytest.mark.parametrize("wrapper", [CalibratedHead, SelectiveClassifier, ConformalSets])
 def test_no_rows_are_refused(wrapper):
     """Nothing to calibrate on is said, not guessed."""
     with pytest.raises(LabelError, match="no held-out rows"):
@@ -151,6 +158,9 @@ def test_no_rows_are_refused(wrapper):
 
 def test_targets_outside_their_range_are_refused():
     """A precision above 1 and an alpha of 1."""
-    for wrapper in (Abstain(Fixed(["a", "b"]), precision=1.5), ConformalSets(Fixed(["a", "b"]), alpha=1.0)):
+    for wrapper in (
+        SelectiveClassifier(Fixed(["a", "b"]), target_precision=1.5),
+        ConformalSets(Fixed(["a", "b"]), alpha=1.0),
+    ):
         with pytest.raises(ValueError, match="must be in"):
             wrapper.fit([[0.9, 0.1]], ["a"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedstore.classify.heads import PromptBlend, TipAdapter, ZeroShot
+from embedstore.classify.heads import PromptBlend, TipAdapter, ZeroShotHead
 from embedstore.errors import LabelError
 
 CLASSES = [f"c{i}" for i in range(5)]
@@ -51,7 +51,7 @@ def test_the_chosen_alpha_and_beta_are_the_best_on_validation():
         for b in head.betas
     }
     assert accuracy[head.alpha_, head.beta_] == max(accuracy.values())
-    assert head.tuned_on_ == "validation rows"
+    assert head.tuning_rows_ == "validation rows"
 
 
 @pytest.mark.parametrize("make", [TipAdapter, PromptBlend, lambda t, c: TipAdapter(t, c, fine_tune=True)])
@@ -60,8 +60,8 @@ def test_no_shots_is_zero_shot(make):
     text, _, val, (X, _) = scene(1)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     head = make(text, CLASSES).fit(np.zeros((0, 32)), [], *val)
-    assert head.decision_function(X) == pytest.approx(ZeroShot(text, CLASSES).decision_function(X), abs=1e-3)
-    assert head.tuned_on_ == "no shots"
+    assert head.decision_function(X) == pytest.approx(ZeroShotHead(text, CLASSES).decision_function(X), abs=1e-3)
+    assert head.tuning_rows_ == "no shots"
 
 
 @pytest.mark.parametrize("make", [TipAdapter, PromptBlend, lambda t, c: TipAdapter(t, c, fine_tune=True)])
@@ -117,15 +117,15 @@ def test_without_validation_some_shots_are_held_out():
     """Eight shots a class: a quarter tunes, all of them are the cache in the end; one shot keeps the defaults."""
     text, (X, y), _, _ = scene(8)
     head = TipAdapter(text, CLASSES).fit(X, y)
-    assert (head.tuned_on_, len(head.keys_)) == ("held-out shots", 40)
+    assert (head.tuning_rows_, len(head.keys_)) == ("held-out shots", 40)
     one = TipAdapter(text, CLASSES).fit(X[::8], y[::8])
-    assert (one.tuned_on_, one.alpha_, one.beta_) == ("published defaults", 1.0, 5.5)
+    assert (one.tuning_rows_, one.alpha_, one.beta_) == ("published defaults", 1.0, 5.5)
 
 
 def test_a_blend_pulled_hard_is_prototypes_plus_prompts():
     """With only an infinite pull to choose the weights are the class means and one text weight."""
     text, (X, y), val, _ = scene(4)
-    head = PromptBlend(text, CLASSES, pulls=(1e6,), alphas=(2.0,)).fit(X, y, *val)
+    head = PromptBlend(text, CLASSES, penalties=(1e6,), alphas=(2.0,)).fit(X, y, *val)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     means = np.stack([unit[y == c].mean(0) for c in CLASSES])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -136,7 +136,7 @@ def test_a_blend_pulled_hard_is_prototypes_plus_prompts():
 def test_the_blends_gradient_is_right():
     """At the solution of a weak pull the loss cannot be lowered by small changes of any weight."""
     text, (X, y), val, _ = scene(4)
-    head = PromptBlend(text, CLASSES, logit_scale=10.0, pulls=(0.1,)).fit(X, y, *val)
+    head = PromptBlend(text, CLASSES, logit_scale=10.0, penalties=(0.1,)).fit(X, y, *val)
     shots = head._rows(X, y)
     w, a = (v.astype(np.float64) for v in head._trained(shots, 1.0, 0.1))
     start_w = head._trained(shots, 1.0, np.inf)[0]

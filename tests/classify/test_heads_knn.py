@@ -34,7 +34,7 @@ def test_votes_equal_a_brute_force_reference(weights, k):
     """300 rows, 50 queries, every weighting, also with k above the number of rows."""
     rng = np.random.default_rng(0)
     X, y, queries = rng.standard_normal((300, 16)), rng.integers(0, 4, 300), rng.standard_normal((50, 16))
-    head = WeightedKNN(k, weights=weights, block=7).fit(X, y)
+    head = WeightedKNN(k, weights=weights, block_size=7).fit(X, y)
     assert head.k_ == min(k, 300)
     assert head.predict_proba(queries) == pytest.approx(brute_force(X, y, queries, k, WEIGH[weights]), abs=1e-4)
 
@@ -57,8 +57,8 @@ def test_ties_go_to_the_earlier_row(seed, k):
     """Of many equal rows the first k are the neighbours, however many tie and in whatever block they stand."""
     rng = np.random.default_rng(seed)
     vectors = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])[rng.integers(0, 3, 200)]
-    head = WeightedKNN(k, block=3).fit(vectors, np.arange(200) % 2)
-    _, rows = head.neighbours(np.eye(3))
+    head = WeightedKNN(k, block_size=3).fit(vectors, np.arange(200) % 2)
+    _, rows = head.nearest_neighbors(np.eye(3))
     for axis in range(3):
         same = np.flatnonzero(vectors[:, axis])
         rest = np.setdiff1d(np.arange(200), same)

@@ -107,7 +107,7 @@ def test_groups_never_straddle_a_fold():
     blind, told = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y, groups)
     assert min(p.log_loss for p in told.path_) > 2 * min(p.log_loss for p in blind.path_)
     third = LogisticProbe(CS, cv=1 / 3).fit(X, y, groups)
-    assert third.folds_ == 1
+    assert third.n_folds_ == 1
     assert min(p.log_loss for p in third.path_) > 2 * min(p.log_loss for p in blind.path_)
 
 
@@ -169,7 +169,7 @@ def test_one_value_of_c_needs_no_folds():
     """One shot a class fits when C is given: there is nothing to choose."""
     for Cs in ([1.0], 1.0):
         probe = LogisticProbe(Cs).fit(np.eye(3, dtype=np.float32), ["a", "b", "c"])
-        assert (probe.C_, probe.path_, probe.folds_) == (1.0, [], 0)
+        assert (probe.C_, probe.path_, probe.n_folds_) == (1.0, [], 0)
     assert list(probe.predict(np.eye(3))) == ["a", "b", "c"]
 
 
@@ -177,7 +177,7 @@ def test_a_hold_out_stands_for_the_folds():
     """``cv=0.25`` judges each C on one stratified quarter, then fits on all rows."""
     X, y = overlapping()
     probe = LogisticProbe(CS, cv=0.25).fit(X, y)
-    assert (probe.folds_, len(probe.path_[0].fold_log_loss)) == (1, 1)
+    assert (probe.n_folds_, len(probe.path_[0].fold_log_loss)) == (1, 1)
     tight = LogisticRegression(C=probe.C_, tol=1e-8, max_iter=5000).fit(X.astype(np.float64), y)
     assert objective(X, y, probe, probe.C_) == pytest.approx(objective(X, y, tight, probe.C_), rel=1e-6)
 
@@ -185,14 +185,14 @@ def test_a_hold_out_stands_for_the_folds():
 def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
     """Without ``cv`` five folds, and a tenth of the rows where a pass over them would be long; a number stands."""
     X, y = overlapping()
-    assert LogisticProbe(CS).fit(X, y).folds_ == 5
+    assert LogisticProbe(CS).fit(X, y).n_folds_ == 5
     monkeypatch.setattr("embedstore.classify.heads.linear.folds._MUCH", X.size * 4 * 5 - 1)
-    assert LogisticProbe(CS).fit(X, y).folds_ == 5, "thirty rows are too few to choose on"
+    assert LogisticProbe(CS).fit(X, y).n_folds_ == 5, "thirty rows are too few to choose on"
     monkeypatch.setattr("embedstore.classify.heads.linear.folds._LEAST", 30)
     much = LogisticProbe(CS).fit(X, y)
-    assert much.folds_ == 1
+    assert much.n_folds_ == 1
     assert much.path_ == LogisticProbe(CS, cv=0.1).fit(X, y).path_
-    assert LogisticProbe(CS, cv=5).fit(X, y).folds_ == 5
+    assert LogisticProbe(CS, cv=5).fit(X, y).n_folds_ == 5
 
 
 @pytest.mark.parametrize("cv", [5, 0.2])
@@ -221,7 +221,7 @@ def test_a_class_that_a_fold_cannot_learn_is_not_judged_there():
     X, y = overlapping(90, classes=3)
     groups = np.where(y == 2, 1000, np.arange(90) % 30)
     probe = LogisticProbe(CS, keep_out_of_fold=True).fit(X, y, groups)
-    assert probe.unjudged_ == (y == 2).sum()
+    assert probe.n_unscored_ == (y == 2).sum()
     assert all(np.isfinite(p.log_loss) for p in probe.path_)
     assert probe.out_of_fold_[y == 2, 2] == pytest.approx(0)
     assert (probe.predict(X)[y == 2] == 2).mean() > 0.5

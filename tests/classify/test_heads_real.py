@@ -116,7 +116,7 @@ def test_calibration_helps_on_real_vectors(clip_vectors):
     parts = [test for _, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y)]
     train, held, judged = np.concatenate(parts[:3]), parts[3], parts[4]
     sure = heads.LogisticProbe([1e6]).fit(X[train], y[train])
-    calibrated = heads.Calibrated(sure).fit(X[held], y[held])
+    calibrated = heads.CalibratedHead(sure).fit(X[held], y[held])
     before, after = sure.predict_proba(X[judged]), calibrated.predict_proba(X[judged])
     assert metrics.log_loss(y[judged], after) < metrics.log_loss(y[judged], before)
     assert metrics.expected_calibration_error(y[judged], after) < metrics.expected_calibration_error(y[judged], before)
@@ -127,10 +127,10 @@ def test_five_captions_beat_one(shared_data):
     folder = shared_data / "clip_vectors"
     images, texts = (np.load(folder / f"flickr100_{kind}_vectors.npy") for kind in ("image", "text"))
     photos, names = images[::5], [f"photo {i}" for i in range(100)]
-    one = heads.ZeroShot(texts[::5], names)
+    one = heads.ZeroShotHead(texts[::5], names)
     found = {"one caption": float((one.predict(photos) == np.array(names)).mean())}
     rows_of = {name: [str(5 * i + j) for j in range(5)] for i, name in enumerate(names)}
     five = heads.encode_class_vectors(lambda rows: texts[[int(row) for row in rows]], rows_of, batch_size=64)
-    found["five captions averaged"] = float((heads.ZeroShot(five, names).predict(photos) == np.array(names)).mean())
+    found["five captions averaged"] = float((heads.ZeroShotHead(five, names).predict(photos) == np.array(names)).mean())
     pinned("flickr100 zero-shot accuracy", found)
     assert found["five captions averaged"] > found["one caption"]

@@ -64,7 +64,7 @@ def test_the_package_alone_imports_nothing_heavy():
         "import sys, embedstore.classify.heads as h, embedstore.classify.metrics\n"
         "heavy = lambda: {m for m in ('torch', 'sklearn', 'faiss', 'open_clip', 'scipy') if m in sys.modules}\n"
         "assert not heavy(), heavy()\n"
-        "h.LogisticProbe, h.WeightedKNN, h.ZeroShot, h.save\n"
+        "h.LogisticProbe, h.WeightedKNN, h.ZeroShotHead, h.save\n"
         "assert 'torch' not in sys.modules and 'faiss' not in sys.modules, heavy()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from embedstore.classify.heads import ZeroShot, build_prompts, encode_class_vectors, load_templates
+from embedstore.classify.heads import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 from embedstore.errors import DimensionMismatch, LabelError
 
 NAMES = ["tench", "goldfish", "great white shark", "hen"]
@@ -90,18 +90,18 @@ def test_a_class_list_of_thousands():
     assert max(sizes) <= 256
     assert sum(sizes) == 10_000
     pictures = vectors[[4999, 0, 1234]] + 0.01
-    head = ZeroShot(vectors, names).fit()
+    head = ZeroShotHead(vectors, names).fit()
     assert head.predict(pictures).tolist() == ["class 4999", "class 0", "class 1234"]
     assert head.predict_proba(pictures).sum(1) == pytest.approx(np.ones(3), abs=1e-5)
 
 
 def test_logits_are_the_scale_times_the_cosine():
     """Features (3, 4) and class vectors on the axes: 100 * (.6, .8); the probability is that of a difference of 20."""
-    head = ZeroShot(np.eye(2), ["cat", "dog"])
+    head = ZeroShotHead(np.eye(2), ["cat", "dog"])
     assert head.decision_function([[3, 4]]) == pytest.approx([20.0], rel=1e-5)
     assert head.predict([[3, 4], [1, 0]]).tolist() == ["dog", "cat"]
     assert head.predict_proba([[3, 4]])[0, 0] == pytest.approx(np.exp(-20) / (1 + np.exp(-20)), rel=1e-3)
-    assert ZeroShot(np.eye(2), ["cat", "dog"], logit_scale=1).predict_proba([[3, 4]])[0] == pytest.approx(
+    assert ZeroShotHead(np.eye(2), ["cat", "dog"], logit_scale=1).predict_proba([[3, 4]])[0] == pytest.approx(
         [0.4502, 0.5498], abs=1e-4
     )
 
@@ -119,7 +119,7 @@ def test_a_name_is_put_into_every_template():
         (lambda: build_prompts(["hen"], ["a photo"]), "needs {}"),
         (lambda: encode_class_vectors(np.zeros, {"hen": []}), "no prompt for 'hen'"),
         (lambda: encode_class_vectors(np.zeros, {}), "no prompt for any class"),
-        (lambda: ZeroShot(np.eye(2), ["hen", "hen"]).fit(), "named twice"),
+        (lambda: ZeroShotHead(np.eye(2), ["hen", "hen"]).fit(), "named twice"),
     ],
 )
 def test_words_that_make_no_classes_are_refused(call, words):
@@ -131,6 +131,6 @@ def test_words_that_make_no_classes_are_refused(call, words):
 def test_vectors_of_another_dimension_are_refused():
     """Features and class vectors must live in one space; classes and class vectors must pair."""
     with pytest.raises(DimensionMismatch, match="2 dimensions"):
-        ZeroShot(np.eye(2), ["a", "b"]).predict(np.eye(3))
+        ZeroShotHead(np.eye(2), ["a", "b"]).predict(np.eye(3))
     with pytest.raises(DimensionMismatch, match="each of 3 classes"):
-        ZeroShot(np.eye(2), ["a", "b", "c"]).fit()
+        ZeroShotHead(np.eye(2), ["a", "b", "c"]).fit()

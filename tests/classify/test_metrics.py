@@ -125,7 +125,9 @@ def test_the_interval_of_the_calibration_error_holds_the_calibration_error():
         score = found.scores[name]
         assert 0 <= score.low < score.value < score.high <= 1
         assert metrics.bootstrap_interval(name, y, proba) == pytest.approx((score.low, score.high))
-    drawn = intervals.bootstrap_replicates([metrics.MetricName.ECE], y, [proba])[metrics.MetricName.ECE][0]
+    drawn = intervals.bootstrap_replicates([metrics.MetricName.EXPECTED_CALIBRATION_ERROR], y, [proba])[
+        metrics.MetricName.EXPECTED_CALIBRATION_ERROR
+    ][0]
     assert drawn.mean() > 1.3 * found["expected_calibration_error"]
 
 
@@ -215,7 +217,7 @@ def test_mcnemar_is_the_exact_coin_test():
     first = np.array([0, 1, 1, 1, 1, 1, 0, 0, 1, 0])
     second = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 0])
     found = metrics.mcnemar(y, first, second)
-    assert (found.only_first, found.only_second, found.p_value) == (1, 5, pytest.approx(14 / 64))
+    assert (found.only_first_correct, found.only_second_correct, found.p_value) == (1, 5, pytest.approx(14 / 64))
     assert metrics.mcnemar(y, first, first).p_value == 1.0
 
 

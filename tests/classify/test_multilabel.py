@@ -45,7 +45,9 @@ def test_one_half_is_a_yes_in_every_figure():
     said = multilabel.multilabel_report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
     assert (
         said
-        == metrics.compute_metric(metrics.MetricName.ECE, *multilabel.binary_decisions(y, proba, ["a", "b"]))
+        == metrics.compute_metric(
+            metrics.MetricName.EXPECTED_CALIBRATION_ERROR, *multilabel.binary_decisions(y, proba, ["a", "b"])
+        )
         == pytest.approx(1 / 3)
     )
 
@@ -110,7 +112,7 @@ def test_a_list_column_has_several_labels(tmp_path):
         writer.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
     data = store.features("tags")
     assert data.multilabel
-    assert data.unlabelled == 3
+    assert data.n_unlabeled == 3
     assert data.y[:3].tolist() == [("odd", "zero"), ("even", "zero"), ()]
     e = store.probe("tags", head="ridge")
     assert e.scores["micro_f1"].value >= 0.95

@@ -80,8 +80,8 @@ def test_a_saved_copy_across_the_split_is_caught(photos, unpacked, tmp_path):
     store.embed(folder)
     e = store.probe("label", head="knn", near=0.9)
     assert e.n_leaks == 0, "other bytes: the contents differ"
-    uris = store.uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held)])
-    found = {(Path(uris[p.train_item]).name, Path(uris[p.held]).name) for p in e.near_duplicates.pairs}
+    uris = store.uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held_out_item)])
+    found = {(Path(uris[p.train_item]).name, Path(uris[p.held_out_item]).name) for p in e.near_duplicates.pairs}
     assert found == {(f"copy-{p.name}", p.name) for p in originals[:6]}
 
 

@@ -21,12 +21,12 @@ def test_a_kept_head_answers_as_it_did(store):
     """Bit for bit; its row says what it is bound to."""
     e = store.probe("label", save="three")
     (row,) = store.heads
-    assert (row.name, row.kind, row.label, row.space) == ("three", "logistic", "label", store.spaces[0].key)
-    assert row.facts["classes"] == ["c0", "c1", "c2"]
-    assert row.facts["C"] == e.hyperparameters["C"]
+    assert (row.name, row.kind, row.label, row.space_key) == ("three", "logistic", "label", store.spaces[0].key)
+    assert row.metadata["classes"] == ["c0", "c1", "c2"]
+    assert row.metadata["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
-    assert store.info()["heads"] == [{"head": "three", "space": row.space, "label": "label", "kind": "logistic"}]
+    assert store.info()["heads"] == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
 
 
 @pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
@@ -195,7 +195,7 @@ def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
     X = store.features("tags", separator=",").X
     proba = e.estimator.predict_proba(X)
     assert np.array_equal(store.head("tags").predict_proba(X), proba)
-    assert store.heads[0].facts["sets"] is True
+    assert store.heads[0].metadata["sets"] is True
     result = store.predict("tags")
     names = [str(c) for c in e.estimator.classes_]
     expected = {(i + 1, names[k]) for i, k in zip(*np.nonzero(proba >= 0.5), strict=True)}

@@ -25,16 +25,16 @@ def test_the_items_own_split_is_used():
     y = objects(["a", "b"] * 4)
     groups = np.arange(8)
     d = splits.split_rows(y, groups, objects(["train", "train", None, None, "val", "val", "test", "test"]))
-    assert (d.name, d.train.tolist(), d.held.tolist(), d.leaks) == ("test", [0, 1, 2, 3], [6, 7], 0)
+    assert (d.name, d.train.tolist(), d.held_out.tolist(), d.n_leaks) == ("test", [0, 1, 2, 3], [6, 7], 0)
     d = splits.split_rows(y, groups, objects(["train", "train", None, None, "val", "val", "val", "val"]))
-    assert (d.name, d.train.tolist(), d.held.tolist()) == ("val", [0, 1, 2, 3], [4, 5, 6, 7])
+    assert (d.name, d.train.tolist(), d.held_out.tolist()) == ("val", [0, 1, 2, 3], [4, 5, 6, 7])
 
 
 def test_training_rows_of_a_held_out_group_are_left_out_and_counted():
     """Rows 0 and 4 share a group: 0 may not train."""
     y = objects(["a", "b", "a", "b", "a", "b"])
     d = splits.split_rows(y, np.array([7, 1, 2, 3, 7, 5]), objects(["train"] * 4 + ["val"] * 2))
-    assert (d.train.tolist(), d.held.tolist(), d.leaks) == ([1, 2, 3], [4, 5], 1)
+    assert (d.train.tolist(), d.held_out.tolist(), d.n_leaks) == ([1, 2, 3], [4, 5], 1)
 
 
 @settings(deadline=None, max_examples=60)
@@ -47,13 +47,13 @@ def test_a_hashed_split_is_stratified_stable_and_parts_no_group(seed, n, classes
     y = objects([f"c{g % classes}" for g in group_of])
     d = splits.split_rows(y, names, objects([None] * len(y)))
     assert d.name == "hash"
-    assert not set(names[d.train].tolist()) & set(names[d.held].tolist())
-    assert sorted([*d.train.tolist(), *d.held.tolist()]) == list(range(len(y)))
-    assert {*y[d.train].tolist()} == {*y[d.held].tolist()} == {*y.tolist()}
-    assert len(d.held) <= 0.2 * len(y) + classes * spread
+    assert not set(names[d.train].tolist()) & set(names[d.held_out].tolist())
+    assert sorted([*d.train.tolist(), *d.held_out.tolist()]) == list(range(len(y)))
+    assert {*y[d.train].tolist()} == {*y[d.held_out].tolist()} == {*y.tolist()}
+    assert len(d.held_out) <= 0.2 * len(y) + classes * spread
     order = rng.permutation(len(y))
     again = splits.split_rows(y[order], names[order], objects([None] * len(y)))
-    assert sorted(order[again.held].tolist()) == d.held.tolist()
+    assert sorted(order[again.held_out].tolist()) == d.held_out.tolist()
 
 
 @settings(deadline=None, max_examples=60)
@@ -121,7 +121,7 @@ def test_features_are_the_labelled_items_in_order(storage):
     f = load_features(storage, storage.space(), "label")
     assert f.ids.tolist() == [1, 2, 3, 4, 5, 7]
     assert f.y.tolist() == ["b", "a", "b", "a", "b", "b"]
-    assert f.unlabelled == 1
+    assert f.n_unlabeled == 1
     assert np.array_equal(f.X, np.array([vector(c) for c in (1, 2, 3, 4, 5, 3)]))
 
 

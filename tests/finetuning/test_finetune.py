@@ -104,7 +104,7 @@ def test_the_two_sides_are_judged_on_the_same_rows(made):
     for p in v.evaluations:
         assert p.accuracy_gain.value == pytest.approx(p.candidate.accuracy - p.baseline.accuracy)
         assert p.accuracy_gain.low <= p.accuracy_gain.value <= p.accuracy_gain.high
-        assert p.mcnemar.only_second - p.mcnemar.only_first == round(12 * p.accuracy_gain.value)
+        assert p.mcnemar.only_second_correct - p.mcnemar.only_first_correct == round(12 * p.accuracy_gain.value)
     assert {c for c, *_ in v.per_class} == {"a", "b", "c"}
     assert v.cost["training_seconds"] > 0
 

@@ -181,14 +181,14 @@ save_head(storage, storage.space(), "kind", head(1), label="label", kind="protot
 
 def has_head(folder: Path) -> None:
     row, found = registry.load_head(Storage.open(folder / "s"), "kind")
-    assert row.facts["seed"] == 1
+    assert row.metadata["seed"] == 1
     assert np.array_equal(found.predict_proba(X), head(1).predict_proba(X))
 
 
 def kept(folder: Path) -> None:
     storage = whole(folder / "s", expected(16))
     row, found = registry.load_head(storage, "kind")
-    assert np.array_equal(found.predict_proba(X), head(row.facts["seed"]).predict_proba(X))
+    assert np.array_equal(found.predict_proba(X), head(row.metadata["seed"]).predict_proba(X))
     registry.save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={"seed": 1})
     assert np.array_equal(registry.load_head(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]

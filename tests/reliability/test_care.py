@@ -75,7 +75,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     mended = commands.run(CLI, "repair", store)
     assert mended.returncode == 0, mended.stderr
     assert "256 of 300 vectors were saved, 44 are lost" in mended.stdout
-    assert mended.stdout.splitlines()[-1] == "44 vectors were lost, 44 of them embedded again"
+    assert mended.stdout.splitlines()[-1] == "44 vectors were lost, 44 of them were embedded again"
     after = vectors(store)
     assert after.keys() == before.keys()
     uris = list(before)
@@ -96,8 +96,8 @@ def test_a_damaged_index_is_built_again(store, what):
         if what in (path.suffix, "both"):
             flip(path, 1)
     assert not opened.verify().ok
-    said = opened.repair(embed=False)
-    assert [s for s in said.done if "its index was built again" in s]
+    said = opened.repair(reembed=False)
+    assert [s for s in said.actions if "its index was built again" in s]
     assert opened.verify().ok
     (index,) = build.list_indexes(opened._storage)
     assert (index["usable"], index["rows"]) == (True, COUNT)
@@ -109,7 +109,7 @@ def test_verify_says_how_far_it_is(store):
     seen = []
     opened = es.open(store)
     (path,) = store.glob("spaces/*/shards/*.vec")
-    first = opened.verify(images=True, progress=seen.append)
+    first = opened.verify(check_images=True, progress=seen.append)
     assert first.ok
     assert [(c.unit, c.done, c.total) for c in seen] == [
         ("vectors", path.stat().st_size, path.stat().st_size), ("images", COUNT, COUNT),

@@ -105,7 +105,7 @@ def test_repair_saves_the_blocks_that_are_whole(tmp_path):
     data[start + 300 * 8] ^= 1
     path.write_bytes(data)
     report = verify(Storage.open(tmp_path / "s"))
-    assert [(d.file.rsplit("/", 1)[1], d.where) for d in report.damage] == [("000000001.vec", "block 1")]
+    assert [(d.file.rsplit("/", 1)[1], d.location) for d in report.damage] == [("000000001.vec", "block 1")]
     mended = repair(tmp_path / "s")
     assert len(mended.lost_contents[SPACE.key]) == 256
     again = Storage.open(tmp_path / "s")
@@ -275,7 +275,7 @@ def test_a_backup_taken_while_another_process_writes_is_one_whole_generation(tmp
     sizes = []
     for n in range(4):
         other.stdout.readline()
-        backup(Storage.open(tmp_path / "s"), tmp_path / f"b{n}", link=n % 2 == 1)
+        backup(Storage.open(tmp_path / "s"), tmp_path / f"b{n}", hard_link=n % 2 == 1)
         copied = Storage.open(tmp_path / f"b{n}")
         found = rows(copied)
         assert found == expected(len(found))

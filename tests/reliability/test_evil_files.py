@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from embedstore.classify import registry
-from embedstore.classify.heads import serialization
+from embedstore.classify.heads import head_files
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.index import build
 from embedstore.storage.durable_files import file_xxh3
@@ -26,13 +26,13 @@ import numpy as np, faiss, safetensors.numpy, sklearn.linear_model, zipfile, duc
 from embedstore.classify import registry
 from embedstore.storage.transfer import read_archive
 from embedstore.errors import EmbedstoreError
-from embedstore.classify.heads import serialization
+from embedstore.classify.heads import head_files
 from embedstore.search.index import files
 from embedstore.storage.storage import Storage
 
 def look(what, at):
     if what == "head":
-        serialization.load(at)
+        head_files.load(at)
     elif what == "kept":
         registry.load_head(Storage.open(at), "kind")
     elif what == "import":
@@ -86,7 +86,7 @@ def ask(*looks: tuple[str, Path]) -> dict[str, str]:
 
 def good_head(folder: Path) -> Path:
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
-    return serialization.save(NearestPrototype().fit(X, np.array(["a", "b"] * 8)), folder, {"space": "s"})
+    return head_files.save(NearestPrototype().fit(X, np.array(["a", "b"] * 8)), folder, {"space": "s"})
 
 
 class Trap:
@@ -112,7 +112,7 @@ def seal(folder: Path, data: bytes) -> None:
     facts = json.loads((folder / "head.json").read_text())
     facts.pop("digest", None)
     facts["files"]["head.safetensors"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (folder / "head.json").write_bytes(serialization._sealed(facts))
+    (folder / "head.json").write_bytes(head_files.seal_description(facts))
 
 
 def huge(shape: list[int]) -> bytes:
@@ -161,12 +161,12 @@ def evil_head(folder: Path, how: str, mark: Path) -> None:
         facts = json.loads((folder / "head.json").read_text())
         facts.pop("digest", None)
         text = json.dumps(facts).replace("NearestPrototype", "system")
-        (folder / "head.json").write_bytes(serialization._sealed(json.loads(text)))
+        (folder / "head.json").write_bytes(head_files.seal_description(json.loads(text)))
     elif how == "a module for a class":
         facts = json.loads((folder / "head.json").read_text())
         facts.pop("digest", None)
         text = json.dumps(facts).replace('"NearestPrototype"', '"os.system"')
-        (folder / "head.json").write_bytes(serialization._sealed(json.loads(text)))
+        (folder / "head.json").write_bytes(head_files.seal_description(json.loads(text)))
 
 
 HEADS = [
@@ -248,7 +248,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
     store = es.open(tmp_path / "s")
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
-    store.repair(embed=False)
+    store.repair(reembed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
     assert es.open(tmp_path / "s").info()["items"] == 16
 

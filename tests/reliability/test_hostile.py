@@ -268,7 +268,7 @@ def test_every_hostile_entry_has_its_outcome_and_is_not_tried_twice(tmp_path, ho
     assert store.sql(
         "SELECT width, height FROM items JOIN contents USING (content) WHERE uri LIKE '%turned-6.jpg'"
     ).rows == ((30, 40),)
-    assert store.verify(images=True).ok
+    assert store.verify(check_images=True).ok
 
 
 EVIL = (

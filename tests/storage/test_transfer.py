@@ -14,8 +14,8 @@ from embedstore.classify import registry
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.errors import EmbedstoreError, NotAStore, StoreDamaged, StoreExists, StoreNotFound, StoreTooNew
 from embedstore.operations.maintenance import import_store
+from embedstore.storage.catalog import ARCHIVED_TABLES
 from embedstore.storage.durable_files import file_xxh3
-from embedstore.storage.transfer.manifest import ARCHIVED_TABLES
 from tests.conftest import TINY, picture
 
 VECTORS = np.array([[1, 2, 3], [np.float32(1e-7), -0.0, 60000], [0.1, 0.2, 0.3]], np.float32)
@@ -82,7 +82,7 @@ def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
 
 def test_everything_comes_back(full, tmp_path):
     """Every row of every table, every vector of both spaces, the head's answers: equal; and the new store is whole."""
-    done = full.export_all(tmp_path / "out")
+    done = full.export_store(tmp_path / "out")
     counts = import_store(tmp_path / "new", tmp_path / "out")
     again = es.open(tmp_path / "new")
     assert tables(again) == tables(full)
@@ -103,7 +103,7 @@ def test_everything_comes_back(full, tmp_path):
 
 def test_any_parquet_reader_reads_it(full, tmp_path):
     """The vectors are lists of floats beside their contents, the tables are tables."""
-    full.export_all(tmp_path / "out")
+    full.export_store(tmp_path / "out")
     with duckdb.connect() as con:
         mine = full.spaces[1].key
         rows = con.execute(
@@ -115,12 +115,12 @@ def test_any_parquet_reader_reads_it(full, tmp_path):
 
 def test_nothing_is_written_over(full, tmp_path):
     """Neither by an export nor by an import; a half export is no export."""
-    full.export_all(tmp_path / "out")
+    full.export_store(tmp_path / "out")
     before = sorted(p.name for p in (tmp_path / "out").iterdir())
     with pytest.raises(StoreExists):
-        full.export_all(tmp_path / "out")
+        full.export_store(tmp_path / "out")
     with pytest.raises(StoreExists):
-        full.export_all(full.path / "inside")
+        full.export_store(full.path / "inside")
     with pytest.raises(StoreExists):
         import_store(full.path, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == before
@@ -222,7 +222,7 @@ BAD = [
 def exported(full, tmp_path_factory):
     """One export, to be copied."""
     folder = tmp_path_factory.mktemp("exported") / "out"
-    full.export_all(folder)
+    full.export_store(folder)
     return folder
 
 
@@ -264,7 +264,7 @@ with storage.writer("adding") as writer:
     store, sizes = es.open(tmp_path / "s"), []
     for n in range(3):
         other.stdout.readline()
-        store.export_all(tmp_path / f"e{n}")
+        store.export_store(tmp_path / f"e{n}")
         import_store(tmp_path / f"i{n}", tmp_path / f"e{n}")
         sizes.append(len(rows(es.open(tmp_path / f"i{n}")._storage)))
     other.stdout.read()

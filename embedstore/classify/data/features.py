@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
-from embedstore.storage.commit import object_array, quote_identifier
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import object_array, quote_identifier
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
@@ -44,7 +44,7 @@ class Features:
     ids: NDArray[np.int64]
     groups: NDArray[np.int64]
     splits: NDArray[np.object_]
-    unlabelled: int
+    n_unlabeled: int
     n_without_vector: int
     multilabel: bool = False
 
@@ -114,7 +114,7 @@ def load_features(
         ids=np.array([r[0] for r in kept], dtype=np.int64),
         groups=_groups([r[4] for r in kept], [r[3] for r in kept]),
         splits=object_array([r[2] for r in kept]),
-        unlabelled=unlabelled,
+        n_unlabeled=unlabelled,
         n_without_vector=len(rows) - unlabelled - len(kept),
         multilabel=multi,
     )

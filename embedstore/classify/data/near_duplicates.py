@@ -26,7 +26,7 @@ class NearDuplicatePair:
     """A training item and its nearest held-out item."""
 
     train_item: int
-    held: int
+    held_out_item: int
     cosine: float
 
 
@@ -52,7 +52,7 @@ class SplitNearDuplicates:
             "threshold": self.threshold,
             "count": self.count if self.searched else None,
             "dropped": self.dropped,
-            "pairs": [[p.train_item, p.held, round(p.cosine, 6)] for p in self.pairs],
+            "pairs": [[p.train_item, p.held_out_item, round(p.cosine, 6)] for p in self.pairs],
         }
 
 

@@ -30,9 +30,9 @@ class TrainTestSplit:
     """
 
     train: NDArray[np.int64]
-    held: NDArray[np.int64]
+    held_out: NDArray[np.int64]
     name: str
-    leaks: int
+    n_leaks: int
     calibration: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
 

@@ -121,7 +121,7 @@ def _judged(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) ->
     unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
     if getattr(estimator, "multilabel_", False):
         margin = np.abs(2 * proba - 1)
-        margin[:, np.isin(estimator.classes_.astype(str), estimator.unlearned_)] = 1  # a constant says nothing
+        margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant says nothing
         best = margin.argmin(1)
         rows = np.arange(len(best))
         return _Pool(items, unit, margin[rows, best], best, proba[rows, best])

@@ -184,4 +184,4 @@ def drop_trivial_top5(report: ClassificationReport) -> ClassificationReport:
     """Without top-5 accuracy where it says nothing."""
     if len(report.classes) > MAX_CLASSES_WITHOUT_TOP5:
         return report
-    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5})
+    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5_ACCURACY})

@@ -115,11 +115,12 @@ def _surely(fitted: Any, judged: Any, X: NDArray[np.float32], y: NDArray[Any], s
             "no rows are left to calibrate on; label more, or leave --calibrate, --abstain and --conformal out"
         )
     if sure.calibrate is not None:
-        judged = heads.Calibrated(judged, sure.calibrate).fit(X[known], y[known])
-        fitted = _learned(judged, heads.Calibrated(fitted, sure.calibrate))
+        judged = heads.CalibratedHead(judged, sure.calibrate).fit(X[known], y[known])
+        fitted = _learned(judged, heads.CalibratedHead(fitted, sure.calibrate))
     if sure.abstain_precision is not None:
         fitted = _learned(
-            heads.Abstain(judged, sure.abstain_precision).fit(X, y), heads.Abstain(fitted, sure.abstain_precision)
+            heads.SelectiveClassifier(judged, sure.abstain_precision).fit(X, y),
+            heads.SelectiveClassifier(fitted, sure.abstain_precision),
         )
     if sure.conformal_alpha is not None:
         sets = heads.ConformalSets(judged, sure.conformal_alpha).fit(X[known], y[known])
@@ -174,8 +175,8 @@ def out_of_fold_probabilities(
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
         estimator = fit_head(head, data.take(part.train), seed=seed, options=options)
-        said = np.asarray(heads.probabilities(estimator, data.take(part.held).X), dtype=np.float32)
-        proba[part.held] = align_columns(said, estimator.classes_, class_names)
+        said = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
+        proba[part.held_out] = align_columns(said, estimator.classes_, class_names)
     return proba
 
 
@@ -227,9 +228,9 @@ def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
         out["C"] = float(np.ravel(inner.C_)[0])
     if hasattr(inner, "k_"):
         out["k"] = int(inner.k_)
-    for name in ("alpha_", "beta_", "pull_"):
+    for name, key in (("alpha_", "alpha"), ("beta_", "beta"), ("penalty_", "pull")):
         if np.isfinite(getattr(inner, name, np.inf)):
-            out[name.rstrip("_")] = float(getattr(inner, name))
+            out[key] = float(getattr(inner, name))
     return out
 
 

@@ -115,8 +115,8 @@ def evaluate_head(
         n_held_out=len(held),
         classes=tuple(str(c) for c in final.classes_),
         unlearned_classes=unseen,
-        n_leaks=parts[0].leaks,
-        n_unlabeled=data.unlabelled,
+        n_leaks=parts[0].n_leaks,
+        n_unlabeled=data.n_unlabeled,
         report=holdout_report(data.y[held], proba, names, multilabel=data.multilabel),
         hyperparameters=fit.selected_hyperparameters(final),
         estimator=final,
@@ -165,7 +165,7 @@ def evaluate_fitted(estimator: Any, data: Features, label: str, *, head: str, sp
         classes=tuple(known),
         unlearned_classes=unseen,
         n_leaks=0,
-        n_unlabeled=data.unlabelled,
+        n_unlabeled=data.n_unlabeled,
         report=holdout_report(data.y, proba, names),
         hyperparameters=fit.selected_hyperparameters(estimator),
         seconds=time.perf_counter() - begin,
@@ -186,7 +186,7 @@ def holdout_report(
 
 def _round(head: str, data: Features, part: TrainTestSplit, how: EvaluationSettings, options: dict[str, Any]) -> _Round:
     """Fit on one side, say the other."""
-    held = data.take(part.held)
+    held = data.take(part.held_out)
     rows, near = _without_near(data, part, how)
     train, spare = data.take(rows), data.take(part.calibration)
     if not len(train):
@@ -194,7 +194,7 @@ def _round(head: str, data: Features, part: TrainTestSplit, how: EvaluationSetti
     estimator, tuned_on = fit.fit_with_uncertainty(head, train, spare, how.uncertainty, seed=how.seed, options=options)
     proba = np.asarray(heads.probabilities(estimator, held.X), dtype=np.float32)
     raw = heads.probabilities(fit.unwrap_head(estimator), held.X) if how.calibrate else None
-    return _Round(estimator, len(train), part.held, proba, raw, tuned_on, near)
+    return _Round(estimator, len(train), part.held_out, proba, raw, tuned_on, near)
 
 
 def _without_near(
@@ -205,14 +205,14 @@ def _without_near(
         return part.train, None
     threshold = how.near or near_duplicates.DEFAULT_NEAR_DUPLICATE_THRESHOLD
     asked = how.near is not None or how.drop_leaks
-    if not asked and near_duplicates.exceeds_search_limit(len(part.train), len(part.held), data.X.shape[1]):
+    if not asked and near_duplicates.exceeds_search_limit(len(part.train), len(part.held_out), data.X.shape[1]):
         return part.train, near_duplicates.SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, places = near_duplicates.nearest_held_out(data.X, part.train, part.held)
+    cosines, places = near_duplicates.nearest_held_out(data.X, part.train, part.held_out)
     found = np.flatnonzero(cosines >= threshold)
     order = found[np.argsort(-cosines[found], kind="stable")][: near_duplicates.MAX_LISTED_PAIRS]
     pairs = tuple(
         near_duplicates.NearDuplicatePair(
-            int(data.ids[part.train[i]]), int(data.ids[part.held[places[i]]]), float(cosines[i])
+            int(data.ids[part.train[i]]), int(data.ids[part.held_out[places[i]]]), float(cosines[i])
         )
         for i in order.tolist()
     )
@@ -238,7 +238,7 @@ def _names(rounds: list[_Round], data: Features, every: list[str] | None) -> tup
     held = [v for r in rounds for v in data.y[r.held].tolist()]
     said = {label for row in held for label in row} if data.multilabel else set(held)
     unseen = tuple(sorted(said - set(known)))
-    unlearned = {n for r in rounds for n in getattr(r.estimator, "unlearned_", ())}
+    unlearned = {n for r in rounds for n in getattr(r.estimator, "constant_labels_", ())}
     return every or [*known, *unseen], tuple(sorted({*unseen, *unlearned}))
 
 
@@ -273,7 +273,7 @@ def _calibration(
             if data.multilabel
             else (encode_labels(data.y[held], names), proba)
         )
-        for metric in (MetricName.ECE, MetricName.LOG_LOSS):
+        for metric in (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.LOG_LOSS):
             out[f"{metric.value}_{name}"] = round(metrics.compute_metric(metric, y, scores), 6)
     return out
 

@@ -138,7 +138,7 @@ def learning_curve_from(
     """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
     begin = time.perf_counter()
     part = evaluation_splits(data, EvaluationSettings(seed=seed))[0]
-    held = data.take(part.held)
+    held = data.take(part.held_out)
     largest = _largest(data.y[part.train], multi=data.multilabel)
     wanted = sorted(set(labels_per_class))
     if wanted and wanted[0] < 1:

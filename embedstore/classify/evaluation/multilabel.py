@@ -94,7 +94,7 @@ def _weighted(
         "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + wrong.sum(1)),
         "macro_f1": macro,
         MetricName.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
-        MetricName.ECE.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
+        MetricName.EXPECTED_CALIBRATION_ERROR.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
     }
 
 
@@ -114,5 +114,5 @@ def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) ->
 
 
 def _score(name: str, values: NDArray[np.float64]) -> MetricEstimate:
-    centre = float(values[0]) if name == MetricName.ECE else None
+    centre = float(values[0]) if name == MetricName.EXPECTED_CALIBRATION_ERROR else None
     return MetricEstimate(float(values[0]), *metrics.percentile_interval(values[1:], center=centre), DEFAULT_REPLICATES)

@@ -53,7 +53,7 @@ def make_zero_shot_head(vectors: NDArray[np.float32], names: list[str], logit_sc
         DimensionMismatch: not one vector a class. LabelError: a class twice.
     """
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return heads.ZeroShot(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
+    return heads.ZeroShotHead(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
 
 
 def encode_classes(
@@ -109,14 +109,14 @@ def evaluate_few_shot(
     part = evaluation_splits(own, EvaluationSettings(seed=seed))[0]
     train, held, spare = (
         own.take(sample_per_class(own, part.train, shots, seed)),
-        own.take(part.held),
+        own.take(part.held_out),
         own.take(part.calibration),
     )
     judged = (spare.X, spare.y) if len(spare) else ()
     estimator.fit(train.X, train.y, *judged)
     result = evaluate_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
-    chosen = {"shots": shots, "tuned_on": estimator.tuned_on_} | result.hyperparameters
-    return replace(result, n_train=len(train), n_leaks=part.leaks, hyperparameters=chosen)
+    chosen = {"shots": shots, "tuned_on": estimator.tuning_rows_} | result.hyperparameters
+    return replace(result, n_train=len(train), n_leaks=part.n_leaks, hyperparameters=chosen)
 
 
 def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:

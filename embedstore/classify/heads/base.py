@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from embedstore.classify.heads.arrays import Array, Floats, softmax, unit_rows
+from embedstore.arrays import Array, FloatArray, unit_rows
+from embedstore.classify.heads.numerics import softmax
 from embedstore.errors import DimensionMismatch
 
 
@@ -17,15 +18,15 @@ class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
     classes_: Array
 
     @abstractmethod
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         """Natural-log odds up to a constant a row, ``(N, K)``."""
 
-    def decision_function(self, X: Array) -> Floats:
+    def decision_function(self, X: Array) -> FloatArray:
         """Logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``, as scikit-learn has it."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Probabilities ``(N, K)``."""
         return softmax(self._logits(X))
 
@@ -35,7 +36,7 @@ class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
         return np.asarray(self.classes_[best])
 
 
-def unit_features(X: Array, dim: int) -> Floats:
+def unit_features(X: Array, dim: int) -> FloatArray:
     """Features of an image-text space as unit rows.
 
     Raises:

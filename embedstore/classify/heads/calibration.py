@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.data.labels import encode_labels
-from embedstore.classify.heads.arrays import Array, Floats, Ints, log_loss, softmax
-from embedstore.classify.heads.choice import OptionEnum
+from embedstore.classify.heads.numerics import log_loss, softmax
+from embedstore.classify.heads.options import parse_option
 from embedstore.errors import LabelError
 
 
-class Method(OptionEnum):
+class CalibrationMethod(StrEnum):
     """How scores become calibrated probabilities."""
 
     TEMPERATURE = "temperature"  # one number for all classes (Guo et al. 2017); keeps every prediction
     ISOTONIC = "isotonic"  # a monotone step curve a class (Zadrozny and Elkan 2002); wants about 1,000 rows
 
 
-def logits(head: Any, X: Array) -> Floats:
+def logits(head: Any, X: Array) -> FloatArray:
     """One logit a class from any fitted classifier, ``(N, K)``.
 
     From ``decision_function`` where there is one (two classes: half the margin each way), else the logarithm of
@@ -36,7 +38,7 @@ def logits(head: Any, X: Array) -> Floats:
     return np.stack([-margin / 2, margin / 2], axis=1) if margin.ndim == 1 else margin
 
 
-def probabilities(head: Any, X: Array) -> Floats:
+def probabilities(head: Any, X: Array) -> FloatArray:
     """Rows that sum to 1 from any fitted classifier, ``(N, K)``.
 
     A head without ``predict_proba`` (``svm``, ``ridge``) gives the softmax of its margins: good for ranking, not
@@ -71,7 +73,7 @@ class _Wrapper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """D, the head's own."""
         return int(self.head.n_features_in_)
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Probabilities ``(N, K)``, the head's own unless the wrapper changes them."""
         check_is_fitted(self)
         return probabilities(self.head, X)
@@ -89,7 +91,7 @@ class _Wrapper(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[proba.argmax(axis=1)])
 
 
-class Calibrated(_Wrapper):
+class CalibratedHead(_Wrapper):
     """A fitted head with calibrated probabilities. The head itself is never refitted.
 
     Args:
@@ -105,7 +107,7 @@ class Calibrated(_Wrapper):
         self.head = head
         self.method = method
 
-    def fit(self, X: Array, y: Array) -> Calibrated:
+    def fit(self, X: Array, y: Array) -> CalibratedHead:
         """Fit on rows that the head has not seen.
 
         Args:
@@ -118,28 +120,28 @@ class Calibrated(_Wrapper):
         if self.multilabel_:
             return self._fit_labels(probabilities(self.head, X), np.asarray(y).astype(bool))
         column = _columns(y, self.classes_)
-        match Method(self.method):
-            case Method.TEMPERATURE:
+        match parse_option("method", self.method, CalibrationMethod):
+            case CalibrationMethod.TEMPERATURE:
                 self.temperature_ = _best_temperature(logits(self.head, X), column)
-            case Method.ISOTONIC:
+            case CalibrationMethod.ISOTONIC:
                 self.curves_ = _isotonic(probabilities(self.head, X), column[:, None] == np.arange(len(self.classes_)))
         return self
 
-    def _fit_labels(self, proba: Floats, yes: Array) -> Calibrated:
+    def _fit_labels(self, proba: FloatArray, yes: Array) -> CalibratedHead:
         if len(yes) == 0:
             raise LabelError("no held-out rows to calibrate on")
-        match Method(self.method):
-            case Method.TEMPERATURE:
+        match parse_option("method", self.method, CalibrationMethod):
+            case CalibrationMethod.TEMPERATURE:
                 half = _odds(proba).ravel() / 2
                 self.temperature_ = _best_temperature(np.stack([-half, half], 1), yes.ravel().astype(np.int64))
-            case Method.ISOTONIC:
+            case CalibrationMethod.ISOTONIC:
                 self.curves_ = _isotonic(proba, yes)
         return self
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Calibrated probabilities ``(N, K)``."""
         check_is_fitted(self)
-        if Method(self.method) is Method.TEMPERATURE:
+        if parse_option("method", self.method, CalibrationMethod) is CalibrationMethod.TEMPERATURE:
             if self.multilabel_:
                 return np.asarray(1 / (1 + np.exp(-_odds(probabilities(self.head, X)) / self.temperature_)))
             return softmax(logits(self.head, X) / self.temperature_)
@@ -151,7 +153,7 @@ class Calibrated(_Wrapper):
         return np.where(total > 0, each / np.where(total > 0, total, 1), raw)  # where all curves say 0, as it was
 
 
-class Abstain(_Wrapper):
+class SelectiveClassifier(_Wrapper):
     """Say "none of these" below a threshold chosen for a target precision.
 
     Args:
@@ -162,12 +164,12 @@ class Abstain(_Wrapper):
         precision_, coverage_: share right among the answered and share answered, on the rows of ``fit``.
     """
 
-    def __init__(self, head: Any, precision: float = 0.95, other: Any = "none of these") -> None:
+    def __init__(self, head: Any, target_precision: float = 0.95, abstain_label: Any = "none of these") -> None:
         self.head = head
-        self.precision = precision
-        self.other = other
+        self.target_precision = target_precision
+        self.abstain_label = abstain_label
 
-    def fit(self, X: Array, y: Array) -> Abstain:
+    def fit(self, X: Array, y: Array) -> SelectiveClassifier:
         """Choose the threshold of the largest coverage that keeps the target precision on held-out rows.
 
         Labels that the head does not know are allowed: such a row can only be answered wrongly.
@@ -176,13 +178,13 @@ class Abstain(_Wrapper):
             LabelError: no rows.
             ValueError: a precision outside (0, 1].
         """
-        if not 0 < self.precision <= 1:
-            raise ValueError(f"precision must be in (0, 1], not {self.precision}")
+        if not 0 < self.target_precision <= 1:
+            raise ValueError(f"precision must be in (0, 1], not {self.target_precision}")
         if len(y) == 0:
             raise LabelError("no held-out rows to choose a threshold on")
         proba = probabilities(self.head, X)
         right = self.classes_[proba.argmax(1)] == np.asarray(y)
-        chosen = choose_threshold(proba.max(1), right, self.precision)
+        chosen = choose_threshold(proba.max(1), right, self.target_precision)
         self.threshold_, self.precision_, self.coverage_ = chosen.threshold, chosen.precision, chosen.coverage
         return self
 
@@ -190,7 +192,7 @@ class Abstain(_Wrapper):
         """Labels ``(N,)``, ``other`` where the head is not sure enough; objects, so that any kind of label fits."""
         proba = self.predict_proba(X)
         out = self.classes_[proba.argmax(1)].astype(object)
-        out[proba.max(1) < self.threshold_] = self.other
+        out[proba.max(1) < self.threshold_] = self.abstain_label
         return np.asarray(out)
 
 
@@ -203,7 +205,7 @@ class SelectiveThreshold:
     coverage: float
 
 
-def choose_threshold(confidence: Floats, correct: Array, target_precision: float) -> SelectiveThreshold:
+def choose_threshold(confidence: FloatArray, correct: Array, target_precision: float) -> SelectiveThreshold:
     """The threshold of the largest coverage whose precision is at least the target.
 
     Args:
@@ -260,13 +262,13 @@ class ConformalSets(_Wrapper):
         return np.asarray(self.predict_proba(X) >= self.threshold_)
 
 
-def _columns(y: Array, classes: Array) -> Ints:
+def _columns(y: Array, classes: Array) -> IntArray:
     if len(y) == 0:
         raise LabelError("no held-out rows to calibrate on")
     return encode_labels(y, classes)
 
 
-def _best_temperature(scores: Floats, y: Ints) -> float:
+def _best_temperature(scores: FloatArray, y: IntArray) -> float:
     """The temperature of least log-loss, between 1e-3 and 1e3."""
     from scipy.optimize import minimize_scalar
 
@@ -280,13 +282,13 @@ def _best_temperature(scores: Floats, y: Ints) -> float:
     return float(np.exp(found.x))
 
 
-def _odds(proba: Floats) -> Floats:
+def _odds(proba: FloatArray) -> FloatArray:
     """Logarithms of p / (1 - p), finite."""
     p = np.clip(proba.astype(np.float64), 1e-7, 1 - 1e-7)
     return np.asarray(np.log(p / (1 - p)))
 
 
-def _isotonic(proba: Floats, yes: Array) -> list[tuple[Floats, Floats]]:
+def _isotonic(proba: FloatArray, yes: Array) -> list[tuple[FloatArray, FloatArray]]:
     """A curve a column; where the rows are all of one kind, nothing is changed."""
     from sklearn.isotonic import IsotonicRegression
 

@@ -13,9 +13,10 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.data.labels import encode_labels
-from embedstore.classify.heads.arrays import Array, Floats, Ints, log_loss, softmax
 from embedstore.classify.heads.base import LogitClassifier, unit_features
+from embedstore.classify.heads.numerics import log_loss, softmax
 from embedstore.classify.heads.optimizer import AdamW
 from embedstore.classify.heads.prototype import class_means
 from embedstore.classify.heads.zero_shot import check_class_vectors
@@ -55,24 +56,24 @@ class _FewShot(LogitClassifier):
         if len(shots[1]) == 0:
             self._zero_shot()
         elif X_val is not None and y_val is not None and len(X_val):
-            self.tuned_on_ = "validation rows"
+            self.tuning_rows_ = "validation rows"
             self._learn(shots, self._tuned(shots, self._rows(X_val, y_val)))
         elif (held := _quarter(shots[1], self.random_state)) is not None:
-            self.tuned_on_ = "held-out shots"
+            self.tuning_rows_ = "held-out shots"
             rest, judged = held
             pairs = [(shots[0][i], shots[1][i]) for i in (rest, judged)]
             self._learn(shots, self._tuned(pairs[0], pairs[1]))
         else:
-            self.tuned_on_ = "published defaults"
+            self.tuning_rows_ = "published defaults"
             self._learn(shots, None)
         return self
 
-    def _rows(self, X: Array, y: Array) -> tuple[Floats, Ints]:
+    def _rows(self, X: Array, y: Array) -> tuple[FloatArray, IntArray]:
         if len(X) == 0:
             return np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
         return unit_features(X, self.n_features_in_), encode_labels(y, self.classes_)
 
-    def _text_logits(self, X: Floats) -> Floats:
+    def _text_logits(self, X: FloatArray) -> FloatArray:
         return np.asarray(np.float32(self.logit_scale) * (X @ self.text_.T))
 
     @abstractmethod
@@ -80,11 +81,11 @@ class _FewShot(LogitClassifier):
         """Learn that there are no shots."""
 
     @abstractmethod
-    def _tuned(self, shots: tuple[Floats, Ints], judged: tuple[Floats, Ints]) -> Any:
+    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> Any:
         """Hyper-parameters: learned from the shots, the best on the judged rows."""
 
     @abstractmethod
-    def _learn(self, shots: tuple[Floats, Ints], tuned: Any) -> None:
+    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: Any) -> None:
         """Learn from the shots with these hyper-parameters, or with the published defaults for None."""
 
 
@@ -102,7 +103,7 @@ class TipAdapter(_FewShot):
 
     Attributes:
         keys_: float32 ``(N, D)``. values_: int64 ``(N,)``, the column of each key. alpha_, beta_: chosen.
-        tuned_on_: which rows chose them.
+        tuning_rows_: which rows chose them.
     """
 
     def __init__(  # noqa: PLR0913 - one argument a hyper-parameter, as scikit-learn asks
@@ -131,18 +132,18 @@ class TipAdapter(_FewShot):
         self.random_state = random_state
 
     def _zero_shot(self) -> None:
-        self.keys_: Floats = np.zeros_like(self.text_[:0])
-        self.values_: Ints = np.zeros(0, np.int64)
-        self.alpha_, self.beta_, self.tuned_on_ = 0.0, 5.5, "no shots"
+        self.keys_: FloatArray = np.zeros_like(self.text_[:0])
+        self.values_: IntArray = np.zeros(0, np.int64)
+        self.alpha_, self.beta_, self.tuning_rows_ = 0.0, 5.5, "no shots"
 
-    def _learn(self, shots: tuple[Floats, Ints], tuned: tuple[float, float] | None) -> None:
+    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: tuple[float, float] | None) -> None:
         self.alpha_, self.beta_ = tuned or (1.0, 5.5)
         self.keys_, self.values_ = self._keys(shots), shots[1]
 
-    def _keys(self, shots: tuple[Floats, Ints]) -> Floats:
+    def _keys(self, shots: tuple[FloatArray, IntArray]) -> FloatArray:
         return self._trained(*shots) if self.fine_tune else shots[0]
 
-    def _tuned(self, shots: tuple[Floats, Ints], judged: tuple[Floats, Ints]) -> tuple[float, float]:
+    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> tuple[float, float]:
         """The (alpha, beta) of the best accuracy, then the lowest log-loss, on the judged rows."""
         base = self._text_logits(judged[0])
         cosine = judged[0] @ self._keys(shots).T
@@ -154,13 +155,13 @@ class TipAdapter(_FewShot):
         _, alpha, beta = max(tried, key=lambda t: t[0])
         return float(alpha), float(beta)
 
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         X = unit_features(X, self.n_features_in_)
         cache = np.exp(-self.beta_ * (1 - X @ self.keys_.T)) @ _one_hot(self.values_, len(self.classes_))
         return np.asarray(self._text_logits(X) + np.float32(self.alpha_) * cache, dtype=np.float32)
 
-    def _trained(self, keys: Floats, y: Ints, alpha: float = 1.0, beta: float = 5.5) -> Floats:
+    def _trained(self, keys: FloatArray, y: IntArray, alpha: float = 1.0, beta: float = 5.5) -> FloatArray:
         """Keys after cross-entropy training on the shots themselves: float32 ``(N, D)``."""
         features, keys, base = keys, keys.copy(), self._text_logits(keys)
         votes = _one_hot(y, len(self.classes_))
@@ -186,7 +187,7 @@ class PromptBlend(_FewShot):
 
     Attributes:
         weights_: float32 ``(K, D)``, the visual part. text_weights_: float32 ``(K,)``. alpha_, pull_: chosen.
-        tuned_on_: which rows chose them.
+        tuning_rows_: which rows chose them.
     """
 
     def __init__(
@@ -196,43 +197,43 @@ class PromptBlend(_FewShot):
         logit_scale: float = 100.0,
         *,
         alphas: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
-        pulls: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
+        penalties: Sequence[float] = (0.01, 0.1, 1.0, 10.0),
         random_state: int = 0,
     ) -> None:
         self.class_vectors = class_vectors
         self.classes = classes
         self.logit_scale = logit_scale
         self.alphas = alphas
-        self.pulls = pulls
+        self.penalties = penalties
         self.random_state = random_state
 
     def _zero_shot(self) -> None:
         self.weights_ = np.zeros_like(self.text_)
         self.text_weights_ = np.ones(len(self.text_), np.float32)
-        self.alpha_, self.pull_, self.tuned_on_ = 1.0, np.inf, "no shots"
+        self.alpha_, self.penalty_, self.tuning_rows_ = 1.0, np.inf, "no shots"
 
-    def _learn(self, shots: tuple[Floats, Ints], tuned: tuple[float, float] | None) -> None:
-        self.alpha_, self.pull_ = tuned or (1.0, 1.0)
-        self.weights_, self.text_weights_ = self._trained(shots, self.alpha_, self.pull_)
+    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: tuple[float, float] | None) -> None:
+        self.alpha_, self.penalty_ = tuned or (1.0, 1.0)
+        self.weights_, self.text_weights_ = self._trained(shots, self.alpha_, self.penalty_)
 
-    def _tuned(self, shots: tuple[Floats, Ints], judged: tuple[Floats, Ints]) -> tuple[float, float]:
+    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> tuple[float, float]:
         """First the text weight with untrained prototypes, then the pull: the best on the judged rows."""
         X, y = judged
         start = [(_judge(self._blend(X, *self._trained(shots, a, np.inf)), y), a, np.inf) for a in self.alphas]
         untrained = max(start, key=lambda t: t[0])
         alpha = untrained[1]
-        trained = [(_judge(self._blend(X, *self._trained(shots, alpha, p)), y), alpha, p) for p in self.pulls]
+        trained = [(_judge(self._blend(X, *self._trained(shots, alpha, p)), y), alpha, p) for p in self.penalties]
         _, alpha, pull = max([untrained, *trained], key=lambda t: t[0])
         return float(alpha), float(pull)
 
-    def _blend(self, X: Floats, weights: Floats, text_weights: Floats) -> Floats:
+    def _blend(self, X: FloatArray, weights: FloatArray, text_weights: FloatArray) -> FloatArray:
         return np.asarray(np.float32(self.logit_scale) * (X @ (weights + text_weights[:, None] * self.text_).T))
 
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         return self._blend(unit_features(X, self.n_features_in_), self.weights_, self.text_weights_)
 
-    def _trained(self, shots: tuple[Floats, Ints], alpha: float, pull: float) -> tuple[Floats, Floats]:
+    def _trained(self, shots: tuple[FloatArray, IntArray], alpha: float, pull: float) -> tuple[FloatArray, FloatArray]:
         """Visual and text weights after training: ``(K, D)`` and ``(K,)``; an infinite pull leaves the start."""
         from scipy.optimize import minimize
 
@@ -244,7 +245,7 @@ class PromptBlend(_FewShot):
         start = np.concatenate([means.ravel(), text]).astype(np.float64)
         cosine, votes = X @ self.text_.T, _one_hot(y, len(means))
 
-        def loss(theta: Floats) -> tuple[float, Floats]:
+        def loss(theta: FloatArray) -> tuple[float, FloatArray]:
             w, a = theta[: means.size].reshape(means.shape), theta[means.size :]
             logits = self.logit_scale * (X @ w.T + cosine * a)
             off = self.logit_scale * (softmax(logits) - votes) / len(y)
@@ -256,15 +257,15 @@ class PromptBlend(_FewShot):
         return found[: means.size].reshape(means.shape), found[means.size :]
 
 
-def _one_hot(y: Ints, n_classes: int) -> Floats:
+def _one_hot(y: IntArray, n_classes: int) -> FloatArray:
     return np.asarray(y[:, None] == np.arange(n_classes), dtype=np.float32)
 
 
-def _judge(logits: Floats, y: Ints) -> ValidationScore:
+def _judge(logits: FloatArray, y: IntArray) -> ValidationScore:
     return float((logits.argmax(1) == y).mean()), -log_loss(logits, y)
 
 
-def _quarter(y: Ints, seed: int) -> tuple[Ints, Ints] | None:
+def _quarter(y: IntArray, seed: int) -> tuple[IntArray, IntArray] | None:
     """(rest, held out): a quarter of the rows by class, at least one of each; None if a class has but one row."""
     counts = np.bincount(y)
     counts = counts[counts > 0]
@@ -275,7 +276,7 @@ def _quarter(y: Ints, seed: int) -> tuple[Ints, Ints] | None:
     return rest, judged
 
 
-def _batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[Ints, float]]:
+def _batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[IntArray, float]]:
     """Shuffled rows and the learning rate's share (half a cosine from 1 to 0) for every step."""
     rng = np.random.default_rng(seed)
     per_epoch = -(-n // size)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks, unit_rows
-from embedstore.classify.heads.choice import OptionEnum
+from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
+from embedstore.classify.heads.numerics import blocks
+from embedstore.classify.heads.options import parse_option
 
 _SPARE = 32  # neighbours looked at beyond k, so that ties at the border are seen
 _DIGITS = 6  # float32 sums of products of unit vectors are good to about 1e-7: nearer than 1e-6 is a tie
 
 
-class Weights(OptionEnum):
+class VoteWeights(StrEnum):
     """How much a neighbour's vote counts."""
 
     SOFTMAX = "softmax"  # exp(cosine / temperature)
@@ -39,11 +42,13 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         codes_: int64 ``(N,)``, the column of each row's class.
     """
 
-    def __init__(self, k: int = 5, *, weights: str = "softmax", temperature: float = 0.07, block: int = 4096) -> None:
+    def __init__(
+        self, k: int = 5, *, weights: str = "softmax", temperature: float = 0.07, block_size: int = 4096
+    ) -> None:
         self.k = k
         self.weights = weights
         self.temperature = temperature
-        self.block = block
+        self.block_size = block_size
 
     def fit(self, X: Array, y: Array) -> WeightedKNN:
         """Remember the unit rows and their classes.
@@ -57,25 +62,25 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
-        Weights(self.weights)
+        parse_option("weights", self.weights, VoteWeights)
         if not isinstance(self.k, int | np.integer) or self.k < 1:
             raise ValueError(f"k must be a whole number of at least 1, not {self.k!r}")
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.codes_: Ints = codes.astype(np.int64)
+        self.codes_: IntArray = codes.astype(np.int64)
         self.vectors_ = unit_rows(X)
         self.k_ = min(self.k, len(X))
         return self
 
-    def neighbours(self, X: Array) -> tuple[Floats, Ints]:
+    def nearest_neighbors(self, X: Array) -> tuple[FloatArray, IntArray]:
         """Cosines and rows of the ``k_`` nearest training rows, nearest first: two ``(Q, k_)``."""
         check_is_fitted(self)
         queries = unit_rows(validate_data(self, X, reset=False))
-        found = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block)]
+        found = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block_size)]
         return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Each class's share of the votes, float64 ``(Q, K)``."""
-        scores, rows = self.neighbours(X)
+        scores, rows = self.nearest_neighbors(X)
         votes = np.zeros((len(rows), len(self.classes_)))
         np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self._weigh(scores))
         return np.asarray(votes / votes.sum(axis=1, keepdims=True))
@@ -85,22 +90,22 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _weigh(self, scores: Floats) -> Floats:
+    def _weigh(self, scores: FloatArray) -> FloatArray:
         scores = scores.astype(np.float64)
-        match Weights(self.weights):
-            case Weights.UNIFORM:
+        match parse_option("weights", self.weights, VoteWeights):
+            case VoteWeights.UNIFORM:
                 return np.ones_like(scores)
-            case Weights.SOFTMAX:
+            case VoteWeights.SOFTMAX:
                 return np.asarray(
                     np.exp((scores - scores[:, :1]) / self.temperature)
                 )  # shares: a common factor is free
-            case Weights.DISTANCE:
+            case VoteWeights.DISTANCE:
                 distance = np.round(1 - scores, _DIGITS)
                 same = distance <= 0
                 return np.where(same.any(1, keepdims=True), same, 1 / np.where(same, 1, distance))
 
 
-def _nearest(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Ints]:
+def _nearest(queries: FloatArray, vectors: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
     """The k most similar rows of each query, in the order (cosine to six decimals, row)."""
     import faiss
 
@@ -112,12 +117,12 @@ def _nearest(queries: Floats, vectors: Floats, k: int) -> tuple[Floats, Ints]:
     return scores[:, :k], rows[:, :k]
 
 
-def _ordered(scores: Floats, rows: Ints) -> tuple[Floats, Ints]:
+def _ordered(scores: FloatArray, rows: IntArray) -> tuple[FloatArray, IntArray]:
     order = np.lexsort((rows, -np.round(scores, _DIGITS)), axis=1)
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def _settle_wide_ties(queries: Floats, vectors: Floats, scores: Floats, rows: Ints) -> None:
+def _settle_wide_ties(queries: FloatArray, vectors: FloatArray, scores: FloatArray, rows: IntArray) -> None:
     """Where the tie at k reaches the last neighbour seen, more rows may share it: look at all of them (in place)."""
     wide = scores.shape[1]
     last = wide - _SPARE - 1

@@ -9,8 +9,9 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.base import LogitClassifier
+from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.optimizer import AdamW
 
 _BLOCK = 8192
@@ -83,19 +84,19 @@ class MLPHead(LogitClassifier):
         self._train(self._standard(X), codes, train, held)
         return self
 
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         return np.concatenate([self._forward(self._standard(X[s])) for s in blocks(len(X), _BLOCK)])
 
-    def _forward(self, X: Floats) -> Floats:
+    def _forward(self, X: FloatArray) -> FloatArray:
         hidden = np.maximum(X @ self.coefs_[0] + self.intercepts_[0], 0)
         return np.asarray(hidden @ self.coefs_[1] + self.intercepts_[1])
 
-    def _standard(self, X: Array) -> Floats:
+    def _standard(self, X: Array) -> FloatArray:
         return np.asarray((X - self.mean_) / self.scale_, dtype=np.float32)
 
-    def _split(self, codes: Ints) -> tuple[Ints, Ints]:
+    def _split(self, codes: IntArray) -> tuple[IntArray, IntArray]:
         """Rows to train on and rows that decide when to stop; the same rows where a split is impossible."""
         rows, counts = np.arange(len(codes)), np.bincount(codes)
         held = int(np.ceil(self.validation_fraction * len(codes)))
@@ -105,7 +106,7 @@ class MLPHead(LogitClassifier):
         train, test = next(splitter.split(rows, codes))
         return train, test
 
-    def _train(self, X: Floats, codes: Ints, train: Ints, held: Ints) -> None:
+    def _train(self, X: FloatArray, codes: IntArray, train: IntArray, held: IntArray) -> None:
         import torch
 
         device = torch.device(self._device(torch))

@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from embedstore.arrays import Array, FloatArray
 from embedstore.classify.heads import make_head
-from embedstore.classify.heads.arrays import Array, Floats
 from embedstore.errors import LabelError
 
 LABEL_THRESHOLD = 0.5  # the probability from which a label is given
@@ -59,10 +59,12 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise LabelError(f"training has {len(self.classes_)} class; a classifier needs at least two")
         places = np.arange(len(X)) if groups is None else np.asarray(groups)
         self.heads_ = [self._one(X, column, places) for column in given.T]
-        self.unlearned_ = [str(c) for c, h in zip(self.classes_, self.heads_, strict=True) if isinstance(h, float)]
+        self.constant_labels_ = [
+            str(c) for c, h in zip(self.classes_, self.heads_, strict=True) if isinstance(h, float)
+        ]
         return self
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Each label's own probability, float32 ``(M, K)``; rows do not sum to 1 where several labels may apply."""
         from embedstore.classify.heads.calibration import probabilities
 

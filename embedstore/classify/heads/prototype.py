@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, unit_rows
+from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.base import LogitClassifier
 
 
-def class_means(X: Floats, y: Ints, n_classes: int) -> Floats:
+def class_means(X: FloatArray, y: IntArray, n_classes: int) -> FloatArray:
     """Unit mean direction of each class's unit rows: float32 ``(K, D)``; a class without rows is zero."""
     sums = np.zeros((n_classes, X.shape[1]), np.float64)
     np.add.at(sums, y, X)
@@ -43,7 +43,7 @@ class NearestPrototype(LogitClassifier):
         self.prototypes_ = class_means(unit_rows(X), codes, len(self.classes_))
         return self
 
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         cosine = unit_rows(validate_data(self, X, reset=False)) @ self.prototypes_.T
         return np.asarray(cosine / np.float32(self.temperature))

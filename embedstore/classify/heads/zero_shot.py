@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.classify.heads.arrays import Array, Floats, blocks, unit_rows
+from embedstore.arrays import Array, FloatArray, unit_rows
 from embedstore.classify.heads.base import LogitClassifier, unit_features
+from embedstore.classify.heads.numerics import blocks
 from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, did_you_mean
 
 
@@ -24,7 +25,7 @@ class TemplateSet(StrEnum):
     SIMPLE = "simple"  # open_clip's SIMPLE_IMAGENET_TEMPLATES, the 7 that carry most of the gain
 
 
-class ZeroShot(LogitClassifier):
+class ZeroShotHead(LogitClassifier):
     """Logits are ``logit_scale`` times the cosine with each class's text vector; nothing is fitted.
 
     Args:
@@ -48,7 +49,7 @@ class ZeroShot(LogitClassifier):
         """D."""
         return int(np.shape(self.class_vectors)[1])
 
-    def fit(self, X: Array | None = None, y: Array | None = None) -> ZeroShot:
+    def fit(self, X: Array | None = None, y: Array | None = None) -> ZeroShotHead:
         """Check that each class has one vector; labelled rows, if any, are not used.
 
         Raises:
@@ -61,12 +62,12 @@ class ZeroShot(LogitClassifier):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def _logits(self, X: Array) -> Floats:
+    def _logits(self, X: Array) -> FloatArray:
         text = np.asarray(self.class_vectors, dtype=np.float32)
         return np.asarray(np.float32(self.logit_scale) * (unit_features(X, text.shape[1]) @ text.T))
 
 
-def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Floats:
+def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> FloatArray:
     """Text vectors as unit rows, float32 ``(K, D)``, one for each of K different classes.
 
     Raises:
@@ -83,7 +84,7 @@ def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Float
 
 def encode_class_vectors(
     encode_texts: Callable[[list[str]], Array], prompts: Mapping[str, Sequence[str]], *, batch_size: int = 256
-) -> Floats:
+) -> FloatArray:
     """One unit vector a class: every prompt encoded and normalised, averaged, normalised again.
 
     Memory is bounded by the batch and one vector a class, so thousands of classes with 80 prompts each are fine.
@@ -104,7 +105,7 @@ def encode_class_vectors(
         raise LabelError(f"no prompt for {', '.join(map(repr, empty[:5])) if empty else 'any class'}")
     sentences = [sentence for own in prompts.values() for sentence in own]
     owner = np.repeat(np.arange(len(prompts)), [len(own) for own in prompts.values()])
-    sums: Floats = np.zeros((len(prompts), 0))
+    sums: FloatArray = np.zeros((len(prompts), 0))
     for s in blocks(len(sentences), batch_size):
         vectors = unit_rows(encode_texts(sentences[s]))
         sums = sums if sums.size else np.zeros((len(prompts), vectors.shape[1]))

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embedstore.arrays import FloatArray, IntArray
 from embedstore.classify.metrics.point_metrics import (
     WEIGHTED_METRICS,
-    Floats,
-    Ints,
     MetricName,
     check_scores,
     class_indicators,
@@ -22,7 +21,7 @@ from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 DEFAULT_REPLICATES = 1000
 _BLOCK = 4_000_000  # weights held at once: 16 MB of float32
 _EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is counted anew: half a second
-BOOTSTRAP_BIASED = (MetricName.ECE, MetricName.AVERAGE_PRECISION)
+BOOTSTRAP_BIASED = (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.AVERAGE_PRECISION)
 """Rows drawn twice agree with themselves: resampling adds to these two figures, by more the fewer the rows."""
 _RANKING = (MetricName.AUROC, MetricName.AVERAGE_PRECISION)
 
@@ -48,13 +47,13 @@ class McNemarResult:
         only_first, only_second: rows that one alone got right. p_value: two-sided, binomial.
     """
 
-    only_first: int
-    only_second: int
+    only_first_correct: int
+    only_second_correct: int
     p_value: float
 
 
 def bootstrap_interval(
-    metric: MetricName | str, y: Ints, proba: Floats, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
+    metric: MetricName | str, y: IntArray, proba: FloatArray, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
 ) -> tuple[float, float]:
     """95% percentile interval over resampled rows (Efron 1979).
 
@@ -75,9 +74,9 @@ def bootstrap_interval(
 
 def paired_bootstrap(
     metric: MetricName | str,
-    y: Ints,
-    first: Floats,
-    second: Floats,
+    y: IntArray,
+    first: FloatArray,
+    second: FloatArray,
     *,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
@@ -92,7 +91,7 @@ def paired_bootstrap(
     return MetricDifference(compute_metric(metric, y, second) - compute_metric(metric, y, first), low, high)
 
 
-def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemarResult:
+def mcnemar(y: IntArray, first: IntArray, second: IntArray) -> McNemarResult:
     """McNemar's exact test that two classifiers err equally often (McNemar 1947).
 
     Args:
@@ -103,7 +102,7 @@ def mcnemar(y: Ints, first: Ints, second: Ints) -> McNemarResult:
     return McNemarResult(a, b, _two_sided_coin(a, b))
 
 
-def percentile_interval(values: Floats, *, center: float | None = None) -> tuple[float, float]:
+def percentile_interval(values: FloatArray, *, center: float | None = None) -> tuple[float, float]:
     """2.5% and 97.5% of the finite replicates; NaN where there are none.
 
     Args:
@@ -121,13 +120,13 @@ def percentile_interval(values: Floats, *, center: float | None = None) -> tuple
 
 def bootstrap_replicates(
     metrics: Sequence[MetricName],
-    y: Ints,
-    probas: Sequence[Floats],
+    y: IntArray,
+    probas: Sequence[FloatArray],
     *,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
     rankings: Sequence[RankingMetrics] = (),
-) -> dict[MetricName, list[Floats]]:
+) -> dict[MetricName, list[FloatArray]]:
     """Each metric of each classifier on n resamplings, the same for all of them: lists of ``(n,)``.
 
     Args:
@@ -138,7 +137,7 @@ def bootstrap_replicates(
     moved = [m for m in metrics if m in _RANKING and rows * width * n_replicates > _EXACT_RANKING]
     if moved and not rankings:
         rankings = [ranking_metrics(class_indicators(y, proba.shape[1]), proba) for proba in probas]
-    out: dict[MetricName, list[list[Floats]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
+    out: dict[MetricName, list[list[FloatArray]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
     for weights in bootstrap_counts(rows, n_replicates, seed):
         for metric in metrics:
             for i, proba in enumerate(probas):
@@ -150,7 +149,7 @@ def bootstrap_replicates(
     return {m: [np.concatenate(v) for v in lists] for m, lists in out.items()}
 
 
-def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[Floats]:
+def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[FloatArray]:
     """How often each row is drawn in each of n resamplings: blocks of float32 ``(B, rows)``."""
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // rows)
@@ -160,7 +159,7 @@ def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[Floats
         yield np.bincount(drawn.ravel(), minlength=b * rows).reshape(b, rows).astype(np.float32)
 
 
-def _moves(found: RankingMetrics, metric: MetricName) -> tuple[float, Floats]:
+def _moves(found: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:
     """A ranking figure, and how much each row moves it."""
     if metric is MetricName.AUROC:
         return found.macro_auroc, found.auroc_influence

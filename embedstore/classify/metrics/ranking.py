@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.floating[Any]]
+from embedstore.arrays import FloatArray
+
 Bools = npt.NDArray[np.bool_]
 
 
@@ -28,10 +28,10 @@ class RankingMetrics:
         area_moves, precision_moves: float64 ``(N,)``: the derivative of the mean over classes by the row's weight.
     """
 
-    auroc: Floats
-    average_precision: Floats
-    auroc_influence: Floats
-    average_precision_influence: Floats
+    auroc: FloatArray
+    average_precision: FloatArray
+    auroc_influence: FloatArray
+    average_precision_influence: FloatArray
 
     @property
     def macro_auroc(self) -> float:
@@ -44,7 +44,7 @@ class RankingMetrics:
         return _mean(self.average_precision)
 
 
-def ranking_metrics(true: Bools, proba: Floats) -> RankingMetrics:
+def ranking_metrics(true: Bools, proba: FloatArray) -> RankingMetrics:
     """Both figures and their influence functions.
 
     Args:
@@ -52,7 +52,7 @@ def ranking_metrics(true: Bools, proba: Floats) -> RankingMetrics:
     """
     n, k = proba.shape
     area, precision = np.full(k, np.nan), np.full(k, np.nan)
-    moves: dict[str, Floats] = {"area": np.zeros(n), "precision": np.zeros(n)}
+    moves: dict[str, FloatArray] = {"area": np.zeros(n), "precision": np.zeros(n)}
     for c in range(k):
         positives = int(true[:, c].sum())
         if positives == 0:
@@ -67,14 +67,14 @@ def ranking_metrics(true: Bools, proba: Floats) -> RankingMetrics:
     return RankingMetrics(area, precision, moves["area"] / known[0], moves["precision"] / known[1])
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: FloatArray) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
 def macro_average(
-    metric: Callable[[Bools, Floats, Floats], Floats], true: Bools, proba: Floats, weights: Floats
-) -> Floats:
+    metric: Callable[[Bools, FloatArray, FloatArray], FloatArray], true: Bools, proba: FloatArray, weights: FloatArray
+) -> FloatArray:
     """Mean of :func:`area` or :func:`precision` over the classes that have one, NaN when none has: ``(B,)``."""
     stacked = np.stack([metric(t, s, weights) for t, s in zip(true.T, proba.T, strict=True)])
     known = np.isfinite(stacked)
@@ -82,7 +82,7 @@ def macro_average(
         return np.asarray(np.where(known, stacked, 0).sum(0) / known.sum(0))
 
 
-def class_auroc(true: Bools, score: Floats, weights: Floats) -> Floats:
+def class_auroc(true: Bools, score: FloatArray, weights: FloatArray) -> FloatArray:
     """Area under the ROC curve of one class, a tie counting half: ``(B,)``."""
     pos, neg = _steps(true, score, weights)
     above = np.cumsum(pos, axis=1, dtype=np.float64) - pos / 2
@@ -90,7 +90,7 @@ def class_auroc(true: Bools, score: Floats, weights: Floats) -> Floats:
         return np.asarray((above * neg).sum(1) / (pos.sum(1, dtype=np.float64) * neg.sum(1, dtype=np.float64)))
 
 
-def class_average_precision(true: Bools, score: Floats, weights: Floats) -> Floats:
+def class_average_precision(true: Bools, score: FloatArray, weights: FloatArray) -> FloatArray:
     """Average precision of one class, as a step sum: ``(B,)``."""
     pos, neg = _steps(true, score, weights)
     found = np.cumsum(pos, axis=1, dtype=np.float64)
@@ -100,7 +100,7 @@ def class_average_precision(true: Bools, score: Floats, weights: Floats) -> Floa
         return np.asarray((share * pos).sum(1) / pos.sum(1, dtype=np.float64))
 
 
-def _steps(true: Bools, score: Floats, weights: Floats) -> tuple[Floats, Floats]:
+def _steps(true: Bools, score: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Positive and negative weight at each distinct score, highest first: two ``(B, S)``."""
     order = np.argsort(-score, kind="stable")
     edges = np.flatnonzero(np.r_[True, np.diff(score[order]) != 0])
@@ -108,17 +108,17 @@ def _steps(true: Bools, score: Floats, weights: Floats) -> tuple[Floats, Floats]
     return np.add.reduceat(ordered * positive, edges, axis=1), np.add.reduceat(ordered * ~positive, edges, axis=1)
 
 
-def _groups(true: Bools, score: Floats) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
+def _groups(true: Bools, score: FloatArray) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
     """The place of each row among the distinct scores, highest first ``(N,)``; positives and negatives there."""
     order = np.argsort(-score, kind="stable")
     place: npt.NDArray[np.int64] = np.empty(len(score), np.int64)
     place[order] = np.cumsum(np.r_[False, np.diff(score[order]) != 0])
     total = np.bincount(place).astype(np.float64)
-    pos: Floats = np.bincount(place, true.astype(np.float64), len(total)).astype(np.float64)
+    pos: FloatArray = np.bincount(place, true.astype(np.float64), len(total)).astype(np.float64)
     return place, pos, total - pos
 
 
-def _area_moves(pos: Floats, neg: Floats) -> tuple[float, Floats]:
+def _area_moves(pos: FloatArray, neg: FloatArray) -> tuple[float, FloatArray]:
     """The area, and how much one more negative (first row) or positive (second row) at each place moves it."""
     p, n = pos.sum(), neg.sum()
     above = np.cumsum(pos) - pos / 2
@@ -127,7 +127,7 @@ def _area_moves(pos: Floats, neg: Floats) -> tuple[float, Floats]:
     return found, np.stack([(above / p - found) / n, (below / n - found) / p])
 
 
-def _precision_moves(pos: Floats, neg: Floats) -> tuple[float, Floats]:
+def _precision_moves(pos: FloatArray, neg: FloatArray) -> tuple[float, FloatArray]:
     """Average precision likewise: a row changes the precision at every positive at or below its place."""
     p, seen = pos.sum(), np.cumsum(pos + neg)
     share = np.cumsum(pos) / seen

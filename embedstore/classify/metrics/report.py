@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from embedstore.arrays import FloatArray, IntArray
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.metrics.intervals import (
     BOOTSTRAP_BIASED,
@@ -18,8 +19,6 @@ from embedstore.classify.metrics.intervals import (
     percentile_interval,
 )
 from embedstore.classify.metrics.point_metrics import (
-    Floats,
-    Ints,
     MetricName,
     check_scores,
     class_indicators,
@@ -83,7 +82,7 @@ class ClassificationReport:
 
 def classification_report(
     y_true: Sequence[Any] | npt.NDArray[Any],
-    proba: Floats,
+    proba: FloatArray,
     classes: Sequence[Any] | npt.NDArray[Any],
     *,
     n_replicates: int = DEFAULT_REPLICATES,
@@ -116,12 +115,12 @@ def classification_report(
     )
 
 
-def _score(metric: MetricName, value: float, drawn: Floats) -> MetricEstimate:
+def _score(metric: MetricName, value: float, drawn: FloatArray) -> MetricEstimate:
     centre = value if metric in BOOTSTRAP_BIASED and math.isfinite(value) else None
     return MetricEstimate(value, *percentile_interval(drawn, center=centre), len(drawn))
 
 
-def per_class_metrics(ranks: RankingMetrics, names: Sequence[str], confusion: Ints) -> tuple[ClassMetrics, ...]:
+def per_class_metrics(ranks: RankingMetrics, names: Sequence[str], confusion: IntArray) -> tuple[ClassMetrics, ...]:
     """One row a class.
 
     Args:

@@ -1,57 +1,59 @@
-"""A consistent copy of a store while others read and write it."""
+"""Copy a store consistently while other processes read and write it, and restore the copy."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from embedstore.errors import StoreDamaged, StoreExists, StoreIOError
+from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, quote_path, read_commit_count
-from embedstore.storage.integrity.verify import CheckProgress
-from embedstore.storage.layout import Layout
+from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
+from embedstore.storage.integrity.report import CheckProgress
+from embedstore.storage.integrity.verify import is_registered
+from embedstore.storage.layout import COPIED_FOLDERS, Layout
+from embedstore.storage.sql import quote_literal
 from embedstore.storage.storage import Storage
 
-MAX_ATTEMPTS = 5  # a file that was replaced by a later one while it was to be copied: take a newer generation
-
-BESIDE = ("heads", "checkpoints")  # indexes are derived and are built again
+MAX_ATTEMPTS = 5  # a compaction may remove a file before it is copied: the copy starts again from a later generation
 
 
 def backup(
     storage: Storage,
     target: str | Path,
     *,
-    link: bool = False,
+    hard_link: bool = False,
     progress: Callable[[CheckProgress], None] = lambda _: None,
 ) -> dict[str, int]:
-    """Copy one generation of a store into a new folder; every vector file is checked on the way.
+    """Copy one generation of a store to a new folder and check every vector file of the copy.
 
-    The catalog is copied in one read, which holds up a commit for as long (half a second for two million items);
+    The catalog is copied in one read, during which no commit can end (half a second for two million items);
     vector files never change, so they are copied afterwards.
 
     Args:
-        storage: the store; writers may go on.
-        target: a new folder.
-        link: hard links instead of copies: at once and without room, but on the same disk.
-        progress: called after every vector file.
+        storage: The store; writers may go on.
+        target: A new folder outside of the store.
+        hard_link: Make hard links to the vector files instead of copies: instant, but on the same disk.
+        progress: Called after every vector file.
 
     Returns:
-        ``{"shards", "bytes"}``.
+        ``{"shards", "bytes"}``: the number of vector files and their size.
 
     Raises:
-        StoreExists: something is at ``target``.
-        StoreDamaged: a vector file is not what was written: a backup would keep the damage.
-        StoreIOError: the disk refuses; nothing is left at ``target``.
+        StoreExists: if ``target`` exists and is not an empty folder, or is inside the store.
+        StoreDamaged: if a vector file is not what was written: a backup would keep the damage.
+        StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
     path = Path(target).absolute()
+    layout.require_outside(path, storage.layout)
     counts: dict[str, int] = {}
-    for left in reversed(range(MAX_ATTEMPTS)):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            layout.create_folder(path, lambda at: counts.update(_fill(storage, at, link=link, progress=progress)))
-        except _Replaced as e:
-            if not left:
+            layout.create_folder(path, lambda at: counts.update(_copy_store(storage, at, hard_link, progress)))
+        except _FileReplaced as e:
+            if attempt == MAX_ATTEMPTS:
                 raise StoreDamaged(str(e)) from e
         else:
             break
@@ -61,79 +63,105 @@ def backup(
 def restore(
     source: str | Path, target: str | Path, *, progress: Callable[[CheckProgress], None] = lambda _: None
 ) -> dict[str, int]:
-    """Make a store of a backup: the same copying the other way round, checked on the way.
+    """Make a store from a backup and check every vector file of it.
+
+    Args:
+        source: The folder of the backup.
+        target: A new folder.
+        progress: Called after every vector file.
+
+    Returns:
+        ``{"shards", "bytes"}``: the number of vector files and their size.
 
     Raises:
-        StoreExists: something is at ``target``; nothing is ever written over.
-        StoreNotFound, NotAStore, StoreDamaged, StoreIOError: of the backup.
+        StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
+        StoreNotFound: if there is nothing at ``source``.
+        NotAStore: if ``source`` is no store.
+        StoreTooNew: if a later version made the backup.
+        StoreDamaged: if a file of the backup is not what was written.
+        StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
     return backup(Storage.open(source), target, progress=progress)
 
 
-class _Replaced(Exception):
-    """A vector file is gone because a later one took its place."""
+class _FileReplaced(Exception):
+    """A vector file was removed because a later one replaced it."""
 
 
-def _fill(storage: Storage, at: Layout, *, link: bool, progress: Callable[[CheckProgress], None]) -> dict[str, int]:
-    """Copy everything into a folder that is not there yet by its name."""
-    if at.root.is_relative_to(storage.layout.root):
-        raise StoreExists(f"{at.root.parent} lies inside {storage.layout.root}; choose a folder outside of it")
+@dataclass(frozen=True)
+class _ShardFile:
+    """A vector file as the catalog registers it."""
+
+    space: str
+    number: int
+    bytes: int
+    checksum: str
+
+
+def _copy_store(
+    storage: Storage, at: Layout, hard_link: bool, progress: Callable[[CheckProgress], None]
+) -> dict[str, int]:
+    """Fill the temporary folder of a backup."""
+    spaces, shards = _copy_catalog(storage, at)
+    shutil.copyfile(storage.layout.marker, at.marker)
+    for space in spaces:
+        at.shards_folder(space).mkdir(parents=True)
+        if storage.layout.space_file(space).exists():
+            shutil.copyfile(storage.layout.space_file(space), at.space_file(space))
+    total, done = sum(s.bytes for s in shards), 0
+    for s in shards:
+        _copy_shard(storage, s, at.shard_file(s.space, s.number), hard_link)
+        done += s.bytes
+        progress(CheckProgress("vectors", done, total))
+    for name in COPIED_FOLDERS:
+        if (storage.layout.root / name).is_dir():
+            shutil.copytree(storage.layout.root / name, at.root / name)
+    return {"shards": len(shards), "bytes": total}
+
+
+def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[_ShardFile]]:
+    """Copy the catalog and its commit count in one read; return the spaces and vector files of that generation."""
     at.catalog.unlink(missing_ok=True)
     with storage.catalog.read() as con:
-        files = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
+        shards = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_path(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
         finally:
             con.execute("DETACH copy")
-    shutil.copyfile(storage.layout.marker, at.marker)
     commit_counter.reset(at.root, count)
-    for space in spaces:
-        at.shards_folder(space).mkdir(parents=True)
-        if storage.layout.space_file(space).exists():
-            shutil.copyfile(storage.layout.space_file(space), at.space_file(space))
-    total, done = sum(int(f[2]) for f in files), 0
-    for space, number, size, checksum in files:
-        _copy(storage, space, number, checksum, at.shard_file(space, number), link=link)
-        done += int(size)
-        progress(CheckProgress("vectors", done, total))
-    for name in BESIDE:
-        if (storage.layout.root / name).is_dir():
-            shutil.copytree(storage.layout.root / name, at.root / name)
-    return {"shards": len(files), "bytes": total}
+    return spaces, [_ShardFile(*row) for row in shards]
 
 
-def _copy(storage: Storage, space: str, number: int, checksum: str, target: Path, *, link: bool) -> None:
-    """One vector file, compared with its checksum after copying."""
-    source = storage.layout.shard_file(space, number)
+def _copy_shard(storage: Storage, registered: _ShardFile, target: Path, hard_link: bool) -> None:
+    """Copy one vector file and compare the copy with its checksum."""
+    source = storage.layout.shard_file(registered.space, registered.number)
     try:
-        _link_or_copy(source, target, link=link)
+        _link_or_copy(source, target, hard_link)
     except FileNotFoundError as e:
-        with storage.catalog.read() as con:
-            still = con.execute("SELECT 1 FROM shards WHERE space = ? AND shard = ?", [space, number]).fetchone()
-        if still:
+        if is_registered(storage.catalog, registered.space, registered.number):
             raise StoreDamaged(f"{source} is missing; run `embedstore repair`") from e
-        raise _Replaced(f"{source} was replaced while it was to be copied; run it again") from e
-    found = shard.Shard(target)
-    if found.header.checksum != checksum:
-        raise StoreDamaged(f"{source} is another file than the catalog says; run `embedstore repair`")
+        raise _FileReplaced(f"{source} was replaced before it was copied; run it again") from e
+    file = shard.Shard(target)
+    if file.header.checksum != registered.checksum:
+        raise StoreDamaged(f"{source} is not the file that the catalog names; run `embedstore repair`")
     try:
-        found.verify()
+        file.verify()
     except StoreDamaged as e:
         raise StoreDamaged(f"{source} does not match its checksum; run `embedstore repair`") from e
 
 
-def _link_or_copy(source: Path, target: Path, *, link: bool) -> None:
-    """A hard link where it is asked for and possible."""
-    if link:
-        try:
-            os.link(source, target)
-        except FileNotFoundError:
-            raise
-        except OSError as e:
-            raise StoreIOError(f"cannot link {source} to {target}: {e.strerror}; leave --link out") from e
+def _link_or_copy(source: Path, target: Path, hard_link: bool) -> None:
+    """Make a hard link or a copy."""
+    if not hard_link:
+        shutil.copyfile(source, target)
         return
-    shutil.copyfile(source, target)
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise StoreIOError(f"cannot link {source} to {target}: {e.strerror}; leave --hard-link out") from e

@@ -1,4 +1,4 @@
-"""A new catalog from what can be read of a damaged one, and from the notes beside the vectors."""
+"""Build a new catalog from what can be read of a damaged one and from the descriptions of the spaces."""
 
 from __future__ import annotations
 
@@ -12,95 +12,106 @@ import duckdb
 
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
-from embedstore.storage import duckdb_connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION, first_row, utc_now
+from embedstore.storage import connection, migrations
+from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
+from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal, utc_now
 
-READ_ROWS = 2048  # rows that are read at once where a table cannot be read whole: DuckDB's vector
+ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
+READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
 
 
 def rebuild_catalog(at: Layout) -> list[str]:
-    """Put a new catalog in the place of one that cannot be used; the old one and its log stay in the quarantine.
+    """Replace a catalog that cannot be used; the old one and its log stay in the quarantine.
+
+    Args:
+        at: The store; the caller holds the writer's lock.
+
+    Returns:
+        What was done, one sentence each.
 
     Raises:
-        StoreDamaged: nothing says which spaces there are.
+        StoreDamaged: if nothing says which spaces the vector files belong to.
+        OSError: if the disk refuses.
     """
     at.quarantine.mkdir(exist_ok=True)
     old = at.quarantine / f"{at.catalog.name}.{time.time_ns()}"
-    for path, copy in ((at.catalog, old), (at.wal, old.with_name(old.name + ".wal"))):
+    for path, copy in ((at.catalog, old), (at.wal, _log(old))):
         if path.exists():
             copy_synced(path, copy)
     sync_folder(at.quarantine)
     new = at.catalog.with_name(at.catalog.name + ".new")
     new.unlink(missing_ok=True)
-    done = _fill(at, new, old)
+    actions = _fill(at, new, old)
     sync_file(new)
     at.wal.unlink(missing_ok=True)
     sync_folder(at.root)
     new.replace(at.catalog)
     sync_folder(at.root)
-    return [*done, "a new catalog was made" + (f"; the old one is {old}" if old.exists() else "")]
+    return [*actions, "a new catalog was created" + (f"; the old one is {old}" if old.exists() else "")]
 
 
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
-    """Make the new file."""
-    done: list[str] = []
-    with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH '{_text(new)}' AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+    """Write the new catalog."""
+    actions: list[str] = []
+    with connection.connect() as con:
+        con.execute(f"ATTACH {quote_literal(new)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         migrations.apply_pending(con)
-        source = _source(old)
-        if source is None:
-            done.append("nothing of the old catalog could be read; embed again, and what has a vector is not computed")
+        if _make_attachable(old):
+            query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'"
+            tables = [t for (t,) in con.execute(query).fetchall() if t != "schema"]
+            actions += [loss for t in tables if (loss := _copy_table(con, old, t))]
         else:
-            tables = [r[0] for r in _rows(con, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'")]
-            done += [said for t in tables if t != "schema" and (said := _table(con, source, t))]
-        done += _from_notes(con, at)
+            actions.append("nothing of the old catalog could be read; embed again: contents with a vector are skipped")
+        actions += _restore_spaces(con, at)
         con.execute(_COUNTERS)
         con.execute("CHECKPOINT cat")
         con.execute("DETACH cat")
-    return done
+    return actions
 
 
-def _source(old: Path) -> Path | None:
-    """The copy that can be attached: with its log, else without."""
-    log = old.with_name(old.name + ".wal")
-    for use_log in (True, False):
-        if not use_log and log.exists():
-            log.rename(log.with_name(log.name + ".unreadable"))
+def _log(catalog: Path) -> Path:
+    """Return the path of DuckDB's log of a catalog."""
+    return catalog.with_name(catalog.name + ".wal")
+
+
+def _make_attachable(old: Path) -> bool:
+    """Try to attach the old catalog with its log, then without; return whether one of them works."""
+    for with_log in (True, False):
+        if not with_log and _log(old).exists():
+            _log(old).rename(_log(old).with_name(_log(old).name + ".unreadable"))
         try:
             with _attached(old) as con:
                 con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
         except duckdb.Error:
             continue
-        else:
-            return old
-    return None
+        return True
+    return False
 
 
 @contextmanager
 def _attached(old: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection of its own: a fatal error ends with it."""
-    with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH '{_text(old)}' AS old (READ_ONLY)")
+    """Attach the old catalog to a new connection, which a fatal error makes unusable."""
+    with connection.connect() as con:
+        con.execute(f"ATTACH {quote_literal(old)} AS old (READ_ONLY)")
         yield con
 
 
-def _table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
-    """Copy a table through Parquet, whole or in ranges of rows; what was lost of it."""
+def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
+    """Copy the rows of a table that can be read; return a sentence on those that were lost, or ""."""
     part = old.with_name(f"{old.name}.part.parquet")
     lost = 0
     try:
-        total = _count(old, table)
-        for begin, end in _ranges(total):
-            if _read(old, table, begin, end, part):
-                _take(con, table, part)
+        with _attached(old) as source:  # rows that were deleted count too
+            query = f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'
+            total = int(fetch_value(source, query))
+        for begin, end in _ranges(0, total, ROW_GROUP):
+            if _copy_rows(con, old, table, (begin, end), part):
                 continue
-            for b in range(begin, end, READ_ROWS):
-                if _read(old, table, b, min(end, b + READ_ROWS), part):
-                    _take(con, table, part)
-                else:
-                    lost += min(end, b + READ_ROWS) - b
+            lost += sum(
+                e - b for b, e in _ranges(begin, end, READ_ROWS) if not _copy_rows(con, old, table, (b, e), part)
+            )
     except duckdb.Error:
         return f"table {table} could not be read at all"
     finally:
@@ -108,68 +119,59 @@ def _table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
     return f"{lost} of {total} rows of table {table} could not be read" if lost else ""
 
 
-def _count(old: Path, table: str) -> int:
-    """Rows of a table, deleted ones included."""
-    with _attached(old) as con:
-        return int(first_row(con.execute(f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'))[0])
+def _ranges(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of at most ``step`` rows."""
+    for first in range(begin, end, step):
+        yield first, min(end, first + step)
 
 
-def _ranges(total: int) -> Iterator[tuple[int, int]]:
-    """DuckDB's row groups."""
-    step = 122_880
-    for begin in range(0, total, step):
-        yield begin, min(total, begin + step)
-
-
-def _read(old: Path, table: str, begin: int, end: int, part: Path) -> bool:
-    """Some rows as Parquet; False where a block among them is damaged."""
+def _copy_rows(con: duckdb.DuckDBPyConnection, old: Path, table: str, rows: tuple[int, int], part: Path) -> bool:
+    """Copy a range of rows through a Parquet file; return False where a block among them is damaged."""
+    selection = f'SELECT * FROM old."{table}" WHERE rowid >= {rows[0]} AND rowid < {rows[1]}'
     try:
-        with _attached(old) as con:
-            con.execute(
-                f'COPY (SELECT * FROM old."{table}" WHERE rowid >= {begin} AND rowid < {end}) '
-                f"TO '{_text(part)}' (FORMAT parquet)"
-            )
+        with _attached(old) as source:
+            source.execute(f"COPY ({selection}) TO {quote_literal(part)} (FORMAT parquet)")
     except duckdb.Error:
         return False
+    existing = {r[0] for r in con.execute(f'DESCRIBE cat."{table}"').fetchall()}
+    for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {quote_literal(part)}").fetchall():
+        if name not in existing:
+            con.execute(f'ALTER TABLE cat."{table}" ADD COLUMN {quote_identifier(name)} {kind}')
+    if table == "counters":
+        con.execute("DELETE FROM cat.counters")
+    con.execute(f'INSERT INTO cat."{table}" BY NAME SELECT * FROM {quote_literal(part)}')
     return True
 
 
-def _take(con: duckdb.DuckDBPyConnection, table: str, part: Path) -> None:
-    """Enter these rows; columns of the user's own are added first."""
-    have = {r[0] for r in _rows(con, f'DESCRIBE cat."{table}"')}
-    for name, kind, *_ in _rows(con, f"DESCRIBE SELECT * FROM '{_text(part)}'"):
-        if name not in have:
-            quoted = '"' + name.replace('"', '""') + '"'
-            con.execute(f'ALTER TABLE cat."{table}" ADD COLUMN {quoted} {kind}')
-    if table == "counters":
-        con.execute("DELETE FROM cat.counters")
-    con.execute(f"INSERT INTO cat.\"{table}\" BY NAME SELECT * FROM '{_text(part)}'")
+def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
+    """Add the spaces that the old catalog did not give back, from their descriptions.
 
-
-def _from_notes(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
-    """Spaces that the old catalog did not give back."""
-    have = {r[0] for r in _rows(con, "SELECT space FROM cat.spaces")}
-    done = []
+    Raises:
+        StoreDamaged: if there are vector files but no space.
+    """
+    known = {r[0] for r in con.execute("SELECT space FROM cat.spaces").fetchall()}
+    actions = []
     for path in sorted(at.root.glob("spaces/*/space.json")):
         key = path.parent.name
-        if key in have:
+        if key in known:
             continue
         try:
-            note = json.loads(read_small_json(path))
-            space = Space.from_json(note["facts"])
-            if space.key != key:
-                continue
+            description = json.loads(read_small_json(path))
+            space = Space.from_json(description["facts"])
+            name, dtype, recipe, facts = (description[k] for k in ("name", "dtype", "recipe", "facts"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if space.key != key:
             continue
         con.execute(
             "INSERT INTO cat.spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [key, note["name"], not have, space.dim, note["dtype"], note["recipe"], note["facts"], utc_now()],
+            [key, name, not known, space.dim, dtype, recipe, facts, utc_now()],
         )
-        have.add(key)
-        done.append(f"space {note['name']} was entered again from its note")
-    if not have and any(at.root.glob("spaces/*/shards/*.vec")):
+        known.add(key)
+        actions.append(f"space {name} was added again from its description")
+    if not known and any(at.root.glob("spaces/*/shards/*.vec")):
         raise StoreDamaged(f"nothing in {at.root} says what its vectors mean; restore the store from a backup")
-    return done
+    return actions
 
 
 _COUNTERS = """
@@ -181,13 +183,3 @@ UPDATE cat.counters SET
     next_run = greatest(next_run, (SELECT coalesce(max(run), 0) + 1 FROM cat.runs)),
     generation = coalesce(generation, 0);
 """
-
-
-def _rows(con: duckdb.DuckDBPyConnection, query: str) -> list[tuple[str, ...]]:
-    """All rows of a query."""
-    return con.execute(query).fetchall()
-
-
-def _text(path: Path) -> str:
-    """A path inside an SQL string."""
-    return str(path).replace("'", "''")

@@ -1,12 +1,10 @@
-"""Every byte that matters, read and compared: what is damaged, where, and what mends it. Nothing is changed here."""
+"""Read every byte of a store's own files and compare it with its checksum. Nothing is changed here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,162 +12,134 @@ import numpy as np
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import first_row, read_commit_count
-from embedstore.storage.commit import strings
+from embedstore.storage.catalog import CATALOG_TABLES, Catalog, read_commit_count
+from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.sql import fetch_value, first_line, first_row, object_array
 from embedstore.storage.storage import Storage
 
-REPAIR_CURE = "run `embedstore repair`"
-
-CATALOG_TABLES = (
-    "items", "contents", "spaces", "vectors", "shards", "failures", "heads", "predictions", "runs", "counters", "schema"
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is wrong.
-
-    Attributes:
-        file: relative to the store, or an image's uri.
-        where: the block, table or rows in it. what: is wrong with it. cure: what a person can do.
-    """
-
-    file: str
-    where: str
-    what: str
-    cure: str = REPAIR_CURE
-
-    def __str__(self) -> str:
-        place = f" ({self.where})" if self.where else ""
-        return f"{self.file}{place}: {self.what}; {self.cure}"
-
-
-@dataclass(frozen=True, slots=True)
-class CheckProgress:
-    """How far a check has come, in bytes of vectors or in images."""
-
-    unit: str
-    done: int
-    total: int
-
-
-@dataclass
-class VerificationReport:
-    """What was read, and what was wrong with it."""
-
-    damage: list[Damage] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    tables: int = 0
-    rows: int = 0
-    shards: int = 0
-    vectors: int = 0
-    bytes: int = 0
-    sidecars: int = 0
-    images: int = 0
-    changed_images: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Nothing is damaged."""
-        return not self.damage
-
-    def summary(self) -> str:
-        """One line for a person."""
-        images = f", {self.images:,} images ({len(self.changed_images):,} changed or gone)" if self.images else ""
-        return (
-            f"{self.tables} tables with {self.rows:,} rows, {self.shards:,} vector files with {self.vectors:,} vectors "
-            f"({self.bytes:,} bytes), {self.sidecars} other files{images}: "
-            + ("everything is as it was written" if self.ok else f"{len(self.damage)} damaged")
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "ok": self.ok,
-            "damage": [{"file": d.file, "where": d.where, "what": d.what, "cure": d.cure} for d in self.damage],
-            "notices": self.notices,
-            "tables": self.tables,
-            "rows": self.rows,
-            "shards": self.shards,
-            "vectors": self.vectors,
-            "bytes": self.bytes,
-            "sidecars": self.sidecars,
-            "images": self.images,
-            "changed_images": self.changed_images,
-        }
+_CATALOG = "catalog.duckdb"
 
 
 def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> VerificationReport:
-    """Check a store's own files.
+    """Check the catalog, the commit counter, the vector files and the descriptions of the spaces.
 
     Args:
-        storage: an open store. Writers may go on: one generation is checked.
-        progress: called after every vector file.
+        storage: An open store. Writers may go on: one generation is checked.
+        progress: Called after every vector file.
+
+    Returns:
+        The report.
     """
-    report = VerificationReport(notices=list(storage.notices))
-    try:
-        acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
-        with storage.catalog.read() as con:
-            _tables(con, report)
-            if report.damage:
-                return report
-            _witness(con, acknowledged, report)
-            _spaces(con, report)
-            _references(con, report)
-            known = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
-    except StoreDamaged as e:
-        report.damage.append(Damage(storage.layout.catalog.name, "", _first(e)))
-        return report
-    total, done = sum(int(row[3] or 0) for row in known), 0
-    for row in known:
-        _shard(storage, row, report)
+    return VerificationReport.from_findings(check_storage(storage, progress=progress), storage.notices)
+
+
+def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> Iterator[Finding]:
+    """Yield what is found in the catalog, the commit counter, the vector files and the descriptions of the spaces.
+
+    Args:
+        storage: An open store.
+        progress: Called after every vector file.
+
+    Yields:
+        Damage, and counts of what was read.
+    """
+    findings, shards = _check_catalog(storage)
+    yield from findings
+    total, done = sum(int(row[3] or 0) for row in shards), 0
+    for row in shards:
+        yield from _check_shard(storage, row)
         done += int(row[3] or 0)
         progress(CheckProgress("vectors", done, total))
-    return report
+    yield from _check_space_descriptions(storage.layout)
+    yield from _check_space_descriptions(storage.layout)
 
 
-def _tables(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
-    """Read every value of every table; DuckDB compares each block with its checksum on the way."""
+def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
+    """Read every value of every table; DuckDB compares each block with its checksum on the way.
+
+    Args:
+        con: A connection with the catalog attached as ``cat``; not usable any more after a fatal error.
+
+    Yields:
+        Damage of a table, or the count of its rows.
+    """
     for table in CATALOG_TABLES:
         try:
             rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
         except duckdb.Error as e:
-            report.damage.append(Damage("catalog.duckdb", f"table {table}", str(e).splitlines()[0]))
+            yield Damage(_CATALOG, f"table {table}", first_line(e))
             if isinstance(e, duckdb.FatalException):
                 return
         else:
-            report.tables += 1
-            report.rows += int(rows)
+            yield Checked(tables=1, rows=int(rows))
 
 
-def _witness(con: duckdb.DuckDBPyConnection, acknowledged: int | None, report: VerificationReport) -> None:
-    """Every commit that was acknowledged is there."""
+def misaligned_rows(catalog: Catalog, file: shard.Shard) -> int:
+    """Return how many rows of a vector file hold another content than the catalog says."""
+    h = file.header
+    rows = {"content": object_array(file.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
+    with catalog.read() as con:
+        wrong = con.execute(
+            'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
+            "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
+            [h.space, h.number],
+        )
+        return int(first_row(wrong)[0])
+
+
+def is_registered(catalog: Catalog, space: str, number: int) -> bool:
+    """Return whether the catalog still names a vector file: no later file replaced it meanwhile."""
+    with catalog.read() as con:
+        count = con.execute("SELECT count(*) FROM shards WHERE space = ? AND shard = ?", [space, number])
+        return bool(first_row(count)[0])
+
+
+_ShardRow = tuple[str, int, int, int, str]  # space, number, rows, bytes, checksum
+
+
+def _check_catalog(storage: Storage) -> tuple[list[Finding], list[_ShardRow]]:
+    """Check the tables in one read; return the findings and, where the tables are whole, the vector files."""
+    acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
+    findings: list[Finding] = []
+    try:
+        with storage.catalog.read() as con:
+            findings += check_tables(con)
+            if any(isinstance(f, Damage) for f in findings):
+                return findings, []
+            findings += _check_commit_counter(con, acknowledged)
+            findings += _check_spaces(con)
+            findings += _check_references(con)
+            shards = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
+    except StoreDamaged as e:
+        return [*findings, Damage(_CATALOG, "", _problem(e))], []
+    return findings, shards
+
+
+def _check_commit_counter(con: duckdb.DuckDBPyConnection, acknowledged: int | None) -> Iterator[Damage]:
+    """Check that the catalog has every commit that was acknowledged."""
     count = read_commit_count(con)
     if acknowledged is None and count:
-        report.damage.append(Damage(COMMIT_COUNTER, "", "it is missing, or neither of its records is whole"))
+        yield Damage(COMMIT_COUNTER, "", "it is missing, or neither of its records is whole")
     elif acknowledged is not None and acknowledged > count:
-        said = f"it is at commit {count}, but commit {acknowledged} was acknowledged"
-        report.damage.append(Damage("catalog.duckdb", "", said))
+        yield Damage(_CATALOG, "", f"it is at commit {count}, but commit {acknowledged} was acknowledged")
 
 
-def _spaces(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
-    """A space's facts give its key."""
+def _check_spaces(con: duckdb.DuckDBPyConnection) -> Iterator[Damage]:
+    """Check that the facts of every space give its key."""
     for key, name, dim, facts in con.execute("SELECT space, name, dim, facts FROM spaces").fetchall():
         try:
             space = Space.from_json(facts)
             wrong = space.key != key or space.dim != dim
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             wrong = True
         if wrong:
-            report.damage.append(
-                Damage("catalog.duckdb", f"space {name}", "its facts do not give its key", "restore from a backup")
-            )
+            yield Damage(_CATALOG, f"space {name}", "its facts do not give its key", "restore from a backup")
 
 
 _REFERENCES = {
-    ("items", "a uri stands for two items"): "SELECT count(*) - count(DISTINCT uri) FROM items",
-    ("items", "an id stands for two items"): "SELECT count(*) - count(DISTINCT item) FROM items",
+    ("items", "two items have the same uri"): "SELECT count(*) - count(DISTINCT uri) FROM items",
+    ("items", "two items have the same id"): "SELECT count(*) - count(DISTINCT item) FROM items",
     ("items", "items name a content that is not known"): (
         "SELECT count(*) FROM items WHERE content NOT IN (SELECT content FROM contents)"
     ),
@@ -182,94 +152,71 @@ _REFERENCES = {
     ("vectors", "two contents share a row of a vector file"): (
         'SELECT count(*) - count(DISTINCT (space, shard, "row")) FROM vectors'
     ),
-    ("shards", "a file is entered twice"): "SELECT count(*) - count(DISTINCT (space, shard)) FROM shards",
-    ("counters", "ids that are taken would be given again"): (
+    ("shards", "a vector file is registered twice"): "SELECT count(*) - count(DISTINCT (space, shard)) FROM shards",
+    ("counters", "the next ids are in use already"): (
         "SELECT count(*) FROM counters WHERE next_item <= (SELECT coalesce(max(item), 0) FROM items) "
         "OR next_shard <= (SELECT coalesce(max(shard), 0) FROM shards)"
     ),
-    ("counters", "it has not exactly one row"): "SELECT abs(count(*) - 1) FROM counters",
+    ("counters", "it does not have exactly one row"): "SELECT abs(count(*) - 1) FROM counters",
 }
 
 
-def _references(con: duckdb.DuckDBPyConnection, report: VerificationReport) -> None:
-    """What a row names is there, once."""
-    for (table, what), query in _REFERENCES.items():
-        count = first_row(con.execute(query))[0]
+def _check_references(con: duckdb.DuckDBPyConnection) -> Iterator[Damage]:
+    """Check that every row that another row names exists exactly once."""
+    for (table, problem), query in _REFERENCES.items():
+        count = fetch_value(con, query)
         if count:
-            report.damage.append(Damage("catalog.duckdb", f"table {table}", f"{what} ({count:,})"))
+            yield Damage(_CATALOG, f"table {table}", f"{problem} ({count:,})")
 
 
-def _shard(storage: Storage, row: tuple[str, int, int, int, str], report: VerificationReport) -> None:
-    """One vector file against itself and against the catalog."""
-    space, number, rows, size, checksum = row
+def _check_shard(storage: Storage, row: _ShardRow) -> Iterator[Finding]:
+    """Compare one vector file with its checksums and with the catalog."""
+    space, number = row[:2]
     path = storage.layout.shard_file(space, number)
     name = str(path.relative_to(storage.layout.root))
     try:
-        found = shard.Shard(path)
-        h = found.header
-        if (h.space, h.number, h.rows, h.file_bytes, h.checksum) != (space, number, rows, size, checksum):
-            report.damage.append(Damage(name, "header", "it is another file than the one that was entered"))
+        file = shard.Shard(path)
+        h = file.header
+        if (h.space, h.number, h.rows, h.file_bytes, h.checksum) != row:
+            yield Damage(name, "header", "it is another file than the one that was registered")
             return
-        report.damage += list(_blocks(name, found))
-        report.damage += list(_aligned(storage, name, found))
+        yield from _check_blocks(name, file)
+        if wrong := misaligned_rows(storage.catalog, file):
+            problem = f"{wrong:,} rows of {name} name another content than the file"
+            yield Damage(_CATALOG, "table vectors", problem)
     except EmbedstoreError as e:
-        if _still_there(storage, space, number):
-            report.damage.append(Damage(name, "", _first(e)))
+        if is_registered(storage.catalog, space, number):
+            yield Damage(name, "", _problem(e))
         return
-    report.shards += 1
-    report.vectors += h.rows
-    report.bytes += h.file_bytes
+    yield Checked(shards=1, vectors=h.rows, bytes=h.file_bytes)
 
 
-def _blocks(name: str, found: shard.Shard) -> Iterator[Damage]:
-    """Blocks that are not what was written."""
-    bad = found.corrupt_rows()
+def _check_blocks(name: str, file: shard.Shard) -> Iterator[Damage]:
+    """Compare every block with its checksum, and the whole file where no block is damaged."""
+    bad = file.corrupt_rows()
     if len(bad):
-        per = found.header.block_rows or found.header.rows
-        blocks = sorted({int(r) // per for r in bad})
-        shown = ", ".join(map(str, blocks[:10])) + (", …" if len(blocks) > 10 else "")
-        yield Damage(name, f"block {shown}", f"{len(bad):,} rows do not match their checksum")
-    else:
-        try:
-            found.verify()
-        except StoreDamaged as e:
-            yield Damage(name, "header", _first(e))
+        block_rows = file.header.block_rows or file.header.rows
+        blocks = sorted({int(r) // block_rows for r in bad})
+        listed = ", ".join(map(str, blocks[:10])) + (", …" if len(blocks) > 10 else "")
+        yield Damage(name, f"block {listed}", f"{len(bad):,} rows do not match their checksum")
+        return
+    try:
+        file.verify()
+    except StoreDamaged as e:
+        yield Damage(name, "header", _problem(e))
 
 
-def _aligned(storage: Storage, name: str, found: shard.Shard) -> Iterator[Damage]:
-    """Every row that the catalog says of a file is the row of that content."""
-    h = found.header
-    rows = {"content": strings(found.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
-    with storage.catalog.read() as con:
-        wrong = first_row(
-            con.execute(
-                'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
-                "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
-                [h.space, h.number],
-            )
-        )[0]
-    if wrong:
-        yield Damage("catalog.duckdb", "table vectors", f"{wrong:,} rows of {name} name another content than the file")
-
-
-def _still_there(storage: Storage, space: str, number: int) -> bool:
-    """The catalog still wants the file: it was not replaced by a later one while this check went on."""
-    with storage.catalog.read() as con:
-        found = con.execute("SELECT count(*) FROM shards WHERE space = ? AND shard = ?", [space, number])
-        return bool(first_row(found)[0])
-
-
-def verify_space_files(at: Layout) -> Iterator[Damage]:
-    """The notes beside the vectors, from which a lost catalog is made again."""
+def _check_space_descriptions(at: Layout) -> Iterator[Damage]:
+    """Check the file ``space.json`` of every space, from which a lost catalog is rebuilt."""
     for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
         try:
-            note = json.loads(read_small_json(path))
-            if Space.from_json(note["facts"]).key != path.parent.name:
-                raise ValueError("its facts do not give its folder's name")
+            description = json.loads(read_small_json(path))
+            if Space.from_json(description["facts"]).key != path.parent.name:
+                raise ValueError("its facts do not give the name of its folder")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-            yield Damage(str(path.relative_to(at.root)), "", f"cannot be used ({e})")
+            yield Damage(str(path.relative_to(at.root)), "", f"it cannot be used ({e})")
 
 
-def _first(error: Exception) -> str:
-    """The message without its cure."""
+def _problem(error: Exception) -> str:
+    """Return the message of an error without its cure."""
     return str(error).splitlines()[0].split("; run ")[0]

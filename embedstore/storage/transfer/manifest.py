@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, layout
+from embedstore.storage.catalog import ARCHIVED_TABLES
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
 MAX_MANIFEST_BYTES = 64 << 20  # bytes of it: a hundred thousand files
-ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
-BESIDE = ("heads", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,6 @@ def describe_file(folder: Path, name: str, **facts: Any) -> ArchiveFile:
     """A file as it stands."""
     path = folder / name
     return ArchiveFile(name, path.stat().st_size, durable_files.file_xxh3(path), **facts)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def read_manifest(folder: Path) -> ArchiveManifest:
@@ -140,5 +132,5 @@ def _check(note: ArchiveManifest) -> None:
             raise ValueError(f"it names {p.name!r}")
         if not all(isinstance(n, int) and n >= 0 for n in (p.bytes, p.rows)) or not isinstance(p.text, dict):
             raise TypeError(f"impossible facts of {p.name}")
-    if any(PurePosixPath(p.name).parts[0] not in BESIDE for p in note.files):
+    if any(PurePosixPath(p.name).parts[0] not in layout.COPIED_FOLDERS for p in note.files):
         raise ValueError("it names a file that is neither a head's nor a checkpoint's")

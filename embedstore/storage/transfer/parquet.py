@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.catalog import first_row, quote_path
+from embedstore.storage.sql import first_row, quote_literal
 
 
 def stage_vectors(con: duckdb.DuckDBPyConnection, table: str, begin: int, block: NDArray[np.float32]) -> None:
@@ -24,7 +24,7 @@ def stage_vectors(con: duckdb.DuckDBPyConnection, table: str, begin: int, block:
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """A query's rows as a Parquet file."""
-    con.execute(f"COPY ({query}) TO {quote_path(path)} (FORMAT parquet)")
+    con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:

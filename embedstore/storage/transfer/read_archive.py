@@ -13,19 +13,18 @@ import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.space import Space
-from embedstore.storage import duckdb_connection, durable_files, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, Catalog, first_row, is_disk_error, quote_path
-from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, quote_identifier, storable_rows
+from embedstore.storage import connection, durable_files, layout, shard
+from embedstore.storage.catalog import ARCHIVED_TABLES, STORAGE_VERSION, Catalog, is_disk_error
+from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
+from embedstore.storage.sql import column_types, content_hex, fetch_value, first_line, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import manifest as notes
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
-    ARCHIVED_TABLES,
     ArchiveFile,
     ArchiveManifest,
-    file_sha256,
     verified_path,
 )
 
@@ -51,7 +50,7 @@ def read_archive(folder: Path, target: Path) -> dict[str, int]:
     try:
         layout.create_folder(target, lambda at: _fill(folder.absolute(), found, at))
     except duckdb.Error as e:  # of the new store's own file: what an export holds is judged where it is read
-        raise StoreIOError(f"cannot make {target}: {str(e).splitlines()[0]}; nothing is left of it") from e
+        raise StoreIOError(f"cannot make {target}: {first_line(e)}; nothing is left of it") from e
     counts = {name: p.rows for name, p in found.tables.items() if name != "counters"}
     return counts | {"vectors": sum(p.rows for p in found.vectors)}
 
@@ -77,8 +76,8 @@ def _fill(folder: Path, note: ArchiveManifest, at: Layout) -> None:
 @contextmanager
 def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
     """The new catalog, attached to a connection of its own."""
-    with duckdb_connection.connect() as con:
-        con.execute(f"ATTACH {quote_path(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+    with connection.connect() as con:
+        con.execute(f"ATTACH {quote_literal(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             yield con
         finally:
@@ -88,11 +87,11 @@ def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFile) -> None:
     """One table; the user's own columns are added to the items."""
-    file = quote_path(verified_path(folder, p))
+    file = quote_literal(verified_path(folder, p))
     try:
         con.execute(f"DELETE FROM cat.{name}")
         have = {r[0] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
-        given = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({file})").fetchall()}
+        given = column_types(con, f"FROM read_parquet({file})")
         kinds = {c: _kind(con, p.text[c]) if c in p.text else kind for c, kind in given.items()}
         for column in kinds.keys() - have:
             if name != "items":
@@ -101,7 +100,7 @@ def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFi
             con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {quote_identifier(column)} {kinds[column]}")
         columns = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in kinds.items())
         con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
-        rows = int(first_row(con.execute(f"SELECT count(*) FROM cat.{name}"))[0])
+        rows = int(fetch_value(con, f"SELECT count(*) FROM cat.{name}"))
     except duckdb.Error as e:
         if is_disk_error(e):
             raise
@@ -131,12 +130,12 @@ def _one(
     con: duckdb.DuckDBPyConnection, folder: Path, p: ArchiveFile, at: Layout, number: int, *, dim: int, dtype: str
 ) -> None:
     """One file of vectors."""
-    query = f"FROM read_parquet({quote_path(verified_path(folder, p))})"
+    query = f"FROM read_parquet({quote_literal(verified_path(folder, p))})"
     try:
-        rows = int(first_row(con.execute(f"SELECT count(*) {query}"))[0])
+        rows = int(fetch_value(con, f"SELECT count(*) {query}"))
         if rows != p.rows:
             raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
-        contents = [c.replace("-", "") for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
+        contents = [content_hex(c) for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
         found = parquet.read_vectors(con, f"SELECT vector {query}", dim)
     except (duckdb.Error, ValueError, AttributeError) as e:
         if isinstance(e, StoreError) or is_disk_error(e):
@@ -183,7 +182,7 @@ def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
     """Every head of the catalog has its files."""
     for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
         path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or file_sha256(path) != json.loads(facts).get("digest"):
+        if not path.is_file() or durable_files.file_sha256(path) != json.loads(facts).get("digest"):
             raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
 
 

@@ -13,20 +13,17 @@ import duckdb
 
 from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreIOError
 from embedstore.space import Space
-from embedstore.storage.catalog import first_row, quote_path
-from embedstore.storage.commit import quote_identifier
-from embedstore.storage.durable_files import sync_folder, sync_tree
-from embedstore.storage.layout import read_small_json
+from embedstore.storage.catalog import ARCHIVED_TABLES
+from embedstore.storage.durable_files import file_sha256, sync_folder, sync_tree
+from embedstore.storage.layout import COPIED_FOLDERS, read_small_json
+from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, quote_identifier, quote_literal
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import (
-    ARCHIVED_TABLES,
-    BESIDE,
     MANIFEST_FILE,
     ArchiveFile,
     ArchiveManifest,
     describe_file,
-    file_sha256,
 )
 from embedstore.storage.vectors import VectorReader
 
@@ -74,7 +71,7 @@ def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
     except BaseException as e:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(e, duckdb.IOException) or (isinstance(e, OSError) and not isinstance(e, StoreError)):
-            raise StoreIOError(f"cannot export to {folder}: {str(e).splitlines()[0]}; nothing is left of it") from e
+            raise StoreIOError(f"cannot export to {folder}: {first_line(e)}; nothing is left of it") from e
         raise
     pieces = [*note.tables.values(), *note.vectors, *note.files]
     counts = {name: p.rows for name, p in note.tables.items() if name != "counters"}
@@ -110,9 +107,9 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFi
         QueryError: a column cannot be written so that it reads back the same.
     """
     file = folder / f"{name}.parquet"
-    types = {r[0]: r[1] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
+    types = column_types(con, f"cat.{name}")
     parquet.write_parquet(con, f"FROM cat.{name}", file)
-    back = {r[0]: r[1] for r in con.execute(f"DESCRIBE FROM read_parquet({quote_path(file)})").fetchall()}
+    back = column_types(con, f"FROM read_parquet({quote_literal(file)})")
     text = {c: kind for c, kind in types.items() if back.get(c) != kind}
     if text:
         casts = ", ".join(f"{quote_identifier(c)}::VARCHAR AS {quote_identifier(c)}" for c in text)
@@ -120,7 +117,7 @@ def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFi
     columns = ", ".join(f"{quote_identifier(c)}::{text[c]}" if c in text else quote_identifier(c) for c in types)
     wanted = _sum(con, f"SELECT {', '.join(map(quote_identifier, types))} FROM cat.{name}")
     try:
-        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_path(file)})") == wanted
+        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_literal(file)})") == wanted
     except (duckdb.ConversionException, duckdb.InvalidInputException):
         same = False
     if not same:
@@ -141,7 +138,7 @@ def _chosen(storage: Storage, con: duckdb.DuckDBPyConnection, key: str, space: S
         'shard, "row"::BIGINT AS r FROM vectors WHERE space = ?',
         [key],
     )
-    rows = int(first_row(con.execute(f"SELECT count(*) FROM {table}"))[0])
+    rows = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
     return _Space(key, space.dim, rows, table, storage.vector_reader_in(con, space).map_shards())
 
 
@@ -173,7 +170,7 @@ def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> lis
 def _beside(storage: Storage, folder: Path) -> list[ArchiveFile]:
     """Heads and checkpoints, as they are."""
     out = []
-    for name in BESIDE:
+    for name in COPIED_FOLDERS:
         root = storage.layout.root / name
         for path in sorted(root.rglob("*")) if root.is_dir() else []:
             if path.is_file() and not path.is_symlink():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.classify.heads.arrays import Array, Floats
+from embedstore.arrays import Array, FloatArray
 
 Tensor = Any  # numpy.ndarray or torch.Tensor
 
@@ -38,11 +38,11 @@ class Backend:
         """Zeros of ``dtype`` on the device."""
         return self.to_device(np.zeros(shape, self.dtype))
 
-    def to_numpy(self, a: Tensor) -> Floats:
+    def to_numpy(self, a: Tensor) -> FloatArray:
         """A float64 numpy copy."""
         return np.array(a if self.device is None else a.detach().cpu().numpy(), dtype=np.float64)
 
-    def dot(self, a: Tensor, b: Tensor) -> Floats:
+    def dot(self, a: Tensor, b: Tensor) -> FloatArray:
         """Inner product along all axes but the first: float64 numpy ``(T,)``."""
         tasks = len(a)
         flat = a.reshape(tasks, -1), b.reshape(tasks, -1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend
 from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis
+from embedstore.classify.heads.numerics import blocks
 
 _BLOCK = 16_384  # rows at once
 _GRAM_BLOCK = 250_000  # numbers of a block whose products are summed: they stay in the cache
@@ -18,7 +19,7 @@ _TURNED_ROWS = 100
 
 
 def prepare_rows(
-    be: Backend, X: Array, codes: Ints, n_classes: int, *, n_folds: int, standardize: bool
+    be: Backend, X: Array, codes: IntArray, n_classes: int, *, n_folds: int, standardize: bool
 ) -> tuple[DeviceRows, EigenBasis]:
     """The rows where they are computed with, turned into the eigenbasis where that saves time, and the basis.
 
@@ -45,7 +46,7 @@ def prepare_rows(
     )
 
 
-def _eigenbasis(rows: DeviceRows, spread: Floats) -> EigenBasis:
+def _eigenbasis(rows: DeviceRows, spread: FloatArray) -> EigenBasis:
     """The eigenbasis of the centred rows, each feature divided by its ``spread``."""
     be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), np.zeros(rows.dim)
     for _, block in rows.blocks(max(1, _GRAM_BLOCK // rows.dim)):
@@ -58,7 +59,7 @@ def _eigenbasis(rows: DeviceRows, spread: Floats) -> EigenBasis:
     return EigenBasis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, rows_projected=False)
 
 
-def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, EigenBasis]:
+def _spanned(be: Backend, X: Array, spread: FloatArray) -> tuple[FloatArray, EigenBasis]:
     """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
 
     They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
@@ -80,7 +81,7 @@ def _spanned(be: Backend, X: Array, spread: Floats) -> tuple[Floats, EigenBasis]
     )
 
 
-def _spread(X: Array) -> Floats:
+def _spread(X: Array) -> FloatArray:
     """Standard deviation of each feature, 1 for a constant one, without a copy of X."""
     total, square = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     shift = np.asarray(X[0], np.float64)

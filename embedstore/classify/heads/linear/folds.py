@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
+from embedstore.arrays import Array, IntArray
 from embedstore.classify.data.labels import stratified_group_folds
-from embedstore.classify.heads.arrays import Array, Ints
 from embedstore.errors import LabelError
 
 _FOLDS = 5
@@ -25,7 +25,7 @@ def resolve_cv(cv: float | None, shape: tuple[int, ...], n_classes: int) -> floa
     return _SHARE if much and shape[0] * _SHARE >= max(n_classes, _LEAST) else _FOLDS
 
 
-def fold_training_masks(y: Ints, groups: Array | None, cv: float, *, seed: int, class_names: Array) -> Array:
+def fold_training_masks(y: IntArray, groups: Array | None, cv: float, *, seed: int, class_names: Array) -> Array:
     """The rows that each fold trains on, bool ``(F, N)``.
 
     Args:
@@ -53,7 +53,7 @@ def fold_training_masks(y: Ints, groups: Array | None, cv: float, *, seed: int, 
     return ~held
 
 
-def _held(y: Ints, groups: Array | None, cv: float, seed: int) -> Array:
+def _held(y: IntArray, groups: Array | None, cv: float, seed: int) -> Array:
     """The rows that each fold judges, bool ``(F, N)``."""
     if 0 < cv < 1 and groups is None:
         test = next(StratifiedShuffleSplit(1, test_size=cv, random_state=seed).split(y, y))[1]
@@ -62,7 +62,7 @@ def _held(y: Ints, groups: Array | None, cv: float, seed: int) -> Array:
     if cv <= 0 or (cv >= 1 and int(cv) != cv) or n < 2:
         raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")
     if groups is None:
-        part: Ints = np.zeros(len(y), np.int64)
+        part: IntArray = np.zeros(len(y), np.int64)
         for i, (_, test) in enumerate(StratifiedKFold(n, shuffle=True, random_state=seed).split(y, y)):
             part[test] = i
     else:

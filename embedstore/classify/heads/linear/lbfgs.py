@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedstore.classify.heads.arrays import Array, Floats
+from embedstore.arrays import Array, FloatArray
 from embedstore.classify.heads.linear.backend import Backend, Tensor
 from embedstore.classify.heads.linear.softmax import EigenBasis, PassResult, SoftmaxProblem
 
@@ -34,8 +34,8 @@ class Solution:
 
     theta: Tensor
     final_pass: PassResult
-    objective: Floats
-    gap: Floats
+    objective: FloatArray
+    gap: FloatArray
     n_passes: int
 
 
@@ -91,7 +91,7 @@ def minimize(
     seen = start.known_pass or problem.evaluate(theta, basis)
     value, grad = _penalised(be, theta, seen, penalty)
     scale = _preconditioner(be, seen, basis, penalty)
-    history: deque[tuple[Tensor, Tensor, Floats]] = deque(maxlen=_MEMORY)
+    history: deque[tuple[Tensor, Tensor, FloatArray]] = deque(maxlen=_MEMORY)
     step, done = np.ones(len(value)), np.zeros(len(value), bool)
     way, gap = be.zeros(*theta.shape), np.full(len(value), np.inf)
     moved: Array = np.ones(len(value), bool)
@@ -121,7 +121,7 @@ def minimize(
     return Solution(theta, seen, value, gap, problem.n_passes - before)
 
 
-def _decided(seen: PassResult, gap: Floats, rival: Incumbent) -> bool:
+def _decided(seen: PassResult, gap: FloatArray, rival: Incumbent) -> bool:
     """The held-out loss is further from the rival's than the way that is left can change.
 
     To first order a loss moves by no more than the square root of the gap; four times that is on the safe side.
@@ -130,14 +130,14 @@ def _decided(seen: PassResult, gap: Floats, rival: Incumbent) -> bool:
     return way < _ROUGH and abs(loss - rival.loss) > min(loss, rival.loss) * _CLEARLY * (way + rival.gap_root)
 
 
-def _penalised(be: Backend, theta: Tensor, seen: PassResult, penalty: Floats) -> tuple[Floats, Tensor]:
+def _penalised(be: Backend, theta: Tensor, seen: PassResult, penalty: FloatArray) -> tuple[FloatArray, Tensor]:
     """Objective float64 ``(T,)`` and its gradient; the last parameter is free of penalty."""
     pull = theta * _each(be, penalty)
     pull[..., -1] = 0
     return seen.loss + be.dot(pull, theta) / 2, seen.grad + pull
 
 
-def _preconditioner(be: Backend, seen: PassResult, basis: EigenBasis, penalty: Floats) -> Tensor:
+def _preconditioner(be: Backend, seen: PassResult, basis: EigenBasis, penalty: FloatArray) -> Tensor:
     """The inverse of the Hessian's diagonal in the eigenbasis, ``(T, K, R + 1)``."""
     bend = be.xp.clip(seen.curvature, _LEAST_CURVATURE, None)[..., None]
     return be.xp.concatenate([1 / (bend * basis.eigenvalues + _each(be, penalty)), 1 / bend], -1)
@@ -157,14 +157,14 @@ def _merged(be: Backend, moved: Array, new: PassResult, old: PassResult) -> Pass
     )
 
 
-def _pair(be: Backend, s: Tensor, y: Tensor, moved: Array) -> tuple[Tensor, Tensor, Floats]:
+def _pair(be: Backend, s: Tensor, y: Tensor, moved: Array) -> tuple[Tensor, Tensor, FloatArray]:
     """A step, the change of gradient along it, and 1 / s'y; zero for a task that did not move or is not convex."""
     sy = be.dot(s, y)
     good = moved & (sy > 1e-12 * be.dot(s, s))
     return s, y, np.where(good, 1 / np.where(good, sy, 1), 0)
 
 
-def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Tensor, Tensor, Floats]]) -> Tensor:
+def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Tensor, Tensor, FloatArray]]) -> Tensor:
     """Minus the approximate inverse Hessian times the gradient."""
     q, parts = grad * 1, []
     for s, y, rho in reversed(history):
@@ -181,7 +181,7 @@ def _direction(be: Backend, grad: Tensor, scale: Tensor, history: deque[tuple[Te
     return -q
 
 
-def _each(be: Backend, per_task: Floats) -> Tensor:
+def _each(be: Backend, per_task: FloatArray) -> Tensor:
     return be.to_device(per_task)[:, None, None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 
 import numpy as np
@@ -15,13 +16,14 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks, softmax
-from embedstore.classify.heads.choice import OptionEnum
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
 from embedstore.classify.heads.linear.folds import fold_training_masks, resolve_cv
 from embedstore.classify.heads.linear.lbfgs import Incumbent, Solution, SolverStart, StoppingCriteria, minimize
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
+from embedstore.classify.heads.numerics import blocks, softmax
+from embedstore.classify.heads.options import parse_option
 from embedstore.errors import LabelError
 
 _TURNED = 1e-3  # a loss this much above the best (relative) is worse; less may be rounding on a plateau
@@ -33,14 +35,14 @@ _BLOCK = 16_384  # rows scored at once
 _ONE_THREAD = 4e9
 
 
-class Scale(OptionEnum):
+class FeatureScaling(StrEnum):
     """What is done to the features before the penalty sees them."""
 
     NONE = "none"  # as they are: the protocol of the field
     STANDARD = "standard"  # each divided by its standard deviation; the learned weights are for the raw features
 
 
-class Criterion(OptionEnum):
+class SelectionCriterion(StrEnum):
     """What the best C has out of fold."""
 
     LOG_LOSS = "log_loss"  # the lowest: smooth, and what the fit itself minimises
@@ -144,19 +146,19 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
             return self._solve(X, codes, grid, train)
 
-    def _solve(self, X: Array, codes: Ints, grid: list[float], train: Array) -> LogisticProbe:
+    def _solve(self, X: Array, codes: IntArray, grid: list[float], train: Array) -> LogisticProbe:
         """Walk the path, then fit on all rows."""
         be = select_backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
-        standard = Scale(self.scale) is Scale.STANDARD
+        standard = parse_option("scale", self.scale, FeatureScaling) is FeatureScaling.STANDARD
         rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standard)
         everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool))
-        self.folds_, self.unjudged_, self.C_ = len(train), 0, grid[0]
+        self.n_folds_, self.n_unscored_, self.C_ = len(train), 0, grid[0]
         self.path_: list[RegularizationPoint] = []
         start, folds = everything.initial_parameters(basis), SoftmaxProblem(rows, train) if len(train) else None
         if folds is not None:
             best = self._walk(folds, basis, grid)
             start = best.theta.mean(0)[None]
-            self.unjudged_ = int((~train).sum() - folds.held_out_counts.sum())
+            self.n_unscored_ = int((~train).sum() - folds.held_out_counts.sum())
             if self.keep_out_of_fold:
                 tight = StoppingCriteria(self.tol * _REFIT, self.max_iter)
                 best = minimize(folds, basis, SolverStart(best.theta, best.final_pass), self.C_, tight)
@@ -168,7 +170,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._finish(be, basis, final)
         return self
 
-    def decision_function(self, X: Array) -> Floats:
+    def decision_function(self, X: Array) -> FloatArray:
         """Logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=(np.float32, np.float64, np.float16))
@@ -177,7 +179,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         logits = np.concatenate(found)
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
-    def predict_proba(self, X: Array) -> Floats:
+    def predict_proba(self, X: Array) -> FloatArray:
         """Probabilities ``(N, K)``."""
         return softmax(_two_sided(self.decision_function(X)))
 
@@ -216,12 +218,15 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _best(self, places: Iterable[int]) -> int:
         """Which place on the path has the best C; of equals the strongest penalty."""
-        better = _by(Criterion(self.criterion))
+        better = _by(parse_option("criterion", self.criterion, SelectionCriterion))
         return max(sorted(places), key=lambda i: better(self.path_[i]))
 
     def _rival(self, near: dict[int, Solution]) -> Incumbent | None:
         """What the next C has to beat; None where all of them count to the last digit."""
-        if self.patience is None or Criterion(self.criterion) is not Criterion.LOG_LOSS:
+        if (
+            self.patience is None
+            or parse_option("criterion", self.criterion, SelectionCriterion) is not SelectionCriterion.LOG_LOSS
+        ):
             return None
         if not self.path_:
             return Incumbent()
@@ -239,11 +244,11 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
             self.path_[place] = _point(C, near[place])
 
-    def _train(self, y: Ints, groups: Array | None, shape: tuple[int, ...]) -> Array:
+    def _train(self, y: IntArray, groups: Array | None, shape: tuple[int, ...]) -> Array:
         cv = resolve_cv(self.cv, shape, len(self.classes_))
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
-    def _out_of_fold(self, folds: SoftmaxProblem, basis: EigenBasis, best: Solution, train: Array) -> Floats:
+    def _out_of_fold(self, folds: SoftmaxProblem, basis: EigenBasis, best: Solution, train: Array) -> FloatArray:
         out = np.full((train.shape[1], len(self.classes_)), np.nan, np.float32)
         for fold in range(len(train)):
             rows = np.flatnonzero(~train[fold])
@@ -295,9 +300,9 @@ def _grid(Cs: float | Sequence[float]) -> list[float]:
     return [float(C) for C in values]
 
 
-def _by(criterion: Criterion) -> Callable[[RegularizationPoint], tuple[float, float]]:
+def _by(criterion: SelectionCriterion) -> Callable[[RegularizationPoint], tuple[float, float]]:
     """A key that is largest for the best point; of equals ``max`` takes the first, the strongest penalty."""
-    if criterion is Criterion.ACCURACY:
+    if criterion is SelectionCriterion.ACCURACY:
         return lambda point: (point.accuracy, -point.log_loss)
     return lambda point: (-point.log_loss, 0.0)
 
@@ -314,6 +319,6 @@ def _point(C: float, found: Solution) -> RegularizationPoint:
     return RegularizationPoint(C, float(np.nanmean(losses)), float(np.nanmean(rights)), loss, right)
 
 
-def _two_sided(logits: Floats) -> Floats:
+def _two_sided(logits: FloatArray) -> FloatArray:
     """Two columns from one margin."""
     return np.stack([np.zeros_like(logits), logits], axis=1) if logits.ndim == 1 else logits

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedstore.classify.heads.arrays import Array, Floats, Ints, blocks
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend, Tensor
+from embedstore.classify.heads.numerics import blocks
 
 _BLOCK_LOGITS = 250_000  # logits of all tasks held at once: 1 MB of float32, so that they stay in the cache
 _LEAST_ROWS = 256  # rows of a block, or the matrix products lose their speed
@@ -47,7 +48,7 @@ class EigenBasis:
         w = flat[:, :-1] @ self.projection.T
         return w, flat[:, -1] - w @ self.mean
 
-    def coefficients(self, be: Backend, theta: Tensor) -> tuple[Floats, Floats]:
+    def coefficients(self, be: Backend, theta: Tensor) -> tuple[FloatArray, FloatArray]:
         """The same in float64 numpy, of one task."""
         flat = be.to_numpy(theta).reshape(-1, theta.shape[-1])
         w = flat[:, :-1] @ be.to_numpy(self.projection).T
@@ -64,11 +65,11 @@ class PassResult:
             float64 ``(T,)``, NaN where there are none.
     """
 
-    loss: Floats
+    loss: FloatArray
     grad: Tensor
     curvature: Tensor
-    held_out_loss: Floats
-    held_out_accuracy: Floats
+    held_out_loss: FloatArray
+    held_out_accuracy: FloatArray
 
 
 class DeviceRows:
@@ -81,7 +82,7 @@ class DeviceRows:
         n_classes: at least 2.
     """
 
-    def __init__(self, be: Backend, X: Array, y: Ints, n_classes: int) -> None:
+    def __init__(self, be: Backend, X: Array, y: IntArray, n_classes: int) -> None:
         self.be, self.X, self.host_codes, self.n_classes = be, X, y, n_classes
         self.n_rows, self.dim = X.shape
         self.data = be.to_device(X) if X.size * be.dtype.itemsize < be.free_bytes() * _ON_DEVICE else X
@@ -107,12 +108,12 @@ class SoftmaxProblem:
     def __init__(self, rows: DeviceRows, train: Array) -> None:
         self.rows, self.be = rows, rows.be
         self.columns = 1 if rows.n_classes == 2 else rows.n_classes
-        self.train_counts: Floats = train.sum(axis=1).astype(np.float64)
+        self.train_counts: FloatArray = train.sum(axis=1).astype(np.float64)
         present = np.stack([np.bincount(rows.host_codes[part], minlength=rows.n_classes) > 0 for part in train])
         held = ~train & present[:, rows.host_codes]  # a class never shown cannot be judged; the same rows for every C
         self.train_mask, self.held_out_mask = (self.be.to_device(part.astype(self.be.dtype)) for part in (train, held))
         judged = held.sum(axis=1)
-        self.held_out_counts: Floats = np.where(judged > 0, judged, np.nan)
+        self.held_out_counts: FloatArray = np.where(judged > 0, judged, np.nan)
         self.shares = self.be.to_device(1 / self.train_counts)
         self.absent_class_logits = (
             None if present.all() else self.be.to_device(np.where(present, 0.0, _NEVER))[:, :, None]
@@ -123,7 +124,7 @@ class SoftmaxProblem:
         """All parameters zero: ``(T, K, R + 1)``."""
         return self.be.zeros(len(self.train_counts), self.columns, len(basis.eigenvalues) + 1)
 
-    def logits(self, theta: Tensor, basis: EigenBasis, rows: Ints) -> Floats:
+    def logits(self, theta: Tensor, basis: EigenBasis, rows: IntArray) -> FloatArray:
         """Logits of some rows in one task's parameters ``(K, R + 1)``: float32 ``(B, K)``."""
         X = np.asarray(self.rows.X[rows], np.float32)
         if basis.rows_projected:

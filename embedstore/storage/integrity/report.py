@@ -1,0 +1,150 @@
+"""What a verification finds, and the report assembled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
+
+REPAIR_CURE = "run `embedstore repair`"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is wrong.
+
+    Attributes:
+        file: Path relative to the store, or the uri of an image.
+        location: The block, table or rows in the file; "" where the whole file is meant.
+        problem: What is wrong with it.
+        cure: What a person can do.
+    """
+
+    file: str
+    location: str
+    problem: str
+    cure: str = REPAIR_CURE
+
+    def __str__(self) -> str:
+        place = f" ({self.location})" if self.location else ""
+        return f"{self.file}{place}: {self.problem}; {self.cure}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain values."""
+        return {"file": self.file, "where": self.location, "what": self.problem, "cure": self.cure}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How much was read and compared.
+
+    Attributes:
+        tables: Tables of the catalog that could be read.
+        rows: Rows in them.
+        shards: Vector files.
+        vectors: Vectors in them.
+        bytes: Size of the vector files.
+        sidecars: Descriptions of indexes, checkpoints and heads.
+        images: Image files.
+    """
+
+    tables: int = 0
+    rows: int = 0
+    shards: int = 0
+    vectors: int = 0
+    bytes: int = 0
+    sidecars: int = 0
+    images: int = 0
+
+    def __add__(self, other: Checked) -> Checked:
+        return Checked(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class ChangedImage:
+    """An image whose file was edited, moved or removed since it was embedded; this is no damage.
+
+    Attributes:
+        uri: The item's uri.
+    """
+
+    uri: str
+
+
+Finding = Damage | Checked | ChangedImage
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProgress:
+    """How far a check has come.
+
+    Attributes:
+        unit: ``vectors`` (counted in bytes) or ``images``.
+        done: How many were checked.
+        total: How many there are.
+    """
+
+    unit: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """The result of a verification.
+
+    Attributes:
+        damage: Everything that is wrong.
+        notices: What was repaired when the store was opened, one sentence each.
+        checked: How much was read.
+        changed_images: Uris of images that were edited or removed since they were embedded.
+    """
+
+    damage: list[Damage]
+    notices: list[str]
+    checked: Checked
+    changed_images: list[str]
+
+    @classmethod
+    def from_findings(cls, findings: Iterable[Finding], notices: Sequence[str]) -> VerificationReport:
+        """Assemble the findings of every check.
+
+        Args:
+            findings: What the checks yielded.
+            notices: What was repaired when the store was opened.
+
+        Returns:
+            The report.
+        """
+        found = list(findings)
+        return cls(
+            damage=[f for f in found if isinstance(f, Damage)],
+            notices=list(notices),
+            checked=sum((f for f in found if isinstance(f, Checked)), Checked()),
+            changed_images=[f.uri for f in found if isinstance(f, ChangedImage)],
+        )
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing is damaged."""
+        return not self.damage
+
+    def summary(self) -> str:
+        """Return one line for a person."""
+        c, changed = self.checked, len(self.changed_images)
+        images = f", {c.images:,} images ({changed:,} changed or gone)" if c.images else ""
+        verdict = "no damage" if self.ok else f"{len(self.damage)} damaged"
+        return (
+            f"{c.tables} tables with {c.rows:,} rows, {c.shards:,} vector files with {c.vectors:,} vectors "
+            f"({c.bytes:,} bytes), {c.sidecars} other files{images}: {verdict}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "ok": self.ok,
+            "damage": [d.to_json() for d in self.damage],
+            "notices": self.notices,
+            **asdict(self.checked),
+            "changed_images": self.changed_images,
+        }

@@ -1,0 +1,115 @@
+"""What every query needs: quoting, single values, numpy columns, names of scratch tables, DuckDB's messages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import StoreDamaged
+
+_table_numbers = itertools.count(1)
+
+
+def quote_identifier(name: str) -> str:
+    """Return a name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_literal(text: str | Path) -> str:
+    """Return a text or a path as an SQL string literal."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
+    """Return the first row of a result that always has one.
+
+    Raises:
+        StoreDamaged: if the result is empty.
+    """
+    row = result.fetchone()
+    if row is None:
+        raise StoreDamaged("the catalog lacks a row that every store has; run `embedstore verify`")
+    return row
+
+
+def fetch_value(con: duckdb.DuckDBPyConnection, query: str, parameters: object = None) -> Any:
+    """Return the first value of the first row of a query.
+
+    Raises:
+        StoreDamaged: if the query returns no row.
+    """
+    return first_row(con.execute(query, parameters))[0]
+
+
+def fetch_column(con: duckdb.DuckDBPyConnection, query: str, parameters: object = None) -> list[Any]:
+    """Return the first value of every row of a query."""
+    return [row[0] for row in con.execute(query, parameters).fetchall()]
+
+
+def column_types(con: duckdb.DuckDBPyConnection, relation: str, parameters: object = None) -> dict[str, str]:
+    """Return the DuckDB type of each column of a table or query, by name."""
+    return {row[0]: row[1] for row in con.execute(f"DESCRIBE {relation}", parameters).fetchall()}
+
+
+def object_array(values: Sequence[Any]) -> NDArray[np.object_]:
+    """Return an object column that DuckDB reads from a Python variable; None is NULL."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = values
+    return out
+
+
+def encode_paths(names: Sequence[tuple[str, str]]) -> NDArray[np.object_]:
+    """Return the column ``path`` for pairs ``(uri, path)``: the bytes of a path that is not UTF-8, else NULL."""
+    return object_array([None if uri == path else path.encode("utf-8", "surrogateescape") for uri, path in names])
+
+
+def decode_path(uri: str, path_bytes: bytes | None) -> str:
+    """Return the path that an item's file is opened by; the inverse of :func:`encode_paths`."""
+    return uri if path_bytes is None else path_bytes.decode("utf-8", "surrogateescape")
+
+
+def content_hex(content: str) -> str:
+    """Return a content's digest, which the catalog holds as a UUID, as 32 hexadecimal digits."""
+    return content.replace("-", "")
+
+
+@contextmanager
+def scratch_tables(con: duckdb.DuckDBPyConnection, *names: str) -> Iterator[tuple[str, ...]]:
+    """Reserve unique names of tables in the private connection, and drop those tables at the end.
+
+    Args:
+        con: the private connection, ``storage.catalog.scratch``.
+        names: a word for each table; a number makes it unique in this process.
+
+    Yields:
+        The qualified names, ``memory.main.<name>_<number>``, in the order of ``names``.
+    """
+    tables = tuple(f"memory.main.{name}_{next(_table_numbers)}" for name in names)
+    try:
+        yield tables
+    finally:
+        for table in tables:
+            con.execute(f"DROP TABLE IF EXISTS {table}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a DuckDB message, which quotes the query below it."""
+    return str(error).splitlines()[0]
+
+
+def error_message(error: Exception) -> str:
+    """Return the first line of a DuckDB message without the type of the error."""
+    return first_line(error).split(": ", 1)[-1]
+
+
+def utc_now() -> datetime:
+    """Return the time as the catalog's TIMESTAMP columns hold it: UTC, without a zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
