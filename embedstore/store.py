@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from embedstore import operations
-from embedstore.classify.evaluation.holdout import EvaluationSettings
+from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.operations.keywords import check_keywords, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.execute import SearchOptions
@@ -658,11 +658,11 @@ class Store:
             settings=EvaluationSettings(
                 folds=folds,
                 seed=seed,
-                near=near_duplicate_threshold,
-                drop_leaks=drop_near_duplicates,
+                near_duplicate_threshold=near_duplicate_threshold,
+                drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
-                abstain=abstain_precision,
-                conformal=conformal_alpha,
+                abstain_precision=abstain_precision,
+                conformal_alpha=conformal_alpha,
             ),
         )
 
@@ -932,11 +932,11 @@ class Store:
             settings=EvaluationSettings(
                 folds=folds,
                 seed=seed,
-                near=near_duplicate_threshold,
-                drop_leaks=drop_near_duplicates,
+                near_duplicate_threshold=near_duplicate_threshold,
+                drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
-                abstain=abstain_precision,
-                conformal=conformal_alpha,
+                abstain_precision=abstain_precision,
+                conformal_alpha=conformal_alpha,
             ),
         )
 

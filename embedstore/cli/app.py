@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -31,11 +30,11 @@ class Panel(StrEnum):
 class PanelGroup(TyperGroup):
     """A group that lists its verbs by panel, in plain text."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per panel."""
         for panel in Panel:
             verbs = [
-                (name, command.get_short_help_str(limit=100))
+                (name, command.get_short_help_str(limit=200))
                 for name, command in self.commands.items()
                 if getattr(command, "rich_help_panel", None) == panel
             ]

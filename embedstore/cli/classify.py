@@ -245,9 +245,7 @@ def predict(
 @app.command(rich_help_panel=Panel.CLASSIFY)
 def heads(
     store: o.StorePath,
-    delete: Annotated[
-        str | None, typer.Option(metavar="HEAD", help="Delete this head and its predictions.")
-    ] = None,
+    delete: Annotated[str | None, typer.Option(metavar="HEAD", help="Delete this head and its predictions.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """List the saved heads."""

@@ -107,7 +107,9 @@ def duplicates(
     store: o.StorePath,
     threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
     keep: Annotated[str, typer.Option(help="Which item of a group to keep: first or largest.")] = "first",
-    across_splits: Annotated[bool, typer.Option("--across-splits", help="Show only pairs of different splits.")] = False,
+    across_splits: Annotated[
+        bool, typer.Option("--across-splits", help="Show only pairs of different splits.")
+    ] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs, however many items there are.")] = False,
     write_columns: Annotated[
         bool, typer.Option("--write-columns", help="Write the columns duplicate_group and duplicate_keep.")

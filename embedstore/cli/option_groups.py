@@ -16,9 +16,7 @@ from embedstore.cli import options as o
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-Head = Annotated[
-    str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")
-]
+Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],
@@ -27,9 +25,7 @@ HeadArg = Annotated[
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
 ]
-Separator = Annotated[
-    str | None, typer.Option(help="Split the text of the label here: several labels per item.")
-]
+Separator = Annotated[str | None, typer.Option(help="Split the text of the label here: several labels per item.")]
 
 
 @dataclass(frozen=True)
@@ -48,14 +44,14 @@ class EvaluationOptionGroup:
     seed: o.Seed = 0
     near_duplicate_threshold: Annotated[
         float | None,
-        typer.Option(help="The cosine from which items across the split are near-duplicates [0.95]; 0 does not search."),
+        typer.Option(
+            help="The cosine from which items across the split are near-duplicates [0.95]; 0 does not search."
+        ),
     ] = None
     drop_near_duplicates: Annotated[
         bool, typer.Option("--drop-near-duplicates", help="Do not train on near-duplicates of held-out items.")
     ] = False
-    calibrate: Annotated[
-        str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")
-    ] = None
+    calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
         float | None, typer.Option(help='Answer "none of these" below the threshold that reaches this precision.')
     ] = None

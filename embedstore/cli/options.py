@@ -37,9 +37,7 @@ Runtime = Annotated[
     str,
     typer.Option(help="What executes the backbone: auto, eager, onnx or compile. Vectors are the same in all."),
 ]
-Weights = Annotated[
-    Path | None, typer.Option(help="A local weights file: .safetensors, or .pth (read as data only).")
-]
+Weights = Annotated[Path | None, typer.Option(help="A local weights file: .safetensors, or .pth (read as data only).")]
 BackboneArg = Annotated[
     list[str], typer.Option("--backbone-arg", metavar="K=V", help="Pass an argument to the architecture. Repeatable.")
 ]
@@ -52,9 +50,7 @@ PreprocessOverride = Annotated[
 Layer = Annotated[
     str | None, typer.Option(help="Take features at this layer: before-projection, final, 3. By default the last.")
 ]
-Pool = Annotated[
-    str | None, typer.Option(help="Pool features by avg, max or token. By default as the backbone does.")
-]
+Pool = Annotated[str | None, typer.Option(help="Pool features by avg, max or token. By default as the backbone does.")]
 RandomInit = Annotated[
     bool, typer.Option("--random-init", help="Use random weights, on purpose; recorded in the space.")
 ]
@@ -82,9 +78,7 @@ def write_outputs(paths: Sequence[Path], writers: Mapping[str, Callable[[Path], 
     """
     for path in paths:
         if path.suffix.lower() not in writers:
-            raise typer.BadParameter(
-                f"{path} must end in {' or '.join(writers)}", param_hint="-o/--output"
-            )
+            raise typer.BadParameter(f"{path} must end in {' or '.join(writers)}", param_hint="-o/--output")
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,9 +83,7 @@ def embed(
     vectors: Annotated[
         Path | None, typer.Option(help="Import these precomputed vectors (.npy) instead of embedding a source.")
     ] = None,
-    table: Annotated[
-        Path | None, typer.Option(help="A CSV/Parquet/JSONL table with one row per vector.")
-    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A CSV/Parquet/JSONL table with one row per vector.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The column of the table that names the images.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
@@ -105,9 +103,7 @@ def embed(
     """
     if bool(source) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
-    opened = es.open(
-        store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
-    )
+    opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if vectors is not None:
         counts = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
         console.print_result(counts.to_json(), as_json)

@@ -14,9 +14,10 @@ import numpy as np
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_head
-from embedstore.classify.evaluation.learning_curve import learning_curve
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.errors import LabelError
 
 MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels a class from which data are medium, and large
@@ -184,7 +185,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
     """
     if data.multilabel:
         raise LabelError("advice wants one label an item; cut the column into one a label")
-    probe = evaluate_head("logistic", data, label)
+    probe = evaluate_head("logistic", data)
     rows = _training(data, probe)
     counts = np.unique(data.y[rows].astype(str), return_counts=True)[1]
     labels = int(counts.min()), int(np.median(counts)), int(counts.max())
@@ -211,7 +212,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         labels=labels,
         accuracy=(score.value, score.low, score.high),
         trained=float((said.astype(str) == data.y[rows].astype(str)).mean()),
-        doubling=_doubling(data, label, labels[1], probe.accuracy, seed),
+        doubling=_doubling(data, labels[1], probe.accuracy, seed),
         gain=(round(low * error, 4), round(high * error, 4)),
         reasons=(),
     )
@@ -220,17 +221,15 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
 
 def _training(data: Features, probe: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The rows that the probe learned from."""
-    from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
-
-    return evaluation_splits(data, EvaluationSettings(seed=probe.seed))[0].train
+    return train_test_split(data, seed=probe.seed).train
 
 
-def _doubling(data: Features, label: str, median: int, full: float, seed: int) -> float | None:
+def _doubling(data: Features, median: int, full: float, seed: int) -> float | None:
     """What the second half of the labels was worth."""
     half = median // 2
     if half < 2:
         return None
-    points = learning_curve("logistic", data, label, labels_per_class=(half,), repeats=3, seed=seed).points
+    points = learning_curve("logistic", data, LearningCurveSettings((half,), repeats=3, seed=seed)).points
     return full - points[0].mean if points[0].labels_per_class == half else None
 
 

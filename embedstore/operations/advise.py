@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.errors import EmbedstoreError, ImageError
 from embedstore.finetuning import advice, parse_settings
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice
@@ -125,10 +125,10 @@ def _lift_over_random(
     """Return the two-fold accuracy of class means above the same network's with random weights."""
     from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
 
-    settings = EvaluationSettings(folds=2, seed=seed, near=0)
+    settings = EvaluationSettings(folds=2, seed=seed, near_duplicate_threshold=0)
     try:
         own, random = (
-            evaluate_head("prototype", replace(data, X=b.encode_images(pixels)), "label", settings)
+            evaluate_head("prototype", replace(data, X=b.encode_images(pixels)), settings)
             for b in (backbone, session.load(_random_weights(recipe)))
         )
     except EmbedstoreError:  # too few images per class, or a network that cannot have random weights

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation import Evaluation, compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import LabelError
@@ -29,23 +28,13 @@ def _compare(
     session: Session, label: str, new: SpaceRecord, old: SpaceRecord, where: str | None, seed: int
 ) -> SpaceComparison:
     """Evaluate the same heads in both spaces."""
-    old_data, new_data = compare_spaces.select_shared_items(
-        evaluate.features(session, label, where=where, space=old.key),
-        evaluate.features(session, label, where=where, space=new.key),
+    old_data, new_data = select_shared_items(
+        [evaluate.features(session, label, where=where, space=s.key) for s in (old, new)]
     )
-    pairs = compare_spaces.evaluate_in_both_spaces(old_data, new_data, label, seed=seed)
-    first = pairs[0].baseline
-    pairs += _finetuned_head(session, first, new_data, new, label) + _zero_shot(session, old, new, label, where)
-    return SpaceComparison(
-        label=label,
-        baseline=old.name,
-        space=new.name,
-        split=first.split,
-        n_train=first.n_train,
-        n_held_out=first.n_held_out,
-        evaluations=tuple(pairs),
-        has_same_vectors=new.space.has_same_vectors(old.space),
-        cost=_costs(session, old, new),
+    pairs = compare_spaces.evaluate_in_both_spaces(old_data, new_data, seed=seed)
+    pairs += _finetuned_head(session, pairs[0].baseline, new_data, new) + _zero_shot(session, old, new, label, where)
+    return SpaceComparison.from_evaluations(
+        pairs, has_same_vectors=new.space.has_same_vectors(old.space), cost=_costs(session, old, new)
     )
 
 
@@ -58,21 +47,21 @@ def _latest_finetuned(session: Session) -> SpaceRecord:
 
 
 def _finetuned_head(
-    session: Session, baseline: Evaluation, data: Features, record: SpaceRecord, label: str
+    session: Session, baseline: Evaluation, data: Features, record: SpaceRecord
 ) -> list[PairedEvaluation]:
     """Pair the head that was trained with the backbone with the probe of the baseline."""
     from embedstore.finetuning import checkpoint, head
 
     folder = session.path / "checkpoints" / record.key
     manifest = checkpoint.read_manifest(folder)
-    if manifest.get("label") != label or baseline.held_out_predictions is None:
+    if manifest.get("label") != data.label:
         return []
     weight, bias = checkpoint.read_head(folder)
     own = head.LinearHead(weight, bias, manifest["classes"])
     held_out = data.take(np.flatnonzero(np.isin(data.ids, baseline.held_out_predictions.ids)))
-    evaluation = evaluate_fitted(own, held_out, label, head="own head", split=baseline.split)
+    evaluation = evaluate_fitted(own, held_out, head="own head", split=baseline.split)
     name = "old probe, own head of the tuned network"
-    return [compare_spaces.pair_evaluations(name, baseline, replace(evaluation, space=record.name))]
+    return [compare_spaces.pair_evaluations(name, baseline, evaluation)]
 
 
 def _zero_shot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,14 +22,15 @@ from embedstore.classify.evaluation import (
     text_classifiers,
 )
 from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCost
-from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
+from embedstore.classify.evaluation.settings import recorded_settings
+from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
 
-DEFAULT_LOGIT_SCALE = 100.0  # of CLIP, where class vectors come without a scale
 Classes: TypeAlias = "Sequence[str] | Mapping[str, str | Sequence[str]]"
 
 
@@ -83,9 +84,9 @@ def probe(
 
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key, separator=separator)
-        return replace(evaluation.evaluate_head(head, data, label, settings, **options), space=record.name)
+        return evaluation.evaluate_head(head, data, settings, **options)
 
-    run = {"label": label, "where": where, "save": save_as} | options | asdict(settings)
+    run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
     result = session.recorded(head, record, run, evaluate)
     if save_as:
         heads.save(session, save_as, result)
@@ -111,8 +112,7 @@ def few_shot(
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        found = text_classifiers.evaluate_few_shot(data, label, encoded, head=head, shots=shots, seed=seed)
-        return replace(found, space=record.name)
+        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, seed=seed)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed}
     result = session.recorded(head, record, run, evaluate)
@@ -140,8 +140,8 @@ def few_shot_learning_curve(
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        curve = few_shot_curve.few_shot_curve(data, label, encoded, head=head, shots=shots, repeats=repeats, seed=seed)
-        return replace(curve, space=record.name)
+        settings = LearningCurveSettings(shots, repeats, seed)
+        return few_shot_curve.few_shot_curve(data, encoded, head=head, settings=settings)
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(shots), "repeats": repeats}
     return session.recorded("learning_curve", record, run, evaluate)
@@ -164,16 +164,9 @@ def evaluate_learning_curve(
     record = session.space(space)
 
     def evaluate() -> LearningCurve:
-        curve = learning_curve.learning_curve(
-            head,
-            features(session, label, where=where, space=record.key, separator=separator),
-            label,
-            options=dict(head_options or {}),
-            labels_per_class=labels_per_class,
-            repeats=repeats,
-            seed=seed,
-        )
-        return replace(curve, space=record.name)
+        data = features(session, label, where=where, space=record.key, separator=separator)
+        settings = LearningCurveSettings(labels_per_class, repeats, seed)
+        return learning_curve.learning_curve(head, data, settings, **(head_options or {}))
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(labels_per_class)}
     return session.recorded("learning_curve", record, run | {"repeats": repeats, "seed": seed}, evaluate)
@@ -194,34 +187,31 @@ def compare(
     records = [session.space(s) for s in spaces] if spaces else _spaces_with_vectors(session)
 
     def evaluate() -> HeadComparison:
-        data = {
-            r.name: (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
+        data = [
+            (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
             for r in records
-        }
-        return compare_heads.compare_heads(
-            data, label, heads=head_names, settings=settings, labels_per_class=labels_per_class
-        )
+        ]
+        return compare_heads.compare_heads(data, heads=head_names, settings=settings, labels_per_class=labels_per_class)
 
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
-    run |= {"labels_per_class": list(labels_per_class)} | asdict(settings)
+    run |= {"labels_per_class": list(labels_per_class)} | recorded_settings(asdict(settings))
     return session.recorded("compare_heads", None, run, evaluate)
 
 
-def encode_classes(
-    session: Session, record: SpaceRecord, classes: Classes, text: TextOptions
-) -> tuple[list[str], NDArray[np.float32], float]:
-    """Return class names, their vectors ``(K, D)`` in a space, and the scale of their logits."""
+def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text: TextOptions) -> TextClasses:
+    """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
         vectors = np.asarray(text.class_vectors, dtype=np.float32)
-        return list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE
+        return TextClasses(list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
-    return names, vectors, text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    return TextClasses(names, vectors, scale)
 
 
 def space_cost(session: Session, record: SpaceRecord) -> SpaceCost:
     """Return bytes per vector and the speed of the largest embedding run of a space."""
-    return SpaceCost(record.bytes_per_vector, queries.embedding_speed(session.storage, record.key))
+    return SpaceCost(record.space.dim, record.bytes_per_vector, queries.embedding_speed(session.storage, record.key))
 
 
 def _spaces_with_vectors(session: Session) -> list[SpaceRecord]:

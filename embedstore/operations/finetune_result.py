@@ -62,7 +62,8 @@ class FinetuneResult:
             )
         if self.metadata["unread"]:
             out.append(
-                f"{self.metadata['unread']} images were left out: their files are gone or have changed since they were embedded"
+                f"{self.metadata['unread']} images were left out: their files are gone or have changed since they were "
+                "embedded"
             )
         first, best = history["epochs"][0]["val"], self.metadata["val_score"]
         if first["accuracy"] > best["accuracy"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedstore.classify.data.features import Features, load_features
-from embedstore.classify.evaluation import active_learning, fit, label_errors, learning_curve
+from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport
 from embedstore.errors import LabelError
@@ -29,7 +29,7 @@ def find_label_errors(
 
     def find() -> LabelErrorReport:
         data = load_features(session.storage, record, label, where=where, separator=separator)
-        return label_errors.label_errors(data, label, head=head, n_folds=folds, seed=seed)
+        return label_errors.label_errors(data, head=head, n_folds=folds, seed=seed)
 
     return session.recorded("label_errors", record, settings, find)
 
@@ -50,9 +50,7 @@ def suggest_labels(
     data = load_features(session.storage, record, label, separator=separator)
     if len(_classes(data)) < 2:
         raise LabelError(f"suggest-labels needs labelled items of at least two classes in column {label!r}")
-    single_examples = head == "logistic" and not data.multilabel and learning_curve.has_single_group_class(data)
-    options = {"Cs": [learning_curve.SINGLE_EXAMPLE_C]} if single_examples else {}
-    estimator = fit.fit_head(head, data, seed=seed, options=options)
+    estimator = fit.fit_head_to_few(head, data, seed=seed)
     unlabelled = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
     with open_vector_stream(session.storage, record, where, extra_condition=unlabelled) as stream:
         return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)

@@ -42,7 +42,7 @@ class StoreInfo(Summary):
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
         runs: how many runs are recorded.
-        bytes: bytes on disk by kind.
+        bytes: bytes on disk.
     """
 
     path: str
@@ -59,7 +59,7 @@ class StoreInfo(Summary):
     indexes: list[dict[str, Any]]
     heads: list[dict[str, Any]]
     runs: int
-    bytes: dict[str, int]
+    bytes: int
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from embedstore.classify import registry
@@ -41,7 +41,7 @@ class ZeroShotClassifier:
 
         def evaluate() -> Evaluation:
             data = load_features(self.session.storage, self.space, label, where=where)
-            return replace(evaluate_zero_shot(self.head, data, label), space=self.space.name)
+            return evaluate_zero_shot(self.head, data)
 
         return self.session.recorded("zero_shot", self.space, {"label": label, "where": where}, evaluate)
 
@@ -65,5 +65,5 @@ def zero_shot(
 ) -> ZeroShotClassifier:
     """Make a zero-shot classifier; see :meth:`embedstore.Store.zero_shot`."""
     record = session.space(space)
-    names, vectors, scale = encode_classes(session, record, classes, text)
-    return ZeroShotClassifier(text_classifiers.make_zero_shot_head(vectors, names, scale), record, session)
+    head = text_classifiers.make_zero_shot_head(encode_classes(session, record, classes, text))
+    return ZeroShotClassifier(head, record, session)

@@ -54,7 +54,7 @@ def run(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
     source = images or write_collection(output / "images")
     store = _store(path)
     yield _timed(f"embed {path} {source}", lambda: store.embed(source))
-    yield _timed(f"index {path}", store.index)
+    yield _timed(f"index {path}", store.build_index)
     for words in OWN_FOLDER_QUERIES if images else QUERIES:
         yield _searched(store, path, words)
     yield _searched(store, path, _one(store))
@@ -99,8 +99,8 @@ def _store(path: Path) -> Store:
     if not path.exists():
         return es.create(path, BACKBONE)
     store = es.open(path)
-    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info()["spaces"]):
-        store.use(store.add_space(BACKBONE).key)
+    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info().spaces):
+        store.set_default(store.add_space(BACKBONE).key)
     return store
 
 
@@ -116,7 +116,7 @@ def _searched(store: Store, path: Path, query: str | Path) -> QuickstartStep:
     name = "like-this" if isinstance(query, Path) else "-".join(query.split())
     files = (path.parent / f"{name}.html", path.parent / f"{name}.png")
     asked = f"--image {query}" if isinstance(query, Path) else f'"{query}"'
-    step = _timed(f"search {path} {asked} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10))
+    step = _timed(f"search {path} {asked} -o {files[0]} -o {files[1]}", lambda: store.search(query, k=10))
     files[0].write_text(step.result.html(), encoding="utf-8")
     step.result.png(files[1])
     return replace(step, files=files)
@@ -135,13 +135,13 @@ def _judged(store: Store, path: Path) -> Iterator[QuickstartStep]:
         return
     yield _timed(f"probe {path} label", lambda: store.probe("label"))
     yield _timed(f"knn {path} label -k 5", lambda: store.knn("label", k=5))
-    yield _timed(f"zero-shot {path} label", lambda: store.zero_shot(store.labels("label")).evaluate("label"))
+    yield _timed(f"zero-shot {path} label", lambda: store.zero_shot(store.distinct_labels("label")).evaluate("label"))
 
 
 def _mapped(store: Store, path: Path) -> QuickstartStep:
     """The map, as a picture and as a page, beside the store."""
     files = (path.parent / "map.html", path.parent / "map.png")
-    step = _timed(f"map {path} --html {files[0]} --png {files[1]}", store.map)
+    step = _timed(f"map {path} -o {files[0]} -o {files[1]}", store.map)
     files[0].write_text(step.result.html(), encoding="utf-8")
     step.result.png(files[1])
     return replace(step, files=files)
@@ -151,6 +151,6 @@ NEXT_STEPS = """\
 next, on your own photos with a full-size CLIP:
   embedstore create my.store --backbone clip
   embedstore embed my.store PHOTOS/
-  embedstore search my.store "a dog on a beach" --html hits.html
+  embedstore search my.store "a dog on a beach" -o hits.html
   embedstore probe my.store label
   embedstore zero-shot my.store label --classes cat,dog"""

@@ -92,8 +92,8 @@ def comparison_rows(comparison: HeadComparison) -> list[tuple[Any, ...]]:
             b and f"{b.value:.3f} [{b.low:.3f}, {b.high:.3f}]",
             None if x.p_value is None else f"{x.p_value:.3g}",
             round(x.evaluation.seconds, 3),
-            x.images_per_second,
-            x.bytes_per_item,
+            x.cost.images_per_second,
+            x.cost.bytes_per_item,
         ))  # fmt: skip
     return rows
 
@@ -145,10 +145,12 @@ def evaluation_notes(evaluation: Evaluation) -> list[str]:
     if evaluation.near_duplicates is not None and not evaluation.near_duplicates.searched:
         out.append(
             "near-duplicates were not looked for: the search is long; ask with "
-            f"--near {evaluation.near_duplicates.threshold:g}"
+            f"--near-duplicate-threshold {evaluation.near_duplicates.threshold:g}"
         )
     elif evaluation.near_duplicates is not None and evaluation.near_duplicates.count:
-        done = "were left out" if evaluation.near_duplicates.dropped else "trained; --drop-leaks leaves them out"
+        done = (
+            "were left out" if evaluation.near_duplicates.dropped else "trained; --drop-near-duplicates leaves them out"
+        )
         out.append(
             f"{evaluation.near_duplicates.count} training items have a near-duplicate among the held-out ones "
             f"(cosine >= {evaluation.near_duplicates.threshold:g}) and {done}"

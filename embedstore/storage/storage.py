@@ -29,6 +29,8 @@ from embedstore.space import Recipe, Space
 from embedstore.storage import commit, disk_errors, durable_files, layout, lock, recover, shard
 from embedstore.storage.catalog import Catalog, CatalogStamp
 from embedstore.storage.commit import CommitBatch
+from embedstore.storage.queries import heads as head_queries
+from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.spaces import SpaceRecord, space_record
 from embedstore.storage.sql import first_row, quote_identifier, utc_now
 from embedstore.storage.vectors import VectorReader
@@ -259,18 +261,44 @@ class Writer:
         with self.transaction() as con:
             con.execute(statement, list(parameters))
 
+    def put_head(self, name: str, *, space: str, label: str, kind: str, metadata: dict[str, Any]) -> None:
+        """Record a head in place of one of that name; the old one's predictions are deleted."""
+        with self.transaction() as con:
+            head_queries.insert_head(con, name, space=space, label=label, kind=kind, metadata=metadata)
+
+    def drop_head(self, name: str) -> None:
+        """Delete a head and its predictions from the catalog."""
+        with self.transaction() as con:
+            head_queries.delete_head(con, name)
+
+    def put_predictions(
+        self, head: str, space: str, stage: PredictionStage, settings: dict[str, Any], started: datetime
+    ) -> dict[str, Any]:
+        """Replace a head's predictions by staged ones and record the run, in one transaction.
+
+        Args:
+            head: the name of the head.
+            space: the key of its space.
+            stage: the predictions.
+            settings: the settings of the run.
+            started: when the run began.
+
+        Returns:
+            The result of the run: ``head``, ``items``, ``labels`` (rows per label), ``contents`` and ``seconds``.
+        """
+        with self.transaction() as con:
+            items, labels = head_queries.replace_predictions(con, head, stage)
+            seconds = round((utc_now() - started).total_seconds(), 3)
+            result = {"head": head, "items": items, "labels": labels, "contents": stage.stream.rows, "seconds": seconds}
+            _insert_run(con, "predict", space, settings, result, started)
+        return result
+
     def record_run(
         self, verb: str, space: str | None, settings: dict[str, Any], result: dict[str, Any], started: datetime
     ) -> None:
-        """Note what was done, with which settings, with what result."""
-        seconds = (utc_now() - started).total_seconds()
+        """Record what was done, with which settings and with what result."""
         with self.transaction() as con:
-            run = first_row(con.execute("SELECT next_run FROM counters"))[0]
-            con.execute(
-                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [run, verb, space, json.dumps(settings), json.dumps(result), started, seconds],
-            )
-            con.execute("UPDATE counters SET next_run = ?", [run + 1])
+            _insert_run(con, verb, space, settings, result, started)
 
     @contextmanager
     def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -315,6 +343,24 @@ class Writer:
         stored = vectors.astype(shard.DTYPES[space.dtype])
         with disk_errors.disk_errors(f"write {path}"):
             return shard.write_shard(path, space=space.key, number=number, vectors=stored, contents=batch.digests)
+
+
+def _insert_run(
+    con: duckdb.DuckDBPyConnection,
+    verb: str,
+    space: str | None,
+    settings: dict[str, Any],
+    result: dict[str, Any],
+    started: datetime,
+) -> None:
+    """Insert a run under the next number."""
+    seconds = (utc_now() - started).total_seconds()
+    run = first_row(con.execute("SELECT next_run FROM counters"))[0]
+    con.execute(
+        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [run, verb, space, json.dumps(settings), json.dumps(result), started, seconds],
+    )
+    con.execute("UPDATE counters SET next_run = ?", [run + 1])
 
 
 def _names(name: str) -> Iterator[str]:

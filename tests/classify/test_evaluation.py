@@ -7,9 +7,9 @@ import pytest
 
 from embedstore.classify import metrics
 from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import EvaluationSettings
 from embedstore.classify.evaluation.compare_heads import holm_correction
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead, LabelError, UnknownHead
 from tests.helpers.clusters import add, clusters, store_of
 
@@ -90,16 +90,16 @@ def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
         label=y + ["c0"] * 10,
         split=split + ["train"] * 10,
     )
-    found = store.probe("label", head="knn", near=0.999)
+    found = store.probe("label", head="knn", near_duplicate_threshold=0.999)
     assert found.near_duplicates.count == 10
     assert {(p.train_item - 1, p.held_out_item - 1) for p in found.near_duplicates.pairs} == set(
         zip(range(200, 210), copied, strict=True)
     )
     assert min(p.cosine for p in found.near_duplicates.pairs) >= 0.999
-    dropped = store.probe("label", head="knn", near=0.999, drop_leaks=True)
+    dropped = store.probe("label", head="knn", near_duplicate_threshold=0.999, drop_near_duplicates=True)
     assert (found.n_train, dropped.n_train) == (160, 150)
     assert dropped.near_duplicates.dropped
-    assert store.probe("label", head="knn", near=0).near_duplicates is None
+    assert store.probe("label", head="knn", near_duplicate_threshold=0).near_duplicates is None
 
 
 def test_equal_contents_never_straddle_a_fold(tmp_path):
@@ -128,7 +128,7 @@ def test_missing_labels_are_counted(tmp_path):
         (["a"] * 19 + ["b"], {"folds": 3}, "one example only"),
         (["a", "b"] * 10, {"folds": 11}, "`--folds 10` at most"),
         (["a", "b"] * 10, {"folds": 1}, "at least 2"),
-        (["a", "b"] * 10, {"near": 2}, "cosine"),
+        (["a", "b"] * 10, {"near_duplicate_threshold": 2}, "cosine"),
     ],
 )
 def test_questions_that_cannot_be_answered_are_refused(tmp_path, labels, how, message):
@@ -149,7 +149,7 @@ def test_unknown_heads_and_options_are_named(store):
     with pytest.raises(BadHead, match="temperature or isotonic"):
         EvaluationSettings(calibrate="platt")
     with pytest.raises(BadHead, match="precision"):
-        EvaluationSettings(abstain=1.5)
+        EvaluationSettings(abstain_precision=1.5)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_calibration_lowers_the_error_of_held_out_probabilities(store):
 
 def test_abstaining_reports_precision_and_coverage_on_held_out_rows(store):
     """The share answered and the share right, recomputed by hand from the probabilities."""
-    e = store.probe("label", head="logistic", abstain=0.99)
+    e = store.probe("label", head="logistic", abstain_precision=0.99)
     sure = e.held_out_predictions.proba.max(1) >= e.abstain["threshold"]
     right = np.array(e.held_out_predictions.classes)[e.held_out_predictions.proba.argmax(1)] == e.held_out_predictions.y
     assert e.abstain["coverage"] == pytest.approx(sure.mean())
@@ -295,7 +295,7 @@ def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
     for seed in range(5):
         X, y = clusters(600, classes=4, noise=2.5, seed=seed)
         split = [("train", "val", "test")[n // 4 % 3] for n in range(600)]
-        e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal=0.1)
+        e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal_alpha=0.1)
         assert e.conformal["rows"] == 200
         assert e.conformal["target_coverage"] == pytest.approx(0.9)
         assert 1 < e.conformal["mean_size"] < 4
@@ -307,9 +307,9 @@ def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
 def test_sets_and_abstaining_exclude_each_other(store):
     """One line; and a coverage in place of the share that may miss is refused with the right one."""
     with pytest.raises(BadHead, match="give one"):
-        store.probe("label", abstain=0.9, conformal=0.1)
+        store.probe("label", abstain_precision=0.9, conformal_alpha=0.1)
     with pytest.raises(BadHead, match="coverage of 90%"):
-        store.probe("label", conformal=0.9)
+        store.probe("label", conformal_alpha=0.9)
 
 
 def test_large_features_are_mapped(store, monkeypatch):

@@ -78,7 +78,7 @@ def test_a_saved_copy_across_the_split_is_caught(photos, unpacked, tmp_path):
         preprocess=HALF,
     )
     store.embed(folder)
-    e = store.probe("label", head="knn", near=0.9)
+    e = store.probe("label", head="knn", near_duplicate_threshold=0.9)
     assert e.n_leaks == 0, "other bytes: the contents differ"
     uris = store.uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held_out_item)])
     found = {(Path(uris[p.train_item]).name, Path(uris[p.held_out_item]).name) for p in e.near_duplicates.pairs}
@@ -96,7 +96,7 @@ def test_flipped_photo_labels_are_found(photos):
     rows = np.random.default_rng(0).choice(len(data), 12, replace=False)
     y = data.y.copy()
     y[rows] = np.where(y[rows] == "ants", "bees", "ants")
-    found = label_errors(replace(data, y=y), "label")
+    found = label_errors(replace(data, y=y))
     first = [s.item for s in found.issues[:12]]
     hits = len(set(first) & set(data.ids[rows].tolist()))
     assert hits / len(first) >= 7 / 12

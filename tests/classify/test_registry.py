@@ -162,7 +162,7 @@ def test_names_that_are_no_names_are_refused(store, name):
 
 def test_an_abstaining_calibrated_head_says_so(store):
     """Below its threshold the label is "none of these"; the score stays."""
-    e = store.probe("label", calibrate="temperature", abstain=1.0, save="sure")
+    e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save="sure")
     store.predict("sure")
     rows = store.sql("SELECT label, score FROM predictions").rows
     threshold = e.abstain["threshold"]
@@ -222,7 +222,7 @@ def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
 
 def test_sets_of_classes_are_kept_and_predicted(store):
     """A conformal head's sets stand in the table and in filters: the classes at or above its threshold."""
-    e = store.probe("label", head="lda", conformal=0.05, save="sets")
+    e = store.probe("label", head="lda", conformal_alpha=0.05, save="sets")
     store.predict("sets")
     X, _ = clusters(120, noise=1.0)
     member = store.head("sets").predict_set(X)
@@ -254,3 +254,49 @@ def test_blocks_do_not_change_the_answer(store, monkeypatch, block):
     monkeypatch.setattr(vector_stream.VectorStream, "iter_blocks", lambda self, rows=0: whole(self, block))
     store.predict("h")
     assert store.sql("SELECT * FROM predictions ORDER BY item").rows == before
+
+
+def test_a_head_saved_in_another_case_replaces_the_files_too(store):
+    """``Foo`` over ``foo`` leaves one head, one folder and the new predictions only."""
+    store.probe("label", head="ridge", save="foo")
+    store.predict("foo")
+    store.probe("label", head="svm", save="Foo")
+    assert [(h.name, h.kind) for h in store.heads] == [("Foo", "svm")]
+    assert [p.name for p in (store.path / "heads").iterdir()] == ["Foo"]
+    assert store.predict("foo")["head"] == "Foo"
+
+
+def test_dropping_a_head_deletes_what_a_killed_save_left(store):
+    """Copies of replaced files and half-written folders of that head go; those of other heads stay."""
+    for name in ("h", "other"):
+        store.probe("label", head="ridge", save=name)
+    for leftover in (".h.previous", ".h.abc123", ".other.previous"):
+        (store.path / "heads" / leftover).mkdir()
+    store.forget_head("h")
+    assert sorted(p.name for p in (store.path / "heads").iterdir()) == [".other.previous", "other"]
+
+
+def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
+    """A head's name in a store from somebody else is checked before it becomes a path."""
+    store.probe("label", head="ridge", save="h")
+    with store._storage.writer("test") as writer:
+        writer.execute("UPDATE heads SET head = '../../h'")
+    for use in (store.head, store.predict, store.forget_head):
+        with pytest.raises(BadHead, match="does not fit"):
+            use("../../h")
+
+
+def test_predictions_and_their_run_are_one_transaction(store, monkeypatch):
+    """A failure while the run is recorded leaves the predictions as they were."""
+    from embedstore.storage import storage as storage_module
+
+    store.probe("label", head="ridge", save="h")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage_module, "_insert_run", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.predict("h")
+    monkeypatch.undo()
+    assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)

@@ -87,7 +87,14 @@ def test_notes_say_what_was_left_out(tmp_path):
     """Missing labels, near-duplicates, calibration and abstaining, one sentence each."""
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", np.vstack([X, X[:40] * 1.001]), label=[*y[:110], *[None] * 10, *y[:40]])
-    e = store.probe("label", head="ridge", near=0.99, drop_leaks=True, calibrate="temperature", abstain=0.95)
+    e = store.probe(
+        "label",
+        head="ridge",
+        near_duplicate_threshold=0.99,
+        drop_near_duplicates=True,
+        calibrate="temperature",
+        abstain_precision=0.95,
+    )
     said = "\n".join(evaluation_page.evaluation_notes(e))
     assert "10 items have no label" in said
     assert re.search(r"\d+ training items have a near-duplicate .*\(cosine >= 0.99\) and were left out", said)

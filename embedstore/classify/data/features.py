@@ -36,7 +36,9 @@ class Features:
             and must stand on one side of any split.
         splits: ``(N,)`` of the items' own split, None where they have none.
         unlabelled: items left out because they have no label. unembedded: ... because they have no vector here.
-        multi: an item may have any number of labels.
+        multilabel: an item may have any number of labels.
+        label: the column that the labels come from.
+        space: the name of the space that the vectors come from.
     """
 
     X: NDArray[np.float32]
@@ -47,6 +49,8 @@ class Features:
     n_unlabeled: int
     n_without_vector: int
     multilabel: bool = False
+    label: str = "label"
+    space: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -117,6 +121,8 @@ def load_features(
         n_unlabeled=unlabelled,
         n_without_vector=len(rows) - unlabelled - len(kept),
         multilabel=multi,
+        label=label,
+        space=space.name,
     )
 
 

@@ -1,0 +1,58 @@
+"""The tables behind a stream of vectors: which contents of which items, in the order of their rows on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.storage.sql import fetch_value
+
+_CREATE = """
+CREATE TABLE {items} AS SELECT item, content FROM items WHERE present AND ({condition});
+CREATE TABLE {contents} AS
+SELECT row_number() OVER (ORDER BY v.shard, v."row") - 1 AS n, v.shard, v."row" AS place, v.content, i.item
+FROM (SELECT * FROM vectors WHERE space = '{space}') v
+JOIN (SELECT content, min(item) AS item FROM {items} GROUP BY content) i ON i.content = v.content
+"""
+
+
+@dataclass(frozen=True)
+class StreamTables:
+    """Two tables of the private connection.
+
+    Attributes:
+        contents: a table ``(n, shard, place, content, item)``; ``item`` is the first item of the content.
+        items: a table ``(item, content)``.
+        rows: the number of contents.
+    """
+
+    contents: str
+    items: str
+    rows: int
+
+
+def create_stream_tables(
+    con: duckdb.DuckDBPyConnection, names: tuple[str, str], *, space: str, condition: str
+) -> StreamTables:
+    """Create the tables of the present items that match a condition and have a vector in the space.
+
+    Args:
+        con: a reader's connection.
+        names: of the two tables: contents and items.
+        space: the key of the space.
+        condition: SQL over ``items``.
+    """
+    contents, items = names
+    con.execute(_CREATE.format(contents=contents, items=items, condition=condition, space=space))
+    return StreamTables(contents, items, int(fetch_value(con, f"SELECT count(*) FROM {contents}")))
+
+
+def stream_rows(
+    con: duckdb.DuckDBPyConnection, tables: StreamTables, begin: int, end: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the columns ``item``, ``shard`` and ``row`` of the contents from ``begin`` to ``end``."""
+    query = f'SELECT item, shard, place::BIGINT AS "row" FROM {tables.contents} WHERE n >= ? AND n < ? ORDER BY n'
+    return con.execute(query, [begin, end]).fetchnumpy()
