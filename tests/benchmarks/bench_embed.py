@@ -57,7 +57,7 @@ def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np
         if runtime == Runtime.ONNX:
             print("   ", *store.export_towers(towers=["image"]))
         begin = time.perf_counter()
-        report = store.embed(photos, show_progress=False)
+        report = store.embed(photos, progress=False)
         seconds = time.perf_counter() - begin
         found = store.features("uri")
         return seconds, found.X[np.argsort(found.y)], report.stages | {"decoder": report.decoder}

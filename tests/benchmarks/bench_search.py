@@ -67,7 +67,7 @@ def ours(store: es.Store, share: float | None, **options):
     where = None if share is None else f"u < {share}"
     space = store.spaces[0]
     return lambda q: [
-        h.item - 1 for h in execute_search(store._storage, space, q, SearchOptions(where=where, **options)).hits
+        h.item - 1 for h in execute_search(store._session.storage, space, q, SearchOptions(where=where, **options)).hits
     ]
 
 
@@ -133,7 +133,7 @@ def main() -> None:
         print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
         truth = None if given.only_peers else beside_faiss(store, x, u, q)
         if given.recall and not store.info()["indexes"]:
-            told(store.index(recall=given.recall))
+            told(store.build_index(recall=given.recall))
         own, right = {}, {}
         for share in SHARES:
             exactly = ours(store, share, exact=True)

@@ -143,7 +143,7 @@ def test_unknown_heads_and_options_are_named(store):
     with pytest.raises(UnknownHead, match="did you mean logistic"):
         store.probe("label", head="logistics")
     with pytest.raises(BadHead, match="has no option 'kk'"):
-        store.probe("label", head="knn", options={"kk": 3})
+        store.probe("label", head="knn", head_options={"kk": 3})
     with pytest.raises(BadHead, match="at least 1, not 0"):
         store.knn("label", k=0)
     with pytest.raises(BadHead, match="temperature or isotonic"):
@@ -169,7 +169,7 @@ def test_values_that_cannot_be_say_what_can(store, options, message):
 
 def test_more_neighbours_than_rows_all_vote(store):
     """k beyond the training rows: all vote, and the report says how many that is."""
-    e = store.probe("label", head="knn", options={"k": 10_000})
+    e = store.probe("label", head="knn", head_options={"k": 10_000})
     assert e.hyperparameters == {"k": e.n_train}
 
 
@@ -185,7 +185,7 @@ def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
 def test_nothing_to_compare_is_one_line(store):
     """No heads named."""
     with pytest.raises(UnknownHead, match="at least one head"):
-        store.compare("label", heads=[])
+        store.compare_heads("label", heads=[])
 
 
 def test_calibration_lowers_the_error_of_held_out_probabilities(store):
@@ -226,7 +226,7 @@ def test_intervals_cover(tmp_path):
 
 def test_a_learning_curve_rises_with_the_labels(store):
     """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
-    found = store.curve("label", head="prototype", labels_per_class=(1, 4, 1000))
+    found = store.learning_curve("label", head="prototype", labels_per_class=(1, 4, 1000))
     assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
         (1, 3, 5),
         (4, 12, 5),
@@ -242,10 +242,13 @@ def test_a_learning_curve_rises_with_the_labels(store):
 
 def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
     """LDA wants more rows than classes; logistic regression with one example of each takes C = 1."""
-    found = store.curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
+    found = store.learning_curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
     assert [s for s, _ in found.skipped_budgets] == [1]
     assert [p.labels_per_class for p in found.points] == [8, None]
-    assert [p.labels_per_class for p in store.curve("label", labels_per_class=(1,), repeats=2).points] == [1, None]
+    assert [p.labels_per_class for p in store.learning_curve("label", labels_per_class=(1,), repeats=2).points] == [
+        1,
+        None,
+    ]
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
@@ -254,7 +257,7 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     split = ["val" if n % 4 == 3 else "train" for n in range(400)]
     store = store_of(tmp_path / "s", X, "clear", label=y, split=split)
     add(store, X + 4 * np.random.default_rng(1).standard_normal(X.shape), "noisy")
-    found = store.compare("label", heads=["ridge", "prototype"])
+    found = store.compare_heads("label", heads=["ridge", "prototype"])
     names = [(c.evaluation.space, c.evaluation.head) for c in found.results]
     assert {names[0][0], names[1][0]} == {"clear"}
     assert (found.split, found.n_held_out, found.n_without_shared_vector) == ("val", 100, 0)
@@ -272,14 +275,14 @@ def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
     """With budgets every contestant has its own learning curve, ended by the accuracy that the comparison gives."""
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", X, label=y)
-    found = store.compare("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
+    found = store.compare_heads("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
     for c in found.results:
-        own = store.curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
+        own = store.learning_curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
         assert [p.labels_per_class for p in c.learning_curve.points] == [1, 4, None]
         assert [p.values for p in c.learning_curve.points] == [p.values for p in own.points]
         assert c.learning_curve.points[-1].values == (c.evaluation.accuracy,)
         assert c.to_json()["curve"][0]["shots"] == 1
-    assert store.compare("label", heads=["ridge"]).results[0].to_json()["curve"] is None
+    assert store.compare_heads("label", heads=["ridge"]).results[0].to_json()["curve"] is None
 
 
 def test_holm_by_hand():

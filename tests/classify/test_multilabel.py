@@ -67,7 +67,7 @@ def test_several_labels_are_calibrated(tagged, method):
 
 def test_several_labels_over_the_label_budget(tagged):
     """Mean average precision rises with the labels and is named; with one seed more labels contain the fewer."""
-    found = tagged.curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
+    found = tagged.learning_curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
     assert found.metric == "average_precision_macro"
     two, sixteen, every = (p.mean for p in found.points)
     assert two < sixteen < every
@@ -82,7 +82,7 @@ def test_several_labels_over_the_label_budget(tagged):
 
 def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
     """Behind the best with an interval and a p, over the items whose labels are all right; mistakes name both sides."""
-    found = tagged.compare("tags", separator=",", heads=["ridge", "prototype"])
+    found = tagged.compare_heads("tags", separator=",", heads=["ridge", "prototype"])
     second = found.results[1]
     assert second.accuracy_gap.low <= second.accuracy_gap.value <= second.accuracy_gap.high
     assert 0 <= second.p_value <= 1
@@ -105,7 +105,7 @@ def test_a_list_column_has_several_labels(tmp_path):
     """Lists of text, an empty one among them: no label applies, which is an answer."""
     X, y = clusters(120, classes=2, noise=0.3)
     store = store_of(tmp_path / "s", X, label=y)
-    with store._storage.writer("test") as writer:
+    with store._session.storage.writer("test") as writer:
         writer.execute("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
         writer.execute("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
         writer.execute("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")

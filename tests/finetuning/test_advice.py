@@ -119,9 +119,9 @@ def test_random_weights_remember_nothing(tmp_path):
 def test_the_lore_is_a_table_and_a_plot(tmp_path, capsys):
     """The command gives four ways for two and for all labels, on the same held-out items, and draws them."""
     store, png = textures_in(tmp_path / "s", textures(tmp_path / "photos", 5)), tmp_path / "lore.png"
-    command = ["lore", str(store.path), "label", "--budgets", "2", "--epochs", "1", "--set", "alpha=0.5"]
+    command = ["lore", str(store.path), "label", "--labels-per-class", "2", "--epochs", "1", "--set", "alpha=0.5"]
     with pytest.raises(SystemExit) as done:
-        main([*command, "--png", str(png), "--json"])
+        main([*command, "-o", str(png), "--json"])
     assert done.value.code == 0
     d = json.loads(capsys.readouterr().out)
     assert [(c["way"], c["labels"]) for c in d["cells"]] == [

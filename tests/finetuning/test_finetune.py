@@ -131,22 +131,27 @@ def test_statistics_follow_when_asked(plain):
 
 def test_the_default_is_changed_and_changed_back(tuned):
     """One call each way; a search without a space follows it."""
-    assert tuned.use("test_resnet-label") == {"space": "test_resnet-label", "lacking": 0, "refitted": [], "left": []}
+    assert tuned.set_default("test_resnet-label") == {
+        "space": "test_resnet-label",
+        "lacking": 0,
+        "refitted": [],
+        "left": [],
+    }
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet-label"
-    tuned.use("test_resnet")
+    tuned.set_default("test_resnet")
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet"
 
 
 def test_heads_stay_with_their_space_until_refitted(tuned):
     """A head of the old space is refused in the new one; with refit it belongs there, under its name."""
-    tuned.probe("label", save="kinds")
-    tuned.probe("label", head="knn", options={"k": 3}, save="near")
+    tuned.probe("label", save_as="kinds")
+    tuned.probe("label", head="knn", head_options={"k": 3}, save_as="near")
     old, new = (s.key for s in tuned.spaces)
-    tuned.use("test_resnet-label")
+    tuned.set_default("test_resnet-label")
     assert {h.space for h in tuned.heads} == {old}
     with pytest.raises(SpaceMismatch, match="trained in space test_resnet"):
         tuned.head("kinds", space="test_resnet-label")
-    assert tuned.use("test_resnet-label", refit=True)["refitted"] == ["kinds", "near"]
+    assert tuned.set_default("test_resnet-label", refit_heads=True)["refitted"] == ["kinds", "near"]
     assert {h.space for h in tuned.heads} == {new}
     assert tuned.head("near").k == 3
 
@@ -154,14 +159,14 @@ def test_heads_stay_with_their_space_until_refitted(tuned):
 def test_a_space_is_dropped_only_when_nothing_needs_it(tuned):
     """Refused while a head depends on it (by name) and while it is the default; then the disk is free."""
     key = tuned.spaces[1].key
-    tuned.probe("label", space="test_resnet-label", save="kinds")
+    tuned.probe("label", space="test_resnet-label", save_as="kinds")
     with pytest.raises(SpaceMismatch, match="kinds"):
         tuned.drop_space("test_resnet-label")
-    tuned.forget_head("kinds")
-    tuned.use("test_resnet-label")
+    tuned.delete_head("kinds")
+    tuned.set_default("test_resnet-label")
     with pytest.raises(SpaceMismatch, match="when none is named"):
         tuned.drop_space("test_resnet-label")
-    tuned.use("test_resnet")
+    tuned.set_default("test_resnet")
     size = sum(p.stat().st_size for p in (tuned.path / "checkpoints" / key).iterdir())
     done = tuned.drop_space("test_resnet-label")
     assert done["vectors"] == 60
@@ -185,8 +190,8 @@ def test_a_drop_that_was_killed_is_finished_by_the_next(tuned):
     shutil.copytree(kept, folder)
     (folder / drop_space.DROP_MARKER).touch()
     (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.DROP_MARKER).touch()
-    with tuned._storage.writer("test"):
-        assert drop_space.remove_dropped_spaces(tuned._storage) > 0
+    with tuned._session.storage.writer("test"):
+        assert drop_space.remove_dropped_spaces(tuned._session.storage) > 0
     assert not folder.exists()
     assert len(vectors(tuned, "test_resnet")) == 60
 

@@ -173,7 +173,7 @@ def _stored(store, uri):
     from embedstore.search.execute import item_vector
 
     item = store.sql("SELECT item FROM items WHERE uri = ?", [uri]).rows[0][0]
-    return item_vector(store._storage, store.spaces[0], item)
+    return item_vector(store._session.storage, store.spaces[0], item)
 
 
 def cosine(a, b):
@@ -188,7 +188,7 @@ from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1], allow_code=["tests.helpers.networks:resnet20"])
 options = EmbedOptions(commit_rows=256)
-embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 

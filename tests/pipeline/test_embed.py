@@ -32,7 +32,7 @@ def table(store):
 def _vectors(store):
     from embedstore.classify.data.features import load_features
 
-    f = load_features(store._storage, store._storage.space(), "uri")
+    f = load_features(store._session.storage, store._session.storage.space(), "uri")
     return f.ids.tolist(), f.X
 
 
@@ -172,7 +172,7 @@ def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
     assert (report.embedded, report.unchanged) == (12, 0)
     query = photos / "val" / "dog" / "8.png"
     assert store.search(image=query, k=1).space == "test_resnet"
-    store.use("other")
+    store.set_default("other")
     assert store.search(image=query, k=1).space == "other"
     assert store.search(image=query, k=1)[0].uri == str(query)
     assert store.search(image=query, k=1, space="test_resnet")[0].uri == str(query)
@@ -303,7 +303,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
             yield Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
             yield from (r for r in source.scan() if not r.uri.startswith(folder))
 
-    report = embed_source(store._storage, Refused(), store.backbone, store.spaces[0])
+    report = embed_source(store._session.storage, Refused(), store.backbone, store.spaces[0])
     assert (report.missing, report.failed) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
@@ -315,7 +315,7 @@ from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1])
 options = EmbedOptions(batch_size=8, threads=2, commit_rows=40)
-embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 

@@ -25,9 +25,9 @@ def made(tmp_path_factory):
     for n in range(COUNT):
         picture(n, (16, 16)).save(folder / "photos" / f"{n:03d}.png")
     store = es.create(folder / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    store.embed(folder / "photos", label=None)
+    store.embed(folder / "photos", labels_from=None)
     store.compact()  # one file, also where the machine was so busy that the run committed in between
-    store.index(kind="flat", recall=1.0)
+    store.build_index(kind="flat", recall=1.0)
     return folder
 
 
@@ -47,7 +47,7 @@ def flip(path, at):
 
 def vectors(path) -> dict[str, bytes]:
     """Every vector as it is stored, by uri."""
-    storage = es.open(path)._storage
+    storage = es.open(path)._session.storage
     row = storage.space()
     found = storage.sql(
         'SELECT uri, shard, "row" FROM items JOIN vectors USING (content) WHERE space = ? ORDER BY item', [row.key]
@@ -83,7 +83,9 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: Warm,
     near = [np.allclose(*(np.frombuffer(x[u], np.float16) for x in (before, after)), atol=2e-3) for u in uris[256:]]
     assert all(near)
     assert commands.run(CLI, "verify", store, "--images").returncode == 0
-    assert [i["usable"] for i in build.list_indexes(es.open(store)._storage)] == [True], "the index was built again"
+    assert [i["usable"] for i in build.list_indexes(es.open(store)._session.storage)] == [True], (
+        "the index was built again"
+    )
     assert (store / "quarantine" / f"{path.parent.parent.name}-{path.name}").exists()
 
 
@@ -99,7 +101,7 @@ def test_a_damaged_index_is_built_again(store, what):
     said = opened.repair(reembed=False)
     assert [s for s in said.actions if "its index was built again" in s]
     assert opened.verify().ok
-    (index,) = build.list_indexes(opened._storage)
+    (index,) = build.list_indexes(opened._session.storage)
     assert (index["usable"], index["rows"]) == (True, COUNT)
     assert [h.item for h in es.open(store).search(7, k=5)] == wanted
 
@@ -121,7 +123,7 @@ def test_an_image_that_rots_is_damage_and_one_that_was_edited_is_not(commands: W
     for n in range(4):
         picture(n, (16, 16)).save(tmp_path / f"{n}.png")
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    store.embed(tmp_path / "*.png", label=None)
+    store.embed(tmp_path / "*.png", labels_from=None)
     picture(9, (16, 16)).save(tmp_path / "1.png")
     assert commands.run(CLI, "verify", tmp_path / "s", "--images").returncode == 0
     path = tmp_path / "2.png"
@@ -136,7 +138,7 @@ def test_an_image_that_rots_is_damage_and_one_that_was_edited_is_not(commands: W
 
 def test_any_verb_says_what_it_mended(commands: Warm, store):
     """After a checkpoint that was interrupted: one line on stderr, the result on stdout; the next verb is silent."""
-    at = es.open(store)._storage.layout
+    at = es.open(store)._session.storage.layout
     at.guard.mkdir()
     shutil.copy(at.catalog, at.guard)
     (at.guard / COMPLETE).touch()

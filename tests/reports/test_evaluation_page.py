@@ -31,8 +31,8 @@ def store(tmp_path_factory):
 def test_a_page_is_self_contained_and_well_formed(store):
     """No address, no script; names are escaped; every drawing parses; each figure of the report stands in it."""
     e = store.probe("label", folds=2)
-    curve = store.curve("label", head="prototype", labels_per_class=(1, 2), repeats=2)
-    text = evaluation_page.evaluation_page(e, store.uris([m.item for m in e.mistakes]), curve=curve)
+    curve = store.learning_curve("label", head="prototype", labels_per_class=(1, 2), repeats=2)
+    text = evaluation_page.evaluation_page(e, store.item_uris([m.item for m in e.mistakes]), curve=curve)
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "<script" not in text
     assert "<cat>" not in text
@@ -61,7 +61,7 @@ def test_pictures_are_written(store, tmp_path):
     pytest.importorskip("matplotlib")
     evaluation_page.evaluation_png(store.probe("label", head="ridge"), tmp_path / "c.png")
     evaluation_page.learning_curve_png(
-        store.curve("label", head="ridge", labels_per_class=(2,), repeats=2), tmp_path / "k.png"
+        store.learning_curve("label", head="ridge", labels_per_class=(2,), repeats=2), tmp_path / "k.png"
     )
     for name in ("c.png", "k.png"):
         with Image.open(tmp_path / name) as image:
@@ -133,7 +133,7 @@ def test_from_a_labelled_folder_to_a_report_in_one_call(photos, tmp_path):
 def test_a_comparison_is_a_table_and_a_page(tmp_path):
     """The first row is the best, the others say how far behind they are; the page has the same cells."""
     X, y = clusters(200, noise=1.5)
-    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"])
+    c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"])
     rows = evaluation_page.comparison_rows(c)
     assert len(rows[0]) == len(evaluation_page.COMPARISON_COLUMNS)
     assert rows[0][6] is None
@@ -146,7 +146,7 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
 def test_curves_of_a_comparison_are_a_second_table(tmp_path):
     """Mean and spread at each budget, and the accuracy with all labels, on the page as in the terminal."""
     X, y = clusters(120, noise=1.5)
-    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], labels_per_class=(2,))
+    c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"], labels_per_class=(2,))
     names, rows = evaluation_page.learning_curve_table(c)
     assert names == ["space", "head", "2 a class", "all"]
     best = c.results[0]

@@ -48,7 +48,7 @@ def test_pairs_across_splits_are_listed(store):
 
 def test_marked_duplicates_can_be_deleted(store):
     """The columns say which to keep; deleting the others leaves one of each group and all that were alone."""
-    store.duplicates(float(np.cos(np.radians(12))), mark=True)
+    store.duplicates(float(np.cos(np.radians(12))), write_columns=True)
     assert store.delete("not duplicate_keep") == {"items": 3}
     assert [h.item for h in store.search(np.array([1, 0], np.float32))] == [1, 4, 6]
 

@@ -39,14 +39,16 @@ def store(tmp_path):
 def ids(store, query, way=SearchMethod.INDEX, **options):
     return [
         h.item
-        for h in execute_search(store._storage, store.spaces[0], query, SearchOptions(method=way, **options)).hits
+        for h in execute_search(
+            store._session.storage, store.spaces[0], query, SearchOptions(method=way, **options)
+        ).hits
     ]
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
 def test_an_index_reaches_the_recall_it_says(store, kind):
     """Recall@10 over queries that are not in the store, against exact search, is what was measured (± 3%)."""
-    built = store.index(recall=0.9, kind=kind).sidecar
+    built = store.build_index(recall=0.9, kind=kind).sidecar
     assert (built.kind, built.rows, built.dim, built.metric) == (kind, 3000, 16, "cosine")
     assert built.recall >= 0.9
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
@@ -57,7 +59,7 @@ def test_an_index_reaches_the_recall_it_says(store, kind):
 
 def test_rows_added_and_removed_since_the_build_count_at_once(store):
     """Beside the index, and masked in it, without a rebuild."""
-    store.index(kind="ivf")
+    store.build_index(kind="ivf")
     query = ROWS[7]
     near = ids(store, query)
     store.delete(items=near[:3])
@@ -69,13 +71,16 @@ def test_rows_added_and_removed_since_the_build_count_at_once(store):
 
 def test_a_filter_through_an_index_gives_k(store):
     """Whatever the share that matches, k come back, all matching, and the best is the best."""
-    store.index(kind="ivf", recall=0.9)
+    store.build_index(kind="ivf", recall=0.9)
     for where, match in (("n % 2 = 0", 1500), ("n < 5", 5), ("n % 100 = 3", 30)):
         found = execute_search(
-            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, method=SearchMethod.INDEX)
+            store._session.storage,
+            store.spaces[0],
+            ROWS[11],
+            SearchOptions(k=20, where=where, method=SearchMethod.INDEX),
         ).hits
         exact = execute_search(
-            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, exact=True)
+            store._session.storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, exact=True)
         ).hits
         assert len(found) == min(20, match)
         assert [h.item for h in found][:1] == [h.item for h in exact][:1]
@@ -84,11 +89,14 @@ def test_a_filter_through_an_index_gives_k(store):
 @pytest.mark.parametrize(("kind", "where"), [("hnsw", "n % 4 = 1"), ("ivf", "n % 10 = 7")])
 def test_an_index_finds_as_much_under_a_filter(store, kind, where):
     """Where one row in four or ten matches, recall@10 is what was measured without a filter (± 3%)."""
-    built = store.index(recall=0.9, kind=kind).sidecar
+    built = store.build_index(recall=0.9, kind=kind).sidecar
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall - 0.03
-    assert execute_search(store._storage, store.spaces[0], ROWS[0], SearchOptions(where=where)).plan["way"] == "index"
+    assert (
+        execute_search(store._session.storage, store.spaces[0], ROWS[0], SearchOptions(where=where)).plan["way"]
+        == "index"
+    )
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -100,12 +108,13 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
     of[::50] = 3  # strays, for an index that takes what it meets
     store = create(tmp_path / "s")
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))], "c": of})
-    built = store.index(recall=0.95, kind=kind).sidecar
+    built = store.build_index(recall=0.95, kind=kind).sidecar
     queries = (centres[np.arange(60) % 20] + rng.standard_normal((60, 32)) @ noise).astype(np.float32)
     where = "c in (3, 4)"
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert (
-        execute_search(store._storage, store.spaces[0], queries[0], SearchOptions(where=where)).plan["way"] == "index"
+        execute_search(store._session.storage, store.spaces[0], queries[0], SearchOptions(where=where)).plan["way"]
+        == "index"
     )
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall
 
@@ -113,12 +122,12 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind, monkeypatch):
     """A third of the rows match, none of them in the index: the exact way answers, and says so."""
-    store.index(kind=kind)
+    store.build_index(kind=kind)
     store.add_vectors(
         clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
     )
     monkeypatch.setattr(approximate, "propose_filtered_rows", None)
-    found = execute_search(store._storage, store.spaces[0], ROWS[7], SearchOptions(where="n < 0"))
+    found = execute_search(store._session.storage, store.spaces[0], ROWS[7], SearchOptions(where="n < 0"))
     assert found.plan["way"] in ("scan", "gather")
     assert "yielded too few" in found.plan["why"]
     assert [h.item for h in found.hits] == ids(store, ROWS[7], where="n < 0", exact=True)
@@ -130,10 +139,10 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
     centres = np.repeat(np.eye(2, 16, dtype=np.float32), 2000, axis=0)
     rows = centres + 0.05 * np.random.default_rng(0).standard_normal(centres.shape, np.float32)
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))]})
-    store.index(kind="ivf")
-    space, vectors = store.spaces[0], store._storage.vector_reader(store.spaces[0].space)
+    store.build_index(kind="ivf")
+    space, vectors = store.spaces[0], store._session.storage.vector_reader(store.spaces[0].space)
     index = files.find_usable_index(
-        store._storage.layout.index_folder(space.key), space=space.key, dim=16, shards=vectors.shard_sizes
+        store._session.storage.layout.index_folder(space.key), space=space.key, dim=16, shards=vectors.shard_sizes
     ).index
     here = vectors.read_float32(np.arange(4000))[:, 0] > 0.5
     query = np.eye(2, 16, dtype=np.float32)
@@ -151,14 +160,14 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_an_index_asked_for_what_matches_nothing_answers_nothing(store, kind):
     """No list is opened, no row comes."""
-    store.index(kind=kind)
+    store.build_index(kind=kind)
     assert ids(store, ROWS[3], where="n < 0") == []
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 > 0"])
 def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
     """Page after page, of any size and from any process, every matching item once; the index fills 100 ranks."""
-    store.index(kind="ivf", recall=0.3)
+    store.build_index(kind="ivf", recall=0.3)
     query = clustered(1, seed=3)[0]
     exact = ids(store, query, None, k=3000, where=where, exact=True)
     whole = ids(store, query, None, k=3000, where=where)
@@ -220,8 +229,8 @@ DAMAGES = {
 def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
     """Damaged, lost, of another space, unreadable, of other files: the exact answer comes, with a note."""
     expected = ids(store, ROWS[5], SearchMethod.SCAN)
-    store.index(kind="flat")
-    DAMAGES[words](store._storage.layout.index_folder(store.spaces[0].key))
+    store.build_index(kind="flat")
+    DAMAGES[words](store._session.storage.layout.index_folder(store.spaces[0].key))
     hits = store.search(ROWS[5])
     assert [h.item for h in hits] == expected
     assert len(hits.notes) == 1
@@ -235,13 +244,13 @@ def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
     flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
     said = []
-    built = store.index(recall=1.0, report=said.append)
+    built = store.build_index(recall=1.0, report=said.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.tried] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in s for s in said)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor])
     with pytest.raises(QueryError, match="no index within 4GB reaches recall 1"):
-        store.index(recall=1.0)
+        store.build_index(recall=1.0)
 
 
 def test_settings_fit_the_memory(store):
@@ -267,7 +276,7 @@ def test_settings_fit_the_memory(store):
 def test_targets_that_cannot_be_are_refused(store, options, words):
     """A recall outside (0, 1], a memory that is no size, a kind that does not exist."""
     with pytest.raises(QueryError, match=words):
-        store.index(**options)
+        store.build_index(**options)
 
 
 def test_an_empty_space_has_nothing_to_index(store):
@@ -275,7 +284,7 @@ def test_an_empty_space_has_nothing_to_index(store):
     store.delete("true")
     store.compact()
     with pytest.raises(QueryError, match="no vectors to index"):
-        store.index()
+        store.build_index()
 
 
 def test_sizes_are_read_as_people_write_them():
@@ -341,7 +350,7 @@ def test_flickr_recall_through_every_index(shared_data, tmp_path, kind):
     images, captions = (np.load(folder / f"flickr100_{n}_vectors.npy") for n in ("image", "text"))
     store = create(tmp_path / "s")
     store.add_vectors(images[::5], {"uri": [str(n) for n in range(100)]})
-    store.index(kind=kind, recall=0.99)
+    store.build_index(kind=kind, recall=0.99)
     found = [ids(store, c, k=1)[0] - 1 for c in captions]
     right = np.mean(np.array(found) == np.repeat(np.arange(100), 5))
     assert right == pytest.approx(0.832) if kind == "flat" else right >= 0.99 * 0.832

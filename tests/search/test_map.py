@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 
 def test_what_is_near_in_the_space_is_near_on_the_map(store):
     """The five nearest points of every item belong to its own bundle."""
-    p = store.map(colour="part").projection
+    p = store.map(color_by="part").projection
     assert p.xy.shape == (90, 2)
     assert (p.xy.min(axis=0) == 0).all()
     assert (p.xy.max(axis=0) == 1).all()
@@ -59,7 +59,7 @@ def test_a_sample_of_a_large_collection_is_said_to_be_one(store):
 
 def test_a_filter_chooses_what_is_shown(store):
     """Only the items that match."""
-    p = store.map(where="part = 'b'", colour="part").projection
+    p = store.map(where="part = 'b'", color_by="part").projection
     assert (len(p.items), set(p.labels)) == (30, {"b"})
 
 
@@ -90,7 +90,7 @@ def test_the_page_holds_every_point_and_needs_nothing_else(store):
 def test_bad_questions_are_one_line(store):
     """An unknown column is named with near ones; too few items are said to be too few."""
     with pytest.raises(UnknownColumn, match=r"labl.*label"):
-        store.map(colour="labl")
+        store.map(color_by="labl")
     with pytest.raises(QueryError, match="a map needs at least 5 items"):
         store.map(where="item < 4")
 
@@ -98,7 +98,7 @@ def test_bad_questions_are_one_line(store):
 def test_the_verb_writes_what_it_is_asked_for(store, tmp_path, capsys):
     """A page, a picture and JSON; without any of them a usage error."""
     with pytest.raises(SystemExit) as done:
-        main(["map", str(store.path), "--html", str(tmp_path / "m.html"), "--png", str(tmp_path / "m.png"), "--json"])
+        main(["map", str(store.path), "-o", str(tmp_path / "m.html"), "-o", str(tmp_path / "m.png"), "--json"])
     assert done.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert (len(found["points"]), found["colour"]) == (90, "label")

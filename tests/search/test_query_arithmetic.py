@@ -140,7 +140,7 @@ def test_an_empty_store_and_an_impossible_ask():
 def test_hits_are_written_as_tables(store, tmp_path, capsys, suffix):
     """Rank, score, item, uri and the own column, row by row."""
     path = tmp_path / f"hits.{suffix}"
-    assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "--out", path, "--paths")[:2] == (
+    assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "-o", path, "--uris")[:2] == (
         0,
         "/1.jpg\n/5.jpg\n",
     )
@@ -177,13 +177,13 @@ def test_the_command_line_changes_and_finds(store, capsys):
     found = json.loads(run(capsys, "duplicates", store.path, "--threshold", 0.9, "--json")[1])
     assert [r["item"] for r in found["rows"]] == [1, 5]
     assert json.loads(run(capsys, "cluster", store.path, "-k", 2, "--json")[1]) == {"items": 3}
-    assert run(capsys, "search", store.path, "--item", 1, "--paths")[1] == "/1.jpg\n/5.jpg\n/4.jpg\n"
+    assert run(capsys, "search", store.path, "--item", 1, "--uris")[1] == "/1.jpg\n/5.jpg\n/4.jpg\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("delete",), ("edit", "--set", "label=nope(1)", "--where", "true"), ("rename", "/no.jpg", "/yes.jpg"),
-     ("search", "--item", "1", "-k", "0"), ("search", "--item", "1", "--out", "hits.xls")],
+     ("search", "--item", "1", "-k", "0"), ("search", "--item", "1", "-o", "hits.xls")],
 )  # fmt: skip
 def test_the_command_line_refuses_in_one_line(store, capsys, arguments):
     """Exit status 1, one line on stderr, nothing on stdout."""

@@ -181,7 +181,7 @@ def test_a_warm_search_shows_every_column_as_a_cold_one(tmp_path):
     store = es.create(tmp_path / "s")
     vectors = np.stack([vector(n) for n in range(1, 41)])
     store.add_vectors(vectors, table)
-    storage, space = store._storage, store.spaces[0]
+    storage, space = store._session.storage, store.spaces[0]
     cold = search(storage, space, vectors[5], k=40)
     for _ in range(5):
         warm = search(storage, space, vectors[5], k=40)
