@@ -82,9 +82,9 @@ if TYPE_CHECKING:
         PurgedItems,
         StoreInfo,
         TableEdit,
-        VectorImport,
     )
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
@@ -160,9 +160,9 @@ _MODULES = {
         "PurgedItems",
         "StoreInfo",
         "TableEdit",
-        "VectorImport",
     ),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
+    "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
@@ -213,6 +213,7 @@ __all__ = [
     "Hit",
     "Hits",
     "ImageError",
+    "ImportReport",
     "IndexBuild",
     "LabelError",
     "LabelErrorReport",
@@ -250,7 +251,6 @@ __all__ = [
     "UnknownColumn",
     "UnknownHead",
     "UnknownOption",
-    "VectorImport",
     "VerificationReport",
     "WeightsMismatch",
     "WeightsNotFound",

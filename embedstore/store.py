@@ -15,7 +15,7 @@ from embedstore import operations
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.operations.keywords import check_keywords, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
-from embedstore.search.execute import SearchOptions
+from embedstore.search.options import SearchOptions
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
         PurgedItems,
         StoreInfo,
         TableEdit,
-        VectorImport,
     )
     from embedstore.operations.search import ImageQuery, Query, QueryPart
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
@@ -229,7 +229,7 @@ class Store:
         unit_norm: bool | None = None,
         dtype: str = "float16",
         wait: float = 0.0,
-    ) -> VectorImport:
+    ) -> ImportReport:
         """Import vectors that were computed elsewhere.
 
         Args:
@@ -519,6 +519,7 @@ class Store:
         max_memory: str | int = "4GB",
         kind: str | None = None,
         space: str | None = None,
+        wait: float = 0.0,
         progress: Progress = None,
     ) -> IndexBuild:
         """Build an approximate index with a measured recall; searches go on meanwhile.
@@ -528,6 +529,7 @@ class Store:
             max_memory: bytes, or text such as ``"4GB"``, that the index may take.
             kind: ``flat``, ``hnsw``, ``ivf`` or ``pq``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
+            wait: seconds to wait for another process that is building an index of this space.
             progress: see :class:`Store`.
 
         Returns:
@@ -537,7 +539,7 @@ class Store:
             QueryError: if there is nothing to index, or nothing within the memory reaches the recall.
         """
         return operations.search.build_index(
-            self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, progress=progress
+            self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
         )
 
     def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:

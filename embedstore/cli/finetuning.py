@@ -10,9 +10,11 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.finetuning.history import AugmentationSheet
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
+    from embedstore.finetuning.history import Epoch, TrainingStep
     from embedstore.finetuning.strategies import StrategyResult
     from embedstore.operations.finetune_result import FinetuneResult
 
@@ -61,7 +63,7 @@ def finetune(
     """
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
     settings: dict[str, Any] = {"layers": layers, "epochs": epochs, "lr": lr, "seed": seed, "precision": precision}
-    settings |= {"start": head_init, "average": weight_average} | o.parse_assignments(setting, "--set")
+    settings |= {"head_init": head_init, "weight_average": weight_average} | o.parse_assignments(setting, "--set")
     result = opened.finetune(label, space=space, space_name=space_name, embed=embed, where=where, wait=wait, **settings)
     if result.is_helper_process:
         return
@@ -161,9 +163,9 @@ def compare_strategies(
         progress=_print_strategy,
         **settings,
     )
-    from embedstore.finetuning.strategies import draw_plot
+    from embedstore.finetuning.plots import draw_comparison
 
-    o.write_outputs(output, {".png": lambda path: draw_plot(comparison, path)})
+    o.write_outputs(output, {".png": lambda path: draw_comparison(comparison, path)})
     facts = comparison.to_json()
     if as_json:
         console.print_json(facts)
@@ -177,26 +179,41 @@ def compare_strategies(
     console.print_table(("labels per class", "images", *strategies), rows)
 
 
+def _note_augmentation_sheet(event: AugmentationSheet | TrainingStep | Epoch) -> None:
+    """Print where the augmented training images are drawn, before the training begins."""
+    if isinstance(event, AugmentationSheet):
+        console.print_note(f"augmented training images: {event.path}")
+
+
 def _print_strategy(r: StrategyResult) -> None:
     """Print one result of a comparison of strategies when it is there."""
-    console.print_note(f"{r.way}, {r.labels or 'all'} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s")
+    console.print_note(
+        f"{r.regime}, {r.labels_per_class or 'all'} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s"
+    )
 
 
 def _print_result(result: FinetuneResult) -> None:
     """Print a training run."""
-    m = result.metadata
+    t = result.training
     console.print_table(
         ("epoch", "training loss", "validation loss", "accuracy", "mean recall", "seconds"),
         [
-            (e["number"], e["loss"], e["val"]["loss"], e["val"]["accuracy"], e["val"]["recall"], round(e["seconds"], 1))
-            for e in m["history"]["epochs"]
+            (
+                e.number,
+                e.train_loss,
+                e.val_score.loss,
+                e.val_score.accuracy,
+                e.val_score.mean_recall,
+                round(e.seconds, 1),
+            )
+            for e in t.history.epochs
         ],
     )
-    mixed = "" if m["alpha"] is None else f", mixed {m['alpha']:g} new to {1 - m['alpha']:g} old"
+    mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
     print(
-        f"space {result.space}: epoch {m['epoch']} kept{mixed}; {m['train']:,} training images, {m['val']:,} for "
-        f"validation, {m['tuned_blocks']} of {m['blocks']} blocks, {m['parameters']:,} parameters, "
-        f"{m['seconds']:.0f} s"
+        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training images, "
+        f"{t.val_images:,} validation images, {t.tuned_blocks} of {t.blocks} blocks, "
+        f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
     print(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")
     for note in result.notes:

@@ -13,7 +13,8 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import Folds, Head, Separator
 from embedstore.reports.contact_sheet import contact_sheet_html
-from embedstore.reports.results import save_rows
+from embedstore.reports.item_images import image_reader_by_uri
+from embedstore.tables import save_records
 from embedstore.types import Hit
 
 
@@ -132,7 +133,7 @@ def duplicates(
     )
     facts = groups.to_json()
     rows = facts["across_splits"] if across_splits else facts["rows"]
-    o.write_outputs(output, dict.fromkeys((".csv", ".parquet", ".jsonl"), lambda path: save_rows(rows, path)))
+    o.write_outputs(output, dict.fromkeys((".csv", ".parquet", ".jsonl"), lambda path: save_records(rows, path)))
     if as_json:
         console.print_json(facts)
     elif not output and rows:
@@ -175,4 +176,6 @@ def _write_contact_sheets(
 ) -> None:
     """Write contact sheets of items with a score and a text below each image."""
     hits = [Hit(i, score, item, uris.get(item, ""), text, None) for i, (item, score, text) in enumerate(cells, 1)]
-    o.write_outputs(output, {".html": o.text_writer(lambda: contact_sheet_html(hits, title))})
+    o.write_outputs(
+        output, {".html": o.text_writer(lambda: contact_sheet_html(hits, title, image_reader_by_uri(uris)))}
+    )

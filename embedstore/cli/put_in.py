@@ -202,13 +202,11 @@ def backbones(
     as_json: o.Json = False,
 ) -> None:
     """List the pre-trained backbones: family, parameters, dimension, input size, licence; downloads nothing."""
-    from dataclasses import asdict
-
     from embedstore.backbones import list_backbones
 
-    infos = [i for i in list_backbones(words) if i.text or not text]
+    infos = [i for i in list_backbones(words) if i.supports_text or not text]
     if as_json:
-        console.print_json([asdict(i) for i in infos])
+        console.print_json([i.to_json() for i in infos])
         return
     rows = [
         (
@@ -217,7 +215,7 @@ def backbones(
             f"{i.parameters / 1e6:.1f} M" if i.parameters else "",
             i.dim,
             i.input_size,
-            "yes" if i.text else "",
+            "yes" if i.supports_text else "",
             i.licence,
         )
         for i in infos

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.store import Store
 
-MAX_TABLE_ROWS = 30  # classes and mistakes that are printed; --json and -o report.html have all of them
+MAX_TABLE_ROWS = 30  # classes that are printed; --json and -o report.html have all of them
 
 
 def print_evaluation(
@@ -29,12 +28,12 @@ def print_evaluation(
     curve: LearningCurve | None = None,
 ) -> None:
     """Print an evaluation and write it to files."""
-    from embedstore.reports import evaluation_page as page
+    from embedstore.reports import evaluation_page, evaluation_png, evaluation_text
 
     uris = store.item_uris([m.item for m in evaluation.mistakes])
     writers = {
-        ".html": o.text_writer(lambda: page.evaluation_page(evaluation, uris, curve=curve)),
-        ".png": lambda path: page.evaluation_png(evaluation, path),
+        ".html": o.text_writer(lambda: evaluation_page.evaluation_page(evaluation, uris, curve=curve)),
+        ".png": lambda path: evaluation_png.evaluation_png(evaluation, path),
     }
     o.write_outputs(output, writers)
     if as_json:
@@ -46,7 +45,7 @@ def print_evaluation(
         if curve:
             print()
             _print_points(curve)
-    for note in page.evaluation_notes(evaluation):
+    for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
     _print_near_duplicates(store, evaluation)
     sys.stdout.flush()
@@ -54,66 +53,60 @@ def print_evaluation(
 
 def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> None:
     """Print a learning curve and write it to files."""
-    from embedstore.reports import evaluation_page as page
+    from embedstore.reports import evaluation_page, evaluation_png, evaluation_text
 
     writers = {
-        ".html": o.text_writer(lambda: page.learning_curve_page(curve)),
-        ".png": lambda path: page.learning_curve_png(curve, path),
+        ".html": o.text_writer(lambda: evaluation_page.learning_curve_page(curve)),
+        ".png": lambda path: evaluation_png.learning_curve_png(curve, path),
     }
     o.write_outputs(output, writers)
     if as_json:
         console.print_json(curve.to_json())
         return
-    print(f"{curve.head} on {curve.label}: {curve.n_held_out} held-out items ({curve.split}), {curve.seconds:.2f} s")
+    print(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
     _print_points(curve)
 
 
 def print_comparison(comparison: HeadComparison, output: Sequence[Path], as_json: bool) -> None:
-    """Print a comparison, best first, and write it to files."""
-    from embedstore.reports import evaluation_page as page
+    """Print a comparison of heads, best first, and write it to files."""
+    from embedstore.reports import evaluation_page, evaluation_text
 
-    o.write_outputs(output, {".html": o.text_writer(lambda: page.comparison_page(comparison))})
+    o.write_outputs(output, {".html": o.text_writer(lambda: evaluation_page.comparison_page(comparison))})
     if as_json:
         console.print_json(comparison.to_json())
         return
-    c = comparison
-    print(f"{c.label}: {c.n_held_out} held-out items ({c.split}), {c.n_train} training items; best first")
-    console.print_table(page.COMPARISON_COLUMNS, page.comparison_rows(c))
-    names, rows = page.learning_curve_table(c)
-    if rows:
+    print(f"{evaluation_text.comparison_summary(comparison)}; best first")
+    console.print_table(*evaluation_text.comparison_table(comparison))
+    curves = evaluation_text.comparison_curve_table(comparison)
+    if curves.rows:
         print()
-        console.print_table(names, rows)
-    for note in page.comparison_notes(c):
+        console.print_table(*curves)
+    for note in evaluation_text.comparison_notes(comparison):
         console.print_note(note)
 
 
 def _print_figures(e: Evaluation) -> None:
-    """Print metrics and classes."""
-    from embedstore.reports import evaluation_page as page
+    """Print the metrics and the classes."""
+    from embedstore.reports import evaluation_text
 
-    print(page.evaluation_summary(e))
-    rows = [(name, s.value, f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.scores.items()]
-    console.print_table(("metric", "value", "95% interval"), rows)
+    print(evaluation_text.evaluation_summary(e))
+    console.print_table(*evaluation_text.score_table(e))
     if e.fold_accuracy:
         print("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
     print()
-    per_class = [
-        (c.name, c.support, _finite(c.precision), _finite(c.recall), _finite(c.f1)) for c in e.report.per_class
-    ]
-    console.print_table(("class", "items", "precision", "recall", "f1"), per_class[:MAX_TABLE_ROWS])
-    if len(per_class) > MAX_TABLE_ROWS:
-        console.print_note(f"… {len(per_class) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
+    columns, rows = evaluation_text.class_table(e)
+    console.print_table(columns, rows[:MAX_TABLE_ROWS])
+    if len(rows) > MAX_TABLE_ROWS:
+        console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
 
 
 def _print_points(curve: LearningCurve) -> None:
     """Print the points of a learning curve."""
-    rows = [
-        ("all" if p.labels_per_class is None else str(p.labels_per_class), p.n_train, p.mean, p.std, len(p.values))
-        for p in curve.points
-    ]
-    console.print_table(("labels per class", "training items", curve.metric, "std", "draws"), rows)
-    for labels, reason in curve.skipped_budgets:
-        console.print_note(f"{labels} per class was skipped: {reason}")
+    from embedstore.reports import evaluation_text
+
+    console.print_table(*evaluation_text.curve_table(curve))
+    for note in evaluation_text.curve_notes(curve):
+        console.print_note(note)
 
 
 def _print_near_duplicates(store: Store, e: Evaluation) -> None:
@@ -124,7 +117,3 @@ def _print_near_duplicates(store: Store, e: Evaluation) -> None:
         console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held_out_item)}")
     if e.near_duplicates and e.near_duplicates.count > len(pairs):
         console.print_note(f"  … {e.near_duplicates.count - len(pairs)} more: --json")
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -86,16 +86,16 @@ def search(
     for note in hits.notes:
         console.print_note(note)
     if explain:
-        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
+        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
     tables = dict.fromkeys((".csv", ".parquet", ".jsonl"), hits.save)
     o.write_outputs(output, {".html": o.text_writer(hits.html), ".png": hits.png, **tables})
     if as_json:
-        console.print_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
+        console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
     elif uris:
         for hit in hits:
             print(hit.uri)
     elif jsonl:
-        console.print_json_lines(hits.rows())
+        console.print_json_lines(hits.records())
     else:
         render.print_hits(hits)
     sys.stdout.flush()  # the answer is complete; what follows serves the next command

@@ -11,8 +11,8 @@ from embedstore.errors import QueryError
 from embedstore.operations.edit import write
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
-from embedstore.search import duplicates as search
-from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy
+from embedstore.search.clusters import find_clusters
+from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
 from embedstore.storage import changes
 
 
@@ -30,7 +30,7 @@ def duplicates(
     """Group near-duplicates; see :meth:`embedstore.Store.duplicates`."""
     if keep not in list(DuplicateKeepPolicy):
         raise QueryError(f"keep must be {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
-    groups = search.duplicates(
+    groups = find_duplicates(
         session.storage,
         session.space(space),
         threshold=threshold,
@@ -40,10 +40,10 @@ def duplicates(
     )
     if write_columns:
         columns = {
-            "duplicate_group": np.array([r["group"] for r in groups.rows], np.int64),
-            "duplicate_keep": np.array([r["keep"] for r in groups.rows], np.bool_),
+            "duplicate_group": np.array([i.group for i in groups.items], np.int64),
+            "duplicate_keep": np.array([i.keep for i in groups.items], np.bool_),
         }
-        items = np.array([r["item"] for r in groups.rows], np.int64)
+        items = np.array([i.item for i in groups.items], np.int64)
         _write_columns(session, "duplicates", {"threshold": threshold, "where": where}, items, columns, wait)
     return groups
 
@@ -59,10 +59,10 @@ def cluster(
     wait: float,
 ) -> ChangedItems:
     """Cluster items; see :meth:`embedstore.Store.cluster`."""
-    items, clusters, outliers = search.clusters(session.storage, session.space(space), n_clusters, where=where)
+    found = find_clusters(session.storage, session.space(space), n_clusters, where=where)
     settings = {"k": n_clusters, "where": where, "column": cluster_column}
-    columns: dict[str, NDArray[Any]] = {cluster_column: clusters, outlier_column: outliers}
-    return _write_columns(session, "cluster", settings, items, columns, wait)
+    columns: dict[str, NDArray[Any]] = {cluster_column: found.cluster, outlier_column: found.outlier_score}
+    return _write_columns(session, "cluster", settings, found.items, columns, wait)
 
 
 def _write_columns(

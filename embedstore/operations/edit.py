@@ -76,7 +76,7 @@ def compact_store(session: Session, *, wait: float, progress: Progress) -> Compa
         rebuilt = []
         for space in session.storage.spaces():
             if not build.indexes_match_shards(session.storage, space):  # an old index still holds wiped vectors
-                index = build.rebuild_index(session.storage, space, progress=callback)
+                index = build.rebuild_index(session.storage, space, progress=callback, wait=wait)
                 rebuilt += [index.sidecar.file] if index else []
     return Compaction(**counts, indexes=rebuilt)
 

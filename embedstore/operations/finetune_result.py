@@ -1,4 +1,4 @@
-"""The result of fine-tuning."""
+"""The result of fine-tuning: a new space, its checkpoint, and the comparison with its parent."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.classify.evaluation.compare_spaces import SpaceComparison
+from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.pipeline.report import EmbedReport
+from embedstore.storage.spaces import SpaceRecord
 
 
 @dataclass(frozen=True)
@@ -16,75 +18,90 @@ class FinetuneResult:
     """A fine-tuned space.
 
     Attributes:
-        space: name of the new space.
-        key: key of the new space.
-        parent_space: name of the space that it was tuned from.
+        record: the new space.
+        parent: the space whose backbone was trained.
         label: the column that was learned.
-        checkpoint_folder: weights, head, training curves and a sheet of augmented images.
-        settings: the settings of the run.
-        metadata: what ``checkpoint.json`` records: history, best epoch, mixture, counts, seconds.
-        has_same_vectors: whether the weights did not change, so that the vectors equal the parent's.
-        embed_report: the result of embedding into the new space, None if that was not requested.
-        comparison: both spaces compared on the same held-out items, None if nothing was embedded.
-        already_trained: whether the same run had been done before, so that nothing was trained.
-        is_helper_process: whether this process trained next to the first one, which embeds, compares and reports.
+        settings: of the run.
+        training: facts about the run: epochs, selected epoch, mixture, counts, seconds.
+        checkpoint_folder: weights, head, curves and augmentation sheet.
+        run_key: key of the run: label, rows and settings.
+        already_trained: the same run had been done before; nothing was trained.
+        is_helper_process: this process trained next to the first one, which embeds, compares and reports.
+        embed_report: of embedding into the new space, None without ``embed``.
+        comparison: of the new space with its parent, None without ``embed``.
     """
 
-    space: str
-    key: str
-    parent_space: str
+    record: SpaceRecord
+    parent: SpaceRecord
     label: str
-    checkpoint_folder: Path
     settings: FinetuneSettings
-    metadata: dict[str, Any]
-    has_same_vectors: bool
-    embed_report: EmbedReport | None = None
-    comparison: SpaceComparison | None = None
+    training: TrainingSummary
+    checkpoint_folder: Path
+    run_key: str
     already_trained: bool = False
     is_helper_process: bool = False
+    embed_report: EmbedReport | None = None
+    comparison: SpaceComparison | None = None
+
+    @property
+    def space(self) -> str:
+        """Name of the new space."""
+        return self.record.name
+
+    @property
+    def key(self) -> str:
+        """Key of the new space."""
+        return self.record.key
+
+    @property
+    def has_same_vectors(self) -> bool:
+        """Whether the weights did not change, so that both spaces hold the same vectors."""
+        return self.record.space.has_same_vectors(self.parent.space)
 
     @property
     def notes(self) -> list[str]:
-        """Return one sentence per fact that the figures do not show."""
-        out, history = [], self.metadata["history"]
+        """What a person must know next to the figures, one sentence each."""
+        out, training, history = [], self.training, self.training.history
         if self.already_trained:
-            out.append("the same run was done before: nothing was trained again")
+            out.append("the same run had been done before: nothing was trained again")
         if self.has_same_vectors:
-            out.append(f"the weights are those of {self.parent_space}: the vectors of {self.space} equal its vectors")
-        if history["stopped"]:
-            out.append(f"stopped: {history['stopped']}; epoch {history['best']} was kept")
-        if history["micro"] < min(self.settings.batch, self.metadata["train"]):
-            out.append(f"gradients were accumulated over parts of {history['micro']} images")
-        if self.metadata["refitted"]:
+            out.append(f"the weights did not change: the vectors of {self.space} equal those of {self.parent.name}")
+        if history.stop_reason:
+            out.append(f"stopped: {history.stop_reason}; epoch {history.best_epoch} was kept")
+        if history.micro_batch_size < min(self.settings.batch_size, training.train_images):
+            out.append(f"gradients were accumulated over micro-batches of {history.micro_batch_size} images")
+        if training.refit_rows:
             out.append(
-                f"after validation had chosen epoch {self.metadata['epoch']}, the network was trained once more on all "
-                f"{self.metadata['refitted']} images up to it"
+                f"after validation had selected epoch {training.best_epoch}, the network was trained once more on all "
+                f"{training.refit_rows} images up to it"
             )
-        if self.metadata["unread"]:
+        if training.unreadable:
             out.append(
-                f"{self.metadata['unread']} images were left out: their files are gone or have changed since they were "
-                "embedded"
+                f"{training.unreadable} images were left out: they are missing or have changed since they were embedded"
             )
-        first, best = history["epochs"][0]["val"], self.metadata["val_score"]
-        if first["accuracy"] > best["accuracy"]:
+        before, after = history.epochs[0].val_score.accuracy, training.val_score.accuracy
+        if before > after:
             out.append(
-                f"on validation the old network has {first['accuracy']:.3f}, the tuned one {best['accuracy']:.3f}: it "
-                "did not help, or the old network met these images in its own training; the held-out items decide"
+                f"on validation the old network has accuracy {before:.3f}, the tuned one {after:.3f}: tuning did not "
+                "help, or the old network met these images in its own training; the held-out items decide"
             )
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return plain values; those about the training have the keys of ``checkpoint.json``."""
         return {
             "space": self.space,
             "key": self.key,
-            "parent": self.parent_space,
-            "label": self.label,
             "folder": str(self.checkpoint_folder),
             "same_vectors": self.has_same_vectors,
             "known": self.already_trained,
             "notes": self.notes,
-            **self.metadata,
+            "parent": self.parent.key,
+            "licence": self.parent.space.licence,
+            "label": self.label,
+            **self.training.to_json(),
+            "run": self.run_key,
+            "how": self.settings.to_json(),
             "embedded": self.embed_report and self.embed_report.to_json(),
             "comparison": self.comparison and self.comparison.to_json(),
         }

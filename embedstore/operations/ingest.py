@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import parse_runtime
-from embedstore.operations.results import VectorImport
 from embedstore.operations.session import Session
 from embedstore.pipeline import import_vectors
+from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
@@ -77,16 +77,12 @@ def add_vectors(
     unit_norm: bool | None,
     dtype: str,
     wait: float,
-) -> VectorImport:
+) -> ImportReport:
     """Import precomputed vectors; see :meth:`embedstore.Store.add_vectors`."""
-    counts = import_vectors.add_vectors(
+    return import_vectors.add_vectors(
         session.storage,
         vectors,
         table,
         uri_column=uri_column,
-        space_name=space,
-        unit=unit_norm,
-        dtype=dtype,
-        wait=wait,
+        options=ImportOptions(space, unit=unit_norm, dtype=dtype, wait=wait),
     )
-    return VectorImport(**counts)

@@ -18,7 +18,7 @@ from embedstore.pipeline import run as embedding
 from embedstore.reports.progress import Progress, check_progress
 from embedstore.search.index import build
 from embedstore.sources.local_files import read_file, stat_file
-from embedstore.sources.missing_vectors import MissingVectorsSource
+from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
 from embedstore.storage.integrity import backup as backups
 from embedstore.storage.integrity import repair as storage_repair
@@ -145,7 +145,7 @@ _READERS = SidecarReaders(parse_manifest, _load_head)
 def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:
     """Embed again what one space lost."""
     storage = session.storage
-    source = MissingVectorsSource(storage, contents)
+    source = StoreItemsSource(storage, contents)
     row = storage.space(space)
     lost = len(contents)
     if not reembed or not len(source):

@@ -12,8 +12,9 @@ from embedstore import timing
 from embedstore.backbones.runtimes.onnx_encoder import (
     MAX_QUERY_THREADS,
     OnnxEncoder,
+    Unavailable,
+    is_exported,
     open_tower,
-    read_manifest,
     record_refusal,
     tower_folder,
     was_refused,
@@ -93,7 +94,7 @@ def export_used_towers(session: Session) -> list[str]:
     for key, tower in sorted(session.eager_towers):
         record = session.space(key)
         folder = session.storage.layout.towers_folder(key)
-        if was_refused(folder, tower) or not isinstance(read_manifest(folder, tower, key), str):
+        if was_refused(folder, tower) or is_exported(folder, tower, key):
             continue
         try:
             sentences.append(_export(session, record, tower))
@@ -115,7 +116,7 @@ def _exported_encoder(session: Session, record: SpaceRecord, tower: Tower) -> On
             folder = session.storage.layout.towers_folder(record.key)
             threads = min(timing.available_cores(), MAX_QUERY_THREADS)
             opened = open_tower(folder, tower, record.key, threads=threads, fast_start=True)
-        if isinstance(opened, str):
+        if isinstance(opened, Unavailable):
             return None
         image, text = (opened, None) if tower is Tower.IMAGE else (None, opened)
         session.towers[key] = OnnxEncoder(record.space, image=image, text=text)

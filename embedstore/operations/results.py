@@ -63,25 +63,6 @@ class StoreInfo(Summary):
 
 
 @dataclass(frozen=True)
-class VectorImport(Summary):
-    """What importing precomputed vectors added.
-
-    Attributes:
-        rows: rows of the array.
-        new_items: items that were added.
-        new_vectors: vectors that were added.
-        space: name of the space.
-        dim: dimension of the vectors.
-    """
-
-    rows: int
-    new_items: int
-    new_vectors: int
-    space: str
-    dim: int
-
-
-@dataclass(frozen=True)
 class ChangedItems(Summary):
     """How many items were changed, renamed or deleted."""
 

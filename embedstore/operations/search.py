@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,11 +19,13 @@ from embedstore.errors import BadBackbone, QueryError
 from embedstore.media.image import preprocess
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
+from embedstore.reports.item_images import read_item_images
 from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.reports.results import Hits
-from embedstore.search.execute import SearchOptions, execute_search, item_vector
+from embedstore.search.execute import item_vector
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.local_files import load_image
@@ -67,10 +70,11 @@ def search(session: Session, parts: QueryParts, *, space: str | None, options: S
     record = session.space(space)
     vector, description = _query_vector(session, record, parts)
     begin = time.perf_counter()
-    result = execute_search(session.storage, record, vector, options)
+    result = session.searcher.search(record, vector, options)
     seconds = time.perf_counter() - begin
     timing.add_step("search", seconds)
-    return Hits(tuple(result.hits), description, record.name, seconds, result.plan, result.notes)
+    images = partial(read_item_images, session.storage)
+    return Hits(result.hits, description, record.name, seconds, result.plan, images, result.notes)
 
 
 def project_items(
@@ -80,7 +84,8 @@ def project_items(
     record = session.space(space)
     begin = time.perf_counter()
     projection = project(session.storage, record, color=color_by, where=where, max_items=max_items, seed=seed)
-    return EmbeddingMap(projection, color_by, record.name, time.perf_counter() - begin)
+    images = partial(read_item_images, session.storage)
+    return EmbeddingMap(projection, color_by, record.name, time.perf_counter() - begin, images)
 
 
 def build_index(
@@ -90,14 +95,14 @@ def build_index(
     max_memory: str | int,
     kind: str | None,
     space: str | None,
+    wait: float,
     progress: Progress,
 ) -> build.IndexBuild:
     """Build an approximate index; see :meth:`embedstore.Store.build_index`."""
     record = session.space(space)
     with message_progress(progress) as callback:
-        return build.build_index(
-            session.storage, record, recall=recall, max_memory=max_memory, kind=kind, progress=callback
-        )
+        target = build.IndexTarget(recall, max_memory, kind)
+        return build.build_index(session.storage, record, target, progress=callback, wait=wait)
 
 
 def export(session: Session, path: Path, *, space: str | None, where: str | None) -> int:

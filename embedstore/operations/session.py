@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -11,7 +12,8 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.errors import SpaceMismatch, StoreBusy, WeightsNotFound
-from embedstore.pipeline.decode_method import Decoder, parse_decoder
+from embedstore.pipeline.decoder import Decoder, parse_decoder
+from embedstore.search.execute import Searcher
 from embedstore.space import Recipe
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -94,6 +96,11 @@ class Session:
         """
         return self.storage.space(name)
 
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The searcher of the store, with its caches."""
+        return Searcher(self.storage)
+
     def allow_code(self, name: str) -> None:
         """Allow one more ``module:factory`` name."""
         self.options = replace(self.options, allow_code=self.options.allow_code | {name})
@@ -141,7 +148,11 @@ class Session:
         return load(recipe, device=device or o.device, precision=o.precision, allow_code=o.allow_code)
 
     def recorded(
-        self, operation: str, record: SpaceRecord | None, settings: dict[str, Any], compute: Callable[[], AnyResult]
+        self,
+        operation: str,
+        record: SpaceRecord | Callable[[AnyResult], SpaceRecord] | None,
+        settings: dict[str, Any],
+        compute: Callable[[], AnyResult],
     ) -> AnyResult:
         """Return the result of a computation and record it in the table ``runs``.
 
@@ -149,15 +160,16 @@ class Session:
 
         Args:
             operation: the name of the run.
-            record: the space that it used, None for several.
+            record: the space that it used, None for several, or a function of the result that returns it.
             settings: plain values.
             compute: does the work.
         """
         started = utc_now()
         result = compute()
+        space = record(result) if callable(record) else record
         try:
             with self.storage.writer(f"record {operation}", wait=RECORD_WAIT) as writer:
-                writer.record_run(operation, record.key if record else None, settings, result.to_json(), started)
+                writer.record_run(operation, space.key if space else None, settings, result.to_json(), started)
         except StoreBusy as e:
             self.storage.add_notices([f"this {operation} is not among the runs: {e}"])
         return result

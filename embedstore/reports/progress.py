@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from embedstore.finetuning.history import Epoch, TrainingStep
+from embedstore.finetuning.history import AugmentationSheet, Epoch, TrainingStep
 
 if TYPE_CHECKING:
     from embedstore.pipeline.run import EmbedProgress
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # None draws on a terminal only; True and False always and never; a function is called with each event.
 Progress: TypeAlias = bool | Callable[[Any], None] | None
+TrainingProgress: TypeAlias = Callable[[AugmentationSheet | TrainingStep | Epoch], None]
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def embedding_progress(progress: Progress) -> Iterator[Callable[[EmbedProgress],
 
 
 @contextmanager
-def training_progress(epochs: int, progress: Progress) -> Iterator[Callable[[TrainingStep | Epoch], None]]:
+def training_progress(epochs: int, progress: Progress) -> Iterator[TrainingProgress]:
     """Yield what a training run reports to: a bar of its steps, and one line per epoch.
 
     Args:
@@ -71,19 +72,25 @@ def training_progress(epochs: int, progress: Progress) -> Iterator[Callable[[Tra
     ) as bar:
         task = bar.add_task("frozen", total=None, loss="")
 
-        def show(event: TrainingStep | Epoch) -> None:
+        def show(event: AugmentationSheet | TrainingStep | Epoch) -> None:
             if isinstance(event, TrainingStep):
                 done = (event.epoch - 1) * event.steps + event.step
-                description = f"epoch {event.epoch} of {epochs}"
-                loss = f"{event.loss:.3f}"
-                bar.update(task, description=description, completed=done, total=epochs * event.steps, loss=loss)
-                return
-            loss = "" if event.loss is None else f"training loss {event.loss:.4f}, "
-            val = f"validation loss {event.val.loss:.4f}, accuracy {event.val.accuracy:.4f}"
-            line = f"epoch {event.number}: {loss}{val}, recall {event.val.recall:.4f}, {event.seconds:.1f} s"
-            bar.console.print(line, highlight=False)
+                text = f"epoch {event.epoch} of {epochs}"
+                bar.update(task, description=text, completed=done, total=epochs * event.steps, loss=f"{event.loss:.3f}")
+            elif isinstance(event, Epoch):
+                bar.console.print(_epoch_line(event), highlight=False)
+            else:
+                bar.console.print(f"augmented training images: {event.path}", highlight=False)
 
         yield show
+
+
+def _epoch_line(epoch: Epoch) -> str:
+    """Describe an epoch in one line."""
+    loss = "" if epoch.train_loss is None else f"training loss {epoch.train_loss:.4f}, "
+    score = epoch.val_score
+    val = f"validation loss {score.loss:.4f}, accuracy {score.accuracy:.4f}, recall {score.mean_recall:.4f}"
+    return f"epoch {epoch.number}: {loss}{val}, {epoch.seconds:.1f} s"
 
 
 @contextmanager
