@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from embedstore import operations
-from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.operations.keywords import check_keywords, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
@@ -657,7 +656,7 @@ class Store:
             separator=separator,
             save_as=save_as,
             head_options=head_options,
-            settings=EvaluationSettings(
+            settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
                 near_duplicate_threshold=near_duplicate_threshold,
@@ -931,7 +930,7 @@ class Store:
             labels_per_class=labels_per_class,
             where=where,
             separator=separator,
-            settings=EvaluationSettings(
+            settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
                 near_duplicate_threshold=near_duplicate_threshold,

@@ -31,6 +31,21 @@ from embedstore.operations.session import Session
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
 
+__all__ = [
+    "Classes",
+    "EvaluationSettings",
+    "TextOptions",
+    "compare",
+    "distinct_labels",
+    "encode_classes",
+    "evaluate_learning_curve",
+    "features",
+    "few_shot",
+    "few_shot_learning_curve",
+    "probe",
+    "space_cost",
+]
+
 Classes: TypeAlias = "Sequence[str] | Mapping[str, str | Sequence[str]]"
 
 

@@ -131,7 +131,7 @@ def main() -> None:
         )
         print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
         truth = None if given.only_peers else beside_faiss(store, x, u, q)
-        if given.recall and not store.info()["indexes"]:
+        if given.recall and not store.info().indexes:
             told(store.build_index(recall=given.recall))
         own, right = {}, {}
         for share in SHARES:

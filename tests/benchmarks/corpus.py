@@ -45,7 +45,7 @@ def add(store: es.Store, rows: int, *, first: int = 0) -> None:
     """Rows ``first`` to ``rows`` into a store."""
     for begin, x, u in blocks(rows, first=first):
         table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + len(x))], "u": u}
-        store.add_vectors(x, table, space="bench", unit=True)
+        store.add_vectors(x, table, space="bench", unit_norm=True)
 
 
 def store_of(folder: Path, rows: int) -> Path:

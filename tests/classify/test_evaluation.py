@@ -155,10 +155,10 @@ def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "knn", "options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
-        ({"head": "knn", "options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
-        ({"options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
-        ({"options": {"scale": "unit"}}, "none or standard, not 'unit'"),
+        ({"head": "knn", "head_options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
+        ({"head": "knn", "head_options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
+        ({"head_options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"head_options": {"scale": "unit"}}, "none or standard, not 'unit'"),
     ],
 )
 def test_a_wrong_option_value_is_refused_with_the_possible_values(store, options, message):
@@ -266,7 +266,7 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     assert worst.accuracy_gap.low > 0
     best = found.results[0].evaluation
     assert worst.accuracy_gap.value == pytest.approx(best.accuracy - worst.evaluation.accuracy)
-    run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare'").rows[0][0])
+    run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare_heads'").rows[0][0])
     assert [c["space"] for c in run["contestants"]] == [s for s, _ in names]
     assert run["contestants"][0]["bytes_per_item"] == 64
 
@@ -332,14 +332,14 @@ def test_an_evaluation_returns_while_another_process_writes(tmp_path, monkeypatc
     """The evaluation is returned, and a notice says that the run was not recorded."""
     import fcntl
 
-    from embedstore.operations import runs as recording
+    from embedstore.operations import session
 
-    monkeypatch.setattr(recording, "_PATIENCE", 0.1)
+    monkeypatch.setattr(session, "RECORD_WAIT", 0.1)
     X, y = clusters(60)
     store = store_of(tmp_path / "s", X, label=y)
-    runs = store.info()["runs"]
+    runs = store.info().runs
     with (store.path / "LOCK").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert store.probe("label", head="ridge").accuracy == 1.0
-    assert store.info()["runs"] == runs
+    assert store.info().runs == runs
     assert "not among the runs" in store.notices[-1]

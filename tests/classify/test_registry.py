@@ -26,7 +26,7 @@ def test_a_kept_head_answers_as_it_did(store):
     assert row.metadata["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
-    assert store.info()["heads"] == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
+    assert store.info().heads == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
 
 
 @pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
@@ -34,7 +34,7 @@ def test_every_head_can_be_kept_and_predicts_every_item(store, head):
     """Classes and scores in the table are the estimator's own, for items with and without a label."""
     store.probe("label", head=head, save_as="h")
     result = store.predict("h")
-    assert (result["items"], result["contents"], sum(result["labels"].values())) == (120, 120, 120)
+    assert (result.items, result.contents, sum(result.labels.values())) == (120, 120, 120)
     rows = store.sql("SELECT label, score FROM predictions WHERE head = 'h' ORDER BY item").rows
     X, _ = clusters(120, noise=1.0)
     from embedstore.classify.heads import probabilities
@@ -69,10 +69,10 @@ def test_predictions_stand_in_filters(store):
 def test_only_what_is_new_is_predicted(store):
     """`pred.h is null` takes nothing the second time, and a part replaces only that part."""
     store.probe("label", head="ridge", save_as="h")
-    assert store.predict("h", where="item <= 50")["items"] == 50
-    assert store.predict("h", where="pred.h is null")["items"] == 70
-    assert store.predict("h", where="pred.h is null")["items"] == 0
-    assert store.predict("h", where="pred.h.score < 2")["items"] == 120
+    assert store.predict("h", where="item <= 50").items == 50
+    assert store.predict("h", where="pred.h is null").items == 70
+    assert store.predict("h", where="pred.h is null").items == 0
+    assert store.predict("h", where="pred.h.score < 2").items == 120
     assert store.sql("SELECT count(*), count(DISTINCT item) FROM predictions").rows == ((120, 120),)
 
 
@@ -125,7 +125,7 @@ def test_a_tampered_head_is_refused(store, file):
     with pytest.raises(StoreDamaged, match="again"):
         store.predict("h")
     path.write_bytes(good)
-    assert store.predict("h")["items"] == 120
+    assert store.predict("h").items == 120
 
 
 def test_a_consistent_forgery_is_refused(store):
@@ -205,8 +205,8 @@ def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
     none = [i + 1 for i in range(150) if proba[i].max() < 0.5]
     assert [r[0] for r in store.sql("SELECT item FROM predictions WHERE label IS NULL ORDER BY 1").rows] == none
     assert len(none) > 10
-    assert result["items"] == 150
-    assert result["labels"]["none"] == len(none)
+    assert result.items == 150
+    assert result.labels["none"] == len(none)
 
     def matching(where):
         return store.features("tags", separator=",", where=where).ids.tolist()
@@ -263,7 +263,7 @@ def test_a_head_saved_in_another_case_replaces_the_files_too(store):
     store.probe("label", head="svm", save_as="Foo")
     assert [(h.name, h.kind) for h in store.heads] == [("Foo", "svm")]
     assert [p.name for p in (store.path / "heads").iterdir()] == ["Foo"]
-    assert store.predict("foo")["head"] == "Foo"
+    assert store.predict("foo").head == "Foo"
 
 
 def test_dropping_a_head_deletes_what_a_killed_save_left(store):
@@ -281,7 +281,7 @@ def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
     store.probe("label", head="ridge", save_as="h")
     with store._session.storage.writer("test") as writer:
         writer.execute("UPDATE heads SET head = '../../h'")
-    for use in (store.head, store.predict, store.forget_head):
+    for use in (store.head, store.predict, store.delete_head):
         with pytest.raises(BadHead, match="does not fit"):
             use("../../h")
 

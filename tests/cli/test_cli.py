@@ -255,8 +255,18 @@ def test_small_verbs_never_import_torch(store, arguments):
 
 def test_every_verb_has_help_and_is_documented():
     """Each has a sentence of help, and stands in the README or the docs."""
-    from embedstore.cli import classify, search  # noqa: F401
-    from embedstore.cli.put_in import app
+    from embedstore.cli import (  # noqa: F401
+        classify,
+        edit,
+        finetuning,
+        label_and_clean,
+        maintenance,
+        measure,
+        put_in,
+        quickstart,
+        search,
+    )
+    from embedstore.cli.app import app
 
     documents = (ROOT / "README.md").read_text() + "".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
     for command in app.registered_commands:

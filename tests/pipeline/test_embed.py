@@ -117,7 +117,7 @@ def test_equal_files_are_embedded_once_and_stay_two_items(tmp_path, photos):
     report = store.embed(photos)
     assert (report.embedded, report.reused, report.unchanged) == (0, 1, 13)
     info = store.info()
-    assert (info["items"], info["contents"], info["spaces"][0]["vectors"]) == (14, 12, 12)
+    assert (info.items, info.contents, info.spaces[0]["vectors"]) == (14, 12, 12)
     hits = store.search(image=photos / "train" / "cat" / "0.png", k=3)
     assert len({h.score for h in hits}) == 1
     assert sorted(h.uri.rsplit("/", 1)[1] for h in hits) == ["0.png", "copy.png", "later.png"]
@@ -167,7 +167,7 @@ def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
     """Another network embeds the same items again; both spaces stay searchable, one is current."""
     store = tiny(tmp_path / "s")
     store.embed(photos)
-    other = store.add_space(TINY, random_init=True, seed=1, preprocess={"size": 32, "resize": 32}, name="other")
+    other = store.add_space(TINY, random_init=True, seed=1, preprocess={"size": 32, "resize": 32}, space_name="other")
     assert other.key != store.spaces[0].key
     report = store.embed(photos, space="other")
     assert (report.embedded, report.unchanged) == (12, 0)
@@ -365,7 +365,7 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path, many):
     store = es.open(tmp_path / "killed")
     store.embed(many, batch_size=8)
     assert table(store) == table(straight)
-    assert store.info()["contents"] == straight.info()["contents"] == 589
+    assert store.info().contents == straight.info().contents == 589
 
 
 def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
@@ -375,7 +375,7 @@ def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     store = es.open(tmp_path / "s")
-    kept = store.info()["items"]
+    kept = store.info().items
     assert 0 < kept < 600
     report = store.embed(many)
     assert report.unchanged == kept

@@ -67,7 +67,7 @@ def photos(tmp_path):
 def test_a_terminal_shows_how_far_it_is_and_a_pipe_does_not(photos, tmp_path, monkeypatch, capfd):
     """Embedding counts files and failures to their end, verification goes to 100%; a pipe gets neither."""
     es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    status, bar = drawn(monkeypatch, "embed", tmp_path / "s", photos, "--label", "none")
+    status, bar = drawn(monkeypatch, "embed", tmp_path / "s", photos, "--labels-from", "none")
     assert status == 0
     assert "6/6" in bar
     assert "embedding" in bar

@@ -103,7 +103,7 @@ def test_on_a_folder_of_ones_own(tmp_path):
     assert len(named(steps, "probe")) == 1
     assert files_below(photos) == before
     store = es.open(tmp_path / "out" / "yours.store")
-    assert store.info()["spaces"][0]["backbone"] == "embedstore/tiny"
+    assert store.info().spaces[0]["backbone"] == "embedstore/tiny"
 
 
 def test_a_folder_without_labels_is_searched_and_drawn(tmp_path):

@@ -250,7 +250,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
     store.repair(reembed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
-    assert es.open(tmp_path / "s").info()["items"] == 16
+    assert es.open(tmp_path / "s").info().items == 16
 
 
 def evil_weights(folder: Path) -> list[Path]:

@@ -98,12 +98,12 @@ def test_a_signal_ends_a_run_within_seconds(commands, store, number, status):
     assert time.monotonic() - begin < 10
     assert gone(pids, 5)
     opened = es.open(store)
-    kept = opened.info()["items"]
+    kept = opened.info().items
     assert kept < 800
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
     assert (report.unchanged, report.scanned) == (kept, 800)
-    assert opened.info()["items"] == 800
+    assert opened.info().items == 800
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
@@ -117,7 +117,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_is_careful(commands, st
     second = embedding(commands, store).done()
     assert second.returncode == 0, second.stderr
     assert "800 files" in second.stdout
-    assert es.open(store).info()["items"] == 800
+    assert es.open(store).info().items == 800
 
 
 def test_a_second_run_is_told_who_writes_or_waits(commands, store):

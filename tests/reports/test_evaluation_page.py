@@ -120,13 +120,14 @@ def test_a_labeled_folder_becomes_a_report_in_one_call(photos, tmp_path):
     messages = []
     options = {"random_init": True, "preprocess": {"size": 32, "resize": 32}}
     page = tmp_path / "out" / "report.html"
-    store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", progress=messages.append, **options)
+    report = folder_report(photos, page, backbone=TINY, head="prototype", progress=messages.append, **options)
+    store, e, curve = report.store, report.evaluation, report.curve
     assert store.path == tmp_path / "photos.store"
     assert (e.split, e.n_held_out, curve.points[-1].n_train) == ("val", 4, 8)
     assert "prototype on label" in page.read_text()
     folder_report(photos, page, head="prototype", progress=messages.append)
     assert "12" in messages[0]
-    assert store.info()["items"] == 12
+    assert store.info().items == 12
     with pytest.raises(BadBackbone, match="--backbone"):
         folder_report(photos, page, store_path=tmp_path / "other.store")
 

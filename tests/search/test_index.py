@@ -33,7 +33,7 @@ ROWS = clustered(3000)
 @pytest.fixture
 def store(tmp_path):
     store = create(tmp_path / "s")
-    store.add_vectors(ROWS, {"uri": [f"/{n}" for n in range(len(ROWS))], "n": np.arange(len(ROWS))}, unit=True)
+    store.add_vectors(ROWS, {"uri": [f"/{n}" for n in range(len(ROWS))], "n": np.arange(len(ROWS))}, unit_norm=True)
     return store
 
 
@@ -63,10 +63,10 @@ def test_rows_added_and_removed_since_the_build_count_at_once(store):
     query = ROWS[7]
     near = ids(store, query)
     store.delete(items=near[:3])
-    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit=True)
+    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit_norm=True)
     assert ids(store, query)[0] == near[3] or ids(store, query)[0] == 3001
     assert not set(near[:3]) & set(ids(store, query, k=100))
-    assert store.info()["indexes"][0]["usable"]
+    assert store.info().indexes[0]["usable"]
 
 
 def test_a_filter_through_an_index_gives_k(store):
@@ -111,7 +111,7 @@ def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind,
     """A third of the rows match, none of them in the index: the exact way answers, and says so."""
     store.build_index(kind=kind)
     store.add_vectors(
-        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
+        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit_norm=True
     )
     monkeypatch.setattr(approximate, "propose_filtered_rows", None)
     found = run_search(store, ROWS[7], where="n < 0")
@@ -231,7 +231,7 @@ def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
     flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
     said = []
-    built = store.build_index(recall=1.0, report=said.append)
+    built = store.build_index(recall=1.0, progress=said.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.rejected_settings] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in s for s in said)
@@ -243,7 +243,7 @@ def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
 def test_settings_fit_the_memory(store):
     """Small spaces are flat; a million rows in 1 GB are lists of bytes or of product codes; 16 KB hold nothing."""
     with pytest.raises(QueryError, match="no index of 3,000 × 16 fits 16KB"):
-        store.index(max_memory="16KB")
+        store.build_index(max_memory="16KB")
     tried = approximate.candidate_settings(3000, 16, recall=0.95, memory_bytes=1 << 30)
     assert [s.kind for s in tried][:2] == ["flat", "hnsw"]
     big = approximate.candidate_settings(1_000_000, 512, recall=0.95, memory_bytes=10**9)

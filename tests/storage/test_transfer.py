@@ -89,9 +89,9 @@ def test_everything_comes_back(full, tmp_path):
     again = es.open(tmp_path / "new")
     assert tables(again) == tables(full)
     assert vectors(again) == vectors(full)
-    assert len(vectors(full)) == counts["vectors"] == done["vectors"] == 16
-    assert counts["failures"] == 1
-    assert {n: counts[n] for n in ARCHIVED_TABLES if n != "counters"} == {
+    assert len(vectors(full)) == counts.vectors == done.vectors == 16
+    assert counts.tables["failures"] == 1
+    assert {n: counts.tables[n] for n in ARCHIVED_TABLES if n != "counters"} == {
         n: len(tables(full)[n][1]) for n in ARCHIVED_TABLES if n != "counters"
     }
     assert again.verify().ok
