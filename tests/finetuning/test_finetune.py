@@ -94,7 +94,7 @@ def test_unchanged_weights_give_the_vectors_of_the_parent(plain):
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
     assert result.has_same_vectors
     assert result.comparison.has_same_vectors
-    assert [s["same_as_parent"] for s in plain.info()["spaces"]] == [False, True]
+    assert [s["same_as_parent"] for s in plain.info().spaces] == [False, True]
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
 

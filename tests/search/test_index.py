@@ -65,10 +65,10 @@ def test_rows_added_and_deleted_since_the_build_count_at_once(store):
     query = ROWS[7]
     near = ids(store, query)
     store.delete(items=near[:3])
-    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit=True)
+    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit_norm=True)
     assert ids(store, query)[0] == near[3] or ids(store, query)[0] == 3001
     assert not set(near[:3]) & set(ids(store, query, k=100))
-    assert store.info()["indexes"][0]["usable"]
+    assert store.info().indexes[0]["usable"]
 
 
 def test_a_filtered_search_through_an_index_gives_k_hits(store):
@@ -113,7 +113,7 @@ def test_a_filter_that_only_newer_rows_match_is_answered_exactly(store, kind, mo
     """Where a third of the rows match but none in the index, an exact method answers, and the plan says so."""
     store.build_index(kind=kind)
     store.add_vectors(
-        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
+        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit_norm=True
     )
     monkeypatch.setattr(approximate, "propose_filtered_rows", None)
     found = run_search(store, ROWS[7], where="n < 0")
@@ -233,7 +233,7 @@ def test_a_setting_that_misses_the_recall_is_reported_and_the_next_is_tried(stor
     flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
     messages = []
-    built = store.build_index(recall=1.0, report=messages.append)
+    built = store.build_index(recall=1.0, progress=messages.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.rejected_settings] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in m for m in messages)
@@ -245,7 +245,7 @@ def test_a_setting_that_misses_the_recall_is_reported_and_the_next_is_tried(stor
 def test_settings_fit_the_memory(store):
     """Small spaces get flat indexes; a million rows in 1 GB get int8 or product codes; nothing fits 16 KB."""
     with pytest.raises(QueryError, match="no index of 3,000 × 16 fits 16KB"):
-        store.index(max_memory="16KB")
+        store.build_index(max_memory="16KB")
     tried = approximate.candidate_settings(3000, 16, recall=0.95, memory_bytes=1 << 30)
     assert [s.kind for s in tried][:2] == ["flat", "hnsw"]
     big = approximate.candidate_settings(1_000_000, 512, recall=0.95, memory_bytes=10**9)
@@ -373,4 +373,4 @@ def test_concurrent_builds_of_one_space_exclude_each_other(store):
         second = threads.submit(build_index, storage, space, IndexTarget(kind="hnsw"), wait=60)
         resume.set()
         assert (first.result(60).sidecar.kind, second.result(60).sidecar.kind) == ("flat", "hnsw")
-    assert [(i["kind"], i["usable"]) for i in store.info()["indexes"]] == [("hnsw", True)]
+    assert [(i["kind"], i["usable"]) for i in store.info().indexes] == [("hnsw", True)]

@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_map(store):
 
 def test_the_title_of_a_sampled_map_names_the_sample(store):
     """A map of twenty of ninety items has twenty different items and says so in its title."""
-    atlas = store.map(most=20)
+    atlas = store.map(max_items=20)
     assert atlas.title == "20 of 90 items in space precomputed, colored by label"
     assert len(set(atlas.projection.items.tolist())) == 20
 
