@@ -13,9 +13,9 @@ import pytest
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import expected, make, rows
+from tests.reliability.disk_simulation import begin, ours, read_log, run
+from tests.reliability.fork_server import Warm
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import begin, ours, read_log, run
-from tests.reliability.warm import Warm
 
 SIZE = 8
 COMMITS = 2

@@ -10,7 +10,7 @@ import pytest
 
 import embedstore as es
 from tests.conftest import TINY, picture
-from tests.reliability.warm import CLI, Process, Warm
+from tests.reliability.fork_server import CLI, Process, Warm
 
 INTERRUPTED = "embedstore: interrupted; what was committed is kept, run it again to go on"
 

@@ -12,7 +12,7 @@ from embedstore.search.index import build
 from embedstore.storage import shard
 from embedstore.storage.layout import COMPLETE
 from tests.conftest import TINY, picture
-from tests.reliability.warm import CLI, Warm
+from tests.reliability.fork_server import CLI, Warm
 
 COUNT = 300  # one file of two blocks: 256 and 44
 

@@ -90,7 +90,7 @@ class Warm:
         self._count = 0
         loaded = {"LD_PRELOAD": str(preload)} if preload else {}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.warm", *modules],
+            [sys.executable, "-m", "tests.reliability.fork_server", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -12,9 +12,9 @@ import pytest
 from embedstore.classify import registry
 from embedstore.errors import UnknownHead
 from tests.helpers.vector_stores import expected, make
-from tests.reliability.jobs import HEAD, JOBS, Job, head, whole
-from tests.reliability.steps import Disk, Step, ours, read_log, run
-from tests.reliability.warm import Warm
+from tests.reliability.disk_simulation import Disk, Step, ours, read_log, run
+from tests.reliability.fork_server import Warm
+from tests.reliability.operations import HEAD, JOBS, Job, head, whole
 
 POWER = 50  # cuts of each kind of work in the long form
 

@@ -21,8 +21,8 @@ from embedstore.storage.integrity.verify import verify
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other, vector
-from tests.reliability.steps import Disk, read_log, run
-from tests.reliability.warm import Warm
+from tests.reliability.disk_simulation import Disk, read_log, run
+from tests.reliability.fork_server import Warm
 
 CODE = """
 import json, sys

@@ -9,9 +9,9 @@ import pytest
 from embedstore.storage import recover
 from embedstore.storage.layout import GUARD
 from tests.helpers.vector_stores import make
+from tests.reliability.disk_simulation import Disk, File, Step, read_log, run
+from tests.reliability.fork_server import Warm
 from tests.reliability.oracle import acknowledged, check
-from tests.reliability.steps import Disk, File, Step, read_log, run
-from tests.reliability.warm import Warm
 
 SIZE = 8
 

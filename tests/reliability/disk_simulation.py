@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 import embedstore
-from tests.reliability.warm import Done, Process, Warm
+from tests.reliability.fork_server import Done, Process, Warm
 
 HERE = Path(__file__).parent
 MODULES = (
     "faiss", "embedstore.storage.transfer.read_archive", "embedstore.storage.transfer.write_archive",
     "embedstore.storage.integrity.backup",
-    "tests.reliability.jobs", "tests.reliability.test_machine",
+    "tests.reliability.operations", "tests.reliability.test_state_machine",
 )  # fmt: skip
 PIECE = 4096  # bytes that a disk writes at once, or not
 
