@@ -1,8 +1,8 @@
-"""What a process did to a store's files, step by step; and what of it a power cut would leave.
+"""Record what a process does to a store's files, step by step, and simulate what a power cut would leave.
 
-``shim.c`` is compiled once and loaded before libc. It sees DuckDB's writes as well as ours. A power cut is simulated
-from its log in the most hostile reading of POSIX: what was not synced persists or does not, block by block; a
-folder's entries likewise, one by one, until that folder is synced.
+``recorder.c`` is compiled once and loaded before libc, so it sees DuckDB's writes as well as ours. A power cut is
+simulated from its log in the most hostile reading of POSIX: data that was not synced persists or not, block by block,
+and so do the entries of a folder, one by one, until that folder is synced.
 """
 
 import shutil
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import embedstore
-from tests.reliability.fork_server import Done, Process, Warm
+from tests.reliability.fork_server import ForkServer, Process, ProcessResult
 
 HERE = Path(__file__).parent
 MODULES = (
@@ -25,9 +25,9 @@ MODULES = (
     "embedstore.storage.integrity.backup",
     "tests.reliability.operations", "tests.reliability.test_state_machine",
 )  # fmt: skip
-PIECE = 4096  # bytes that a disk writes at once, or not
+BLOCK_BYTES = 4096  # bytes that a disk writes as a whole or not at all
 
-JOB = """
+COMMIT_JOB = """
 import os, sys
 from tests.helpers.vector_stores import batch
 from embedstore.storage import recover
@@ -44,10 +44,10 @@ with storage.writer("adding") as writer:
         os.write(acknowledged, b"%d\\n" % (first + size * (i + 1)))
 """
 
-# Stores broken on purpose: the suite must notice.
+# Stores that are broken on purpose; the tests must detect each of them.
 CONTROLS = {
     "": "",
-    "no fsync": "",  # by leaving every sync out of the log
+    "no fsync": "",  # the simulation ignores every sync
     "no name of the log": "from embedstore.storage import catalog; catalog.sync_folder = lambda path: None",
     "no guard": """
 def bare(layout, catalog, *, min_log_bytes=0):
@@ -76,26 +76,26 @@ st.Writer.commit = backwards
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory):
-    """An interpreter to fork jobs from, with the recorder in it where there is a compiler."""
+def fork_server(tmp_path_factory):
+    """Start a process to fork jobs from, with the recorder loaded where a C compiler exists."""
     if sys.platform != "linux":
-        pytest.skip("needs Linux: jobs are forks of one interpreter that looks for its threads in /proc")
+        pytest.skip("needs Linux: the fork server counts its threads in /proc")
     library = None
     if shutil.which("cc"):
-        library = tmp_path_factory.mktemp("shim") / "shim.so"
+        library = tmp_path_factory.mktemp("recorder") / "recorder.so"
         options = ["-shared", "-fPIC", "-O1", "-w", "-ldl", "-lpthread"]
-        subprocess.run(["cc", HERE / "shim.c", "-o", library, *options], check=True)
-    server = Warm(*MODULES, preload=library)
+        subprocess.run(["cc", HERE / "recorder.c", "-o", library, *options], check=True)
+    server = ForkServer(*MODULES, preload=library)
     yield server
     server.close()
 
 
 @pytest.fixture(scope="session")
 def commands():
-    """An interpreter that has imported what the verbs need, networks too."""
+    """Start a process to fork command lines from, which has imported what they need, torch too."""
     if sys.platform != "linux":
-        pytest.skip("needs Linux: commands are forks of one interpreter that looks for its threads in /proc")
-    server = Warm(
+        pytest.skip("needs Linux: the fork server counts its threads in /proc")
+    server = ForkServer(
         "torch", "timm", "faiss", "embedstore.cli.put_in", "embedstore.cli.maintenance", "embedstore.pipeline.run"
     )
     yield server
@@ -103,43 +103,48 @@ def commands():
 
 
 @pytest.fixture(scope="session")
-def shim(warm) -> Warm:
-    """The same, and the recorder is there."""
-    if warm.preload is None:
-        pytest.skip("needs a C compiler: the recorder is loaded before libc")
-    return warm
+def recorder(fork_server) -> ForkServer:
+    """Return the fork server with the recorder; skip the test where there is no C compiler."""
+    if fork_server.preload is None:
+        pytest.skip("needs a C compiler for the recorder")
+    return fork_server
 
 
-def run(shim: Warm, folder: Path, *arguments: int, code: str = JOB, control: str = "", **settings: object) -> Done:
-    """A job in a process of its own, recorded or disturbed.
+def run(
+    recorder: ForkServer, folder: Path, *arguments: int, code: str = COMMIT_JOB, control: str = "", **settings: object
+) -> ProcessResult:
+    """Run a job in a new process, recorded or interrupted.
 
     Args:
-        shim: what it is forked from. folder: what is watched; the store is ``folder/s``.
-        arguments: of the job. control: how the store is broken.
-        settings: log, kill, fail, errno, sticky: the recorder's.
+        recorder: the fork server with the recorder.
+        folder: the folder to watch; the store is ``folder/s``.
+        arguments: arguments of the job.
+        code: Python code of the job.
+        control: key of :data:`CONTROLS`: how the store is broken.
+        settings: settings of the recorder: log, kill, fail, errno, sticky.
     """
-    environment = {f"STEPS_{k.upper()}": str(v) for k, v in settings.items()}
-    return shim.run(job(code, control), folder, *arguments, env={"STEPS_UNDER": str(folder), **environment})
+    environment = {f"RECORDER_{k.upper()}": str(v) for k, v in settings.items()}
+    return recorder.run(job_code(code, control), folder, *arguments, env={"RECORDER_UNDER": str(folder), **environment})
 
 
-def begin(warm: Warm, folder: Path, *arguments: int, code: str = JOB) -> Process:
-    """A job in a process of its own, as it is."""
-    return warm.start(job(code), folder, *arguments)
+def start(fork_server: ForkServer, folder: Path, *arguments: int, code: str = COMMIT_JOB) -> Process:
+    """Start a job in a new process without recording it."""
+    return fork_server.start(job_code(code), folder, *arguments)
 
 
-def job(code: str, control: str = "") -> str:
-    """Its code. ``str.format`` would trip over the braces of the job itself."""
+def job_code(code: str, control: str = "") -> str:
+    """Return the code of a job; ``str.format`` cannot be used because the code has braces."""
     return textwrap.dedent(code).replace("{control}", CONTROLS[control])
 
 
-def ours(traceback: str) -> bool:
-    """It went through our code; else the job could not write down what was acknowledged."""
+def is_our_traceback(traceback: str) -> bool:
+    """Return whether an error passed through our code, and not only through the job's own bookkeeping."""
     return str(Path(embedstore.__file__).parent) in traceback
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: w write, t truncate, s sync, r rename, u unlink, c create, m mkdir, d rmdir."""
+    """One step of kind w write, t truncate, s sync, r rename, u unlink, c create, m mkdir or d rmdir."""
 
     kind: str
     path: str
@@ -148,7 +153,7 @@ class Step:
 
 
 def read_log(path: Path) -> list[Step]:
-    """Every step in order."""
+    """Read the recorder's log: every step in order."""
     raw, at, steps = path.read_bytes(), 0, []
     while at < len(raw):
         kind = chr(raw[at])
@@ -163,65 +168,65 @@ def read_log(path: Path) -> list[Step]:
 
 @dataclass
 class File:
-    """One inode: its bytes as the process sees them, as the disk has them, and what is on its way."""
+    """One inode: its bytes as the process sees them, its bytes on the disk, and the writes that are not synced."""
 
-    seen: bytearray = field(default_factory=bytearray)
-    disk: bytearray = field(default_factory=bytearray)
+    visible: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
 
     def apply(self, offset: int, data: bytes | None) -> None:
-        """Write, or truncate at the offset."""
-        _apply(self.seen, offset, data)
+        """Write at an offset, or truncate there."""
+        _apply(self.visible, offset, data)
         self.pending.append((offset, data))
 
     def sync(self) -> None:
-        """All of it reaches the disk."""
-        self.disk, self.pending = bytearray(self.seen), []
+        """Bring every write to the disk."""
+        self.durable, self.pending = bytearray(self.visible), []
 
 
 @dataclass
 class Folder:
-    """The same of a folder: its entries by name."""
+    """One folder: its entries as the process sees them, on the disk, and the changes that are not synced."""
 
-    seen: dict[str, "File | Folder"] = field(default_factory=dict)
-    disk: dict[str, "File | Folder"] = field(default_factory=dict)
+    visible: dict[str, "File | Folder"] = field(default_factory=dict)
+    durable: dict[str, "File | Folder"] = field(default_factory=dict)
     pending: list[tuple[str, "File | Folder | None"]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, path: Path) -> "Folder":
-        """A folder as it is, all of it on the disk."""
+    def from_path(cls, path: Path) -> "Folder":
+        """Read a folder as it is, all of it on the disk."""
         entries: dict[str, File | Folder] = {}
         for p in path.iterdir():
             data = b"" if p.is_dir() else p.read_bytes()
-            entries[p.name] = cls.of(p) if p.is_dir() else File(bytearray(data), bytearray(data))
+            entries[p.name] = cls.from_path(p) if p.is_dir() else File(bytearray(data), bytearray(data))
         return cls(entries, dict(entries))
 
-    def put(self, name: str, what: "File | Folder | None") -> None:
-        """An entry comes, changes or goes."""
-        _put(self.seen, name, what)
+    def set_entry(self, name: str, what: "File | Folder | None") -> None:
+        """Add, replace or remove an entry."""
+        _set_entry(self.visible, name, what)
         self.pending.append((name, what))
 
     def sync(self) -> None:
-        """Every change of its entries reaches the disk; what is in them need not."""
+        """Bring every change of the entries to the disk, but not the content of the files."""
         for name, what in self.pending:
-            _put(self.disk, name, what)
+            _set_entry(self.durable, name, what)
         self.pending = []
 
 
 class Disk:
-    """A folder under a list of steps.
+    """A simulated disk that recorded steps are applied to.
 
     Args:
         base: the folder before the first step, all of it on the disk.
-        root: what it was called when the steps were recorded.
+        root: the path of the folder when the steps were recorded.
     """
 
     def __init__(self, base: Path, root: str) -> None:
-        self.root, self.top = root, Folder.of(base)
+        self.root, self.top = root, Folder.from_path(base)
 
-    def do(self, step: Step, *, synced: bool = True) -> None:
-        """Take one step; one that the kernel refused changes nothing."""
-        folder, name = self._place(step.path)
+    def apply(self, step: Step, *, synced: bool = True) -> None:
+        """Apply one step; a step that the kernel refused changes nothing."""
+        folder, name = self._parent(step.path)
         there = self.find(step.path)
         if step.kind == "s":
             if synced and there is not None:
@@ -229,66 +234,66 @@ class Disk:
         elif folder is None:
             return
         elif step.kind == "c" or (step.kind == "m" and there is None):
-            folder.put(name, File() if step.kind == "c" else Folder())
-        elif step.kind == "u" or (step.kind == "d" and isinstance(there, Folder) and not there.seen):
-            folder.put(name, None)
+            folder.set_entry(name, File() if step.kind == "c" else Folder())
+        elif step.kind == "u" or (step.kind == "d" and isinstance(there, Folder) and not there.visible):
+            folder.set_entry(name, None)
         elif step.kind == "r":
-            assert there is not None, f"{step.path} was made by something that the recorder does not see"
-            target, new = self._place(step.data.decode())
+            assert there is not None, f"{step.path} was created by something that the recorder does not see"
+            target, new = self._parent(step.data.decode())
             assert target is not None
-            folder.put(name, None)
-            target.put(new, there)
+            folder.set_entry(name, None)
+            target.set_entry(new, there)
         elif step.kind in "wt":
-            assert isinstance(there, File), f"{step.path} was made by something that the recorder does not see"
+            assert isinstance(there, File), f"{step.path} was created by something that the recorder does not see"
             there.apply(step.offset, step.data if step.kind == "w" else None)
 
     def find(self, path: str) -> File | Folder | None:
-        """What the process sees by that name."""
+        """Return the file or folder that the process sees at a path."""
         found: File | Folder | None = self.top
         for part in path.removeprefix(self.root).split("/"):
             if part:
-                found = found.seen.get(part) if isinstance(found, Folder) else None
+                found = found.visible.get(part) if isinstance(found, Folder) else None
         return found
 
-    def cut(self, rng: np.random.Generator, target: Path) -> None:
-        """What is there after the power went: some of what was on its way, piece by piece."""
-        self._survived(self.top, rng, rng.choice([0.0, 0.5, 1.0], p=[0.25, 0.5, 0.25]), target, {})
+    def cut_power(self, rng: np.random.Generator, target: Path) -> None:
+        """Write what survives a power cut: a random part of the writes that were not synced, block by block."""
+        self._write_survivors(self.top, rng, rng.choice([0.0, 0.5, 1.0], p=[0.25, 0.5, 0.25]), target, {})
 
-    def _place(self, path: str) -> tuple[Folder | None, str]:
-        """The folder that an entry is in, and its name."""
+    def _parent(self, path: str) -> tuple[Folder | None, str]:
+        """Return the folder of an entry, and its name in it."""
         above, name = path.rsplit("/", 1)
         folder = self.find(above) if path != self.root else None
         return folder if isinstance(folder, Folder) else None, name
 
-    def _survived(
+    def _write_survivors(
         self, folder: Folder, rng: np.random.Generator, share: float, target: Path, contents: dict[int, bytes]
     ) -> None:
-        """A folder after the cut, written to ``target``."""
+        """Write what survives of a folder to ``target``."""
         target.mkdir(parents=True)
-        entries = dict(folder.disk)
+        entries = dict(folder.durable)
         for name, what in folder.pending:
             if rng.random() < share:
-                _put(entries, name, what)
+                _set_entry(entries, name, what)
         for name, what in sorted(entries.items()):
             if isinstance(what, Folder):
-                self._survived(what, rng, share, target / name, contents)
+                self._write_survivors(what, rng, share, target / name, contents)
             else:
                 if id(what) not in contents:
-                    contents[id(what)] = _bytes_after(what, rng, share)
+                    contents[id(what)] = _surviving_bytes(what, rng, share)
                 (target / name).write_bytes(contents[id(what)])
 
 
-def _put(entries: dict[str, File | Folder], name: str, what: File | Folder | None) -> None:
-    """Set an entry, or take it away."""
+def _set_entry(entries: dict[str, File | Folder], name: str, what: File | Folder | None) -> None:
+    """Set or remove an entry."""
     if what is None:
         entries.pop(name, None)
     else:
         entries[name] = what
 
 
-def _bytes_after(file: File, rng: np.random.Generator, share: float) -> bytes:
-    """A file's bytes after the cut."""
-    disk = bytearray(file.disk)
+def _surviving_bytes(file: File, rng: np.random.Generator, share: float) -> bytes:
+    """Return what survives of a file."""
+    disk = bytearray(file.durable)
     for offset, data in file.pending:
         if data is None:
             if rng.random() < share:
@@ -296,7 +301,7 @@ def _bytes_after(file: File, rng: np.random.Generator, share: float) -> bytes:
             continue
         at = 0
         while at < len(data):
-            size = PIECE - (offset + at) % PIECE
+            size = BLOCK_BYTES - (offset + at) % BLOCK_BYTES
             if rng.random() < share:
                 _apply(disk, offset + at, data[at : at + size])
             at += size
@@ -304,7 +309,7 @@ def _bytes_after(file: File, rng: np.random.Generator, share: float) -> bytes:
 
 
 def _apply(data: bytearray, offset: int, piece: bytes | None) -> None:
-    """Write a piece, or truncate at the offset."""
+    """Write at an offset, or truncate there."""
     if len(data) < offset:
         data.extend(bytes(offset - len(data)))
     if piece is None:
