@@ -15,11 +15,12 @@ from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
+from embedstore.storage.queries.finetuning import count_missing_vectors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
-    from embedstore.operations.tuned import Tuned
+    from embedstore.operations.finetune_result import FinetuneResult
 
 
 class Cutover(Judging):
@@ -56,7 +57,7 @@ class Cutover(Judging):
         record(self._storage, after, "versus", settings, result.to_json(), started)
         return result
 
-    def use(self, space: str | Tuned, *, refit: bool = False) -> dict[str, Any]:
+    def use(self, space: str | FinetuneResult, *, refit: bool = False) -> dict[str, Any]:
         """Make a space the one that is used when none is named: one transaction, and back in the same way.
 
         Heads stay with the space that they were fitted in, and are refused elsewhere.
@@ -77,7 +78,12 @@ class Cutover(Judging):
         refitted, left = self._refit(row) if refit else ([], [])
         with self._storage.writer(f"use {row.name}") as writer:
             writer.set_default(row.key)
-        return {"space": row.name, "lacking": self._lacking(row), "refitted": refitted, "left": left}
+        return {
+            "space": row.name,
+            "lacking": count_missing_vectors(self._storage, row.key),
+            "refitted": refitted,
+            "left": left,
+        }
 
     def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
         """Take a space out of the store, with its vectors, indexes and checkpoint.
@@ -114,14 +120,6 @@ class Cutover(Judging):
                     left.append(f"{head.name} ({head.kind}): {e}")
         return done, left
 
-    def _lacking(self, row: SpaceRecord) -> int:
-        """Images of the store without a vector in a space."""
-        query = (
-            "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
-            "AND content NOT IN (SELECT content FROM vectors WHERE space = ?)"
-        )
-        return int(self._storage.sql(query, [row.key])[1][0][0])
-
     def _refitted(self, head: registry.HeadRecord, row: SpaceRecord) -> None:
         """One head again, as it was made."""
         estimator = self.head(head.name)
@@ -146,16 +144,13 @@ class Cutover(Judging):
 
     def _own_head(self, probe: PairedEvaluation, data: Features, row: SpaceRecord) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
-        from embedstore.finetuning import checkpoint, head
+        from embedstore.finetuning import checkpoint, publish
 
-        folder = self.path / "checkpoints" / row.key
-        note = checkpoint.read_manifest(folder)
-        if note.get("label") != data.label:
+        own = checkpoint.read_tuned_head(publish.checkpoint_folder(self._storage, row.key), data.label)
+        if own is None:
             return []
-        weight, bias = checkpoint.read_head(folder)
-        own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
-        evaluation = evaluate_fitted(own, held, head="own head", split=probe.baseline.split)
+        held_out = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
+        evaluation = evaluate_fitted(own, held_out, head="own head", split=probe.baseline.split)
         return [compare_spaces.pair_evaluations("old probe, own head of the tuned network", probe.baseline, evaluation)]
 
     def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[PairedEvaluation]:
@@ -171,11 +166,11 @@ class Cutover(Judging):
 
     def _costs(self, old: SpaceRecord, new: SpaceRecord) -> dict[str, float | None]:
         """Seconds and speeds."""
-        from embedstore.finetuning import checkpoint
+        from embedstore.finetuning import checkpoint, publish
 
-        note = checkpoint.read_manifest(self.path / "checkpoints" / new.key)
+        manifest = checkpoint.read_manifest(publish.checkpoint_folder(self._storage, new.key))
         return {
-            "training_seconds": note.get("seconds"),
+            "training_seconds": manifest.get("seconds"),
             "old_images_per_second": self._cost(old).images_per_second,
             "new_images_per_second": self._cost(new).images_per_second,
         }

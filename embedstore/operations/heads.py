@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from embedstore.errors import LabelError
 from embedstore.operations.runs import record
 from embedstore.operations.session import Face
 from embedstore.reports import contact_sheet
+from embedstore.reports.item_images import read_item_images
 from embedstore.storage.sql import quote_identifier, utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 from embedstore.types import Hit
@@ -161,4 +163,4 @@ class Keeping(Face):
         """A contact sheet as one self-contained HTML page: ``(item, score, what stands below it)`` in order."""
         uris = self.uris([item for item, _, _ in cells])
         hits = [Hit(i, score, item, uris.get(item, ""), word, None) for i, (item, score, word) in enumerate(cells, 1)]
-        return contact_sheet.contact_sheet_html(hits, title)
+        return contact_sheet.contact_sheet_html(hits, title, partial(read_item_images, self._storage))

@@ -117,8 +117,8 @@ def scratch_tables(con: duckdb.DuckDBPyConnection, *names: str) -> Iterator[tupl
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a DuckDB message, which quotes the query below it."""
-    return str(error).splitlines()[0]
+    """Return the first line of a message (DuckDB quotes the query below it), or the error's type if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def error_message(error: Exception) -> str:

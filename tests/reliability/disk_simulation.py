@@ -96,7 +96,13 @@ def commands():
     if sys.platform != "linux":
         pytest.skip("needs Linux: the fork server counts its threads in /proc")
     server = ForkServer(
-        "torch", "timm", "faiss", "embedstore.cli.put_in", "embedstore.cli.maintenance", "embedstore.pipeline.run"
+        "torch",
+        "timm",
+        "faiss",
+        "embedstore.store",
+        "embedstore.cli.put_in",
+        "embedstore.cli.maintenance",
+        "embedstore.pipeline.run",
     )
     yield server
     server.close()

@@ -56,10 +56,10 @@ out = {}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for what, at in looks:
     try:
-        said = look(what, Path(at))
+        refusal = look(what, Path(at))
     except EmbedstoreError as e:
-        said = f"{type(e).__name__}: {e}"
-    out[at] = said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        refusal = f"{type(e).__name__}: {e}"
+    out[at] = refusal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps(out))
 """
 
@@ -77,11 +77,11 @@ def load_in_subprocess(*looks: tuple[str, Path]) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
-    for at, (said, grown) in out.items():
-        assert said, f"{at} was accepted"
-        assert "\n" not in said
+    for at, (refusal, grown) in out.items():
+        assert refusal, f"{at} was accepted"
+        assert "\n" not in refusal
         assert grown < MAX_MEMORY_KIB, (at, grown)
-    return {at: said for at, (said, _) in out.items()}
+    return {at: refusal for at, (refusal, _) in out.items()}
 
 
 def save_good_head(folder: Path) -> Path:
@@ -195,7 +195,7 @@ INDEXES = ["12 GB of vectors", "nothing like an index", "another file's name", "
 def make_hostile_index(path: Path, how: str) -> None:
     """Turn a good index into a malicious one with a matching sidecar."""
     storage = make(path, 16)
-    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     folder = storage.layout.index_folder(storage.space().key)
     sidecar = next(folder.glob("*.json"))
     facts = json.loads(sidecar.read_text())
@@ -229,12 +229,12 @@ def test_malicious_heads_indexes_and_manifests_are_refused(tmp_path):
     with (tmp_path / "out" / "export.json").open("wb") as f:
         f.truncate(4 << 30)
     looks = [*(("head", tmp_path / "heads" / how) for how in HEADS), *(("index", tmp_path / how) for how in INDEXES)]
-    said = load_in_subprocess(*looks, ("kept", tmp_path / "s"), ("import", tmp_path / "out"))
+    refusals = load_in_subprocess(*looks, ("kept", tmp_path / "s"), ("import", tmp_path / "out"))
     for how in HEADS:
-        assert said[str(tmp_path / "heads" / how)].startswith(("StoreDamaged", "StoreNotFound", "BadHead")), how
+        assert refusals[str(tmp_path / "heads" / how)].startswith(("StoreDamaged", "StoreNotFound", "BadHead")), how
     assert not (tmp_path / "it ran").exists()
-    assert "StoreDamaged" in said[str(tmp_path / "s")]
-    assert "StoreDamaged" in said[str(tmp_path / "out")]
+    assert "StoreDamaged" in refusals[str(tmp_path / "s")]
+    assert "StoreDamaged" in refusals[str(tmp_path / "out")]
 
 
 def test_sidecar_cannot_move_the_catalog_to_the_quarantine(tmp_path):
@@ -242,7 +242,7 @@ def test_sidecar_cannot_move_the_catalog_to_the_quarantine(tmp_path):
     import embedstore as es
 
     storage = make(tmp_path / "s", 16)
-    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     sidecar = next(storage.layout.index_folder(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
@@ -282,7 +282,7 @@ def make_hostile_weights(folder: Path) -> list[Path]:
 def test_weights_files_with_false_sizes_are_refused(tmp_path):
     """False headers, sizes and archives given with ``--weights`` are refused in one line that names the file."""
     files = make_hostile_weights(tmp_path)
-    said = load_in_subprocess(*(("weights", path) for path in files))
+    refusals = load_in_subprocess(*(("weights", path) for path in files))
     for path in files:
-        assert said[str(path)].startswith("WeightsMismatch: cannot read weights from"), said[str(path)]
-        assert path.name in said[str(path)]
+        assert refusals[str(path)].startswith("WeightsMismatch: cannot read weights from"), refusals[str(path)]
+        assert path.name in refusals[str(path)]

@@ -260,7 +260,7 @@ def test_hostile_entries_have_exact_outcomes_and_are_not_decoded_twice(tmp_path,
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     report = store.embed(folder, label=None)
     assert outcomes_of(store, folder, list(expected)) == expected
-    assert report.found == len(expected)
+    assert report.scanned == len(expected)
     assert report.failures == sum(r != "" for r in expected.values())
     again = store.embed(folder, label=None)
     assert (again.embedded, again.reused, again.failures) == (0, 0, 0)
@@ -309,7 +309,7 @@ def test_file_that_hangs_crashes_or_exhausts_memory_fails_alone(tmp_path, monkey
     before = children()
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     report = store.embed(folder, label=None)
-    assert report.failed == {"timed_out": 1, "crashed": 1, "no_memory": 1}
+    assert report.failures_by_reason == {"timed_out": 1, "crashed": 1, "no_memory": 1}
     assert report.embedded == 12
     reasons = dict(store.sql("SELECT right(uri, 8), reason FROM failures").rows)
     assert reasons == {"HANG.tif": "timed_out", "SEGV.tif": "crashed", "EATS.tif": "no_memory"}

@@ -50,8 +50,8 @@ def cut_failures(
         done = max(done, moment)
         target = tmp_path / f"cut{seed}"
         disk.cut_power(np.random.default_rng(seed), target)
-        said = disk.find(root + "/acknowledged")
-        least = int(said.visible.split()[-1]) if isinstance(said, File) and said.visible else 2 * size
+        written = disk.find(root + "/acknowledged")
+        least = int(written.visible.split()[-1]) if isinstance(written, File) and written.visible else 2 * size
         try:
             check_store(target, least, size)
         except Exception as e:  # any error that makes the store unusable counts

@@ -99,7 +99,7 @@ def test_signal_ends_a_run_within_seconds(commands, store, number, status):
     assert kept < 800
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
-    assert (report.unchanged, report.found) == (kept, 800)
+    assert (report.unchanged, report.scanned) == (kept, 800)
     assert opened.info()["items"] == 800
 
 
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_an_endless_query(commands, many):
         time.sleep(0.05)
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
-    done = process.done(timeout=30)
+    done = process.result(timeout=30)
     assert time.monotonic() - begin < 10
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == INTERRUPTED + "\n"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
-from embedstore.classify.evaluation.multilabel import LABEL_THRESHOLD, exact_match
+from embedstore.classify.evaluation.multilabel import exact_match
+from embedstore.classify.heads.multilabel import LABEL_THRESHOLD
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate
 
 MAX_MISTAKES = 60  # listed in a report
