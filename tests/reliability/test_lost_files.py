@@ -5,11 +5,11 @@ import os
 import pytest
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import changes, compact, recover, shard
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import checkpoint, compact, item_changes, shard
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
@@ -33,7 +33,7 @@ def damage_log(storage: Storage, damage: str, older: bytes) -> None:
 def test_repair_after_a_lost_log_registers_its_vector_files(tmp_path, damage, monkeypatch):
     """Without the log of three commits the store is refused; repair registers their vectors again."""
     storage = make(tmp_path / "s", 10)
-    monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
     with storage.writer("killed before the checkpoint") as writer:
         for i in range(3):
@@ -62,14 +62,14 @@ def test_repair_after_a_lost_log_registers_its_vector_files(tmp_path, damage, mo
 def test_lost_log_of_commits_without_vectors_is_refused(tmp_path, damage, change, monkeypatch):
     """An edit, a deletion and items of known contents write no vector file: the commit counter reveals their loss."""
     storage = make(tmp_path / "s", 10)
-    monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
     with storage.writer("killed before the checkpoint") as writer:
         for i in range(2):
             if change == "labels":
-                changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
+                item_changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
             elif change == "a deletion":
-                changes.delete(writer, ItemSelection(items=[1 + i]))
+                item_changes.delete(writer, ItemSelection(items=[1 + i]))
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
                 writer.commit(CommitBatch(items=more), space=storage.space())
@@ -79,7 +79,7 @@ def test_lost_log_of_commits_without_vectors_is_refused(tmp_path, damage, change
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
         Storage.open(tmp_path / "s")
     lost = repair(tmp_path / "s").actions
-    assert [d for d in lost if "acknowledged commits are gone" in d]
+    assert [d for d in lost if "acknowledged commits are lost" in d]
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     if damage not in ("replaced by an older one", "cut in half"):
@@ -136,7 +136,7 @@ def test_repair_does_not_restore_purged_vectors(tmp_path):
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
     with storage.writer("purge") as writer:
-        changes.purge(writer, ItemSelection(items=[2, 301, 302]))
+        item_changes.purge(writer, ItemSelection(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
     assert rows(Storage.open(tmp_path / "s")) == wanted
@@ -171,7 +171,7 @@ def test_repair_does_not_restore_purged_vectors_from_files_of_a_killed_compactio
     """Repair removes the old files that a killed compaction left, and purged vectors with them."""
     storage = make(tmp_path / "s", 20, 20)
     with storage.writer("purge") as writer:
-        changes.purge(writer, ItemSelection(items=[5]))
+        item_changes.purge(writer, ItemSelection(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
     with storage.writer("compact") as writer:
         compact.compact(storage, writer)
