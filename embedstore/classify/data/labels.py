@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from embedstore.errors import LabelError
 
+LABEL_THRESHOLD = 0.5  # the probability from which a label is given; here, so that reading it imports no scikit-learn
+
 
 def encode_labels(
     labels: Sequence[Any] | npt.NDArray[Any], classes: Sequence[Any] | npt.NDArray[Any]

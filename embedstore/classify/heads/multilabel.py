@@ -10,10 +10,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from embedstore.arrays import Array, FloatArray
+from embedstore.classify.data.labels import LABEL_THRESHOLD
 from embedstore.classify.heads import make_head
 from embedstore.errors import LabelError
 
-LABEL_THRESHOLD = 0.5  # the probability from which a label is given
 _LONE_C = 1.0  # with examples of one kind in one group only, nothing can choose C
 _NEED_TWO = ("lda", "mlp")  # heads that learn nothing from a single example
 
