@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.features import gather_vectors
 from embedstore.errors import QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import quote_identifier
 from embedstore.storage.storage import Storage
+from embedstore.storage.vectors import gather_vectors
 
 MIN_ITEMS = 5  # items that a map makes sense of
 COMPONENTS = 50  # principal components that t-SNE starts from, as its authors do

@@ -314,11 +314,11 @@ def test_sets_and_abstaining_exclude_each_other(store):
 
 def test_large_features_are_mapped(store, monkeypatch):
     """Above the limit X is a mapped file with the same numbers, and a probe takes it."""
-    from embedstore.classify.data import features
+    from embedstore.storage import memory_map
 
     expected = store.features("label").X
     before = store.probe("label", head="ridge").accuracy
-    monkeypatch.setattr(features, "MAX_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(memory_map, "MAX_IN_MEMORY_BYTES", 1000)
     mapped = store.features("label")
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, expected)

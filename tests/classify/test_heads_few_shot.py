@@ -104,7 +104,7 @@ def test_fine_tuning_moves_keys_down_the_gradient():
         z -= z.max(1, keepdims=True)
         return -(z[votes > 0].reshape(-1) - np.log(np.exp(z).sum(1))).mean()
 
-    step = head._trained(unit, np.searchsorted(CLASSES, y)) - unit * (1 - 1e-5 * 0.01)
+    step = head._train_keys(unit, np.searchsorted(CLASSES, y)) - unit * (1 - 1e-5 * 0.01)
     for row, col in [(0, 0), (3, 7), (9, 31)]:
         nudge = np.zeros_like(unit, dtype=np.float64)
         nudge[row, col] = 1e-5
@@ -137,9 +137,9 @@ def test_the_blends_gradient_is_right():
     """At the solution of a weak pull the loss cannot be lowered by small changes of any weight."""
     text, (X, y), val, _ = scene(4)
     head = PromptBlend(text, CLASSES, logit_scale=10.0, penalties=(0.1,)).fit(X, y, *val)
-    shots = head._rows(X, y)
-    w, a = (v.astype(np.float64) for v in head._trained(shots, 1.0, 0.1))
-    start_w = head._trained(shots, 1.0, np.inf)[0]
+    shots = head._encode(X, y)
+    w, a = (v.astype(np.float64) for v in head._train(shots, 1.0, 0.1))
+    start_w = head._train(shots, 1.0, np.inf)[0]
     text_unit = text / np.linalg.norm(text, axis=1, keepdims=True)
 
     def loss(w, a):

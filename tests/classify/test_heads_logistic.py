@@ -127,7 +127,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     X, y = overlapping(500)
     whole = LogisticProbe(CS).fit(X, y)
     monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BLOCK_LOGITS", 700)
-    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._TURNED_ROWS", 0)
+    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._PROJECTED_ROWS", 0)
     parts = LogisticProbe(CS).fit(X, y)
     assert parts.C_ == whole.C_
     assert objective(X, y, parts, parts.C_) == pytest.approx(objective(X, y, whole, parts.C_), rel=1e-6)
@@ -138,7 +138,7 @@ def test_torch_and_numpy_find_the_same_head():
     pytest.importorskip("torch")
     for classes in (2, 4):
         X, y = overlapping(classes=classes)
-        ours, torchs = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="torch").fit(X, y)
+        ours, torchs = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="cpu:0").fit(X, y)
         assert torchs.C_ == ours.C_
         assert [p.log_loss for p in torchs.path_] == pytest.approx([p.log_loss for p in ours.path_], abs=1e-3)
         assert objective(X, y, torchs, ours.C_) == pytest.approx(objective(X, y, ours, ours.C_), rel=1e-6)
@@ -186,9 +186,9 @@ def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
     """Without ``cv`` five folds, and a tenth of the rows where a pass over them would be long; a number stands."""
     X, y = overlapping()
     assert LogisticProbe(CS).fit(X, y).n_folds_ == 5
-    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MUCH", X.size * 4 * 5 - 1)
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MAX_WORK", X.size * 4 * 5 - 1)
     assert LogisticProbe(CS).fit(X, y).n_folds_ == 5, "thirty rows are too few to choose on"
-    monkeypatch.setattr("embedstore.classify.heads.linear.folds._LEAST", 30)
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MIN_HOLDOUT", 30)
     much = LogisticProbe(CS).fit(X, y)
     assert much.n_folds_ == 1
     assert much.path_ == LogisticProbe(CS, cv=0.1).fit(X, y).path_

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from embedstore.classify.data.folds import stratified_holdout
 from embedstore.classify.heads import MLPHead
 
 
@@ -43,7 +44,7 @@ def test_it_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best():
     head = MLPHead(hidden=64, patience=5, max_epochs=150).fit(X, y)
     best = int(np.argmin(head.loss_curve_))
     assert head.n_iter_ == best + 6 < 150
-    _, held = head._split(y)
+    _, held = stratified_holdout(y, 20, seed=0)
     p = head.predict_proba(X[held])[np.arange(len(held)), y[held]]
     assert -np.log(p).mean() == pytest.approx(head.loss_curve_[best], abs=1e-4)
 

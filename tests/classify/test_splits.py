@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import load_features
-from embedstore.classify.data.labels import stratified_group_folds
+from embedstore.classify.data.folds import stratified_group_folds
 from embedstore.errors import LabelError, UnknownColumn
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.labels import stratified_group_folds
+from embedstore.classify.data.folds import stratified_group_folds
 from embedstore.errors import LabelError
 from embedstore.types import Split
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
-from embedstore.classify.evaluation.multilabel import LABEL_THRESHOLD, exact_match
+from embedstore.classify.evaluation.multilabel import exact_match
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate, MetricName
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import metrics
-from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
 
-LABEL_THRESHOLD = 0.5  # the probability from which a label is given
 LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
 
 
