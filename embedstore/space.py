@@ -17,6 +17,8 @@ from typing import Any
 JsonScalar = str | int | float | bool | None
 ChannelValues = tuple[float, float, float]
 
+RANDOM_PREFIX = "random:"  # of the digest of weights that were drawn at random
+
 
 class Family(StrEnum):
     """Whose code builds the network."""
@@ -157,13 +159,13 @@ class Space:
     @property
     def has_random_weights(self) -> bool:
         """The weights are random: vectors carry no learned meaning."""
-        return self.weights.startswith("random:")
+        return self.weights.startswith(RANDOM_PREFIX)
 
     def has_same_vectors(self, other: Space) -> bool:
         """Whether both give the same vectors: they differ in nothing but where they come from."""
 
         def bare(space: Space) -> Space:
-            return replace(space, parent=None, weights=space.weights.removeprefix("random:"))
+            return replace(space, parent=None, weights=space.weights.removeprefix(RANDOM_PREFIX))
 
         return bare(self).key == bare(other).key
 

@@ -1,7 +1,8 @@
 """Write ``embedstore/backbones/registry.csv``: what timm and open_clip know of every pre-trained backbone.
 
-Each architecture is built once an input size on the meta device (no memory, no download) and one forward tells its
-dimension. About 1,500 architectures: 10 to 20 minutes on one core. Run it after an upgrade of timm or open_clip::
+Each architecture is built once per input size on the meta device (no memory, no download), and one forward pass gives
+its dimension. About 1,500 architectures take 10 to 20 minutes on one core. Run it after an upgrade of timm or
+open_clip::
 
     OMP_NUM_THREADS=1 python tools/backbone_facts.py
 """
@@ -21,14 +22,14 @@ import timm
 import torch
 from timm.models import get_pretrained_cfg, list_models, list_pretrained, model_entrypoint
 
-TARGET = Path(__file__).parents[1] / "embedstore" / "backbone" / "registry.csv"
+TARGET = Path(__file__).parents[1] / "embedstore" / "backbones" / "registry.csv"
 COLUMNS = ("name", "family", "parameters", "dim", "input_size", "licence", "text", "default")
 Row = dict[str, str]
 
 
 @functools.cache
-def measured(architecture: str, size: tuple[int, int, int], fixed: bool) -> tuple[int, int]:
-    """``(parameters, dim)`` of a timm network without classifier; on the CPU where meta tensors do not do."""
+def measure(architecture: str, size: tuple[int, int, int], fixed: bool) -> tuple[int, int]:
+    """Return ``(parameters, dim)`` of a timm network without classifier; on the CPU if meta tensors fail."""
     args = {"img_size": size[1:]} if fixed else {}
     for device in ("meta", "cpu"):
         try:
@@ -41,11 +42,11 @@ def measured(architecture: str, size: tuple[int, int, int], fixed: bool) -> tupl
     raise RuntimeError(f"cannot measure {architecture}")
 
 
-def of_timm(name: str) -> Row:
-    """The row of one timm architecture and tag."""
+def timm_row(name: str) -> Row:
+    """Return the row of one timm architecture and tag."""
     config = get_pretrained_cfg(name)
     architecture = name.partition(".")[0]
-    parameters, dim = measured(architecture, tuple(config.input_size), bool(config.fixed_input_size))
+    parameters, dim = measure(architecture, tuple(config.input_size), bool(config.fixed_input_size))
     return {
         "name": f"timm/{name}",
         "family": model_entrypoint(architecture).__module__.rpartition(".")[2],
@@ -59,8 +60,8 @@ def of_timm(name: str) -> Row:
 
 
 @functools.cache
-def clip_parameters(architecture: str) -> str:
-    """Parameters of both towers; "" where building one needs the network (text towers of transformers)."""
+def open_clip_parameters(architecture: str) -> str:
+    """Return the parameters of both towers; "" if building one needs the network (text towers of transformers)."""
     try:
         with torch.device("meta"):
             module = open_clip.create_model(architecture, device="meta", load_weights=False, pretrained_text=False)
@@ -70,14 +71,15 @@ def clip_parameters(architecture: str) -> str:
     return str(sum(p.numel() for p in module.parameters()))
 
 
-def licences() -> dict[str, str]:
-    """Licences that timm states, by hub repository: open_clip's tables name many of the same repositories."""
+@functools.cache
+def licenses() -> dict[str, str]:
+    """Return the licenses that timm states, by hub repository: open_clip's tables name many of the same ones."""
     configs = [get_pretrained_cfg(name) for name in list_pretrained()]
     return {c.hf_hub_id: c.license for c in configs if c.hf_hub_id and c.license}
 
 
-def of_clip(architecture: str, tag: str, known: dict[str, str]) -> Row:
-    """The row of one open_clip architecture and tag; "" is none."""
+def open_clip_row(architecture: str, tag: str) -> Row:
+    """Return the row of one open_clip architecture and tag; "" is no tag."""
     config = open_clip.get_model_config(architecture)
     size = config["vision_cfg"].get("image_size", 224)
     height, width = (size, size) if isinstance(size, int) else size
@@ -85,48 +87,47 @@ def of_clip(architecture: str, tag: str, known: dict[str, str]) -> Row:
     return {
         "name": f"open_clip/{architecture}:{tag}".rstrip(":"),
         "family": "coca" if "multimodal_cfg" in config else "siglip" if "siglip" in architecture.lower() else "clip",
-        "parameters": clip_parameters(architecture),
+        "parameters": open_clip_parameters(architecture),
         "dim": str(config["embed_dim"]),
         "input_size": f"{height}x{width}",
-        "licence": known.get(repo, ""),
+        "licence": licenses().get(repo, ""),
         "text": "yes",
         "default": "",
     }
 
 
-def rows(pattern: str) -> list[Row]:
-    """Every row, timm first, in the libraries' own order; of a tag-less architecture its bare name."""
+def all_rows(pattern: str) -> list[Row]:
+    """Return every row, timm first, in the libraries' own order; an architecture without tags has its bare name."""
     tagged = list_pretrained(pattern)
     bare = sorted(set(list_models(pattern)) - {name.partition(".")[0] for name in tagged})
-    known = licences()
-    out = []
+    rows = []
     for number, name in enumerate(sorted([*tagged, *bare])):
-        out.append(of_timm(name))
+        rows.append(timm_row(name))
         if number % 100 == 0:
             print(number, name, file=sys.stderr, flush=True)
     if not pattern:
         pairs = open_clip.list_pretrained()
-        alone = sorted(set(open_clip.list_models()) - {architecture for architecture, _ in pairs})
-        out += [of_clip(architecture, tag, known) for architecture, tag in [*pairs, *((a, "") for a in alone)]]
-    return out
+        untagged = sorted(set(open_clip.list_models()) - {architecture for architecture, _ in pairs})
+        rows += [open_clip_row(architecture, tag) for architecture, tag in [*pairs, *((a, "") for a in untagged)]]
+    return rows
 
 
 def main() -> None:
     """Write the table, or print the rows of a pattern."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pattern", nargs="?", default="", help="only these timm names, printed instead of written")
+    parser.add_argument("pattern", nargs="?", default="", help="print only these timm names, and write nothing")
     pattern = parser.parse_args().pattern
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    found = rows(pattern)
-    part = TARGET.with_suffix(".part")
-    with sys.stdout if pattern else part.open("w", encoding="utf-8", newline="") as out:
+    rows = all_rows(pattern)
+    temporary = TARGET.with_suffix(".part")
+    with sys.stdout if pattern else temporary.open("w", encoding="utf-8", newline="") as out:
         out.write(f"# timm {version('timm')}, open_clip_torch {version('open_clip_torch')}\n")
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(rows)
     if not pattern:
-        part.replace(TARGET)
+        temporary.replace(TARGET)
 
 
 if __name__ == "__main__":

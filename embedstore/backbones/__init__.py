@@ -1,26 +1,10 @@
-"""Frozen networks and their own preprocessing: a recipe in, vectors out.
+"""Frozen networks with their own preprocessing: load a recipe, embed images and texts.
 
-``load`` turns a :class:`~embedstore.space.Recipe` into a :class:`Backbone`; ``resolve`` and ``table`` answer from
-shipped facts. Nothing here imports torch before a network is really wanted.
+``load`` turns a :class:`~embedstore.space.Recipe` into a backbone. ``resolve_name`` and ``list_backbones`` answer from
+the shipped registry. Nothing here imports torch before a network is loaded.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 from embedstore.backbones.loading import load
 from embedstore.backbones.registry import BackboneInfo, list_backbones, resolve_name
 
-if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone
-
-__all__ = ["Backbone", "BackboneInfo", "list_backbones", "load", "resolve_name"]
-
-
-def __getattr__(name: str) -> Any:
-    """``Backbone`` on demand: its module imports torch."""
-    if name == "Backbone":
-        from embedstore.backbones.base import Backbone
-
-        return Backbone
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+__all__ = ["BackboneInfo", "list_backbones", "load", "resolve_name"]

@@ -1,4 +1,4 @@
-"""A user's own network, named ``module:factory``: imported only where the user has allowed it."""
+"""A user's own network, named ``module:factory``: imported only if the user has allowed it."""
 
 from __future__ import annotations
 
@@ -18,64 +18,65 @@ from torch import nn
 
 from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
-from embedstore.backbones.error_text import apply_preprocess_overrides, one_line
+from embedstore.backbones.error_text import one_line
+from embedstore.backbones.recipe_options import UNDECLARED_PREPROCESS, apply_preprocess_overrides, weights_origin
 from embedstore.backbones.registry import FACTORY_PATTERN
 from embedstore.errors import BadBackbone, CodeNotAllowed, UnknownBackbone, WeightsNotFound
 from embedstore.space import Family, Preprocess, Recipe
 
-REQUIRED_PREPROCESS = ("size", "mean", "std")
+REQUIRED_PREPROCESS = {"size": "input_size", "mean": "mean", "std": "std"}  # our name -> timm's in pretrained_cfg
 
 
 def load(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
-    """The network that ``factory(**args)`` gives: forward ``(B, 3, H, W)`` to ``(B, D)``.
+    """Load the network that ``factory(**args)`` returns; its forward maps ``(B, 3, H, W)`` to ``(B, D)``.
 
     Raises:
-        CodeNotAllowed: the name is not in ``allow_code``.
-        UnknownBackbone: no such module or factory.
-        BadBackbone: the factory fails, gives no network, or says nothing of its preprocessing.
-        WeightsNotFound, WeightsMismatch: the weights file is absent, or does not fit exactly.
+        CodeNotAllowed: when the name is not in ``allow_code``.
+        UnknownBackbone: when there is no such module or factory.
+        BadBackbone: when the factory fails, returns no network, or does not declare its preprocessing.
+        WeightsNotFound: when there is no such weights file, or the factory returns random weights.
+        WeightsMismatch: when the weights do not fit exactly.
     """
     name = recipe.backbone
     if not FACTORY_PATTERN.fullmatch(name):
         raise UnknownBackbone(f"unknown backbone {name!r}; use timm/…, open_clip/… or module:factory")
     if name not in ({allow_code} if isinstance(allow_code, str) else allow_code):
         raise CodeNotAllowed(
-            f"backbone {name} is Python code of module {name.partition(':')[0]}, which a store must not run by itself; "
-            f"if you trust it, add --allow-code {name}"
+            f"backbone {name} is Python code of module {name.partition(':')[0]}, and a store must not run code by "
+            f"itself; if you trust it, add --allow-code {name}"
         )
     if recipe.layer or recipe.pool:
-        raise BadBackbone(f"{name} gives its own vectors; --layer and --pool are for timm and open_clip")
-    factory = _factory(name)
-    module = _module(recipe, factory)
-    own = _own_preprocess(module, recipe)
+        raise BadBackbone(f"{name} returns its own vectors; --layer and --pool are for timm and open_clip")
+    factory = _import_factory(name)
+    module = _create_module(recipe, factory)
     return LoadedNetwork(
         family=Family.CUSTOM,
-        architecture=f"{name}#{_fingerprint(factory)}",
-        weights=("random:" if recipe.random_init else "") + weights.digest(module),
+        architecture=f"{name}#{_code_digest(factory)}",
+        weights=weights.digest(module, is_random=recipe.random_init),
         module=module,
         features=module,
-        preprocess=apply_preprocess_overrides(own, recipe.preprocess),
+        preprocess=apply_preprocess_overrides(_declared_preprocess(module, recipe), recipe.preprocess),
         layer="",
         pool="",
-        origin=recipe.weights or (f"random weights of seed {recipe.seed}" if recipe.random_init else name),
+        origin=weights_origin(recipe, name),
     )
 
 
-def _factory(name: str) -> Callable[..., Any]:
+def _import_factory(name: str) -> Callable[..., Any]:
     """Import ``module:factory``, with the current folder first on the path.
 
     Raises:
-        UnknownBackbone, BadBackbone: not there, or its import fails.
+        UnknownBackbone: when there is no such module or factory.
+        BadBackbone: when importing the module fails.
     """
     module_name, _, attribute = name.partition(":")
-    with _here_on_path():
+    with _current_folder_on_path():
         try:
             module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name and module_name.startswith(error.name):
-                raise UnknownBackbone(f"no module {module_name!r} in {Path.cwd()} or on the Python path") from error
-            raise BadBackbone(f"importing {module_name} failed: {one_line(error)}") from error
         except Exception as error:  # a user's own code may fail in any way
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing and module_name.startswith(missing):
+                raise UnknownBackbone(f"no module {module_name!r} in {Path.cwd()} or on the Python path") from error
             raise BadBackbone(f"importing {module_name} failed: {one_line(error)}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):
@@ -84,40 +85,44 @@ def _factory(name: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _here_on_path() -> Iterator[None]:
-    """The current folder on ``sys.path``, as ``python -m`` has it."""
-    here = str(Path.cwd())
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, here)
+def _current_folder_on_path() -> Iterator[None]:
+    """Put the current folder on ``sys.path``, as ``python -m`` does."""
+    folder = str(Path.cwd())
+    is_added = folder not in sys.path and "" not in sys.path
+    if is_added:
+        sys.path.insert(0, folder)
     try:
         yield
     finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
+        if is_added and folder in sys.path:
+            sys.path.remove(folder)
 
 
-def _module(recipe: Recipe, factory: Callable[..., Any]) -> nn.Module:
-    """The network with its weights: of a file, random on purpose, or the factory's own."""
-    module = _called(recipe, factory, recipe.seed)
+def _create_module(recipe: Recipe, factory: Callable[..., Any]) -> nn.Module:
+    """Return the network with its weights: from a file, random on request, or the factory's own.
+
+    Raises:
+        WeightsNotFound: when the factory returns random weights that the recipe does not ask for.
+    """
+    module = _call_factory(recipe, factory, recipe.seed)
     if recipe.weights:
         path = weights.resolve_file(recipe.weights)
         weights.load_strict(module, weights.read(path), recipe.backbone, str(path))
     elif not recipe.random_init:
-        other = _called(recipe, factory, recipe.seed + 1)
-        if weights.digest(module) != weights.digest(other):
+        second = _call_factory(recipe, factory, recipe.seed + 1)
+        if weights.digest(module) != weights.digest(second):
             raise WeightsNotFound(
-                f"{recipe.backbone} gives random weights: every call gives others; give a file with --weights FILE, "
-                "load the weights in the factory, or say --random-init"
+                f"{recipe.backbone} returns random weights: two calls return different ones; give a file with "
+                "--weights FILE, load the weights in the factory, or use --random-init"
             )
     return module
 
 
-def _called(recipe: Recipe, factory: Callable[..., Any], seed: int) -> nn.Module:
-    """``factory(**args)`` under a seed.
+def _call_factory(recipe: Recipe, factory: Callable[..., Any], seed: int) -> nn.Module:
+    """Call ``factory(**args)`` with a seed.
 
     Raises:
-        BadBackbone: it fails, or gives something else than a network.
+        BadBackbone: when the factory fails, or returns something else than a network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -130,33 +135,30 @@ def _called(recipe: Recipe, factory: Callable[..., Any], seed: int) -> nn.Module
     return module.eval()
 
 
-def _own_preprocess(module: nn.Module, recipe: Recipe) -> Preprocess:
-    """Preprocessing from the network's ``pretrained_cfg`` (timm's scheme), else from the recipe alone.
+def _declared_preprocess(module: nn.Module, recipe: Recipe) -> Preprocess:
+    """Return the preprocessing of the network's ``pretrained_cfg`` (timm's scheme), for the recipe to override.
 
     Raises:
-        BadBackbone: a size, mean or std that neither of them says: a guess would give wrong vectors in silence.
+        BadBackbone: when neither declares the size, mean or std: a guess would give wrong vectors.
     """
     config = dict(getattr(module, "pretrained_cfg", None) or {})
-    said = {"size": "input_size" in config, "mean": "mean" in config, "std": "std" in config}
-    if lacking := [n for n in REQUIRED_PREPROCESS if not said[n] and n not in recipe.preprocess]:
+    missing = [n for n, key in REQUIRED_PREPROCESS.items() if key not in config and n not in recipe.preprocess]
+    if missing:
         raise BadBackbone(
-            f"{recipe.backbone} does not say how images are prepared ({', '.join(lacking)}); give --preprocess size=… "
-            "--preprocess mean=… --preprocess std=…, or a pretrained_cfg on the network"
+            f"{recipe.backbone} does not declare its preprocessing ({', '.join(missing)}); give --preprocess size=… "
+            "--preprocess mean=… --preprocess std=…, or set pretrained_cfg on the network"
         )
     if config:
         from embedstore.backbones.timm_models import timm_preprocess
 
-        return timm_preprocess(module)  # what it does not say is overridden by the recipe
-    blank = Preprocess((1, 1), (1, 1), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    return apply_preprocess_overrides(
-        blank, {n: recipe.preprocess[n] for n in REQUIRED_PREPROCESS if n in recipe.preprocess}
-    )
+        return timm_preprocess(module)
+    return UNDECLARED_PREPROCESS
 
 
-def _fingerprint(factory: Callable[..., Any]) -> str:
-    """8 digits of the code that the factory stands in; comments and spaces do not count.
+def _code_digest(factory: Callable[..., Any]) -> str:
+    """Return 8 hexadecimal digits of the code in the factory's file, without comments and spaces.
 
-    The weights alone do not say what a network computes: a changed forward is another space.
+    The weights alone do not determine what a network computes: a changed forward is another space.
     """
     try:
         source = Path(inspect.getsourcefile(factory) or "").read_text(encoding="utf-8")

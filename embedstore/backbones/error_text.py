@@ -1,4 +1,4 @@
-"""Words for people: how errors of other libraries become part of one line."""
+"""Turn errors of other libraries and long lists into one line of text."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from embedstore.errors import BadBackbone
-from embedstore.space import JsonScalar, Preprocess, override_preprocess
-
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The text of an error on one line, cut to ``limit`` characters."""
+    """Return the text of an error on one line, cut to ``limit`` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def join_names(names: Sequence[str], limit: int = 8) -> str:
-    """The first names of a list, and how many more there are."""
+    """Return the first names of a list and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more if names else "none"
 
 
 @contextmanager
 def suppress_root_logging() -> Iterator[None]:
-    """Keep a library's chatter off stderr, unless the program has set up logging of its own.
+    """Keep a library's messages off stderr, unless the program has configured logging.
 
     open_clip logs through the root logger, which otherwise installs a handler that prints.
     """
@@ -34,15 +31,3 @@ def suppress_root_logging() -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-
-
-def apply_preprocess_overrides(own: Preprocess, overrides: dict[str, JsonScalar]) -> Preprocess:
-    """The network's own preprocessing with a person's overrides.
-
-    Raises:
-        BadBackbone: an unknown name, or a value that does not parse.
-    """
-    try:
-        return override_preprocess(own, overrides)
-    except ValueError as error:
-        raise BadBackbone(f"--preprocess: {one_line(error)}") from error

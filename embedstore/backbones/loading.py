@@ -1,4 +1,4 @@
-"""From a recipe to a backbone: family, device, precision, and the space that results."""
+"""From a recipe to a backbone: library, device, precision, and the space that results."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from embedstore.backbones.error_text import one_line
+from embedstore.backbones.registry import BUNDLED_INFO
 from embedstore.errors import BadBackbone
 from embedstore.space import Recipe, Space
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone, LoadedNetwork
 
-# Torch gives back the memory of large activations after every layer, and Linux zeroes it again page by page. Of huge
-# pages there are far fewer: a batch of 32 took a ResNet-50 21% less time on two cores (docs/benchmarks.md).
-HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"  # read by torch at its first tensor on the CPU
+# Torch returns the memory of large activations after every layer, and Linux zeroes it again page by page. With huge
+# pages there are far fewer of them: a batch of 32 took a ResNet-50 21% less time on two cores (docs/benchmarks.md).
+HUGE_PAGES_VARIABLE = "THP_MEM_ALLOC_ENABLE"  # torch reads it at its first tensor on the CPU
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
@@ -23,66 +24,66 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 def load(
     recipe: Recipe, *, device: str = "auto", precision: str = "auto", allow_code: Collection[str] = ()
 ) -> Backbone:
-    """The network that a recipe describes, ready to embed.
+    """Load the network that a recipe describes, ready to embed.
 
     Args:
         recipe: what to load; its ``backbone`` may be an alias.
-        device: ``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; of several with commas
-            between them the first.
+        device: ``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; the first of several that
+            are separated by commas.
         precision: ``auto`` (bf16 or fp16 autocast on cuda, fp32 elsewhere), ``fp32``, ``fp16``, ``bf16``.
         allow_code: the ``module:factory`` names that may be imported. A recipe read from a store must not run
             code that its user has not named.
 
     Returns:
-        A backbone whose ``space`` is complete: its key comes from what was really loaded.
+        A backbone whose ``space`` is complete: its key comes from what was actually loaded.
 
     Raises:
-        UnknownBackbone: no such architecture or tag; names near ones.
-        BadBackbone: an argument, layer, pool, device or preprocessing that it does not have.
-        WeightsNotFound: the weights are not on this machine and cannot be fetched.
-        WeightsMismatch: the weights do not fit, or the file holds something else.
-        CodeNotAllowed: the recipe names code that is not in ``allow_code``.
+        UnknownBackbone: when there is no such architecture or tag; the error lists near names.
+        BadBackbone: when the network lacks an argument, layer, pool, device or preprocessing that the recipe asks for.
+        WeightsNotFound: when the weights are not on this machine and cannot be downloaded.
+        WeightsMismatch: when the weights do not fit, or the file holds something else.
+        CodeNotAllowed: when the recipe names code that is not in ``allow_code``.
     """
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
-    chosen = resolve_device(device.partition(",")[0])
-    exact = resolve_precision(precision, chosen)
-    return build_backbone(_loaded(recipe, allow_code), recipe, device=chosen, precision=exact)
+    first_device = resolve_device(device.partition(",")[0])
+    resolved_precision = resolve_precision(precision, first_device)
+    return build_backbone(_load_network(recipe, allow_code), recipe, device=first_device, precision=resolved_precision)
 
 
-def _loaded(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
-    """The recipe through the library that its name belongs to."""
+def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
+    """Load the recipe through the library that its name belongs to."""
     if recipe.random_init and recipe.weights:
         raise BadBackbone("random weights and a weights file exclude each other: give --weights or --random-init")
-    prefix = recipe.backbone.partition("/")[0]
-    if prefix in ("open_clip", "embedstore"):
-        from embedstore.backbones.open_clip_models import load as of_open_clip
+    library = recipe.backbone.partition("/")[0]
+    if library == "open_clip" or recipe.backbone == BUNDLED_INFO.name:
+        from embedstore.backbones import open_clip_models
 
-        return of_open_clip(recipe)
-    if prefix == "timm":
-        from embedstore.backbones.timm_models import load as of_timm
+        return open_clip_models.load(recipe)
+    if library == "timm":
+        from embedstore.backbones import timm_models
 
-        return of_timm(recipe)
-    from embedstore.backbones.custom import load as of_custom
+        return timm_models.load(recipe)
+    from embedstore.backbones import custom
 
-    return of_custom(recipe, allow_code)
+    return custom.load(recipe, allow_code)
 
 
 def build_backbone(loaded: LoadedNetwork, recipe: Recipe, *, device: str, precision: str) -> Backbone:
-    """Move a network to its device, measure its dimension by a forward, and name its space."""
-    import torch
-
+    """Move a network to its device, measure its dimension with a forward pass, and describe its space."""
     from embedstore.backbones.base import Backbone, is_convolutional
 
-    loaded.module.eval().requires_grad_(False)
-    if is_convolutional(loaded.module):
-        loaded.module.to(memory_format=torch.channels_last)
-    loaded.module.to(device)
+    module = loaded.module.eval().requires_grad_(False)
+    if is_convolutional(module):
+        import torch
+
+        module.to(memory_format=torch.channels_last)
+    module.to(device)
     space = Space(
         family=loaded.family,
         architecture=loaded.architecture,
         weights=loaded.weights,
         preprocess=loaded.preprocess,
-        dim=_dimension(loaded, device),
+        dim=_measure_dim(loaded, device),
         unit=loaded.unit,
         layer=loaded.layer,
         pool=loaded.pool,
@@ -96,62 +97,62 @@ def build_backbone(loaded: LoadedNetwork, recipe: Recipe, *, device: str, precis
     return Backbone(loaded, space, device=device, precision=precision)
 
 
-def _dimension(loaded: LoadedNetwork, device: str) -> int:
-    """D, from a forward of one grey image: what a network says of itself is wrong for some (VGG)."""
+def _measure_dim(loaded: LoadedNetwork, device: str) -> int:
+    """Return D from a forward pass of one gray image: what some networks declare is wrong (VGG)."""
     import torch
 
-    size = loaded.preprocess.size
+    height, width = loaded.preprocess.size
     try:
         with torch.inference_mode():
-            out = loaded.features(torch.zeros((1, 3, *size), device=device))
+            out = loaded.features(torch.zeros((1, 3, height, width), device=device))
     except (RuntimeError, AssertionError, ValueError, IndexError, TypeError) as error:
         raise BadBackbone(
-            f"{loaded.architecture} does not take images of {size[0]}x{size[1]} with these options: {one_line(error)}"
+            f"{loaded.architecture} does not accept images of {height}x{width} with these options: {one_line(error)}"
         ) from error
     if not isinstance(out, torch.Tensor) or out.dim() != 2:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
-        raise BadBackbone(f"{loaded.architecture} must give one vector an image, (B, D), but gave {got}")
+        raise BadBackbone(f"{loaded.architecture} must return one vector per image, (B, D), but returned {got}")
     return int(out.shape[1])
 
 
 def resolve_devices(device: str) -> list[str]:
-    """The devices that an embedding run uses: those with commas between them, or for ``auto`` and ``cuda`` every GPU.
+    """Return the devices of an embedding run: those separated by commas, or every GPU for ``auto`` and ``cuda``.
 
     Raises:
-        BadBackbone: one of them is not here.
+        BadBackbone: when this machine does not have one of them.
     """
     import torch
 
     if "," in device:
         return [resolve_device(d.strip()) for d in device.split(",")]
-    chosen = resolve_device(device)
-    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
+    resolved = resolve_device(device)
+    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] if resolved == "cuda" else [resolved]
 
 
 def resolve_device(device: str) -> str:
-    """The device meant by ``auto``, or the named one if this machine has it.
+    """Return the best device for ``auto``, or the named one if this machine has it.
 
     Raises:
-        BadBackbone: no such device here.
+        BadBackbone: when this machine has no such device.
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
     kind, _, number = device.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
-    if not there.get(kind, False) or (number and not (number.isdigit() and int(number) < count)):
-        known = ", ".join(name for name, here in there.items() if here)
-        raise BadBackbone(f"no device {device!r} here; use --device auto or one of: {known}")
+    if not available.get(kind, False) or (number and not (number.isdigit() and int(number) < count)):
+        names = ", ".join(name for name, is_available in available.items() if is_available)
+        raise BadBackbone(f"no device {device!r} on this machine; use --device auto or one of: {names}")
     return device
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """The precision meant by ``auto``: half on cuda (bf16 where the card has it), fp32 elsewhere.
+    """Return the precision for ``auto``: half on cuda (bf16 if the card supports it), fp32 elsewhere.
 
     Raises:
-        BadBackbone: an unknown name.
+        BadBackbone: when the name is unknown.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The image towers of open_clip without their projection into the space of words."""
+"""The image towers of open_clip without their projection into the shared space."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from embedstore.errors import BadBackbone
 
 
 def remove_projection(module: Any) -> FeatureFunction:
-    """Raw image features ``(B, D)``: what the tower computes before it is projected beside the words.
+    """Return the raw image features ``(B, D)``: the tower's output before its projection.
 
-    The projection is taken out of ``module``; digest the weights first.
+    The projection is removed from ``module`` in place; digest the weights first.
 
     Raises:
-        BadBackbone: a tower of unknown make.
+        BadBackbone: when the tower is of an unknown class.
     """
     visual = module.visual
     if isinstance(visual, VisionTransformer):
@@ -28,20 +28,20 @@ def remove_projection(module: Any) -> FeatureFunction:
     elif isinstance(visual, ModifiedResNet):
         visual.attnpool.c_proj = _identity(visual.attnpool.c_proj)
     elif isinstance(visual, TimmModel):
-        _strip(visual)
+        _remove_timm_projection(visual)
     else:
-        raise BadBackbone(f"no layer before-projection in a {type(visual).__name__}; use --layer projection")
+        raise BadBackbone(f"a {type(visual).__name__} has no layer before-projection; use --layer projection")
 
     def features(images: torch.Tensor) -> torch.Tensor:
         out = visual(images)
-        pooled: torch.Tensor = out[0] if isinstance(out, tuple) else out  # CoCa's tower gives its tokens too
+        pooled: torch.Tensor = out[0] if isinstance(out, tuple) else out  # CoCa's tower returns its tokens too
         return pooled
 
     return features
 
 
 def _identity(projection: nn.Linear) -> nn.Linear:
-    """A linear map that changes nothing: attention pooling insists on one."""
+    """Return a linear map that changes nothing: attention pooling requires one."""
     out = nn.Linear(projection.in_features, projection.in_features)
     with torch.no_grad():
         out.weight.copy_(torch.eye(projection.in_features))
@@ -49,8 +49,8 @@ def _identity(projection: nn.Linear) -> nn.Linear:
     return out
 
 
-def _strip(visual: Any) -> None:
-    """Take the projection out of a tower built on a timm network, wherever it sits."""
+def _remove_timm_projection(visual: Any) -> None:
+    """Remove the projection of a tower built on a timm network, wherever it is."""
     head = visual.head
     if hasattr(head, "proj") or hasattr(head, "mlp"):
         kept = [(n, m) for n, m in head.named_children() if n not in ("proj", "mlp")]

@@ -1,6 +1,6 @@
-"""Shipped facts on every pre-trained backbone: found, listed and spelt right without importing torch.
+"""The shipped table of every pre-trained backbone: list them and resolve their names without importing torch.
 
-``registry.csv`` is written by ``tools/backbone_facts.py`` from timm and open_clip themselves; a test compares the two.
+``tools/backbone_facts.py`` writes ``registry.csv`` from timm and open_clip themselves; a test compares the two.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 import functools
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
@@ -23,7 +23,7 @@ ALIASES = {
     "tiny": "embedstore/tiny",
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
-LOCAL_DIR_PREFIX = "open_clip/local-dir:"
+LOCAL_DIR_PREFIX = "local-dir:"  # open_clip/local-dir:FOLDER
 FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:factory, dots in the module
 
 
@@ -32,12 +32,14 @@ class BackboneInfo:
     """What is known of a backbone before anything is downloaded.
 
     Attributes:
-        name: as :func:`embedstore.backbones.load` takes it.
+        name: the name that :func:`embedstore.backbones.load` accepts.
         family: the module of timm that builds it, or ``clip``, ``siglip``, ``coca``.
-        parameters: of the embedding network, both towers of a CLIP; 0 where building it needs a network connection.
-        dim: length of its vectors. input_size: ``HxW`` pixels.
-        licence: of the weights, as the library states it, or "".
-        text: words can be searched in its space.
+        parameters: number of parameters of the embedding network, of both towers of a CLIP; 0 if building it needs a
+            network connection.
+        dim: length of its vectors.
+        input_size: ``HxW`` pixels.
+        licence: the license of the weights, as the library states it, or "".
+        supports_text: its space can be searched with texts.
     """
 
     name: str
@@ -46,111 +48,124 @@ class BackboneInfo:
     dim: int
     input_size: str
     licence: str
-    text: bool
+    supports_text: bool
+
+    def to_json(self) -> dict[str, str | int | bool]:
+        """Return plain values; the key of ``supports_text`` is ``text``, as in ``registry.csv``."""
+        values = asdict(self)
+        return {**{k: v for k, v in values.items() if k != "supports_text"}, "text": self.supports_text}
 
 
-BUNDLED_INFO = BackboneInfo(
-    "embedstore/tiny", "clip", 2346329, 256, "64x64", "Apache-2.0", text=True
-)  # shipped in the package
+# Shipped in the package.
+BUNDLED_INFO = BackboneInfo("embedstore/tiny", "clip", 2346329, 256, "64x64", "Apache-2.0", supports_text=True)
 
 
 def list_backbones(words: str = "") -> list[BackboneInfo]:
-    """The shipped facts on backbones that have pre-trained weights, or are known by name alone.
+    """Return the shipped entries: backbones with pre-trained weights and architectures without.
 
     Args:
-        words: that must all occur in name or family; case does not matter.
+        words: words that must all occur in name or family; case does not matter.
     """
-    wanted = words.lower().split()
-    return [f for f in _table().facts if all(w in f"{f.name} {f.family}".lower() for w in wanted)]
+    terms = words.lower().split()
+    return [b for b in _table().backbones if all(t in f"{b.name} {b.family}".lower() for t in terms)]
 
 
 def weights_licence(name: str) -> str:
-    """The licence of a tag's weights, as the library states it, or ""."""
-    return next((f.licence for f in _table().facts if f.name == name), "")
+    """Return the license of a tag's weights, as the library states it, or ""."""
+    return next((b.licence for b in _table().backbones if b.name == name), "")
 
 
 def resolve_name(name: str) -> str:
-    """The full name of a backbone: an alias, a bare timm or open_clip name, or a full name spelt right.
+    """Return the full name of a backbone for an alias, a bare timm or open_clip name, or another spelling.
 
     ``resnet50`` is ``timm/resnet50.<default tag>``. The folder of ``open_clip/local-dir:…`` becomes absolute, so that
-    a store finds it from anywhere; ``module:factory`` is returned as it is.
+    a store finds it from anywhere; ``module:factory`` is returned unchanged.
 
     Raises:
-        UnknownBackbone: nothing of that name; lists near ones.
+        UnknownBackbone: when there is nothing of that name; the error lists near names.
     """
-    known, given = _table(), name.strip()
-    if full := ALIASES.get(given.lower()):
-        return full
-    if given.lower() == BUNDLED_INFO.name:
+    table, name = _table(), name.strip()
+    if full_name := ALIASES.get(name.lower()):
+        return full_name
+    if name.lower() == BUNDLED_INFO.name:
         return BUNDLED_INFO.name
-    if given.startswith(LOCAL_DIR_PREFIX):
-        return LOCAL_DIR_PREFIX + os.path.abspath(os.path.expanduser(given.removeprefix(LOCAL_DIR_PREFIX)))  # noqa: PTH100, PTH111 - no links
-    prefix, _, body = given.partition("/")
-    if prefix == "timm":
-        return known.timm(body) or _not_shipped(given, "timm")
-    if prefix == "open_clip":
-        return known.open_clip(body) or _not_shipped(given, "open_clip_torch")
-    if full := known.timm(given) or known.open_clip(given):
-        return full
-    if FACTORY_PATTERN.fullmatch(given):
-        return given
-    raise _unknown(given)
+    library, _, body = name.partition("/")
+    if library == "open_clip" and body.startswith(LOCAL_DIR_PREFIX):
+        folder = os.path.expanduser(body.removeprefix(LOCAL_DIR_PREFIX))  # noqa: PTH111 - as typed
+        return f"open_clip/{LOCAL_DIR_PREFIX}{os.path.abspath(folder)}"  # noqa: PTH100 - links are not followed
+    if library == "timm":
+        return table.timm_name(body) or _name_of_other_version(name, "timm")
+    if library == "open_clip":
+        return table.open_clip_name(body) or _name_of_other_version(name, "open_clip_torch")
+    if full_name := table.timm_name(name) or table.open_clip_name(name):
+        return full_name
+    if FACTORY_PATTERN.fullmatch(name):
+        return name
+    raise _unknown_error(name)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The shipped table and its two ways in."""
+    """The shipped table.
 
-    facts: tuple[BackboneInfo, ...]
-    names: dict[str, str]  # lower-case name -> name
-    defaults: dict[str, str]  # lower-case timm architecture -> its default full name
+    Attributes:
+        backbones: every row.
+        names: the name by lower-case name.
+        defaults: the default full name by lower-case timm architecture.
+        versions: the version by package from which the table was generated.
+    """
+
+    backbones: tuple[BackboneInfo, ...]
+    names: dict[str, str]
+    defaults: dict[str, str]
     versions: dict[str, str]
 
-    def timm(self, body: str) -> str:
-        """The full name of ``<architecture>[.tag]``, "" if it is not in the table."""
+    def timm_name(self, body: str) -> str:
+        """Return the full name of ``<architecture>[.tag]``, or "" if it is not in the table."""
         name = f"timm/{body}".lower()
         return self.defaults.get(name, "") or self.names.get(name, "")
 
-    def open_clip(self, body: str) -> str:
-        """The full name of ``<architecture>[:tag]``, as open_clip spells it, "" if it is not in the table."""
+    def open_clip_name(self, body: str) -> str:
+        """Return the full name of ``<architecture>[:tag]`` as open_clip spells it, or "" if it is not in the table."""
         architecture, colon, tag = body.partition(":")
-        architecture = architecture.replace("/", "-").lower()  # open_clip takes ViT-B/32 for ViT-B-32
+        architecture = architecture.replace("/", "-").lower()  # open_clip accepts ViT-B/32 for ViT-B-32
         if colon:
             return self.names.get(f"open_clip/{architecture}:{tag.lower().replace('-', '_')}", "")
         bare = self.names.get(f"open_clip/{architecture}", "")
-        tagged = (full for low, full in self.names.items() if low.startswith(f"open_clip/{architecture}:"))
-        return bare or next(tagged, "").partition(":")[0]
+        tagged = next(iter(self._starting_with(f"open_clip/{architecture}:")), "")
+        return bare or tagged.partition(":")[0]
 
     def tags(self, body: str) -> list[str]:
-        """Every tag of the architecture in ``body``."""
-        cut = ":" if ":" in body else "."
-        start = body.partition(cut)[0].lower().replace("/", "-") + cut
-        lows = (f"{library}/{start}" for library in ("timm", "open_clip"))
-        return [full.partition(cut)[2] for low in lows for full in self._starting(low)]
+        """Return every tag of the architecture in ``body``."""
+        separator = ":" if ":" in body else "."
+        start = body.partition(separator)[0].lower().replace("/", "-") + separator
+        names = [n for library in ("timm", "open_clip") for n in self._starting_with(f"{library}/{start}")]
+        return [name.partition(separator)[2] for name in names]
 
-    def _starting(self, start: str) -> list[str]:
-        return [full for low, full in self.names.items() if low.startswith(start)]
+    def _starting_with(self, start: str) -> list[str]:
+        """Return the names that begin with a lower-case text."""
+        return [name for lower, name in self.names.items() if lower.startswith(start)]
 
-    def architectures(self) -> dict[str, str]:
-        """Every architecture without library and tag -> with its library."""
-        bare = (f.name.partition(":")[0] if f.text else f.name.partition(".")[0] for f in self.facts)
-        return {name.partition("/")[2]: name for name in bare}
+    def architectures(self) -> list[str]:
+        """Return every architecture, without library and tag."""
+        bare = (b.name.partition(":" if b.supports_text else ".")[0] for b in self.backbones)
+        return list(dict.fromkeys(name.partition("/")[2] for name in bare))
 
 
 @functools.cache
 def _table() -> _Table:
-    """The shipped table, read once."""
+    """Read the shipped table, once."""
     text = files(__package__).joinpath("registry.csv").read_text(encoding="utf-8")
-    head, _, body = text.partition("\n")
+    heading, _, body = text.partition("\n")
     rows = list(csv.DictReader(body.splitlines()))
-    facts = (BUNDLED_INFO, *(_fact(row) for row in rows))
+    backbones = (BUNDLED_INFO, *(read_row(row) for row in rows))
     defaults = {row["name"].partition(".")[0].lower(): row["name"] for row in rows if row["default"]}
-    versions = dict(part.strip(" #").rsplit(" ", 1) for part in head.split(","))
-    return _Table(facts, {f.name.lower(): f.name for f in facts}, defaults, versions)
+    versions = dict(part.strip(" #").rsplit(" ", 1) for part in heading.split(","))
+    return _Table(backbones, {b.name.lower(): b.name for b in backbones}, defaults, versions)
 
 
-def _fact(row: dict[str, str]) -> BackboneInfo:
-    """One row of the table."""
+def read_row(row: dict[str, str]) -> BackboneInfo:
+    """Return the backbone of one row of ``registry.csv``."""
     return BackboneInfo(
         name=row["name"],
         family=row["family"],
@@ -158,30 +173,30 @@ def _fact(row: dict[str, str]) -> BackboneInfo:
         dim=int(row["dim"]),
         input_size=row["input_size"],
         licence=row["licence"],
-        text=bool(row["text"]),
+        supports_text=bool(row["text"]),
     )
 
 
-def _not_shipped(name: str, package: str) -> str:
-    """A name that another version of the library may know; the library itself is asked when it is loaded.
+def _name_of_other_version(name: str, package: str) -> str:
+    """Return a name that another version of the library may know: the library decides when it loads.
 
     Raises:
-        UnknownBackbone: the table was made from the very version that is installed.
+        UnknownBackbone: when the installed version is the one from which the table was generated.
     """
     try:
-        same = version(package) == _table().versions.get(package)
+        is_same = version(package) == _table().versions.get(package)
     except PackageNotFoundError:
-        same = True
-    if same:
-        raise _unknown(name)
+        is_same = True
+    if is_same:
+        raise _unknown_error(name)
     return name
 
 
-def _unknown(name: str) -> UnknownBackbone:
-    """The error for a name: the tags of its architecture, or near architectures."""
+def _unknown_error(name: str) -> UnknownBackbone:
+    """Return the error for a name: it lists the tags of its architecture, or near architectures."""
     body = name.partition("/")[2] if name.startswith(("timm/", "open_clip/")) else name
-    if tags := _table().tags(body):
+    table = _table()
+    if tags := table.tags(body):
         return UnknownBackbone(f"{name} is not a known pre-trained tag; its tags are {join_names(tags)}")
-    architectures = _table().architectures()
-    hint = did_you_mean(body.partition(":")[0].partition(".")[0], architectures)
+    hint = did_you_mean(body.partition(":")[0].partition(".")[0], table.architectures())
     return UnknownBackbone(f"unknown backbone {name!r}{hint}; `embedstore backbones [FILTER]` lists them")

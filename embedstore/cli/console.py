@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from embedstore.reports.results import to_json_value
+from embedstore.tables import to_json_value
 
 
 def print_json(value: Any) -> None:

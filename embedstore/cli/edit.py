@@ -12,7 +12,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.put_in import app
-from embedstore.reports.results import save_rows
+from embedstore.tables import save_records
 
 Items = Annotated[list[int], typer.Option("--item", help="An item's id; again for more.")]
 
@@ -134,17 +134,17 @@ def duplicates(
     found = es.open(store).duplicates(
         threshold, where=where, keep=keep, exact=exact or None, mark=mark, space=space, wait=wait
     )
-    rows = found.across if across_splits else found.rows
+    rows = [pair.to_json() for pair in found.cross_split_pairs] if across_splits else found.records()
     if out:
-        save_rows(rows, out)
+        save_records(rows, out)
         console.print_note(f"wrote {out}")
     if as_json:
         console.print_json(found.to_json())
     elif not out and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(
-        f"{len(found.rows)} items in {found.groups} groups, {len(found.across)} pairs across splits; "
-        f"{found.compared} contents compared, recall {found.recall}"
+        f"{len(found.items)} items in {found.group_count} groups, {len(found.cross_split_pairs)} pairs across splits; "
+        f"{found.content_count} contents compared, recall {found.recall}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,20 +12,23 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.put_in import app
+from embedstore.finetuning.history import AugmentationSheet
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
-    from embedstore.operations.finetune import TuneOptions
-    from embedstore.operations.tuned import Tuned
+    from embedstore.finetuning.history import Epoch, TrainingStep
+    from embedstore.finetuning.settings import FinetuneOptions
+    from embedstore.operations.finetune_result import FinetuneResult
 
 Set = Annotated[
     list[str],
     typer.Option(
         "--set",
         metavar="K=V",
-        help="Any other setting: decay, warmup, weight_decay, smoothing, class_weights, batch, micro, bn, "
-        "refit, alpha, rank, patience, metric, workers; of the images crop, flip, rotate, colour, randaugment, jpeg, "
-        "erase, mixup, cutmix.",
+        help="Set any other setting: layer_decay, warmup_ratio, weight_decay, label_smoothing, class_weights, "
+        "batch_size, micro_batch_size, update_batchnorm, refit, wise_alpha, lora_rank, patience, selection_metric, "
+        "num_workers; augmentation of the images: min_crop_scale, flip, rotate, color_jitter, randaugment, "
+        "min_jpeg_quality, cutout, mixup, cutmix.",
     ),
 ]
 
@@ -54,22 +58,28 @@ def finetune(
     `embedstore finetune pets.store species --layers last-2 --embed`
     """
     opened = es.open(store, device=device, precision=precision, allow_code=allow_code)
-    given: dict[str, Any] = {"layers": layers, "epochs": epochs, "lr": lr, "start": start, "average": average}
-    given |= {"seed": seed, "precision": precision} | o.parse_assignments(more, "--set")
+    given: dict[str, Any] = {"layers": layers, "epochs": epochs, "lr": lr, "seed": seed, "precision": precision}
+    given |= {"head_init": start, "weight_average": average} | o.parse_assignments(more, "--set")
     made = opened.finetune(
-        label, space=space, name=name, embed=embed, where=where, say=console.print_note, **cast("TuneOptions", given)
+        label,
+        space=space,
+        space_name=name,
+        embed=embed,
+        where=where,
+        progress=None if sys.stderr.isatty() else _note_augmentation_sheet,  # a bar notes it itself
+        **cast("FinetuneOptions", given),
     )
-    if made.beside:
+    if made.is_helper_process:
         return
     if as_json:
         console.print_json(made.to_json())
         return
     _print_tuned(made)
-    if made.versus is None:
-        console.print_note(f"embed into it with `embedstore reembed {store} --space {made.name}`")
+    if made.comparison is None:
+        console.print_note(f"embed into it with `embedstore reembed {store} --space {made.space}`")
     else:
-        _print_versus(made.versus)
-        console.print_note(f"make it the default with `embedstore use {store} {made.name}`")
+        _print_versus(made.comparison)
+        console.print_note(f"make it the default with `embedstore use {store} {made.space}`")
 
 
 @app.command()
@@ -161,11 +171,11 @@ def advise(
         console.print_json(a.to_json())
         return
     print(f"{a.strategy.value}: `{a.command}`")
-    print(f"expected gain in accuracy: {a.gain[0]:.3f} to {a.gain[1]:.3f}")
+    print(f"expected gain in accuracy: {a.expected_gain[0]:.3f} to {a.expected_gain[1]:.3f}")
     for reason in a.reasons:
         print(f"- {reason}")
     rows = [(r["data"], r["domain"], r["strategy"]) for r in a.to_json()["table"]]
-    here = (a.size.value, "different" if a.domain.different else "similar")
+    here = (a.size.value, "different" if a.domain.is_different else "similar")
     console.print_table(("data", "domain", "strategy", ""), [(*r, "<- here" if r[:2] == here else "") for r in rows])
 
 
@@ -187,23 +197,23 @@ def lore(
 ) -> None:
     """From scratch, frozen probe, last layers, all layers over labels a class: the table of the textbooks, measured."""
     opened = es.open(store, device=device, allow_code=allow_code)
-    given = cast("TuneOptions", {"epochs": epochs, "lr": lr} | o.parse_assignments(more, "--set"))
+    given = cast("FinetuneOptions", {"epochs": epochs, "lr": lr} | o.parse_assignments(more, "--set"))
     found = opened.lore(
         label,
-        budgets=o.parse_integers(budgets, "--budgets"),
-        last=last,
-        png=png,
+        labels_per_class=o.parse_integers(budgets, "--budgets"),
+        last_layers=last,
+        plot_path=png,
         where=where,
         space=space,
-        tell=lambda c: console.print_note(
-            f"{c.way}, {c.labels or 'all'} a class: {c.accuracy:.3f} in {c.seconds:.0f} s"
+        progress=lambda r: console.print_note(
+            f"{r.regime}, {r.labels_per_class or 'all'} labels per class: {r.accuracy:.3f} in {r.seconds:.0f} s"
         ),
         **given,
     )
     if as_json:
         console.print_json(found.to_json())
         return
-    print(f"accuracy on {found.held:,} held-out items ({found.split})")
+    print(f"accuracy on {found.held_out:,} held-out items ({found.split})")
     ways = list(found.rows()[0][2])
     rows = [(labels, train, *(f"{by[w]:.3f}" for w in ways)) for labels, train, by in found.rows()]
     console.print_table(("labels a class", "images", *ways), rows)
@@ -211,22 +221,36 @@ def lore(
         console.print_note(f"wrote {png}")
 
 
-def _print_tuned(made: Tuned) -> None:
+def _note_augmentation_sheet(event: AugmentationSheet | TrainingStep | Epoch) -> None:
+    """Print where the augmented training images are drawn, before training begins."""
+    if isinstance(event, AugmentationSheet):
+        console.print_note(f"augmented training images: {event.path}")
+
+
+def _print_tuned(made: FinetuneResult) -> None:
     """A run in words."""
-    f = made.facts
+    t = made.training
     console.print_table(
         ("epoch", "training loss", "validation loss", "accuracy", "mean recall", "seconds"),
         [
-            (e["number"], e["loss"], e["val"]["loss"], e["val"]["accuracy"], e["val"]["recall"], round(e["seconds"], 1))
-            for e in f["history"]["epochs"]
+            (
+                e.number,
+                e.train_loss,
+                e.val_score.loss,
+                e.val_score.accuracy,
+                e.val_score.mean_recall,
+                round(e.seconds, 1),
+            )
+            for e in t.history.epochs
         ],
     )
-    mixed = "" if f["alpha"] is None else f", mixed {f['alpha']:g} new to {1 - f['alpha']:g} old"
+    mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
     print(
-        f"space {made.name}: epoch {f['epoch']} kept{mixed}; {f['train']:,} images trained, {f['val']:,} chose, "
-        f"{f['tuned_blocks']} of {f['blocks']} blocks, {f['parameters']:,} parameters, {f['seconds']:.0f} s"
+        f"space {made.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training images, "
+        f"{t.val_images:,} validation images, {t.tuned_blocks} of {t.blocks} blocks, "
+        f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
-    print(f"checkpoint, curves and augmentation: {made.folder}")
+    print(f"checkpoint, curves and augmentation: {made.checkpoint_folder}")
     for note in made.notes:
         console.print_note(note)
 

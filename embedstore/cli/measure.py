@@ -42,8 +42,8 @@ def bench(
         backbone,
         o.parse_assignments(backbone_arg, "--backbone-arg"),
         o.parse_assignments(preprocess, "--preprocess"),
-        images=images,
-        seconds=seconds,
+        max_images=images,
+        seconds_per_stage=seconds,
         threads=threads,
         device=device,
         precision=precision,
@@ -54,21 +54,22 @@ def bench(
 
 
 def _print(r: BenchResult) -> None:
-    """The table."""
-    rows: list[tuple[Any, ...]] = [
-        ("reading", r.read, f"{r.threads} threads"),
-    ]
-    for decoder, rate in r.decoders.items():
-        rows.append((f"decoding, {decoder}", rate, f"{r.threads} threads, {r.pixels / 1e6:.2f} megapixels{_failed(r)}"))
-    for n in r.networks:
-        said = n.why or ("" if n.cosine is None else f"least cosine to eager {n.cosine:.6f}")
-        rows.append((f"network, {n.runtime}", n.images_per_second, said))
-    rows.append(("writing", r.write, "vectors/s"))
-    rows.append(("limit", r.limit, f"of {r.decoder} and the fastest network together"))
-    rows.append(("end to end", r.end_to_end, f"{r.decoder}, {r.runtime}, {r.end_to_end / r.limit:.2f} of the limit"))
+    """Print the rates as a table."""
+    rows: list[tuple[Any, ...]] = [("reading", r.read_rate, f"{r.threads} threads")]
+    for decoder, rate in r.decode_rates.items():
+        megapixels = f"{r.mean_pixels / 1e6:.2f} megapixels"
+        rows.append((f"decoding, {decoder}", rate, f"{r.threads} threads, {megapixels}{_failed(r)}"))
+    for n in r.runtimes:
+        note = n.error or ("" if n.min_cosine is None else f"least cosine to eager {n.min_cosine:.6f}")
+        rows.append((f"network, {n.runtime}", n.images_per_second, note))
+    rows.append(("writing", r.write_rate, "vectors/s"))
+    rows.append(("limit", r.expected_rate, f"of {r.decoder} and the fastest network together"))
+    share = f"{r.end_to_end_rate / r.expected_rate:.2f} of the limit"
+    rows.append(("end to end", r.end_to_end_rate, f"{r.decoder}, {r.runtime}, {share}"))
     print(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
-    console.print_table(("stage", "images/s", ""), [(name, round(rate, 1), said) for name, rate, said in rows])
-    print(f"batch size: {r.knee} is enough ({', '.join(f'{b}: {rate:.0f}/s' for b, rate in r.batches.items())})")
+    console.print_table(("stage", "images/s", ""), [(name, round(rate, 1), note) for name, rate, note in rows])
+    rates = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in r.rate_by_batch_size.items())
+    print(f"batch size: {r.batch_size} is enough ({rates})")
     print(r.bottleneck)
 
 

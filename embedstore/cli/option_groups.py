@@ -43,20 +43,26 @@ class EvaluationOptionGroup:
 
     folds: Folds = 0
     seed: Seed = 0
-    near: Annotated[
+    near_duplicate_threshold: Annotated[
         float | None,
-        typer.Option(help="Cosine from which items across the split are near-duplicates (0.95); 0 does not look."),
+        typer.Option(
+            help="Cosine from which a training and a held-out item count as near-duplicates (default 0.95, without "
+            "very long searches); 0 does not search."
+        ),
     ] = None
-    drop_leaks: Annotated[
-        bool, typer.Option("--drop-leaks", help="Leave near-duplicates of held-out items untrained.")
+    drop_near_duplicates: Annotated[
+        bool, typer.Option("--drop-near-duplicates", help="Leave near-duplicates of held-out items out of training.")
     ] = False
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
-    abstain: Annotated[float | None, typer.Option(help='Say "none of these" below a threshold for this precision.')] = (
-        None
-    )
-    conformal: Annotated[
+    abstain_precision: Annotated[
         float | None,
-        typer.Option(help="Answer with sets of classes; at most this share of them may miss the true one, e.g. 0.1."),
+        typer.Option(help='Answer "none of these" below a threshold that is chosen for this precision, in (0, 1].'),
+    ] = None
+    conformal_alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Answer with sets of classes; at most this share of the sets may miss the true class, in (0, 0.5]."
+        ),
     ] = None
 
     def to_kwargs(self) -> HowOptions:

@@ -109,7 +109,8 @@ def embed(
     how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
     opened = es.open(store, **how, allow_code=allow_code)
     if vectors is not None:
-        result = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        found = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        result = found.to_json()
         console.print_json(result) if as_json else console.print_facts(list(result.items()))
         return
     if backbone:
@@ -151,13 +152,11 @@ def backbones(
     as_json: o.Json = False,
 ) -> None:
     """The known pre-trained backbones: family, parameters, dim, input size, licence; nothing is downloaded."""
-    from dataclasses import asdict
-
     from embedstore.backbones import list_backbones
 
-    facts = [f for f in list_backbones(filter) if f.text or not text]
+    facts = [f for f in list_backbones(filter) if f.supports_text or not text]
     if as_json:
-        console.print_json([asdict(f) for f in facts])
+        console.print_json([f.to_json() for f in facts])
         return
     rows = [
         (
@@ -166,7 +165,7 @@ def backbones(
             f"{f.parameters / 1e6:.1f} M" if f.parameters else "",
             f.dim,
             f.input_size,
-            "yes" if f.text else "",
+            "yes" if f.supports_text else "",
             f.licence,
         )
         for f in facts

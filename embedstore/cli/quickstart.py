@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,11 +56,11 @@ def _print(step: QuickstartStep) -> None:
     print(f"\n$ {step.command}")
     result = step.result
     if isinstance(result, Hits):
-        render.print_hits(Hits(result.hits[:SHOWN], result.query, result.space, result.seconds))
+        render.print_hits(replace(result, hits=result.hits[:SHOWN]))
     elif hasattr(result, "report"):
-        from embedstore.reports import evaluation_page
+        from embedstore.reports import evaluation_text
 
-        print(evaluation_page.evaluation_summary(result))
+        print(evaluation_text.evaluation_summary(result))
     elif hasattr(result, "title"):
         print(f"{result.title}, {result.seconds:.1f} s")
     elif hasattr(result, "summary"):

@@ -13,6 +13,7 @@ from embedstore import timing
 from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.put_in import app
+from embedstore.reports.html_page import write_page
 from embedstore.reports.results import Hits
 
 
@@ -86,15 +87,15 @@ def search(
     for text_note in hits.notes:
         console.print_note(text_note)
     if explain:
-        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.items()))
+        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
     _written(hits, html, sheet, out)
     if as_json:
-        console.print_json(hits.to_json() | ({"plan": hits.plan} if explain else {}))
+        console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
     elif paths:
         for hit in hits:
             print(hit.uri)
     elif jsonl:
-        console.print_json_lines(hits.rows())
+        console.print_json_lines(hits.records())
     else:
         render.print_hits(hits)
     sys.stdout.flush()  # the answer stands; what follows is for the next one
@@ -107,7 +108,7 @@ def search(
 def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None) -> None:
     """The files that were asked for."""
     if html:
-        html.write_text(hits.html(), encoding="utf-8")
+        write_page(html, hits.html())
     if sheet:
         hits.png(sheet)
     if out:
@@ -137,7 +138,7 @@ def map_(
         raise typer.BadParameter("say where the map goes: --html FILE, --png FILE or --json")
     atlas = es.open(store).map(colour=colour, where=where, space=space, most=most, seed=seed)
     if html:
-        html.write_text(atlas.html(), encoding="utf-8")
+        write_page(html, atlas.html())
     if png:
         atlas.png(png)
     if as_json:

@@ -1,10 +1,4 @@
-"""Training a backbone further on a label: a checkpoint and what is known of it. Nothing is embedded here.
+"""Fine-tuning of a backbone on a label: settings, training, checkpoint, advice. Nothing is embedded here.
 
-The names come when they are used: torch is not imported before.
+Only :mod:`settings`, :mod:`history` and :mod:`advice` can be imported without torch.
 """
-
-from __future__ import annotations
-
-from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings, parse_settings, run_digest
-
-__all__ = ["AugmentationSettings", "FinetuneSettings", "parse_settings", "run_digest"]

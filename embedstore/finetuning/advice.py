@@ -1,7 +1,7 @@
-"""Whether tuning is worth it: the transfer-learning literature's table, read with the figures of the person's own data.
+"""Advice on whether fine-tuning is worth it: the table of the transfer-learning literature, read with measured figures.
 
-Small or large data × similar or different domain is the table of Yosinski et al. 2014 and of the courses after it; a
-middle row is ours. The bounds were set on the data of docs/finetune.md.
+Small or large data × similar or different domain is the table of Yosinski et al. 2014 and of later courses; the middle
+row is ours. The thresholds were set on the data of docs/finetune.md.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ import numpy as np
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.holdout import evaluate_head
-from embedstore.classify.evaluation.learning_curve import learning_curve
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.errors import LabelError
 
-MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels a class from which data are medium, and large
-DIFFERENT_DOMAIN_DISTANCE = (
-    0.3  # of the shift: ImageNet photos 0.08 and ants and bees 0.17 on MobileNetV2, enlarged CIFAR 0.62
-)
-MIN_ACCURACY_LIFT = 0.15  # of accuracy over a random twin below which features are called foreign
-MIN_WORTHWHILE_GAIN = 0.015  # of accuracy: a strategy that can gain less than this is not worth a day
-MIN_DOUBLING_GAIN = 0.015  # of accuracy, by the last doubling of the labels, from which labelling more is said to pay
+MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels per class from which data are medium and large
+DIFFERENT_DOMAIN_DISTANCE = 0.3  # on MobileNetV2 ImageNet photos have 0.08, ants and bees 0.17, enlarged CIFAR 0.62
+MIN_ACCURACY_LIFT = 0.15  # accuracy over a random twin below which the domain counts as different
+MIN_WORTHWHILE_GAIN = 0.015  # accuracy: a strategy that can gain less is not worth the training
+MIN_DOUBLING_GAIN = 0.015  # accuracy gained by the last doubling of the labels from which more labels are recommended
 OVERFIT_GAP = 0.1  # between training and held-out accuracy from which the probe overfits
+MAJORITY = 0.5  # of the images: from this fraction of low-quality JPEGs the domain counts as different
 
 
 class TransferStrategy(StrEnum):
-    """The four that the literature knows."""
+    """The four strategies of the literature."""
 
     FROZEN = "frozen features"
     NEW_HEAD = "frozen features with a new head"
@@ -39,7 +38,7 @@ class TransferStrategy(StrEnum):
 
 
 class DataSize(StrEnum):
-    """Of the labelled data, by the median class."""
+    """Size of the labeled data, by the median class."""
 
     SMALL = "small"
     MEDIUM = "medium"
@@ -54,7 +53,7 @@ STRATEGY_TABLE: dict[tuple[DataSize, bool], TransferStrategy] = {
     (DataSize.LARGE, False): TransferStrategy.LAST_LAYERS,
     (DataSize.LARGE, True): TransferStrategy.ALL_LAYERS,
 }
-"""By size of the data and whether the domain is different."""
+"""Strategy by size of the data and whether the domain is different."""
 
 ERROR_REDUCTION: dict[TransferStrategy, tuple[float, float]] = {
     TransferStrategy.FROZEN: (0.0, 0.0),
@@ -62,7 +61,7 @@ ERROR_REDUCTION: dict[TransferStrategy, tuple[float, float]] = {
     TransferStrategy.LAST_LAYERS: (0.0, 0.2),
     TransferStrategy.ALL_LAYERS: (0.0, 0.4),
 }
-"""Share of the probe's error that a strategy took away where it was measured: a range, not a promise."""
+"""Fraction of the probe's error that a strategy removed where it was measured: a range, not a promise."""
 
 STRATEGY_COMMANDS: dict[TransferStrategy, str] = {
     TransferStrategy.FROZEN: "embedstore probe STORE {label} --save NAME",
@@ -72,98 +71,116 @@ STRATEGY_COMMANDS: dict[TransferStrategy, str] = {
 }
 
 IMAGE_QUALITY_COMMAND = (
-    "embedstore finetune STORE {label} --layers first-4 --lr 2e-3 --set decay=1 --set bn=true --set alpha=0.6 --embed"
+    "embedstore finetune STORE {label} --layers first-4 --lr 2e-3 --set layer_decay=1 --set update_batchnorm=true "
+    "--set wise_alpha=0.6 --embed"
 )
-"""Damage is met where the pixels come in (Lee et al. 2023); measured in docs/finetune.md."""
+"""Image damage is best handled in the first blocks (Lee et al. 2023); measured in docs/finetune.md."""
 
 
 @dataclass(frozen=True)
 class DomainDifference:
-    """How foreign the images are to the network.
+    """How different the images are from those that the network was trained on.
 
     Attributes:
-        kind: ``batchnorm`` (distance from the running statistics), ``twin`` (accuracy above that of the same
+        measure: ``batchnorm`` (distance from the running statistics), ``twin`` (accuracy above that of the same
             network with random weights, for networks without such statistics) or ``unknown``.
-        value: the figure; None where it is unknown. images: looked at.
-        damaged: share of them that are poor JPEGs and not made smaller, see :mod:`embedstore.finetuning.jpeg_quality`.
+        value: the measured figure; None for ``unknown``.
+        n_images: images measured.
+        low_quality_fraction: fraction of them that are low-quality JPEGs and not downscaled; see
+            :mod:`embedstore.finetuning.jpeg_quality`.
     """
 
-    kind: str
+    measure: str
     value: float | None
-    images: int
-    damaged: float = 0.0
+    n_images: int
+    low_quality_fraction: float = 0.0
 
     @property
-    def different(self) -> bool:
-        """Other subjects, or the damage of compression."""
-        return self.exceeds_threshold or self.damaged >= 0.5
+    def is_different(self) -> bool:
+        """Whether the subjects differ, or most images have visible compression damage."""
+        return self.exceeds_threshold or self.has_low_quality
+
+    @property
+    def has_low_quality(self) -> bool:
+        """Whether most images have visible compression damage."""
+        return self.low_quality_fraction >= MAJORITY
 
     @property
     def exceeds_threshold(self) -> bool:
-        """Beyond the bound; what is unknown is taken to be similar."""
+        """Whether the figure is beyond its threshold; an unknown domain counts as similar."""
         if self.value is None:
             return False
-        return self.value > DIFFERENT_DOMAIN_DISTANCE if self.kind == "batchnorm" else self.value < MIN_ACCURACY_LIFT
+        return self.value > DIFFERENT_DOMAIN_DISTANCE if self.measure == "batchnorm" else self.value < MIN_ACCURACY_LIFT
 
 
 @dataclass(frozen=True)
 class FinetuningAdvice:
-    """What to do, and the figures behind it.
+    """A strategy, and the figures behind it.
 
     Attributes:
-        strategy: of the four. table: what the table alone says. reasons: one sentence each.
-        labels: ``(smallest class, median, largest)`` of the training items. classes: how many.
-        accuracy: of the probe on held-out items, with low and high. trained: on its own training items.
-        doubling: accuracy with all labels minus that with half of them; None where half cannot be drawn.
-        gain: range of accuracy that may be expected.
+        label: the column.
+        strategy: the recommended strategy.
+        table_strategy: the strategy of the table alone.
+        size: of the labeled data.
+        domain: difference from the training domain.
+        n_classes: number of classes.
+        labels_per_class: ``(smallest class, median, largest)`` of the training items.
+        accuracy: ``(value, low, high)`` of the frozen probe on held-out items, with its interval.
+        train_accuracy: of the probe on its own training items.
+        last_doubling_gain: accuracy with all labels minus that with half of them; None where half cannot be drawn.
+        expected_gain: range of accuracy that may be expected.
     """
 
     label: str
     strategy: TransferStrategy
-    table: TransferStrategy
+    table_strategy: TransferStrategy
     size: DataSize
     domain: DomainDifference
-    classes: int
-    labels: tuple[int, int, int]
+    n_classes: int
+    labels_per_class: tuple[int, int, int]
     accuracy: tuple[float, float, float]
-    trained: float
-    doubling: float | None
-    gain: tuple[float, float]
-    reasons: tuple[str, ...]
+    train_accuracy: float
+    last_doubling_gain: float | None
+    expected_gain: tuple[float, float]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why this strategy, one sentence each."""
+        return _reasons(self)
 
     @property
     def targets_image_quality(self) -> bool:
-        """Damage alone makes the domain different."""
+        """Whether the damage of the images alone makes the domain different."""
         return self.strategy is TransferStrategy.ALL_LAYERS and not self.domain.exceeds_threshold
 
     @property
     def command(self) -> str:
-        """What to run; against damage alone the blocks next to the image learn."""
+        """The command to run; against image damage alone it tunes the first blocks."""
         if self.targets_image_quality:
             return IMAGE_QUALITY_COMMAND.format(label=self.label)
         return STRATEGY_COMMANDS[self.strategy].format(label=self.label)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values under the stored keys."""
         return {
             "label": self.label,
             "strategy": self.strategy.value,
-            "table_says": self.table.value,
+            "table_says": self.table_strategy.value,
             "command": self.command,
-            "expected_gain": list(self.gain),
-            "reasons": list(self.reasons),
+            "expected_gain": list(self.expected_gain),
+            "reasons": self.reasons,
             "figures": {
-                "classes": self.classes,
-                "labels_a_class": dict(zip(("smallest", "median", "largest"), self.labels, strict=True)),
+                "classes": self.n_classes,
+                "labels_a_class": dict(zip(("smallest", "median", "largest"), self.labels_per_class, strict=True)),
                 "size": self.size.value,
-                "domain": self.domain.kind,
+                "domain": self.domain.measure,
                 "domain_value": self.domain.value,
-                "different": self.domain.different,
-                "damaged_images": self.domain.damaged,
-                "images_looked_at": self.domain.images,
+                "different": self.domain.is_different,
+                "damaged_images": self.domain.low_quality_fraction,
+                "images_looked_at": self.domain.n_images,
                 "accuracy": list(self.accuracy),
-                "training_accuracy": self.trained,
-                "gain_of_the_last_doubling": self.doubling,
+                "training_accuracy": self.train_accuracy,
+                "gain_of_the_last_doubling": self.last_doubling_gain,
             },
             "table": [
                 {"data": size.value, "domain": "different" if far else "similar", "strategy": s.value}
@@ -173,100 +190,99 @@ class FinetuningAdvice:
 
 
 def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 0) -> FinetuningAdvice:
-    """Read the figures and choose a strategy.
+    """Recommend a strategy from the measured figures.
 
     Args:
-        data: labelled features of the frozen network. label: the column. domain: measured by the caller.
-        seed: of the split and the draws.
+        data: labeled features of the frozen network.
+        label: the column.
+        domain: difference from the training domain.
+        seed: random seed of the draws of the learning curve.
 
     Raises:
-        LabelError: the labels cannot support a probe; several labels an item.
+        LabelError: if the labels cannot support a probe, or items have several labels.
     """
     if data.multilabel:
-        raise LabelError("advice wants one label an item; cut the column into one a label")
-    probe = evaluate_head("logistic", data, label)
-    rows = _training(data, probe)
-    counts = np.unique(data.y[rows].astype(str), return_counts=True)[1]
-    labels = int(counts.min()), int(np.median(counts)), int(counts.max())
-    size = (
-        DataSize.LARGE
-        if labels[1] >= LARGE_LABELS_PER_CLASS
-        else DataSize.MEDIUM
-        if labels[1] >= MEDIUM_LABELS_PER_CLASS
-        else DataSize.SMALL
-    )
-    said = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, data.X[rows]).argmax(1)]
+        raise LabelError("advice needs one label per item; split the column into one column per label")
+    probe = evaluate_head("logistic", data)
+    train = data.take(train_test_split(data, seed=probe.seed).train)
+    counts = np.unique(train.y.astype(str), return_counts=True)[1]
+    smallest, median, largest = int(counts.min()), int(np.median(counts)), int(counts.max())
+    predicted = np.asarray(probe.estimator.classes_)[heads.probabilities(probe.estimator, train.X).argmax(1)]
+    size = _data_size(median)
     score = probe.scores["accuracy"]
-    table = STRATEGY_TABLE[size, domain.different]
     error = 1 - score.value
+    table = STRATEGY_TABLE[size, domain.is_different]
     strategy = table if ERROR_REDUCTION[table][1] * error >= MIN_WORTHWHILE_GAIN else TransferStrategy.FROZEN
     low, high = ERROR_REDUCTION[strategy]
-    made = FinetuningAdvice(
+    return FinetuningAdvice(
         label=label,
         strategy=strategy,
-        table=table,
+        table_strategy=table,
         size=size,
         domain=domain,
-        classes=len(counts),
-        labels=labels,
+        n_classes=len(counts),
+        labels_per_class=(smallest, median, largest),
         accuracy=(score.value, score.low, score.high),
-        trained=float((said.astype(str) == data.y[rows].astype(str)).mean()),
-        doubling=_doubling(data, label, labels[1], probe.accuracy, seed),
-        gain=(round(low * error, 4), round(high * error, 4)),
-        reasons=(),
+        train_accuracy=float((predicted.astype(str) == train.y.astype(str)).mean()),
+        last_doubling_gain=_last_doubling_gain(data, median, probe.accuracy, seed),
+        expected_gain=(round(low * error, 4), round(high * error, 4)),
     )
-    return FinetuningAdvice(**{**made.__dict__, "reasons": tuple(_reasons(made))})
 
 
-def _training(data: Features, probe: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The rows that the probe learned from."""
-    from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
+def _data_size(median_labels: int) -> DataSize:
+    """Return the size of the data by the labels of the median class."""
+    if median_labels >= LARGE_LABELS_PER_CLASS:
+        return DataSize.LARGE
+    return DataSize.MEDIUM if median_labels >= MEDIUM_LABELS_PER_CLASS else DataSize.SMALL
 
-    return evaluation_splits(data, EvaluationSettings(seed=probe.seed))[0].train
 
-
-def _doubling(data: Features, label: str, median: int, full: float, seed: int) -> float | None:
-    """What the second half of the labels was worth."""
+def _last_doubling_gain(data: Features, median: int, accuracy: float, seed: int) -> float | None:
+    """Return the accuracy minus that with half of the labels, None where half cannot be drawn."""
     half = median // 2
     if half < 2:
         return None
-    points = learning_curve("logistic", data, label, labels_per_class=(half,), repeats=3, seed=seed).points
-    return full - points[0].mean if points[0].labels_per_class == half else None
+    points = learning_curve("logistic", data, LearningCurveSettings((half,), repeats=3, seed=seed)).points
+    return accuracy - points[0].mean if points[0].labels_per_class == half else None
 
 
 def _reasons(a: FinetuningAdvice) -> list[str]:
-    """Why, one sentence each."""
-    far = "different from" if a.domain.different else "similar to"
+    """Explain the recommendation, one sentence each."""
+    accuracy, low, high = a.accuracy
     out = [
-        f"{a.labels[1]} labels in the median class: {a.size.value} data "
+        f"{a.labels_per_class[1]} labels in the median class: {a.size.value} data "
         f"(medium from {MEDIUM_LABELS_PER_CLASS}, large from {LARGE_LABELS_PER_CLASS})",
-        f"the images are {far} what the network was trained on: {_why(a.domain)}",
-        f"the frozen probe has {a.accuracy[0]:.3f} [{a.accuracy[1]:.3f}, {a.accuracy[2]:.3f}] on held-out items",
+        f"the images are {'different from' if a.domain.is_different else 'similar to'} what the network was trained "
+        f"on: {_explain_domain(a.domain)}",
+        f"the frozen probe has accuracy {accuracy:.3f} [{low:.3f}, {high:.3f}] on held-out items",
     ]
-    if a.strategy is not a.table:
-        most = ERROR_REDUCTION[a.table][1] * (1 - a.accuracy[0])
-        out.append(f"the table says {a.table.value}, but at most {most:.3f} could be gained: not worth it")
+    if a.strategy is not a.table_strategy:
+        limit = ERROR_REDUCTION[a.table_strategy][1] * (1 - accuracy)
+        out.append(f"the table says: {a.table_strategy.value}; the possible gain of {limit:.3f} is not worth the time")
     if a.targets_image_quality:
-        out.append("against damage alone the command tunes the blocks next to the image, where it is met")
-    if a.trained - a.accuracy[0] > OVERFIT_GAP:
-        out.append(f"on its training items it has {a.trained:.3f}: it overfits, and more parameters would more")
-    if a.doubling is not None and a.doubling > MIN_DOUBLING_GAIN:
-        out.append(f"the last doubling of the labels gave {a.doubling:+.3f}: labelling more still pays")
+        out.append("only the damage of the images differs, so the command tunes the first blocks, next to the image")
+    if a.train_accuracy - accuracy > OVERFIT_GAP:
+        out.append(
+            f"the probe has accuracy {a.train_accuracy:.3f} on its training items: it overfits, and more trained "
+            "parameters would overfit more"
+        )
+    if a.last_doubling_gain is not None and a.last_doubling_gain > MIN_DOUBLING_GAIN:
+        out.append(f"the last doubling of the labels gained {a.last_doubling_gain:+.3f}: labeling more still helps")
     return out
 
 
-def _why(domain: DomainDifference) -> str:
-    """How near or far was measured."""
-    found = {
-        "batchnorm": f"activations are {domain.value or 0:.2f} from the network's own statistics "
-        f"(bound {DIFFERENT_DOMAIN_DISTANCE:g})",
-        "twin": f"its features are {domain.value or 0:.2f} of accuracy above a random twin's "
-        f"(bound {MIN_ACCURACY_LIFT:g})",
-        "unknown": "nothing measures it here, so it is taken to be similar",
-    }[domain.kind]
-    if domain.damaged < 0.5:
-        return found
+def _explain_domain(domain: DomainDifference) -> str:
+    """Explain what was measured."""
+    value = domain.value or 0
+    text = {
+        "batchnorm": f"activations are {value:.2f} from the network's BatchNorm statistics (different above "
+        f"{DIFFERENT_DOMAIN_DISTANCE:g})",
+        "twin": f"its features are {value:.2f} in accuracy above those of random weights (different below "
+        f"{MIN_ACCURACY_LIFT:g})",
+        "unknown": "nothing measures the difference for this network, so the domain counts as similar",
+    }[domain.measure]
+    if not domain.has_low_quality:
+        return text
     return (
-        f"{found}; {domain.damaged:.0%} are JPEGs of low quality that are not made smaller, so that their damage "
-        "reaches it, which counts as different: where it was trained on such files too, it is not"
+        f"{text}; {domain.low_quality_fraction:.0%} are JPEGs of low quality that are not downscaled, so their damage "
+        "reaches the network and counts as different, unless it was trained on such files too"
     )

@@ -1,4 +1,4 @@
-"""A tuned network as files: weights and head in safetensors, everything else in one JSON, put in place whole."""
+"""A checkpoint folder: weights and head as safetensors, a JSON manifest, and figures; published atomically."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
-from embedstore.finetuning.resume_state import read_tensors, write_tensors
+from embedstore.finetuning.head import LinearHead
+from embedstore.finetuning.history import TrainingSummary
+from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files
 
 WEIGHTS_FILE, HEAD_FILE, MANIFEST_FILE = "weights.safetensors", "head.safetensors", "checkpoint.json"
@@ -23,14 +25,16 @@ def write_files(
     head: tuple[NDArray[np.float32], NDArray[np.float32]],
     metadata: dict[str, Any],
 ) -> None:
-    """Fill a folder that is not in its place yet.
+    """Write a checkpoint into a folder that is not published yet.
 
     Args:
-        folder: made if need be. weights: the whole network's. head: weights ``(K, D)`` and biases ``(K,)``.
-        facts: plain values: parent, licence, classes, settings, history.
+        folder: created if it does not exist.
+        weights: of the whole network, by name.
+        head: weights ``(K, D)`` and biases ``(K,)``.
+        metadata: plain values: parent, license, classes, settings, history.
 
     Raises:
-        StoreIOError: the disk is full or fails.
+        StoreIOError: if the disk is full or fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,14 +45,18 @@ def write_files(
             entry["sha256"] = durable_files.file_sha256(folder / entry["file"])
         durable_files.write_synced(folder / MANIFEST_FILE, dump_manifest({"files": files, **metadata}))
     except OSError as e:
-        raise StoreIOError(f"cannot write {folder}: {e.strerror or e}; make room and run it again") from e
+        raise _write_error(folder, e) from e
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Move a whole checkpoint to its name; one that is there already has the same weights and stays.
+    """Move a complete checkpoint to its final name; an existing one has the same weights and is kept.
+
+    Args:
+        temporary: the folder that :func:`write_files` filled.
+        target: its final name.
 
     Raises:
-        StoreIOError: the disk refuses.
+        StoreIOError: if the disk is full or fails.
     """
     try:
         durable_files.sync_tree(temporary)
@@ -60,14 +68,14 @@ def publish(temporary: Path, target: Path) -> None:
             temporary.rename(target)
         durable_files.sync_folder(target.parent)
     except OSError as e:
-        raise StoreIOError(f"cannot write {target}: {e.strerror or e}; make room and run it again") from e
+        raise _write_error(target, e) from e
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What is noted of a checkpoint, {} where there is none.
+    """Return the manifest of a checkpoint, or {} where there is none.
 
     Raises:
-        StoreDamaged: it cannot be read, or is not what was written.
+        StoreDamaged: if it cannot be read or does not match its checksum.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
@@ -75,15 +83,45 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         return parse_manifest(path.read_bytes())
     except (OSError, ValueError, TypeError, RecursionError) as e:
-        raise StoreDamaged(f"{path} cannot be used ({e}); bring it back from a backup") from e
+        raise StoreDamaged(f"cannot use {path} ({e}); restore it from a backup") from e
+
+
+def read_summary(folder: Path) -> TrainingSummary:
+    """Return the facts about the run that made a checkpoint.
+
+    Raises:
+        StoreDamaged: if the manifest cannot be read or lacks them.
+    """
+    try:
+        return TrainingSummary.from_json(read_manifest(folder))
+    except (KeyError, TypeError) as e:
+        raise StoreDamaged(f"{folder / MANIFEST_FILE} lacks facts about its run ({e}); restore it from a backup") from e
 
 
 def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The head of a checkpoint: weights ``(K, D)`` and biases ``(K,)``.
+    """Return the head of a checkpoint: weights ``(K, D)`` and biases ``(K,)``.
 
     Raises:
-        StoreDamaged: not what was written.
+        StoreDamaged: if the file is missing or does not match its checksum.
     """
-    entry = next(e for e in read_manifest(folder)["files"] if e["file"] == HEAD_FILE)
-    tensors = read_tensors(folder / HEAD_FILE, entry)
+    entry = next((e for e in read_manifest(folder).get("files", []) if e.get("file") == HEAD_FILE), None)
+    if entry is None:
+        raise StoreDamaged(f"{folder / MANIFEST_FILE} names no {HEAD_FILE}; restore it from a backup")
+    tensors = read_tensors(folder, entry)
     return tensors["weight"].numpy(), tensors["bias"].numpy()
+
+
+def read_tuned_head(folder: Path, label: str) -> LinearHead | None:
+    """Return the head of a checkpoint as a classifier, None where the checkpoint learned another label.
+
+    Raises:
+        StoreDamaged: if the manifest or the head is damaged.
+    """
+    manifest = read_manifest(folder)
+    return LinearHead(*read_head(folder), manifest["classes"]) if manifest.get("label") == label else None
+
+
+def _write_error(path: Path, error: OSError) -> StoreIOError:
+    return StoreIOError(
+        f"cannot write {path}: {error.strerror or error}; free disk space and run the same command again"
+    )

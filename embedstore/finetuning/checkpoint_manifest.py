@@ -1,4 +1,4 @@
-"""A checkpoint's note: JSON with a checksum of itself, so that no class of it changes its name unnoticed."""
+"""A checkpoint's manifest: JSON with a checksum of itself, so that a changed class name or setting is detected."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ CHECKSUM_KEY = "xxh3"
 
 
 def dump_manifest(metadata: dict[str, Any]) -> bytes:
-    """The note's text. What is no JSON goes as text."""
+    """Return the manifest's text; values that JSON has no type for are written as strings."""
     plain = json.loads(json.dumps(metadata, default=str))
     return json.dumps({**plain, CHECKSUM_KEY: _digest(plain)}, indent=1).encode()
 
 
 def parse_manifest(data: bytes) -> dict[str, Any]:
-    """The facts of a note; one of an older version has no checksum.
+    """Return the metadata of a manifest; manifests of older versions have no checksum.
 
     Raises:
-        ValueError: it is no JSON, or not what was written. TypeError: it is no object. RecursionError: it nests too
-            deep.
+        ValueError: if the text is not JSON or does not match its checksum.
+        TypeError: if it is not a JSON object.
+        RecursionError: if it is nested too deeply.
     """
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise TypeError("it is no JSON object")
-    said = found.pop(CHECKSUM_KEY, None)
-    if said is not None and said != _digest(found):
+    metadata = json.loads(data)
+    if not isinstance(metadata, dict):
+        raise TypeError("it is not a JSON object")
+    checksum = metadata.pop(CHECKSUM_KEY, None)
+    if checksum is not None and checksum != _digest(metadata):
         raise ValueError("it does not match its checksum")
-    return found
+    return metadata
 
 
 def _digest(plain: dict[str, Any]) -> str:
-    """XXH3-128 over everything else."""
+    """Return the XXH3-128 over everything but the checksum."""
     return str(xxhash.xxh3_128(json.dumps(plain, sort_keys=True).encode()).hexdigest())

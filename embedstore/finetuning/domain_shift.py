@@ -1,8 +1,8 @@
-"""How far images are from those a network was trained on, by the network's own statistics."""
+"""The distance of images from a network's training domain, measured by its BatchNorm statistics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,16 +14,17 @@ from torch import nn
 from embedstore.backbones.base import Backbone
 from embedstore.finetuning.layers import batchnorm_layers
 
-MAX_IMAGES = 256  # images looked at: the noise of the measure is then near 0.05 (measured on the training domain)
+MAX_IMAGES = 256  # images measured: the noise of the distance is then near 0.05 (measured on the training domain)
 
 
 @dataclass(frozen=True)
 class DomainShift:
-    """Distance of the activations from what BatchNorm remembers of training.
+    """Distance of the activations from the running statistics of training.
 
     Attributes:
-        value: median over the layers; 0 is the training domain, 1 is a typical channel one standard deviation off.
-        layers: how many there are. images: looked at.
+        distance: median over the layers; 0 is the training domain, 1 a typical channel one standard deviation away.
+        layers: BatchNorm layers measured.
+        images: images measured.
     """
 
     distance: float
@@ -32,56 +33,65 @@ class DomainShift:
 
 
 def measure_domain_shift(backbone: Backbone, pixels: NDArray[np.uint8]) -> DomainShift | None:
-    """The 2-Wasserstein distance of each BatchNorm's inputs from its running statistics, both taken as Gaussians a
-    channel, in units of the running standard deviation; root mean square over the channels, median over the layers.
-    (Schneider et al. 2020 use the same distance for covariate shift.) None for a network without such statistics.
+    """Measure how far images are from the training domain; None for a network without BatchNorm statistics.
+
+    The distance of a layer is the 2-Wasserstein distance of its inputs from its running statistics, both taken as a
+    Gaussian per channel, in units of the running standard deviation: root mean square over the channels. (Schneider
+    et al. 2020 use the same distance for covariate shift.)
 
     Args:
-        backbone: frozen. pixels: uint8 ``(n, 3, H, W)`` as embedding prepares them.
-    """  # noqa: D205
+        backbone: frozen.
+        pixels: uint8 ``(n, 3, H, W)`` as embedding prepares them.
+    """
     layers = batchnorm_layers(backbone.module)
     if backbone.space.has_random_weights or not layers:
         return None
-    with _sums(layers) as sums:
+    with _record_inputs(layers) as moments:
         backbone.module.eval()
         for begin in range(0, len(pixels), backbone.batch_size):
-            part = torch.from_numpy(pixels[begin : begin + backbone.batch_size]).to(backbone.device)
+            batch = torch.from_numpy(pixels[begin : begin + backbone.batch_size]).to(backbone.device)
             with torch.inference_mode():
-                backbone.features(backbone.normalize(part))
-    found = [_distance(layer, *sums[i]) for i, layer in enumerate(layers) if sums[i][0]]
-    return DomainShift(float(np.median(found)), len(found), len(pixels)) if found else None
+                backbone.features(backbone.normalize(batch))
+    distances = [_distance(layer, m) for layer, m in zip(layers, moments, strict=True) if m.count]
+    return DomainShift(float(np.median(distances)), len(distances), len(pixels)) if distances else None
 
 
-ActivationSums = tuple[float, torch.Tensor | float, torch.Tensor | float]
+@dataclass
+class _Moments:
+    """Count, sum and sum of squares per channel of the inputs of a layer."""
+
+    count: int = 0
+    total: torch.Tensor | float = 0.0
+    squares: torch.Tensor | float = 0.0
+
+    def add(self, inputs: torch.Tensor) -> None:
+        x = inputs.detach().transpose(0, 1).flatten(1).double()
+        self.count += x.shape[1]
+        self.total = self.total + x.sum(1)
+        self.squares = self.squares + x.square().sum(1)
 
 
 @contextmanager
-def _sums(layers: list[nn.Module]) -> Iterator[list[ActivationSums]]:
-    """Count, sum and sum of squares a channel of what goes into each layer."""
-    sums: list[ActivationSums] = [(0.0, 0.0, 0.0)] * len(layers)
-    hooks = []
+def _record_inputs(layers: list[nn.Module]) -> Iterator[list[_Moments]]:
+    """Yield the moments of what goes into each layer while the block runs the network."""
+    moments = [_Moments() for _ in layers]
 
-    def noting(i: int) -> object:
-        def note(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            x = inputs[0].detach().transpose(0, 1).flatten(1).double()
-            n, total, squares = sums[i]
-            sums[i] = (n + x.shape[1], total + x.sum(1), squares + x.square().sum(1))
+    def recorder(of: _Moments) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        return lambda _, inputs: of.add(inputs[0])
 
-        return note
-
-    for i, layer in enumerate(layers):
-        hooks.append(layer.register_forward_pre_hook(noting(i)))  # type: ignore[arg-type]
+    hooks = [layer.register_forward_pre_hook(recorder(m)) for layer, m in zip(layers, moments, strict=True)]
     try:
-        yield sums
+        yield moments
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _distance(layer: nn.Module, n: float, total: torch.Tensor | float, squares: torch.Tensor | float) -> float:
-    """Of one layer."""
-    mean, old_mean = torch.as_tensor(total) / n, torch.as_tensor(layer.running_mean).double()
-    spread = (torch.as_tensor(squares) / n - mean.square()).clamp(min=0).sqrt()
-    old = (torch.as_tensor(layer.running_var).double() + float(getattr(layer, "eps", 1e-5))).sqrt()
-    squared = ((mean - old_mean) / old).square() + (spread / old - 1).square()
+def _distance(layer: nn.Module, moments: _Moments) -> float:
+    """Return the distance of one layer's inputs from its running statistics."""
+    mean = torch.as_tensor(moments.total) / moments.count
+    std = (torch.as_tensor(moments.squares) / moments.count - mean.square()).clamp(min=0).sqrt()
+    old_mean = torch.as_tensor(layer.running_mean).double()
+    old_std = (torch.as_tensor(layer.running_var).double() + float(getattr(layer, "eps", 1e-5))).sqrt()
+    squared = ((mean - old_mean) / old_std).square() + (std / old_std - 1).square()
     return float(squared.mean().sqrt())

@@ -1,4 +1,4 @@
-"""The classifier of a tuned network over vectors of its space."""
+"""The softmax head of a fine-tuned network, applied to stored vectors of its space."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ class LinearHead:
     """Softmax of ``X W' + b``.
 
     Args:
-        weight: ``(K, D)``. bias: ``(K,)``. classes: K names in their order.
+        weight: float32 ``(K, D)``.
+        bias: float32 ``(K,)``.
+        classes: K names in the order of the rows.
     """
 
     def __init__(self, weight: NDArray[np.float32], bias: NDArray[np.float32], classes: Sequence[str]) -> None:
@@ -20,7 +22,7 @@ class LinearHead:
         self.classes_ = np.array(classes, dtype=object)
 
     def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities ``(N, K)`` of features as they are stored, ``(N, D)``."""
+        """Return probabilities ``(N, K)`` of stored features ``(N, D)``."""
         logits = X @ self.weight.T + self.bias
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(shares / shares.sum(1, keepdims=True), dtype=np.float32)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True), dtype=np.float32)

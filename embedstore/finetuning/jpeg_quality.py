@@ -1,4 +1,4 @@
-"""Whether compression damage reaches a network: poor JPEGs that are not made smaller before it sees them."""
+"""JPEG compression damage that reaches a network: low-quality files that are not downscaled before it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from PIL import Image
 
 from embedstore.space import Preprocess
 
-QUALITY_50_TABLE_SUM = (
-    3688  # sum of the luminance table of ITU-T T.81, annex K.1, which libjpeg's quality scales; quality 50 has it
-)
-LOW_QUALITY = 85  # quality below which artefacts show at full size; cameras and photo sites write 85 to 95
+QUALITY_50_TABLE_SUM = 3688  # sum of the luminance table of ITU-T T.81, annex K.1, which libjpeg uses at quality 50
+LOW_QUALITY = 85  # quality below which artifacts show at full size; cameras and photo sites write 85 to 95
 
 
 def jpeg_quality(data: bytes) -> float | None:
-    """The quality, 1 to 100, that libjpeg would have been given for a JPEG's luminance table; None for other files.
+    """Return the libjpeg quality (1 to 100) of a JPEG's luminance table, None for other files.
 
     Args:
-        data: a file that has been decoded before.
+        data: bytes of a file that has been decoded before.
     """
     if not data.startswith(b"\xff\xd8\xff"):
         return None
@@ -31,12 +29,14 @@ def jpeg_quality(data: bytes) -> float | None:
 
 
 def has_visible_artifacts(data: bytes, size: tuple[int, int], preprocess: Preprocess) -> bool:
-    """A JPEG below :data:`POOR` that is shown to the network at its own size or enlarged, so that nothing is averaged.
+    """Return whether a low-quality JPEG reaches the network at its own size or enlarged.
 
     Args:
-        data: of the file. size: of its image, ``(width, height)`` in pixels. p: what the network sees of it.
+        data: bytes of the file.
+        size: ``(width, height)`` of its image in pixels.
+        preprocess: of the space.
     """
     if min(size) > max(preprocess.resize):
         return False
-    found = jpeg_quality(data)
-    return found is not None and found < LOW_QUALITY
+    quality = jpeg_quality(data)
+    return quality is not None and quality < LOW_QUALITY

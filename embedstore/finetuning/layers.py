@@ -1,7 +1,7 @@
-"""The blocks of any network, from input to output, found by one pass through it.
+"""The blocks of any network, from input to output, found by one backward pass through it.
 
-A parameter belongs to the features when a gradient reaches it; text towers, unused classifiers and layers behind the
-one where features are taken are left out so. The order is that in which gradients arrive, last to first.
+A parameter belongs to the features if a gradient reaches it; this leaves out text encoders, unused classifiers and
+layers behind the one where features are taken. Gradients arrive last to first, which gives the order.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ BLOCK_CONTAINERS = (nn.Sequential, nn.ModuleList)
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring parameters that are trained or frozen together.
+    """Adjacent parameters that are trained or frozen together.
 
     Attributes:
-        name: of the module. parameters: their full names.
+        name: of the module.
+        parameters: their full names.
     """
 
     name: str
@@ -33,66 +34,70 @@ class Block:
 def find_blocks(
     module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> list[Block]:
-    """What leads from images to features, input first. Leaf layers go with the block behind them, the last ones with
-    the last block, so that "the last block" is always one that can learn something.
+    """Return the blocks that lead from images to features, input first.
+
+    A layer outside the blocks goes with the block after it, and the layers after the last block go with that block, so
+    that "the last block" always has parameters to train.
 
     Args:
-        module: holds the parameters. features: in terms of it. images: normalised, ``(B, 3, H, W)``, B at least 2.
+        module: holds the parameters.
+        features: computes the features with it.
+        images: normalized, ``(B, 3, H, W)`` with B at least 2.
 
     Raises:
-        FinetuneError: no parameter takes part.
-    """  # noqa: D205
-    place = _arrivals(module, features, images)
-    if not place:
-        raise FinetuneError("no parameter of this network takes part in its features: there is nothing to tune")
+        FinetuneError: if no parameter contributes to the features.
+    """
+    order = _gradient_order(module, features, images)
+    if not order:
+        raise FinetuneError("no parameter of this network contributes to its features: there is nothing to tune")
     units: dict[str, list[str]] = {}
-    inner: dict[str, bool] = {}
-    for name in place:
-        unit, is_block = _unit(module, name)
+    is_block: dict[str, bool] = {}
+    for name in order:
+        unit, is_block_unit = _unit(module, name)
         units.setdefault(unit, []).append(name)
-        inner[unit] = is_block
-    ordered = sorted(units, key=lambda u: -max(place[n] for n in units[u]))
-    if not any(inner.values()):
+        is_block[unit] = is_block_unit
+    ordered = sorted(units, key=lambda u: -max(order[n] for n in units[u]))
+    if not any(is_block.values()):
         return [Block(u, tuple(units[u])) for u in ordered]
-    return list(_joined(ordered, units, inner))
+    return list(_merge_leaf_layers(ordered, units, is_block))
 
 
-def _joined(ordered: list[str], units: dict[str, list[str]], inner: dict[str, bool]) -> Iterator[Block]:
-    """The stem on its own, other leaf layers with the next block, those at the end with the last."""
-    last = max(i for i, u in enumerate(ordered) if inner[u])
-    first = min(i for i, u in enumerate(ordered) if inner[u])
-    waiting: list[str] = []
+def _merge_leaf_layers(ordered: list[str], units: dict[str, list[str]], is_block: dict[str, bool]) -> Iterator[Block]:
+    """Yield the stem alone, other leaf layers with the next block, and those at the end with the last block."""
+    last = max(i for i, u in enumerate(ordered) if is_block[u])
+    first = min(i for i, u in enumerate(ordered) if is_block[u])
+    pending: list[str] = []
     for i, unit in enumerate(ordered[: last + 1]):
-        waiting += units[unit]
+        pending += units[unit]
         if i == first - 1 and first > 0:
-            yield Block("stem", tuple(waiting))
-            waiting = []
+            yield Block("stem", tuple(pending))
+            pending = []
         elif i == last:
             rest = [n for u in ordered[last + 1 :] for n in units[u]]
-            yield Block(unit, (*waiting, *rest))
-        elif inner[unit]:
-            yield Block(unit, tuple(waiting))
-            waiting = []
+            yield Block(unit, (*pending, *rest))
+        elif is_block[unit]:
+            yield Block(unit, tuple(pending))
+            pending = []
 
 
-def _arrivals(
+def _gradient_order(
     module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
 ) -> dict[str, int]:
-    """When the gradient of the features reached each parameter, by name."""
+    """Return the position at which the gradient of the features reached each parameter, by name."""
     order: dict[str, int] = {}
     hooks = []
-    named = dict(module.named_parameters())
-    before = {n: p.requires_grad for n, p in named.items()}
+    parameters = dict(module.named_parameters())
+    required_grad = {n: p.requires_grad for n, p in parameters.items()}
 
-    def arrived(name: str) -> Callable[[torch.Tensor], None]:
-        def note(_: torch.Tensor) -> None:
+    def recorder(name: str) -> Callable[[torch.Tensor], None]:
+        def record(_: torch.Tensor) -> None:
             order.setdefault(name, len(order))
 
-        return note
+        return record
 
-    for name, parameter in named.items():
+    for name, parameter in parameters.items():
         parameter.requires_grad_(parameter.is_floating_point())
-        hooks.append(parameter.register_post_accumulate_grad_hook(arrived(name)))  # type: ignore[no-untyped-call]
+        hooks.append(parameter.register_post_accumulate_grad_hook(recorder(name)))  # type: ignore[no-untyped-call]
     try:
         with torch.enable_grad():
             out = features(images)
@@ -101,42 +106,47 @@ def _arrivals(
     finally:
         for hook in hooks:
             hook.remove()
-        for name, parameter in named.items():
+        for name, parameter in parameters.items():
             parameter.grad = None
-            parameter.requires_grad_(before[name])
+            parameter.requires_grad_(required_grad[name])
     return order
 
 
 def _unit(module: nn.Module, parameter: str) -> tuple[str, bool]:
-    """The block or leaf layer that holds a parameter, and whether it is a block: an element of a chain of layers
-    that themselves have layers.
-    """  # noqa: D205
+    """Return the block or leaf layer that holds a parameter, and whether it is a block.
+
+    A block is an element of a container whose elements have layers of their own.
+    """
     path = parameter.split(".")[:-1]
-    here, found, inside = module, "", False
+    current, name, inside = module, "", False
     for depth, step in enumerate(path):
-        parent, here = here, getattr(here, step)
-        found = ".".join(path[: depth + 1])
+        parent, current = current, getattr(current, step)
+        name = ".".join(path[: depth + 1])
         inside = inside or isinstance(parent, BLOCK_CONTAINERS)
-        if not _has_chain(here):
-            return found, inside and _composite(here)
-    return found or parameter, False
+        if not _contains_blocks(current):
+            return name, inside and _is_composite(current)
+    return name or parameter, False
 
 
-def _has_chain(module: nn.Module) -> bool:
-    """A chain of blocks is the module, or lies somewhere below it."""
-    return any(isinstance(m, BLOCK_CONTAINERS) and any(_composite(c) for c in m.children()) for m in module.modules())
+def _contains_blocks(module: nn.Module) -> bool:
+    """Return whether the module, or one below it, is a container of blocks."""
+    return any(isinstance(m, BLOCK_CONTAINERS) and any(map(_is_composite, m.children())) for m in module.modules())
 
 
-def _composite(module: nn.Module) -> bool:
-    """Has layers of its own that hold parameters."""
+def _is_composite(module: nn.Module) -> bool:
+    """Return whether a module has layers that hold parameters."""
     return any(any(True for _ in c.parameters()) for c in module.children())
 
 
 def select_blocks(blocks: list[Block], layers: str) -> list[Block]:
-    """The blocks that ``head``, ``last-N``, ``first-N`` or ``all`` means, input first.
+    """Return the blocks that ``head``, ``last-N``, ``first-N`` or ``all`` names, input first.
+
+    Args:
+        blocks: every block of the network.
+        layers: the setting.
 
     Raises:
-        FinetuneError: the network has fewer blocks.
+        FinetuneError: if the network has fewer blocks.
     """
     if layers == "head":
         return []
@@ -150,5 +160,5 @@ def select_blocks(blocks: list[Block], layers: str) -> list[Block]:
 
 
 def batchnorm_layers(module: nn.Module) -> list[nn.Module]:
-    """Every BatchNorm that keeps statistics."""
+    """Return every BatchNorm layer that keeps running statistics."""
     return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]

@@ -1,4 +1,4 @@
-"""A backbone with a classifier on top, and which of its parameters learn at which rate."""
+"""A backbone with a classification head, and which of its parameters are trained at which rate."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from embedstore.finetuning.settings import FinetuneSettings
 if TYPE_CHECKING:
     from peft import PeftModel
 
-BASE_LEARNING_RATE = 1e-3  # AdamW's usual rate when a network is trained from nothing
-INSTALL_HINT = "run `pip install embedstore[finetune]`"
+BASE_LEARNING_RATE = 1e-3  # AdamW's usual rate when a network is trained from scratch
 
 
 class ClassificationHead(nn.Module):
-    """A linear classifier over features divided by their typical size, so that one rate suits every network.
+    """A linear classifier over features divided by their RMS, so that one learning rate suits every network.
 
     Args:
-        weight: float32 ``(K, D)`` for the raw features. bias: ``(K,)``. size: root mean square of the features.
+        weight: float32 ``(K, D)`` for the raw features.
+        bias: float32 ``(K,)``.
+        feature_rms: root mean square of the features.
     """
 
     def __init__(self, weight: NDArray[np.float32], bias: NDArray[np.float32], feature_rms: float) -> None:
@@ -36,21 +37,21 @@ class ClassificationHead(nn.Module):
         self.feature_rms = feature_rms
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits ``(B, K)`` of features ``(B, D)``."""
+        """Return logits ``(B, K)`` of features ``(B, D)``."""
         return nn.functional.linear(features / self.feature_rms, self.weight, self.bias)
 
     def unscaled_weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights ``(K, D)`` and biases ``(K,)`` for the raw features."""
-        return (self.weight.detach().cpu().numpy() / self.feature_rms).astype(
-            np.float32
-        ), self.bias.detach().cpu().numpy()
+        """Return weights ``(K, D)`` and biases ``(K,)`` for the raw features."""
+        weight = self.weight.detach().cpu().numpy() / self.feature_rms
+        return weight.astype(np.float32), self.bias.detach().cpu().numpy()
 
 
 class BackboneClassifier(nn.Module):
-    """Normalised images ``(B, 3, H, W)`` to logits ``(B, K)``, through the backbone's own features.
+    """Map normalized images ``(B, 3, H, W)`` to logits ``(B, K)`` through the backbone's own features.
 
     Args:
-        backbone: freshly loaded; its network is changed in place. head: on top of it.
+        backbone: freshly loaded; its network is changed in place.
+        head: classifier over the features.
     """
 
     def __init__(self, backbone: Backbone, head: ClassificationHead) -> None:
@@ -60,26 +61,33 @@ class BackboneClassifier(nn.Module):
         self._features, self._unit = backbone.features, backbone.space.unit
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, in float32."""
+        """Return float32 logits."""
         out = self._features(images).float()
         logits: torch.Tensor = self.head(l2_normalize(out) if self._unit else out)
         return logits
 
 
 class FinetuneModel:
-    """What learns, and how fast.
+    """A backbone and head with the chosen blocks set to be trained.
 
     Args:
-        backbone: freshly loaded. head: on top. settings: of the run.
+        backbone: freshly loaded.
+        head: classifier over the features; moved to the backbone's device.
+        settings: of the run.
 
     Attributes:
-        model: with ``requires_grad`` set. blocks: every block, input first. tuned: those that learn.
+        model: the classifier, with ``requires_grad`` set.
+        blocks: every block, input first.
+        trainable_blocks: the blocks that are trained.
+        initial_state: copy of the backbone's state before training.
+        trainable_count: numbers that are trained, with the head's.
     """
 
     def __init__(self, backbone: Backbone, head: ClassificationHead, settings: FinetuneSettings) -> None:
         self.settings = settings
         self.backbone = backbone
-        self.model = BackboneClassifier(backbone, head)
+        self.device = torch.device(backbone.device)
+        self.model = BackboneClassifier(backbone, head.to(self.device))
         self.blocks = backbone_blocks(backbone)
         self._adapters: PeftModel | None = None
         self.initial_state = {n: t.detach().clone() for n, t in backbone.module.state_dict().items()}
@@ -93,10 +101,16 @@ class FinetuneModel:
             for name in (n for block in self.trainable_blocks for n in block.parameters):
                 named[name].requires_grad_(True)
         head.requires_grad_(True)
+        self.trainable_count = sum(p.numel() for p in self.trainable_parameters().values())
+
+    @property
+    def head(self) -> ClassificationHead:
+        """The classification head."""
+        return self.model.head
 
     @property
     def learning_rate(self) -> float:
-        """Of the last block."""
+        """Learning rate of the last block."""
         if self.settings.lr is not None:
             return self.settings.lr
         if self.settings.layers == "lora":
@@ -104,15 +118,16 @@ class FinetuneModel:
         return BASE_LEARNING_RATE / (10 if is_convolutional(self.backbone.module) else 100)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Every parameter that learns, by name."""
+        """Return every trained parameter by name."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
-    def groups(self) -> list[dict[str, Any]]:
-        """For the optimiser: earlier blocks slower, no decay of weights on vectors."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return optimizer groups: lower rates for earlier blocks, no weight decay on vectors."""
         depth = {f"module.{n}": i for i, block in enumerate(reversed(self.trainable_blocks)) for n in block.parameters}
         out: dict[tuple[float, float], dict[str, Any]] = {}
         for name, parameter in self.trainable_parameters().items():
-            rate = self.learning_rate * (1.0 if self._adapters else self.settings.decay ** depth.get(name, 0))
+            layer_decay = 1.0 if self._adapters else self.settings.layer_decay ** depth.get(name, 0)
+            rate = self.learning_rate * layer_decay
             decay = self.settings.weight_decay if parameter.dim() > 1 else 0.0
             group = out.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "names": []})
             group["params"].append(parameter)
@@ -120,54 +135,55 @@ class FinetuneModel:
         return list(out.values())
 
     def set_train_mode(self) -> None:
-        """Training mode; BatchNorm's statistics stand still unless they are to follow."""
+        """Switch to training mode; BatchNorm statistics stay fixed unless ``update_batchnorm`` is set."""
         self.model.train()
-        if not self.settings.bn:
+        if not self.settings.update_batchnorm:
             for norm in batchnorm_layers(self.model.module):
                 norm.eval()
 
     def batchnorm_buffers(self) -> dict[str, torch.Tensor]:
-        """BatchNorm's statistics where they follow the images."""
-        if not self.settings.bn:
+        """Return the BatchNorm statistics if they are updated in training, else {}."""
+        if not self.settings.update_batchnorm:
             return {}
-        own = {n for n, _ in self.model.named_buffers()}
-        return {n: t for n, t in self.model.state_dict().items() if n in own and t.is_floating_point()}
+        buffers = {n for n, _ in self.model.named_buffers()}
+        return {n: t for n, t in self.model.state_dict().items() if n in buffers and t.is_floating_point()}
 
     def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Everything that learns as it is now, by name: parameters and statistics."""
+        """Return the live trained parameters and statistics by name."""
         return {n: p.detach() for n, p in self.trainable_parameters().items()} | self.batchnorm_buffers()
 
     def copy_trainable_state(self) -> dict[str, torch.Tensor]:
-        """A copy of :meth:`values` on the CPU."""
+        """Return a copy of :meth:`trainable_state` on the CPU."""
         return {n: t.to("cpu", copy=True) for n, t in self.trainable_state().items()}
 
     @torch.no_grad()
     def load_trainable_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Set parameters and statistics."""
-        there = {n: p.data for n, p in self.model.named_parameters()} | dict(self.model.named_buffers())
+        """Copy parameters and statistics into the network."""
+        targets = {n: p.data for n, p in self.model.named_parameters()} | dict(self.model.named_buffers())
         for name, value in state.items():
-            there[name].copy_(value)
+            targets[name].copy_(value)
 
     def merge_adapters(self) -> None:
-        """Make adapters part of the weights; the network has its own names again."""
+        """Merge adapters into the weights; the network then has its original parameter names."""
         if self._adapters is not None:
             self._adapters.merge_and_unload()
             self._adapters = None
 
     def changed_weights(self) -> dict[str, torch.Tensor]:
-        """The network's numbers that differ from those it was loaded with, on the CPU; adapters must be merged.
+        """Return, on the CPU, the weights that differ from the initial ones; adapters must be merged.
 
-        Counters (BatchNorm's of batches) are left out: they say nothing to a network that is only used.
+        Integer buffers (BatchNorm's batch counters) are left out: they do not affect inference.
         """
-        now = {n: t for n, t in self.model.module.state_dict().items() if t.is_floating_point()}
-        return {n: t.detach().to("cpu", copy=True) for n, t in now.items() if not torch.equal(t, self.initial_state[n])}
+        current = {n: t for n, t in self.model.module.state_dict().items() if t.is_floating_point()}
+        changed = (n for n, t in current.items() if not torch.equal(t, self.initial_state[n]))
+        return {n: current[n].detach().to("cpu", copy=True) for n in changed}
 
 
 def backbone_blocks(backbone: Backbone) -> list[Block]:
-    """The blocks of a backbone.
+    """Return the blocks of a backbone, input first.
 
     Raises:
-        FinetuneError: nothing of it can be tuned.
+        FinetuneError: if no parameter of it contributes to the features.
     """
     size = backbone.space.preprocess.size if backbone.space.preprocess else (32, 32)
     with torch.random.fork_rng(devices=[]):
@@ -177,31 +193,39 @@ def backbone_blocks(backbone: Backbone) -> list[Block]:
 
 
 def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: FinetuneSettings) -> PeftModel:
-    """LoRA in the linear layers of the blocks (Hu et al. 2021), put into the network in place by peft.
+    """Insert LoRA adapters (Hu et al. 2021) into the linear layers of the blocks, in place, with peft.
+
+    Args:
+        module: the network.
+        blocks: the blocks to adapt.
+        settings: with the rank and the seed.
 
     Raises:
-        MissingExtra: peft is not installed. FinetuneError: the blocks have no linear layers.
+        MissingExtra: if peft is not installed.
+        FinetuneError: if the blocks have no linear layers.
     """
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as e:
-        raise MissingExtra(f"adapters need the package peft, which is not installed; {INSTALL_HINT}") from e
-    names = _linear(module, blocks)
+        raise MissingExtra(
+            "layers lora needs the package peft, which is not installed; run `pip install embedstore[finetune]`"
+        ) from e
+    names = _linear_layers(module, blocks)
     if not names:
         raise FinetuneError(
-            "adapters go into linear layers, and the blocks of this network have none; use last-N or all"
+            "lora puts adapters into linear layers, and the blocks of this network have none; use layers last-N or all"
         )
-    config = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules=names, bias="none")
+    config = LoraConfig(r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules=names, bias="none")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)
-        made: PeftModel = get_peft_model(module, config)
-    return made
+        adapted: PeftModel = get_peft_model(module, config)
+    return adapted
 
 
-def _linear(module: nn.Module, found: Iterable[Block]) -> list[str]:
-    """Linear and attention layers inside the blocks; the ones within torch's attention belong to it."""
-    taking_part = {n.rpartition(".")[0] for block in found for n in block.parameters}
-    inside = {n: m for n, m in module.named_modules() if n in taking_part}
+def _linear_layers(module: nn.Module, blocks: Iterable[Block]) -> list[str]:
+    """Return names of linear and attention layers in the blocks; layers inside torch's attention are part of it."""
+    parents = {n.rpartition(".")[0] for block in blocks for n in block.parameters}
+    inside = {n: m for n, m in module.named_modules() if n in parents}
     attention = [n for n, m in inside.items() if isinstance(m, nn.MultiheadAttention)]
     linear = [n for n, m in inside.items() if isinstance(m, nn.Linear) and n.rpartition(".")[0] not in attention]
     return attention + linear

@@ -1,4 +1,4 @@
-"""What a run needs to go on after a kill: one description that is replaced whole, and the tensors it names."""
+"""The state that an interrupted run resumes from: one JSON file that is replaced atomically, and its tensor files."""
 
 from __future__ import annotations
 
@@ -8,121 +8,103 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.finetuning.history import TrainingHistory
+from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files
 
 STATE_FILE = "state.json"
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """A run as it stood at the end of an epoch.
+    """The state of a run at the end of an epoch; all tensors are on the CPU.
 
     Attributes:
-        facts: plain values. tensors: by name. best: those of the best epoch.
+        history: of the epochs.
+        weights: trainable weights by name.
+        average: their moving average; empty without EMA.
+        optimizer: optimizer state by ``parameter/key``.
+        best_weights: candidate weights of the best epoch.
     """
 
-    facts: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
+    history: TrainingHistory
+    weights: Tensors
+    average: Tensors
+    optimizer: Tensors
+    best_weights: Tensors
 
 
-def save(
-    folder: Path, metadata: dict[str, Any], tensors: dict[str, torch.Tensor], best_tensors: dict[str, torch.Tensor]
-) -> None:
-    """Put a state in the place of the one before; a kill leaves the one or the other.
+def save(folder: Path, state: ResumeState) -> None:
+    """Replace the stored state; an interruption leaves the previous one or this one.
 
     Args:
-        folder: of the run. facts: plain values, with ``epoch`` (of the state) and ``best`` (the epoch of the best).
+        folder: of the run.
+        state: at the end of an epoch.
 
     Raises:
-        StoreIOError: the disk is full or fails; the state before stands.
+        StoreIOError: if the disk is full or fails; the previous state stays.
     """
-    names = {"state": f"state-{metadata['epoch']:06d}.safetensors", "best": f"best-{metadata['best']:06d}.safetensors"}
+    epoch, best = state.history.epochs[-1].number, state.history.best_epoch
+    groups = {"weights": state.weights, "average": state.average, "optimizer": state.optimizer}
+    tensors = {
+        f"state-{epoch:06d}.safetensors": {f"{group}/{n}": t for group, ts in groups.items() for n, t in ts.items()},
+        f"best-{best:06d}.safetensors": state.best_weights,
+    }
+    facts = {"epoch": epoch, "best": best, "history": state.history.to_json()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {"state": write_tensors(folder / names["state"], tensors)}
-        known = _description(folder).get("files", {})
-        same = known.get("best", {}).get("file") == names["best"]
-        files["best"] = known["best"] if same else write_tensors(folder / names["best"], best_tensors)
-        durable_files.write_synced(folder / STATE_FILE, json.dumps({"files": files, "facts": metadata}).encode())
+        # A file that the previous state names is kept: to replace it would break that state until the JSON is written.
+        entries = {e["file"]: e for e in _read_json(folder).get("files", {}).values()}
+        written = [entries.get(name) or write_tensors(folder / name, ts) for name, ts in tensors.items()]
+        files = dict(zip(("state", "best"), written, strict=True))
+        durable_files.write_synced(folder / STATE_FILE, json.dumps({"files": files, "facts": facts}).encode())
         for path in folder.glob("*.safetensors*"):
-            if path.name not in names.values():
+            if path.name not in tensors:
                 path.unlink()
     except OSError as e:
         raise StoreIOError(
-            f"cannot write {folder}: {e.strerror or e}; make room and run it again; it goes on from the epoch before"
+            f"cannot write {folder}: {e.strerror or e}; free disk space and run the same command again, which resumes "
+            "from the previous epoch"
         ) from e
 
 
 def load(folder: Path) -> ResumeState | None:
-    """The state of a run, None where it has not come to the end of an epoch.
+    """Return the stored state of a run, or None before the end of its first epoch.
 
     Raises:
-        StoreDamaged: the files are not what was written.
+        StoreDamaged: if the files differ from what was written.
     """
-    known = _description(folder)
-    if not known:
+    stored = _read_json(folder)
+    if not stored:
         return None
-    tensors = {name: read_tensors(folder / entry["file"], entry) for name, entry in known["files"].items()}
-    return ResumeState(known["facts"], tensors["state"], tensors["best"])
-
-
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """A safetensors file, whole and on the disk or not there: ``{"file", "bytes", "xxh3"}``."""
-    with durable_files.atomic_path(path) as temporary:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, temporary)
-    return {"file": path.name, "bytes": path.stat().st_size, "xxh3": durable_files.file_xxh3(path)}
-
-
-def read_tensors(path: Path, entry: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """A safetensors file, compared with what was noted of it.
-
-    Raises:
-        StoreDamaged: it is another, or cannot be read.
-    """
-    cure = f"remove {path.parent} and run it again"
     try:
-        if path.stat().st_size != entry["bytes"] or durable_files.file_xxh3(path) != entry["xxh3"]:
-            raise StoreDamaged(f"{path} is not what was written; {cure}")
-        found: dict[str, torch.Tensor] = load_file(path)
-    except OSError as e:
-        raise StoreDamaged(f"cannot read {path}: {e.strerror or e}; {cure}") from e
-    return found
+        tensors, best = (read_tensors(folder, stored["files"][name]) for name in ("state", "best"))
+        groups: dict[str, Tensors] = {"weights": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition("/")
+            groups[group][rest] = tensor
+        history = TrainingHistory.from_json(stored["facts"]["history"])
+    except (KeyError, TypeError) as e:
+        raise _damaged(folder, e) from e
+    return ResumeState(history, groups["weights"], groups["average"], groups["optimizer"], best)
 
 
-def discard(folder: Path) -> None:
-    """Remove a run's folder; its description first, so that a kill leaves no half of it."""
-    if folder.is_dir():
-        (folder / STATE_FILE).unlink(missing_ok=True)
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    """What stands in the folder, {} for nothing."""
+def _read_json(folder: Path) -> dict[str, Any]:
+    """Return the state file's object, or {} where there is none."""
     path = folder / STATE_FILE
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes())
-        return dict(found) if {"files", "facts"} <= set(found) else {}
-    except (ValueError, RecursionError) as e:
-        raise StoreDamaged(f"{path} is damaged ({type(e).__name__}); remove {folder} and run it again") from e
+        stored = json.loads(path.read_bytes())
+        return dict(stored) if {"files", "facts"} <= set(stored) else {}
+    except (ValueError, TypeError, RecursionError) as e:
+        raise _damaged(folder, e) from e
 
 
-def bytes_of(tensors: dict[str, torch.Tensor]) -> int:
-    """Bytes of some tensors."""
-    return sum(t.numel() * t.element_size() for t in tensors.values())
-
-
-def free_bytes(folder: Path) -> int:
-    """Bytes that may still be written where a folder is."""
-    import shutil
-
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def _damaged(folder: Path, error: Exception) -> StoreDamaged:
+    return StoreDamaged(
+        f"{folder / STATE_FILE} is damaged ({type(error).__name__}); remove {folder} and run the same command again"
+    )

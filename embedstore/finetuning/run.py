@@ -1,4 +1,4 @@
-"""From labelled features and a freshly loaded backbone to a tuned network, in one call."""
+"""One fine-tuning run: labeled features and a freshly loaded backbone in, the weights of a tuned network out."""
 
 from __future__ import annotations
 
@@ -11,34 +11,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from embedstore.backbones.base import Backbone
 from embedstore.classify.data.features import Features
-from embedstore.errors import LabelError
-from embedstore.finetuning import augment, task
+from embedstore.errors import FinetuneError, LabelError
+from embedstore.finetuning import task
 from embedstore.finetuning.dataset import LabeledImageDataset
-from embedstore.finetuning.history import Epoch, TrainingHistory, TrainingStep
+from embedstore.finetuning.history import TrainingStep, TrainingSummary
 from embedstore.finetuning.model import FinetuneModel
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.finetuning.task import FinetuneSplit
-from embedstore.finetuning.train import Trainer
+from embedstore.finetuning.train import TrainedNetwork, TrainingInputs, TrainingProgress, train
 from embedstore.finetuning.weight_interpolation import SelectedWeights, select_weights
-from embedstore.storage import durable_files
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SHEET_IMAGES, SHEET_VARIANTS = 6, 7  # images of the contact sheet, and how often each is varied
-
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a run needs beside its settings.
+    """What a run learns from, and with which settings.
 
     Attributes:
-        data: labelled features of the parent space. parts: its rows. files: path and content digest by item.
-        settings: of the run. folder: of its state, None to keep none.
+        data: labeled features of the parent space.
+        split: rows of the features for training, validation and testing.
+        files: path and content hash by item.
+        settings: of the run.
+        folder: of the resumable state, None to keep none.
     """
 
     data: Features
@@ -49,159 +48,149 @@ class FinetuneJob:
 
     @property
     def classes(self) -> list[str]:
-        """Those of the training rows, in order."""
+        """Class names of the training rows, sorted."""
         return sorted(set(self.data.y[self.split.train].astype(str).tolist()))
+
+    def dataset(self, backbone: Backbone) -> LabeledImageDataset:
+        """Return every row as an image, preprocessed for this backbone.
+
+        Raises:
+            FinetuneError: if the backbone reads no images.
+        """
+        preprocess = backbone.space.preprocess
+        if preprocess is None:
+            raise FinetuneError(f"space {backbone.space.key} has no image preprocessing: only image spaces are tuned")
+        return task.make_dataset(self.data, self.files, self.classes, preprocess, self.settings)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        chosen: the weights. history: of the epochs. classes: in the order of the head.
-        train, val: rows used. unread: rows left out because their file is gone or changed.
-        blocks: of the network; tuned: how many of them learned. parameters: numbers that learned.
-        rate: of the last block. seconds: of the work, epochs before a kill included.
-        trainer: for asking the network about further rows.
-        refitted: rows that the kept weights learned from when they were trained once more; 0 where they were not.
+        weights: of the whole tuned network, by name, on the CPU.
+        head: weights ``(K, D)`` and biases ``(K,)`` for the raw features.
+        summary: facts about the run.
+        held_out_accuracy: accuracy of network and head on the held-out rows, None if it was not requested.
     """
 
-    selection: SelectedWeights
-    history: TrainingHistory
-    classes: tuple[str, ...]
-    train: int
-    val: int
-    unread: int
-    blocks: int
-    tuned: int
-    parameters: int
-    rate: float
-    seconds: float
-    trainer: Trainer
-    refitted: int = 0
-
-    def accuracy(self, rows: NDArray[np.int64]) -> float:
-        """Share of some rows that the tuned network with its own head gets right; its own kind of judging."""
-        said = self.trainer.predict_logits(rows).argmax(1)
-        y = np.array([self.trainer.dataset.samples[r].class_index for r in rows.tolist()])
-        return float((said == y).mean())
+    weights: dict[str, torch.Tensor]
+    head: tuple[NDArray[np.float32], NDArray[np.float32]]
+    summary: TrainingSummary
+    held_out_accuracy: float | None = None
 
 
 def run_job(
     job: FinetuneJob,
     load_backbone: Callable[[], Backbone],
     accelerator: Accelerator,
-    progress: Callable[[TrainingStep | Epoch], None] = lambda _: None,
+    progress: TrainingProgress = lambda _: None,
+    *,
+    score_held_out: bool = False,
 ) -> TrainingResult:
-    """Train, choose among the weights by validation, train once more where that is asked for.
+    """Train, select among the weights by validation, and train again on all labels if ``refit`` is set.
 
     Args:
-        job: what to learn. load: the backbone, afresh at each call; its network is changed. engine: accelerate's.
-        tell: progress.
+        job: what to learn.
+        load_backbone: returns a freshly loaded backbone at each call; its network is changed.
+        accelerator: of this process.
+        progress: called with every step and epoch.
+        score_held_out: score the result on the held-out rows.
 
     Raises:
-        LabelError, FinetuneError, NoTextTower, StoreIOError: as their names say.
+        LabelError: if no training or validation image can be read, or the labels do not support the head.
+        FinetuneError: if the network has no such layers, or one image does not fit into memory.
+        NoTextTower: if ``head_init`` is text and the network has no text encoder.
+        StoreIOError: if the state cannot be written.
+        StoreDamaged: if a stored state differs from what was written.
     """
     begin = time.perf_counter()
-    backbone = load_backbone()
-    made = job_dataset(job, backbone)
-    train, val = (task.readable_rows(made, rows) for rows in (job.split.train, job.split.val))
-    if not len(train) or not len(val):
+    inputs = _training_inputs(job, load_backbone(), accelerator, progress)
+    outcome = _train_and_select(job, inputs, load_backbone)
+    seconds = time.perf_counter() - begin
+    network, selected = outcome.final.network, outcome.selected
+    weights = {n: t.cpu() for n, t in (network.initial_state | selected.weights).items()}
+    accuracy = outcome.final.validator.accuracy(job.split.held_out) if score_held_out else None
+    return TrainingResult(weights, selected.head, _summary(job, inputs, outcome, seconds), accuracy)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The training that selected the epoch, the training whose weights are kept (a refit is another), the weights."""
+
+    first: TrainedNetwork
+    final: TrainedNetwork
+    selected: SelectedWeights
+    refit_rows: int = 0
+
+
+def _training_inputs(
+    job: FinetuneJob, backbone: Backbone, accelerator: Accelerator, progress: TrainingProgress
+) -> TrainingInputs:
+    """Build the network and the dataset, and leave out the rows whose image cannot be read."""
+    dataset = job.dataset(backbone)
+    train_rows, val_rows = (task.readable_rows(dataset, rows) for rows in (job.split.train, job.split.val))
+    if not len(train_rows) or not len(val_rows):
         raise LabelError("none of the training or validation images can be read any more; embed the source again")
-    trainer, start = _prepared(job, backbone, made, (train, val), accelerator, job.folder, progress)
-    tuning = trainer.finetune_model
-    count, rate, history = (
-        sum(p.numel() for p in tuning.trainable_parameters().values()),
-        tuning.learning_rate,
-        trainer.run(),
-    )
-    chosen = select_weights(trainer, start)
-    both = np.sort(np.concatenate([train, val])) if job.settings.refit and chosen.epoch else train[:0]
-    if len(both):
-        trainer, chosen = _again(job, load_backbone(), made, (both, val), accelerator, chosen, progress)
-    epochs = [*history.epochs, *(trainer.history.epochs if len(both) else ())]
-    return TrainingResult(
-        selection=chosen,
-        history=history,
+    network = _build_network(job, backbone, train_rows)
+    return TrainingInputs(network, dataset, train_rows, val_rows, accelerator, job.folder, progress)
+
+
+def _train_and_select(job: FinetuneJob, inputs: TrainingInputs, load_backbone: Callable[[], Backbone]) -> _Outcome:
+    """Train, select the weights, and with ``refit`` train again on all labels up to the selected epoch."""
+    first = train(inputs)
+    selected = select_weights(first)
+    if not job.settings.refit or not selected.best_epoch:
+        return _Outcome(first, first, selected)
+    rows = np.sort(np.concatenate([inputs.train_rows, inputs.val_rows]))
+    network = _build_network(job, load_backbone(), rows)
+    final, refitted = _refit(replace(inputs, network=network, train_rows=rows), selected)
+    return _Outcome(first, final, refitted, len(rows))
+
+
+def _summary(job: FinetuneJob, inputs: TrainingInputs, outcome: _Outcome, seconds: float) -> TrainingSummary:
+    """Collect the facts about a run."""
+    trainings = [outcome.first, outcome.final] if outcome.refit_rows else [outcome.first]
+    train_images, val_images = len(inputs.train_rows), len(inputs.val_rows)
+    network, selected = inputs.network, outcome.selected
+    return TrainingSummary(
         classes=tuple(job.classes),
-        train=len(train),
-        val=len(val),
-        unread=len(job.split.train) + len(job.split.val) - len(train) - len(val),
-        blocks=len(tuning.blocks),
-        tuned=len(tuning.trainable_blocks),
-        parameters=count,
-        rate=rate,
-        seconds=max(time.perf_counter() - begin, sum(e.seconds for e in epochs)),
-        trainer=trainer,
-        refitted=len(both),
+        best_epoch=selected.best_epoch,
+        wise_alpha=selected.alpha,
+        val_score=selected.val_score,
+        mixtures=selected.mixtures,
+        history=outcome.first.history,
+        train_images=train_images,
+        val_images=val_images,
+        unreadable=len(job.split.train) + len(job.split.val) - train_images - val_images,
+        refit_rows=outcome.refit_rows,
+        blocks=len(network.blocks),
+        tuned_blocks=len(network.trainable_blocks),
+        trainable_parameters=network.trainable_count,
+        learning_rate=network.learning_rate,
+        seconds=max(seconds, sum(e.seconds for t in trainings for e in t.history.epochs)),
     )
 
 
-def _prepared(
-    job: FinetuneJob,
-    backbone: Backbone,
-    made: LabeledImageDataset,
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
-    engine: Accelerator,
-    folder: Path | None,
-    tell: Callable[[TrainingStep | Epoch], None],
-    *,
-    until: int | None = None,
-) -> tuple[Trainer, dict[str, torch.Tensor]]:
-    """A trainer before its first step, and its head's parameters then."""
-    head = task.initial_head(job.data, rows[0], job.classes, job.settings, backbone)
-    start = {n: p.detach().clone() for n, p in head.named_parameters()}
-    return Trainer(
-        FinetuneModel(backbone, head, job.settings), made, rows, engine, folder, tell, final_epoch=until
-    ), start
+def _build_network(job: FinetuneJob, backbone: Backbone, rows: NDArray[np.int64]) -> FinetuneModel:
+    """Return the network to train, with a head initialized from the training rows."""
+    head = task.initial_head(job.data, rows, job.classes, job.settings, backbone)
+    return FinetuneModel(backbone, head, job.settings)
 
 
-def _again(
-    job: FinetuneJob,
-    backbone: Backbone,
-    made: LabeledImageDataset,
-    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
-    engine: Accelerator,
-    chosen: SelectedWeights,
-    tell: Callable[[TrainingStep | Epoch], None],
-) -> tuple[Trainer, SelectedWeights]:
-    """The same training on more rows, up to the chosen epoch and mixture; its score stays that of the choice."""
-    folder = job.folder and job.folder / "again"
-    steps = _steps(tell)
-    trainer, start = _prepared(job, backbone, made, rows, engine, folder, steps, until=chosen.epoch)
-    trainer.run()
-    found = select_weights(trainer, start, alphas=() if chosen.alpha is None else (chosen.alpha,))
-    return trainer, replace(found, epoch=chosen.epoch, val=chosen.val, line=chosen.line)
+def _refit(inputs: TrainingInputs, selected: SelectedWeights) -> tuple[TrainedNetwork, SelectedWeights]:
+    """Repeat the training on more rows, up to the selected epoch and mixture, whose validation score is kept."""
 
+    def report_steps(event: object) -> None:
+        if isinstance(event, TrainingStep):  # epochs of a refit have no score to report
+            inputs.progress(event)
 
-def _steps(tell: Callable[[TrainingStep | Epoch], None]) -> Callable[[TrainingStep | Epoch], None]:
-    """Passes steps on and no epochs: nothing judges them."""
-    return lambda at: tell(at) if isinstance(at, TrainingStep) else None
-
-
-def job_dataset(job: FinetuneJob, backbone: Backbone) -> LabeledImageDataset:
-    """The rows as images for this backbone."""
-    p = backbone.space.preprocess
-    assert p is not None  # noqa: S101 - a backbone's space has preprocessing
-    return task.make_dataset(job.data, job.files, job.classes, p, job.settings)
-
-
-def save_augmentation_sheet(job: FinetuneJob, dataset: LabeledImageDataset, path: Path) -> None:
-    """Show how training images are varied, before any training."""
-    train = job.split.train
-    rows = [int(r) for r in train[np.linspace(0, len(train) - 1, min(SHEET_IMAGES, len(train))).astype(int)]]
-    shown = []
-    for row in rows:
-        if dataset.is_readable(row):
-            plain = _picture(torch.from_numpy(dataset.evaluation_pixels([row])[0]))
-            varied = [_picture(dataset[(row, 1000 * (row + job.settings.seed) + n)][0]) for n in range(SHEET_VARIANTS)]
-            shown.append((str(job.data.y[row]), plain, varied))
-    if shown:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with durable_files.atomic_write(path) as file:
-            augment.contact_sheet(shown).save(file, "PNG")
-
-
-def _picture(pixels: torch.Tensor) -> Image.Image:
-    """uint8 ``(3, H, W)`` as an image."""
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    folder = inputs.folder and inputs.folder / "again"
+    trained = train(replace(inputs, folder=folder, progress=report_steps, final_epoch=selected.best_epoch))
+    refitted = select_weights(trained, alphas=() if selected.alpha is None else (selected.alpha,))
+    return trained, replace(
+        refitted,
+        best_epoch=selected.best_epoch,
+        val_score=selected.val_score,
+        mixtures=selected.mixtures,
+    )

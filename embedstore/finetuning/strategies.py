@@ -1,4 +1,4 @@
-"""From scratch, frozen probe, last layers, all layers: the same network on growing numbers of labels."""
+"""Compare one network trained from scratch, as a frozen probe, with its last layers, and whole, over the labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,17 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.base import Backbone
 from embedstore.classify.data.features import Features
-from embedstore.errors import LabelError
 from embedstore.finetuning.accelerator import create_accelerator
 from embedstore.finetuning.run import FinetuneJob, run_job
 from embedstore.finetuning.settings import FinetuneSettings, HeadInit, WeightAverage
 from embedstore.finetuning.task import hold_out_validation
-from embedstore.storage import durable_files
 
-SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate; every layer alike, statistics of BatchNorm follow
-SCRATCH_EPOCH_FACTOR = 3  # times those of tuning: nothing is known at the start
+SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate, for every layer; BatchNorm statistics are updated
+SCRATCH_EPOCH_FACTOR = 3  # times the epochs of tuning: a random network has everything to learn
 
 
 class TrainingRegime(StrEnum):
-    """How the network is used."""
+    """How the network is trained."""
 
     SCRATCH = "from scratch"
     FROZEN = "frozen probe"
@@ -36,134 +33,134 @@ class TrainingRegime(StrEnum):
 
 @dataclass(frozen=True)
 class StrategyResult:
-    """One way on one number of labels.
+    """One training regime on one number of labels.
 
     Attributes:
-        labels: a class, None for all. train: images, those that choose the epoch among them. accuracy: of the network
-            with its own head on the held-out items. seconds: of training.
+        regime: how the network was trained.
+        labels_per_class: None for all labels.
+        train_images: labeled images used, those that select the epoch included.
+        accuracy: of the network with its own head on the held-out items.
+        seconds: of training.
     """
 
-    way: TrainingRegime
-    labels: int | None
-    train: int
+    regime: TrainingRegime
+    labels_per_class: int | None
+    train_images: int
     accuracy: float
     seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values under the stored keys."""
+        values = {"way": self.regime.value, "labels": self.labels_per_class, "train": self.train_images}
+        return values | {"accuracy": self.accuracy, "seconds": self.seconds}
 
 
 @dataclass(frozen=True)
 class StrategyComparison:
-    """The table.
+    """The results of all regimes over the number of labels.
 
     Attributes:
-        cells: by number of labels, then by way. held: items that judged every cell; split: of which side.
+        label: the column.
+        split: name of the held-out split.
+        held_out: items that every result is judged on.
+        results: by number of labels, then by regime.
     """
 
     label: str
     split: str
-    held: int
-    cells: tuple[StrategyResult, ...]
+    held_out: int
+    results: tuple[StrategyResult, ...]
 
     def rows(self) -> list[tuple[str, int, dict[str, float]]]:
-        """``(labels a class, images, accuracy by way)``, the fewest first."""
+        """Return ``(labels per class, images, accuracy by regime)``, the fewest labels first."""
         out: dict[int | None, tuple[str, int, dict[str, float]]] = {}
-        for c in self.cells:
-            row = out.setdefault(c.labels, ("all" if c.labels is None else str(c.labels), c.train, {}))
-            row[2][c.way.value] = c.accuracy
+        for r in self.results:
+            labels = "all" if r.labels_per_class is None else str(r.labels_per_class)
+            out.setdefault(r.labels_per_class, (labels, r.train_images, {}))[2][r.regime.value] = r.accuracy
         return list(out.values())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        cells = [
-            {"way": c.way.value, "labels": c.labels, "train": c.train, "accuracy": c.accuracy, "seconds": c.seconds}
-            for c in self.cells
-        ]
-        return {"label": self.label, "split": self.split, "held_out": self.held, "cells": cells}
+        """Return plain values under the stored keys."""
+        results = [r.to_json() for r in self.results]
+        return {"label": self.label, "split": self.split, "held_out": self.held_out, "cells": results}
+
+
+@dataclass(frozen=True)
+class StrategyPlan:
+    """What a comparison trains.
+
+    Attributes:
+        job: labeled features and files; rows are drawn from its training and validation rows together.
+        load_backbone: returns the network afresh; with True at random weights.
+        sample_rows: ``(features, rows, labels per class, seed)`` to rows.
+        labels_per_class: numbers of labels to draw; all labels are added.
+        last_layers: layers of the regime "last layers".
+    """
+
+    job: FinetuneJob
+    load_backbone: Callable[[bool], Backbone]
+    sample_rows: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]]
+    labels_per_class: Sequence[int]
+    last_layers: str
 
 
 def compare_strategies(
-    job: FinetuneJob,
-    label: str,
-    load_backbone: Callable[[bool], Backbone],
-    sample_rows: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]],
-    *,
-    budgets: Sequence[int],
-    last_layers: str,
-    progress: Callable[[StrategyResult], None] = lambda _: None,
+    plan: StrategyPlan, label: str, progress: Callable[[StrategyResult], None] = lambda _: None
 ) -> StrategyComparison:
-    """Train every cell and judge it on the held-out items.
+    """Train every regime on every number of labels, and judge each on the held-out items.
 
     Args:
-        job: the labelled features and files; its training and validation rows together are drawn from.
-        label: the column. load: the network afresh; with True at random weights.
-        draw: ``(features, rows, labels a class, seed)`` to rows. budgets: labels a class; all is added.
-        last: which layers "last layers" means. tell: called with each cell.
+        plan: the rows, the network and the numbers of labels.
+        label: the column.
+        progress: called with each result.
 
     Raises:
-        LabelError: no budget leaves something to choose by.
+        LabelError: if a number of labels leaves nothing to select the epoch with.
     """
+    job = plan.job
     every = np.sort(np.concatenate([job.split.train, job.split.val]))
-    most = int(np.unique(job.data.y[every].astype(str), return_counts=True)[1].max())
-    cells = []
-    for count in [*(b for b in sorted(set(budgets)) if 0 < b < most), None]:
-        rows = every if count is None else sample_rows(job.data, every, count, job.settings.seed)
-        for way in TrainingRegime:
-            cells.append(_cell(job, way, count, rows, load_backbone, last_layers))
-            progress(cells[-1])
-    if not cells:
-        raise LabelError("no labels to draw from")
-    return StrategyComparison(label, job.split.split, len(job.split.held_out), tuple(cells))
+    largest = int(np.unique(job.data.y[every].astype(str), return_counts=True)[1].max())
+    results = []
+    for count in [*(n for n in sorted(set(plan.labels_per_class)) if 0 < n < largest), None]:
+        rows = every if count is None else plan.sample_rows(job.data, every, count, job.settings.seed)
+        for regime in TrainingRegime:
+            results.append(_train_regime(plan, regime, count, rows))
+            progress(results[-1])
+    return StrategyComparison(label, job.split.held_out_split, len(job.split.held_out), tuple(results))
 
 
-def _cell(
-    job: FinetuneJob,
-    way: TrainingRegime,
-    count: int | None,
-    rows: NDArray[np.int64],
-    load: Callable[[bool], Backbone],
-    last: str,
+def _train_regime(
+    plan: StrategyPlan, regime: TrainingRegime, labels_per_class: int | None, rows: NDArray[np.int64]
 ) -> StrategyResult:
-    """One way on some rows; a fifth of them chooses the epoch, except for the probe, whose C is cross-validated."""
+    """Train on some rows; a fifth of them selects the epoch, except for the probe, whose C is cross-validated."""
     begin = time.perf_counter()
-    s = job.settings
-    scratch = way is TrainingRegime.SCRATCH
-    ways: dict[TrainingRegime, FinetuneSettings] = {
-        TrainingRegime.SCRATCH: replace(
-            s, layers="all", start=HeadInit.RANDOM, average=_without_wise(s.average), alpha=None,
-            lr=SCRATCH_LEARNING_RATE, decay=1.0, bn=True, epochs=SCRATCH_EPOCH_FACTOR * s.epochs,
-            patience=SCRATCH_EPOCH_FACTOR * max(s.epochs, 1),
-        ),
-        TrainingRegime.FROZEN: replace(s, layers="head", epochs=0),
-        TrainingRegime.LAST: replace(s, layers=last),
-        TrainingRegime.ALL: replace(s, layers="all"),
-    }  # fmt: skip
-    train, val = (rows, rows[:1]) if way is TrainingRegime.FROZEN else hold_out_validation(job.data, rows, seed=s.seed)
-    network = load(scratch)
-    made = replace(job, settings=ways[way], split=replace(job.split, train=train, val=val), folder=None)
-    trained = run_job(made, lambda: load(scratch), create_accelerator(network.device, network.precision))
-    return StrategyResult(
-        way, count, len(rows), trained.accuracy(job.split.held_out), round(time.perf_counter() - begin, 2)
+    job, scratch, frozen = plan.job, regime is TrainingRegime.SCRATCH, regime is TrainingRegime.FROZEN
+    train, val = (rows, rows[:1]) if frozen else hold_out_validation(job.data, rows, seed=job.settings.seed)
+    settings = _regime_settings(regime, job.settings, plan.last_layers)
+    cell = replace(job, settings=settings, split=replace(job.split, train=train, val=val), folder=None)
+    network = plan.load_backbone(scratch)
+    accelerator = create_accelerator(network.device, network.precision)
+    result = run_job(cell, lambda: plan.load_backbone(scratch), accelerator, score_held_out=True)
+    seconds = round(time.perf_counter() - begin, 2)
+    return StrategyResult(regime, labels_per_class, len(rows), result.held_out_accuracy or 0.0, seconds)
+
+
+def _regime_settings(regime: TrainingRegime, settings: FinetuneSettings, last_layers: str) -> FinetuneSettings:
+    """Return the settings of one regime."""
+    if regime is TrainingRegime.FROZEN:
+        return replace(settings, layers="head", epochs=0)
+    if regime is not TrainingRegime.SCRATCH:
+        return replace(settings, layers=last_layers if regime is TrainingRegime.LAST else "all")
+    wise = settings.weight_average is WeightAverage.WISE  # needs an old network that can classify
+    return replace(
+        settings,
+        layers="all",
+        head_init=HeadInit.RANDOM,
+        weight_average=WeightAverage.EMA if wise else settings.weight_average,
+        wise_alpha=None,
+        lr=SCRATCH_LEARNING_RATE,
+        layer_decay=1.0,
+        update_batchnorm=True,
+        epochs=SCRATCH_EPOCH_FACTOR * settings.epochs,
+        patience=SCRATCH_EPOCH_FACTOR * max(settings.epochs, 1),
     )
-
-
-def _without_wise(average: WeightAverage) -> WeightAverage:
-    """WISE needs a network that could classify before."""
-    return WeightAverage.EMA if average is WeightAverage.WISE else average
-
-
-def draw_plot(comparison: StrategyComparison, path: Path) -> None:
-    """Accuracy over labels a class, one line a way, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    rows = comparison.rows()
-    for way in TrainingRegime:
-        axes.plot(range(len(rows)), [r[2][way.value] for r in rows], "o-", label=way.value)
-    axes.set_xticks(range(len(rows)), [f"{r[0]}\n({r[1]} images)" for r in rows])
-    axes.set(xlabel="labels a class", ylabel=f"accuracy on {comparison.held} held-out items ({comparison.split})")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with durable_files.atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=110)

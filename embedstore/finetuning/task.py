@@ -1,4 +1,4 @@
-"""What is learned from, what chooses, what judges; and the classifier to begin with."""
+"""The rows that train, validate and test; their images; and the head that training starts from."""
 
 from __future__ import annotations
 
@@ -20,60 +20,74 @@ from embedstore.finetuning.settings import FinetuneSettings, HeadInit
 from embedstore.space import Preprocess
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
-SINGLE_EXAMPLE_C = 1.0  # with one example of a class nothing can choose C
+SINGLE_EXAMPLE_C = 1.0  # with one example of a class there is nothing to cross-validate C on
+DEFAULT_LOGIT_SCALE = 100.0  # of a text head where the network brings none: CLIP's own
 
 
 @dataclass(frozen=True)
 class FinetuneSplit:
-    """Rows of the features: disjoint, and nothing that belongs together stands in two of them.
+    """Disjoint rows of the features; items of one content or group are in the same part.
 
     Attributes:
-        train, val, held: rows. Training learns, ``val`` chooses, ``held`` is not looked at here.
-        split: name of the held-out side. own_val: ``val`` is the items' own split and not taken from training.
-        leaks: training rows left out because their content or group is held out.
+        train: rows to train on.
+        val: rows that select the epoch.
+        held_out: rows that are not used here; the comparison judges on them.
+        held_out_split: name of the held-out split.
+        has_val_split: ``val`` is the items' own split, not a part of the training rows.
+        leak_count: training rows left out because their content or group is held out.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     held_out: NDArray[np.int64]
-    split: str
+    held_out_split: str
     has_val_split: bool
-    leaks: int
+    leak_count: int
 
 
 def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
-    """The items' own split where they have one. Validation is their ``val`` rows where ``test`` judges; else a fifth
-    of each class of the training rows.
+    """Split labeled rows as a probe does, and take validation rows from the training side.
+
+    Validation rows are the ``val`` items where ``test`` items are held out, else a fifth of each training class.
+
+    Args:
+        data: labeled features.
+        seed: random seed of what the items' own splits do not decide.
 
     Raises:
-        LabelError: a side is empty, or training has fewer than two classes; several labels an item.
-    """  # noqa: D205
+        LabelError: if items have several labels, a part is empty, or training has fewer than two classes.
+    """
     if data.multilabel:
-        raise LabelError("fine-tuning wants one label an item; cut the column into one a label")
+        raise LabelError("fine-tuning needs one label per item; split the column into one column per label")
     part = splits.split_rows(data.y, data.groups, data.splits, seed=seed)
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
-    spare = part.calibration[known[part.calibration]]
-    if len(spare):
-        return FinetuneSplit(part.train, spare, part.held_out, part.name, has_val_split=True, leaks=part.n_leaks)
-    train, val = hold_out_validation(data, part.train, seed=seed)
-    return FinetuneSplit(train, val, part.held_out, part.name, has_val_split=False, leaks=part.n_leaks)
+    train, val = part.train, part.calibration[known[part.calibration]]
+    has_val_split = len(val) > 0
+    if not has_val_split:
+        train, val = hold_out_validation(data, part.train, seed=seed)
+    return FinetuneSplit(train, val, part.held_out, part.name, has_val_split=has_val_split, leak_count=part.n_leaks)
 
 
 def hold_out_validation(
     data: Features, rows: NDArray[np.int64], *, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Some rows as two: four fifths of every class to learn from, a fifth to choose by.
+    """Return four fifths of every class to train on, and a fifth to validate with.
+
+    Args:
+        data: labeled features.
+        rows: to divide.
+        seed: random seed.
 
     Raises:
-        LabelError: no class has two separate rows, or learning would be left with one class.
+        LabelError: if no class has two separate rows, or one class is left to train on.
     """
     away = splits.hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed)
     away = np.isin(data.groups[rows], data.groups[rows][away])
     train, val = rows[~away], rows[away]
     if not len(val) or not len(train):
         raise LabelError(
-            f"no validation rows: {len(rows)} training items are too few to hold a fifth of each class out; label "
-            "more, or give items `split = 'val'` beside `train` and `test`"
+            f"no validation rows: {len(rows)} training items are too few to hold out a fifth of each class; label "
+            "more, or give items `split = 'val'` next to `train` and `test`"
         )
     if len(np.unique(data.y[train].astype(str))) < 2:
         raise LabelError("training is left with one class after validation rows are held out; label more items")
@@ -87,10 +101,14 @@ def make_dataset(
     preprocess: Preprocess,
     settings: FinetuneSettings,
 ) -> LabeledImageDataset:
-    """Every row as an image.
+    """Return every row as an image.
 
     Args:
-        data: labelled rows. files: path and content digest by item. classes: in order; others get number -1.
+        data: labeled rows.
+        files: path and content hash by item.
+        classes: in order; a label that is not among them gets number -1.
+        preprocess: the space's preprocessing.
+        settings: with the augmentation.
     """
     number = {c: i for i, c in enumerate(classes)}
     samples = [
@@ -101,66 +119,68 @@ def make_dataset(
 
 
 def readable_rows(dataset: LabeledImageDataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The rows whose file is there and has the bytes that were embedded."""
+    """Return the rows whose file can be read and has the bytes that were embedded."""
     return np.array([r for r in rows.tolist() if dataset.is_readable(r)], dtype=np.int64)
 
 
 def initial_head(
     data: Features, rows: NDArray[np.int64], classes: Sequence[str], settings: FinetuneSettings, backbone: Backbone
 ) -> ClassificationHead:
-    """The classifier that training begins with, from the cached features of its rows.
+    """Return the head that training starts from, from the cached features of its rows.
+
+    Args:
+        data: labeled features.
+        rows: training rows.
+        classes: in the order of the head.
+        settings: with ``head_init``.
+        backbone: whose text encoder makes a text head.
 
     Raises:
-        NoTextTower, LabelError: it cannot be made.
+        NoTextTower: if ``head_init`` is text and the network has no text encoder.
+        LabelError: if the labels cannot support a logistic regression.
     """
     X, y = data.X[rows], data.y[rows].astype(str)
-    size = float(np.sqrt(np.mean(np.square(X, dtype=np.float64)))) or 1.0
-    if settings.start is HeadInit.RANDOM:
-        zeros = np.zeros((len(classes), X.shape[1]), np.float32)
-        return ClassificationHead(zeros, np.zeros(len(classes), np.float32), size)
-    if settings.start is HeadInit.TEXT:
+    feature_rms = float(np.sqrt(np.mean(np.square(X, dtype=np.float64)))) or 1.0
+    weight = np.zeros((len(classes), X.shape[1]), np.float32)
+    bias = np.zeros(len(classes), np.float32)
+    if settings.head_init is HeadInit.PROBE:
+        weight, bias = _probe_weights(X, y, data.groups[rows], settings)
+    elif settings.head_init is HeadInit.TEXT:
         if not backbone.space.text:
-            raise NoTextTower("start text needs a network that understands words, such as a CLIP; use start probe")
-        return ClassificationHead(
-            _words(backbone.encode_texts, classes, backbone.logit_scale or 100.0), _none(classes), size
-        )
-    weight, bias = _probe(X, y, data.groups[rows], settings)
-    return ClassificationHead(weight, bias, size)
+            raise NoTextTower("head_init text needs a network with a text encoder, such as CLIP; use head_init probe")
+        weight = _text_weights(backbone.encode_texts, classes, backbone.logit_scale or DEFAULT_LOGIT_SCALE)
+    return ClassificationHead(weight, bias, feature_rms)
 
 
-def _probe(
+def _probe_weights(
     X: NDArray[np.float32], y: NDArray[np.str_], groups: NDArray[np.int64], settings: FinetuneSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logistic regression as rows of weights ``(K, D)`` and biases ``(K,)``."""
-    lone = any(len(np.unique(groups[y == c])) < 2 for c in np.unique(y))
-    options = {"Cs": [SINGLE_EXAMPLE_C]} if lone else {"cv": splits.max_folds(y.astype(object), groups)}
+    """Return weights ``(K, D)`` and biases ``(K,)`` of a logistic regression."""
+    single = any(len(np.unique(groups[y == c])) < 2 for c in np.unique(y))
+    options = {"Cs": [SINGLE_EXAMPLE_C]} if single else {"cv": splits.max_folds(y.astype(object), groups)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # few labels of many classes
-        fitted = heads.make_head("logistic", random_state=settings.seed, **options).fit(X, y, groups=groups)
-    weight, bias = np.asarray(fitted.coef_, np.float32), np.asarray(fitted.intercept_, np.float32)
-    if len(weight) == 1:
-        both = np.array([[-0.5], [0.5]], np.float32)
-        weight, bias = both * weight, both[:, 0] * bias
+        probe = heads.make_head("logistic", random_state=settings.seed, **options).fit(X, y, groups=groups)
+    weight, bias = np.asarray(probe.coef_, np.float32), np.asarray(probe.intercept_, np.float32)
+    if len(weight) == 1:  # two classes: one row becomes two opposite ones
+        halves = np.array([[-0.5], [0.5]], np.float32)
+        weight, bias = halves * weight, halves[:, 0] * bias
     return weight, bias
 
 
-def _words(
+def _text_weights(
     encode: Callable[[list[str]], NDArray[np.float32]], classes: Sequence[str], scale: float
 ) -> NDArray[np.float32]:
-    """The classes' names as weights: unit vectors times the network's own scale."""
+    """Return the text vectors of the class names, times the network's logit scale."""
     vectors = np.asarray(heads.encode_class_vectors(encode, heads.build_prompts(list(classes), "photo")), np.float32)
     return vectors * scale
-
-
-def _none(classes: Sequence[str]) -> NDArray[np.float32]:
-    return np.zeros(len(classes), np.float32)
 
 
 def check_tunable(space: SpaceRecord) -> RecipeSpace:
     """Return the space if its backbone can be fine-tuned.
 
     Raises:
-        FinetuneError: if the vectors are precomputed, or taken before a projection that the network no longer has.
+        FinetuneError: if the vectors are precomputed, or taken before a projection that a tuned network no longer has.
     """
     if not isinstance(space, RecipeSpace):
         raise FinetuneError(
@@ -169,7 +189,7 @@ def check_tunable(space: SpaceRecord) -> RecipeSpace:
         )
     if space.space.layer == "before-projection":
         raise FinetuneError(
-            f"space {space.name} takes features before the projection, which such a network no longer has; tune the "
+            f"space {space.name} takes features before the projection, which a tuned network no longer has; tune the "
             "space of the same backbone without --layer"
         )
     return space

@@ -1,4 +1,4 @@
-"""Advice before work: what tuning may be worth on a label, and the figures that say so."""
+"""Advice before fine-tuning: what it may gain on a label, and the measured comparison of training strategies."""
 
 from __future__ import annotations
 
@@ -7,157 +7,116 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
-from embedstore.errors import EmbedstoreError, ImageError
-from embedstore.finetuning import parse_settings
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice, advise
-from embedstore.media.image import decode, preprocess
-from embedstore.operations.finetune import TuneOptions, Tuning
+from embedstore.finetuning.settings import FinetuneOptions, parse_settings, stored_keys
+from embedstore.operations.finetune import Tuning
 from embedstore.operations.runs import record
-from embedstore.sources.local_files import read_file
+from embedstore.space import Recipe
+from embedstore.storage.queries.finetuning import image_files
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone
     from embedstore.finetuning.strategies import StrategyComparison, StrategyResult
 
 
 class Advising(Tuning):
-    """Verbs that look before tuning."""
+    """Operations that measure before fine-tuning."""
 
     def advise(
         self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
     ) -> FinetuningAdvice:
-        """Which of four strategies fits: frozen features, a new head, tuning the last layers, tuning all.
+        """Recommend one of four strategies: frozen features, a new head, tuning the last layers, tuning all layers.
 
-        Reads the number of labels a class, the probe on held-out and on training items, what the last doubling of the
-        labels gave, and how far at most 256 images are from the network's own statistics. Networks without BatchNorm
-        are compared with themselves at random weights instead.
+        The advice reads the number of labels per class, the probe on held-out and on training items, what the last
+        doubling of the labels gained, and how far at most 256 images are from the network's BatchNorm statistics.
+        Networks without BatchNorm are compared with themselves at random weights instead.
 
         Args:
-            label: the column. space: name or key; by default the current one. where: a filter. seed: of the split.
+            label: the column.
+            space: name or key; None for the default space.
+            where: filter on the items.
+            seed: random seed of the sampled images and of the learning curve.
 
         Raises:
-            LabelError: the labels cannot support a probe.
+            LabelError: if the labels cannot support a probe.
         """
         row = self._storage.space(space)
         started = utc_now()
         data = self.features(label, where=where, space=row.key)
-        found = advise(data, label, self._domain(row, data, seed), seed=seed)
+        advice = advise(data, label, self._domain(row, data, seed), seed=seed)
         settings = {"label": label, "where": where, "seed": seed}
-        record(self._storage, row, "advise", settings, found.to_json(), started)
-        return found
+        record(self._storage, row, "advise", settings, advice.to_json(), started)
+        return advice
 
     def lore(
         self,
         label: str = "label",
         *,
-        budgets: Sequence[int] = (10, 50),
-        last: str = "last-2",
-        png: str | Path | None = None,
+        labels_per_class: Sequence[int] = (10, 50),
+        last_layers: str = "last-2",
+        plot_path: str | Path | None = None,
         where: str | None = None,
         space: str | None = None,
-        tell: Callable[[StrategyResult], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
+        progress: Callable[[StrategyResult], None] = lambda _: None,
+        **options: Unpack[FinetuneOptions],
     ) -> StrategyComparison:
-        """From scratch, frozen probe, last layers and all layers, over labels a class, on the same held-out items.
+        """Compare training strategies on your own data, all on the same held-out items.
 
-        Nothing of it is kept but the run. Every cell is a training of its own: this takes long.
+        The same network is trained from scratch, as a frozen probe, with its last layers and whole, on growing numbers
+        of labels per class. Only the run is recorded; no checkpoint is kept. Every result is a training of its own, so
+        this takes long.
 
         Args:
-            label: the column. budgets: labels a class; all labels come last. last: which layers "last layers" are.
-            png: where to draw it. where: a filter. space: name or key. tell: called after each cell.
+            label: the column.
+            labels_per_class: numbers of labels to draw; all labels come last.
+            last_layers: layers of the strategy "last layers".
+            plot_path: PNG file to draw the comparison to.
+            where: filter on the items.
+            space: name or key; None for the default space.
+            progress: called with each :class:`StrategyResult`.
             options: of every training, as for :meth:`finetune`.
 
         Raises:
-            FinetuneError, LabelError, MissingExtra: as for :meth:`finetune`.
+            FinetuneError: if a setting is unknown or does not fit, or the space has no network that can be trained.
+            LabelError: if the labels cannot support a training.
+            MissingExtra: if accelerate, matplotlib or, for ``lora``, peft is not installed.
         """
         from embedstore.finetuning import plots, task
-        from embedstore.finetuning.strategies import compare_strategies, draw_plot
+        from embedstore.finetuning.publish import FinetuneRequest
+        from embedstore.finetuning.strategies import StrategyPlan, compare_strategies
 
-        row = self._storage.space(space)
         started = utc_now()
-        recipe = task.check_tunable(row).recipe
+        row = task.check_tunable(self._storage.space(space))
         plots.require_matplotlib()
-        data = self.features(label, where=where, space=row.key)
-        job = self._job(row, data, label, where, parse_settings(dict(options)))
-        bare = replace(recipe, weights=None, random_init=True, parent=None)
-        found = compare_strategies(
+        job, _ = self._job(FinetuneRequest(row, label, where, parse_settings(dict(options))))
+        plan = StrategyPlan(
             job,
-            label,
-            lambda new: self._load(bare if new else recipe),
+            lambda random: self._load(_random_twin(row.recipe) if random else row.recipe),
             sample_per_class,
-            budgets=budgets,
-            last_layers=last,
-            progress=tell,
+            labels_per_class,
+            last_layers,
         )
-        if png is not None:
-            draw_plot(found, Path(png))
-        said = {"label": label, "where": where, "budgets": list(budgets), "last": last} | dict(options)
-        record(self._storage, row, "lore", said, found.to_json(), started)
-        return found
+        comparison = compare_strategies(plan, label, progress)
+        if plot_path is not None:
+            plots.draw_comparison(comparison, Path(plot_path))
+        settings = {"label": label, "where": where, "budgets": list(labels_per_class), "last": last_layers}
+        record(self._storage, row, "lore", settings | stored_keys(dict(options)), comparison.to_json(), started)
+        return comparison
 
     def _domain(self, row: SpaceRecord, data: Features, seed: int) -> DomainDifference:
-        """How foreign the images are to the network of a space."""
-        from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
+        """Measure how different the images are from those that the network was trained on."""
+        from embedstore.finetuning.domain_difference import UNKNOWN, DomainImages, measure_domain
 
-        if not isinstance(row, RecipeSpace) or row.space.preprocess is None or row.space.has_random_weights:
-            return DomainDifference("unknown", None, 0)
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(data))[:MAX_IMAGES])
-        rows, pixels, damaged = self._pixels(row, data, drawn)
-        if not len(rows):
-            return DomainDifference("unknown", None, 0)
-        network = self.backbone(row.key)
-        found = measure_domain_shift(network, pixels)
-        if found is not None:
-            return DomainDifference("batchnorm", found.distance, found.images, damaged)
-        lift = self._lift(row, network, data.take(rows), pixels, seed)
-        return DomainDifference("twin" if lift is not None else "unknown", lift, len(rows), damaged)
+        if not isinstance(row, RecipeSpace):
+            return UNKNOWN
+        images = DomainImages(data, lambda items: image_files(self._storage, items), seed)
+        twin = _random_twin(row.recipe)
+        return measure_domain(row.space, images, lambda: self.backbone(row.key), lambda: self._load(twin))
 
-    def _pixels(
-        self, row: SpaceRecord, data: Features, rows: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8], float]:
-        """Some rows as embedding prepares them, and the share that compression damaged; the unreadable are left out."""
-        from embedstore.finetuning.jpeg_quality import has_visible_artifacts
 
-        p = row.space.preprocess
-        assert p is not None  # noqa: S101 - _domain has looked
-        uris = self.uris(data.ids[rows].tolist())
-        kept, pixels, poor = [], [], 0
-        for r in rows.tolist():
-            try:
-                file = read_file(uris[int(data.ids[r])])
-                image = decode.open_image(file)[0]
-            except ImageError:
-                continue
-            kept.append(r)
-            poor += has_visible_artifacts(file, image.size, p)
-            pixels.append(preprocess.resize_and_crop(image, p))
-        stacked = np.stack(pixels) if pixels else np.empty((0, 3, *p.size), np.uint8)
-        return np.array(kept, dtype=np.int64), stacked, poor / max(1, len(kept))
-
-    def _lift(
-        self, row: RecipeSpace, network: Backbone, data: Features, pixels: NDArray[np.uint8], seed: int
-    ) -> float | None:
-        """Two-fold accuracy of class means on these images, above the same network's with random weights."""
-        from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
-
-        try:
-            twin = self._load(replace(row.recipe, weights=None, random_init=True, parent=None))
-            own, random = (
-                evaluate_head(
-                    "prototype",
-                    replace(data, X=b.encode_images(pixels)),
-                    "label",
-                    EvaluationSettings(folds=2, seed=seed, near=0),
-                )
-                for b in (network, twin)
-            )
-        except EmbedstoreError:  # too few of a class among these, or a network that cannot be made at random
-            return None
-        return own.accuracy - random.accuracy
+def _random_twin(recipe: Recipe) -> Recipe:
+    """Return the recipe of the same network with random weights."""
+    return replace(recipe, weights=None, random_init=True, parent=None)

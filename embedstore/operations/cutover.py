@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation import compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
 from embedstore.storage import drop_space
+from embedstore.storage.queries.finetuning import count_missing_vectors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
-    from embedstore.operations.tuned import Tuned
+    from embedstore.operations.finetune_result import FinetuneResult
 
 
 class Cutover(Judging):
@@ -46,27 +47,17 @@ class Cutover(Judging):
         started = utc_now()
         after = self._storage.space(new) if new else self._latest_tuned()
         before = self._storage.space(old or after.space.parent)
-        one, two = compare_spaces.select_shared_items(
-            self.features(label, where=where, space=before.key), self.features(label, where=where, space=after.key)
-        )
-        pairs = compare_spaces.evaluate_in_both_spaces(one, two, label, seed=seed)
-        pairs += self._own_head(pairs[0], two, after, label) + self._zero_shots(before, after, label, where)
-        result = SpaceComparison(
-            label=label,
-            baseline=before.name,
-            space=after.name,
-            split=pairs[0].baseline.split,
-            n_train=pairs[0].baseline.n_train,
-            n_held_out=pairs[0].baseline.n_held_out,
-            evaluations=tuple(pairs),
-            has_same_vectors=after.space.has_same_vectors(before.space),
-            cost=self._costs(before, after),
+        one, two = select_shared_items([self.features(label, where=where, space=s.key) for s in (before, after)])
+        pairs = compare_spaces.evaluate_in_both_spaces(one, two, seed=seed)
+        pairs += self._own_head(pairs[0], two, after) + self._zero_shots(before, after, label, where)
+        result = SpaceComparison.from_evaluations(
+            pairs, has_same_vectors=after.space.has_same_vectors(before.space), cost=self._costs(before, after)
         )
         settings = {"label": label, "where": where, "old": before.key, "seed": seed}
         record(self._storage, after, "versus", settings, result.to_json(), started)
         return result
 
-    def use(self, space: str | Tuned, *, refit: bool = False) -> dict[str, Any]:
+    def use(self, space: str | FinetuneResult, *, refit: bool = False) -> dict[str, Any]:
         """Make a space the one that is used when none is named: one transaction, and back in the same way.
 
         Heads stay with the space that they were fitted in, and are refused elsewhere.
@@ -87,7 +78,12 @@ class Cutover(Judging):
         refitted, left = self._refit(row) if refit else ([], [])
         with self._storage.writer(f"use {row.name}") as writer:
             writer.set_default(row.key)
-        return {"space": row.name, "lacking": self._lacking(row), "refitted": refitted, "left": left}
+        return {
+            "space": row.name,
+            "lacking": count_missing_vectors(self._storage, row.key),
+            "refitted": refitted,
+            "left": left,
+        }
 
     def drop_space(self, space: str, *, wait: float = 0.0) -> dict[str, int]:
         """Take a space out of the store, with its vectors, indexes and checkpoint.
@@ -124,14 +120,6 @@ class Cutover(Judging):
                     left.append(f"{head.name} ({head.kind}): {e}")
         return done, left
 
-    def _lacking(self, row: SpaceRecord) -> int:
-        """Images of the store without a vector in a space."""
-        query = (
-            "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
-            "AND content NOT IN (SELECT content FROM vectors WHERE space = ?)"
-        )
-        return int(self._storage.sql(query, [row.key])[1][0][0])
-
     def _refitted(self, head: registry.HeadRecord, row: SpaceRecord) -> None:
         """One head again, as it was made."""
         estimator = self.head(head.name)
@@ -154,25 +142,16 @@ class Cutover(Judging):
             raise LabelError(f"{self.path} has no tuned space; `embedstore finetune STORE LABEL` makes one")
         return tuned[-1]
 
-    def _own_head(
-        self, probe: PairedEvaluation, data: Features, row: SpaceRecord, label: str
-    ) -> list[PairedEvaluation]:
+    def _own_head(self, probe: PairedEvaluation, data: Features, row: SpaceRecord) -> list[PairedEvaluation]:
         """The tuned network's own classifier against the old probe."""
-        from embedstore.finetuning import checkpoint, head
+        from embedstore.finetuning import checkpoint, publish
 
-        folder = self.path / "checkpoints" / row.key
-        note = checkpoint.read_manifest(folder)
-        if note.get("label") != label or probe.baseline.held_out_predictions is None:
+        own = checkpoint.read_tuned_head(publish.checkpoint_folder(self._storage, row.key), data.label)
+        if own is None:
             return []
-        weight, bias = checkpoint.read_head(folder)
-        own = head.LinearHead(weight, bias, note["classes"])
-        held = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
-        judged = evaluate_fitted(own, held, label, head="own head", split=probe.baseline.split)
-        return [
-            compare_spaces.pair_evaluations(
-                "old probe, own head of the tuned network", probe.baseline, replace(judged, space=row.name)
-            )
-        ]
+        held_out = data.take(np.flatnonzero(np.isin(data.ids, probe.baseline.held_out_predictions.ids)))
+        evaluation = evaluate_fitted(own, held_out, head="own head", split=probe.baseline.split)
+        return [compare_spaces.pair_evaluations("old probe, own head of the tuned network", probe.baseline, evaluation)]
 
     def _zero_shots(self, old: SpaceRecord, new: SpaceRecord, label: str, where: str | None) -> list[PairedEvaluation]:
         """Words as a classifier in both spaces, where they understand words."""
@@ -187,11 +166,11 @@ class Cutover(Judging):
 
     def _costs(self, old: SpaceRecord, new: SpaceRecord) -> dict[str, float | None]:
         """Seconds and speeds."""
-        from embedstore.finetuning import checkpoint
+        from embedstore.finetuning import checkpoint, publish
 
-        note = checkpoint.read_manifest(self.path / "checkpoints" / new.key)
+        manifest = checkpoint.read_manifest(publish.checkpoint_folder(self._storage, new.key))
         return {
-            "training_seconds": note.get("seconds"),
+            "training_seconds": manifest.get("seconds"),
             "old_images_per_second": self._cost(old).images_per_second,
             "new_images_per_second": self._cost(new).images_per_second,
         }

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
 from embedstore.operations.session import Face
-from embedstore.search import duplicates as duplicating
-from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy
+from embedstore.search.clusters import find_clusters
+from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
 from embedstore.search.index import build
 from embedstore.storage import changes
 from embedstore.storage import compact as compacting
@@ -123,7 +123,7 @@ class Changing(Face):
         rebuilt = []
         for space in self.spaces:
             if not build.indexes_match_shards(self._storage, space):  # an old index would still hold what was wiped
-                built = build.rebuild_index(self._storage, space, progress=report)
+                built = build.rebuild_index(self._storage, space, progress=report, wait=wait)
                 rebuilt += [built.sidecar.file] if built else []
         return result | {"indexes": rebuilt}
 
@@ -134,15 +134,16 @@ class Changing(Face):
         max_memory: str | int = "4GB",
         kind: str | None = None,
         space: str | None = None,
+        wait: float = 0.0,
         report: Callable[[str], None] = lambda _: None,
     ) -> build.IndexBuild:
-        """Build an approximate index; see :func:`embedstore.search.index.build.build`. Searches go on meanwhile.
+        """Build an approximate index; see :func:`embedstore.search.index.build.build_index`. Searches go on meanwhile.
 
         Raises:
             QueryError: nothing to index, or nothing within the memory reaches the recall.
         """
-        row = self._storage.space(space)
-        return build.build_index(self._storage, row, recall=recall, max_memory=max_memory, kind=kind, progress=report)
+        target = build.IndexTarget(recall, max_memory, kind)
+        return build.build_index(self._storage, self._storage.space(space), target, progress=report, wait=wait)
 
     def duplicates(
         self,
@@ -155,7 +156,7 @@ class Changing(Face):
         space: str | None = None,
         wait: float = 0.0,
     ) -> DuplicateGroups:
-        """Groups of items that look alike; see :func:`embedstore.search.duplicates.duplicates`.
+        """Groups of items that look alike; see :func:`embedstore.search.duplicates.find_duplicates`.
 
         Args:
             threshold: least cosine of a pair. where: only items that match.
@@ -170,15 +171,15 @@ class Changing(Face):
         if keep not in list(DuplicateKeepPolicy):
             raise QueryError(f"keep is {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
         row = self._storage.space(space)
-        found = duplicating.duplicates(
+        found = find_duplicates(
             self._storage, row, threshold=threshold, where=where, keep=DuplicateKeepPolicy(keep), exact=exact
         )
         if mark:
             columns = {
-                "duplicate_group": np.array([r["group"] for r in found.rows], np.int64),
-                "duplicate_keep": np.array([r["keep"] for r in found.rows], np.bool_),
+                "duplicate_group": np.array([i.group for i in found.items], np.int64),
+                "duplicate_keep": np.array([i.keep for i in found.items], np.bool_),
             }
-            items = np.array([r["item"] for r in found.rows], np.int64)
+            items = np.array([i.item for i in found.items], np.int64)
             self._change("duplicates", {"threshold": threshold, "where": where}, wait, _setter(items, columns))
         return found
 
@@ -197,9 +198,11 @@ class Changing(Face):
         Returns:
             ``{"items"}``: how many.
         """
-        items, cluster, score = duplicating.clusters(self._storage, self._storage.space(space), k, where=where)
+        found = find_clusters(self._storage, self._storage.space(space), k, where=where)
         settings = {"k": k, "where": where, "column": column}
-        return self._change("cluster", settings, wait, _setter(items, {column: cluster, outlier: score}))
+        return self._change(
+            "cluster", settings, wait, _setter(found.items, {column: found.cluster, outlier: found.outlier_score})
+        )
 
     def _change(
         self, verb: str, settings: dict[str, Any], wait: float, work: Callable[[Writer], dict[str, int]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -21,7 +20,9 @@ from embedstore.classify.evaluation import (
     text_classifiers,
 )
 from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCost
-from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
+from embedstore.classify.evaluation.settings import recorded_settings
+from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
 from embedstore.operations.heads import Keeping
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.runs import record
@@ -35,11 +36,11 @@ class HowOptions(TypedDict, total=False):
 
     folds: int
     seed: int
-    near: float | None
-    drop_leaks: bool
+    near_duplicate_threshold: float | None
+    drop_near_duplicates: bool
     calibrate: str | None
-    abstain: float | None
-    conformal: float | None
+    abstain_precision: float | None
+    conformal_alpha: float | None
 
 
 class Draws(TypedDict, total=False):
@@ -92,7 +93,7 @@ class Judging(Keeping, Encoding):
             where: a filter. space: name or key. separator: cut the label's text into several labels.
             save: keep the fitted head under this name; after folds it is one more, fitted on all rows.
             options: of the head's constructor, e.g. ``{"k": 20}``.
-            how: folds, seed, near, drop_leaks, calibrate, abstain, conformal: see :class:`How`.
+            how: as :class:`embedstore.classify.evaluation.EvaluationSettings`.
 
         Raises:
             UnknownColumn, BadFilter, LabelError, UnknownHead, BadHead: as their names say.
@@ -100,9 +101,8 @@ class Judging(Keeping, Encoding):
         row = self._storage.space(space)
         started = utc_now()
         data = self.features(label, where=where, space=row.key, separator=separator)
-        found = evaluation.evaluate_head(head, data, label, EvaluationSettings(**how), **(options or {}))
-        result = replace(found, space=row.name)
-        settings = {"where": where, "save": save} | dict(options or {}) | dict(how)
+        result = evaluation.evaluate_head(head, data, EvaluationSettings(**how), **(options or {}))
+        settings = {"where": where, "save": save} | dict(options or {}) | recorded_settings(how)
         record(self._storage, row, head, {"label": label} | settings, result.to_json(), started)
         if save:
             self.save_head(save, result)
@@ -151,8 +151,7 @@ class Judging(Keeping, Encoding):
         """
         row = self._storage.space(space)
         said: WordOptions = {"templates": templates, "class_vectors": class_vectors, "logit_scale": logit_scale}
-        names, vectors, scale = self._words(row, classes, **said)
-        return ZeroShot(self._storage, row, text_classifiers.make_zero_shot_head(vectors, names, scale))
+        return ZeroShot(self._storage, row, text_classifiers.make_zero_shot_head(self._words(row, classes, **said)))
 
     def few_shot(
         self,
@@ -186,8 +185,7 @@ class Judging(Keeping, Encoding):
         started = utc_now()
         data = self.features(label, where=where, space=row.key)
         text = self._words(row, classes or sorted(set(data.y.tolist())), **said)
-        found = text_classifiers.evaluate_few_shot(data, label, text, head=head, shots=shots, seed=seed)
-        result = replace(found, space=row.name)
+        result = text_classifiers.evaluate_few_shot(data, text, head=head, shots=shots, seed=seed)
         settings = {"label": label, "where": where, "shots": shots, "seed": seed}
         record(self._storage, row, head, settings, result.to_json(), started)
         if save:
@@ -212,8 +210,8 @@ class Judging(Keeping, Encoding):
         started = utc_now()
         data = self.features(label, where=where, space=row.key)
         text = self._words(row, classes or sorted(set(data.y.tolist())), **said)
-        found = few_shot_curve.few_shot_curve(data, label, text, head=head, shots=shots, repeats=repeats, seed=seed)
-        result = replace(found, space=row.name)
+        budgets = LearningCurveSettings(shots, repeats, seed)
+        result = few_shot_curve.few_shot_curve(data, text, head=head, settings=budgets)
         settings = {"label": label, "where": where, "head": head, "budgets": list(shots), "seeds": repeats}
         record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
@@ -240,9 +238,8 @@ class Judging(Keeping, Encoding):
         row = self._storage.space(space)
         started = utc_now()
         data = self.features(label, where=where, space=row.key, separator=separator)
-        found = learning_curve.learning_curve(head, data, label, options=dict(options or {}), **draws)
-        result = replace(found, space=row.name)
-        settings = {"label": label, "where": where, "head": head} | dict(draws)
+        result = learning_curve.learning_curve(head, data, LearningCurveSettings(**draws), **(options or {}))
+        settings = {"label": label, "where": where, "head": head} | recorded_settings(draws)
         record(self._storage, row, "curve", settings, result.to_json(), started)
         return result
 
@@ -269,15 +266,15 @@ class Judging(Keeping, Encoding):
         """
         started = utc_now()
         rows = [self._storage.space(s) for s in spaces] if spaces else self._with_vectors()
-        found = {
-            row.name: (self.features(label, where=where, space=row.key, separator=separator), self._cost(row))
-            for row in rows
-        }
         result = compare_heads.compare_heads(
-            found, label, heads=heads, settings=EvaluationSettings(**how), labels_per_class=labels_per_class
+            [(self.features(label, where=where, space=row.key, separator=separator), self._cost(row)) for row in rows],
+            heads=heads,
+            settings=EvaluationSettings(**how),
+            labels_per_class=labels_per_class,
         )
-        asked: dict[str, Any] = {"label": label, "where": where, "spaces": list(found), "heads": list(heads)}
-        settings = asked | {"budgets": list(labels_per_class)} | dict(how)
+        names = [row.name for row in rows]
+        asked: dict[str, Any] = {"label": label, "where": where, "spaces": names, "heads": list(heads)}
+        settings = asked | {"budgets": list(labels_per_class)} | recorded_settings(how)
         record(self._storage, None, "compare", settings, result.to_json(), started)
         return result
 
@@ -290,14 +287,14 @@ class Judging(Keeping, Encoding):
         row: SpaceRecord,
         classes: Sequence[str] | Mapping[str, str | Sequence[str]],
         **said: Unpack[WordOptions],
-    ) -> tuple[list[str], NDArray[np.float32], float]:
+    ) -> TextClasses:
         """Class names, their vectors in this space, and the scale of their logits."""
         scale, given = said.get("logit_scale"), said.get("class_vectors")
         if given is not None:
-            return list(classes), np.asarray(given, dtype=np.float32), scale or 100.0
+            return TextClasses(list(classes), np.asarray(given, dtype=np.float32), scale or DEFAULT_LOGIT_SCALE)
         network = self._encoder(row, Tower.TEXT)
         names, vectors = text_classifiers.encode_classes(network.encode_texts, classes, said.get("templates", "photo"))
-        return names, vectors, scale or network.logit_scale or 100.0
+        return TextClasses(names, vectors, scale or network.logit_scale or DEFAULT_LOGIT_SCALE)
 
     def _with_vectors(self) -> list[SpaceRecord]:
         """The spaces that hold something."""
@@ -311,7 +308,7 @@ class Judging(Keeping, Encoding):
             "AND (result->>'embedded')::BIGINT > 0 ORDER BY (result->>'embedded')::BIGINT DESC, run DESC LIMIT 1",
             [row.key],
         )[1]
-        return SpaceCost(row.bytes_per_vector, found[0][0] if found else None)
+        return SpaceCost(row.space.dim, row.bytes_per_vector, found[0][0] if found else None)
 
 
 class ZeroShot:
@@ -329,7 +326,7 @@ class ZeroShot:
         """Judge it on the items that have a label: the held-out ones where the items have a split, else all."""
         started = utc_now()
         data = load_features(self._storage, self._space, label, where=where)
-        result = replace(evaluation.evaluate_zero_shot(self.head, data, label), space=self._space.name)
+        result = evaluation.evaluate_zero_shot(self.head, data)
         settings = {"label": label, "where": where}
         record(self._storage, self._space, "zero_shot", settings, result.to_json(), started)
         return result

@@ -1,4 +1,4 @@
-"""Tuning: train a backbone further, embed again, compare, cut over, drop."""
+"""Fine-tuning: train a backbone further, embed into the new space, compare it with the old one."""
 
 from __future__ import annotations
 
@@ -7,286 +7,218 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
-from embedstore import finetuning
 from embedstore.classify.data.features import Features
-from embedstore.errors import EmbedstoreError, StoreIOError
-from embedstore.finetuning import FinetuneSettings
+from embedstore.errors import EmbedstoreError, FinetuneError
+from embedstore.finetuning.history import AugmentationSheet
+from embedstore.finetuning.settings import FinetuneOptions, parse_settings
 from embedstore.operations.cutover import Cutover
+from embedstore.operations.finetune_result import FinetuneResult
 from embedstore.operations.runs import record
-from embedstore.operations.tuned import Tuned
 from embedstore.pipeline import run as embedding
 from embedstore.pipeline.report import EmbedReport
-from embedstore.reports import progress
+from embedstore.reports.progress import TrainingProgress, embedding_progress, training_progress
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
-from embedstore.storage.spaces import RecipeSpace, SpaceRecord
-from embedstore.storage.sql import content_hex, decode_path, utc_now
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from embedstore.backbones.base import Backbone
-    from embedstore.finetuning.run import FinetuneJob, TrainingResult
+    from embedstore.finetuning.publish import FinetuneRequest
+    from embedstore.finetuning.run import FinetuneJob
 
-ROOM = 1.1  # times what is known to be written: catalog rows, file systems' own needs
-
-
-class TuneOptions(TypedDict, total=False):
-    """How to fine-tune; the fields of :class:`embedstore.finetuning.Settings` and ``Augment``."""
-
-    layers: str
-    start: str
-    average: str
-    metric: str
-    epochs: int
-    patience: int
-    lr: float | None
-    decay: float
-    warmup: float
-    weight_decay: float
-    smoothing: float
-    class_weights: bool
-    batch: int
-    micro: int | None
-    bn: bool
-    refit: bool
-    alpha: float | None
-    rank: int
-    seed: int
-    precision: str
-    workers: int
-    crop: float | None
-    flip: bool
-    rotate: float
-    colour: float
-    randaugment: int
-    jpeg: int
-    erase: float
-    mixup: float
-    cutmix: float
+WRITE_WAIT = 60.0  # seconds to wait for another writer once the work is done
 
 
 class Tuning(Cutover):
-    """Verbs that change what a store's vectors are made with."""
+    """Operations that train the backbone of a space."""
 
     def finetune(
         self,
         label: str = "label",
         *,
         space: str | None = None,
-        name: str | None = None,
+        space_name: str | None = None,
         embed: bool = True,
         where: str | None = None,
-        show_progress: bool | None = None,
-        say: Callable[[str], None] = lambda _: None,
-        **options: Unpack[TuneOptions],
-    ) -> Tuned:
-        """Train the backbone of a space on a label: a checkpoint and a new space beside the old one.
+        wait: float = WRITE_WAIT,
+        progress: bool | TrainingProgress | None = None,
+        **options: Unpack[FinetuneOptions],
+    ) -> FinetuneResult:
+        """Train the backbone of a space on a label, and add a checkpoint and a new space.
 
         By default the head of the probe is fitted first and then everything is trained from there at a low rate
-        (LP-FT). A run that was killed goes on where it was; one that had been finished is recognised. The old space
-        is not touched, and stays the current one; :meth:`use` changes that.
+        (LP-FT). A run that was killed resumes; one that has finished is recognized and not trained again. The old
+        space is not changed and stays the default; :meth:`use` changes that.
 
         Under ``accelerate launch`` every process trains, and the first one alone writes, embeds and compares.
 
         Args:
-            label: the column. space: whose backbone; by default the current one. where: a filter on the items.
-            name: of the new space; by default that of the old one and of the label.
-            embed: fill the new space with all images of the store, and set both spaces side by side.
-            show_progress: None shows a bar only on a terminal. say: told what a person should see before training.
-            options: see :class:`embedstore.finetuning.Settings` and :class:`embedstore.finetuning.Augment`.
+            label: the column.
+            space: name or key of the space whose backbone is trained; None for the default space.
+            space_name: name of the new space; None for the old space's name and the label.
+            embed: embed all images of the store into the new space, and compare both spaces.
+            where: filter on the items.
+            wait: seconds to wait for another writer when the results are written.
+            progress: True or False shows a progress bar or not; None shows it on a terminal. A function is called
+                with the :class:`AugmentationSheet` and with every :class:`TrainingStep` and :class:`Epoch` instead.
+            options: fields of :class:`FinetuneSettings` and :class:`AugmentationSettings`.
 
         Raises:
-            FinetuneError: settings that do not fit. LabelError: labels that cannot support it.
-            MissingExtra: accelerate is not installed. StoreIOError: not enough room on the disk, said before training.
-            StoreBusy: the same run is going on in another process.
+            FinetuneError: if a setting is unknown or does not fit, or the space has no network that can be trained.
+            LabelError: if the labels cannot support a training.
+            MissingExtra: if accelerate, matplotlib or, for ``lora``, peft is not installed.
+            StoreIOError: if there is not enough disk space; this is checked before training.
+            StoreBusy: if another process is doing the same run, or is writing for longer than ``wait``.
         """
+        from embedstore.finetuning import task
         from embedstore.finetuning.accelerator import process_rank
+        from embedstore.finetuning.publish import FinetuneRequest, require_disk_space
 
-        chosen = finetuning.parse_settings(dict(options))
-        row = self._storage.space(space)
-        made = self._known(row, label, where, chosen)
+        settings = parse_settings(dict(options))
+        request = FinetuneRequest(task.check_tunable(self._storage.space(space)), label, where, settings)
+        result = self._find_result(request)
         if process_rank():
-            return replace(made or self._helped(row, label, where, chosen), beside=True)
-        if made is None:
-            made = self._trained(row, label, where, chosen, name, show_progress, say)
+            return replace(result or self._train_as_helper(request), is_helper_process=True)
+        if result is None:
+            result = self._train(request, space_name, wait, progress)
         elif embed:
-            self._must_have_room(row, 0, len(self._contents()))
-        return self._filled(row, made, label, where) if embed else made
+            require_disk_space(self._storage, request.space)
+        return self._embed_and_compare(result, where, wait) if embed else result
 
-    def reembed(self, space: str | None = None, *, wait: float = 0.0, show_progress: bool | None = None) -> EmbedReport:
-        """Give every image of the store a vector in a space: only what is missing is computed; resumable.
+    def reembed(self, space: str | None = None, *, wait: float = 0.0, progress: bool | None = None) -> EmbedReport:
+        """Embed every image of the store into a space; only missing vectors are computed, and a killed run resumes.
 
         Args:
-            space: name or key; by default the current one. wait: seconds to wait for another writer.
+            space: name or key; None for the default space.
+            wait: seconds to wait for another writer.
+            progress: show a progress bar; None shows it on a terminal.
 
         Raises:
-            NoImages: the store's vectors came without images. StoreBusy: another process is writing.
+            NoImages: if the store's vectors came without images.
+            StoreBusy: if another process is writing for longer than ``wait``.
         """
         row = self._storage.space(space)
         options = embedding.EmbedOptions(runtime=self._runtime, decoder=self._decoder, wait=wait)
-        with progress.embedding_progress(show=show_progress) as show:
+        with embedding_progress(show=progress) as callback:
             return embedding.embed_source(
                 self._storage,
                 StoreItemsSource(self._storage),
                 lambda: self._everywhere(row),
                 row,
                 options=options,
-                progress=show,
+                progress=callback,
             )
 
     # ---- parts
 
-    def _trained(
+    def _train(
         self,
-        row: SpaceRecord,
-        label: str,
-        where: str | None,
-        chosen: FinetuneSettings,
-        name: str | None,
-        show: bool | None,
-        say: Callable[[str], None],
-    ) -> Tuned:
-        """Train and enter the result."""
-        from embedstore.finetuning import plots, task
-        from embedstore.finetuning.accelerator import create_accelerator
-        from embedstore.finetuning.run import job_dataset, run_job, save_augmentation_sheet
-
-        started = utc_now()
-        tunable = task.check_tunable(row)
-        plots.require_matplotlib()
-        data = self.features(label, where=where, space=row.key)
-        job = self._job(row, data, label, where, chosen)
-        assert job.folder is not None  # noqa: S101 - _job sets it
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with lock.writer_lock(job.folder / "LOCK", f"finetune {label}"), _nothing_left(job.folder):
-            network = self._load(tunable.recipe)
-            self._must_have_room(row, _state_bytes(network) * (2 if chosen.refit else 1), len(self._contents()))
-            save_augmentation_sheet(job, job_dataset(job, network), job.folder / "augmentation.png")
-            say(f"how training images are varied: {job.folder / 'augmentation.png'}")
-            precision = network.precision if chosen.precision == "auto" else chosen.precision
-            with progress.training_progress(chosen.epochs, show=show) as tell:
-                engine_ = create_accelerator(network.device, precision)
-                trained = run_job(job, self._afresh(tunable, network), engine_, tell)
-            made = self._entered(tunable, label, job, trained, name)
-            engine_.wait_for_everyone()
-        settings = {"label": label, "where": where} | chosen.to_json()
-        record(self._storage, self._storage.space(made.key), "finetune", settings, made.to_json(), started)
-        shutil.rmtree(job.folder, ignore_errors=True)
-        return made
-
-    def _helped(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned:
-        """The share of a process that trains beside the first: it writes nothing, and reads what came of it."""
-        from embedstore.finetuning import task
-        from embedstore.finetuning.accelerator import create_accelerator
+        request: FinetuneRequest,
+        space_name: str | None,
+        wait: float,
+        progress: bool | TrainingProgress | None,
+    ) -> FinetuneResult:
+        """Train, publish the checkpoint, and register the new space."""
+        from embedstore.finetuning import plots, publish
         from embedstore.finetuning.run import run_job
 
-        tunable = task.check_tunable(row)
-        job = self._job(row, self.features(label, where=where, space=row.key), label, where, chosen)
-        network = self._load(tunable.recipe)
-        beside = create_accelerator(
-            network.device, network.precision if chosen.precision == "auto" else chosen.precision
-        )
-        run_job(job, self._afresh(tunable, network), beside)
-        beside.wait_for_everyone()
-        made = self._known(row, label, where, chosen)
-        assert made is not None  # noqa: S101 - the first process has entered it
-        return made
+        started = utc_now()
+        plots.require_matplotlib()
+        job, folder = self._job(request)
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.writer_lock(folder / "LOCK", f"finetune {request.label}"), _remove_unstarted(folder):
+            network = self._load(request.space.recipe)
+            publish.require_disk_space(self._storage, request.space, publish.training_bytes(network, request.settings))
+            sheet = folder / publish.AUGMENTATION_FILE
+            plots.draw_augmentation(job, job.dataset(network), sheet)
+            with training_progress(request.settings.epochs, progress) as callback:
+                callback(AugmentationSheet(sheet))
+                accelerator = _accelerator(request, network)
+                trained = run_job(job, self._fresh_backbones(request, network), accelerator, callback)
+            tuned = publish.publish_space(self._storage, request, job, trained, self._load)
+            with self._storage.writer(f"add space of {request.label}", wait=wait) as writer:
+                name = space_name or tuned.name
+                writer.add_space(tuned.space, name=name, dtype=tuned.dtype, recipe=tuned.recipe)
+            result = self._result(request, self._storage.space(tuned.key))
+            accelerator.wait_for_everyone()
+        run_settings = {"label": request.label, "where": request.where} | request.settings.to_json()
+        record(self._storage, result.record, "finetune", run_settings, result.to_json(), started)
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
 
-    def _afresh(self, row: RecipeSpace, network: Backbone) -> Callable[[], Backbone]:
-        """The network of a space, newly loaded at each call; the first call gives the one at hand."""
-        at_hand, recipe = [network], row.recipe
-        return lambda: at_hand.pop() if at_hand else self._load(recipe)
+    def _train_as_helper(self, request: FinetuneRequest) -> FinetuneResult:
+        """Train next to the first process, which alone writes, and read its result."""
+        from embedstore.finetuning.run import run_job
 
-    def _job(
-        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
-    ) -> FinetuneJob:
-        """What is to be learned, and the folder of its state."""
-        from embedstore.finetuning import task
+        job, _ = self._job(request)
+        network = self._load(request.space.recipe)
+        accelerator = _accelerator(request, network)
+        run_job(job, self._fresh_backbones(request, network), accelerator)
+        accelerator.wait_for_everyone()
+        result = self._find_result(request)
+        if result is None:
+            raise FinetuneError("the first process of this run has added no space; see its output")
+        return result
+
+    def _fresh_backbones(self, request: FinetuneRequest, loaded: Backbone) -> Callable[[], Backbone]:
+        """Return a loader of the space's backbone whose first call gives the one that is loaded already."""
+        first = [loaded]
+        return lambda: first.pop() if first else self._load(request.space.recipe)
+
+    def _job(self, request: FinetuneRequest) -> tuple[FinetuneJob, Path]:
+        """Return what is learned, and the folder of its state."""
+        from embedstore.finetuning import publish, task
         from embedstore.finetuning.run import FinetuneJob
+        from embedstore.storage.queries.finetuning import image_files
 
-        parts = task.split_rows(data, seed=chosen.seed)
-        found = self._storage.sql("SELECT item, uri, path, content::VARCHAR FROM items WHERE content IS NOT NULL")[1]
-        files = {item: (decode_path(uri, path), content_hex(content)) for item, uri, path, content in found}
-        folder = self.path / "checkpoints" / f".{self._run_key(row, data, label, where, chosen)}"
-        return FinetuneJob(data, parts, files, chosen, folder)
+        data = self._features(request)
+        folder = publish.run_folder(self._storage, request.run_key(data))
+        split = task.split_rows(data, seed=request.settings.seed)
+        return FinetuneJob(data, split, image_files(self._storage), request.settings, folder), folder
 
-    def _run_key(
-        self, row: SpaceRecord, data: Features, label: str, where: str | None, chosen: FinetuneSettings
-    ) -> str:
-        """The same run, on the same labels and splits, has the same key."""
-        rows = [data.ids.tolist(), data.y.tolist(), data.splits.tolist(), data.groups.tolist()]
-        said = chosen.to_json() | {"workers": 0}
-        return finetuning.run_digest({"parent": row.key, "label": label, "where": where, "rows": rows, "how": said})
+    def _features(self, request: FinetuneRequest) -> Features:
+        return self.features(request.label, where=request.where, space=request.space.key)
 
-    def _entered(
-        self, row: RecipeSpace, label: str, job: FinetuneJob, trained: TrainingResult, name: str | None
-    ) -> Tuned:
-        """The checkpoint in its place, then the space in the catalog."""
-        from embedstore.finetuning import checkpoint, plots
+    def _find_result(self, request: FinetuneRequest) -> FinetuneResult | None:
+        """Return the result of the same run, if it was done before and its space still exists."""
+        from embedstore.finetuning.publish import find_tuned_space
 
-        assert job.folder is not None  # noqa: S101 - _job sets it
-        made = job.folder / "made"
-        shutil.rmtree(made, ignore_errors=True)
-        tuning = trained.trainer.finetune_model
-        weights = {n: t.cpu() for n, t in (tuning.initial_state | trained.selection.weights).items()}
-        facts = _facts(row, label, trained) | {"run": job.folder.name.removeprefix("."), "how": job.settings.to_json()}
-        checkpoint.write_files(made, weights, trained.selection.head, facts)
-        plots.draw_curves(trained.history, made / "curves.png")
-        shutil.copyfile(job.folder / "augmentation.png", made / "augmentation.png")
-        recipe = replace(row.recipe, weights=str(made / checkpoint.WEIGHTS_FILE), random_init=False, parent=row.key)
-        space = replace(self._load(recipe).space, licence=row.space.licence, origin=f"fine-tuned from {row.name}")
-        folder = self.path / "checkpoints" / space.key
-        checkpoint.publish(made, folder)
-        recipe = replace(recipe, weights=f"checkpoints/{space.key}/{checkpoint.WEIGHTS_FILE}")
-        with self._storage.writer(f"add space of {label}", wait=60.0) as writer:
-            writer.add_space(space, name=name or f"{row.name}-{label}", dtype=row.dtype, recipe=recipe)
-        added = self._storage.space(space.key)
-        same = space.has_same_vectors(row.space)
-        return Tuned(added.name, space.key, row.name, label, folder, job.settings, facts, same)
+        tuned = find_tuned_space(self._storage, request, lambda: self._features(request))
+        return replace(self._result(request, tuned), already_trained=True) if tuned else None
 
-    def _known(self, row: SpaceRecord, label: str, where: str | None, chosen: FinetuneSettings) -> Tuned | None:
-        """The result of the same run, if it was done before and its space is still there."""
+    def _result(self, request: FinetuneRequest, tuned: SpaceRecord) -> FinetuneResult:
+        """Return the result that a checkpoint describes."""
         from embedstore.finetuning import checkpoint
+        from embedstore.finetuning.publish import checkpoint_folder
 
-        tuned = [s for s in self.spaces if s.space.parent == row.key]
-        notes = {s.key: checkpoint.read_manifest(self.path / "checkpoints" / s.key) for s in tuned}
-        if not any(notes.values()):
-            return None
-        key = self._run_key(row, self.features(label, where=where, space=row.key), label, where, chosen)
-        for s in tuned:
-            if notes[s.key].get("run") == key:
-                shutil.rmtree(self.path / "checkpoints" / f".{key}", ignore_errors=True)  # of a kill at the very end
-                same = s.space.has_same_vectors(row.space)
-                folder = self.path / "checkpoints" / s.key
-                return Tuned(s.name, s.key, row.name, label, folder, chosen, notes[s.key], same, known=True)
-        return None
+        folder = checkpoint_folder(self._storage, tuned.key)
+        run_key = str(checkpoint.read_manifest(folder).get("run", ""))
+        training = checkpoint.read_summary(folder)
+        return FinetuneResult(tuned, request.space, request.label, request.settings, training, folder, run_key)
 
-    def _filled(self, row: SpaceRecord, made: Tuned, label: str, where: str | None) -> Tuned:
-        """The new space with its vectors, and compared."""
-        report = self.reembed(made.key, wait=60.0)
-        return replace(made, embedded=report, versus=self.versus(label, made.key, row.key, where=where))
+    def _embed_and_compare(self, result: FinetuneResult, where: str | None, wait: float) -> FinetuneResult:
+        """Embed all images into the new space, and compare it with its parent."""
+        report = self.reembed(result.key, wait=wait)
+        comparison = self.versus(result.label, result.key, result.parent.key, where=where)
+        return replace(result, embed_report=report, comparison=comparison)
 
-    def _contents(self) -> list[str]:
-        """Every content that an image file stands behind."""
-        query = "SELECT DISTINCT content::VARCHAR FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
-        return [c for (c,) in self._storage.sql(query)[1]]
 
-    def _must_have_room(self, row: SpaceRecord, state: int, contents: int) -> None:
-        """Refuse before the work what the disk cannot hold."""
-        from embedstore.finetuning.resume_state import free_bytes
+def _accelerator(request: FinetuneRequest, network: Backbone) -> Accelerator:
+    """Return the accelerator of this process, in the precision of the settings or else of the network."""
+    from embedstore.finetuning.accelerator import create_accelerator
 
-        need, there = int(ROOM * (state + contents * (row.bytes_per_vector + 64))), free_bytes(self.path)
-        if need > there:
-            raise StoreIOError(
-                f"not enough room in {self.path}: {contents:,} vectors and the checkpoint need {need / 1e6:,.1f} MB, "
-                f"{there / 1e6:,.1f} MB are free; make room, or drop a space with `embedstore drop-space`"
-            )
+    precision = request.settings.precision
+    return create_accelerator(network.device, network.precision if precision == "auto" else precision)
 
 
 @contextmanager
-def _nothing_left(folder: Path) -> Iterator[None]:
-    """A run that is refused before its first state leaves no folder. Only for who holds the folder's lock."""
+def _remove_unstarted(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that is refused before its first state. Only for the holder of the folder's lock."""
     from embedstore.finetuning import resume_state
 
     try:
@@ -295,36 +227,3 @@ def _nothing_left(folder: Path) -> Iterator[None]:
         if not (folder / resume_state.STATE_FILE).is_file():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _facts(row: SpaceRecord, label: str, trained: TrainingResult) -> dict[str, Any]:
-    """What is noted beside the weights."""
-    from dataclasses import asdict
-
-    c = trained.selection
-    return {
-        "parent": row.key,
-        "licence": row.space.licence,
-        "label": label,
-        "classes": list(trained.classes),
-        "epoch": c.epoch,
-        "alpha": c.alpha,
-        "val_score": asdict(c.val),
-        "mixtures": [{"alpha": a, **asdict(s)} for a, s in c.line],
-        "history": trained.history.to_json(),
-        "train": trained.train,
-        "val": trained.val,
-        "unread": trained.unread,
-        "refitted": trained.refitted,
-        "blocks": trained.blocks,
-        "tuned_blocks": trained.tuned,
-        "parameters": trained.parameters,
-        "rate": trained.rate,
-        "seconds": round(trained.seconds, 3),
-    }
-
-
-def _state_bytes(network: Any) -> int:
-    """What a run may write: the checkpoint, and of the state weights, best, average and two moments, old and new."""
-    own = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
-    return int(own * 11)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
-from embedstore.classify.evaluation import Evaluation, active_learning, fit, label_errors, learning_curve
+from embedstore.classify.evaluation import Evaluation, active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport
 from embedstore.classify.registry import HeadRecord
@@ -16,6 +17,7 @@ from embedstore.errors import LabelError
 from embedstore.operations.runs import record
 from embedstore.operations.session import Face
 from embedstore.reports import contact_sheet
+from embedstore.reports.item_images import read_item_images
 from embedstore.storage.sql import quote_identifier, utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 from embedstore.types import Hit
@@ -113,7 +115,6 @@ class Keeping(Face):
         started = utc_now()
         found = label_errors.label_errors(
             load_features(self._storage, row, label, where=where, separator=separator),
-            label,
             head=head,
             n_folds=folds,
             seed=seed,
@@ -146,12 +147,7 @@ class Keeping(Face):
         data = load_features(self._storage, row, label, separator=separator)
         if len({name for y in data.y.tolist() for name in (y if data.multilabel else (y,))}) < 2:
             raise LabelError(f"suggest needs items of at least two classes in {label!r}")
-        options = (
-            {"Cs": [learning_curve.SINGLE_EXAMPLE_C]}
-            if head == "logistic" and not data.multilabel and learning_curve.has_single_group_class(data)
-            else {}
-        )
-        estimator = fit.fit_head(head, data, seed=seed, options=options)
+        estimator = fit.fit_head_to_few(head, data, seed=seed)
         empty = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
         with open_vector_stream(self._storage, row, where, extra_condition=empty) as stream:
             return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
@@ -167,4 +163,4 @@ class Keeping(Face):
         """A contact sheet as one self-contained HTML page: ``(item, score, what stands below it)`` in order."""
         uris = self.uris([item for item, _, _ in cells])
         hits = [Hit(i, score, item, uris.get(item, ""), word, None) for i, (item, score, word) in enumerate(cells, 1)]
-        return contact_sheet.contact_sheet_html(hits, title)
+        return contact_sheet.contact_sheet_html(hits, title, partial(read_item_images, self._storage))

@@ -14,6 +14,7 @@ from embedstore.operations.recipes import BackboneOptions, recipe_of, short_name
 from embedstore.operations.session import Face
 from embedstore.pipeline import import_vectors
 from embedstore.pipeline import run as embedding
+from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
 from embedstore.reports import progress
 from embedstore.sources.open import open_source
@@ -79,8 +80,8 @@ class Putting(Face):
         unit: bool | None = None,
         dtype: str = "float16",
         wait: float = 0.0,
-    ) -> dict[str, Any]:
-        """Bring vectors that were computed elsewhere.
+    ) -> ImportReport:
+        """Import vectors that were computed elsewhere.
 
         Args:
             vectors: ``(N, D)`` array or ``.npy`` file.
@@ -91,13 +92,17 @@ class Putting(Face):
             dtype: on disk.
 
         Returns:
-            ``{"rows", "new_items", "new_vectors", "space", "dim"}``.
+            How many rows, items and vectors were added.
 
         Raises:
             BadVectors, BadManifest, DimensionMismatch: as their names say; nothing is stored then.
         """
         return import_vectors.add_vectors(
-            self._storage, vectors, table, uri_column=uri_column, space_name=space, unit=unit, dtype=dtype, wait=wait
+            self._storage,
+            vectors,
+            table,
+            uri_column=uri_column,
+            options=ImportOptions(space, unit=unit, dtype=dtype, wait=wait),
         )
 
     def add_space(

@@ -16,7 +16,7 @@ from embedstore.operations.session import Face
 from embedstore.pipeline import run as embedding
 from embedstore.search.index import build
 from embedstore.sources.local_files import read_file, stat_file
-from embedstore.sources.missing_vectors import MissingVectorsSource
+from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
 from embedstore.storage.integrity import backup as backups
 from embedstore.storage.integrity import repair as storage_repair
@@ -227,7 +227,7 @@ _READERS = SidecarReaders(parse_manifest, _load_head)
 def _reembed(session: Face, space: str, contents: list[str], reembed: bool) -> RepairReport:
     """Embed again what one space lost."""
     storage = session._storage
-    source = MissingVectorsSource(storage, contents)
+    source = StoreItemsSource(storage, contents)
     row = storage.space(space)
     lost = len(contents)
     if not reembed or not len(source):

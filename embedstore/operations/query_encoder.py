@@ -13,8 +13,9 @@ from embedstore import timing
 from embedstore.backbones.runtimes.onnx_encoder import (
     MAX_QUERY_THREADS,
     OnnxEncoder,
+    Unavailable,
+    is_exported,
     open_tower,
-    read_manifest,
     record_refusal,
     tower_folder,
     was_refused,
@@ -82,7 +83,7 @@ class Encoding(Face):
                     min(timing.available_cores(), MAX_QUERY_THREADS),
                 )
                 found = open_tower(folder, tower, row.key, threads=threads, fast_start=True)
-            if isinstance(found, str):
+            if isinstance(found, Unavailable):
                 return None
             image, text = (found, None) if tower is Tower.IMAGE else (None, found)
             self._towers[row.key, tower] = OnnxEncoder(row.space, image=image, text=text)
@@ -124,7 +125,7 @@ class Encoding(Face):
         for key, tower in sorted(self._through_torch):
             row = self._storage.space(key)
             folder = self._storage.layout.towers_folder(key)
-            if was_refused(folder, tower) or not isinstance(read_manifest(folder, tower, key), str):
+            if was_refused(folder, tower) or is_exported(folder, tower, key):
                 continue
             try:
                 said.append(self._export(row, tower))

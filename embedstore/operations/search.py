@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
@@ -19,9 +20,11 @@ from embedstore.media.image import preprocess
 from embedstore.operations.info import Counting
 from embedstore.operations.query_encoder import Encoding
 from embedstore.operations.session import FaceOptions
+from embedstore.reports.item_images import read_item_images
 from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.results import Hits
-from embedstore.search.execute import SearchOptions, execute_search, item_vector
+from embedstore.search.execute import item_vector
+from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.local_files import load_image
@@ -38,7 +41,7 @@ Part: TypeAlias = "Query | tuple[Query, float]"
 
 
 class AskOptions(TypedDict, total=False):
-    """How many hits, which, and how: the fields of :class:`embedstore.search.execute.Ask`."""
+    """How many hits, which, and how: the fields of :class:`embedstore.search.options.SearchOptions`."""
 
     k: int | None
     offset: int
@@ -105,10 +108,11 @@ class Asking(Encoding, Counting):
         row = self._storage.space(space)
         asked, words = self._asked(row, query, image, Parts(plus, minus, like, unlike), template)
         begin = time.perf_counter()
-        found = execute_search(self._storage, row, asked, ask)
+        found = self._searcher.search(row, asked, ask)
         seconds = time.perf_counter() - begin
         timing.add_step("the search itself", seconds)
-        return Hits(tuple(found.hits), words, row.name, seconds, found.plan, found.notes)
+        images = partial(read_item_images, self._storage)
+        return Hits(found.hits, words, row.name, seconds, found.plan, images, found.notes)
 
     def map(
         self,
@@ -131,7 +135,8 @@ class Asking(Encoding, Counting):
         row = self._storage.space(space)
         begin = time.perf_counter()
         found = project(self._storage, row, color=colour, where=where, max_items=most, seed=seed)
-        return EmbeddingMap(found, colour, row.name, time.perf_counter() - begin)
+        images = partial(read_item_images, self._storage)
+        return EmbeddingMap(found, colour, row.name, time.perf_counter() - begin, images)
 
     def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
         """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet of the items beside it.

@@ -11,7 +11,8 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import SpaceMismatch, WeightsNotFound
-from embedstore.pipeline.decode_method import parse_decoder
+from embedstore.pipeline.decoder import parse_decoder
+from embedstore.search.execute import Searcher
 from embedstore.space import Recipe
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -47,6 +48,7 @@ class Face:
         self._storage = storage
         self._device, self._precision, self._allow_code = device, precision, set(allow_code)
         self._runtime, self._decoder = parse_runtime(runtime), parse_decoder(decoder)
+        self._searcher = Searcher(storage)
         self._networks: dict[str, Backbone] = {}
         self._towers: dict[tuple[str, Tower], OnnxEncoder] = {}
         self._through_torch: set[tuple[str, Tower]] = set()

@@ -1,1 +1,1 @@
-"""Source -> decode -> backbone -> store: what is missing is decided first, then done."""
+"""Embedding: a source is scanned and planned, and its files are read, decoded, embedded and committed."""

@@ -1,101 +1,147 @@
-"""Batches through the backbone on threads of their own, handed back in the order in which they came.
+"""Stage "forward": batches through the backbone on threads of their own, in order.
 
-The main thread collects and commits while the backbone computes; a bounded number of batches is under way.
+The main thread commits while the backbone computes; the number of batches in progress is bounded.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.pipeline.decoder_choice import stack_pixels
-from embedstore.pipeline.read import PreparedFile
+from embedstore.pipeline.decode import PreparedFile
+from embedstore.pipeline.decode_method import stack_pixels
 
-EncodeFunction = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on a device
+
+class BatchEncoder(Protocol):
+    """What the stage needs of an encoder; both numbers may change after the first batch.
+
+    Attributes:
+        batch_size: images per forward pass.
+        concurrency: forward passes at once.
+    """
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def concurrency(self) -> int: ...  # noqa: D102
+
+    def encode_images(self, batch: Any) -> NDArray[np.float32]:
+        """Return the vectors of uint8 images ``(B, 3, H, W)``, an array or a tensor on a device."""
 
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """One batch: the files in order, failed and known ones too, and a vector for each that has pixels."""
+    """One batch.
+
+    Attributes:
+        files: in order, also those that failed or have a vector already.
+        vectors: one for each file that has pixels, in order; None if no file has.
+    """
 
     files: list[PreparedFile]
     vectors: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class _TimedVectors:
+    """The vectors of a batch, and when the backbone began and ended."""
+
+    vectors: NDArray[np.float32]
+    begin: float
+    end: float
 
 
 class ForwardStage:
     """The backbone's stage.
 
     Args:
-        encode: pixels to vectors.
-        parallel: how many batches at once, asked before every batch: a backbone may know only after its first one.
-        start: called by every thread first.
+        encoder: from pixels to vectors.
+        batch_size: images per forward pass; None is the encoder's own.
+        max_files: files in one batch, with and without pixels.
+        initializer: called first by every thread.
 
     Attributes:
         seconds: wall time in which at least one batch was being computed.
-        images: that were computed.
+        image_count: how many images were computed.
     """
 
     def __init__(
-        self, encode: EncodeFunction, concurrency: Callable[[], int], initializer: Callable[[], None] = lambda: None
+        self,
+        encoder: BatchEncoder,
+        *,
+        batch_size: int | None = None,
+        max_files: int,
+        initializer: Callable[[], None] = lambda: None,
     ) -> None:
         self.seconds = 0.0
         self.image_count = 0
-        self._encode, self._parallel, self._start = encode, concurrency, initializer
-        self._width = 1
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="forward", initializer=initializer)
-        self._under_way: deque[tuple[list[PreparedFile], Future[tuple[NDArray[np.float32], float, float]] | None]] = (
-            deque()
-        )
-        self._until = 0.0
+        self._encoder, self._batch_size, self._max_files = encoder, batch_size, max_files
+        self._initializer = initializer
+        self._width = 0
+        self._pool = self._open_pool()
+        self._in_progress: deque[tuple[list[PreparedFile], Future[_TimedVectors] | None]] = deque()
+        self._counted_until = 0.0
 
-    def submit(self, files: list[PreparedFile], pixels: list[Any]) -> None:
-        """Start a batch."""
-        self._widen()
-        self._under_way.append((files, self._pool.submit(self._one, pixels) if pixels else None))
-
-    def done(self, *, wait_for_all: bool = False) -> list[EncodedBatch]:
-        """Batches that are finished, in order; waits where too many are under way, or for all."""
-        out = []
-        while self._under_way:
-            files, future = self._under_way[0]
-            room = len(self._under_way) <= self._width
-            if room and not wait_for_all and future is not None and not future.done():
-                break
-            vectors = self._result(future)
-            self._under_way.popleft()
-            out.append(EncodedBatch(files, vectors))
-        return out
+    def run(self, files: Iterable[PreparedFile]) -> Iterator[EncodedBatch]:
+        """Yield the files in batches, in order, with their vectors."""
+        waiting: list[PreparedFile] = []
+        images = 0
+        for file in files:
+            waiting.append(file)
+            images += file.pixels is not None
+            # the second limit is for a long run of duplicates or failures: nothing to compute, much to write
+            if images >= (self._batch_size or self._encoder.batch_size) or len(waiting) >= self._max_files:
+                self._submit(waiting)
+                waiting, images = [], 0
+                yield from self._finished()
+        if waiting:
+            self._submit(waiting)
+        yield from self._finished(wait_for_all=True)
 
     def close(self) -> None:
-        """Let go of batches that were not begun, and wait for those that were."""
+        """Drop batches that have not begun, and wait for those that have."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _widen(self) -> None:
-        """As many threads as the backbone can use by now."""
-        if (wanted := self._parallel()) != self._width:
+    def _submit(self, files: list[PreparedFile]) -> None:
+        """Start a batch, on as many threads as the backbone can use by now."""
+        if self._encoder.concurrency != self._width:
             self._pool.shutdown(wait=False)
-            self._pool = ThreadPoolExecutor(wanted, thread_name_prefix="forward", initializer=self._start)
-            self._width = wanted
+            self._pool = self._open_pool()
+        pixels = [file.pixels for file in files if file.pixels is not None]
+        self._in_progress.append((files, self._pool.submit(self._encode, pixels) if pixels else None))
 
-    def _one(self, pixels: list[Any]) -> tuple[NDArray[np.float32], float, float]:
-        """Vectors, and from when to when."""
+    def _open_pool(self) -> ThreadPoolExecutor:
+        """Return a pool with a thread for every forward pass at once."""
+        self._width = self._encoder.concurrency
+        return ThreadPoolExecutor(self._width, thread_name_prefix="forward", initializer=self._initializer)
+
+    def _finished(self, *, wait_for_all: bool = False) -> Iterator[EncodedBatch]:
+        """Yield the batches that are finished, in order; wait if too many are in progress, or for all."""
+        while self._in_progress:
+            files, future = self._in_progress[0]
+            has_room = len(self._in_progress) <= self._width
+            if has_room and not wait_for_all and future is not None and not future.done():
+                return
+            vectors = None if future is None else self._count(future.result())
+            self._in_progress.popleft()
+            yield EncodedBatch(files, vectors)
+
+    def _encode(self, pixels: list[Any]) -> _TimedVectors:
+        """Compute the vectors of one batch."""
         begin = time.perf_counter()
-        vectors = self._encode(stack_pixels(pixels))
-        return vectors, begin, time.perf_counter()
+        vectors = self._encoder.encode_images(stack_pixels(pixels))
+        return _TimedVectors(vectors, begin, time.perf_counter())
 
-    def _result(self, future: Future[tuple[NDArray[np.float32], float, float]] | None) -> NDArray[np.float32] | None:
-        """The vectors of a batch; spans that overlap are counted once."""
-        if future is None:
-            return None
-        vectors, begin, end = future.result()
-        self.seconds += max(0.0, end - max(begin, self._until))
-        self._until = max(self._until, end)
-        self.image_count += len(vectors)
-        return vectors
+    def _count(self, batch: _TimedVectors) -> NDArray[np.float32]:
+        """Add up images and seconds, and return the vectors; time in which two batches overlap is counted once."""
+        self.seconds += max(0.0, batch.end - max(batch.begin, self._counted_until))
+        self._counted_until = max(self._counted_until, batch.end)
+        self.image_count += len(batch.vectors)
+        return batch.vectors

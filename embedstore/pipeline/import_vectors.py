@@ -1,8 +1,9 @@
-"""Precomputed vectors and their table into a space of their own."""
+"""Import of precomputed vectors and their table into a space of their own."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,64 @@ from embedstore.errors import BadVectors, DimensionMismatch
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
 from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows
+from embedstore.storage.queries import import_vectors as queries
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import content_hex, object_array, utc_now
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage, Writer
 
-ExistingContent = tuple[str, NDArray[np.float32] | None]
-"""An existing item's content, and its vector in the space if there is one."""
-
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
-_COMMIT = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which a search goes through faster
-_LEAST, _MOST = 8192, 65536  # rows in one commit
+COMMIT_VALUES = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which are faster to search
+MIN_COMMIT_ROWS, MAX_COMMIT_ROWS = 8192, 65536
+
+
+@dataclass(frozen=True, slots=True)
+class _ExistingItem:
+    """An item that has the uri of a row: its id, its content, and the content's vector in the space, if any."""
+
+    item: int
+    content: str
+    vector: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        rows: rows of the table.
+        new_items: rows whose uri was unknown.
+        new_vectors: vectors that the space did not have.
+        space: the space's name.
+        dim: the dimension of the vectors.
+    """
+
+    rows: int
+    new_items: int
+    new_vectors: int
+    space: str
+    dim: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How vectors are imported.
+
+    Attributes:
+        space_name: name or key of the space; it is created if it does not exist.
+        unit: whether the vectors have length 1; None checks them.
+        dtype: of the vectors on disk.
+        wait: seconds to wait for another writer.
+    """
+
+    space_name: str
+    unit: bool | None = None
+    dtype: str = "float16"
+    wait: float = 0.0
 
 
 def add_vectors(
@@ -32,131 +80,138 @@ def add_vectors(
     table: Any,
     *,
     uri_column: str | None,
-    space_name: str,
-    unit: bool | None,
-    dtype: str,
-    wait: float,
-) -> dict[str, Any]:
-    """Store vectors computed elsewhere; see :meth:`embedstore.store.Store.add_vectors`."""
-    if dtype not in DTYPES:
-        raise BadVectors(f"vectors are stored as {' or '.join(DTYPES)}, not {dtype!r}")
-    found = open_vectors(vectors, table, uri_column=uri_column)
+    options: ImportOptions,
+) -> ImportReport:
+    """Store vectors that were computed elsewhere.
+
+    Args:
+        storage: the store.
+        vectors: an array ``(N, D)`` or a ``.npy`` file.
+        table: describes the N rows; see :func:`~embedstore.sources.vectors.open_vectors`.
+        uri_column: the column that names the images.
+        options: where and how the vectors are stored.
+
+    Raises:
+        BadVectors: if ``dtype`` is unknown, the vectors cannot be used or do not fit ``dtype``, or the space is filled
+            by a backbone.
+        BadManifest: if the table cannot be used.
+        DimensionMismatch: if the space holds vectors of another dimension.
+        StoreBusy: if another process is writing.
+    """
+    if options.dtype not in DTYPES:
+        raise BadVectors(f"vectors are stored as {' or '.join(DTYPES)}, not {options.dtype!r}")
+    source = open_vectors(vectors, table, uri_column=uri_column)
     started = utc_now()
-    with storage.writer(f"import {found.description}", wait=wait) as writer, tempfile.TemporaryDirectory() as folder:
-        space = _space(storage, writer, found, space_name, unit, dtype)
-        attributes = Path(folder, "attributes.parquet") if found.columns else None
+    with (
+        storage.writer(f"import {source.description}", wait=options.wait) as writer,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        space = _find_or_add_space(storage, writer, source, options)
+        attributes = Path(folder, "attributes.parquet") if source.columns else None
         if attributes:
-            found.write_columns(attributes)
-            writer.add_columns(found.columns)
-        result = _store(storage, writer, found, space, attributes)
-        writer.record_run("import", space.key, {"source": found.description}, result, started)
-    return result
+            source.write_columns(attributes)
+            writer.add_columns(source.columns)
+        report = _commit_rows(storage, writer, source, space, attributes)
+        writer.record_run("import", space.key, {"source": source.description}, report.to_json(), started)
+    return report
 
 
-def _space(
-    storage: Storage, writer: Writer, found: VectorTable, name: str, unit: bool | None, dtype: str
-) -> SpaceRecord:
-    """The space of that name, made if it is new; its dimension must fit."""
-    for row in storage.spaces():
-        if name in (row.name, row.key):
-            if row.space.dim != found.dim:
-                raise DimensionMismatch(
-                    f"space {row.name} holds vectors of {row.space.dim}, {found.description} has {found.dim}; "
-                    "bring them into a space of another name"
-                )
-            if row.space.family is not Family.PRECOMPUTED:
-                raise BadVectors(
-                    f"space {row.name} is made by {row.space.architecture}; bring vectors into a space of their own"
-                )
-            return row
+def _find_or_add_space(storage: Storage, writer: Writer, source: VectorTable, options: ImportOptions) -> SpaceRecord:
+    """Return the space of that name, which must fit the vectors, or add it."""
+    for record in storage.spaces():
+        if options.space_name in (record.name, record.key):
+            _require_fit(record, source)
+            return record
     space = Space(
         family=Family.PRECOMPUTED,
-        architecture=name,
+        architecture=options.space_name,
         weights="",
         preprocess=None,
-        dim=found.dim,
-        unit=_looks_unit(found) if unit is None else unit,
-        origin=found.description,
+        dim=source.dim,
+        unit=_is_unit(source) if options.unit is None else options.unit,
+        origin=source.description,
     )
-    writer.add_space(space, name=name, dtype=dtype, recipe=None)
+    writer.add_space(space, name=options.space_name, dtype=options.dtype, recipe=None)
     return storage.space(space.key)
 
 
-def _looks_unit(found: VectorTable) -> bool:
-    """Every vector has length 1."""
+def _require_fit(record: SpaceRecord, source: VectorTable) -> None:
+    """Raise unless the space can take the vectors."""
+    if record.space.dim != source.dim:
+        raise DimensionMismatch(
+            f"space {record.name} holds vectors of {record.space.dim}, {source.description} has {source.dim}; "
+            "import them into a space of another name"
+        )
+    if record.space.family is not Family.PRECOMPUTED:
+        raise BadVectors(
+            f"space {record.name} is filled by {record.space.architecture}; import vectors into a space of their own"
+        )
+
+
+def _is_unit(source: VectorTable) -> bool:
+    """Return whether every vector has length 1."""
     return all(
-        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for _, _, vectors in found.batches()
+        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for _, _, vectors in source.batches()
     )
 
 
-def _store(
-    storage: Storage, writer: Writer, found: VectorTable, space: SpaceRecord, attributes: Path | None
-) -> dict[str, Any]:
-    """Commit block by block; a content that the space has already keeps its vector."""
+def _commit_rows(
+    storage: Storage, writer: Writer, source: VectorTable, space: SpaceRecord, attributes: Path | None
+) -> ImportReport:
+    """Commit block by block; a content that has a vector in the space keeps it."""
     rows = new_items = new_vectors = 0
-    for refs, own, vectors in found.batches(max(_LEAST, min(_MOST, _COMMIT // found.dim))):
-        bad = np.flatnonzero(~storable_rows(vectors, space.dtype))
-        if len(bad):
-            raise BadVectors(
-                f"row {rows + int(bad[0])} of {found.description} does not fit {space.dtype}: its largest value is "
-                f"{np.abs(vectors[bad[0]]).max():.4g}; store it with dtype float32"
-            )
-        items, standing = _existing(storage, space, [r.uri for r in refs])
-        digests = [_content(standing.get(r.uri), d, v, space) for r, d, v in zip(refs, own, vectors, strict=True)]
-        known = _known(storage, space, digests)
-        first = {d: i for i, d in reversed(list(enumerate(digests))) if d not in known}
+    for refs, digests, vectors in source.batches(
+        max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, COMMIT_VALUES // source.dim))
+    ):
+        _require_storable(vectors, source.description, space.dtype, first=rows)
+        existing = _existing_items(storage, space, [r.uri for r in refs])
+        contents = [
+            _content(existing.get(r.uri), d, v, space.dtype) for r, d, v in zip(refs, digests, vectors, strict=True)
+        ]
+        with storage.catalog.read() as con:
+            known = queries.contents_with_vectors(con, space.key, contents)
+        first = {c: i for i, c in reversed(list(enumerate(contents))) if c not in known}
+        ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
         batch = CommitBatch(
-            items=[ItemRow(r, d, items.get(r.uri)) for r, d in zip(refs, digests, strict=True)],
+            items=[ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)],
             image_info=dict.fromkeys(first, (0, None)),
             digests=list(first),
             vectors=[vectors[list(first.values())]] if first else [],
         )
         writer.commit(batch, space=space, attributes=attributes)
         rows += len(refs)
-        new_items += sum(r.item is None for r in batch.items)
+        new_items += ids.count(None)
         new_vectors += len(first)
-    return {
-        "rows": rows, "new_items": new_items, "new_vectors": new_vectors, "space": space.name, "dim": space.space.dim,
-    }  # fmt: skip
+    return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim)
 
 
-def _content(standing: ExistingContent | None, digest: str, vector: NDArray[np.float32], space: SpaceRecord) -> str:
-    """The content of a row: an existing item keeps its own, so that its vectors in other spaces stay with it.
+def _require_storable(vectors: NDArray[np.float32], name: str, dtype: str, *, first: int) -> None:
+    """Raise BadVectors if a row, numbered from ``first``, does not fit the dtype."""
+    bad = np.flatnonzero(~storable_rows(vectors, dtype))
+    if len(bad):
+        raise BadVectors(
+            f"row {first + int(bad[0])} of {name} does not fit {dtype}: its largest value is "
+            f"{np.abs(vectors[bad[0]]).max():.4g}; store it with dtype float32"
+        )
 
-    Only where this space has another vector for that content already is the row a new content: the item changed.
+
+def _content(existing: _ExistingItem | None, digest: str, vector: NDArray[np.float32], dtype: str) -> str:
+    """Return the content of a row: an existing item keeps its own, so that it keeps its vectors in other spaces.
+
+    Only if this space has another vector for that content is the row a new content: the item has changed.
     """
-    if standing is None:
+    if existing is None:
         return digest
-    content, there = standing
-    same = there is None or np.array_equal(there, vector.astype(DTYPES[space.dtype]))
-    return content if same else digest
+    is_same = existing.vector is None or np.array_equal(existing.vector, vector.astype(DTYPES[dtype]))
+    return existing.content if is_same else digest
 
 
-def _existing(
-    storage: Storage, space: SpaceRecord, uris: list[str]
-) -> tuple[dict[str, int], dict[str, ExistingContent]]:
-    """Items that have these uris already: their ids, and their contents with their vectors in this space."""
+def _existing_items(storage: Storage, space: SpaceRecord, uris: list[str]) -> dict[str, _ExistingItem]:
+    """Return the items that have these uris, by uri."""
     with storage.catalog.read() as con:
-        wanted = {"uri": object_array(uris)}  # noqa: F841 - read by SQL
-        rows = con.execute(
-            'SELECT i.uri, i.item, i.content::VARCHAR, v.shard, v."row" FROM items i '
-            "LEFT JOIN vectors v ON v.content = i.content AND v.space = ? "
-            "WHERE i.uri IN (SELECT uri FROM wanted)",
-            [space.key],
-        ).fetchall()
-        vectors = storage.vector_reader_in(con, space.space)
-        held = [r for r in rows if r[3] is not None]
-        positions = vectors.positions(np.array([r[3] for r in held], int), np.array([r[4] for r in held], int))
-        stored = dict(zip((r[0] for r in held), vectors.read_float32(positions), strict=True))
-    return {r[0]: r[1] for r in rows}, {r[0]: (content_hex(r[2]), stored.get(r[0])) for r in rows}
-
-
-def _known(storage: Storage, space: SpaceRecord, digests: list[str]) -> set[str]:
-    """Which contents have a vector in the space."""
-    with storage.catalog.read() as con:
-        wanted = {"content": object_array(digests)}  # noqa: F841 - read by SQL
-        known = con.execute(
-            "SELECT content::VARCHAR FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM wanted)",
-            [space.key],
-        ).fetchall()
-    return {content_hex(c) for (c,) in known}
+        rows = queries.items_by_uri(con, space.key, uris)
+        reader = storage.vector_reader_in(con, space.space)
+        stored = [(uri, shard, row) for uri, _, _, shard, row in rows if shard is not None]
+        positions = reader.positions(np.array([s for _, s, _ in stored], int), np.array([r for _, _, r in stored], int))
+        vectors = dict(zip((uri for uri, _, _ in stored), reader.read_float32(positions), strict=True))
+    return {uri: _ExistingItem(item, content, vectors.get(uri)) for uri, item, content, _, _ in rows}

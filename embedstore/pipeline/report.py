@@ -1,32 +1,62 @@
-"""What a run says of itself."""
+"""The report of an embedding run."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedstore.pipeline.commit import CommitTotals
+from embedstore.pipeline.encoder import RunEncoder
+from embedstore.pipeline.plan import PlanCounts
+from embedstore.pipeline.stage_times import StageTimes
 
-@dataclass
+# The keys of the stored reports (table ``runs``) that differ from the attributes.
+_JSON_KEYS = {
+    "scanned": "found",
+    "failures_by_reason": "failed",
+    "folded_batchnorms": "folded",
+    "runtime_agreement": "agreement",
+    "decoder_agreement": "parity",
+    "stage_times": "stages",
+}
+
+
+@dataclass(frozen=True)
 class EmbedReport:
-    """What a run did; every file found is in exactly one of the first five counts.
+    """What a run did; every scanned file is in exactly one of the next five counts.
 
     Attributes:
-        embedded: files whose content got a new vector. reused: files whose content had one already.
-        unchanged: not even read: size and mtime as before. failed: by reason, in this run.
-        known_failures: failed before, unchanged since, not tried again.
-        renamed: of the above, recognised under a new name. missing: items whose file is no longer there.
-        found: files. seconds: wall time. images_per_second: files read per second of the embedding stage.
-        runtime: that the backbone ran in. folded: batch normalisations that were folded into it.
-        agreement: its least cosine to eager on this run's own images.
-        decoder: what made pixels of ordinary files. parity: its least cosine to Pillow, likewise, where it is another.
-        stages: where the time went, see :class:`~embedstore.pipeline.stage_times.Spent`. bottleneck: what that says.
+        scanned: files that the source contains.
+        embedded: files whose content got a new vector.
+        reused: files whose content had a vector already.
+        unchanged: files that were not read, because size and mtime are as before.
+        failures_by_reason: files that failed in this run.
+        known_failures: files that failed before and have not changed since; they were not tried again.
+        renamed: files among the above that are known items under a new name.
+        missing: items whose file does not exist any more.
+        skipped: operating-system litter that the scan left out.
+        commits: how many commits were made.
+        seconds: wall time of the run.
+        images_per_second: files read per second of the embedding stages.
+        device: where the backbone ran.
+        precision: of the backbone.
+        batch_size: images per forward pass at the end of the run.
+        runtime: the runtime of the backbone.
+        folded_batchnorms: batch normalizations that were folded into convolutions.
+        runtime_agreement: of the runtime's vectors with the eager network's on this run's images; None for eager.
+        decoder: what turned ordinary files into pixels.
+        decoder_agreement: of its vectors with those by Pillow on this run's images; None for Pillow.
+        stage_times: where the time went, see :class:`~embedstore.pipeline.stage_times.StageTimes`.
+        bottleneck: one line that says which stage limits the speed.
+        space: the space's name.
+        notices: what a person should know, one sentence each.
     """
 
-    found: int = 0
+    scanned: int = 0
     embedded: int = 0
     reused: int = 0
     unchanged: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
+    failures_by_reason: dict[str, int] = field(default_factory=dict)
     known_failures: int = 0
     renamed: int = 0
     missing: int = 0
@@ -38,22 +68,22 @@ class EmbedReport:
     precision: str = ""
     batch_size: int = 0
     runtime: str = ""
-    folded: int = 0
-    agreement: dict[str, float] | None = None
+    folded_batchnorms: int = 0
+    runtime_agreement: dict[str, float] | None = None
     decoder: str = ""
-    parity: dict[str, float] | None = None
-    stages: dict[str, Any] = field(default_factory=dict)
+    decoder_agreement: dict[str, float] | None = None
+    stage_times: dict[str, Any] = field(default_factory=dict)
     bottleneck: str = ""
     space: str = ""
     notices: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> int:
-        """How many files failed in this run."""
-        return sum(self.failed.values())
+        """The number of files that failed in this run."""
+        return sum(self.failures_by_reason.values())
 
     def summary(self) -> str:
-        """One line for a person."""
+        """Return one line for a person."""
         parts = [f"{self.embedded:,} embedded"]
         optional = (
             (self.reused, "with known content"),
@@ -63,11 +93,74 @@ class EmbedReport:
             (self.known_failures, "failed before"),
         )
         parts += [f"{n:,} {what}" for n, what in optional if n]
-        if self.failed:
-            parts.append(f"{self.failures:,} failed ({', '.join(f'{n} {r}' for r, n in sorted(self.failed.items()))})")
+        if self.failures:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.failures_by_reason.items()))
+            parts.append(f"{self.failures:,} failed ({reasons})")
         speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
-        return f"{self.found:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
+        return f"{self.scanned:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"failures": self.failures}
+        """Return the report as JSON values, under the keys of the table ``runs``."""
+        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        return values | {"failures": self.failures}
+
+
+@dataclass(frozen=True)
+class EncodingResult:
+    """What the stages read, decode and forward did.
+
+    Attributes:
+        encoder: what turned files into vectors.
+        times: of the stages.
+        batch_size: images per forward pass at the end.
+        files: files that were read.
+    """
+
+    encoder: RunEncoder
+    times: StageTimes
+    batch_size: int
+    files: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return the attributes of the report."""
+        encoder, method = self.encoder.encoder, self.encoder.method
+        choice = encoder.choice
+        return {
+            "images_per_second": round(self.files / self.times.seconds, 1),
+            "device": encoder.device,
+            "precision": encoder.precision,
+            "batch_size": self.batch_size,
+            "runtime": choice.runtime.value,
+            "folded_batchnorms": choice.folded_batchnorms,
+            "runtime_agreement": choice.agreement.to_json() if choice.agreement else None,
+            "decoder": method.decoder.value,
+            "decoder_agreement": method.agreement.to_json() if method.agreement else None,
+            "stage_times": self.times.to_json(),
+            "bottleneck": self.times.bottleneck(),
+        }
+
+
+def build_report(
+    counts: PlanCounts, totals: CommitTotals, encoding: EncodingResult | None, **facts: Any
+) -> EmbedReport:
+    """Return the report of a run.
+
+    Args:
+        counts: of the plan.
+        totals: of the commits.
+        encoding: None if no file had to be read.
+        facts: the other attributes of the report.
+    """
+    return EmbedReport(
+        scanned=counts.scanned,
+        unchanged=counts.unchanged,
+        skipped=counts.skipped,
+        known_failures=counts.known_failures,
+        embedded=totals.embedded,
+        reused=totals.reused,
+        renamed=totals.renamed,
+        failures_by_reason=dict(totals.failures),
+        commits=totals.commits,
+        **(encoding.facts() if encoding else {}),
+        **facts,
+    )

@@ -1,41 +1,35 @@
-"""The runner: prepared images through the backbone into commits, in the order of the plan."""
+"""One embedding run: scan -> plan -> read -> decode -> forward -> commit."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime
-from embedstore.errors import NoImages
+from embedstore.errors import BadBackbone, NoImages
 from embedstore.media.image.decode import DECODER_VERSION
-from embedstore.pipeline import plan
-from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import PILLOW_METHOD, choose_decode_method, preserve_torch_threads
-from embedstore.pipeline.forward import EncodedBatch, ForwardStage
-from embedstore.pipeline.read import PreparedFile, open_prepared_files, read_sample
-from embedstore.pipeline.report import EmbedReport
+from embedstore.pipeline.commit import CommitStage
+from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
+from embedstore.pipeline.decode_method import preserve_torch_threads
+from embedstore.pipeline.decoder import Decoder
+from embedstore.pipeline.encoder import LoadBackbone, prepare_encoder
+from embedstore.pipeline.forward import ForwardStage
+from embedstore.pipeline.plan import EmbedPlan, build_plan
+from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers, StageTimes
-from embedstore.sources.open import Source
-from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
+from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage, Writer
 from embedstore.timing import available_cores
-from embedstore.types import Failure, FailureReason, ImageRef
+from embedstore.types import Failure, ImageRef
 
-if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone
+SCAN_PROGRESS_FILES = 1000  # between two reports of progress while scanning
 
 
 @dataclass(frozen=True)
@@ -43,10 +37,12 @@ class EmbedOptions:
     """How to run.
 
     Attributes:
-        batch_size: images per forward; None is the backbone's choice for its device.
-        threads: of the decoding pool; None is one per core.
-        runtime: that the backbone runs in. decoder: of ordinary files. Vectors are the same in all.
-        commit_rows, commit_seconds: a commit is made when either is reached; a kill loses at most this much work.
+        batch_size: images per forward pass; None is the backbone's choice for its device.
+        threads: the size of the decoding pool; None is one per core.
+        runtime: the runtime of the backbone; the vectors are the same in all.
+        decoder: the decoder of ordinary files; the vectors are the same in all.
+        commit_rows: a commit is made after this many files.
+        commit_seconds: a commit is made after this many seconds; a kill loses at most this much work.
         wait: seconds to wait for another writer.
     """
 
@@ -61,7 +57,14 @@ class EmbedOptions:
 
 @dataclass(frozen=True, slots=True)
 class EmbedProgress:
-    """Where a run stands; ``total`` is 0 while the source is still being scanned."""
+    """How far a run is.
+
+    Attributes:
+        done: files that were scanned or, once ``total`` is known, read.
+        total: files to read; 0 while the source is scanned.
+        embedded: files whose content got a new vector.
+        failed: files that failed.
+    """
 
     done: int
     total: int
@@ -72,299 +75,175 @@ class EmbedProgress:
 def embed_source(
     storage: Storage,
     source: Source,
-    load_backbone: Callable[[], Backbone | Sequence[Backbone]],
+    load_backbone: LoadBackbone,
     space: SpaceRecord,
     *,
     options: EmbedOptions = EmbedOptions(),
     progress: Callable[[EmbedProgress], None] = lambda _: None,
 ) -> EmbedReport:
-    """Embed everything that a source finds and the space does not have.
+    """Embed every file of a source that has no vector in the space.
 
-    Args:
-        storage, source: from where to where.
-        load: gives the space's backbone, or one a device; called only when an image has to be embedded.
-        space: which space. options: how. progress: told where the run stands.
-
-    A run that is killed loses what was not committed, and the next run does just that. SIGINT and SIGTERM commit
+    A run that is killed loses only what was not committed, and the next run does just that. SIGINT and SIGTERM commit
     what has been embedded and stop.
 
+    Args:
+        storage: the store.
+        source: where the files come from.
+        load_backbone: loads the space's backbone, or one for each device; called only if a file has to be read.
+        space: the space that is filled.
+        options: how to run.
+        progress: called with how far the run is.
+
     Raises:
-        NoImages: the source has no file at all.
-        StoreBusy: another process is writing.
-        KeyboardInterrupt, SystemExit: stopped by a signal, after a commit.
+        NoImages: if the source has no file.
+        StoreBusy: if another process is writing.
+        KeyboardInterrupt: if SIGINT stopped the run, after a commit.
+        SystemExit: if SIGTERM stopped the run, after a commit.
     """
     begin, started = time.perf_counter(), utc_now()
-    with ExitStack() as stack:
-        stop = stack.enter_context(catch_stop_signals())
-        writer = stack.enter_context(storage.writer(f"embed {source.description}", wait=options.wait))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedstore-")))
-        runner = _Runner(storage, writer, load_backbone, space, options, progress, stop)
-        runner.begin(source, folder)
-        runner.work()
-        if not stop.signal_number:
-            runner.finish(source)
-        report = runner.report
-        report.seconds = round(time.perf_counter() - begin, 3)
-        report.notices = [*storage.notices, *runner.notices]
+    job = _Job(storage, source, space, options, progress)
+    with (
+        catch_stop_signals() as stop,
+        storage.writer(f"embed {source.description}", wait=options.wait) as writer,
+        tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
+        closing(_plan(job, stop)) as plan,
+    ):
+        attributes = _apply_metadata(writer, source, plan, Path(folder))
+        commits = CommitStage(
+            writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
+        )
+        for rows in plan.scan_failures(options.commit_rows):
+            commits.add_failures(rows)
+        encoding = None
+        if plan.counts.todo:
+            encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
+        commits.flush()
+        missing = plan.mark_missing(writer) if source.roots and not stop.signal_number else 0
+        report = build_report(
+            plan.counts,
+            commits.totals,
+            encoding,
+            missing=missing,
+            seconds=round(time.perf_counter() - begin, 3),
+            space=space.name,
+            notices=[*storage.notices, *(encoding.encoder.notices if encoding else [])],
+        )
         settings = {"source": source.description, "options": asdict(options)}
         writer.record_run("embed", space.key, settings, report.to_json(), started)
     stop.raise_if_requested()
     return report
 
 
-class _Runner:
-    """One run's state: what is embedded but not committed, and the counts."""
+@dataclass(frozen=True)
+class _Job:
+    """What one run embeds, from where to where, and how."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        writer: Writer,
-        load: Callable[[], Backbone | Sequence[Backbone]],
-        space: SpaceRecord,
-        options: EmbedOptions,
-        progress: Callable[[EmbedProgress], None],
-        stop: StopSignal,
-    ) -> None:
-        self.report = EmbedReport(space=space.name)
-        self._storage, self._writer, self._load, self._space = storage, writer, load, space
-        self._backbone: AdaptiveEncoder | None = None
-        self._threads: Callable[[], None] = lambda: None
-        self._forwards = ForwardStage(
-            self._encoded,
-            lambda: self._backbone.concurrency if self._backbone else 1,
-            lambda: self._threads(),  # noqa: PLW0108 - known when the stream begins
-        )
-        self._meters, self._way = StageTimers(), PILLOW_METHOD
-        self._options, self._progress, self._stop = options, progress, stop
-        self._attributes: Path | None = None
-        self._failed: Counter[str] = Counter()
-        self._total = self._done = 0
-        self._waiting: list[PreparedFile] = []  # since the last forward, in order
-        self._pixels: list[NDArray[np.uint8]] = []
-        self._unusable: set[str] = set()  # contents whose vector cannot be stored
-        self._batch = CommitBatch()
-        self._committed_at = time.monotonic()
+    storage: Storage
+    source: Source
+    space: SpaceRecord
+    options: EmbedOptions
+    progress: Callable[[EmbedProgress], None]
 
-    def begin(self, source: Source, folder: Path) -> None:
-        """Scan, decide, and write what needs no image."""
-        scan = (self._seen(x) for x in source.scan())
-        made = plan.build_plan(self._storage, self._space, scan, roots=source.roots, decoder_version=DECODER_VERSION)
-        if not made.scanned_count:
-            raise NoImages(f"{source.description} has no files; name a folder, files or a manifest of images")
-        if source.columns:
-            self._attributes = folder / "attributes.parquet"
-            source.write_columns(self._attributes)
-            self._writer.add_columns(source.columns)
+
+def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
+    """Scan the source and decide what has to be done; raise NoImages if the source has no file."""
+    scan = job.source.scan()
+    watched = Scan(_watch(scan, stop, job.progress), scan.summary)
+    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=DECODER_VERSION)
+    if not plan.counts.scanned:
+        raise NoImages(f"{job.source.description} has no files; name a folder, files or a manifest of images")
+    return plan
+
+
+def _watch(scan: Scan, stop: StopSignal, progress: Callable[[EmbedProgress], None]) -> Iterator[ImageRef | Failure]:
+    """Yield the entries of a scan and report progress; a signal ends the run here, since nothing is lost by that."""
+    for count, entry in enumerate(scan, 1):
+        stop.raise_if_requested()
+        if count % SCAN_PROGRESS_FILES == 0:
+            progress(EmbedProgress(count, 0, 0, 0))
+        yield entry
+
+
+def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> Path | None:
+    """Write what needs no image: the user's own columns, and the metadata and presence of known items.
+
+    Returns:
+        A Parquet file of ``uri`` and the user's own columns, or None if the source has none.
+    """
+    attributes = None
+    if source.columns:
+        attributes = folder / "attributes.parquet"
+        source.write_columns(attributes)
+        writer.add_columns(source.columns)
         if source.overrides_metadata:
-            self._writer.execute(_REDECLARE)
-            if self._attributes:
-                self._writer.set_attributes(self._attributes)
-        self._writer.execute(_PRESENT_AGAIN)
-        self._batch.failures += [FailureRow(f, item) for f, item in made.unreadable]
-        self._failed.update(f.reason.value for f, _ in made.unreadable)
-        r = self.report
-        r.found, r.unchanged, r.known_failures = made.scanned_count, made.unchanged_count, made.known_failures
-        r.skipped = source.skipped
-        self._total, self._done = made.todo, 0
+            writer.set_attributes(attributes)
+    plan.update_items(writer, overrides_metadata=source.overrides_metadata)
+    return attributes
 
-    def work(self) -> None:
-        """Every file of the plan."""
-        threads = self._options.threads or available_cores()
-        if self._total:
-            self._ready(threads)
-        begin, cpu = time.perf_counter(), time.process_time()
-        with ExitStack() as stack:
-            if self._total:
-                self._threads = stack.enter_context(preserve_torch_threads())
-            self._stream(threads)
-        self._commit()
-        seconds = max(time.perf_counter() - begin, 1e-9)
-        self.report.images_per_second = round(self._done / seconds, 1)
-        self.report.failed = dict(self._failed)
-        self._tell(seconds, time.process_time() - cpu, threads)
 
-    def _stream(self, threads: int) -> None:
-        """Files to pixels to vectors, all stages at once."""
-        preprocess = self._space.space.preprocess
-        try:
-            if self._total and preprocess:
-                with open_prepared_files(
-                    self._storage.catalog.scratch,
-                    preprocess,
-                    threads=threads,
-                    isolate_all=self._writer.after_crash,
-                    stop_requested=lambda: self._stop.signal_number,
-                    timers=self._meters,
-                    method=self._way,
-                ) as files:
-                    for prepared in files:
-                        self._take(prepared)
-                        if self._stop.signal_number:
-                            break
-            if not self._stop.signal_number:
-                self._send()
-            self._collect(everything=True)
-        finally:
-            self._forwards.close()
-            if self._backbone:
-                self._backbone.close()
-
-    def _tell(self, seconds: float, cpu: float, threads: int) -> None:
-        """What ran, and where the time went."""
-        if self._backbone is None:
-            return
-        r, backbone = self.report, self._backbone
-        r.batch_size, r.runtime, r.folded = self._size, backbone.runtime.value, backbone.folded
-        r.decoder = self._way.decoder.value
-        r.agreement = asdict(backbone.agreement) if backbone.agreement else None
-        r.parity = asdict(self._way.agreement) if self._way.agreement else None
-        spent = StageTimes(
-            images=self._forwards.image_count,
-            seconds=seconds,
-            read=self._meters.read.time,
-            decode=self._meters.decode.time,
-            forward=self._forwards.seconds,
-            write=self._meters.write.time,
-            cpu=cpu,
-            threads=threads,
-            cores=available_cores(),
-            shared=backbone.backbone.device == "cpu",
-            runtime=r.runtime,
-        )
-        r.stages, r.bottleneck = spent.to_json(), spent.bottleneck()
-
-    @property
-    def notices(self) -> list[str]:
-        """What the choices of a runtime and a decoder had to say."""
-        return [*(self._backbone.notices if self._backbone else []), *self._way.notices]
-
-    @property
-    def _size(self) -> int:
-        """Images per forward."""
-        return self._options.batch_size or (self._backbone.batch_size if self._backbone else 1)
-
-    def _encoded(self, batch: Any) -> NDArray[np.float32]:
-        """Vectors of a batch, on whichever thread asks."""
-        if self._backbone is None:
-            raise RuntimeError("pixels before a backbone")
-        return self._backbone.encode_images(batch)
-
-    def _ready(self, threads: int) -> None:
-        """Load the backbone and settle how files become pixels: a run with nothing to read never does."""
-        folder = self._storage.layout.towers_folder(self._space.key)
-        loaded = self._load()
-        networks = loaded if isinstance(loaded, Sequence) else [loaded]
-        self._backbone = AdaptiveEncoder(networks, self._options.runtime, folder, expected_images=self._total)
-        self.report.device, self.report.precision = self._backbone.device, self._backbone.precision
-        if not self._writer.after_crash:  # then every file is decoded in a process of its own
-            files = read_sample(self._storage.catalog.scratch)
-            self._way = choose_decode_method(
-                self._backbone.backbone,
-                files,
-                requested=self._options.decoder,
-                expected_images=self._total,
-                threads=threads,
+def _embed_files(
+    job: _Job,
+    plan: EmbedPlan,
+    load_backbone: LoadBackbone,
+    commits: CommitStage,
+    stop: StopSignal,
+    *,
+    isolate_all: bool,
+) -> EncodingResult:
+    """Read, decode, embed and commit the files of the plan, all stages at once."""
+    options, space = job.options, job.space
+    threads = options.threads or available_cores()
+    run = prepare_encoder(
+        load_backbone,
+        job.source,
+        plan,
+        runtime=options.runtime,
+        decoder=None if isolate_all else options.decoder,
+        threads=threads,
+        towers_folder=job.storage.layout.towers_folder(space.key),
+    )
+    preprocess = space.space.preprocess
+    if preprocess is None:
+        raise BadBackbone(f"space {space.name} has no preprocessing for images")
+    timers = StageTimers()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    with (
+        closing(run),
+        preserve_torch_threads() as restore_threads,
+        open_prepared_files(
+            job.source,
+            plan,
+            DecodeSettings(preprocess, threads, run.method, isolate_all),
+            stop_requested=lambda: stop.signal_number,
+            timers=timers,
+        ) as files,
+        closing(
+            ForwardStage(
+                run.encoder,
+                batch_size=options.batch_size,
+                max_files=options.commit_rows,
+                initializer=restore_threads,
             )
-
-    def finish(self, source: Source) -> None:
-        """Mark the items whose files have gone, when the source speaks for whole folders."""
-        if source.roots:
-            self._writer.execute(_MISSING)
-            gone = self._storage.catalog.scratch.execute("SELECT count(*) FROM memory.main.gone").fetchall()
-            self.report.missing = int(gone[0][0])
-
-    def _seen(self, found: ImageRef | Failure) -> ImageRef | Failure:
-        """Show that the scan goes on; nothing is lost by leaving it."""
-        self._stop.raise_if_requested()
-        self._done += 1
-        if self._done % 1000 == 0:
-            self._progress(EmbedProgress(self._done, 0, 0, 0))
-        return found
-
-    def _take(self, prepared: PreparedFile) -> None:
-        """One file, in order."""
-        self._waiting.append(prepared)
-        if prepared.pixels is not None:
-            self._pixels.append(prepared.pixels)
-        if len(self._pixels) >= self._size or len(self._waiting) >= self._options.commit_rows:
-            self._send()  # ... or a long run of duplicates or failures: nothing to compute, much to write
-            self._collect()
-            if len(self._batch.items) >= self._options.commit_rows or self._late():
-                self._commit()
-
-    def _late(self) -> bool:
-        """The last commit is long ago."""
-        return time.monotonic() - self._committed_at > self._options.commit_seconds
-
-    def _send(self) -> None:
-        """Give the waiting pixels to the backbone."""
-        if self._waiting:
-            self._forwards.submit(self._waiting, self._pixels)
-        self._waiting, self._pixels = [], []
-
-    def _collect(self, *, everything: bool = False) -> None:
-        """Settle every file of the batches that are finished."""
-        for batch in self._forwards.done(wait_for_all=everything):
-            with self._meters.write.measured():
-                self._settle_all(batch)
-            self._done += len(batch.files)
-            self._progress(EmbedProgress(self._done, self._total, self.report.embedded, self._failed.total()))
-
-    def _settle_all(self, batch: EncodedBatch) -> None:
-        """Enter one batch."""
-        vectors = iter(batch.vectors if batch.vectors is not None else ())
-        for p in batch.files:
-            self._settle(p, next(vectors) if p.pixels is not None else None)
-
-    def _settle(self, p: PreparedFile, vector: NDArray[np.float32] | None) -> None:
-        """Enter one file into the batch, as an item or as a failure."""
-        ref, failure = p.planned.ref, p.failure
-        if vector is not None and not storable_rows(vector[None], self._space.dtype)[0]:
-            self._unusable.add(p.digest)
-        if p.digest in self._unusable:
-            failure = Failure.from_ref(
-                ref,
-                FailureReason.NOT_FINITE,
-                f"the backbone's vector is zero, not finite or beyond {self._space.dtype}",
-            )
-        if failure is not None:
-            self._batch.failures.append(FailureRow(failure, p.planned.item))
-            self._failed[failure.reason.value] += 1
-            return
-        self._batch.items.append(ItemRow(ref, p.digest, p.planned.item))
-        self.report.renamed += p.is_renamed
-        if vector is None:
-            self.report.reused += 1
-            return
-        self.report.embedded += 1
-        self._batch.digests.append(p.digest)
-        self._batch.vectors.append(vector)
-        self._batch.image_info[p.digest] = (ref.size, p.image_info)
-
-    def _commit(self) -> None:
-        """Make everything settled durable."""
-        if not self._batch:
-            self._committed_at = time.monotonic()
-            return
-        with self._meters.write.measured():
-            self._writer.commit(self._batch, space=self._space, decoder=DECODER_VERSION, attributes=self._attributes)
-        self.report.commits += 1
-        self._batch = CommitBatch()
-        self._committed_at = time.monotonic()
-
-
-_PRESENT_AGAIN = """
-UPDATE items SET present = true
-WHERE NOT present AND item IN (SELECT item FROM memory.main.standing)
-"""
-
-# What a manifest does not say, it leaves as it is.
-_REDECLARE = """
-UPDATE items SET label = coalesce(j.label, items.label), split = coalesce(j.split, items.split),
-                 group_id = coalesce(j.group_id, items.group_id)
-FROM memory.main.standing j
-WHERE items.item = j.item AND (items.label IS DISTINCT FROM j.label OR items.split IS DISTINCT FROM j.split
-                               OR items.group_id IS DISTINCT FROM j.group_id)
-"""
-
-_MISSING = "UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.gone)"
+        ) as forward,
+    ):
+        for batch in forward.run(files):
+            with timers.write.measure():
+                commits.add(batch)
+            totals = commits.totals
+            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
+        with timers.write.measure():
+            commits.flush()
+    times = StageTimes(
+        images=forward.image_count,
+        seconds=max(time.perf_counter() - begin, 1e-9),
+        read=timers.read.time,
+        decode=timers.decode.time,
+        forward_seconds=forward.seconds,
+        write=timers.write.time,
+        cpu_seconds=time.process_time() - begin_cpu,
+        threads=threads,
+        cores=available_cores(),
+        shares_cpu=run.encoder.backbone.device == "cpu",
+        runtime=run.encoder.choice.runtime.value,
+    )
+    return EncodingResult(run, times, options.batch_size or run.encoder.batch_size, commits.totals.files)

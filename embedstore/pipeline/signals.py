@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while embedding: finish the batch, commit, leave. A second signal leaves at once."""
+"""SIGINT and SIGTERM while embedding: finish the batch, commit and end. A second signal ends at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ from types import FrameType
 
 
 class StopSignal:
-    """Whether, and by which signal, the run was asked to stop."""
+    """Whether the run shall stop.
+
+    Attributes:
+        signal_number: of the first signal that was caught; 0 if there was none.
+    """
 
     def __init__(self) -> None:
         self.signal_number = 0
 
     def handle(self, number: int, _: FrameType | None) -> None:
-        """The signal handler."""
+        """Handle a signal."""
         if self.signal_number:
             self.raise_if_requested()
         self.signal_number = number
 
     def raise_if_requested(self) -> None:
-        """End as the signal would have: KeyboardInterrupt for SIGINT, exit status 128 + number otherwise."""
+        """End as the signal would have.
+
+        Raises:
+            KeyboardInterrupt: if the signal was SIGINT.
+            SystemExit: if it was another one, with status 128 + number.
+        """
         if self.signal_number == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signal_number:
@@ -31,7 +40,7 @@ class StopSignal:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopSignal]:
-    """Catch the signals inside the block; a no-op outside the main thread, where Python has no handlers."""
+    """Catch both signals inside the block; do nothing outside the main thread, where Python allows no handlers."""
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop

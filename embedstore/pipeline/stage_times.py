@@ -1,4 +1,4 @@
-"""Where the time of a run went, and what that says: the line that names the bottleneck."""
+"""Where the time of a run went, and which stage limits its speed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
-MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be had beside decoding
+MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be reached while cores decode
 BOTTLENECK_NAMES = {
     "the network": "backbone-bound",
     "decoding": "decode-bound",
     "reading": "read-bound",
     "writing": "write-bound",
 }
+# The keys of the stored reports (table ``runs``) that differ from the attributes.
+_JSON_KEYS = {"forward_seconds": "forward", "cpu_seconds": "cpu", "shares_cpu": "shared"}
 
 
 @dataclass(frozen=True)
 class StageTime:
-    """Seconds of one stage over all its threads: on the clock, and of the processor."""
+    """Seconds of one stage, summed over all its threads: wall time and processor time."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -36,8 +38,8 @@ class StageTimer:
         self._lock = threading.Lock()
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Add the block's time."""
+    def measure(self) -> Iterator[None]:
+        """Add the time of the block."""
         wall, cpu = time.perf_counter(), time.thread_time()
         try:
             yield
@@ -49,7 +51,13 @@ class StageTimer:
 
 @dataclass(frozen=True)
 class StageTimers:
-    """Of the stages beside the backbone: reading and hashing, decoding and resizing, settling and committing."""
+    """The timers of all stages but the backbone's.
+
+    Attributes:
+        read: reading and hashing.
+        decode: decoding and resizing.
+        write: collecting and committing.
+    """
 
     read: StageTimer = field(default_factory=StageTimer)
     decode: StageTimer = field(default_factory=StageTimer)
@@ -61,12 +69,16 @@ class StageTimes:
     """What the stages of one run took, after the backbone was loaded.
 
     Attributes:
-        images: decoded and embedded. seconds: on the clock.
-        read, decode, write: over all threads of the stage.
-        forward: seconds on the clock in which the backbone was computing.
-        cpu: seconds of the whole process.
-        threads: of the pool that reads and decodes. cores: that this process may use.
-        shared: the backbone computes on the same cores.
+        images: images that were decoded and embedded.
+        seconds: wall time of all stages together.
+        read: over all threads of the stage.
+        decode: over all threads of the stage.
+        forward_seconds: wall time in which the backbone was computing.
+        write: of the main thread.
+        cpu_seconds: processor time of the whole process.
+        threads: the size of the pool that reads and decodes.
+        cores: cores that this process may use.
+        shares_cpu: whether the backbone computes on the same cores.
         runtime: of the backbone.
     """
 
@@ -74,51 +86,51 @@ class StageTimes:
     seconds: float
     read: StageTime
     decode: StageTime
-    forward: float
+    forward_seconds: float
     write: StageTime
-    cpu: float
+    cpu_seconds: float
     threads: int
     cores: int
-    shared: bool
+    shares_cpu: bool
     runtime: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Return JSON values, under the keys of the table ``runs``."""
+        return {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
 
     def bottleneck(self) -> str:
-        """One line: which stage limits, by how much, and what would help; "" where nothing was embedded."""
-        if not self.images or self.seconds <= 0 or self.cpu <= 0:
+        """Return one line: which stage limits, by how much, and what would help; "" if nothing was embedded."""
+        if not self.images or self.seconds <= 0 or self.cpu_seconds <= 0:
             return ""
-        if self._starved():
-            return self._reading()
-        return self._on_shared_cores() if self.shared else self._beside_a_device()
+        if self._is_read_bound():
+            return self._describe_reading()
+        return self._describe_shared_cores() if self.shares_cpu else self._describe_device()
 
-    def _starved(self) -> bool:
-        """Threads waited for the disk longer than they and the backbone worked."""
+    def _is_read_bound(self) -> bool:
+        """Return whether threads waited for files longer than they and the backbone worked."""
         waited = self.read.wall - self.read.cpu
-        return waited > self.decode.wall and waited / self.threads > MIN_CPU_UTILIZATION * self.forward
+        return waited > self.decode.wall and waited / self.threads > MIN_CPU_UTILIZATION * self.forward_seconds
 
-    def _reading(self) -> str:
-        """The disk or the network file system limits."""
+    def _describe_reading(self) -> str:
+        """Describe a run that the disk or the network file system limits."""
         share = (self.read.wall - self.read.cpu) / (self.threads * self.seconds)
         cure = f"more --threads than {self.threads} would read more files at once; a faster disk would help too"
         return f"read-bound: {self.threads} threads waited for files {share:.0%} of the time; {cure}"
 
-    def _on_shared_cores(self) -> str:
-        """Decoding and the network take the same cores: what they take of them decides."""
-        shares = {"reading": self.read.cpu, "decoding": self.decode.cpu, "writing": self.write.cpu}
-        shares = {"the network": max(0.0, self.cpu - sum(shares.values())), **shares}
-        used = self.cpu / (self.seconds * self.cores)
-        told = ", ".join(f"{name} {part / self.cpu:.0%}" for name, part in shares.items())
-        name = max(shares, key=lambda n: shares[n])
+    def _describe_shared_cores(self) -> str:
+        """Describe a run in which decoding and the network share the cores: the larger share limits."""
+        seconds = {"reading": self.read.cpu, "decoding": self.decode.cpu, "writing": self.write.cpu}
+        seconds = {"the network": max(0.0, self.cpu_seconds - sum(seconds.values())), **seconds}
+        utilization = self.cpu_seconds / (self.seconds * self.cores)
+        shares = ", ".join(f"{name} {part / self.cpu_seconds:.0%}" for name, part in seconds.items())
+        name = max(seconds, key=lambda n: seconds[n])
         cure = self._cure(name)
-        if used < MIN_CPU_UTILIZATION:
-            cure = f"{1 - used:.0%} of the cores stood idle or worked for other programs; " + cure
-        return f"{BOTTLENECK_NAMES[name]}: of the CPU time {told}; {cure}"
+        if utilization < MIN_CPU_UTILIZATION:
+            cure = f"{1 - utilization:.0%} of the cores were idle or worked for other programs; " + cure
+        return f"{BOTTLENECK_NAMES[name]}: of the CPU time {shares}; {cure}"
 
     def _cure(self, name: str) -> str:
-        """What to change where cores are the limit."""
+        """Return what to change if cores are the limit."""
         if name == "decoding":
             return "smaller files or more cores would lift it"
         if name != "the network":
@@ -127,17 +139,17 @@ class StageTimes:
             return "--runtime onnx, a smaller backbone or a GPU would lift it"
         return "a smaller backbone, more cores or a GPU would lift it"
 
-    def _beside_a_device(self) -> str:
-        """The device computes while cores decode: the slower of the two rates decides."""
+    def _describe_device(self) -> str:
+        """Describe a run in which a device computes while cores decode: the slower of the two rates limits."""
         reached = self.images / self.seconds
-        backbone = self.images / max(self.forward, 1e-9)
+        backbone = self.images / max(self.forward_seconds, 1e-9)
         decoding = self.images * self.threads / max(self.read.wall + self.decode.wall, 1e-9)
         share = reached / backbone
         of = f"{share:.0%} of the device's rate ({backbone:,.0f} images/s)"
         if decoding >= backbone or share >= MIN_DEVICE_UTILIZATION:
             return f"backbone-bound: {of}; a smaller backbone, --precision bf16 or a faster device would lift it"
-        wanted = min(self.cores, math.ceil(self.threads * backbone / decoding))
-        if wanted > self.threads:
-            lifted = min(1.0, share * wanted / self.threads)
-            return f"decode-bound: {of}; {wanted} threads instead of {self.threads} would lift it to {lifted:.0%}"
+        threads = min(self.cores, math.ceil(self.threads * backbone / decoding))
+        if threads > self.threads:
+            lifted = min(1.0, share * threads / self.threads)
+            return f"decode-bound: {of}; {threads} threads instead of {self.threads} would lift it to {lifted:.0%}"
         return f"decode-bound: {of}; all {self.cores} cores decode: smaller files or more cores would lift it"

@@ -1,4 +1,4 @@
-"""How fast this machine embeds: every stage alone and all together, on a person's own images."""
+"""Measure how fast this machine embeds: every stage alone and all together, on a user's own images."""
 
 from __future__ import annotations
 
@@ -17,32 +17,37 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.backbones import load, resolve_name
+from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
-from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput_function
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import preprocess
-from embedstore.pipeline.decode_method import Decoder
-from embedstore.pipeline.decoder_choice import (
+from embedstore.pipeline.decode_method import (
     PrepareFunction,
     fast_decoders,
     preserve_torch_threads,
     use_one_torch_thread,
 )
+from embedstore.pipeline.decoder import Decoder
 from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
+from embedstore.storage.layout import Layout
 from embedstore.timing import available_cores
 from embedstore.types import ImageInfo, ImageRef
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-MAX_SCANNED_FILES = 20_000  # files of a folder among which the sample is drawn
-GENERATED_IMAGES = 64  # pictures, where no folder is named
+MAX_SCANNED_FILES = 20_000  # files of a folder from which the sample is drawn
+GENERATED_IMAGES = 64  # images, if no folder is given
+GENERATED_SIZE = (500, 375)  # pixels of a generated image, width and height
 MAX_SAMPLE_BYTES = 256 << 20  # bytes of files in memory at once
-MAX_BATCH_SIZE = 256  # images per forward that are tried
-WRITE_TEST_VECTORS = 20_000  # vectors
+MAX_BATCH_SIZE = 256  # images per forward pass that are tried
+MIN_PARTS = 4  # batches that a runtime embeds between two looks at the clock
+WRITE_TEST_VECTORS = 20_000
+
+ProgressFunction = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,46 +56,81 @@ class BenchSettings:
 
     Attributes:
         backbone: its architecture counts, not its weights: random ones are drawn, and nothing is downloaded.
-        args, preprocess: as of :func:`embedstore.create`.
-        images: how many of the folder. seconds: that a stage is given.
-        threads: of the decoding pool; None is one per core.
-        runtime: ``auto`` measures eager and onnx, ``compile`` and the others only what they say.
+        backbone_args: as of :func:`embedstore.create`.
+        preprocess: as of :func:`embedstore.create`.
+        max_images: how many images of the folder.
+        seconds_per_stage: how long each stage is measured.
+        threads: threads that decode; None is one per core.
+        device: as of :func:`embedstore.create`.
+        precision: as of :func:`embedstore.create`.
+        runtime: ``auto`` measures eager and onnx; any other is measured next to eager.
     """
 
     backbone: str = "timm/resnet50"
     backbone_args: dict[str, Any] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
-    images: int = 256
-    seconds: float = 5.0
+    max_images: int = 256
+    seconds_per_stage: float = 5.0
     threads: int | None = None
     device: str = "auto"
     precision: str = "auto"
     runtime: Runtime = Runtime.AUTO
 
+    @property
+    def thread_count(self) -> int:
+        """Threads that read and decode."""
+        return self.threads or available_cores()
+
 
 @dataclass(frozen=True)
 class RuntimeBenchmark:
-    """One runtime: images per second, its least cosine to eager, and why it could not be measured."""
+    """One runtime.
+
+    Attributes:
+        runtime: its name.
+        images_per_second: its speed; 0 if it could not be measured.
+        min_cosine: the smallest cosine of a vector to the eager one, or None for eager.
+        error: why it could not be measured, or "".
+    """
 
     runtime: str
     images_per_second: float
-    cosine: float | None = None
-    why: str = ""
+    min_cosine: float | None = None
+    error: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        values = asdict(self)
+        values["cosine"], values["why"] = values.pop("min_cosine"), values.pop("error")
+        return values
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Images per second of every stage; ``limit`` is what the stages together allow.
+    """The speed of every stage, in images per second unless stated otherwise.
 
     Attributes:
-        images, pixels: how many were measured, and their mean number of pixels.
-        failed: files that could not be decoded.
-        read, decode: on all threads; decode is that of the decoder of the whole run. decoders: every way from bytes to
-            pixels. networks: every runtime. write: vectors per second.
-        batches: images per second of the eager network by batch size; knee: from which more bring nothing.
-        end_to_end: of a whole run with the fastest runtime and decoder; limit: decoding and network one after the
-            other on the same cores, or the slower of the two beside a device.
-        bottleneck: what the whole run says of itself.
+        backbone: what was measured.
+        device: where the network ran.
+        precision: the precision of a forward pass.
+        threads: threads that read and decoded.
+        cores: cores that this process may use.
+        images: how many images were measured.
+        mean_pixels: their mean number of pixels.
+        failed: how many files could not be decoded.
+        read_rate: reading, on all threads.
+        decode_rate: decoding, on all threads, with the decoder of the whole run.
+        decoder: the decoder of the whole run.
+        decode_rates: decoding by decoder.
+        runtimes: every runtime.
+        rate_by_batch_size: the eager network by batch size.
+        batch_size: the smallest batch size from which larger ones bring no more speed.
+        write_rate: vectors written per second.
+        runtime: the runtime of the whole run, the fastest one.
+        end_to_end_rate: the whole run.
+        expected_rate: what decoding and the network allow together: one after the other on the same cores, or the
+            slower of the two on a device.
+        bottleneck: what limits the whole run, as one sentence.
     """
 
     backbone: str
@@ -99,198 +139,273 @@ class BenchResult:
     threads: int
     cores: int
     images: int
-    pixels: int
+    mean_pixels: int
     failed: int
-    read: float
-    decode: float
+    read_rate: float
+    decode_rate: float
     decoder: str
-    decoders: dict[str, float]
-    networks: list[RuntimeBenchmark]
-    batches: dict[int, float]
-    knee: int
-    write: float
+    decode_rates: dict[str, float]
+    runtimes: list[RuntimeBenchmark]
+    rate_by_batch_size: dict[int, float]
+    batch_size: int
+    write_rate: float
     runtime: str
-    end_to_end: float
-    limit: float
+    end_to_end_rate: float
+    expected_rate: float
     bottleneck: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Return plain values."""
+        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        return values | {"networks": [r.to_json() for r in self.runtimes]}
+
+
+_JSON_KEYS = {
+    "mean_pixels": "pixels",
+    "read_rate": "read",
+    "decode_rate": "decode",
+    "decode_rates": "decoders",
+    "runtimes": "networks",
+    "rate_by_batch_size": "batches",
+    "batch_size": "knee",
+    "write_rate": "write",
+    "end_to_end_rate": "end_to_end",
+    "expected_rate": "limit",
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images that are measured.
+
+    Attributes:
+        refs: the files.
+        data: the bytes of those that can be read.
+        pixels: those that can be decoded, prepared, uint8 ``(B, 3, H, W)``.
+        mean_pixels: the mean number of pixels in a file.
+        read_rate: files read per second.
+    """
+
+    refs: list[ImageRef]
+    data: list[bytes]
+    pixels: NDArray[np.uint8]
+    mean_pixels: int
+    read_rate: float
+
+
+@dataclass(frozen=True)
+class WholeRun:
+    """An embedding run from files to a committed store.
+
+    Attributes:
+        decoder: the decoder that it used.
+        rate: images per second.
+        bottleneck: what limited it.
+    """
+
+    decoder: Decoder
+    rate: float
+    bottleneck: str
 
 
 def run(
     folder: str | Path | None,
     settings: BenchSettings = BenchSettings(),
-    progress: Callable[[str], None] = lambda _: None,
+    progress: ProgressFunction = lambda _: None,
 ) -> BenchResult:
-    """Measure every stage on a sample of a folder, or on generated pictures; memory is that of the sample.
+    """Measure every stage on a sample of a folder, or on generated images; only the sample is held in memory.
 
     Args:
-        folder: of images; None makes some. setting: what is measured. note: told what is being measured.
+        folder: the images; None generates some.
+        settings: what is measured.
+        progress: called with the name of each stage before it is measured.
 
     Raises:
-        SourceNotFound, NoImages: nothing to measure on. UnknownBackbone, BadBackbone: as of ``create``.
+        SourceNotFound: when there is no such folder.
+        NoImages: when no file can be decoded, or the backbone does not accept images.
+        UnknownBackbone: when there is no such architecture.
+        BadBackbone: when the backbone does not accept an argument, the device or the precision.
     """
     with tempfile.TemporaryDirectory(prefix="embedstore-bench-") as name:
         home = Path(name)
         progress("looking for images")
-        refs = _sample(folder or _generated(home / "pictures"), settings.images)
+        refs = draw_sample(folder or generate_photos(home / "photos"), settings.max_images)
         recipe = Recipe(
             resolve_name(settings.backbone),
             args=settings.backbone_args,
             preprocess=settings.preprocess,
             random_init=True,
         )
-        network = load(recipe, device=settings.device, precision=settings.precision, allow_code={recipe.backbone})
-        return _measured(home, refs, network, settings, progress)
+        backbone = load(recipe, device=settings.device, precision=settings.precision, allow_code={recipe.backbone})
+        return _measure(home, refs, backbone, settings, progress)
 
 
-def _measured(
-    home: Path, refs: Sequence[ImageRef], network: Backbone, setting: BenchSettings, note: Callable[[str], None]
+def _measure(
+    home: Path, refs: list[ImageRef], backbone: Backbone, settings: BenchSettings, progress: ProgressFunction
 ) -> BenchResult:
-    """All stages, one after the other."""
-    threads = setting.threads or available_cores()
-    p = network.space.preprocess
-    if p is None:
-        raise NoImages(f"{network.space.architecture} takes no images")
-    note("reading")
-    data, read = _reading(refs, threads)
-    pixels, area = _pixels(data, p, threads)
-    if not len(pixels):
-        raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
-    decoders = {}
-    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **fast_decoders(network.device)}.items():
-        note(f"decoding, {decoder}")
-        decoders[decoder] = _decoding(data, prepare, p, threads, setting.seconds)
-    networks = []
-    for runtime in _runtimes(setting.runtime, network.device):
-        note(f"the network, {runtime}")
-        networks.append(_network(network, runtime, pixels, home / "towers", setting.seconds))
-    note("batch sizes")
-    best_batch, batches = find_batch_size(throughput_function(network, pixels), 1, MAX_BATCH_SIZE)
-    note("writing")
-    write = _writing(home / "vectors.store", network.space.dim)
-    fastest = max(networks, key=lambda n: n.images_per_second)
-    note(f"end to end, {fastest.runtime}")
-    decoder = max(decoders, key=decoders.__getitem__)
-    report, seconds = _end_to_end(home / "whole.store", refs, setting, fastest.runtime, decoder)
-    shared = network.device == "cpu"
-    decoding = decoders[Decoder(report.decoder)]
-    both = (decoding, fastest.images_per_second)
+    """Measure all stages, one after the other."""
+    progress("reading")
+    sample = _read_sample(refs, backbone, settings.thread_count)
+    decode_rates = _measure_decoders(sample, backbone, settings, progress)
+    runtimes = _measure_runtimes(home, sample, backbone, settings, progress)
+    progress("batch sizes")
+    rates = backbone.runner.tune(backbone.encode_images, sample.pixels, smallest=1, largest=MAX_BATCH_SIZE)
+    progress("writing")
+    write_rate = _measure_writing(home / "vectors.store", backbone.space.dim)
+    fastest = max(runtimes, key=lambda r: r.images_per_second)
+    progress(f"end to end, {fastest.runtime}")
+    fastest_decoder = max(decode_rates, key=decode_rates.__getitem__)
+    whole = _measure_whole_run(home, sample, settings, fastest.runtime, fastest_decoder)
+    stages = (decode_rates[whole.decoder], fastest.images_per_second)
     return BenchResult(
-        backbone=setting.backbone,
-        device=network.device,
-        precision=network.precision,
-        threads=threads,
+        backbone=settings.backbone,
+        device=backbone.device,
+        precision=backbone.precision,
+        threads=settings.thread_count,
         cores=available_cores(),
-        images=len(pixels),
-        pixels=area,
-        failed=len(refs) - len(pixels),
-        read=read,
-        decode=decoding,
-        decoder=report.decoder,
-        decoders={d.value: rate for d, rate in decoders.items()},
-        networks=networks,
-        batches=batches,
-        knee=best_batch,
-        write=write,
+        images=len(sample.pixels),
+        mean_pixels=sample.mean_pixels,
+        failed=len(refs) - len(sample.pixels),
+        read_rate=sample.read_rate,
+        decode_rate=decode_rates[whole.decoder],
+        decoder=whole.decoder.value,
+        decode_rates={decoder.value: rate for decoder, rate in decode_rates.items()},
+        runtimes=runtimes,
+        rate_by_batch_size=rates,
+        batch_size=backbone.batch_size,
+        write_rate=write_rate,
         runtime=fastest.runtime,
-        end_to_end=len(pixels) / seconds,
-        limit=1 / sum(1 / r for r in both) if shared else min(both),
-        bottleneck=report.bottleneck,
+        end_to_end_rate=whole.rate,
+        expected_rate=1 / sum(1 / rate for rate in stages) if backbone.device == "cpu" else min(stages),
+        bottleneck=whole.bottleneck,
     )
 
 
-def _runtimes(asked: Runtime, device: str) -> list[Runtime]:
-    """Which are measured."""
-    if asked is not Runtime.AUTO:
-        return list(dict.fromkeys([Runtime.EAGER, asked]))
-    return [Runtime.EAGER, Runtime.ONNX] if device == "cpu" and has_onnx_export() else [Runtime.EAGER]
+def draw_sample(source: str | Path, count: int) -> list[ImageRef]:
+    """Return files evenly spread over the first ones of a source, of bounded total size.
 
-
-def _sample(source: str | Path, count: int) -> list[ImageRef]:
-    """Files evenly spread over what a source finds first."""
-    found = [
-        r
-        for r in islice(open_source(str(source), label_rule=None).scan(), MAX_SCANNED_FILES)
-        if isinstance(r, ImageRef)
-    ]
-    if not found:
+    Raises:
+        NoImages: when the source has no files.
+    """
+    scan = islice(open_source(str(source), label_rule=None).scan(), MAX_SCANNED_FILES)
+    refs = [r for r in scan if isinstance(r, ImageRef)]
+    if not refs:
         raise NoImages(f"{source} has no files; name a folder of images")
-    step = max(1.0, len(found) / count)
-    spread = [found[int(i * step)] for i in range(min(count, len(found)))]
-    room = np.cumsum([r.size for r in spread]) <= MAX_SAMPLE_BYTES
-    return [r for r, fits in zip(spread, room, strict=True) if fits] or spread[:1]
+    step = max(1.0, len(refs) / count)
+    spread = [refs[int(i * step)] for i in range(min(count, len(refs)))]
+    fits = np.cumsum([r.size for r in spread]) <= MAX_SAMPLE_BYTES
+    return spread[: max(1, int(fits.sum()))]
 
 
-def _reading(refs: Sequence[ImageRef], threads: int) -> tuple[list[bytes], float]:
-    """The files that can be read, and how many a second."""
+def _read_sample(refs: list[ImageRef], backbone: Backbone, threads: int) -> Sample:
+    """Read and prepare the sample.
+
+    Raises:
+        NoImages: when no file can be decoded, or the backbone does not accept images.
+    """
+    p = _image_preprocess(backbone)
     with ThreadPoolExecutor(threads) as pool:
         begin = time.perf_counter()
-        data = [d for d in pool.map(_bytes, refs) if d is not None]
-        return data, len(refs) / (time.perf_counter() - begin)
+        data = [d for d in pool.map(_read_or_none, refs) if d is not None]
+        read_rate = len(refs) / (time.perf_counter() - begin)
+        prepared = [x for x in pool.map(lambda d: _prepare_or_none(preprocess.prepare, d, p), data) if x is not None]
+    if not prepared:
+        raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
+    mean_pixels = int(np.mean([info.width * info.height for _, info in prepared]))
+    return Sample(refs, data, np.stack([pixels for pixels, _ in prepared]), mean_pixels, read_rate)
 
 
-def _pixels(data: Sequence[bytes], p: Preprocess, threads: int) -> tuple[NDArray[np.uint8], int]:
-    """Prepared images ``(B, 3, H, W)``, and their mean number of pixels in the file."""
-    with ThreadPoolExecutor(threads) as pool:
-        made = [m for m in pool.map(lambda d: _prepared(preprocess.prepare, d, p), data) if m is not None]
-    if not made:
-        return np.empty((0, 3, *p.size), np.uint8), 0
-    return np.stack([pixels for pixels, _ in made]), int(np.mean([f.width * f.height for _, f in made]))
+def _image_preprocess(backbone: Backbone) -> Preprocess:
+    """Return the preprocessing of a backbone.
+
+    Raises:
+        NoImages: when the backbone does not accept images.
+    """
+    if backbone.space.preprocess is None:
+        raise NoImages(f"{backbone.space.architecture} does not accept images")
+    return backbone.space.preprocess
 
 
-def _prepared(prepare: PrepareFunction, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
-    """One file, or None where it cannot be decoded."""
-    try:
-        return prepare(data, p)
-    except ImageError:
-        return None
-
-
-def _decoding(data: Sequence[bytes], prepare: PrepareFunction, p: Preprocess, threads: int, seconds: float) -> float:
-    """Images decoded and resized per second; what a device was given is waited for."""
-    with preserve_torch_threads(), ThreadPoolExecutor(threads, initializer=use_one_torch_thread) as pool:
-        begin, rounds = time.perf_counter(), 0
-        while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < seconds:
-            made = [m[0] for m in pool.map(lambda d: _prepared(prepare, d, p), data) if m is not None]
-            if not isinstance(made[-1], np.ndarray):
-                made[-1].cpu()
-            rounds += 1
-        return rounds * len(data) / (time.perf_counter() - begin)
-
-
-def _bytes(ref: ImageRef) -> bytes | None:
-    """A file, or None where it cannot be read."""
+def _read_or_none(ref: ImageRef) -> bytes | None:
+    """Return the bytes of a file, or None if it cannot be read."""
     try:
         return read_file(ref.path)
     except ImageError:
         return None
 
 
-def _network(
-    network: Backbone, runtime: Runtime, pixels: NDArray[np.uint8], towers: Path, seconds: float
-) -> RuntimeBenchmark:
-    """One runtime on prepared images, as a run would use it."""
+def _prepare_or_none(prepare: PrepareFunction, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
+    """Return a prepared image, or None if it cannot be decoded."""
     try:
-        chosen = AdaptiveEncoder([network], runtime, towers, expected_images=len(pixels))
-        chosen.encode_images(pixels[: network.batch_size])
-        size = chosen.batch_size
-        parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
-        with ThreadPoolExecutor(chosen.concurrency) as pool:
-            done, begin = 0, time.perf_counter()
-            while time.perf_counter() - begin < seconds:
-                for vectors in pool.map(chosen.encode_images, parts[: max(chosen.concurrency, 4)]):
-                    done += len(vectors)
-            rate = done / (time.perf_counter() - begin)
-    except (EmbedstoreError, OSError) as e:
-        return RuntimeBenchmark(runtime.value, 0.0, why=" ".join(str(e).split()))
-    return RuntimeBenchmark(runtime.value, rate, chosen.agreement.cosine if chosen.agreement else None)
+        return prepare(data, p)
+    except ImageError:
+        return None
 
 
-def _writing(path: Path, dim: int) -> float:
-    """Vectors committed per second."""
+def _measure_decoders(
+    sample: Sample, backbone: Backbone, settings: BenchSettings, progress: ProgressFunction
+) -> dict[Decoder, float]:
+    """Return images decoded and resized per second, by decoder."""
+    p, rates = _image_preprocess(backbone), {}
+    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **fast_decoders(backbone.device)}.items():
+        progress(f"decoding, {decoder}")
+        rates[decoder] = _measure_decoder(sample.data, prepare, p, settings)
+    return rates
+
+
+def _measure_decoder(data: Sequence[bytes], prepare: PrepareFunction, p: Preprocess, settings: BenchSettings) -> float:
+    """Return images decoded and resized per second by one decoder, including the work of a device."""
+    with (
+        preserve_torch_threads(),
+        ThreadPoolExecutor(settings.thread_count, initializer=use_one_torch_thread) as pool,
+    ):
+        begin, rounds = time.perf_counter(), 0
+        while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < settings.seconds_per_stage:
+            prepared = [x[0] for x in pool.map(lambda d: _prepare_or_none(prepare, d, p), data) if x is not None]
+            if not isinstance(prepared[-1], np.ndarray):
+                prepared[-1].cpu()  # waits for the device
+            rounds += 1
+        return rounds * len(data) / (time.perf_counter() - begin)
+
+
+def _measure_runtimes(
+    home: Path, sample: Sample, backbone: Backbone, settings: BenchSettings, progress: ProgressFunction
+) -> list[RuntimeBenchmark]:
+    """Measure eager and the other runtimes of the settings."""
+    runtimes = [Runtime.EAGER]
+    if settings.runtime is not Runtime.AUTO:
+        runtimes.append(settings.runtime)
+    elif backbone.device == "cpu" and has_onnx_export():
+        runtimes.append(Runtime.ONNX)
+    results = []
+    for runtime in dict.fromkeys(runtimes):
+        progress(f"the network, {runtime}")
+        encoder = None
+        try:
+            encoder = AdaptiveEncoder([backbone], runtime, home / "towers", expected_images=len(sample.pixels))
+            rate = _measure_encoder(encoder, sample.pixels, settings.seconds_per_stage)
+        except (EmbedstoreError, OSError) as e:
+            results.append(RuntimeBenchmark(runtime.value, 0.0, error=one_line(e)))
+            continue
+        agreement = encoder.choice.agreement
+        results.append(RuntimeBenchmark(runtime.value, rate, agreement.min_cosine if agreement else None))
+    return results
+
+
+def _measure_encoder(encoder: AdaptiveEncoder, pixels: NDArray[np.uint8], seconds: float) -> float:
+    """Return images embedded per second, in batches and on threads as a run would use them."""
+    encoder.encode_images(pixels[: encoder.backbone.batch_size])  # chooses the runtime
+    size = encoder.batch_size
+    parts = [pixels[i : i + size] for i in range(0, len(pixels), size)][: max(encoder.concurrency, MIN_PARTS)]
+    with ThreadPoolExecutor(encoder.concurrency) as pool:
+        count, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < seconds:
+            count += sum(len(vectors) for vectors in pool.map(encoder.encode_images, parts))
+        return count / (time.perf_counter() - begin)
+
+
+def _measure_writing(path: Path, dim: int) -> float:
+    """Return vectors committed per second."""
     store = es.create(path)
     vectors = np.random.default_rng(0).normal(size=(WRITE_TEST_VECTORS, dim)).astype(np.float32)
     begin = time.perf_counter()
@@ -298,44 +413,48 @@ def _writing(path: Path, dim: int) -> float:
     return WRITE_TEST_VECTORS / (time.perf_counter() - begin)
 
 
-def _end_to_end(
-    path: Path, refs: Sequence[ImageRef], setting: BenchSettings, runtime: str, decoder: Decoder
-) -> tuple[Any, float]:
-    """A whole run, and the seconds of its stages at work; the network is loaded and exported before."""
+def _measure_whole_run(home: Path, sample: Sample, settings: BenchSettings, runtime: str, decoder: Decoder) -> WholeRun:
+    """Measure a whole run; the network is loaded and exported before."""
+    path = home / "whole.store"
     store = es.create(
         path,
-        setting.backbone,
-        device=setting.device,
-        precision=setting.precision,
-        backbone_args=setting.backbone_args,
-        preprocess=setting.preprocess,
+        settings.backbone,
+        device=settings.device,
+        precision=settings.precision,
+        backbone_args=settings.backbone_args,
+        preprocess=settings.preprocess,
         random_init=True,
     )
-    towers = path.parent / "towers"
-    if runtime == Runtime.ONNX and towers.is_dir():
-        towers.rename(path / "spaces" / store.spaces[0].key / "towers")
-    files = [r.path for r in refs]
-    how: dict[str, Any] = {"threads": setting.threads, "runtime": runtime, "show_progress": False}
+    if runtime == Runtime.ONNX:
+        (home / "towers").rename(Layout(path).towers_folder(store.spaces[0].key))
     try:
-        report = _opened(path, setting, decoder).embed(files, **how)
-    except RuntimeMismatch:  # random weights tell images apart less than trained ones, and a decoder may be too coarse
-        report = _opened(path, setting, Decoder.PILLOW).embed(files, **how)
-    return report, report.stages.get("seconds", report.seconds) or report.seconds
+        report = _embed(path, sample, settings, runtime, decoder)
+    except RuntimeMismatch:  # random weights separate images less than trained ones: a fast decoder may be too coarse
+        report = _embed(path, sample, settings, runtime, Decoder.PILLOW)
+    seconds = report.stage_times.get("seconds", report.seconds) or report.seconds
+    return WholeRun(Decoder(report.decoder), len(sample.pixels) / seconds, report.bottleneck)
 
 
-def _opened(path: Path, setting: BenchSettings, decoder: Decoder) -> es.Store:
-    """The store of the whole run."""
-    how = {"device": setting.device, "precision": setting.precision, "decoder": decoder.value}
-    return es.open(path, **how, allow_code={setting.backbone})
+def _embed(path: Path, sample: Sample, settings: BenchSettings, runtime: str, decoder: Decoder) -> Any:
+    """Embed the sample's files into a store and return the report."""
+    store = es.open(
+        path,
+        device=settings.device,
+        precision=settings.precision,
+        decoder=decoder.value,
+        allow_code={settings.backbone},
+    )
+    return store.embed([r.path for r in sample.refs], threads=settings.threads, runtime=runtime, show_progress=False)
 
 
-def _generated(folder: Path) -> Path:
-    """JPEG files of 500 x 375 with the detail of photos: smooth shapes and fine noise."""
+def generate_photos(folder: Path, count: int = GENERATED_IMAGES) -> Path:
+    """Write JPEG files of 500 x 375 pixels with the detail of photos: smooth shapes and fine noise."""
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for n in range(GENERATED_IMAGES):
+    width, height = GENERATED_SIZE
+    for n in range(count):
         shapes = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        coarse = np.asarray(shapes.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
-        noisy = np.clip(coarse + rng.normal(0, 12, (375, 500, 1)), 0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / f"{n:04d}.jpg", quality=90)
+        smooth = np.asarray(shapes.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        noisy = np.clip(smooth + rng.normal(0, 12, (height, width, 1)), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{n:05d}.jpg", quality=90)
     return folder

@@ -18,6 +18,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.quickstart.scenes.collection import ManifestRow, write_manifest, write_scenes
+from embedstore.reports.html_page import write_page
 from embedstore.store import Store
 
 BACKBONE = "embedstore/tiny"
@@ -117,7 +118,7 @@ def _searched(store: Store, path: Path, query: str | Path) -> QuickstartStep:
     files = (path.parent / f"{name}.html", path.parent / f"{name}.png")
     asked = f"--image {query}" if isinstance(query, Path) else f'"{query}"'
     step = _timed(f"search {path} {asked} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10))
-    files[0].write_text(step.result.html(), encoding="utf-8")
+    write_page(files[0], step.result.html())
     step.result.png(files[1])
     return replace(step, files=files)
 
@@ -142,7 +143,7 @@ def _mapped(store: Store, path: Path) -> QuickstartStep:
     """The map, as a picture and as a page, beside the store."""
     files = (path.parent / "map.html", path.parent / "map.png")
     step = _timed(f"map {path} --html {files[0]} --png {files[1]}", store.map)
-    files[0].write_text(step.result.html(), encoding="utf-8")
+    write_page(files[0], step.result.html())
     step.result.png(files[1])
     return replace(step, files=files)
 

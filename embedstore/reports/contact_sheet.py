@@ -1,76 +1,100 @@
-"""Pictures of answers: contact sheets as one self-contained HTML page or one PNG."""
+"""Contact sheets: the images of hits as one self-contained HTML page or one PNG."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
-from embedstore.sources.local_files import read_item
+from embedstore.reports.html_page import html_page
+from embedstore.reports.item_images import ImageReader
 from embedstore.types import Hit
 
 THUMBNAIL_SIZE = 180  # pixels, longer side
-_GREY = (225, 225, 225)
+_PLACEHOLDER = (225, 225, 225)  # sRGB of the tile of an image that cannot be read
+_CAPTION_HEIGHT, _GAP = 34, 8  # pixels of the PNG
 
 
-def contact_sheet_html(hits: Sequence[Hit], title: str) -> str:
-    """A contact sheet as HTML that needs nothing else: every thumbnail is inside it.
+def contact_sheet_html(hits: Sequence[Hit], title: str, read_images: ImageReader) -> str:
+    """Return a contact sheet as an HTML page with every thumbnail inside it.
 
     Args:
         hits: in the order to show.
-        title: shown above, e.g. the query.
+        title: heading of the page, e.g. the query.
+        read_images: reads the images of items.
     """
-    cells = "\n".join(_cell(h) for h in hits)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n<main>\n{cells}\n</main></body></html>\n"
-    )
+    body = f"<h1>{html.escape(title)}</h1>\n<main>\n{_figures(hits, read_images)}\n</main>"
+    return html_page(title, body, style=_PAGE_STYLE)
 
 
-def contact_sheet_fragment(hits: Sequence[Hit]) -> str:
-    """The same as a piece of a page, for notebooks."""
-    return f'<style>{_SCOPED}</style><div class="embedstore">{"".join(_cell(h) for h in hits)}</div>'
+def contact_sheet_fragment(hits: Sequence[Hit], read_images: ImageReader) -> str:
+    """Return a contact sheet as an HTML fragment for notebooks."""
+    return f'<style>{_FRAGMENT_STYLE}</style><div class="embedstore">{_figures(hits, read_images)}</div>'
 
 
-def contact_sheet_png(hits: Sequence[Hit], path: Path, *, columns: int = 5) -> None:
-    """A contact sheet as a PNG file, with rank, score and label below each thumbnail."""
-    caption, gap = 34, 8
+def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns: int = 5) -> bytes:
+    """Return a contact sheet as PNG, with rank, score, label and file name below each thumbnail.
+
+    Args:
+        hits: in the order to show.
+        read_images: reads the images of items.
+        columns: thumbnails per row, at most.
+    """
     columns = min(columns, max(len(hits), 1))
     rows = -(-max(len(hits), 1) // columns)
-    cell = THUMBNAIL_SIZE + gap
-    sheet = Image.new("RGB", (columns * cell + gap, rows * (cell + caption) + gap), "white")
+    cell = THUMBNAIL_SIZE + _GAP
+    sheet = Image.new("RGB", (columns * cell + _GAP, rows * (cell + _CAPTION_HEIGHT) + _GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, hit in enumerate(hits):
-        x, y = gap + (i % columns) * cell, gap + (i // columns) * (cell + caption)
-        picture = thumbnail(hit.uri)
-        sheet.paste(picture, (x + (THUMBNAIL_SIZE - picture.width) // 2, y + (THUMBNAIL_SIZE - picture.height) // 2))
+    for i, (hit, image) in enumerate(_with_thumbnails(hits, read_images)):
+        x, y = _GAP + (i % columns) * cell, _GAP + (i // columns) * (cell + _CAPTION_HEIGHT)
+        sheet.paste(image, (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2))
         draw.text((x, y + THUMBNAIL_SIZE + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
         draw.text((x, y + THUMBNAIL_SIZE + 17), Path(hit.uri).name[:26], (110, 110, 110), font)
-    sheet.save(path)
+    return encode_image(sheet, "PNG")
 
 
-def thumbnail(uri: str) -> Image.Image:
-    """The image at a path, 180 pixels on its longer side; a grey square where it cannot be read."""
+def thumbnail(data: bytes | None) -> Image.Image:
+    """Return an encoded image at 180 pixels on its longer side, or a gray square where it cannot be decoded."""
     try:
-        picture, _ = decode.open_image(read_item(uri))
+        image, _ = decode.open_image(data or b"")
     except ImageError:
-        return Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _GREY)
-    return ImageOps.contain(picture, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
+        return Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _PLACEHOLDER)
+    return ImageOps.contain(image, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
 
 
-def _cell(hit: Hit) -> str:
-    """One hit."""
+def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> bytes:
+    """Return an image as the bytes of a file.
+
+    Args:
+        image: the pixels.
+        file_format: ``PNG`` or ``JPEG``.
+        quality: of a JPEG, 1 to 95; ignored for PNG.
+    """
     data = io.BytesIO()
-    thumbnail(hit.uri).save(data, "JPEG", quality=85)
-    source = "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+    image.save(data, file_format, quality=quality)
+    return data.getvalue()
+
+
+def _with_thumbnails(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, Image.Image]]:
+    """Yield each hit with its thumbnail."""
+    for hit, data in zip(hits, read_images([hit.item for hit in hits]), strict=True):
+        yield hit, thumbnail(data)
+
+
+def _figures(hits: Sequence[Hit], read_images: ImageReader) -> str:
+    """Return one HTML figure per hit."""
+    return "\n".join(_figure(hit, image) for hit, image in _with_thumbnails(hits, read_images))
+
+
+def _figure(hit: Hit, image: Image.Image) -> str:
+    """Return the HTML of one hit."""
+    source = "data:image/jpeg;base64," + base64.b64encode(encode_image(image, "JPEG")).decode()
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
     return (
@@ -80,7 +104,7 @@ def _cell(hit: Hit) -> str:
     )
 
 
-_STYLE = """
+_PAGE_STYLE = """
 main{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:14px;
 font:13px/1.35 system-ui,sans-serif}
 body{margin:24px;max-width:1400px} h1{font:600 20px system-ui,sans-serif}
@@ -90,7 +114,7 @@ figcaption{padding:3px 2px;overflow-wrap:anywhere} small{color:#666} code{color:
 code{color:#7bf} small{color:#aaa}}
 """
 
-_SCOPED = """
+_FRAGMENT_STYLE = """
 .embedstore{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;font-size:12px}
 .embedstore figure{margin:0} .embedstore img{width:100%;height:140px;object-fit:contain}
 """

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from embedstore.finetuning.history import Epoch, TrainingStep
+from embedstore.finetuning.history import AugmentationSheet, Epoch, TrainingStep
 from embedstore.pipeline.run import EmbedProgress
 
 
@@ -52,14 +52,22 @@ def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[EmbedP
         yield show_it
 
 
+TrainingProgress = Callable[[AugmentationSheet | TrainingStep | Epoch], None]
+
+
 @contextmanager
-def training_progress(epochs: int, *, show: bool | None = None) -> Iterator[Callable[[TrainingStep | Epoch], None]]:
-    """A callback that draws a training run: a bar of its steps, and a line for every epoch.
+def training_progress(epochs: int, progress: bool | TrainingProgress | None = None) -> Iterator[TrainingProgress]:
+    """Yield a function that draws the progress of a fine-tuning run.
 
     Args:
-        epochs: at most. show: None shows it only where stderr is a terminal.
+        epochs: largest number of epochs.
+        progress: True or False shows the bar or not; None shows it where stderr is a terminal. A function is yielded
+            as it is.
     """
-    if not (sys.stderr.isatty() if show is None else show):
+    if callable(progress):
+        yield progress
+        return
+    if not (sys.stderr.isatty() if progress is None else progress):
         yield lambda _: None
         return
     from rich.console import Console
@@ -68,17 +76,25 @@ def training_progress(epochs: int, *, show: bool | None = None) -> Iterator[Call
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
-    with Bar(*columns, console=console) as drawn:
-        task = drawn.add_task("frozen", total=None, loss="")
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("frozen", total=None, loss="")
 
-        def show_it(at: TrainingStep | Epoch) -> None:
-            if isinstance(at, TrainingStep):
-                done = (at.epoch - 1) * at.steps + at.step
-                words = f"epoch {at.epoch} of {epochs}"
-                drawn.update(task, description=words, completed=done, total=epochs * at.steps, loss=f"{at.loss:.3f}")
-                return
-            loss = "" if at.loss is None else f"training loss {at.loss:.4f}, "
-            val = f"validation loss {at.val.loss:.4f}, accuracy {at.val.accuracy:.4f}, recall {at.val.recall:.4f}"
-            drawn.console.print(f"epoch {at.number}: {loss}{val}, {at.seconds:.1f} s", highlight=False)
+        def draw(event: AugmentationSheet | TrainingStep | Epoch) -> None:
+            if isinstance(event, TrainingStep):
+                done = (event.epoch - 1) * event.steps + event.step
+                text = f"epoch {event.epoch} of {epochs}"
+                bar.update(task, description=text, completed=done, total=epochs * event.steps, loss=f"{event.loss:.3f}")
+            elif isinstance(event, Epoch):
+                bar.console.print(_epoch_line(event), highlight=False)
+            else:
+                bar.console.print(f"augmented training images: {event.path}", highlight=False)
 
-        yield show_it
+        yield draw
+
+
+def _epoch_line(epoch: Epoch) -> str:
+    """Describe an epoch in one line."""
+    loss = "" if epoch.train_loss is None else f"training loss {epoch.train_loss:.4f}, "
+    score = epoch.val_score
+    val = f"validation loss {score.loss:.4f}, accuracy {score.accuracy:.4f}, recall {score.mean_recall:.4f}"
+    return f"epoch {epoch.number}: {loss}{val}, {epoch.seconds:.1f} s"

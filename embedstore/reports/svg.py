@@ -1,13 +1,35 @@
-"""One line over points as SVG text: all that a report draws."""
+"""Line charts as SVG text, the only drawings that reports need."""
 
 from __future__ import annotations
 
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 300
-_LEFT, _BOTTOM, _RIGHT, _TOP = 64, 46, 16, 14
+_LEFT, _BOTTOM, _RIGHT, _TOP = 64, 46, 16, 14  # margins around the axes
+_MAX_TICK_LABELS = 14
+_COLOR = "#1a5fb4"
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The range of the data, mapped to the drawing."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+
+    def x(self, value: float) -> float:
+        """Return the horizontal position of a value; a single value is in the middle."""
+        share = (value - self.left) / (self.right - self.left) if self.right > self.left else 0.5
+        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        """Return the vertical position of a value."""
+        return HEIGHT - _BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - _BOTTOM - _TOP)
 
 
 def line_chart(
@@ -18,39 +40,29 @@ def line_chart(
     tick_labels: Sequence[str] | None = None,
     error_bars: Sequence[float] | None = None,
 ) -> str:
-    """Points joined in order, with axes.
+    """Draw points joined in order, with axes.
 
     Args:
-        points: ``(x, y)``, at least one. x, y: names of the axes.
-        ticks: a word below each point; by default its x. spread: half the length of a bar at each point.
+        points: ``(x, y)``, at least one.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+        tick_labels: a label below each point; by default its x.
+        error_bars: half the length of the bar at each point; by default no bars.
     """
     bars = list(error_bars or [0.0] * len(points))
-    xs = [p[0] for p in points]
-    lows = [p[1] - b for p, b in zip(points, bars, strict=True)]
-    highs = [p[1] + b for p, b in zip(points, bars, strict=True)]
-    left, right = min(xs), max(xs)
-    low, high = _padded(min(lows), max(highs))
-
-    def at(px: float, py: float) -> tuple[float, float]:
-        across = (px - left) / ((right - left) or 1) if right > left else 0.5
-        return (
-            _LEFT + across * (WIDTH - _LEFT - _RIGHT),
-            HEIGHT - _BOTTOM - (py - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP),
-        )
-
-    words = list(tick_labels) if tick_labels is not None else [f"{v:.3g}" for v in xs]
-    every = max(1, len(words) // 14)
-    parts = [_grid(low, high)]
-    for i, ((px, py), bar) in enumerate(zip(points, bars, strict=True)):
-        cx, cy = at(px, py)
-        if bar:
-            top, bottom = at(px, py + bar)[1], at(px, py - bar)[1]
-            parts.append(f'<path d="M{cx:.1f} {top:.1f}V{bottom:.1f}" stroke="#1a5fb4" opacity=".5" stroke-width="3"/>')
-        parts.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="#1a5fb4"><title>{py:.4f}</title></circle>')
-        if i % every == 0:
-            parts.append(_text(cx, HEIGHT - _BOTTOM + 17, words[i], "middle"))
-    path = " ".join(f"{cx:.1f},{cy:.1f}" for cx, cy in (at(px, py) for px, py in points))
-    parts.append(f'<polyline points="{path}" fill="none" stroke="#1a5fb4" stroke-width="2"/>')
+    xs, lows, highs = (
+        [x for x, _ in points],
+        [y - bar for (_, y), bar in zip(points, bars, strict=True)],
+        [y + bar for (_, y), bar in zip(points, bars, strict=True)],
+    )
+    axes = _Axes(min(xs), max(xs), *_padded(min(lows), max(highs)))
+    ticks = list(tick_labels) if tick_labels is not None else [f"{x:.3g}" for x in xs]
+    step = max(1, len(ticks) // _MAX_TICK_LABELS)
+    parts = [_grid(axes)]
+    parts += [_marker(axes, point, bar) for point, bar in zip(points, bars, strict=True)]
+    parts += [_text(axes.x(x), HEIGHT - _BOTTOM + 17, ticks[i], "middle") for i, x in enumerate(xs) if i % step == 0]
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{_COLOR}" stroke-width="2"/>')
     parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x_label, "middle"))
     parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y_label, "middle")}</g>')
     return (
@@ -59,29 +71,39 @@ def line_chart(
     )
 
 
+def _marker(axes: _Axes, point: tuple[float, float], bar: float) -> str:
+    """Draw a point with its error bar; hovering shows the value."""
+    x, y = axes.x(point[0]), axes.y(point[1])
+    marker = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_COLOR}"><title>{point[1]:.4f}</title></circle>'
+    if not bar:
+        return marker
+    top, bottom = axes.y(point[1] + bar), axes.y(point[1] - bar)
+    return f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="{_COLOR}" opacity=".5" stroke-width="3"/>{marker}'
+
+
 def _padded(low: float, high: float) -> tuple[float, float]:
-    """A range with a little room on both sides."""
-    room = (high - low) * 0.06 or abs(high) * 0.05 or 0.05
-    return low - room, high + room
+    """Return a range with a margin on both sides."""
+    margin = (high - low) * 0.06 or abs(high) * 0.05 or 0.05
+    return low - margin, high + margin
 
 
-def _grid(low: float, high: float) -> str:
-    """Horizontal lines at round values."""
+def _grid(axes: _Axes) -> str:
+    """Draw horizontal lines at round values."""
     parts = []
-    step = _step((high - low) / 4)
-    for n in range(math.ceil(low / step), math.floor(high / step) + 1):
-        py = HEIGHT - _BOTTOM - (n * step - low) / (high - low) * (HEIGHT - _BOTTOM - _TOP)
-        parts.append(f'<path d="M{_LEFT} {py:.1f}H{WIDTH - _RIGHT}" stroke="#888" opacity=".35"/>')
-        parts.append(_text(_LEFT - 6, py + 4, f"{n * step:.6g}", "end"))
+    step = _round_step((axes.high - axes.low) / 4)
+    for n in range(math.ceil(axes.low / step), math.floor(axes.high / step) + 1):
+        y = axes.y(n * step)
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="#888" opacity=".35"/>')
+        parts.append(_text(_LEFT - 6, y + 4, f"{n * step:.6g}", "end"))
     return "".join(parts)
 
 
-def _step(wanted: float) -> float:
-    """The largest of 1, 2 and 5 times a power of ten that is at most what is wanted."""
-    power: float = 10.0 ** math.floor(math.log10(wanted))
-    return next((m * power for m in (5, 2) if m * power <= wanted), power)
+def _round_step(at_most: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above a limit."""
+    power: float = 10.0 ** math.floor(math.log10(at_most))
+    return next((m * power for m in (5, 2) if m * power <= at_most), power)
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
-    return f'<text {place} fill="currentColor" opacity=".75">{html.escape(text)}</text>'
+    position = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+    return f'<text {position} fill="currentColor" opacity=".75">{html.escape(text)}</text>'

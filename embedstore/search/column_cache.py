@@ -1,4 +1,4 @@
-"""What hits show of the items, column by column in memory: a look-up takes microseconds, one by SQL milliseconds."""
+"""The columns that hits show, in memory: a look-up takes microseconds, by SQL milliseconds."""
 
 from __future__ import annotations
 
@@ -9,64 +9,63 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.sql import first_row, quote_identifier
+from embedstore.storage.queries import search as queries
 
-_PART = 65536  # values that are Python's at a time
+_FETCH_ROWS = 65536  # values that are Python objects at a time
 _NUMBERS = frozenset("BOOLEAN TINYINT SMALLINT INTEGER BIGINT UTINYINT USMALLINT UINTEGER UBIGINT FLOAT DOUBLE".split())
 
-ColumnReader = Callable[[Sequence[int]], list[Any]]  # a column's, at some places
+ColumnReader = Callable[[Sequence[int]], list[Any]]  # values of a column at some places
 
 
 class ColumnCache:
-    """Columns of the present items.
+    """Some columns of the present items.
 
-    Texts are kept as UTF-8 and nine bytes more, numbers as arrays; what is neither (dates, decimals, lists) is kept as
-    Python's own objects. A million items with short paths and a number took 74 MB.
+    Text is stored as UTF-8 with nine more bytes per value, numbers as arrays; other types (dates, decimals, lists) are
+    stored as Python objects. A million items with short paths and a number took 74 MB.
 
     Args:
-        con: a reader. columns: of the items; the first is ``item``.
+        con: the open catalog.
+        columns: names of columns; the first is ``item``.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> None:
-        kinds = {name: kind for name, kind, *_ in con.execute("DESCRIBE items").fetchall()}
-        found = con.execute("SELECT item FROM items WHERE present ORDER BY item").fetchnumpy()
-        self._items: NDArray[np.int64] = np.asarray(found["item"], np.int64)
-        self._values = [_column(con, name, kinds[name]) for name in columns]
+        types = queries.item_columns(con)
+        self._items = queries.present_items(con)
+        self._readers = [_column_reader(con, name, types[name]) for name in columns]
 
-    def rows(self, items: NDArray[np.int64]) -> list[tuple[Any, ...]]:
-        """A row of the columns for each of some items, which must be present, in their order."""
+    def rows(self, items: NDArray[np.int64]) -> list[queries.Row]:
+        """Return the columns of some present items, in their order."""
         places = np.searchsorted(self._items, items).tolist()
-        return list(zip(*(values(places) for values in self._values), strict=True))
+        return list(zip(*(read(places) for read in self._readers), strict=True))
 
 
-def _column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> ColumnReader:
-    """One column, by place among the present items in ascending order."""
-    column = quote_identifier(name)
-    if not first_row(con.execute(f"SELECT count({column}) FROM items WHERE present"))[0]:
+def _column_reader(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> ColumnReader:
+    """Load one column, ordered by ascending item."""
+    cursor = queries.read_column(con, name)
+    if cursor is None:
         return lambda places: [None] * len(places)
-    found = con.execute(f"SELECT {column} AS v FROM items WHERE present ORDER BY item")
     if kind == "VARCHAR":
-        return _texts(found)
+        return _text_reader(cursor)
     if kind in _NUMBERS:
-        numbers = found.fetchnumpy()["v"]  # masked where there are NULLs, and these become None
+        numbers = cursor.fetchnumpy()["v"]  # a masked array where there are NULLs; tolist() gives None for them
         return lambda places: list(numbers[places].tolist())
-    kept = [value for (value,) in found.fetchall()]
-    return lambda places: [kept[p] for p in places]
+    values = [value for (value,) in cursor.fetchall()]
+    return lambda places: [values[p] for p in places]
 
 
-def _texts(found: duckdb.DuckDBPyConnection) -> ColumnReader:
-    """A column of text."""
+def _text_reader(cursor: duckdb.DuckDBPyConnection) -> ColumnReader:
+    """Load a column of text."""
     parts, lengths, nulls = list[bytes](), [np.zeros(1, np.int64)], list[NDArray[np.bool_]]()
-    while rows := found.fetchmany(_PART):
+    while rows := cursor.fetchmany(_FETCH_ROWS):
         encoded = [b"" if text is None else text.encode() for (text,) in rows]
         parts.append(b"".join(encoded))
         lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
         nulls.append(np.fromiter((text is None for (text,) in rows), np.bool_, len(rows)))
-    data, starts, null = b"".join(parts), np.cumsum(np.concatenate(lengths)), np.concatenate(nulls)
+    data, starts, is_null = b"".join(parts), np.cumsum(np.concatenate(lengths)), np.concatenate(nulls)
 
-    def at(places: Sequence[int]) -> list[str | None]:
-        there = np.asarray(places, np.int64)
-        ends = zip(starts[there].tolist(), starts[there + 1].tolist(), null[there].tolist(), strict=True)
-        return [None if missing else data[begin:end].decode() for begin, end, missing in ends]
+    def read(places: Sequence[int]) -> list[str | None]:
+        at = np.asarray(places, np.int64)
+        spans = zip(starts[at].tolist(), starts[at + 1].tolist(), is_null[at].tolist(), strict=True)
+        return [None if missing else data[begin:end].decode() for begin, end, missing in spans]
 
-    return at
+    return read

@@ -1,4 +1,4 @@
-"""Several examples as one query vector."""
+"""Combine several vectors or examples into one query vector."""
 
 from __future__ import annotations
 
@@ -15,53 +15,65 @@ Vector = NDArray[np.float32]
 ALPHA, BETA, GAMMA = 1.0, 0.75, 0.15
 MIN_CLASSIFIER_EXAMPLES = 8  # examples on either side from which a classifier is fitted instead
 _C = 10.0  # of the classifier: unit vectors need weights beyond what C = 1 allows
+_MIN_NORM = 1e-6  # float32 leaves about 1e-7 of two equal vectors
 
 
 def combine_vectors(terms: Sequence[tuple[float, Vector]]) -> Vector:
-    """``a + b - c``: the weighted sum of the terms, each of length 1 before.
+    """Return the weighted sum of vectors that are first scaled to length 1: ``a + b - c``.
+
+    Args:
+        terms: ``(weight, vector (D,))``.
+
+    Returns:
+        float32 ``(D,)``.
 
     Raises:
-        QueryError: the terms cancel out, or a weight is not finite.
+        QueryError: if the terms cancel out, or a weight or a vector is not finite.
     """
     if not all(np.isfinite(w) for w, _ in terms):
         raise QueryError("a weight of a query's part is not finite")
     total = np.sum([w * normalize(v) for w, v in terms], axis=0)
-    if not np.linalg.norm(total) > 1e-6:  # float32 leaves about 1e-7 of two equal vectors
+    if not np.linalg.norm(total) > _MIN_NORM:
         raise QueryError("the parts of the query cancel out: nothing is left to search with")
     out: Vector = total.astype(np.float32)
     return out
 
 
 def query_from_examples(query: Vector | None, like: Sequence[Vector], unlike: Sequence[Vector]) -> tuple[Vector, str]:
-    """More like these, less like those: ``(vector, how)``.
+    """Return a query for items that resemble some examples and not others.
 
-    With eight or more on either side and no other query, the direction that a logistic regression finds between
-    them; else Rocchio's: ``alpha query + beta mean(like) - gamma mean(unlike)``.
+    With eight or more examples on either side and no other query, it is the direction that a logistic regression finds
+    between them; else Rocchio's ``alpha query + beta mean(like) - gamma mean(unlike)``.
 
     Args:
-        query: what was asked beside the examples, or None. like, unlike: vectors of any length.
+        query: the rest of the query, or None.
+        like: vectors of any length.
+        unlike: vectors of any length.
+
+    Returns:
+        float32 ``(D,)``, and ``logistic`` or ``rocchio``.
 
     Raises:
-        QueryError: nothing is wanted (only ``unlike``), or the examples cancel out.
+        QueryError: if there is neither a query nor ``like``, or the examples cancel out.
     """
     if query is None and not like:
-        raise QueryError("say at least one example of what you want, not only of what you do not want")
+        raise QueryError("the query has only examples of what is not wanted; add at least one example with like")
     if query is None and min(len(like), len(unlike)) >= MIN_CLASSIFIER_EXAMPLES:
-        return _between(like, unlike), "logistic"
+        return _separating_direction(like, unlike), "logistic"
     terms = [] if query is None else [(ALPHA, query)]
     if like:
         terms.append((BETA, np.mean([normalize(v) for v in like], axis=0)))
     if unlike:
-        terms.append((GAMMA * -1, np.mean([normalize(v) for v in unlike], axis=0)))
+        terms.append((-GAMMA, np.mean([normalize(v) for v in unlike], axis=0)))
     total = np.sum([w * v for w, v in terms], axis=0) if query is None else combine_vectors(terms)
     return combine_vectors([(1.0, total.astype(np.float32))]), "rocchio"
 
 
 def normalize(vector: Vector) -> Vector:
-    """A vector of length 1.
+    """Return a vector scaled to length 1.
 
     Raises:
-        QueryError: it is zero or not finite.
+        QueryError: if it is zero or not finite.
     """
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not np.isfinite(length) or length == 0:
@@ -70,8 +82,8 @@ def normalize(vector: Vector) -> Vector:
     return out
 
 
-def _between(like: Sequence[Vector], unlike: Sequence[Vector]) -> Vector:
-    """The weights of a logistic regression."""
+def _separating_direction(like: Sequence[Vector], unlike: Sequence[Vector]) -> Vector:
+    """Return the weights of a logistic regression between two sets of examples."""
     from sklearn.linear_model import LogisticRegression
 
     X = np.stack([normalize(v) for v in [*like, *unlike]])

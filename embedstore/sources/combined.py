@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from embedstore.sources.files import Files, Glob
 from embedstore.sources.folder import Folder
-from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
 from embedstore.types import Failure, ImageRef
 
 LocalSource = Files | Glob | Folder
 
 
-class CombinedSource(PlainFileSource):
-    """Several sources as one; a file that two of them name comes once, from the one that names it more exactly.
+class CombinedSource(LocalFileSource):
+    """Several sources as one; a file that two of them contain comes once, from the more specific one.
 
     Args:
         parts: at least two.
@@ -24,24 +24,26 @@ class CombinedSource(PlainFileSource):
         self.description = ", ".join(p.description for p in parts)
         self.roots: tuple[str, ...] = tuple(root for p in parts for root in p.roots)
 
-    @property
-    def skipped(self) -> int:
-        """Operating-system litter that the last scan passed over."""
-        return sum(p.skipped for p in self._parts)
+    def scan(self) -> Scan:
+        """Start a pass over the parts in the order given."""
+        summary = ScanSummary()
+        return Scan(self._entries(summary), summary)
 
-    def scan(self) -> Iterator[ImageRef | Failure]:
-        """The parts in the order given."""
+    def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
+        """Yield every file once, and add up what the parts skipped."""
         for i, part in enumerate(self._parts):
-            before = [p for j, p in enumerate(self._parts) if _comes_before(p, part, earlier=j < i)]
-            for found in part.scan():
-                if not any(p.contains(found.path) for p in before):
-                    yield found
+            preferred = [p for j, p in enumerate(self._parts) if _takes_precedence(p, part, earlier=j < i)]
+            scan = part.scan()
+            for entry in scan:
+                if not any(p.contains(entry.path) for p in preferred):
+                    yield entry
+            summary.skipped += scan.summary.skipped
 
 
-def _comes_before(one: LocalSource, other: LocalSource, *, earlier: bool) -> bool:
-    """Of a file that both name, ``one`` gives it: the one that names it more exactly, of two globs the earlier.
+def _takes_precedence(one: LocalSource, other: LocalSource, *, earlier: bool) -> bool:
+    """Return whether ``one`` gives a file that both contain: the more specific one does, of two globs the earlier.
 
-    Two folders never name one file: a folder within another was left out, unless only a link leads there, and
+    Two folders never contain the same file: a folder within another was left out, unless only a link leads there, and
     neither a folder nor a glob follows links.
     """
     if isinstance(one, Files):

@@ -9,34 +9,32 @@ from collections.abc import Collection, Iterator, Sequence
 
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.local_files import stat_file
-from embedstore.sources.plain import PlainFileSource
+from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.uris import replace_parent
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
 from embedstore.types import Failure, ImageRef
 
 ANY_FOLDERS = "**"  # any number of folders
-_MAGIC = re.compile(r"[*?[]")
+_WILDCARD = re.compile(r"[*?[]")
 
 
 def is_glob(text: str) -> bool:
-    """The text has a wildcard, and no file has that very name."""
-    return bool(_MAGIC.search(text)) and not os.path.lexists(text)
+    """Return whether the text has a wildcard and is not the name of a file."""
+    return bool(_WILDCARD.search(text)) and not os.path.lexists(text)
 
 
 def _components(folder: str) -> list[str]:
-    """The names in a path as it was typed."""
+    """Return the names in a path as it was typed."""
     return [c for c in folder.split("/") if c not in ("", ".", "..")]
 
 
-class Files(PlainFileSource):
+class Files(LocalFileSource):
     """Files named one by one.
 
     Args:
-        paths: as typed; each names a file once, however often it stands there.
+        paths: as typed; a path that is given twice counts once.
         labels: take the class from the folders in the path as typed.
     """
-
-    skipped = 0
 
     def __init__(self, paths: Sequence[str], *, labels: bool = True) -> None:
         self._typed: dict[str, str] = {}
@@ -46,19 +44,23 @@ class Files(PlainFileSource):
         first = next(iter(self._typed), "nothing")
         self.description = first if len(self._typed) == 1 else f"{len(self._typed)} files, first {first}"
 
-    def scan(self) -> Iterator[ImageRef | Failure]:
-        """The files, in the order given."""
+    def scan(self) -> Scan:
+        """Start a pass over the files in the order given."""
+        return Scan(self._refs())
+
+    def contains(self, path: str) -> bool:
+        """Return whether the path was named."""
+        return path in self._typed
+
+    def _refs(self) -> Iterator[ImageRef | Failure]:
+        """Yield the reference of every file."""
         for path, typed in self._typed.items():
             label, split = label_and_split(_components(os.path.dirname(typed)))  # noqa: PTH120
             yield stat_file(path, label if self._labels else None, split)
 
-    def contains(self, path: str) -> bool:
-        """The path was named."""
-        return path in self._typed
 
-
-class Glob(PlainFileSource):
-    """Files that a pattern matches: ``*``, ``?``, ``[a-z]`` within a name, ``**`` for any folders.
+class Glob(LocalFileSource):
+    """The files that match a pattern: ``*``, ``?``, ``[a-z]`` within a name, ``**`` for any folders.
 
     As in a shell, a wildcard does not match the dot of a hidden name. Links to folders are not followed.
 
@@ -70,54 +72,49 @@ class Glob(PlainFileSource):
 
     def __init__(self, pattern: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
         parts = pattern.split("/")
-        fixed = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+        fixed = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
         typed_base = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
         self.description = pattern
-        self.skipped = 0
         self._base = os.path.abspath(typed_base)  # noqa: PTH100
-        self._above = _components(typed_base)
+        self._base_folders = _components(typed_base)
         self._parts = parts[fixed:]
         self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
         self._labels = labels
         self._exclude = tuple(exclude)
 
-    def scan(self) -> Iterator[ImageRef | Failure]:
-        """The matching files, sorted within their folder."""
-        walk = FolderWalk(self._base, label_function=self._say, exclude=self._exclude, depth=self._depth)
-        for found in walk:
-            self.skipped = walk.skipped
-            if self.contains(found.path):
-                yield found
-        self.skipped = walk.skipped
+    def scan(self) -> Scan:
+        """Start a pass over the matching files, sorted within their folder."""
+        walk = FolderWalk(self._base, label_function=self._label_and_split, exclude=self._exclude, depth=self._depth)
+        return Scan((entry for entry in walk if self.contains(entry.path)), walk.summary)
 
     def contains(self, path: str) -> bool:
-        """The pattern matches the path."""
+        """Return whether the pattern matches the path."""
         base = self._base.rstrip("/") + "/"
         return path.startswith(base) and _matches(self._parts, path[len(base) :].split("/"))
 
     def reaches_without_links(self, folder: str) -> bool:
-        """No link to a folder stands between the fixed part and that folder."""
+        """Return whether no link leads from the part of the pattern without wildcards to that folder."""
         inside = replace_parent(folder, self._base, os.path.realpath(self._base))
         return inside is None or inside == os.path.realpath(folder)
 
-    def _say(self, below: tuple[str, ...]) -> LabelAndSplit:
-        """Label and split of the files in one folder."""
-        label, split = label_and_split([*self._above, *below])
+    def _label_and_split(self, below: tuple[str, ...]) -> LabelAndSplit:
+        """Return label and split of the files in one folder."""
+        label, split = label_and_split([*self._base_folders, *below])
         return (label if self._labels else None), split
 
 
 def _matches(parts: Sequence[str], names: Sequence[str]) -> bool:
-    """A pattern's components match a path's."""
+    """Return whether the components of a pattern match those of a path."""
     if not parts or not names:
         return not parts and not names
     if parts[0] != ANY_FOLDERS:
         return _matches_name(parts[0], names[0]) and _matches(parts[1:], names[1:])
-    entered = not names[0].startswith(".")
+    visible = not names[0].startswith(".")
     if len(parts) == 1:
-        return entered and (len(names) == 1 or _matches(parts, names[1:]))
-    return _matches(parts[1:], names) or (entered and _matches(parts, names[1:]))
+        return visible and (len(names) == 1 or _matches(parts, names[1:]))
+    return _matches(parts[1:], names) or (visible and _matches(parts, names[1:]))
 
 
 def _matches_name(part: str, name: str) -> bool:
-    """One component; a hidden name needs its dot written."""
+    """Return whether one component matches; a hidden name needs its dot written."""
     return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))

@@ -1,4 +1,4 @@
-"""A table that says where the images are and what is known of them."""
+"""A table that names the images and states what is known about them."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ import duckdb
 
 from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
 from embedstore.sources.local_files import stat_file
+from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.table_entries import ROLE_COLUMNS, TableEntries, column_roles
-from embedstore.sources.tables import READERS, InputTable, first_error_line, table_suffix
+from embedstore.sources.tables import READERS, InputTable, table_suffix
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
+from embedstore.storage.sql import first_line
 from embedstore.types import Failure, ImageRef
 
 LIKELY_URI_COLUMNS = "path file filename file_name filepath file_path image image_path img url src location key".split()
 
 
 def is_manifest(path: str) -> bool:
-    """The suffix is one of a table's, and it is not a folder."""
+    """Return whether the path has a table's suffix and is not a folder."""
     return table_suffix(path) is not None and not os.path.isdir(path)  # noqa: PTH112
 
 
-class Manifest:
+class Manifest(LocalFileSource):
     """A CSV, TSV, Parquet or JSON-lines file with a column ``uri``.
 
-    ``label``, ``split`` and ``group`` are taken where they are; every other column is kept with its type. Relative
-    uris are relative to the manifest's folder. Nothing of the other columns passes through Python.
+    The columns ``label``, ``split`` and ``group`` are used if they exist; every other column is kept with its type.
+    Relative uris are relative to the manifest's folder.
 
     Args:
-        path: of the file.
-
-    Attributes:
-        columns: the other columns, name to DuckDB type.
+        path: the file.
 
     Raises:
-        SourceNotFound: no such file.
-        BadManifest: not a table, no column ``uri``, a reserved name, a uri that is empty, remote or there twice.
+        SourceNotFound: if there is no such file.
+        BadManifest: if the file is not a table, has no column ``uri`` or a column with a reserved name, or if a uri is
+            empty, remote or occurs twice.
     """
 
     overrides_metadata = True
-    roots: tuple[str, ...] = ()
-    skipped = 0
 
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)  # noqa: PTH100
@@ -50,22 +48,30 @@ class Manifest:
         tables = read_table(path)
         roles = column_roles(tables.columns())
         if "uri" not in roles:
-            raise BadManifest(_no_uri(path, tables.columns()))
+            raise BadManifest(_missing_uri_message(path, tables.columns()))
         self._entries = TableEntries(tables, name=self.path, roles=roles, path_of=self._path)
-        self.columns = self._entries.columns
 
-    def scan(self) -> Iterator[ImageRef | Failure]:
-        """Every row, in order; a file that is not there is a failure."""
+    @property
+    def columns(self) -> dict[str, str]:
+        """The user's own columns, name to DuckDB type."""
+        return self._entries.columns
+
+    def scan(self) -> Scan:
+        """Start a pass over the rows in order; a file that does not exist is a failure."""
+        return Scan(self._refs())
+
+    def write_columns(self, parquet: Path) -> None:
+        """Write ``uri`` as the store knows it and the other columns, typed."""
+        self._entries.write_columns(parquet)
+
+    def _refs(self) -> Iterator[ImageRef | Failure]:
+        """Yield the reference of every row."""
         for chunk in self._entries.chunks():
             for _, path, label, split, group in chunk:
                 yield stat_file(path, label, split, group)
 
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` as the store knows it and the other columns, typed, by DuckDB itself."""
-        self._entries.write_columns(parquet)
-
     def _path(self, row: int, uri: str | None) -> str:
-        """The absolute path that a uri means, links kept."""
+        """Return the absolute path that a uri means, without resolving links."""
         if uri is None or not uri.strip():
             raise BadManifest(f"{self.path}: row {row + 1} has no uri")
         scheme = remote_scheme(uri)
@@ -75,11 +81,11 @@ class Manifest:
 
 
 def read_table(path: str) -> InputTable:
-    """A table file in a DuckDB of its own.
+    """Load a table file.
 
     Raises:
-        SourceNotFound: no such file.
-        BadManifest: it cannot be read as what its suffix says.
+        SourceNotFound: if there is no such file.
+        BadManifest: if the suffix is not a table's, or the content does not match it.
     """
     if not os.path.isfile(path):  # noqa: PTH113
         raise SourceNotFound(f"{path} is not a file")
@@ -89,12 +95,12 @@ def read_table(path: str) -> InputTable:
     try:
         tables.load_file(path, as_text=ROLE_COLUMNS)
     except duckdb.Error as e:
-        raise BadManifest(f"{path} cannot be read as a table: {first_error_line(e)}") from e
+        raise BadManifest(f"{path} cannot be read as a table: {first_line(e)}") from e
     return tables
 
 
-def _no_uri(path: str, columns: Mapping[str, str]) -> str:
-    """What is wrong, and which column was probably meant."""
+def _missing_uri_message(path: str, columns: Mapping[str, str]) -> str:
+    """Say that there is no column ``uri``, and which column was probably meant."""
     likely = next((c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n), None)
     cure = f"rename `{likely}` to `uri`" if likely else f"add one{did_you_mean('uri', columns)}"
     return f"{path} has no column `uri` (it has {', '.join(columns) or 'none'}); {cure}"

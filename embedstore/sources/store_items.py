@@ -1,50 +1,43 @@
-"""Every image that a store knows, as a source: what another space of the same store is filled from."""
+"""The images that a store knows, as a source: what another space is filled from, and what a repair embeds again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from embedstore.sources.local_files import stat_file
-from embedstore.sources.plain import PlainFileSource
-from embedstore.storage.sql import decode_path
+from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.storage.queries import source_items
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
 
-_CHUNK = 32768
-
-_KNOWN = """
-CREATE OR REPLACE TABLE memory.main.present AS
-SELECT row_number() OVER (ORDER BY item) - 1 AS n, uri, path, label, split, group_id
-FROM items JOIN contents USING (content) WHERE present AND bytes IS DISTINCT FROM 0
-"""
+CHUNK_ROWS = 32768
 
 
-class StoreItemsSource(PlainFileSource):
-    """The present items whose content came from a file.
+class StoreItemsSource(LocalFileSource):
+    """The present items of a store.
 
     Args:
         storage: the store.
+        contents: take the items with these contents only, digests of 32 hexadecimal digits; by default all items
+            whose content came from a file.
     """
 
-    description = "the images of this store"
-    skipped = 0
-
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, contents: Sequence[str] | None = None) -> None:
+        self.description = "the images of this store" if contents is None else "vectors that were lost"
         self._con = storage.catalog.scratch.cursor()
         with storage.catalog.read() as con:
-            con.execute(_KNOWN)
-            self._rows = int(con.execute("SELECT count(*) FROM memory.main.present").fetchall()[0][0])
+            self._count = source_items.stage_present_items(con, contents)
 
     def __len__(self) -> int:
-        return self._rows
+        return self._count
 
-    def scan(self) -> Iterator[ImageRef | Failure]:
-        """Every file as it is now."""
-        for first in range(0, self._rows, _CHUNK):
-            rows = self._con.execute(
-                "SELECT uri, path, label, split, group_id FROM memory.main.present WHERE n >= ? AND n < ? ORDER BY n",
-                [first, first + _CHUNK],
-            ).fetchall()
-            for uri, path, label, split, group in rows:
-                yield stat_file(decode_path(uri, path), label, split, group)
-        self._con.execute("DROP TABLE IF EXISTS memory.main.present")
+    def scan(self) -> Scan:
+        """Start a pass over the files as they are now; a source of this kind is scanned once."""
+        return Scan(self._entries())
+
+    def _entries(self) -> Iterator[ImageRef | Failure]:
+        """Yield the reference of every file, or why there is none."""
+        for first in range(0, self._count, CHUNK_ROWS):
+            for path, label, split, group in source_items.staged_items(self._con, first, CHUNK_ROWS):
+                yield stat_file(path, label, split, group)
+        source_items.drop_staged_items(self._con)

@@ -1,21 +1,20 @@
-"""The rows of a user's table: what each is called, and what the table says of it."""
+"""The rows of a user's table: the path, label, split and group of each image, and the user's own columns."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
 from embedstore.sources.folder_labels import SPLIT_NAMES
-from embedstore.sources.tables import ROW_COLUMN, InputTable, quote_identifier, quote_literal
+from embedstore.sources.tables import ROW_COLUMN, InputTable
+from embedstore.storage.sql import decode_path, encode_paths, object_array, quote_identifier, quote_literal
 from embedstore.types import display_uri
 
 ROLE_COLUMNS = ("uri", "label", "split", "group")
-# Columns of the table ``items`` that the store itself fills, and ``source``, kept for it.
+# Columns of the table ``items`` that the store itself fills, and ``source``, which is reserved.
 RESERVED_COLUMNS = frozenset(
     "item uri content label split group group_id size mtime mtime_ns path present added source".split()
 )
@@ -25,20 +24,21 @@ TableEntry = tuple[str, str, str | None, str | None, str | None]  # uri, path, l
 
 
 class TableEntries:
-    """The table ``entries`` beside ``given``: one row each, with an absolute uri.
+    """The table ``entries``: for each row of ``given`` an absolute uri, and the label, split and group.
 
     Args:
         tables: holds ``given``.
-        name: of the table, for messages.
+        name: the table's name in messages.
         roles: which column is the uri, the label, the split and the group; the rest are the user's own.
-        path_of: from a row's position and its uri to the path it means.
+        path_of: returns the path of a row from its position and its uri.
         cure: what else than renaming helps against a column with a reserved name.
 
     Attributes:
         columns: the user's own, name to DuckDB type.
+        row_count: the number of rows.
 
     Raises:
-        BadManifest: a column with a name that the store uses, or a uri that is there twice.
+        BadManifest: if a column has a reserved name, or a uri occurs twice.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class TableEntries:
         self.row_count = tables.row_count()
         self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
         self._check_columns(cure)
-        self._resolve()
+        self._create_entries()
         self._check_unique()
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[TableEntry]]:
-        """The rows in order, at most ``size`` at a time."""
+        """Yield the rows in order, at most ``size`` at a time."""
         con = self._tables.con.cursor()
         for first in range(0, self.row_count, size):
             rows = con.execute(
@@ -66,18 +66,18 @@ class TableEntries:
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
                 [first, first + size],
             ).fetchall()
-            yield [(uri, uri if raw is None else os.fsdecode(raw), *said) for uri, raw, *said in rows]
+            yield [(uri, decode_path(uri, raw), *facts) for uri, raw, *facts in rows]
 
     def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the user's own columns, typed, by DuckDB itself."""
+        """Write ``uri`` and the user's own columns, typed; no value passes through Python."""
         names = "".join(f", given.{quote_identifier(n)}" for n in self.columns)
         self._tables.con.cursor().execute(
             f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
-            f"TO {quote_literal(str(parquet))} (FORMAT parquet)"
+            f"TO {quote_literal(parquet)} (FORMAT parquet)"
         )
 
     def _check_columns(self, cure: str) -> None:
-        """No column of the user's own may take a name that the store fills."""
+        """Refuse a column of the user's that has the name of one that the store fills."""
         for name in self.columns:
             if name.lower() in RESERVED_COLUMNS:
                 raise BadManifest(
@@ -85,34 +85,34 @@ class TableEntries:
                     f"rename it, for example to {'my_' + name!r}{cure}"
                 )
 
-    def _resolve(self) -> None:
-        """Fill the table, chunk by chunk."""
+    def _create_entries(self) -> None:
+        """Create and fill the table, chunk by chunk."""
         self._tables.con.execute(
             f"CREATE TABLE entries ({ROW_COLUMN} BIGINT, uri VARCHAR, path BLOB, "
             'label VARCHAR, split VARCHAR, "group" VARCHAR)'
         )
-        wanted = ", ".join(
+        columns = ", ".join(
             f"{quote_identifier(self._roles[n])}::VARCHAR" if n in self._roles else "NULL" for n in ROLE_COLUMNS
         )
         for first in range(0, self.row_count, CHUNK_ROWS):
             rows = self._tables.con.execute(
-                f"SELECT {ROW_COLUMN}, {wanted} FROM given "
+                f"SELECT {ROW_COLUMN}, {columns} FROM given "
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
                 [first, first + CHUNK_ROWS],
             ).fetchall()
             self._insert(rows)
 
     def _insert(self, rows: Sequence[tuple[int, str | None, str | None, str | None, str | None]]) -> None:
-        """One chunk."""
+        """Insert one chunk; an empty value is NULL."""
         paths = [self._path_of(row, uri) for row, uri, *_ in rows]
         uris = [display_uri(p) for p in paths]
         chunk = {  # noqa: F841 - read by SQL
             "n": np.array([r[0] for r in rows], dtype=np.int64),
-            "uri": _objects(uris),
-            "path": _objects([None if u == p else os.fsencode(p) for u, p in zip(uris, paths, strict=True)]),
-            "label": _objects([r[2] or None for r in rows]),
-            "split": _objects([_split(r[3]) for r in rows]),
-            "grp": _objects([r[4] or None for r in rows]),
+            "uri": object_array(uris),
+            "path": encode_paths(list(zip(uris, paths, strict=True))),
+            "label": object_array([r[2] or None for r in rows]),
+            "split": object_array([_split(r[3]) for r in rows]),
+            "grp": object_array([r[4] or None for r in rows]),
         }
         self._tables.con.execute(
             "INSERT INTO entries SELECT n, uri::VARCHAR, path::BLOB, label::VARCHAR, split::VARCHAR, grp::VARCHAR "
@@ -120,31 +120,24 @@ class TableEntries:
         )
 
     def _check_unique(self) -> None:
-        """One row for one image."""
-        twice = self._tables.con.execute(
+        """Refuse a uri that occurs in two rows."""
+        duplicate = self._tables.con.execute(
             f"SELECT uri, list({ROW_COLUMN} + 1 ORDER BY {ROW_COLUMN})[:5], count(*) FROM entries "
             f"GROUP BY uri HAVING count(*) > 1 "
             f"ORDER BY min({ROW_COLUMN}) LIMIT 1"
         ).fetchone()
-        if twice:
-            uri, rows, count = twice
+        if duplicate:
+            uri, rows, count = duplicate
             more = " and more" if count > len(rows) else ""
             raise BadManifest(f"{self._name} names {uri} in rows {', '.join(map(str, rows))}{more}; keep one of them")
 
 
 def column_roles(columns: Mapping[str, str]) -> dict[str, str]:
-    """Which columns are uri, label, split and group, in any case."""
+    """Return which columns are the uri, label, split and group, in upper or lower case."""
     return {name.lower(): name for name in reversed(list(columns)) if name.lower() in ROLE_COLUMNS}
 
 
 def _split(value: str | None) -> str | None:
-    """A known split by its usual name; any other as it stands."""
+    """Return the usual name of a split that has one ("valid" is "val"), and any other value unchanged."""
     known = SPLIT_NAMES.get(value.lower()) if value else None
     return known.value if known else value or None
-
-
-def _objects(values: Sequence[str | bytes | None]) -> NDArray[np.object_]:
-    """A column for DuckDB; None is NULL."""
-    out = np.empty(len(values), dtype=object)
-    out[:] = values
-    return out

@@ -1,4 +1,4 @@
-"""Names of images as people write them into tables."""
+"""The names of images as users write them into tables."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ REMOTE_CURE = "is not read; copy the images to a folder first"
 
 
 def scheme_of(uri: str) -> str | None:
-    """``https`` of ``https://…``, in lower case; None of a path."""
-    found = _SCHEME.match(uri)
-    return found[1].lower() if found else None
+    """Return ``https`` of ``https://…``, in lower case; None for a path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else None
 
 
 def remote_scheme(uri: str) -> str | None:
-    """The scheme of a uri that names something outside this machine."""
+    """Return the scheme of a uri that is not on this machine; None for a local one."""
     scheme = scheme_of(uri)
     return None if scheme == FILE_SCHEME else scheme
 
 
 def local_path(uri: str, *, folder: str) -> str:
-    """The absolute path that a path or ``file://`` uri means, links kept.
+    """Return the absolute path that a path or ``file://`` uri means, without resolving links.
 
     Args:
         uri: as written; after ``file://`` it is percent-encoded (RFC 8089).
-        folder: what a relative path is relative to.
+        folder: the folder that a relative path starts from.
     """
     if scheme_of(uri) == FILE_SCHEME:
         uri = os.fsdecode(unquote_to_bytes(uri.split("://", 1)[1].removeprefix("localhost")))
@@ -36,6 +36,6 @@ def local_path(uri: str, *, folder: str) -> str:
 
 
 def replace_parent(path: str, folder: str, to: str) -> str | None:
-    """The path with one folder above it replaced; None where it is not above."""
+    """Return the path with one folder above it replaced; None if the folder is not above it."""
     prefix = folder.rstrip("/") + "/"
     return os.path.join(to, path[len(prefix) :]) if path.startswith(prefix) else None  # noqa: PTH118

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 
 from embedstore.sources.local_files import stat_file, unreadable_path
+from embedstore.sources.source import ScanSummary
 from embedstore.storage import layout
 from embedstore.types import Failure, ImageRef, display_uri
 
@@ -18,16 +19,16 @@ InodeIdentity = tuple[int, int]
 
 
 class FolderWalk:
-    """One walk over a folder; what was left out is counted.
+    """One pass over a folder.
 
     Args:
         root: an absolute folder.
-        labels: from the folder components below the root to ``(label, split)``.
-        exclude: folders never entered.
+        label_function: returns ``(label, split)`` from the folder names below the root.
+        exclude: folders never entered. A store is never entered either.
         depth: how many levels to enter; None is all, 1 the folder itself.
 
     Attributes:
-        skipped: operating-system litter that was passed over.
+        summary: what was skipped so far.
     """
 
     def __init__(
@@ -38,56 +39,57 @@ class FolderWalk:
         exclude: Collection[str] = (),
         depth: int | None = None,
     ) -> None:
-        self.skipped = 0
+        self.summary = ScanSummary()
         self._root = root
-        self._labels = label_function
+        self._label_function = label_function
         self._exclude = frozenset(identity for path in exclude if (identity := inode_identity(path)))
         self._depth = depth
 
     def __iter__(self) -> Iterator[ImageRef | Failure]:
-        """Files of a folder in the order of their names, then its folders likewise."""
-        waiting: list[tuple[str, tuple[str, ...]]] = [(self._root, ())]
-        while waiting:
-            folder, below = waiting.pop()
+        """Yield the files of a folder in the order of their names, then those of its folders likewise."""
+        pending: list[tuple[str, tuple[str, ...]]] = [(self._root, ())]
+        while pending:
+            folder, below = pending.pop()
             try:
                 names = sorted(os.listdir(folder))  # noqa: PTH208 - names alone: half the memory of entries
             except OSError as e:
                 yield unreadable_path(folder, e)
                 continue
-            if layout.MARKER not in names:
-                folders: list[str] = []
-                yield from self._files(folder, names, self._labels(below), folders)
-                if self._depth is None or len(below) + 1 < self._depth:
-                    waiting += [(os.path.join(folder, n), (*below, n)) for n in reversed(folders)]  # noqa: PTH118
+            if layout.MARKER in names:
+                continue
+            folders: list[str] = []
+            yield from self._files(folder, names, self._label_function(below), folders)
+            if self._depth is None or len(below) + 1 < self._depth:
+                pending += [(os.path.join(folder, n), (*below, n)) for n in reversed(folders)]  # noqa: PTH118
 
     def _files(
-        self, folder: str, names: list[str], said: LabelAndSplit, folders: list[str]
+        self, folder: str, names: list[str], label_and_split: LabelAndSplit, folders: list[str]
     ) -> Iterator[ImageRef | Failure]:
-        """What lies in one folder; its folders are put into ``folders``."""
-        label, split = said
+        """Yield the files of one folder, and append the names of its folders to ``folders``."""
+        label, split = label_and_split
         prefix = folder if folder.endswith("/") else folder + "/"
         for name in names:
             path = prefix + name
             try:
-                s = os.lstat(path)
+                status = os.lstat(path)
             except OSError as e:
                 yield unreadable_path(path, e)
                 continue
-            if stat.S_ISREG(s.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 if name in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX):
-                    self.skipped += 1
+                    self.summary.skipped += 1
                 else:
-                    yield ImageRef(display_uri(path), path, s.st_size, s.st_mtime_ns, label, split)
-            elif not stat.S_ISDIR(s.st_mode):
+                    yield ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split)
+            elif not stat.S_ISDIR(status.st_mode):
                 yield stat_file(path, label, split)
-            elif (s.st_dev, s.st_ino) not in self._exclude:
+            elif (status.st_dev, status.st_ino) not in self._exclude:
                 folders.append(name)
 
 
 def inode_identity(path: str) -> InodeIdentity | None:
-    """Device and inode of what is there, by whatever name; None where nothing is."""
+    """Return device and inode of a file or folder, which are the same under all its names; None where there is none."""
     try:
-        s = os.stat(path)  # noqa: PTH116
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
         return None
-    return s.st_dev, s.st_ino
+    return status.st_dev, status.st_ino

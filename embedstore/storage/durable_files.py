@@ -125,6 +125,20 @@ def write_synced(target: Path, data: bytes) -> None:
         f.write(data)
 
 
+def write_output(target: Path, data: bytes) -> None:
+    """Write a file that a user named: create missing parent folders, then write it as :func:`write_synced`.
+
+    Args:
+        target: Final path.
+        data: Content of the file.
+
+    Raises:
+        OSError: if the disk refuses; ``target`` is unchanged.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_synced(target, data)
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Fill a temporary folder next to ``target``, force it to the disk, and rename it into place.

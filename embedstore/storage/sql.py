@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,22 @@ def column_types(con: duckdb.DuckDBPyConnection, relation: str, parameters: obje
     return {row[0]: row[1] for row in con.execute(f"DESCRIBE {relation}", parameters).fetchall()}
 
 
+def insert_rows(con: duckdb.DuckDBPyConnection, table: str, source: str, types: Mapping[str, str]) -> None:
+    """Insert rows by the names of their columns; add the columns that the table does not have.
+
+    Args:
+        con: a connection.
+        table: the table, quoted.
+        source: what the rows come from, as SQL after ``FROM``.
+        types: the DuckDB type of each column of the source; the values are cast to it.
+    """
+    existing = column_types(con, table)
+    for name in [name for name in types if name not in existing]:
+        con.execute(f"ALTER TABLE {table} ADD COLUMN {quote_identifier(name)} {types[name]}")
+    columns = ", ".join(f"{quote_identifier(n)}::{kind} AS {quote_identifier(n)}" for n, kind in types.items())
+    con.execute(f"INSERT INTO {table} BY NAME SELECT {columns} FROM {source}")
+
+
 def object_array(values: Sequence[Any]) -> NDArray[np.object_]:
     """Return an object column that DuckDB reads from a Python variable; None is NULL."""
     out = np.empty(len(values), dtype=object)
@@ -101,8 +117,8 @@ def scratch_tables(con: duckdb.DuckDBPyConnection, *names: str) -> Iterator[tupl
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a DuckDB message, which quotes the query below it."""
-    return str(error).splitlines()[0]
+    """Return the first line of a message (DuckDB quotes the query below it), or the error's type if it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def error_message(error: Exception) -> str:

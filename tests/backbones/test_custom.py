@@ -95,7 +95,7 @@ def test_preprocessing_is_never_guessed(given):
     [
         ("nothing", UnknownBackbone, "has no callable 'nothing'"),
         ("text", BadBackbone, "must return a torch.nn.Module, not str"),
-        ("maps", BadBackbone, r"must give one vector an image, \(B, D\), but gave shape \(1, 4, 32, 32\)"),
+        ("maps", BadBackbone, r"must return one vector per image, \(B, D\), but returned shape \(1, 4, 32, 32\)"),
     ],
 )
 def test_a_factory_that_gives_no_embedding_is_named(factory, error, message):
@@ -122,7 +122,7 @@ def test_failing_code_is_one_line(tmp_path, monkeypatch):
 
 def test_random_weights_of_a_factory_must_be_asked_for():
     """A factory whose weights differ from call to call is refused without `--random-init`, and recorded with it."""
-    with pytest.raises(WeightsNotFound, match=r"gives random weights.*--random-init"):
+    with pytest.raises(WeightsNotFound, match=r"returns random weights.*--random-init"):
         custom("resnet20", preprocess=CIFAR)
     assert custom("resnet20", preprocess=CIFAR, random_init=True).space.has_random_weights
     assert not custom("colours").space.has_random_weights

@@ -1,4 +1,4 @@
-"""The shipped facts: true to the libraries, found by any reasonable spelling, and light."""
+"""The shipped registry: true to the libraries, found by any reasonable spelling, and light."""
 
 import importlib.util
 import subprocess
@@ -11,13 +11,13 @@ import open_clip
 import pytest
 import timm
 
-from embedstore.backbones import BackboneInfo, list_backbones, load, registry, resolve_name
+from embedstore.backbones import list_backbones, load, registry, resolve_name
 from embedstore.backbones.registry import ALIASES, _table
 from embedstore.errors import UnknownBackbone
 from embedstore.space import Recipe
 from tests.conftest import ROOT
 
-NAMED = [  # what issue and people name; the rest is behind slow
+WELL_KNOWN = [  # the rest is marked slow
     "timm/vgg16.tv_in1k",
     "timm/resnet50.a1_in1k",
     "timm/mobilenetv2_100.ra_in1k",
@@ -38,7 +38,7 @@ FAMILIES = [
 ]
 same_versions = pytest.mark.skipif(
     any(version(p) != v for p, v in _table().versions.items()),
-    reason="the table was made from other versions; python tools/backbone_facts.py renews it",
+    reason="the table was written from other versions; run python tools/backbone_facts.py",
 )
 
 
@@ -51,54 +51,46 @@ def tool():
     return module
 
 
-def measured(tool, name):
-    """One row, made anew from the library."""
-    body = name.partition("/")[2]
-    row = tool.of_timm(body) if name.startswith("timm/") else tool.of_clip(*_split(body), tool.licences())
-    return BackboneInfo(**{**_shared(row), "parameters": int(row["parameters"] or 0), "dim": int(row["dim"])})
-
-
-def _split(body):
+def measure(tool, name):
+    """One row, measured again by the library."""
+    library, _, body = name.partition("/")
     architecture, _, tag = body.partition(":")
-    return architecture, tag
-
-
-def _shared(row):
-    return {k: v for k, v in row.items() if k in BackboneInfo.__dataclass_fields__} | {"text": bool(row["text"])}
+    row = tool.timm_row(body) if library == "timm" else tool.open_clip_row(architecture, tag)
+    return registry.read_row(row)
 
 
 @same_versions
-@pytest.mark.parametrize("name", NAMED)
-def test_a_row_is_what_the_library_says(tool, name):
-    """Parameters, dimension, input size and licence, measured again."""
-    (fact,) = (f for f in list_backbones() if f.name == name)
-    assert measured(tool, name) == fact
+@pytest.mark.parametrize("name", WELL_KNOWN)
+def test_a_row_equals_what_the_library_reports(tool, name):
+    """Parameters, dimension, input size and license are measured again."""
+    (info,) = (b for b in list_backbones() if b.name == name)
+    assert measure(tool, name) == info
 
 
 @pytest.mark.slow
 @same_versions
-def test_every_twentieth_row_is_what_the_library_says(tool):
-    """As above, over the whole table."""
-    wrong = [f.name for f in list_backbones()[::20] if measured(tool, f.name) != f]
+def test_every_twentieth_row_equals_what_the_library_reports(tool):
+    """The same over the whole table; the bundled network has no row."""
+    wrong = [b.name for b in list_backbones()[1::20] if measure(tool, b.name) != b]
     assert wrong == []
 
 
 @same_versions
 def test_the_table_is_complete():
-    """Every pre-trained tag of timm and open_clip, every architecture without one, the bundled one, nothing twice."""
+    """Every pre-trained tag, every architecture without one and the bundled network occur once."""
     tagged = timm.list_pretrained()
     bare = set(timm.list_models()) - {n.partition(".")[0] for n in tagged}
     pairs = open_clip.list_pretrained()
-    alone = set(open_clip.list_models()) - {a for a, _ in pairs}
+    untagged = set(open_clip.list_models()) - {a for a, _ in pairs}
     expected = {f"timm/{n}" for n in [*tagged, *bare]} | {f"open_clip/{a}:{t}" for a, t in pairs}
-    names = [f.name for f in list_backbones()]
+    names = [b.name for b in list_backbones()]
     assert len(names) == len(set(names))
-    assert set(names) == expected | {f"open_clip/{a}" for a in alone} | {"embedstore/tiny"}
+    assert set(names) == expected | {f"open_clip/{a}" for a in untagged} | {"embedstore/tiny"}
 
 
-def test_well_known_numbers():
-    """Parameters and dimensions that every text book has."""
-    by_name = {f.name: f for f in list_backbones()}
+def test_published_numbers_are_in_the_table():
+    """Parameters and dimensions are those of the papers."""
+    by_name = {b.name: b for b in list_backbones()}
     resnet = by_name["timm/resnet50.a1_in1k"]
     assert (resnet.parameters, resnet.dim, resnet.input_size, resnet.licence) == (
         23_508_032,
@@ -108,21 +100,21 @@ def test_well_known_numbers():
     )
     assert by_name["timm/vgg16.tv_in1k"].dim == 4096  # timm's own num_features says 512
     clip = by_name["open_clip/ViT-B-32:laion2b_s34b_b79k"]
-    assert (clip.parameters, clip.dim, clip.text, clip.family) == (151_277_313, 512, True, "clip")
+    assert (clip.parameters, clip.dim, clip.supports_text, clip.family) == (151_277_313, 512, True, "clip")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_resolves_to_its_default_tag(name):
-    """A bare timm name is the tag that timm itself would load; EfficientNet-B6 and B7 have none (tf_… have)."""
+    """A bare timm name becomes the tag that timm itself loads; EfficientNet-B6 and B7 have none (tf_… have)."""
     tag = f".{timm.get_pretrained_cfg(name).tag}" if timm.is_model_pretrained(name) else ""
     assert resolve_name(name) == f"timm/{name}{tag}"
 
 
 @same_versions
 def test_every_architecture_has_one_default():
-    """No bare name of the table is unknown, and each leads to one row."""
-    names = {f.name for f in list_backbones()}
-    for architecture in {f.name.partition(".")[0] for f in list_backbones() if f.name.startswith("timm/")}:
+    """Every bare timm name of the table resolves to one row."""
+    names = {b.name for b in list_backbones()}
+    for architecture in {b.name.partition(".")[0] for b in list_backbones() if b.name.startswith("timm/")}:
         assert resolve_name(architecture) in names
 
 
@@ -147,8 +139,8 @@ def test_every_architecture_has_one_default():
         (" clip ", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
     ],
 )
-def test_a_name_is_spelt_out(given, full):
-    """Aliases, bare names, another case, open_clip's own spellings, and code."""
+def test_any_spelling_resolves_to_the_full_name(given, full):
+    """Aliases, bare names, another case, open_clip's own spellings and code resolve, and full names to themselves."""
     assert resolve_name(given) == full
     assert resolve_name(full) == full
 
@@ -169,40 +161,40 @@ def test_a_name_is_spelt_out(given, full):
 )
 @same_versions
 def test_an_unknown_name_lists_near_ones(given, hint):
-    """One line, with what was probably meant or the tags that there are."""
+    """The error is one line with near names or the architecture's tags."""
     with pytest.raises(UnknownBackbone, match=hint) as raised:
         resolve_name(given)
     assert "\n" not in str(raised.value)
 
 
-def test_a_name_of_a_newer_library_is_left_to_the_library(monkeypatch):
-    """Where another timm is installed than the table was made from, timm decides; where it is the same, the table."""
-    monkeypatch.setattr(registry, "_table", lambda known=_table(): replace(known, versions={"timm": "0.0"}))
+def test_the_library_decides_about_names_of_another_version(monkeypatch):
+    """The table decides only if the installed timm is the one it was written from."""
+    monkeypatch.setattr(registry, "_table", lambda table=_table(): replace(table, versions={"timm": "0.0"}))
     assert resolve_name("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
     with pytest.raises(UnknownBackbone, match="timm has no architecture 'brand_new_net'"):
         load(Recipe("timm/brand_new_net.tag"), device="cpu")
 
 
-def test_aliases_lead_to_backbones_of_the_table():
-    """No alias points to nothing."""
-    assert set(ALIASES.values()) <= {f.name for f in list_backbones()}
+def test_aliases_are_backbones_of_the_table():
+    """Every alias stands for a row."""
+    assert set(ALIASES.values()) <= {b.name for b in list_backbones()}
 
 
-def test_a_filter_is_words_in_name_and_family():
+def test_a_filter_matches_words_in_name_and_family():
     """All words must occur, in any case and order."""
     assert (
-        {f.name for f in list_backbones("VGG16 bn")}
-        == {f.name for f in list_backbones() if "vgg16_bn" in f.name}
+        {b.name for b in list_backbones("VGG16 bn")}
+        == {b.name for b in list_backbones() if "vgg16_bn" in b.name}
         != set()
     )
-    assert [f.name for f in list_backbones("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
-    assert all(f.family == "mobilenetv3" or "mobilenetv3" in f.name for f in list_backbones("mobilenetv3"))
+    assert [b.name for b in list_backbones("laion2b s34b b79k vit-b-32")] == ["open_clip/ViT-B-32:laion2b_s34b_b79k"]
+    assert all(b.family == "mobilenetv3" or "mobilenetv3" in b.name for b in list_backbones("mobilenetv3"))
     assert list_backbones("no such backbone") == []
     assert len(list_backbones()) > 2000
 
 
-def test_names_and_facts_need_no_torch():
-    """Listing and spelling out, and even importing `load`, leave every heavy package alone."""
+def test_names_are_listed_and_resolved_without_torch():
+    """Listing, resolving, and even importing `load` import no heavy package."""
     code = (
         "import sys; from embedstore.backbones import list_backbones, load, resolve_name\n"
         "resolve_name('clip'); list_backbones('resnet')\n"

@@ -131,7 +131,7 @@ def test_an_architecture_without_pretrained_weights_says_so():
         WeightsNotFound, match=r"no pre-trained weights; give a file with --weights FILE, or --random-init"
     ):
         load(Recipe("timm/mobilenetv2_035"), device="cpu")
-    with pytest.raises(WeightsNotFound, match=r"name a tag .*laion2b_e16.* or say --random-init"):
+    with pytest.raises(WeightsNotFound, match=r"name a tag .*laion2b_e16.* or use --random-init"):
         load(Recipe("open_clip/ViT-B-32"), device="cpu")
 
 
@@ -139,10 +139,10 @@ def test_a_file_that_is_absent_or_no_weights_file_is_named(tmp_path):
     """A missing file, a folder, and a photo are three clear errors."""
     with pytest.raises(WeightsNotFound, match=r"no weights file .*gone\.safetensors"):
         of(tmp_path / "gone.safetensors")
-    with pytest.raises(WeightsMismatch, match="no weights file"):
+    with pytest.raises(WeightsMismatch, match="is not a weights file"):
         of(tmp_path)
     picture(1).save(tmp_path / "photo.png")
-    with pytest.raises(WeightsMismatch, match="no weights file"):
+    with pytest.raises(WeightsMismatch, match="is not a weights file"):
         of(tmp_path / "photo.png")
 
 
@@ -272,7 +272,7 @@ def test_a_local_folder_without_its_parts_is_an_error(tmp_path):
     with pytest.raises(WeightsNotFound, match=r"no weights \(\.safetensors, \.bin, \.pth\) in "):
         load(Recipe(f"open_clip/local-dir:{tmp_path / 'clip'}"), device="cpu")
     (tmp_path / "clip" / "open_clip_config.json").write_text("{}")
-    with pytest.raises(BadBackbone, match="no open_clip configuration"):
+    with pytest.raises(BadBackbone, match="is not an open_clip configuration"):
         load(Recipe(f"open_clip/local-dir:{tmp_path / 'clip'}"), device="cpu")
 
 

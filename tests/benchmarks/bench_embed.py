@@ -60,7 +60,7 @@ def ours(folder: Path, photos: Path, name: str, runtime: str) -> tuple[float, np
         report = store.embed(photos, show_progress=False)
         seconds = time.perf_counter() - begin
         found = store.features("uri")
-        return seconds, found.X[np.argsort(found.y)], report.stages | {"decoder": report.decoder}
+        return seconds, found.X[np.argsort(found.y)], report.stage_times | {"decoder": report.decoder}
 
 
 def peer(python: str, which: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray]:
@@ -85,9 +85,11 @@ class Alone:
 
 def alone(photos: Path, name: str, count: int, runtime: str) -> dict[str, Alone]:
     """The limit by decoder, measured now: a machine that others use too is not the same an hour later."""
-    found = bench.run(photos, bench.BenchSettings(name, images=count, seconds=4.0, runtime=Runtime(runtime)))
-    forward = next(n.images_per_second for n in found.networks if n.runtime == runtime)
-    return {decoder: Alone(rate, forward) for decoder, rate in found.decoders.items()}
+    found = bench.run(
+        photos, bench.BenchSettings(name, max_images=count, seconds_per_stage=4.0, runtime=Runtime(runtime))
+    )
+    forward = next(n.images_per_second for n in found.runtimes if n.runtime == runtime)
+    return {decoder: Alone(rate, forward) for decoder, rate in found.decode_rates.items()}
 
 
 def measure(folder: Path, photos: Path, name: str, options: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 import embedstore as es
-from embedstore.search.execute import SearchOptions, execute_search
-from embedstore.storage.storage import Storage
+from embedstore.search.execute import Searcher
+from embedstore.search.options import SearchOptions
 from tests.benchmarks import corpus, peak
 
 QUERIES = 50
@@ -34,22 +34,25 @@ def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
     rng = np.random.default_rng(3)
     vectors = storage.vector_reader(space.space).read_float32(np.sort(rng.integers(0, rows, QUERIES)))
     queries = vectors + 0.02 * rng.standard_normal(vectors.shape, np.float32)
+    searcher = Searcher(storage)
     begin = time.perf_counter()
-    execute_search(storage, space, queries[0], SearchOptions(exact=exact))
+    searcher.search(space, queries[0], SearchOptions(exact=exact))
     first = time.perf_counter() - begin
-    times, found, plan = _asked(storage, space, queries, SearchOptions(exact=exact))
+    times, found, plan = _asked(searcher, space, queries, SearchOptions(exact=exact))
     return {"first": first, "ms": 1000 * float(np.median(times)), "found": found, "way": plan}
 
 
-def _asked(storage: Storage, space: Any, queries: Any, ask: SearchOptions) -> tuple[list[float], list[list[int]], str]:
+def _asked(
+    searcher: Searcher, space: Any, queries: Any, ask: SearchOptions
+) -> tuple[list[float], list[list[int]], str]:
     """Times, items and the way."""
     times, found, way = [], [], ""
     for q in queries:
         begin = time.perf_counter()
-        got = execute_search(storage, space, q, ask)
+        got = searcher.search(space, q, ask)
         times.append(time.perf_counter() - begin)
         found.append([h.item for h in got.hits])
-        way = str(got.plan["way"])
+        way = str(got.plan.method)
     return times, found, way
 
 

@@ -20,7 +20,7 @@ from embedstore.errors import ImageError
 from embedstore.media.image import fast_jpeg, preprocess
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
-from embedstore.pipeline.decoder_choice import PrepareFunction
+from embedstore.pipeline.decode_method import PrepareFunction
 from embedstore.space import Preprocess
 from tests.conftest import picture
 

@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 import embedstore as es
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
+from embedstore.search.options import SearchOptions
 from tests.benchmarks import corpus
 from tests.benchmarks.peers_search import SHARES
 
@@ -65,10 +66,8 @@ def side_by_side(one, other, queries):
 def ours(store: es.Store, share: float | None, **options):
     """A search through the store: row numbers of its hits (items are numbered from 1)."""
     where = None if share is None else f"u < {share}"
-    space = store.spaces[0]
-    return lambda q: [
-        h.item - 1 for h in execute_search(store._storage, space, q, SearchOptions(where=where, **options)).hits
-    ]
+    searcher, space, options = Searcher(store._storage), store.spaces[0], SearchOptions(where=where, **options)
+    return lambda q: [h.item - 1 for h in searcher.search(space, q, options).hits]
 
 
 def by_faiss(index: faiss.Index, u: np.ndarray, share: float):

@@ -1,4 +1,4 @@
-"""Judgements that can be trusted: leaks are seen, luck is told from skill, wrong labels are found."""
+"""Evaluations have no leaks, their intervals hold, and differences come with their significance."""
 
 import json
 
@@ -7,9 +7,9 @@ import pytest
 
 from embedstore.classify import metrics
 from embedstore.classify.data.labels import encode_labels
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import EvaluationSettings
 from embedstore.classify.evaluation.compare_heads import holm_correction
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead, LabelError, UnknownHead
 from tests.helpers.clusters import add, clusters, store_of
 
@@ -23,8 +23,8 @@ def store(tmp_path_factory):
 
 
 @pytest.mark.parametrize("head", ["logistic", "knn", "prototype", "lda", "svm", "ridge", "mlp"])
-def test_every_head_is_judged_by_its_name(store, head):
-    """Far above chance (1/3) on the same 75 held-out rows, with the keys that stay."""
+def test_every_head_is_evaluated_by_its_name(store, head):
+    """Accuracy is far above chance (1/3) on the same 75 held-out rows, and the recorded keys are unchanged."""
     e = store.probe("label", head=head)
     found = e.to_json()
     assert (e.head, e.split, e.n_train, e.n_held_out) == (head, "val", 225, 75)
@@ -37,15 +37,15 @@ def test_every_head_is_judged_by_its_name(store, head):
     json.dumps(found, allow_nan=False)
 
 
-def test_top_5_is_shown_only_where_it_can_fail(store, tmp_path):
-    """Not for three classes, but for six."""
+def test_top5_accuracy_is_reported_only_above_five_classes(store, tmp_path):
+    """It is left out for three classes, and reported for six."""
     assert "top5_accuracy" not in store.probe("label", head="ridge").scores
     X, y = clusters(120, classes=6, noise=2)
     assert "top5_accuracy" in store_of(tmp_path / "s", X, label=y).probe("label", head="ridge").scores
 
 
-def test_folds_hold_every_row_out_once(store):
-    """Five folds over all 300 rows, whatever their split; the kept head is one more, of all rows."""
+def test_folds_hold_out_every_row_once(store):
+    """Five folds cover all 300 rows whatever their split; the estimator is fitted on all rows."""
     e = store.probe("label", head="ridge", folds=5)
     assert (e.split, e.n_train, e.n_held_out, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
     assert sorted(e.held_out_predictions.ids.tolist()) == list(range(1, 301))
@@ -56,8 +56,8 @@ def test_folds_hold_every_row_out_once(store):
     assert e.accuracy == pytest.approx(direct)
 
 
-def test_another_seed_is_another_split(tmp_path):
-    """Without a split of their own: the same rows for the same seed, others for another, a fifth each."""
+def test_another_seed_gives_another_split(tmp_path):
+    """Without a split column one seed always holds out the same fifth, and another seed a different one."""
     X, y = clusters(200)
     store = store_of(tmp_path / "s", X, label=y)
     a, b, c = (store.probe("label", head="prototype", seed=s) for s in (0, 0, 1))
@@ -67,8 +67,8 @@ def test_another_seed_is_another_split(tmp_path):
     assert a.n_held_out == c.n_held_out == 39  # a fifth of 67, 67 and 66, each rounded down
 
 
-def test_shuffled_labels_give_chance(tmp_path):
-    """Two balanced classes of random labels: the 95% interval of accuracy holds one half."""
+def test_shuffled_labels_give_chance_accuracy(tmp_path):
+    """For random labels of two balanced classes the 95% interval of the accuracy holds one half."""
     X, _ = clusters(800)
     rng = np.random.default_rng(1)
     labels = rng.permutation(["a", "b"] * 400)
@@ -78,8 +78,8 @@ def test_shuffled_labels_give_chance(tmp_path):
     assert abs(e.accuracy - 0.5) < 0.06
 
 
-def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
-    """Ten val rows stand in train too, with a little noise and the wrong label: counted, named, and left out."""
+def test_near_duplicates_across_the_split_are_counted_and_dropped(tmp_path):
+    """Ten held-out rows with a little noise and a wrong label in training are counted, listed and left out."""
     X, y = clusters(200, noise=1.0)
     split = ["val" if n % 4 == 3 else "train" for n in range(200)]
     copied = [n for n in range(200) if split[n] == "val"][:10]
@@ -90,20 +90,20 @@ def test_a_near_duplicate_across_the_split_is_caught_and_dropped(tmp_path):
         label=y + ["c0"] * 10,
         split=split + ["train"] * 10,
     )
-    found = store.probe("label", head="knn", near=0.999)
+    found = store.probe("label", head="knn", near_duplicate_threshold=0.999)
     assert found.near_duplicates.count == 10
     assert {(p.train_item - 1, p.held_out_item - 1) for p in found.near_duplicates.pairs} == set(
         zip(range(200, 210), copied, strict=True)
     )
     assert min(p.cosine for p in found.near_duplicates.pairs) >= 0.999
-    dropped = store.probe("label", head="knn", near=0.999, drop_leaks=True)
+    dropped = store.probe("label", head="knn", near_duplicate_threshold=0.999, drop_near_duplicates=True)
     assert (found.n_train, dropped.n_train) == (160, 150)
     assert dropped.near_duplicates.dropped
-    assert store.probe("label", head="knn", near=0).near_duplicates is None
+    assert store.probe("label", head="knn", near_duplicate_threshold=0).near_duplicates is None
 
 
-def test_equal_contents_never_straddle_a_fold(tmp_path):
-    """Every row twice under two names: no fold learns the twin of what it judges, so accuracy stays at chance."""
+def test_equal_contents_stay_in_one_fold(tmp_path):
+    """With every row twice no fold trains on a copy of a held-out row, so that accuracy stays at chance."""
     X, _ = clusters(120, noise=1.0)
     labels = list(np.random.default_rng(0).permutation(["a", "b"] * 60))
     store = store_of(tmp_path / "s", np.vstack([X, X]), label=labels * 2)
@@ -112,8 +112,8 @@ def test_equal_contents_never_straddle_a_fold(tmp_path):
     assert e.accuracy < 0.65
 
 
-def test_missing_labels_are_counted(tmp_path):
-    """NULL and empty text teach nothing and judge nothing."""
+def test_items_without_a_label_are_counted(tmp_path):
+    """NULL, empty text and blanks neither train nor evaluate."""
     X, y = clusters(90)
     labels = [None if n < 5 else "" if n < 9 else " " if n == 9 else label for n, label in enumerate(y)]
     e = store_of(tmp_path / "s", X, label=labels).probe("label", head="ridge", folds=3)
@@ -128,18 +128,18 @@ def test_missing_labels_are_counted(tmp_path):
         (["a"] * 19 + ["b"], {"folds": 3}, "one example only"),
         (["a", "b"] * 10, {"folds": 11}, "`--folds 10` at most"),
         (["a", "b"] * 10, {"folds": 1}, "at least 2"),
-        (["a", "b"] * 10, {"near": 2}, "cosine"),
+        (["a", "b"] * 10, {"near_duplicate_threshold": 2}, "cosine"),
     ],
 )
-def test_questions_that_cannot_be_answered_are_refused(tmp_path, labels, how, message):
-    """One class, one example, fewer rows than folds."""
+def test_labels_that_support_no_split_are_refused(tmp_path, labels, how, message):
+    """One class, one example or fewer rows than folds is an error that states the limit."""
     store = store_of(tmp_path / "s", clusters(20)[0], label=labels)
     with pytest.raises(LabelError, match=message):
         store.probe("label", **how)
 
 
-def test_unknown_heads_and_options_are_named(store):
-    """The near names, and what a value may be; never a traceback of scikit-learn."""
+def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
+    """The error names the near names or the possible values; it is never one of scikit-learn."""
     with pytest.raises(UnknownHead, match="did you mean logistic"):
         store.probe("label", head="logistics")
     with pytest.raises(BadHead, match="has no option 'kk'"):
@@ -149,7 +149,7 @@ def test_unknown_heads_and_options_are_named(store):
     with pytest.raises(BadHead, match="temperature or isotonic"):
         EvaluationSettings(calibrate="platt")
     with pytest.raises(BadHead, match="precision"):
-        EvaluationSettings(abstain=1.5)
+        EvaluationSettings(abstain_precision=1.5)
 
 
 @pytest.mark.parametrize(
@@ -161,20 +161,20 @@ def test_unknown_heads_and_options_are_named(store):
         ({"options": {"scale": "unit"}}, "none or standard, not 'unit'"),
     ],
 )
-def test_values_that_cannot_be_say_what_can(store, options, message):
-    """One line with the words or numbers that there are."""
+def test_a_wrong_option_value_is_refused_with_the_possible_values(store, options, message):
+    """The error lists the words or numbers that the option accepts."""
     with pytest.raises(BadHead, match=message):
         store.probe("label", **options)
 
 
-def test_more_neighbours_than_rows_all_vote(store):
-    """k beyond the training rows: all vote, and the report says how many that is."""
+def test_with_k_above_the_training_rows_all_rows_vote(store):
+    """The reported k is the number of training rows."""
     e = store.probe("label", head="knn", options={"k": 10_000})
     assert e.hyperparameters == {"k": e.n_train}
 
 
-def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
-    """Without a split of their own such items can be learned or judged, not both; the class is named."""
+def test_a_class_with_one_example_is_refused_by_every_head(tmp_path):
+    """Without a split column such a class can be trained or evaluated, not both; the error names it."""
     X, y = clusters(40)
     store = store_of(tmp_path / "s", X, label=[*y[:-1], "rare 'one'"])
     for head in ("logistic", "knn"):
@@ -182,14 +182,14 @@ def test_a_class_of_one_example_is_an_error_for_every_head(tmp_path):
             store.probe("label", head=head)
 
 
-def test_nothing_to_compare_is_one_line(store):
-    """No heads named."""
+def test_a_comparison_without_heads_is_refused(store):
+    """The error says to name at least one head."""
     with pytest.raises(UnknownHead, match="at least one head"):
         store.compare("label", heads=[])
 
 
-def test_calibration_lowers_the_error_of_held_out_probabilities(store):
-    """Softmax of ridge margins is far too unsure: calibrated out of fold, ECE and log-loss fall."""
+def test_calibration_lowers_the_calibration_error_of_held_out_rows(store):
+    """The softmax of ridge margins is underconfident: out-of-fold calibration lowers ECE and log-loss."""
     e = store.probe("label", head="ridge", calibrate="temperature")
     c = e.calibration
     assert c["rows"] == 225
@@ -198,9 +198,9 @@ def test_calibration_lowers_the_error_of_held_out_probabilities(store):
     assert e.report["expected_calibration_error"] == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
 
 
-def test_abstaining_reports_precision_and_coverage_on_held_out_rows(store):
-    """The share answered and the share right, recomputed by hand from the probabilities."""
-    e = store.probe("label", head="logistic", abstain=0.99)
+def test_abstention_reports_precision_and_coverage_of_held_out_rows(store):
+    """Both equal the values that are recomputed from the probabilities."""
+    e = store.probe("label", head="logistic", abstain_precision=0.99)
     sure = e.held_out_predictions.proba.max(1) >= e.abstain["threshold"]
     right = np.array(e.held_out_predictions.classes)[e.held_out_predictions.proba.argmax(1)] == e.held_out_predictions.y
     assert e.abstain["coverage"] == pytest.approx(sure.mean())
@@ -209,8 +209,8 @@ def test_abstaining_reports_precision_and_coverage_on_held_out_rows(store):
     assert e.abstain["precision"] >= e.accuracy
 
 
-def test_intervals_cover(tmp_path):
-    """Of 60 small test sets drawn from one population, at least 85% of the 95% intervals hold the true accuracy."""
+def test_intervals_hold_the_true_accuracy(tmp_path):
+    """At least 85% of the 95% intervals of 60 small test sets hold the accuracy of their population."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 60_000)
     score = np.clip(0.5 + (y - 0.5) * 0.5 + 0.35 * rng.standard_normal(len(y)), 0.01, 0.99)
@@ -224,8 +224,8 @@ def test_intervals_cover(tmp_path):
     assert covered >= 51
 
 
-def test_a_learning_curve_rises_with_the_labels(store):
-    """Budgets below the class sizes, then all; five draws each and one of all; nested draws."""
+def test_a_learning_curve_rises_with_the_number_of_labels(store):
+    """It has five draws per budget below the class sizes and one with all labels; the draws are nested."""
     found = store.curve("label", head="prototype", labels_per_class=(1, 4, 1000))
     assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
         (1, 3, 5),
@@ -240,8 +240,8 @@ def test_a_learning_curve_rises_with_the_labels(store):
     assert set(sample_per_class(data, rows, 2, 7)) < set(sample_per_class(data, rows, 4, 7))
 
 
-def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
-    """LDA wants more rows than classes; logistic regression with one example of each takes C = 1."""
+def test_a_learning_curve_lists_the_budgets_that_a_head_cannot_learn_from(store):
+    """LDA needs more rows than classes; logistic regression with one example per class takes C = 1."""
     found = store.curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
     assert [s for s, _ in found.skipped_budgets] == [1]
     assert [p.labels_per_class for p in found.points] == [8, None]
@@ -249,7 +249,7 @@ def test_a_curve_leaves_out_what_a_head_cannot_learn_and_says_so(store):
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
-    """A noisy copy of the vectors is behind with a small p; a run keeps it all."""
+    """A noisy copy of the vectors has a significant accuracy gap, and the run records the comparison."""
     X, y = clusters(400, noise=0.9)
     split = ["val" if n % 4 == 3 else "train" for n in range(400)]
     store = store_of(tmp_path / "s", X, "clear", label=y, split=split)
@@ -268,8 +268,8 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     assert run["contestants"][0]["bytes_per_item"] == 64
 
 
-def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
-    """With budgets every contestant has its own learning curve, ended by the accuracy that the comparison gives."""
+def test_a_comparison_with_label_budgets_has_a_learning_curve_per_head(tmp_path):
+    """Each curve equals that of the head alone, and its last point is the compared accuracy."""
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", X, label=y)
     found = store.compare("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
@@ -282,20 +282,20 @@ def test_a_comparison_says_how_many_labels_each_needs(tmp_path):
     assert store.compare("label", heads=["ridge"]).results[0].to_json()["curve"] is None
 
 
-def test_holm_by_hand():
-    """(.01, .04, .03) of three become .03, .06, .06."""
+def test_holm_correction_by_hand():
+    """The p-values .01, .04 and .03 become .03, .06 and .06."""
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm_correction([]) == []
 
 
-def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
-    """Overlapping classes, alpha 0.1: over five stores' held-out items about nine sets in ten hold the true class, and
-    a set is larger than one class and smaller than all."""
+def test_conformal_sets_reach_their_target_coverage(tmp_path):
+    """With alpha 0.1, overlapping classes and five stores about nine sets in ten hold the true class; a set has more
+    than one class and fewer than all."""
     found = []
     for seed in range(5):
         X, y = clusters(600, classes=4, noise=2.5, seed=seed)
         split = [("train", "val", "test")[n // 4 % 3] for n in range(600)]
-        e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal=0.1)
+        e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal_alpha=0.1)
         assert e.conformal["rows"] == 200
         assert e.conformal["target_coverage"] == pytest.approx(0.9)
         assert 1 < e.conformal["mean_size"] < 4
@@ -304,16 +304,16 @@ def test_sets_hold_the_true_class_as_often_as_promised(tmp_path):
     assert np.mean(found) == pytest.approx(0.9, abs=0.03)
 
 
-def test_sets_and_abstaining_exclude_each_other(store):
-    """One line; and a coverage in place of the share that may miss is refused with the right one."""
+def test_abstention_and_conformal_sets_exclude_each_other(store):
+    """Both together are an error; a coverage of 0.9 in place of alpha is refused with an example."""
     with pytest.raises(BadHead, match="give one"):
-        store.probe("label", abstain=0.9, conformal=0.1)
+        store.probe("label", abstain_precision=0.9, conformal_alpha=0.1)
     with pytest.raises(BadHead, match="coverage of 90%"):
-        store.probe("label", conformal=0.9)
+        store.probe("label", conformal_alpha=0.9)
 
 
-def test_large_features_are_mapped(store, monkeypatch):
-    """Above the limit X is a mapped file with the same numbers, and a probe takes it."""
+def test_large_features_are_memory_mapped(store, monkeypatch):
+    """Above the limit X is a memory-mapped file with the same numbers, and a probe gives the same accuracy."""
     from embedstore.storage import memory_map
 
     expected = store.features("label").X
@@ -325,8 +325,8 @@ def test_large_features_are_mapped(store, monkeypatch):
     assert store.probe("label", head="ridge").accuracy == before
 
 
-def test_an_answer_stands_while_another_process_writes(tmp_path, monkeypatch):
-    """The probe is not lost to a long embed: it answers, and a notice says that the run was not recorded."""
+def test_an_evaluation_returns_while_another_process_writes(tmp_path, monkeypatch):
+    """The evaluation is returned, and a notice says that the run was not recorded."""
     import fcntl
 
     from embedstore.operations import runs as recording

@@ -1,4 +1,4 @@
-"""Which labels are wrong, and which items to label next."""
+"""Wrong labels are found, and suggestions of what to label next are uncertain and diverse."""
 
 import numpy as np
 import pytest
@@ -12,22 +12,22 @@ from tests.helpers.clusters import clusters, store_of
 def store(tmp_path_factory):
     """300 rows of three overlapping classes."""
     X, y = clusters(300, noise=1.6)
-    return store_of(tmp_path_factory.mktemp("suspects") / "s", X, label=y)
+    return store_of(tmp_path_factory.mktemp("label_errors") / "s", X, label=y)
 
 
 @pytest.fixture(scope="module")
 def tagged():
-    """300 rows: a colour of two and a letter of three each; vectors and lists of tags."""
+    """300 rows with one of two colors and one of three letters each: vectors and sets of tags."""
     X = np.hstack([clusters(300, classes=2, noise=0.8)[0], clusters(300, classes=3, noise=0.8, seed=5)[0]])
     return X, [{("blue", "red")[n % 2], "abc"[n % 3]} for n in range(300)]
 
 
-def joined(tags):
+def _join(tags):
     return [None if t is None else ",".join(sorted(t)) for t in tags]
 
 
 def test_flipped_labels_are_found(tmp_path):
-    """5% of 600 labels flipped: chance precision is 0.05; the first 30 suspects are right at least 24 times."""
+    """With 5% of 600 labels flipped at least 24 of the first 30 issues are flipped labels (by chance 1.5)."""
     X, y = clusters(600, noise=1.0)
     flipped = np.random.default_rng(0).choice(600, 30, replace=False)
     labels = list(y)
@@ -42,8 +42,8 @@ def test_flipped_labels_are_found(tmp_path):
     assert 0.02 < found.error_rate < 0.08
 
 
-def test_the_confident_joint_by_hand():
-    """Thresholds are .75 and .6: row 2 is labelled 0 and counts for 1; row 4 counts for nothing."""
+def test_confident_joint_by_hand():
+    """With thresholds .75 and .6, row 2 is labeled 0 and confident for 1; row 4 is confident for no class."""
     proba = np.array([[0.9, 0.1], [0.95, 0.05], [0.4, 0.6], [0.3, 0.7], [0.5, 0.5]], np.float32)
     other, joint = confident_joint(np.array([0, 0, 0, 1, 1]), proba)
     assert other.tolist() == [-1, -1, 1, -1, -1]
@@ -51,15 +51,15 @@ def test_the_confident_joint_by_hand():
 
 
 @pytest.mark.parametrize("head", ["ridge", "knn"])
-def test_suspects_of_any_head(store, head):
-    """Every row is scored by a head that did not see it."""
+def test_label_errors_of_any_head(store, head):
+    """Every row is checked, and the suggested label differs from the given one."""
     found = store.suspects("label", head=head)
     assert (found.n_labels, found.head) == (300, head)
     assert all(s.given_label != s.suggested_label for s in found.issues)
 
 
-def test_suggestions_are_uncertain_and_differ(tmp_path):
-    """Unlabelled rows between two classes are suggested before rows inside them, and no two copies of one row."""
+def test_suggestions_are_uncertain_and_diverse(tmp_path):
+    """Rows between two classes come before rows inside a class, and only one of several copies is suggested."""
     rng = np.random.default_rng(0)
     centres = np.array([[4, 0, 0, 0], [0, 4, 0, 0]], float)
     inside = centres[np.arange(100) % 2] + 0.3 * rng.standard_normal((100, 4))
@@ -75,24 +75,24 @@ def test_suggestions_are_uncertain_and_differ(tmp_path):
     assert found.suggestions[0].margin == min(s.margin for s in found.suggestions)
 
 
-def test_suggest_needs_two_classes(tmp_path):
-    """With one class labelled there is nothing to be unsure of."""
+def test_suggestions_need_two_labeled_classes(tmp_path):
+    """With labels of one class the request is refused."""
     store = store_of(tmp_path / "s", clusters(20)[0], label=["a"] * 5 + [None] * 15)
     with pytest.raises(LabelError, match="two classes"):
         store.suggest("label")
 
 
 @pytest.mark.parametrize("head", ["logistic", "ridge"])
-def test_planted_errors_among_several_labels_are_found(tagged, tmp_path, head):
-    """3% of 1,500 yes-or-no answers turned, some labels put in and some taken out: of the first 45 doubts at least
-    seven in ten are among them (chance: 0.03), half of them are found, each says which label and which way, and the
-    estimated share of wrong answers is near."""
+def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
+    """Of 1,500 yes-or-no labels 3% are flipped: at least seven in ten of the first 45 issues are flipped labels (by
+    chance 3%), about half of the flipped labels are among them, each issue names the label and the direction, and the
+    estimated error rate is near 3%."""
     X, tags = tagged
     rng = np.random.default_rng(0)
     names = ["a", "b", "blue", "c", "red"]
     planted = {(int(n) // 5, names[int(n) % 5]) for n in rng.choice(1500, 45, replace=False)}
     wrong = [t ^ {name for row, name in planted if row == n} for n, t in enumerate(tags)]
-    store = store_of(tmp_path / "s", X, tags=joined(wrong))
+    store = store_of(tmp_path / "s", X, tags=_join(wrong))
     found = store.suspects("tags", separator=",", head=head)
     first = {(s.item - 1, s.given_label or s.suggested_label) for s in found.issues[:45]}
     hits = len(first & planted)
@@ -105,32 +105,32 @@ def test_planted_errors_among_several_labels_are_found(tagged, tmp_path, head):
         assert (s.given_label in wrong[s.item - 1]) is (s.suggested_label is None)
 
 
-def test_a_label_that_one_item_has_is_not_doubted(tagged, tmp_path):
-    """No other item can speak for or against it: it is named as not judged, and never suspected."""
+def test_a_label_of_one_item_is_skipped(tagged, tmp_path):
+    """It cannot be cross-validated: the report lists it as skipped and has no issue with it."""
     X, tags = tagged
     rare = [t | {"lone"} if n == 7 else t for n, t in enumerate(tags)]
-    found = store_of(tmp_path / "s", X, tags=joined(rare)).suspects("tags", separator=",", head="prototype")
+    found = store_of(tmp_path / "s", X, tags=_join(rare)).suspects("tags", separator=",", head="prototype")
     assert found.skipped_labels == ("lone",)
     assert "lone" not in {s.given_label for s in found.issues} | {s.suggested_label for s in found.issues}
 
 
-def test_suggestions_among_several_labels_are_where_one_is_unsure(tmp_path):
-    """Colour is clear everywhere; ten items lie between two letters: they come first, with a letter in question."""
+def test_multilabel_suggestions_are_where_one_label_is_uncertain(tmp_path):
+    """The color of all items is clear; ten items between two letters come first, with a letter as the label."""
     rng = np.random.default_rng(0)
-    colour = np.where(np.arange(140)[:, None] % 2, [4.0, 0], [0, 4.0])
+    color = np.where(np.arange(140)[:, None] % 2, [4.0, 0], [0, 4.0])
     letter = np.where(np.arange(140)[:, None] % 3 == 0, [4.0, 0], [0, 4.0])
     letter[130:] = 2.0
-    X = np.hstack([colour, letter]) + 0.3 * rng.standard_normal((140, 4))
+    X = np.hstack([color, letter]) + 0.3 * rng.standard_normal((140, 4))
     tags = [[("blue", "red")[n % 2], "ab"[n % 3 == 0]] if n < 60 else None for n in range(140)]
-    found = store_of(tmp_path / "s", X, tags=joined(tags)).suggest("tags", separator=",", k=5)
+    found = store_of(tmp_path / "s", X, tags=_join(tags)).suggest("tags", separator=",", k=5)
     assert found.n_candidates == 80
     assert {s.item - 1 for s in found.suggestions[:4]} <= set(range(130, 140))
     assert all(s.predicted in ("a", "b") for s in found.suggestions[:4])
     assert all(s.margin == pytest.approx(abs(2 * s.confidence - 1), abs=1e-6) for s in found.suggestions)
 
 
-def test_a_label_without_counterexample_makes_nobody_unsure(tmp_path):
-    """ "rare" stands on one item of two: its constant one half is no reason to ask."""
+def test_a_constant_label_does_not_make_an_item_uncertain(tmp_path):
+    """ "rare" has a constant probability of one half, so that its margin counts as 1."""
     X = np.array([[1.0, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0.5, 0.5, 0.1]])
     store = store_of(tmp_path / "s", X, tags=["a,rare", "b", None, None])
     found = store.suggest("tags", separator=",", k=2, head="lda")

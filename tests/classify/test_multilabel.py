@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from embedstore.classify import metrics
+from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import multilabel
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
 from embedstore.errors import BadHead
 from tests.helpers.clusters import clusters, store_of
 
@@ -96,8 +96,8 @@ def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
 
 def test_what_wants_one_label_an_item_says_so(tagged):
     """Abstaining and sets are for one label an item; each refusal is one line that names the option."""
-    for how in ({"abstain": 0.9}, {"conformal": 0.1}):
-        with pytest.raises(BadHead, match="one label an item"):
+    for how in ({"abstain_precision": 0.9}, {"conformal_alpha": 0.1}):
+        with pytest.raises(BadHead, match="one label per item"):
             tagged.probe("tags", separator=",", head="ridge", **how)
 
 

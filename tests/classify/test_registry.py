@@ -162,7 +162,7 @@ def test_names_that_are_no_names_are_refused(store, name):
 
 def test_an_abstaining_calibrated_head_says_so(store):
     """Below its threshold the label is "none of these"; the score stays."""
-    e = store.probe("label", calibrate="temperature", abstain=1.0, save="sure")
+    e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save="sure")
     store.predict("sure")
     rows = store.sql("SELECT label, score FROM predictions").rows
     threshold = e.abstain["threshold"]
@@ -222,7 +222,7 @@ def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
 
 def test_sets_of_classes_are_kept_and_predicted(store):
     """A conformal head's sets stand in the table and in filters: the classes at or above its threshold."""
-    e = store.probe("label", head="lda", conformal=0.05, save="sets")
+    e = store.probe("label", head="lda", conformal_alpha=0.05, save="sets")
     store.predict("sets")
     X, _ = clusters(120, noise=1.0)
     member = store.head("sets").predict_set(X)

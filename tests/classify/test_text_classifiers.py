@@ -1,4 +1,4 @@
-"""Words, and words with a few labelled images, through the store."""
+"""Text classifiers through the store: class names alone, and with a few labeled images."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.helpers.clusters import clusters, store_of
 
 @pytest.fixture(scope="module")
 def words():
-    """One direction a class, each a little off the class's centre."""
+    """One vector per class, each with noise added to the center of the class."""
     X, y = clusters(3, noise=0)
     return [*y], X + 0.9 * np.random.default_rng(3).standard_normal(X.shape)
 
@@ -23,19 +23,19 @@ def store(tmp_path_factory):
 
 
 def test_zero_shot_equals_the_nearest_class_vector(store, words):
-    """Accuracy on the test split is that of the largest cosine, computed by hand."""
+    """The accuracy on the test split equals that of the largest cosine, computed by hand."""
     names, vectors = words
     e = store.zero_shot(names, class_vectors=vectors).evaluate("label")
     data = store.features("label", where="split = 'test'")
     unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
-    said = np.array(names)[(unit(data.X) @ unit(vectors).T).argmax(1)]
+    predicted = np.array(names)[(unit(data.X) @ unit(vectors).T).argmax(1)]
     assert (e.split, e.n_held_out, e.n_train) == ("test", 75, 0)
-    assert e.accuracy == pytest.approx((said == data.y).mean())
+    assert e.accuracy == pytest.approx((predicted == data.y).mean())
 
 
 @pytest.mark.parametrize("head", ["tip-adapter", "tip-adapter-f", "blend"])
-def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
-    """16 shots are no worse than words alone; with 0 shots it is words alone; tuning never sees the test rows."""
+def test_few_shots_help_and_none_is_zero_shot(store, words, head):
+    """16 shots are no worse than zero-shot, 0 shots are zero-shot, and the tuning rows are those of ``val``."""
     names, vectors = words
     alone = store.zero_shot(names, class_vectors=vectors).evaluate("label").accuracy
     none = store.few_shot("label", names, head=head, shots=0, class_vectors=vectors)
@@ -45,8 +45,8 @@ def test_a_few_images_help_and_none_is_zero_shot(store, words, head):
     assert (some.split, some.n_train, some.hyperparameters["tuned_on"]) == ("test", 48, "validation rows")
 
 
-def test_a_curve_over_shots(store, words):
-    """Budgets, five draws each, then every training row; the last equals the head on all of them."""
+def test_few_shot_curve_ends_with_all_training_rows(store, words):
+    """The last point equals the accuracy of the head that is fitted on all training rows."""
     names, vectors = words
     found = store.few_shot_curve("label", names, shots=(1, 4), repeats=3, class_vectors=vectors)
     assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
@@ -58,8 +58,8 @@ def test_a_curve_over_shots(store, words):
     assert found.points[-1].mean == pytest.approx(every.accuracy)
 
 
-def test_what_cannot_be_is_refused(store, words):
-    """An unknown head, too few vectors, one class, no text tower."""
+def test_wrong_heads_vectors_and_spaces_are_refused(store, words):
+    """An unknown head, too few class vectors and a space without a text tower are errors."""
     names, vectors = words
     with pytest.raises(UnknownHead, match="did you mean tip-adapter"):
         store.few_shot("label", names, head="tipadapter", class_vectors=vectors)
@@ -69,8 +69,8 @@ def test_what_cannot_be_is_refused(store, words):
         store.zero_shot(names)
 
 
-def test_a_text_tower_classifies(tmp_path, photos):
-    """A small CLIP at random init: templates and prompts are encoded, the scores are its cosines."""
+def test_a_text_tower_encodes_templates_and_prompts(tmp_path, photos):
+    """With a small CLIP of random weights the predictions are the largest cosines of the encoded class names."""
     from embedstore.classify.heads import build_prompts, encode_class_vectors
     from tests.helpers.networks import local_clip
 
@@ -81,8 +81,8 @@ def test_a_text_tower_classifies(tmp_path, photos):
     network = store.backbone()
     text = encode_class_vectors(network.encode_texts, build_prompts(["cat", "dog"], ["{}", "a {}"]))
     data = store.features("label", where="split = 'val'")
-    said = np.array(["cat", "dog"])[(data.X @ text.T).argmax(1)]
-    assert e.accuracy == pytest.approx((said == data.y).mean())
+    predicted = np.array(["cat", "dog"])[(data.X @ text.T).argmax(1)]
+    assert e.accuracy == pytest.approx((predicted == data.y).mean())
     few = store.few_shot("label", {"cat": "a cat", "dog": ["a dog", "dogs"]}, shots=2)
     assert (few.n_train, few.n_held_out) == (4, 4)
     with pytest.raises(LabelError, match="at least two classes"):

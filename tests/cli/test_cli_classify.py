@@ -141,7 +141,7 @@ def test_mistakes_are_one_line(store, arguments, status, words, run):
 
 def test_a_report_reads_as_words(store, run):
     """Name, held-out items, every metric with its interval; notes on stderr, so stdout can be piped."""
-    found = run("probe", store, "label", "--head", "prototype", "--near", "0.9")
+    found = run("probe", store, "label", "--head", "prototype", "--near-duplicate-threshold", "0.9")
     assert found.returncode == 0
     assert found.stdout.startswith("prototype on label in space numbers: ")
     assert "mean_per_class_recall" in found.stdout

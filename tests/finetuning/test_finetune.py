@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import embedstore as es
 from embedstore.errors import EmbedstoreError, FinetuneError, LabelError, SpaceMismatch, StoreIOError, WeightsMismatch
+from embedstore.finetuning.history import AugmentationSheet, Epoch
 from tests.helpers.finetune_store import QUICK, files, store_of, textures, vectors
 
 
@@ -21,7 +22,7 @@ def made(tmp_path_factory):
     store_of(folder / "plain", photos)
     shutil.copytree(folder / "plain", folder / "tuned")
     said = []
-    tuned = es.open(folder / "tuned").finetune("label", **QUICK, say=said.append)
+    tuned = es.open(folder / "tuned").finetune("label", **QUICK, progress=said.append)
     return folder, tuned, said
 
 
@@ -46,7 +47,7 @@ def test_the_result_is_a_new_space_beside_the_old_one(made):
     assert (old.is_default, new.is_default) == (True, False)
     assert files(store, old.key) == files(before, old.key)
     assert len(vectors(store, new.key)) == 60
-    assert not result.same
+    assert not result.has_same_vectors
     a, b = vectors(store, old.key), vectors(store, new.key)
     assert max(np.abs(a[u] - b[u]).max() for u in a) > 1e-3
 
@@ -54,7 +55,7 @@ def test_the_result_is_a_new_space_beside_the_old_one(made):
 def test_the_checkpoint_says_what_it_is(made):
     """Safetensors and JSON; hashes, parent, classes and settings; curves and contact sheet are pictures."""
     _, result, said = made
-    note = json.loads((result.folder / "checkpoint.json").read_text())
+    note = json.loads((result.checkpoint_folder / "checkpoint.json").read_text())
     assert note["classes"] == ["a", "b", "c"]
     assert (note["train"], note["val"]) == (36, 12)
     assert {f["file"] for f in note["files"]} == {"weights.safetensors", "head.safetensors"}
@@ -63,10 +64,11 @@ def test_the_checkpoint_says_what_it_is(made):
     assert note["how"]["layers"] == "all"
     assert [e["number"] for e in note["history"]["epochs"]] == [0, 1, 2]
     for name in ("curves.png", "augmentation.png"):
-        with Image.open(result.folder / name) as image:
+        with Image.open(result.checkpoint_folder / name) as image:
             assert min(image.size) > 200
-    assert len(said) == 1
-    assert "augmentation.png" in said[0]
+    assert said[0] == AugmentationSheet(said[0].path)
+    assert said[0].path.name == "augmentation.png"
+    assert [e.number for e in said if isinstance(e, Epoch)] == [0, 1, 2]
 
 
 def test_a_tuned_space_answers_after_reopening(tuned, made):
@@ -80,8 +82,8 @@ def test_a_tuned_space_answers_after_reopening(tuned, made):
 def test_the_same_run_again_is_recognised(tuned):
     """Nothing is trained a second time, and there is still one new space; another seed is another run."""
     again = tuned.finetune("label", **QUICK)
-    assert again.known
-    assert again.embedded.embedded == 0
+    assert again.already_trained
+    assert again.embed_report.embedded == 0
     assert len(tuned.spaces) == 2
 
 
@@ -90,15 +92,15 @@ def test_an_untouched_checkpoint_is_recognised(plain):
     result = plain.finetune("label", epochs=0)
     old, new = (vectors(plain, s.key) for s in plain.spaces)
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
-    assert result.same
-    assert result.versus.has_same_vectors
+    assert result.has_same_vectors
+    assert result.comparison.has_same_vectors
     assert [s["same_as_parent"] for s in plain.info()["spaces"]] == [False, True]
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
 
 def test_the_two_sides_are_judged_on_the_same_rows(made):
     """Twelve test items for the probe, the neighbours and the network's own head; gains are differences of them."""
-    v = made[1].versus
+    v = made[1].comparison
     assert [p.name for p in v.evaluations] == ["logistic", "knn", "old probe, own head of the tuned network"]
     assert (v.split, v.n_train, v.n_held_out) == ("test", 36, 12)
     for p in v.evaluations:
@@ -112,7 +114,7 @@ def test_the_two_sides_are_judged_on_the_same_rows(made):
 def test_only_the_chosen_blocks_learn(plain):
     """last-1: the weights before the last block, and BatchNorm's statistics everywhere, are those of the parent."""
     result = plain.finetune("label", **QUICK, layers="last-1", embed=False)
-    now = load_file(result.folder / "weights.safetensors")
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = plain.backbone().module.state_dict()
     changed = {n for n in now if not np.array_equal(now[n].numpy(), before[n].numpy())}
     assert changed
@@ -122,9 +124,9 @@ def test_only_the_chosen_blocks_learn(plain):
 
 @pytest.mark.slow
 def test_statistics_follow_when_asked(plain):
-    """bn=True: running means move too."""
-    result = plain.finetune("label", **QUICK, bn=True, embed=False)
-    now = load_file(result.folder / "weights.safetensors")
+    """update_batchnorm=True: running means move too."""
+    result = plain.finetune("label", **QUICK, update_batchnorm=True, embed=False)
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = plain.backbone().module.state_dict()
     assert not np.array_equal(now["bn1.running_mean"].numpy(), before["bn1.running_mean"].numpy())
 
@@ -143,11 +145,11 @@ def test_heads_stay_with_their_space_until_refitted(tuned):
     tuned.probe("label", head="knn", options={"k": 3}, save="near")
     old, new = (s.key for s in tuned.spaces)
     tuned.use("test_resnet-label")
-    assert {h.space for h in tuned.heads} == {old}
+    assert {h.space_key for h in tuned.heads} == {old}
     with pytest.raises(SpaceMismatch, match="trained in space test_resnet"):
         tuned.head("kinds", space="test_resnet-label")
     assert tuned.use("test_resnet-label", refit=True)["refitted"] == ["kinds", "near"]
-    assert {h.space for h in tuned.heads} == {new}
+    assert {h.space_key for h in tuned.heads} == {new}
     assert tuned.head("near").k == 3
 
 
@@ -236,33 +238,35 @@ def test_a_full_disk_is_said_before_training(plain, monkeypatch):
     """The room for vectors and checkpoint is looked at first; nothing is left behind."""
     said = []
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(StoreIOError, match="not enough room"):
-        plain.finetune("label", **QUICK, say=said.append)
+    with pytest.raises(StoreIOError, match="not enough disk space"):
+        plain.finetune("label", **QUICK, progress=said.append)
     assert said == []
     assert len(plain.spaces) == 1
 
 
 def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
     """A rate a thousand times too high: it says so, and what is kept is no worse on validation than the start."""
-    result = plain.finetune("label", epochs=5, batch=8, lr=9.0, start="random", average="none", embed=False)
-    history = result.facts["history"]
-    assert "diverged" in history["stopped"] or "no better" in history["stopped"]
-    assert len(history["epochs"]) <= 5
-    assert np.isfinite(result.facts["val_score"]["loss"])
+    result = plain.finetune(
+        "label", epochs=5, batch_size=8, lr=9.0, head_init="random", weight_average="none", embed=False
+    )
+    history = result.training.history
+    assert "diverged" in history.stop_reason or "no better" in history.stop_reason
+    assert len(history.epochs) <= 5
+    assert np.isfinite(result.training.val_score.loss)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"layers": "last-99"}, "the network has"),
-        ({"layers": "first"}, "layers are head, last-N"),
-        ({"layers": "lora"}, "none; use last-N"),
+        ({"layers": "first"}, "layers must be head, last-N"),
+        ({"layers": "lora"}, "none; use layers last-N"),
         ({"lr": -1.0}, "lr must be"),
-        ({"smoothing": 2.0}, "smoothing must be from 0 to 0.9"),
-        ({"average": "wise", "start": "random"}, "wise mixes"),
-        ({"alpha": 0.5, "start": "random"}, "alpha mixes"),
-        ({"alpha": 1.5}, "alpha must be from 0 to 1"),
-        ({"start": "text"}, "understands words"),
+        ({"label_smoothing": 2.0}, "label_smoothing must be from 0 to 0.9"),
+        ({"weight_average": "wise", "head_init": "random"}, "weight_average wise mixes"),
+        ({"wise_alpha": 0.5, "head_init": "random"}, "wise_alpha mixes"),
+        ({"wise_alpha": 1.5}, "wise_alpha must be from 0 to 1"),
+        ({"head_init": "text"}, "text encoder"),
         ({"epoch": 3}, "did you mean epochs"),
     ],
 )
@@ -282,4 +286,4 @@ def test_an_image_that_changed_since_is_left_out_and_counted(made, tmp_path):
     (photos / "train" / "a" / "0.png").write_bytes((photos / "train" / "b" / "0.png").read_bytes())
     (photos / "train" / "c" / "1.png").unlink()
     result = store.finetune("label", **QUICK, embed=False)
-    assert (result.facts["train"], result.facts["unread"]) == (34, 2)
+    assert (result.training.train_images, result.training.unreadable) == (34, 2)

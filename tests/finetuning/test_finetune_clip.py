@@ -74,13 +74,13 @@ def test_blocks_of_a_mobile_network():
 def test_the_text_tower_stays_as_it_is(clip):
     """Only parameters of the image tower differ; words give the same vectors in both spaces."""
     store, result = clip
-    now = load_file(result.folder / "weights.safetensors")
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = store.backbone(store.spaces[0].key).module.state_dict()
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("visual.") for n in changed)
     words = ["a photo of a cat", "stripes"]
-    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent, result.key))
+    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent.key, result.key))
     assert np.array_equal(old, new)
 
 
@@ -88,7 +88,7 @@ def test_words_in_two_spaces_say_nothing_about_weights(clip):
     """Both towers are loaded and asked in one new process: nothing but the answer, no talk of random weights."""
     store, result = clip
     script = f"import embedstore as es; s = es.open({str(store.path)!r})\n" + "".join(
-        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.name)
+        f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.space)
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "weights" not in done.stderr
@@ -97,16 +97,16 @@ def test_words_in_two_spaces_say_nothing_about_weights(clip):
 def test_words_still_search_the_tuned_space(clip):
     """From a store opened again; and the report says what became of zero-shot."""
     store, result = clip
-    assert len(es.open(store.path).search("stripes", k=5, space=result.name)) == 5
-    assert "zero-shot" in [p.name for p in result.versus.evaluations]
+    assert len(es.open(store.path).search("stripes", k=5, space=result.space)) == 5
+    assert "zero-shot" in [p.name for p in result.comparison.evaluations]
 
 
 def test_a_head_of_words_is_where_tuning_can_begin(clip):
-    """start="text": before any epoch the network says what zero-shot says."""
+    """head_init="text": before any epoch the network says what zero-shot says."""
     store, _ = clip
-    result = store.finetune("label", epochs=0, start="text", embed=False)
-    first = result.facts["history"]["epochs"][0]["val"]["accuracy"]
-    judged = store.zero_shot(result.facts["classes"]).evaluate("label", where="split = 'val'")
+    result = store.finetune("label", epochs=0, head_init="text", embed=False)
+    first = result.training.history.epochs[0].val_score.accuracy
+    judged = store.zero_shot(list(result.training.classes)).evaluate("label", where="split = 'val'")
     assert first == pytest.approx(judged.accuracy)
 
 
@@ -114,13 +114,13 @@ def test_adapters_become_part_of_a_transformer(tmp_path, photos):
     """The saved network has its own names again, only linear weights of blocks differ, and it embeds."""
     store = store_of(tmp_path / "s", photos, VIT)
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2)
-    now = load_file(result.folder / "weights.safetensors")
+    now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = store.backbone(store.spaces[0].key).module.state_dict()
     assert set(now) == set(before)
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("blocks.") and n.endswith("weight") for n in changed)
-    assert result.facts["parameters"] < sum(t.numel() for t in before.values()) / 4
+    assert result.training.trainable_parameters < sum(t.numel() for t in before.values()) / 4
     assert len(vectors(store, result.key)) == 30
 
 
@@ -129,19 +129,19 @@ def test_adapters_in_a_clip(clip):
     """open_clip's attention takes them too."""
     store, _ = clip
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2, embed=False)
-    assert not result.same
+    assert not result.has_same_vectors
 
 
 @pytest.mark.slow
 def test_a_mixture_lies_on_the_line(tmp_path, photos):
     """WISE tries eleven points; the weights are exactly between old and new, as far as validation chose."""
     store = store_of(tmp_path / "s", photos, VIT)
-    wise = store.finetune("label", **{**QUICK, "average": "wise"}, embed=False)
+    wise = store.finetune("label", **{**QUICK, "weight_average": "wise"}, embed=False)
     plain = store.finetune("label", **QUICK, embed=False)
-    alpha = wise.facts["alpha"]
-    assert [m["alpha"] for m in wise.facts["mixtures"]] == [round(i / 10, 1) for i in range(11)]
+    alpha = wise.training.wise_alpha
+    assert [a for a, _ in wise.training.mixtures] == [round(i / 10, 1) for i in range(11)]
     before = store.backbone(store.spaces[0].key).module.state_dict()
-    new, mixed = (load_file(r.folder / "weights.safetensors") for r in (plain, wise))
+    new, mixed = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, wise))
     for name, old in before.items():
         assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
 
@@ -149,19 +149,20 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
 def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
     """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
     store = store_of(tmp_path / "s", photos)
-    plain, mixed = (store.finetune("label", **QUICK, bn=True, embed=False, alpha=a) for a in (None, 0.25))
-    assert (plain.facts["alpha"], mixed.facts["alpha"]) == (None, 0.25)
-    assert [m["alpha"] for m in mixed.facts["mixtures"]] == [0.25]
-    assert mixed.facts["val_score"] == {k: v for k, v in mixed.facts["mixtures"][0].items() if k != "alpha"}
+    plain, mixed = (
+        store.finetune("label", **QUICK, update_batchnorm=True, embed=False, wise_alpha=a) for a in (None, 0.25)
+    )
+    assert (plain.training.wise_alpha, mixed.training.wise_alpha) == (None, 0.25)
+    assert mixed.training.mixtures == ((0.25, mixed.training.val_score),)
     before = store.backbone(store.spaces[0].key).module.state_dict()
-    new, between = (load_file(r.folder / "weights.safetensors") for r in (plain, mixed))
+    new, between = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (plain, mixed))
     assert any(not torch.equal(new[n], before[n]) for n in new if "running" in n)
     for name, value in new.items():
         if value.is_floating_point():
             assert torch.allclose(between[name], torch.lerp(before[name], value, 0.25), atol=1e-6)
-    heads = [load_file(r.folder / "head.safetensors")["weight"] for r in (plain, mixed)]
+    heads = [load_file(r.checkpoint_folder / "head.safetensors")["weight"] for r in (plain, mixed)]
     first = store.finetune("label", epochs=0, embed=False)
-    start = load_file(first.folder / "head.safetensors")["weight"]
+    start = load_file(first.checkpoint_folder / "head.safetensors")["weight"]
     assert torch.allclose(heads[1], torch.lerp(start, heads[0], 0.25), atol=1e-5)
 
 
@@ -170,8 +171,8 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
     """Two images in memory at once give the weights of eight at once."""
     store = store_of(tmp_path / "s", photos)
     how = {**QUICK, "epochs": 1, "embed": False}
-    whole, parts = (store.finetune("label", **how, micro=m) for m in (None, 2))
-    a, b = (load_file(r.folder / "weights.safetensors") for r in (whole, parts))
+    whole, parts = (store.finetune("label", **how, micro_batch_size=m) for m in (None, 2))
+    a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (whole, parts))
     assert max(float((a[n].float() - b[n].float()).abs().max()) for n in a) < 2e-5
     assert any("accumulated" in n for n in parts.notes)
 
@@ -179,12 +180,12 @@ def test_parts_of_a_batch_add_up(tmp_path, photos):
 def test_the_head_begins_as_the_probe(tmp_path, photos):
     """Before the first epoch, validation is exactly what logistic regression on the cached features says."""
     store = store_of(tmp_path / "s", photos)
-    first = store.finetune("label", epochs=0, embed=False).facts["history"]["epochs"][0]["val"]
+    first = store.finetune("label", epochs=0, embed=False).training.history.epochs[0].val_score
     data = store.features("label")
     from embedstore.classify.heads import make_head
 
     train, val = (data.take(np.flatnonzero(data.splits == s)) for s in ("train", "val"))
     probe = make_head("logistic", cv=5).fit(train.X, train.y, groups=train.groups)
-    assert first["accuracy"] == pytest.approx((probe.predict(val.X) == val.y).mean())
+    assert first.accuracy == pytest.approx((probe.predict(val.X) == val.y).mean())
     proba = probe.predict_proba(val.X)[np.arange(len(val)), np.searchsorted(probe.classes_, val.y.astype(str))]
-    assert first["loss"] == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)
+    assert first.loss == pytest.approx(float(-np.log(proba).mean()), abs=1e-3)

@@ -16,7 +16,7 @@ from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.store_items import StoreItemsSource
 from tests.helpers.finetune_store import files, store_of, textures, vectors
 
-HOW = {"epochs": 4, "batch": 8, "average": "ema", "mixup": 0.2, "patience": 9}
+HOW = {"epochs": 4, "batch_size": 8, "weight_average": "ema", "mixup": 0.2, "patience": 9}
 
 HEAVY = ["torchvision.transforms.v2", "timm.scheduler.cosine_lr", "accelerate", "matplotlib.backends.backend_agg"]
 """Imported once by the server whose forks are killed, so that a kill costs no ten seconds of imports."""
@@ -124,8 +124,8 @@ def embed_under_fire(path, whole, rng, counts):
     kills = sum([killed(embed, path, lambda n=count: len(list(shards.glob("*.vec"))) >= n, rng) for count in counts])
     assert len(list(shards.glob("*.vec"))) >= max(counts)
     done = es.open(path).finetune("label", **HOW)
-    assert done.known
-    assert done.embedded.embedded < 60
+    assert done.already_trained
+    assert done.embed_report.embedded < 60
     same_result(path, whole)
     return kills
 

@@ -12,13 +12,13 @@ MEND = {
     "epochs": 8,
     "patience": 8,
     "lr": 2e-3,
-    "decay": 1.0,
-    "bn": True,
-    "batch": 64,
-    "smoothing": 0.0,
-    "colour": 0.0,
+    "layer_decay": 1.0,
+    "update_batchnorm": True,
+    "batch_size": 64,
+    "label_smoothing": 0.0,
+    "color_jitter": 0.0,
     "refit": True,
-    "alpha": 0.6,
+    "wise_alpha": 0.6,
 }  # chosen on other photos, damaged alike; docs/finetune.md says how many settings were tried
 
 
@@ -27,7 +27,7 @@ def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
     allowed = {backbone} if ":" in backbone else set()
     store = es.create(tmp_path / "s", backbone, weights=weights, preprocess=preprocess, allow_code=allowed, **options)
     store.embed(photos)
-    return store.finetune("label", **how).versus
+    return store.finetune("label", **how).comparison
 
 
 @pytest.mark.slow

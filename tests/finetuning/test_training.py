@@ -13,11 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import embedstore as es
+from embedstore import backbones
 from embedstore.errors import FinetuneError
-from embedstore.finetuning import parse_settings, run, task
-from embedstore.finetuning.accelerator import create_accelerator
+from embedstore.finetuning import task
 from embedstore.finetuning.augment import build_transform, cutout, recompress_jpeg
-from embedstore.operations import finetune
+from embedstore.finetuning.model import FinetuneModel
+from embedstore.finetuning.optimization import class_weights, has_diverged, weighted_loss
+from embedstore.finetuning.settings import AugmentationSettings, FinetuneOptions, FinetuneSettings, parse_settings
 from embedstore.space import Preprocess
 from tests.conftest import ROOT
 from tests.helpers.finetune_store import QUICK, store_of, textures
@@ -33,38 +35,38 @@ def store(tmp_path_factory):
     return store_of(folder / "s", photos)
 
 
-def trainer(store, **options):
-    """A run of a store before its first step."""
-    row, said = store.spaces[0], parse_settings(QUICK | options)
-    job = store._job(row, store.features("label"), "label", None, said)
-    network = store.backbone(row.key)
-    made = run.job_dataset(job, network)
-    rows = job.split.train, job.split.val
-    return run._prepared(
-        job, store._load(row.recipe), made, rows, create_accelerator("cpu", "fp32"), None, lambda _: None
-    )[0]
+def labels_of(store):
+    """Class numbers of the training rows."""
+    data = store.features("label")
+    return np.searchsorted(["a", "b", "c"], data.y[task.split_rows(data).train].astype(str))
+
+
+def network_of(store, **options):
+    """A network of the store before its first step."""
+    data = store.features("label")
+    settings = parse_settings(QUICK | options)
+    backbone = backbones.load(store.spaces[0].recipe, device="cpu")
+    head = task.initial_head(data, task.split_rows(data).train, ["a", "b", "c"], settings, backbone)
+    return FinetuneModel(backbone, head, settings)
 
 
 def test_rare_classes_count_in_inverse_proportion(store):
     """Of 14 images 6, 6 and 2: an error on the last weighs three times as much; the mean weight of an image is 1."""
-    weights = trainer(store, class_weights=True).class_weights
-    assert weights.tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
-    assert trainer(store).class_weights.tolist() == [1, 1, 1]
+    assert class_weights(labels_of(store), 3).tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
 
 
-def test_an_error_is_weighed_by_its_class(store):
-    """Logits that say nothing cost ln 3 an image, times the weight of its class."""
-    made = trainer(store, class_weights=True, smoothing=0.0)
-    shares = torch.eye(3)[[0, 2]]
+def test_an_error_is_weighed_by_its_class():
+    """Uninformative logits cost ln 3 an image, times the weight of its class."""
+    weights, targets = torch.tensor([14 / 18, 14 / 18, 14 / 6]), torch.eye(3)[[0, 2]]
     expected = np.log(3) * (14 / 18 + 14 / 6) / 2
-    assert float(made._loss(torch.zeros(2, 3), shares)) == pytest.approx(expected, rel=1e-5)
+    assert float(weighted_loss(torch.zeros(2, 3), targets, weights, 0.0)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_earlier_blocks_learn_more_slowly(store):
     """Head and last block at the rate given, the one before at half of it, and so on; vectors do not fade."""
-    tuned = trainer(store, lr=0.01, decay=0.5).finetune_model
-    rate = {n: g["lr"] for g in tuned.groups() for n in g["names"]}
-    fade = {n: g["weight_decay"] for g in tuned.groups() for n in g["names"]}
+    tuned = network_of(store, lr=0.01, layer_decay=0.5)
+    rate = {n: g["lr"] for g in tuned.parameter_groups() for n in g["names"]}
+    fade = {n: g["weight_decay"] for g in tuned.parameter_groups() for n in g["names"]}
     assert rate["head.weight"] == 0.01
     for depth, block in enumerate(reversed(tuned.blocks)):
         assert {rate[f"module.{n}"] for n in block.parameters} == {0.01 * 0.5**depth}
@@ -74,7 +76,7 @@ def test_earlier_blocks_learn_more_slowly(store):
 
 def test_first_blocks_are_those_next_to_the_image(store):
     """first-1 is the stem and the head, nothing else."""
-    assert {n.split(".")[1] for n in trainer(store, layers="first-1").finetune_model.trainable_parameters()} == {
+    assert {n.split(".")[1] for n in network_of(store, layers="first-1").trainable_parameters()} == {
         "conv1",
         "bn1",
         "weight",
@@ -84,10 +86,9 @@ def test_first_blocks_are_those_next_to_the_image(store):
 
 def test_it_stops_when_validation_gets_no_better(store):
     """A rate that changes nothing: epoch 1 stays the best, and after two more it stops and says so."""
-    made = trainer(store, epochs=9, patience=2, lr=1e-30)
-    history = made.run()
-    assert (history.best, [e.number for e in history.epochs]) == (1, [0, 1, 2, 3])
-    assert history.stopped == "no better figure in 2 epochs"
+    history = store.finetune("label", **QUICK | {"epochs": 9}, patience=2, lr=1e-30, embed=False).training.history
+    assert (history.best_epoch, [e.number for e in history.epochs]) == (1, [0, 1, 2, 3])
+    assert history.stop_reason == "no better validation score in 2 epochs"
 
 
 @pytest.mark.parametrize(
@@ -99,10 +100,9 @@ def test_it_stops_when_validation_gets_no_better(store):
         ([1.1, float("nan")], True),
     ],
 )
-def test_a_loss_diverges_when_it_stays_far_above_guessing(store, losses, diverged):
+def test_a_loss_diverges_when_it_stays_far_above_guessing(losses, diverged):
     """Five steps above three times ln 3 on average, or no number; one bad step is none."""
-    made = trainer(store)
-    assert [made._diverged(losses[: n + 1]) for n in range(len(losses))][-1] is diverged
+    assert has_diverged(losses, losses[0], 3) is diverged
 
 
 def test_mixed_precision_really_runs_on_the_cpu(store):
@@ -117,7 +117,7 @@ def test_mixed_precision_really_runs_on_the_cpu(store):
         hook.remove()
     assert seen == {torch.bfloat16}
     plain = store.finetune("label", **{**QUICK, "epochs": 1}, precision="fp32", embed=False)
-    a, b = (load_file(r.folder / "weights.safetensors") for r in (mixed, plain))
+    a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (mixed, plain))
     apart = max(float((a[n].float() - b[n].float()).abs().max()) for n in a)
     assert 0 < apart < 0.01
 
@@ -126,9 +126,9 @@ def test_a_network_is_trained_once_more_on_everything(store):
     """refit: validation chooses as without it; then its images are learned from too."""
     result = store.finetune("label", **QUICK, refit=True, embed=False)
     again = store.finetune("label", **QUICK, embed=False)
-    assert (result.facts["refitted"], again.facts["refitted"]) == (20, 0)
-    assert result.facts["history"]["epochs"][-1]["val"] == again.facts["history"]["epochs"][-1]["val"]
-    assert result.facts["val_score"] == again.facts["val_score"]
+    assert (result.training.refit_rows, again.training.refit_rows) == (20, 0)
+    assert result.training.history.epochs[-1].val_score == again.training.history.epochs[-1].val_score
+    assert result.training.val_score == again.training.val_score
     assert any("once more on all 20 images" in n for n in result.notes)
     assert result.key != again.key
 
@@ -143,7 +143,7 @@ def test_two_processes_train_together(store, tmp_path):
     import shutil
 
     alone, both = (shutil.copytree(store.path, tmp_path / n) for n in ("alone", "both"))
-    how = ["--epochs", "2", "--average", "none", "--set", "batch=8", "--set", "smoothing=0.05"]
+    how = ["--epochs", "2", "--average", "none", "--set", "batch_size=8", "--set", "label_smoothing=0.05"]
     command = ["-m", "embedstore", "finetune", "STORE", "label", *how, "--json"]
     launch = [sys.executable, "-m", LAUNCH, "--cpu", "--num_processes", "2", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
@@ -188,7 +188,7 @@ def test_what_is_erased_is_a_square_of_the_mean_colour():
     """Half of the side: at most 256 pixels become (128, 64, 0), the others stay."""
     white = torch.full((3, 32, 32), 255, dtype=torch.uint8)
     torch.manual_seed(1)
-    out = cutout(white, share=0.5, fill=P.mean)
+    out = cutout(white, fraction=0.5, fill=P.mean)
     gone = (out != white).any(0)
     assert 0 < int(gone.sum()) <= 256
     assert {tuple(c) for c in out[:, gone].T.tolist()} == {(128, 64, 0)}
@@ -198,9 +198,10 @@ def test_what_is_erased_is_a_square_of_the_mean_colour():
 def test_both_take_part_when_asked():
     """The transform of the settings gives other pixels with them, from the same seed."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    plain = {"crop": 1.0, "flip": False, "colour": 0.0}
+    plain = {"min_crop_scale": 1.0, "flip": False, "color_jitter": 0.0}
     base, jpeg, erase = (
-        build_transform(parse_settings(plain | more).augment, P) for more in ({}, {"jpeg": 30}, {"erase": 0.5})
+        build_transform(parse_settings(plain | more).augment, P)
+        for more in ({}, {"min_jpeg_quality": 30}, {"cutout": 0.5})
     )
     assert any(not torch.equal(base(picture, s), jpeg(picture, s)) for s in range(8))
     assert any(torch.equal(base(picture, s), jpeg(picture, s)) for s in range(8))
@@ -208,7 +209,7 @@ def test_both_take_part_when_asked():
     assert torch.equal(erase(picture, 3), erase(picture, 3))
 
 
-@pytest.mark.parametrize(("name", "value"), [("jpeg", 96), ("jpeg", -1), ("erase", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("min_jpeg_quality", 96), ("min_jpeg_quality", -1), ("cutout", 1.0)])
 def test_variations_out_of_range_are_refused(name, value):
     """One line that names the range."""
     with pytest.raises(FinetuneError, match=f"{name} must be from 0"):
@@ -217,23 +218,21 @@ def test_variations_out_of_range_are_refused(name, value):
 
 def test_every_setting_can_be_said_from_python():
     """The options of the verb are the fields of the settings."""
-    from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings
-
     fields = {*FinetuneSettings.__dataclass_fields__, *AugmentationSettings.__dataclass_fields__} - {"augment"}
-    assert set(finetune.TuneOptions.__annotations__) == fields
+    assert set(FinetuneOptions.__annotations__) == fields
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("batch", "abc", "a whole number"),
-        ("batch", 2.5, "a whole number"),
-        ("batch", None, "a whole number"),
-        ("bn", "maybe", "true or false"),
-        ("alpha", "half", "a number"),
-        ("crop", True, "a number"),
+        ("batch_size", "abc", "a whole number"),
+        ("batch_size", 2.5, "a whole number"),
+        ("batch_size", None, "a whole number"),
+        ("update_batchnorm", "maybe", "true or false"),
+        ("wise_alpha", "half", "a number"),
+        ("min_crop_scale", True, "a number"),
         ("layers", 5, "a word"),
-        ("micro", 0, "must be from 1"),
+        ("micro_batch_size", 0, "must be from 1"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(name, value, said):
@@ -244,16 +243,31 @@ def test_a_value_of_another_kind_is_refused(name, value, said):
 
 def test_values_are_taken_in_the_kind_of_their_setting():
     """0 is false, numpy's numbers are numbers, nothing is nothing where that means something."""
-    made = parse_settings({"bn": 1, "flip": 0, "lr": np.float32(0.5), "batch": np.int64(4), "alpha": None, "crop": 1})
-    assert (made.bn, made.augment.flip, made.lr, made.batch, made.alpha) == (True, False, 0.5, 4, None)
-    assert type(made.batch) is int
-    assert type(made.augment.crop) is float
+    made = parse_settings(
+        {
+            "update_batchnorm": 1,
+            "flip": 0,
+            "lr": np.float32(0.5),
+            "batch_size": np.int64(4),
+            "wise_alpha": None,
+            "min_crop_scale": 1,
+        }
+    )
+    assert (made.update_batchnorm, made.augment.flip, made.lr, made.batch_size, made.wise_alpha) == (
+        True,
+        False,
+        0.5,
+        4,
+        None,
+    )
+    assert type(made.batch_size) is int
+    assert type(made.augment.min_crop_scale) is float
 
 
 def test_one_and_one_point_nought_are_one_setting():
     """So the same run from the command line and from Python is recognised."""
-    assert repr(parse_settings({"decay": 1, "colour": 0, "epochs": 3})) == repr(
-        parse_settings({"decay": 1.0, "colour": 0.0, "epochs": 3})
+    assert repr(parse_settings({"layer_decay": 1, "color_jitter": 0, "epochs": 3})) == repr(
+        parse_settings({"layer_decay": 1.0, "color_jitter": 0.0, "epochs": 3})
     )
 
 

@@ -7,7 +7,7 @@ import embedstore as es
 from tests.conftest import TINY
 
 SMALL = {"size": 32, "resize": 32}
-QUICK = {"epochs": 2, "batch": 8, "average": "none"}
+QUICK = {"epochs": 2, "batch_size": 8, "weight_average": "none"}
 
 
 def textures(folder, per_class=20, classes="abc", seed=0):

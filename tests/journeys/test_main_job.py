@@ -29,7 +29,7 @@ def hymenoptera(unpacked, weights, tmp_path_factory):
     es.create(path, MOBILENET, weights=weights, backbone_args=ARGS, preprocess=HALF)
     store = es.open(path, decoder="pillow")
     report = store.embed(unpacked("hymenoptera"))
-    assert report.found == 241
+    assert report.scanned == 241
     assert report.embedded + report.reused + report.failures == 241
     return store
 
@@ -112,7 +112,7 @@ def test_every_file_of_the_nasty_corpus_is_embedded_or_has_a_reason(unpacked, tm
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     files = [p for p in unpacked("nasty").rglob("*") if p.is_file()]
     report = store.embed(unpacked("nasty"))
-    assert report.found == len(files) == 1538
+    assert report.scanned == len(files) == 1538
     assert report.embedded + report.reused + report.failures == 1538
     info = store.info()
     assert info["items"] + info["failures"] == 1538
@@ -132,7 +132,7 @@ def test_flickr_captions_find_their_images(shared_data, tmp_path):
         names = [row["image_id"] for row in csv.DictReader(f)]
     store = es.create(tmp_path / "s")
     result = store.add_vectors(images[::5], {"uri": names[::5]})
-    assert result == {"rows": 100, "new_items": 100, "new_vectors": 100, "space": "precomputed", "dim": 512}
+    assert result.to_json() == {"rows": 100, "new_items": 100, "new_vectors": 100, "space": "precomputed", "dim": 512}
     found = [[h.uri for h in store.search(c, k=5)] for c in captions]
     assert np.mean([n == f[0] for n, f in zip(names, found, strict=True)]) == pytest.approx(0.832)
     assert np.mean([n in f for n, f in zip(names, found, strict=True)]) == pytest.approx(0.990)
@@ -143,13 +143,13 @@ def test_a_table_without_uri_keeps_every_row_and_column(shared_data, tmp_path):
     folder = shared_data / "clip_vectors"
     store = es.create(tmp_path / "s")
     result = store.add_vectors(folder / "flickr100_image_vectors.npy", folder / "flickr100_metadata.csv")
-    assert (result["rows"], result["new_items"], result["new_vectors"]) == (500, 500, 100)
+    assert (result.rows, result.new_items, result.new_vectors) == (500, 500, 100)
     assert store.sql("SELECT count(*) FROM items WHERE caption LIKE '%dog%'").rows[0][0] > 5
     caption = np.load(folder / "flickr100_text_vectors.npy")[0]
     hits = store.search(caption, k=5)
     assert len({h.columns["image_id"] for h in hits}) == 1, "five rows of one image share a content and a score"
     again = store.add_vectors(folder / "flickr100_image_vectors.npy", folder / "flickr100_metadata.csv")
-    assert (again["new_items"], again["new_vectors"]) == (0, 0)
+    assert (again.new_items, again.new_vectors) == (0, 0)
 
 
 def test_cifar_clip_vectors_are_separated_by_a_line(shared_data, tmp_path):
@@ -202,7 +202,7 @@ def test_a_run_over_4000_photos_killed_twice_equals_an_uninterrupted_one(shared_
         return es.create(tmp_path / name, "tests.helpers.networks:resnet20", weights=weights, preprocess=size)
 
     straight = make("straight")
-    assert straight.embed(photos).found == 4000
+    assert straight.embed(photos).scanned == 4000
     make("killed")
     folder = next((tmp_path / "killed" / "spaces").iterdir()) / "shards"
     for commits in (4, 9):

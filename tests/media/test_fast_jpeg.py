@@ -23,9 +23,9 @@ from embedstore.media.image.gpu_decode import (
     torchvision_jpeg_decoder,
 )
 from embedstore.media.image.screening import is_safe_in_process
-from embedstore.pipeline import decoder_choice as ways
-from embedstore.pipeline.decode_method import Decoder, parse_decoder
-from embedstore.pipeline.decoder_choice import choose_decode_method, stack_pixels
+from embedstore.pipeline import decode_method as ways
+from embedstore.pipeline.decode_method import choose_decode_method, stack_pixels
+from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
 from embedstore.types import ImageInfo
 from tests.conftest import TINY, picture
@@ -218,17 +218,17 @@ FILES = [jpeg(detailed(n)) for n in range(8)]
 
 def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
     """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
-    took = choose_decode_method(network, FILES, requested=Decoder.QUICK, expected_images=8, threads=1)
-    assert took.decoder is Decoder.QUICK
+    took = choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
+    assert took.decoder is Decoder.FAST
     assert took.agreement.is_close
     assert took.agreement.rows == 8
 
     def wrong(data, p):
         return 255 - preprocess.prepare(data, p)[0], None
 
-    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.QUICK: wrong})
+    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.FAST: wrong})
     with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
-        choose_decode_method(network, FILES, requested=Decoder.QUICK, expected_images=8, threads=1)
+        choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
     monkeypatch.setattr(ways, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
     monkeypatch.setattr(ways, "MIN_SAVING_RATIO", -1e9)
     found = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=1000, threads=1)
@@ -241,18 +241,18 @@ def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, mon
     slower = GpuImagePreparer("cpu").prepare
     took = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
     monkeypatch.setattr(
-        ways, "fast_decoders", lambda device: {Decoder.DEVICE: slower, Decoder.QUICK: fast_jpeg.prepare}
+        ways, "fast_decoders", lambda device: {Decoder.GPU_RESIZE: slower, Decoder.FAST: fast_jpeg.prepare}
     )
-    monkeypatch.setattr(ways, "_seconds", lambda prepare, sample, p: took[prepare])
-    monkeypatch.setattr(ways, "_cost", lambda network, pixels: 1000.0)
+    monkeypatch.setattr(ways, "seconds_per_image", lambda prepare, sample, p: took[prepare])
+    monkeypatch.setattr(ways, "comparison_seconds", lambda network, pixels: 1000.0)
 
     def chosen(images, files=FILES):
         return choose_decode_method(network, files, requested=Decoder.AUTO, expected_images=images, threads=2).decoder
 
     assert chosen(999) is Decoder.PILLOW
-    assert chosen(1001) is Decoder.QUICK
+    assert chosen(1001) is Decoder.FAST
     assert chosen(1001, [b"broken"]) is Decoder.PILLOW
-    monkeypatch.setattr(ways, "_cost", lambda network, pixels: 0.0)
+    monkeypatch.setattr(ways, "comparison_seconds", lambda network, pixels: 0.0)
     assert chosen(ways.MIN_IMAGES_TO_COMPARE - 1) is Decoder.PILLOW
     took[fast_jpeg.prepare] = took[slower] = 2.9
     assert chosen(10**9) is Decoder.PILLOW
@@ -267,7 +267,7 @@ def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
     es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
     report = es.open(tmp_path / "s", device="cpu", decoder="quick").embed(photos)
     assert (report.embedded, report.decoder) == (8, "quick")
-    assert report.parity["cosine"] > 0.9999
+    assert report.decoder_agreement["cosine"] > 0.9999
     assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
     es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
     with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
@@ -293,7 +293,7 @@ def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_
         look()
         return fast_jpeg.prepare(data, p)
 
-    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.QUICK: prepare})
+    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.FAST: prepare})
     own = Backbone.encode_images
     monkeypatch.setattr(Backbone, "encode_images", lambda self, batch: (look(), own(self, batch))[1])
     torch.set_num_threads(threads)
@@ -323,7 +323,7 @@ def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
         pytest.skip("no GPU here")
     network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
     assert choose_decode_method(
-        network, FILES, requested=Decoder.DEVICE, expected_images=8, threads=1
+        network, FILES, requested=Decoder.GPU_RESIZE, expected_images=8, threads=1
     ).agreement.is_close
     took = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10**9, threads=1)
     assert took.agreement is None or took.agreement.is_close

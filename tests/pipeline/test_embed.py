@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_a_folder_becomes_items_with_labels_and_splits(tmp_path, photos):
     """Twelve files: twelve items, two labels, two splits, one vector each, all as the folders say."""
     store = tiny(tmp_path / "s")
     report = store.embed(photos)
-    assert (report.found, report.embedded, report.failures) == (12, 12, 0)
+    assert (report.scanned, report.embedded, report.failures) == (12, 12, 0)
     rows = store.sql("SELECT split, label, count(*) FROM items GROUP BY ALL ORDER BY ALL").rows
     assert rows == (("train", "cat", 4), ("train", "dog", 4), ("val", "cat", 2), ("val", "dog", 2))
     assert store.sql("SELECT count(*), min(width), max(height) FROM contents").rows == ((12, 48, 40),)
@@ -78,7 +79,7 @@ def test_new_changed_renamed_and_missing_files_are_told_apart(tmp_path, photos):
     (photos / "train" / "cat" / "1.png").rename(photos / "train" / "dog" / "renamed.png")
     (photos / "val" / "cat" / "2.png").unlink()
     report = store.embed(photos)
-    assert (report.found, report.embedded, report.reused, report.unchanged) == (12, 2, 1, 9)
+    assert (report.scanned, report.embedded, report.reused, report.unchanged) == (12, 2, 1, 9)
     assert (report.renamed, report.missing) == (1, 1)
     after = table(store)
     uri = lambda *parts: str(photos.joinpath(*parts))  # noqa: E731
@@ -111,7 +112,7 @@ def test_equal_files_are_embedded_once_and_stay_two_items(tmp_path, photos):
     shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "dog" / "copy.png")
     store = tiny(tmp_path / "s")
     report = store.embed(photos)
-    assert (report.found, report.embedded, report.reused) == (13, 12, 1)
+    assert (report.scanned, report.embedded, report.reused) == (13, 12, 1)
     shutil.copy(photos / "train" / "cat" / "0.png", photos / "val" / "dog" / "later.png")
     report = store.embed(photos)
     assert (report.embedded, report.reused, report.unchanged) == (0, 1, 13)
@@ -133,7 +134,7 @@ def test_bad_images_are_rows_with_reasons_and_are_not_tried_again(tmp_path, phot
     (photos / "dangling.jpg").symlink_to(photos / "nowhere.jpg")
     store = tiny(tmp_path / "s")
     report = store.embed(photos)
-    assert report.found == 18
+    assert report.scanned == 18
     assert (report.embedded, report.failures) == (12, 6)
     reasons = {uri.rsplit("/", 1)[1]: reason for uri, reason, *_ in store.failures()}
     assert reasons == {
@@ -155,7 +156,7 @@ def test_an_item_whose_file_breaks_is_no_longer_found(tmp_path, photos):
     broken = photos / "train" / "cat" / "0.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n broken")
     report = store.embed(photos)
-    assert report.failed == {"corrupt": 1}
+    assert report.failures_by_reason == {"corrupt": 1}
     assert store.sql("SELECT present FROM items WHERE uri = ?", [str(broken)]).rows == ((False,),)
     picture(0).save(broken)
     assert store.embed(photos).failures == 0
@@ -237,7 +238,7 @@ def test_nothing_to_embed_is_an_error_with_the_path(tmp_path):
 def test_the_store_may_lie_inside_the_photos(tmp_path, photos):
     """Its own files are not images of the collection."""
     store = tiny(photos / "pets.store")
-    assert store.embed(photos).found == 12
+    assert store.embed(photos).scanned == 12
     assert store.embed(photos).unchanged == 12
 
 
@@ -286,6 +287,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
     """The folder is a failure of its own; its items stay as they were."""
     from embedstore.pipeline.run import embed_source
     from embedstore.sources.open import open_source
+    from embedstore.sources.source import Scan
     from embedstore.types import Failure, FailureReason
 
     store = tiny(tmp_path / "s")
@@ -300,11 +302,11 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
 
         def scan(self):
             folder = str(photos / "val" / "dog")
-            yield Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
-            yield from (r for r in source.scan() if not r.uri.startswith(folder))
+            refused = Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
+            return Scan(chain([refused], (r for r in source.scan() if not r.uri.startswith(folder))))
 
     report = embed_source(store._storage, Refused(), store.backbone, store.spaces[0])
-    assert (report.missing, report.failed) == (0, {"unreadable": 1})
+    assert (report.missing, report.failures_by_reason) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
 

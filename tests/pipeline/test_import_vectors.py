@@ -23,7 +23,7 @@ def store(tmp_path):
 def test_a_second_models_vectors_stand_beside_the_first(store):
     """The same items in another space: three items, three contents, six vectors, both spaces whole."""
     result = store.add_vectors(SECOND, {"uri": URIS}, space="second")
-    assert (result["new_items"], result["new_vectors"]) == (0, 3)
+    assert (result.new_items, result.new_vectors) == (0, 3)
     assert np.array_equal(store.features("uri", space="first").X, FIRST)
     assert np.array_equal(store.features("uri", space="second").X, SECOND)
     info = store.info()
@@ -45,7 +45,7 @@ def test_vectors_for_embedded_photos_keep_the_photos_content(tmp_path, photos):
 def test_the_same_vectors_again_change_nothing(store):
     """Bringing them twice adds no item and no vector."""
     result = store.add_vectors(FIRST, {"uri": URIS}, space="first")
-    assert (result["new_items"], result["new_vectors"]) == (0, 0)
+    assert (result.new_items, result.new_vectors) == (0, 0)
 
 
 def test_a_changed_vector_replaces_the_items_own(store):
@@ -53,7 +53,7 @@ def test_a_changed_vector_replaces_the_items_own(store):
     changed = FIRST.copy()
     changed[1] = [5, 5]
     result = store.add_vectors(changed, {"uri": URIS}, space="first")
-    assert (result["new_items"], result["new_vectors"]) == (0, 1)
+    assert (result.new_items, result.new_vectors) == (0, 1)
     assert np.array_equal(store.features("uri").X, changed)
     assert store.sql("SELECT item, year FROM items ORDER BY item").rows == ((1, 1), (2, 2), (3, 3))
 

@@ -1,63 +1,57 @@
-"""The bench verb: every stage measured on given images, and what limits named."""
+"""The bench verb: every stage is measured on the user's images, and the bottleneck is named."""
 
 import json
 
 import pytest
 
-from embedstore.backbones.runtimes.batch_size import find_batch_size
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.cli import main
 from embedstore.errors import NoImages
 from embedstore.quickstart import bench
 from tests.conftest import TINY
 
-SMALL = bench.BenchSettings(TINY, seconds=0.2, images=8, threads=2, device="cpu", runtime=Runtime.EAGER)
 
-
-def test_the_knee_is_the_smallest_batch_within_reach_of_the_best():
-    """Worked by hand: flat from 8 on; what does not fit ends the search; a gain of 5% goes on."""
-    flat = {1: 10, 2: 20, 4: 40, 8: 60, 16: 61, 32: 99}
-    assert find_batch_size(flat.get, 1, 32) == (8, {b: flat[b] for b in (1, 2, 4, 8, 16)})
-    assert find_batch_size({8: 10, 16: 20}.get, 8, 64)[0] == 16
-    assert find_batch_size({}.get, 8, 64) == (4, {})
-    rising = {b: float(b) for b in (1, 2, 4, 8)}
-    assert find_batch_size(rising.get, 1, 8) == (8, rising)
-
-
-def test_every_stage_of_a_folder_is_measured(photos, tmp_path):
-    """Rates are there, the limit follows from two of them, a broken file is counted, and nothing is left behind."""
+def test_every_stage_of_a_folder_is_measured(photos):
+    """Every rate is positive, the limit follows from two of them, a broken file is counted, and nothing is left."""
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     before = sorted(p.name for p in photos.rglob("*"))
-    found = bench.run(photos, bench.BenchSettings(TINY, seconds=0.2, threads=2, device="cpu", runtime=Runtime.ONNX))
-    assert (found.images, found.failed, found.pixels) == (12, 1, 48 * 40)
-    assert [n.runtime for n in found.networks] == ["eager", "onnx"]
-    assert all(n.images_per_second > 0 for n in found.networks)
-    assert found.networks[1].cosine > 0.9999
-    assert min(found.read, found.decode, found.write, found.end_to_end) > 0
-    assert list(found.decoders) == ["pillow", "quick"]
-    assert found.decode == found.decoders[found.decoder]
-    fastest = max(n.images_per_second for n in found.networks)
-    assert found.limit == pytest.approx(1 / (1 / found.decode + 1 / fastest))
-    assert found.knee in found.batches
-    assert "-bound: " in found.bottleneck
+    settings = bench.BenchSettings(TINY, seconds_per_stage=0.2, threads=2, device="cpu", runtime=Runtime.ONNX)
+    result = bench.run(photos, settings)
+    assert (result.images, result.failed, result.mean_pixels) == (12, 1, 48 * 40)
+    assert [r.runtime for r in result.runtimes] == ["eager", "onnx"]
+    assert all(r.images_per_second > 0 for r in result.runtimes)
+    assert result.runtimes[1].min_cosine > 0.9999
+    assert min(result.read_rate, result.decode_rate, result.write_rate, result.end_to_end_rate) > 0
+    assert list(result.decode_rates) == ["pillow", "quick"]
+    assert result.decode_rate == result.decode_rates[result.decoder]
+    fastest = max(r.images_per_second for r in result.runtimes)
+    assert result.expected_rate == pytest.approx(1 / (1 / result.decode_rate + 1 / fastest))
+    assert result.batch_size in result.rate_by_batch_size
+    assert "-bound: " in result.bottleneck
     assert sorted(p.name for p in photos.rglob("*")) == before
 
 
-def test_the_sample_is_spread_over_the_folder_and_bounded(photos, monkeypatch):
-    """Four of twelve, evenly; and no more bytes of files at once than the limit."""
-    names = [r.path.rsplit("/", 1)[-1] for r in bench._sample(photos, 12)]
-    assert [r.path.rsplit("/", 1)[-1] for r in bench._sample(photos, 4)] == names[::3]
+def test_the_sample_is_spread_over_the_folder_and_bounded_in_bytes(photos, monkeypatch):
+    """Four of twelve files are evenly spread, and a small byte limit leaves one file."""
+
+    def sample(count):
+        return [r.path.rsplit("/", 1)[-1] for r in bench.draw_sample(photos, count)]
+
+    assert sample(4) == sample(12)[::3]
     monkeypatch.setattr(bench, "MAX_SAMPLE_BYTES", 1)
-    assert len(bench._sample(photos, 12)) == 1
+    assert len(sample(12)) == 1
 
 
-def test_without_a_folder_pictures_are_made(capsys):
-    """The verb prints one JSON document, or a table that ends with the line that names the bottleneck."""
+def test_images_are_generated_without_a_folder(capsys):
+    """The verb prints one JSON document, or a table whose last line names the bottleneck."""
     arguments = ["bench", "--backbone", TINY, "--seconds", "0.1", "--images", "4", "--runtime", "eager"]
     with pytest.raises(SystemExit):
         main([*arguments, "--json"])
-    made = json.loads(capsys.readouterr().out)
-    assert (made["images"], made["pixels"]) == (4, 500 * 375)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["images"], document["pixels"]) == (4, 500 * 375)
+    assert document["networks"][0].keys() == {"runtime", "images_per_second", "cosine", "why"}
+    assert document["knee"] in map(int, document["batches"])
+    assert min(document[rate] for rate in ("read", "decode", "write", "end_to_end", "limit")) > 0
     with pytest.raises(SystemExit):
         main(arguments)
     lines = capsys.readouterr().out.splitlines()
@@ -66,6 +60,6 @@ def test_without_a_folder_pictures_are_made(capsys):
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):
-    """Nothing to measure on."""
+    """There is nothing to measure."""
     with pytest.raises(NoImages, match="has no files"):
-        bench.run(tmp_path, SMALL)
+        bench.run(tmp_path, bench.BenchSettings(TINY, device="cpu"))

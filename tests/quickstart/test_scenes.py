@@ -77,17 +77,17 @@ def test_no_training_scene_shows_a_pair_that_is_kept_out():
     """Of 3,000 scenes none; with unseen=True every one of 200."""
     for n in range(3000):
         for thing in compose(np.random.default_rng((1, n))).objects:
-            assert thing.style or not is_held_out_pair(thing.colour, thing.name)
+            assert thing.style or not is_held_out_pair(thing.color, thing.name)
     for n in range(200):
         (thing,) = compose(np.random.default_rng((1, n)), "single", held_out_pairs=True).objects
-        assert is_held_out_pair(thing.colour, thing.name)
+        assert is_held_out_pair(thing.color, thing.name)
 
 
 def test_things_stand_out_from_the_background():
     """No thing has the background's colour."""
     for n in range(1000):
         scene = compose(np.random.default_rng((5, n)))
-        assert scene.ground not in {t.colour for t in scene.objects}
+        assert scene.background not in {t.color for t in scene.objects}
 
 
 @pytest.mark.parametrize(

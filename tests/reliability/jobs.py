@@ -10,8 +10,9 @@ import numpy as np
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
 from embedstore.classify.heads.prototype import NearestPrototype
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.storage import changes, compact
 from embedstore.storage.changes import ItemSelection
 from embedstore.storage.commit import CommitBatch
@@ -121,15 +122,15 @@ def second_space(folder: Path) -> None:
 INDEX = (
     OPEN
     + """
-from embedstore.search.index.build import build_index
+from embedstore.search.index.build import IndexTarget, build_index
 storage = Storage.open(here / "s")
-build_index(storage, storage.space(), recall=1.0, kind="flat")
+build_index(storage, storage.space(), IndexTarget(recall=1.0, kind="flat"))
 """
 )
 
 
 def nearest(storage: Storage, n: int) -> list[tuple[float, int]]:
-    return [(h.score, h.item) for h in execute_search(storage, storage.space(), vector(n), SearchOptions(k=8)).hits]
+    return [(h.score, h.item) for h in Searcher(storage).search(storage.space(), vector(n), SearchOptions(k=8)).hits]
 
 
 def brute(n: int, items: range) -> list[tuple[float, int]]:
@@ -150,7 +151,7 @@ def indexed(folder: Path) -> None:
         storage = whole(folder / "s", expected(16))
         assert nearest(storage, 3) == brute(3, range(1, 17))
         assert all(i["usable"] for i in build.list_indexes(storage) if i.get("why") is None)
-        build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+        build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     assert [i["usable"] for i in build.list_indexes(storage)] == [True]
     repair(folder / "s")
     assert not [p for p in (folder / "s").rglob("*") if p.suffix in (".tmp", ".new")]

@@ -195,7 +195,7 @@ INDEXES = ["12 GB of vectors", "nothing like an index", "another file's name", "
 def evil_index(path: Path, how: str) -> None:
     """Spoil a good index, with a sidecar that agrees."""
     storage = make(path, 16)
-    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     folder = storage.layout.index_folder(storage.space().key)
     sidecar = next(folder.glob("*.json"))
     facts = json.loads(sidecar.read_text())
@@ -242,7 +242,7 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     import embedstore as es
 
     storage = make(tmp_path / "s", 16)
-    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     sidecar = next(storage.layout.index_folder(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
     sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))

@@ -13,8 +13,9 @@ from embedstore.classify import registry
 from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.errors import EmbedstoreError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.storage.storage import Storage
 from tests.conftest import picture
 from tests.helpers.finetune_store import QUICK, store_of, textures
@@ -29,7 +30,7 @@ def furnished(tmp_path_factory):
     """A store with an index, a head and a checkpoint's files."""
     path = tmp_path_factory.mktemp("furnished") / "s"
     storage = make(path, 150, 150)
-    build.build_index(storage, storage.space(), recall=1.0, kind="flat")
+    build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     head = NearestPrototype().fit(X, np.array([f"c{n % 3}" for n in range(1, 301)]))
     registry.save_head(storage, storage.space(), "kind", head, label="label", kind="prototype", metadata={})
     checkpoint(path)
@@ -52,7 +53,7 @@ def answers(path: Path) -> list[object]:
     space = storage.space()
     found = [rows(storage)]
     for exact in (False, True):
-        hits = execute_search(storage, space, vector(7), SearchOptions(k=9, exact=exact)).hits
+        hits = Searcher(storage).search(space, vector(7), SearchOptions(k=9, exact=exact)).hits
         found.append([(h.score, h.item, h.label) for h in hits])
     found.append(registry.load_head(storage, "kind")[1].predict_proba(X).tolist())
     found.append([(s.name, s.space.to_json()) for s in storage.spaces()])
@@ -136,7 +137,7 @@ def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
     right = read(es.open(made / "s"), tuned.key)
     names = sorted(p.name for p in (made / "s" / "checkpoints" / tuned.key).iterdir())
     assert {"checkpoint.json", "head.safetensors", "weights.safetensors"} <= set(names)
-    noted = {f["file"] for f in json.loads((tuned.folder / "checkpoint.json").read_text())["files"]}
+    noted = {f["file"] for f in json.loads((tuned.checkpoint_folder / "checkpoint.json").read_text())["files"]}
     for name in sorted(noted | {"checkpoint.json"}):
         for seed in range(25):
             path = tmp_path / "s"

@@ -260,7 +260,7 @@ def test_every_hostile_entry_has_its_outcome_and_is_not_tried_twice(tmp_path, ho
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     report = store.embed(folder, label=None)
     assert outcomes_of(store, folder, list(expected)) == expected
-    assert report.found == len(expected)
+    assert report.scanned == len(expected)
     assert report.failures == sum(r != "" for r in expected.values())
     again = store.embed(folder, label=None)
     assert (again.embedded, again.reused, again.failures) == (0, 0, 0)
@@ -309,7 +309,7 @@ def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path,
     before = children()
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     report = store.embed(folder, label=None)
-    assert report.failed == {"timed_out": 1, "crashed": 1, "no_memory": 1}
+    assert report.failures_by_reason == {"timed_out": 1, "crashed": 1, "no_memory": 1}
     assert report.embedded == 12
     reasons = dict(store.sql("SELECT right(uri, 8), reason FROM failures").rows)
     assert reasons == {"HANG.tif": "timed_out", "SEGV.tif": "crashed", "EATS.tif": "no_memory"}

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.storage import changes, compact
 from embedstore.storage.changes import ItemSelection
 from embedstore.storage.commit import CommitBatch, ItemRow
@@ -37,7 +38,7 @@ def act(path: Path, step: dict) -> None:
     storage = Storage.open(path)
     kind = step["do"]
     if kind == "index":
-        build.build_index(storage, storage.space("test"), recall=1.0, kind=step["kind"])
+        build.build_index(storage, storage.space("test"), build.IndexTarget(recall=1.0, kind=step["kind"]))
         return
     with storage.writer(kind) as writer:
         if kind == "add":
@@ -244,7 +245,7 @@ class Machine(RuleBasedStateMachine):
         for i, (m, _) in self.model.items.items():
             v = vector(m).astype(np.float64)
             own.append((float((v * q).sum() / np.sqrt((v * v).sum())), i))
-        found = execute_search(self.storage, self.storage.space("test"), vector(n), SearchOptions(k=5)).hits
+        found = Searcher(self.storage).search(self.storage.space("test"), vector(n), SearchOptions(k=5)).hits
         assert [(h.score, h.item) for h in found] == sorted(own, key=lambda s: (-s[0], s[1]))[:5]
 
     @invariant()

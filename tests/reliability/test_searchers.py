@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
 from embedstore.storage import changes, compact
 from embedstore.storage.changes import ItemSelection
@@ -45,6 +46,7 @@ def look(folder: Path, seed: int) -> dict[str, int]:
     """Search until told to stop: every hit has its own score, and no item that was there throughout is left out."""
     rng = np.random.default_rng(seed)
     storage = Storage.open(folder / "s")
+    searcher = Searcher(storage)
     done = filtered = with_index = 0
     while not (folder / "stop").exists():
         q = rng.normal(size=4)
@@ -52,7 +54,7 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         where = "item % 2 = 0" if done % 3 == 0 else None
         before = stable(folder)
         ask = SearchOptions(k=K, where=where, exact=done % 2 == 0)
-        found = execute_search(storage, storage.space(), q.astype(np.float32), ask)
+        found = searcher.search(storage.space(), q.astype(np.float32), ask)
         there = {i for i in before & stable(folder) if where is None or i % 2 == 0}
         hits = {h.item: h.score for h in found.hits}
         own = scores(unit.astype(np.float64), list(hits))
@@ -61,7 +63,7 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         assert where is None or all(i % 2 == 0 for i in hits), hits
         assert not hits.keys() & set(json.loads((folder / "gone").read_text())) - before, "deleted before the search"
         assert len(hits) == K or len(there) < K
-        by_index = found.plan["way"] == SearchMethod.INDEX
+        by_index = found.plan.method is SearchMethod.INDEX
         worst = min(hits.values(), default=-2.0)
         missed = [i for i, s in scores(unit.astype(np.float64), sorted(there)).items() if s > worst + 1e-6]
         assert by_index or set(missed) <= hits.keys(), (missed, hits)  # an index may miss; an exact search may not
@@ -94,7 +96,8 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
                 changes.delete(writer, ItemSelection(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
-            build.build_index(storage, storage.space(), recall=0.95, kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+            target = build.IndexTarget(kind=("flat", "ivf", "hnsw")[n // 4 % 3])
+            build.build_index(storage, storage.space(), target)
         else:
             with storage.writer("compacting") as writer:
                 compact.compact(storage, writer)

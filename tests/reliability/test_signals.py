@@ -102,7 +102,7 @@ def test_a_signal_ends_a_run_within_seconds(commands, store, number, status):
     assert kept < 800
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
-    assert (report.unchanged, report.found) == (kept, 800)
+    assert (report.unchanged, report.scanned) == (kept, 800)
     assert opened.info()["items"] == 800
 
 

@@ -31,19 +31,19 @@ def store(tmp_path):
 def test_chains_join_and_the_weakest_link_is_told(store):
     """0-10-20 degrees is one group at cos 12 degrees, held by links of cos 10 degrees; 90-91 another."""
     found = store.duplicates(float(np.cos(np.radians(12))))
-    assert [(r["group"], r["item"], r["keep"]) for r in found.rows] == [
+    assert [(i.group, i.item, i.keep) for i in found.items] == [
         (1, 1, True), (1, 2, False), (1, 3, False), (2, 4, True), (2, 5, False),
     ]  # fmt: skip
-    assert [r["weakest"] for r in found.rows] == pytest.approx(
+    assert [i.min_cosine for i in found.items] == pytest.approx(
         [np.cos(np.radians(10))] * 3 + [np.cos(np.radians(1))] * 2, abs=1e-3
     )
-    assert (found.groups, found.compared, found.recall) == (2, 6, 1.0)
+    assert (found.group_count, found.content_count, found.recall) == (2, 6, 1.0)
 
 
 def test_pairs_across_splits_are_listed(store):
     """Of the chain only 10-20 degrees is a pair in different splits."""
     found = store.duplicates(float(np.cos(np.radians(12))))
-    assert [(p["item"], p["split"], p["other"], p["other_split"]) for p in found.across] == [(2, "train", 3, "val")]
+    assert [(p.item, p.split, p.other_item, p.other_split) for p in found.cross_split_pairs] == [(2, "train", 3, "val")]
 
 
 def test_marked_duplicates_can_be_deleted(store):
@@ -58,7 +58,7 @@ def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
     store = create(tmp_path / "s")
     store.add_vectors(np.eye(3, dtype=np.float32)[[0, 1, 0]], {"uri": ["/a", "/b", "/c"]})
     found = store.duplicates(0.999)
-    assert [(r["uri"], r["keep"], r["weakest"]) for r in found.rows] == [("/a", True, 1.0), ("/c", False, 1.0)]
+    assert [(i.uri, i.keep, i.min_cosine) for i in found.items] == [("/a", True, 1.0), ("/c", False, 1.0)]
 
 
 @settings(deadline=None, max_examples=40)

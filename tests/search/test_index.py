@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from embedstore import create
 from embedstore.errors import QueryError
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import approximate, files
-from embedstore.search.index.build import build_index, parse_size, rebuild_memory_bytes
+from embedstore.search.index.build import IndexTarget, build_index, parse_size, rebuild_memory_bytes
 from embedstore.search.index.scan import Scanner
+from embedstore.search.options import SearchOptions
 from embedstore.search.planner import IndexCandidate, RowCosts, SearchMethod, plan_search
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch
@@ -36,11 +37,12 @@ def store(tmp_path):
     return store
 
 
-def ids(store, query, way=SearchMethod.INDEX, **options):
-    return [
-        h.item
-        for h in execute_search(store._storage, store.spaces[0], query, SearchOptions(method=way, **options)).hits
-    ]
+def run_search(store, query, **options):
+    return Searcher(store._storage).search(store.spaces[0], query, SearchOptions(**options))
+
+
+def ids(store, query, method=SearchMethod.INDEX, **options):
+    return [h.item for h in run_search(store, query, method=method, **options).hits]
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
@@ -71,14 +73,10 @@ def test_a_filter_through_an_index_gives_k(store):
     """Whatever the share that matches, k come back, all matching, and the best is the best."""
     store.index(kind="ivf", recall=0.9)
     for where, match in (("n % 2 = 0", 1500), ("n < 5", 5), ("n % 100 = 3", 30)):
-        found = execute_search(
-            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, method=SearchMethod.INDEX)
-        ).hits
-        exact = execute_search(
-            store._storage, store.spaces[0], ROWS[11], SearchOptions(k=20, where=where, exact=True)
-        ).hits
+        found = ids(store, ROWS[11], k=20, where=where)
+        exact = ids(store, ROWS[11], None, k=20, where=where, exact=True)
         assert len(found) == min(20, match)
-        assert [h.item for h in found][:1] == [h.item for h in exact][:1]
+        assert found[:1] == exact[:1]
 
 
 @pytest.mark.parametrize(("kind", "where"), [("hnsw", "n % 4 = 1"), ("ivf", "n % 10 = 7")])
@@ -88,7 +86,7 @@ def test_an_index_finds_as_much_under_a_filter(store, kind, where):
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall - 0.03
-    assert execute_search(store._storage, store.spaces[0], ROWS[0], SearchOptions(where=where)).plan["way"] == "index"
+    assert run_search(store, ROWS[0], where=where).plan.method is SearchMethod.INDEX
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
@@ -104,9 +102,7 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
     queries = (centres[np.arange(60) % 20] + rng.standard_normal((60, 32)) @ noise).astype(np.float32)
     where = "c in (3, 4)"
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
-    assert (
-        execute_search(store._storage, store.spaces[0], queries[0], SearchOptions(where=where)).plan["way"] == "index"
-    )
+    assert run_search(store, queries[0], where=where).plan.method is SearchMethod.INDEX
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall
 
 
@@ -118,9 +114,9 @@ def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind,
         clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
     )
     monkeypatch.setattr(approximate, "propose_filtered_rows", None)
-    found = execute_search(store._storage, store.spaces[0], ROWS[7], SearchOptions(where="n < 0"))
-    assert found.plan["way"] in ("scan", "gather")
-    assert "yielded too few" in found.plan["why"]
+    found = run_search(store, ROWS[7], where="n < 0")
+    assert found.plan.method in (SearchMethod.SCAN, SearchMethod.GATHER)
+    assert "yielded too few" in found.plan.reason
     assert [h.item for h in found.hits] == ids(store, ROWS[7], where="n < 0", exact=True)
 
 
@@ -182,14 +178,14 @@ def test_equal_scores_stand_by_item_through_an_index_too(tmp_path, kind):
         turned = {"digests": many.digests[::-1], "vectors": list(rows[::-1])}  # the last item has the first row
         writer.commit(replace(many, **turned), space=storage.space())
     row = storage.space()
-    assert build_index(storage, row, kind=kind, recall=0.5).sidecar.lossless
+    assert build_index(storage, row, IndexTarget(0.5, kind=kind)).sidecar.lossless
     query = np.array([1, 0.5, 0.25, 0, 0, 0, 0, 0], np.float32)
     for options in ({"k": 10}, {"k": 30, "offset": 5}, {"k": 12, "where": "item % 3 = 1"}):
         found, exact = (
-            execute_search(storage, row, query, SearchOptions(method=w, **options))
+            Searcher(storage).search(row, query, SearchOptions(method=w, **options))
             for w in (SearchMethod.INDEX, SearchMethod.SCAN)
         )
-        assert found.plan["way"] == "index"
+        assert found.plan.method is SearchMethod.INDEX
         assert [(h.item, h.score) for h in found.hits] == [(h.item, h.score) for h in exact.hits]
 
 
@@ -237,7 +233,7 @@ def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
     said = []
     built = store.index(recall=1.0, report=said.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
-    assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.tried] == ["IVF50,PQ2x4 reached recall"]
+    assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.rejected_settings] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in s for s in said)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor])
     with pytest.raises(QueryError, match="no index within 4GB reaches recall 1"):
@@ -252,7 +248,7 @@ def test_settings_fit_the_memory(store):
     assert [s.kind for s in tried][:2] == ["flat", "hnsw"]
     big = approximate.candidate_settings(1_000_000, 512, recall=0.95, memory_bytes=10**9)
     assert [s.factory for s in big] == ["IVF4000,SQ8", "IVF4000,PQ64"]
-    assert all(s.memory <= s.build_memory_bytes <= 10**9 for s in big)
+    assert all(s.memory_bytes <= s.build_memory_bytes <= 10**9 for s in big)
 
 
 @pytest.mark.parametrize(
@@ -290,17 +286,17 @@ def test_the_plan_takes_the_cheapest_way():
     """Few rows are gathered, many are scanned, and an index is asked where there is one and it may be."""
     few = plan_search(rows=1_000_000, matching=100, depth=10, costs=lambda: COSTS)
     many = plan_search(rows=1_000_000, matching=500_000, depth=10, costs=lambda: COSTS)
-    assert (few.way, few.estimates) == (SearchMethod.GATHER, {"scan": 1.01, "gather": 0.4})
-    assert (many.way, many.estimates) == (SearchMethod.SCAN, {"scan": 50.5, "gather": 2000.0})
+    assert (few.method, few.estimated_ms) == (SearchMethod.GATHER, {"scan": 1.01, "gather": 0.4})
+    assert (many.method, many.estimated_ms) == (SearchMethod.SCAN, {"scan": 50.5, "gather": 2000.0})
     index = {"costs": lambda: COSTS, "index": IndexCandidate(990_000, 0.002, 0.05)}
-    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, **index).way is SearchMethod.INDEX
+    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, **index).method is SearchMethod.INDEX
     deep = plan_search(rows=1_000_000, matching=1_000_000, depth=101, **index)
-    assert (deep.way, "beyond 100 are exact" in deep.why) == (SearchMethod.INDEX, True)
-    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, exact=True, **index).way is SearchMethod.SCAN
+    assert (deep.method, "beyond 100 are exact" in deep.reason) == (SearchMethod.INDEX, True)
+    assert plan_search(rows=1_000_000, matching=1_000_000, depth=10, exact=True, **index).method is SearchMethod.SCAN
     tenth = plan_search(rows=1_000_000, matching=100_000, depth=10, **index)
-    assert (tenth.way, tenth.estimates["index"]) == (SearchMethod.INDEX, 20.0)
+    assert (tenth.method, tenth.estimated_ms["index"]) == (SearchMethod.INDEX, 20.0)
     barred = plan_search(rows=1_000_000, matching=40_000, depth=10, **index)
-    assert (barred.way, "5%" in barred.why) == (SearchMethod.SCAN, True)
+    assert (barred.method, "5%" in barred.reason) == (SearchMethod.SCAN, True)
 
 
 @settings(deadline=None, max_examples=40)
@@ -353,6 +349,6 @@ def test_what_was_built_can_be_built_again(rows, dim):
     """Whatever setting a budget chose, the budget of a rebuild after a compaction has room for it."""
     for s in approximate.candidate_settings(rows, dim, recall=0.95, memory_bytes=1 << 50):
         again = approximate.candidate_settings(
-            rows, dim, recall=0.95, memory_bytes=rebuild_memory_bytes(s.memory, dim), kind=s.kind
+            rows, dim, recall=0.95, memory_bytes=rebuild_memory_bytes(s.memory_bytes, dim), kind=s.kind
         )
         assert s.factory in {t.factory for t in again}

@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_map(store):
 def test_a_sample_of_a_large_collection_is_said_to_be_one(store):
     """Twenty of ninety, in the title, without repetition."""
     atlas = store.map(most=20)
-    assert atlas.title == "20 of 90 items in space precomputed, coloured by label"
+    assert atlas.title == "20 of 90 items in space precomputed, colored by label"
     assert len(set(atlas.projection.items.tolist())) == 20
 
 

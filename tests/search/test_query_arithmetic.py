@@ -9,8 +9,8 @@ import pytest
 
 from embedstore import cli, create
 from embedstore.errors import DimensionMismatch, NoTextTower, QueryError, UnknownColumn
-from embedstore.search.execute import SearchOptions
 from embedstore.search.mmr import maximal_marginal_relevance
+from embedstore.search.options import SearchOptions
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 
 
@@ -132,7 +132,7 @@ def test_parts_that_cancel_out_are_refused(store):
 
 def test_an_empty_store_and_an_impossible_ask():
     """No k and no score; the empty store is in test_search."""
-    with pytest.raises(QueryError, match="without k"):
+    with pytest.raises(QueryError, match="needs min_score"):
         SearchOptions(k=None)
 
 

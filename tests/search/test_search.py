@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import embedstore as es
 from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
-from embedstore.search import snapshot
-from embedstore.search.execute import item_vector, search
+from embedstore.search.execute import Searcher, item_vector
+from embedstore.search.options import SearchOptions
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import digest, make, vector
@@ -28,6 +28,18 @@ def storage(tmp_path_factory):
     with storage.writer("test") as writer:
         writer.commit(CommitBatch(items=twins), space=storage.space())
     return storage
+
+
+@pytest.fixture(scope="module")
+def search(storage):
+    """Searches the 300 items."""
+    return searching(storage)
+
+
+def searching(storage):
+    """Return a function that searches a store, with one cache for all its calls."""
+    searcher, space = Searcher(storage), storage.space()
+    return lambda query, **options: searcher.search(space, query, SearchOptions(**options)).hits
 
 
 def oracle(storage, query, k, where):
@@ -47,11 +59,11 @@ FILTERS = [None, "label = 'c1'", "item = 37", "item between 90 and 120", "label 
     k=st.integers(1, 350),
     where=st.sampled_from(FILTERS),
 )
-def test_search_equals_brute_force(storage, query, k, where):
+def test_search_equals_brute_force(storage, search, query, k, where):
     """Count, scores and items for any query, k and filter; ties are by id."""
     query = np.array(query, np.float32)
     expected = oracle(storage, query, k, where)
-    hits = search(storage, storage.space(), query, k=k, where=where)
+    hits = search(query, k=k, where=where)
     assert [h.rank for h in hits] == list(range(1, len(expected) + 1))
     assert np.allclose([h.score for h in hits], [s for _, _, s in expected], atol=1e-6)
     near = {h.item: h.score for h in hits}
@@ -60,18 +72,18 @@ def test_search_equals_brute_force(storage, query, k, where):
             assert abs(near.get(item, hit.score) - score) < 1e-6
 
 
-def test_hits_carry_what_the_catalog_knows(storage):
-    """Rank, score, id, uri and label of an item's own vector."""
-    hit = search(storage, storage.space(), item_vector(storage, storage.space(), 37), k=1)[0]
+def test_a_hit_has_the_uri_and_label_of_its_item(storage, search):
+    """The best hit of an item's own vector is the item, with score 1, its uri and its label."""
+    hit = search(item_vector(storage, storage.space(), 37), k=1)[0]
     assert (hit.rank, hit.uri, hit.label) == (1, "/i/37.jpg", "c1")
     assert hit.score == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("k", [0, -3, 2_000_000_000])
-def test_k_out_of_range_is_refused(storage, k):
-    """Zero, negative and huge."""
+def test_k_out_of_range_is_refused(search, k):
+    """k below 1 or above 100,000 raises QueryError."""
     with pytest.raises(QueryError, match="between 1 and 100,000"):
-        search(storage, storage.space(), vector(1), k=k)
+        search(vector(1), k=k)
 
 
 @pytest.mark.parametrize(
@@ -84,32 +96,31 @@ def test_k_out_of_range_is_refused(storage, k):
         ([np.inf, 0, 0, 1], QueryError),
     ],
 )
-def test_a_query_without_a_direction_is_refused(storage, query, error):
-    """Another length, zero, NaN, infinity."""
+def test_a_query_without_a_direction_is_refused(search, query, error):
+    """A query of another length, zero, NaN or infinity raises an error."""
     with pytest.raises(error):
-        search(storage, storage.space(), np.array(query, np.float32))
+        search(np.array(query, np.float32))
 
 
-def test_wrong_filters_are_refused(storage):
-    """An unknown column and a broken expression, each with its own error."""
+def test_wrong_filters_are_refused(search):
+    """An unknown column and a broken expression each raise their own error."""
     with pytest.raises(UnknownColumn, match="did you mean label"):
-        search(storage, storage.space(), vector(1), where="labell = 'x'")
+        search(vector(1), where="labell = 'x'")
     with pytest.raises(BadFilter):
-        search(storage, storage.space(), vector(1), where="label = ")
+        search(vector(1), where="label = ")
 
 
-def test_an_empty_store_answers_with_nothing(tmp_path):
-    """No vectors, no hits, no error."""
-    empty = make(tmp_path / "s")
-    assert search(empty, empty.space(), vector(1), k=5) == []
+def test_an_empty_store_gives_no_hits(tmp_path):
+    """A search of a space without vectors returns no hits and raises no error."""
+    assert searching(make(tmp_path / "s"))(vector(1), k=5) == ()
 
 
-def test_contents_without_items_do_not_take_a_hits_place(tmp_path):
-    """Vectors whose items are gone stand nearer than any other: k still come back."""
+def test_vectors_of_deleted_items_do_not_reduce_the_hits(tmp_path):
+    """Where the nearest vectors belong to deleted items, k hits still come back."""
     storage = make(tmp_path / "s", 50)
     with storage.writer("test") as writer:
         writer.execute("UPDATE items SET present = false WHERE item <= 40")
-    hits = search(storage, storage.space(), vector(1), k=10)
+    hits = searching(storage)(vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
 
 
@@ -124,47 +135,46 @@ sys.stdin.read()
 """
 
 
-def test_a_search_that_is_warm_opens_no_file_and_sees_every_change(tmp_path):
-    """Another process holds the catalog, and warm searches answer; it changes a label, and the next hit shows it."""
+def test_a_warm_search_opens_no_file_and_sees_every_change(tmp_path):
+    """Warm searches answer while another process has the catalog open; a label that it changes is in the next hit."""
     storage = make(tmp_path / "s", 30)
-    query = vector(7)
-
-    space = storage.space()
+    query, search = vector(7), searching(storage)
     for _ in range(5):
-        before = [(h.item, h.label) for h in search(storage, space, query, k=3)]
-        under = [h.item for h in search(storage, space, query, k=3, where="item > 9")]
+        before = [(h.item, h.label) for h in search(query, k=3)]
+        under = [h.item for h in search(query, k=3, where="item > 9")]
     with subprocess.Popen(
         [sys.executable, "-c", OPEN, storage.layout.catalog], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout.readline() == b"done\n"
-        assert [(h.item, h.label) for h in search(storage, space, query, k=3)] == before
-        assert [h.item for h in search(storage, space, query, k=3, where="item > 9")] == under
+        assert [(h.item, h.label) for h in search(query, k=3)] == before
+        assert [h.item for h in search(query, k=3, where="item > 9")] == under
         holder.communicate()
     change = f"UPDATE items SET label = 'new' WHERE item = {before[0][0]}"
     subprocess.run([sys.executable, "-c", OPEN, storage.layout.catalog, change], stdin=subprocess.DEVNULL, check=True)
-    assert search(storage, space, query, k=1)[0].label == "new"
+    assert search(query, k=1)[0].label == "new"
 
 
-def test_warm_searches_wait_for_nobody_in_this_process(tmp_path):
-    """While another thread works on the catalog, and many at once: the answers of one after another."""
+def test_warm_searches_do_not_wait_for_other_threads(tmp_path):
+    """Concurrent warm searches give the hits of sequential ones while another thread has the catalog open."""
     storage = make(tmp_path / "s", 30, 90)
-    space, queries = storage.space(), [vector(n) for n in range(40)]
+    search = searching(storage)
 
-    def ask(n):
+    def items_and_scores(n):
         where = (None, "item > 9", "item % 3 = 1")[n % 3]
-        return [(h.item, h.score) for h in search(storage, space, queries[n], k=5, where=where)]
+        return [(h.item, h.score) for h in search(vector(n), k=5, where=where)]
 
-    alone = [[ask(n) for n in range(40)] for _ in range(2)][1]
+    sequential = [[items_and_scores(n) for n in range(40)] for _ in range(2)][1]
     with ThreadPoolExecutor(4) as threads, storage.catalog.exclusive():
-        assert [found.result(timeout=60) for found in [threads.submit(ask, n) for n in range(40)]] == alone
+        futures = [threads.submit(items_and_scores, n) for n in range(40)]
+        assert [future.result(timeout=60) for future in futures] == sequential
 
 
-KINDS = {
+COLUMNS = {
     "text": "CASE WHEN i % 3 = 0 THEN NULL WHEN i % 3 = 1 THEN '' ELSE 'π 🐝 ' || i END",
     "nothing": "NULL::VARCHAR",
     "small": "CASE WHEN i % 4 > 0 THEN (i - 10)::TINYINT END",
     "big": "(9007199254740993 + i)::BIGINT",
-    "yes": "i % 2 = 0",
+    "flag": "i % 2 = 0",
     "real": "(i / 7)::FLOAT",
     "double": "i / 7",
     "money": "(i / 4)::DECIMAL(9, 2)",
@@ -173,19 +183,30 @@ KINDS = {
 }
 
 
-def test_a_warm_search_shows_every_column_as_a_cold_one(tmp_path):
-    """Texts, numbers, truth, dates, decimals and lists, with and without NULLs, are alike from memory and from SQL."""
+def test_filters_evicted_by_other_threads_do_not_fail(tmp_path):
+    """Concurrent searches with more filters than the cache holds give the hits of sequential ones."""
+    storage = make(tmp_path / "s", 60)
+    search, filters = searching(storage), [f"item % 20 = {n}" for n in range(20)]
+    sequential = [[[h.item for h in search(vector(3), where=w)] for w in filters] for _ in range(2)][1]
+    with ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(search, vector(3), where=w) for _ in range(5) for w in filters]
+        assert [[h.item for h in future.result(timeout=60)] for future in futures] == sequential * 5
+
+
+def test_a_warm_search_gives_the_same_column_values_as_a_cold_one(tmp_path):
+    """Values of every type, with and without NULLs, are alike from memory and from SQL."""
     table = tmp_path / "table.parquet"
-    columns = ", ".join(f"{sql} AS {name}" for name, sql in KINDS.items())
+    columns = ", ".join(f"{sql} AS {name}" for name, sql in COLUMNS.items())
     duckdb.sql(f"SELECT '/p/' || i AS uri, {columns} FROM range(40) t(i)").write_parquet(str(table))
     store = es.create(tmp_path / "s")
     vectors = np.stack([vector(n) for n in range(1, 41)])
     store.add_vectors(vectors, table)
-    storage, space = store._storage, store.spaces[0]
-    cold = search(storage, space, vectors[5], k=40)
+    search = searching(store._storage)
+    cold = search(vectors[5], k=40)
     for _ in range(5):
-        warm = search(storage, space, vectors[5], k=40)
-    assert snapshot.current_catalog_snapshot(storage, None).copied is not None
+        search(vectors[5], k=40)
+    with ThreadPoolExecutor(1) as thread, store._storage.catalog.exclusive():  # a search that needs SQL would wait
+        warm = thread.submit(search, vectors[5], k=40).result(timeout=60)
     assert warm == cold
     assert [type(v) for h in warm for v in h.columns.values()] == [type(v) for h in cold for v in h.columns.values()]
     assert {h.columns["money"] for h in warm} == {Decimal(n) / 4 for n in range(40)}

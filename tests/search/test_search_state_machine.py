@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from embedstore.search.execute import SearchOptions, execute_search
+from embedstore.search.execute import Searcher
 from embedstore.search.index import build
+from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
 from embedstore.storage import changes, compact
 from embedstore.storage.changes import ItemSelection
@@ -37,6 +38,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.storage = Storage.create(self.folder / "s")
+        self.searcher = Searcher(self.storage)
         with self.storage.writer("test") as writer:
             writer.add_space(SPACE, name="test", dtype="float16", recipe=None)
         self.items, self.contents, self.next = {}, {}, 1
@@ -92,7 +94,7 @@ class Machine(RuleBasedStateMachine):
         """Build an index over everything stored so far."""
         if not len(self.storage.vector_reader(SPACE)):
             return
-        built = build.build_index(self.storage, self.storage.space(), recall=1.0, kind=kind)
+        built = build.build_index(self.storage, self.storage.space(), build.IndexTarget(recall=1.0, kind=kind))
         assert built.sidecar.rows == len(self.storage.vector_reader(SPACE))
 
     @rule()
@@ -136,7 +138,7 @@ class Machine(RuleBasedStateMachine):
                 seen.add(value)
             expected = firsts
         ask = SearchOptions(k=k, offset=offset, where=where, min_score=least, group_by=group_by, method=way)
-        found = execute_search(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), ask)
         assert [(h.score, h.item) for h in found.hits] == expected[offset : offset + k]
         assert [h.rank for h in found.hits] == list(range(offset + 1, offset + 1 + len(found.hits)))
         assert [h.label for h in found.hits] == [self.items[h.item]["label"] for h in found.hits]
@@ -146,7 +148,7 @@ class Machine(RuleBasedStateMachine):
         """Everything that reaches a score, without k."""
         expected = [f for f in self.ranked(query, where) if f[0] >= least]
         ask = SearchOptions(k=None, min_score=least, where=where)
-        found = execute_search(self.storage, self.storage.space(), np.array(query, np.float32), ask)
+        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), ask)
         assert [(h.score, h.item) for h in found.hits] == expected
 
     @invariant()

@@ -149,7 +149,7 @@ def test_a_remote_source_is_refused_by_its_scheme(tmp_path):
 def test_an_unknown_rule_for_labels_and_a_manifest_among_others_are_refused(tmp_path):
     """Each with its cure."""
     touch(tmp_path, "a.jpg", "m.csv")
-    with pytest.raises(SourceError, match="known is 'folder'"):
+    with pytest.raises(SourceError, match="use 'folder'"):
         open_source(tmp_path, label_rule="parent")
     with pytest.raises(BadManifest, match="give a manifest alone"):
         open_source([tmp_path / "a.jpg", tmp_path / "m.csv"])

@@ -40,7 +40,7 @@ def alike(scenes: int, seed: int) -> NDArray[np.int64]:
     """Scenes of one kind whose first thing has one colour share a number, ``(N,)``."""
     kinds, colours = list(KINDS), list(COLORS)
     shown = (compose(np.random.default_rng((seed, n))) for n in range(scenes))
-    return np.array([kinds.index(s.kind) * len(colours) + colours.index(s.objects[0].colour) for s in shown])
+    return np.array([kinds.index(s.kind) * len(colours) + colours.index(s.objects[0].color) for s in shown])
 
 
 def fresh(

@@ -1,1 +1,1 @@
-"""What executes a backbone: eager PyTorch, onnxruntime, compiled."""
+"""The programs that run a network: eager PyTorch, torch.compile and onnxruntime."""

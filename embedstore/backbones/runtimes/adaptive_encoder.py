@@ -1,238 +1,283 @@
-"""The runtime of one run: eager at first, and another once it has proved on the run's own images that it may and pays.
+"""The runtime of one run: eager for the first batch, then another one if it proves equal and faster on that batch.
 
-The first batch goes through the eager network in any case. Another runtime then embeds the same images: if its
-vectors are further off than :data:`runtime.LEAST` it is refused, and ``auto`` keeps whichever
-is faster. A short run never pays for an export.
+The first batch always goes through the eager network. Another runtime then embeds the same images: if its vectors are
+further off than :data:`~embedstore.backbones.runtimes.runtime.MIN_COSINE`, it is refused. ``auto`` keeps the faster
+one, and a short run never pays for an export.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.backbones.runtimes.batch_size import find_batch_size, throughput_function
 from embedstore.backbones.runtimes.device_pool import DevicePool
-from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder, open_tower, read_manifest
+from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder, Unavailable, is_exported, open_tower
 from embedstore.backbones.runtimes.runtime import (
+    MIN_COSINE,
     Agreement,
+    ImageEncoder,
     Runtime,
     Tower,
     compare_vectors,
     has_onnx_export,
     require_onnx_export,
 )
+from embedstore.backbones.runtimes.runtime_plan import RunFacts, RuntimePlan, plan_runtime
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
-from embedstore.space import Space
 from embedstore.timing import available_cores
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
 
-# Seconds of eager work ahead from which `auto` tries onnx. Export and comparison cost 2 to 6 s for a ResNet-50 or a
-# ViT-B/32 on two cores, and save between a twentieth (ViT) and three quarters (MobileNetV2) of the work.
-# A run below this stays with the network as it is: interrupted and resumed it gives the same vectors to the bit.
-MIN_SECONDS_TO_EXPORT = 60.0
-MIN_SECONDS_TO_LOAD_EXPORT = 10.0  # where the tower was exported before
-MIN_SECONDS_TO_FOLD = 60.0  # of eager work; folding costs little, and changes vectors by some 1e-7
-MIN_IMAGES_TO_TUNE_BATCH = (
-    500  # images, before the best batch of onnx is looked for: that takes the forwards of about ten
-)
-MIN_SECONDS_TO_TUNE_BATCH = 10.0  # of work on a device, before the batch size is looked for: about thirty forwards
-MIN_SPEEDUP = 1.03  # by which `auto` must be faster than eager: less is noise
-COMPARISON_IMAGES = 16  # images on which onnx is compared where it was asked for: they are embedded twice
-MAX_CONCURRENCY = 8  # forwards at a time; beyond it each gets several threads, so that memory stays bounded
+MIN_SPEEDUP = 1.03  # by which onnx must be faster than eager for `auto`: less is noise
+COMPARISON_IMAGES = 16  # images on which a requested onnx is compared: they are embedded twice
+MAX_CONCURRENCY = 8  # forward passes at a time; beyond it each gets several threads, so that memory stays bounded
 
-Encode = Callable[[Any], NDArray[np.float32]]  # uint8 (B, 3, H, W), an array or a tensor on the device
+
+@dataclass(frozen=True)
+class FirstBatch:
+    """The images on which runtimes are compared.
+
+    Attributes:
+        pixels: prepared images ``(B, 3, H, W)``, an array or a tensor on the device.
+        vectors: their eager vectors, float32 ``(B, D)``.
+    """
+
+    pixels: Any
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RuntimeChoice:
+    """What embeds the batches of a run.
+
+    Attributes:
+        runtime: the runtime.
+        encoder: what runs it.
+        concurrency: how many batches may be encoded at once.
+        agreement: how closely it agrees with the unchanged eager network, or None if it is that network.
+        folds: the folded networks, to be restored after the run.
+        notices: what the user should know about the choice, one sentence each.
+    """
+
+    runtime: Runtime
+    encoder: ImageEncoder
+    concurrency: int = 1
+    agreement: Agreement | None = None
+    folds: tuple[BatchNormFold, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def folded_batchnorms(self) -> int:
+        """How many batch normalizations are folded into convolutions."""
+        return self.folds[0].folded_count if self.folds else 0
 
 
 class AdaptiveEncoder:
-    """An image encoder that settles its runtime at the first batch.
+    """An image encoder that chooses its runtime after the first batch.
 
     Args:
-        networks: loaded; the first decides, further ones are its copies on other devices.
-        runtime: what was asked for. folder: of the space's exported towers.
-        images: how many are to come, for ``auto``.
+        backbones: loaded copies of one network on one or several devices; the first one decides.
+        runtime: the requested runtime.
+        towers_folder: the folder of the space's exported towers.
+        expected_images: how many images the run embeds.
 
     Attributes:
-        network: the first. runtime: what runs; EAGER until settled. folded: batch normalisations that were folded.
-        parallel: how many batches may be encoded at once.
-        agreement: with eager, where another runtime was tried. notices: what a person should know.
-        batch_size: images per forward.
+        backbone: the first of the backbones.
+        space: the space of the vectors.
+        device: the devices, separated by commas.
+        precision: the precision of a forward pass.
+        choice: what embeds the batches; eager until the first batch has been embedded.
+
+    Raises:
+        MissingExtra: when ``onnx`` is requested and its packages are not installed.
+        BadBackbone: when the requested runtime does not support the devices or the precision.
     """
 
     def __init__(
         self, backbones: Sequence[Backbone], runtime: Runtime, towers_folder: Path, *, expected_images: int
     ) -> None:
-        network, self._replicas = backbones[0], DevicePool(backbones)
-        self.space: Space = network.space
-        self.device, self.precision = ",".join(n.device for n in backbones), network.precision
-        self.runtime, self.folded = Runtime.EAGER, 0
-        self.concurrency = self._replicas.concurrency if runtime is Runtime.EAGER else 1  # one, until it is settled
-        self.agreement: Agreement | None = None
-        self.notices: list[str] = []
-        self.backbone, self._asked, self._folder, self._left = network, runtime, towers_folder, expected_images
-        self._folds: list[BatchNormFold] = []
-        self._encode: Encode | None = self._replicas.encode_images if runtime is Runtime.EAGER else None
-        self._own = COMPARISON_IMAGES if runtime is Runtime.ONNX else None
+        self.backbone = backbones[0]
+        self.space, self.precision = self.backbone.space, self.backbone.precision
+        self.device = ",".join(b.device for b in backbones)
+        self._pool = DevicePool(backbones)
+        self._requested, self._towers_folder, self._expected_images = runtime, towers_folder, expected_images
+        self._is_settled = runtime is Runtime.EAGER
+        self.choice = RuntimeChoice(Runtime.EAGER, self._pool, self._pool.concurrency if self._is_settled else 1)
         if runtime is Runtime.ONNX:
             require_onnx_export()
-            self._must_be_cpu()
+            if not self._supports_onnx:
+                raise BadBackbone(
+                    f"--runtime onnx runs on the CPU in fp32, not on {self.device} in {self.precision}; "
+                    "leave it out, or add --device cpu"
+                )
         if runtime is Runtime.COMPILE and len(backbones) > 1:
             raise BadBackbone("--runtime compile runs on one device; name it with --device, or leave --runtime out")
 
     @property
     def batch_size(self) -> int:
-        """Images per forward."""
-        return self._own or self.backbone.batch_size
+        """Images per forward pass."""
+        if self._requested is Runtime.ONNX and not self._is_settled:
+            return COMPARISON_IMAGES
+        return self.choice.encoder.batch_size
+
+    @property
+    def concurrency(self) -> int:
+        """How many batches may be encoded at once."""
+        return self.choice.concurrency
+
+    @property
+    def _supports_onnx(self) -> bool:
+        """Onnxruntime can run this network on its device and in its precision."""
+        return self.device == "cpu" and self.precision == "fp32"
 
     def encode_images(self, batch: Any) -> NDArray[np.float32]:
-        """Vectors of prepared images; the first call decides how later ones are made.
+        """Embed prepared images; the first call chooses the runtime of the later ones.
 
         Raises:
-            RuntimeMismatch: the runtime that was asked for gives other vectors.
-            BadBackbone: it cannot run this network.
+            RuntimeMismatch: when the requested runtime gives other vectors.
+            BadBackbone: when the requested runtime cannot run this network.
         """
-        if self._encode is not None:
-            return self._encode(batch)
+        if self._is_settled:
+            return self.choice.encoder.encode_images(batch)
         begin = time.perf_counter()
-        reference = self.backbone.encode_images(batch)
-        seconds = time.perf_counter() - begin
-        ahead = seconds / len(batch) * (self._left - len(batch))
-        self._encode = self._replicas.encode_images
-        if self._asked is Runtime.COMPILE:
-            self._compile(batch, reference)
-        elif self._asked is Runtime.ONNX:
-            self._export(batch, reference)
-        else:
-            self._maybe(batch, reference, ahead)
-            if self.runtime is Runtime.EAGER:
-                self._stay(batch, reference, ahead)
-        return reference
+        vectors = self.backbone.encode_images(batch)
+        seconds_per_image = (time.perf_counter() - begin) / len(batch)
+        self._is_settled = True
+        self.choice = self._choose(FirstBatch(batch, vectors), seconds_per_image * (self._expected_images - len(batch)))
+        return vectors
 
     def close(self) -> None:
-        """The networks as they were before."""
-        for fold in self._folds:
+        """Restore the networks to what they were before the run."""
+        for fold in self.choice.folds:
             fold.restore()
 
-    def _stay(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
-        """``auto`` with torch: batch normalisation folded, the device's best batch size, every device at work."""
-        if ahead > MIN_SECONDS_TO_FOLD and self.backbone.is_convolutional:
-            self._fold(batch, reference)
-        if self.backbone.device != "cpu" and ahead > MIN_SECONDS_TO_TUNE_BATCH:
-            self._own = self._sized(batch)
-        self.concurrency = self._replicas.concurrency
+    def _choose(self, first: FirstBatch, seconds_ahead: float) -> RuntimeChoice:
+        """Carry out the plan of this run."""
+        plan = plan_runtime(
+            RunFacts(
+                requested=self._requested,
+                expected_images=self._expected_images,
+                seconds_ahead=seconds_ahead,
+                on_cpu=self.backbone.device == "cpu",
+                can_export=self._supports_onnx and has_onnx_export(),
+                is_exported=is_exported(self._towers_folder, Tower.IMAGE, self.space.key),
+                is_convolutional=self.backbone.is_convolutional,
+            )
+        )
+        if plan.candidate is Runtime.COMPILE:
+            return choose_compiled(self.backbone, first)
+        if plan.candidate is Runtime.EAGER:
+            return choose_eager(self._pool, first, plan)
+        if self._requested is Runtime.ONNX:
+            return choose_onnx(self.backbone, first, self._towers_folder, plan)
+        return self._choose_faster(first, plan)
 
-    def _fold(self, batch: Any, reference: NDArray[np.float32]) -> None:
-        """Fold every copy, and undo it where the vectors are not the same."""
-        from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
-
-        for network in self._replicas.backbones:
-            self._folds.append(BatchNormFold(network))
-        found = compare_vectors(reference, self.backbone.encode_images(batch))
-        if found.is_close:
-            self.agreement, self.folded = found, self._folds[0].folded_count
-            return
-        self.close()
-        self.notices.append(f"batch normalisation is not folded: it would give other vectors ({found})")
-
-    def _maybe(self, batch: Any, reference: NDArray[np.float32], ahead: float) -> None:
-        """``auto``: onnx where it may, pays and is faster; otherwise all stays as it is."""
-        if self.device != "cpu" or self.precision != "fp32" or not has_onnx_export():
-            return
-        there = not isinstance(read_manifest(self._folder, Tower.IMAGE, self.space.key), str)
-        if ahead < (MIN_SECONDS_TO_LOAD_EXPORT if there else MIN_SECONDS_TO_EXPORT):
-            return
+    def _choose_faster(self, first: FirstBatch, plan: RuntimePlan) -> RuntimeChoice:
+        """Choose onnx if it can be used and is faster than eager."""
         begin = time.perf_counter()
-        self.backbone.encode_images(batch)
-        eager = time.perf_counter() - begin
+        self.backbone.encode_images(first.pixels)
+        eager_seconds = time.perf_counter() - begin
+        notices: tuple[str, ...] = ()
         try:
-            self._export(batch, reference)
+            onnx = choose_onnx(self.backbone, first, self._towers_folder, plan)
+            if _seconds_in_parts(onnx, first.pixels) * MIN_SPEEDUP <= eager_seconds:
+                return onnx
         except (EmbedstoreError, OSError) as e:
-            self.notices.append(f"runtime eager: {e}")
-            self.agreement = None
-            return
-        if self._timed(batch) * MIN_SPEEDUP > eager and self.runtime is Runtime.ONNX:
-            self.runtime, self.concurrency, self._own, self.agreement = Runtime.EAGER, 1, None, None
-            self._encode = self._replicas.encode_images
+            notices = (f"runtime eager: {e}",)
+        eager = choose_eager(self._pool, first, plan)
+        return replace(eager, notices=(*notices, *eager.notices))
 
-    def _sized(self, batch: Any) -> int:
-        """The batch size from which more images at once bring no more speed, between a quarter and four times ours."""
-        own = self.backbone.batch_size
-        found, _ = find_batch_size(throughput_function(self.backbone, batch), max(1, own // 4), 4 * own)
-        for network in self._replicas.backbones:
-            network.batch_size = found
-        return found
 
-    def _export(self, batch: Any, reference: NDArray[np.float32]) -> None:
-        """Use onnx, from an export that is there or a new one."""
-        self._must_be_cpu()
-        fast = self._towers()
-        if isinstance(fast, str):
-            from embedstore.backbones.runtimes.export import export_tower
+def choose_eager(pool: DevicePool, first: FirstBatch, plan: RuntimePlan) -> RuntimeChoice:
+    """Choose torch on every device, with folded normalizations and a tuned batch size where the plan says so."""
+    choice = RuntimeChoice(Runtime.EAGER, pool, pool.concurrency)
+    if plan.fold_batchnorms:
+        choice = _fold_batchnorms(choice, pool, first)
+    if plan.tune_device_batch:
+        pool.tune_batch_size(first.pixels)
+    return choice
 
-            export_tower(self.backbone, self._folder, Tower.IMAGE, batch)
-            fast = self._towers()
-        if isinstance(fast, str):
-            raise BadBackbone(f"the exported tower of {self.space.architecture} cannot be used: {fast}")
-        self._accept(Runtime.ONNX, fast.encode_images, batch, reference)
-        if self._left > MIN_IMAGES_TO_TUNE_BATCH:
-            fast.batch_size, _ = find_batch_size(throughput_function(fast, batch), 1, fast.batch_size)
-        self.concurrency, self._own = _at_once(), fast.batch_size
 
-    def _compile(self, batch: Any, reference: NDArray[np.float32]) -> None:
-        """Use torch.compile."""
-        from embedstore.backbones.runtimes.compiled import CompiledEncoder
+def choose_compiled(backbone: Backbone, first: FirstBatch) -> RuntimeChoice:
+    """Choose torch.compile.
 
-        compiled = CompiledEncoder(self.backbone, len(batch))
-        self._accept(Runtime.COMPILE, compiled.encode_images, batch, reference)
-        self._own = compiled.batch_size
+    Raises:
+        RuntimeMismatch: when it gives other vectors.
+        BadBackbone: when the network cannot be compiled on this machine.
+    """
+    from embedstore.backbones.runtimes.compiled import CompiledEncoder
 
-    def _accept(self, runtime: Runtime, encode: Encode, batch: Any, reference: NDArray[np.float32]) -> None:
-        """Take another runtime if its vectors are the eager ones.
+    encoder = CompiledEncoder(backbone, len(first.pixels))
+    return RuntimeChoice(Runtime.COMPILE, encoder, agreement=_require_agreement(Runtime.COMPILE, encoder, first))
 
-        Raises:
-            RuntimeMismatch: they are not.
-        """
-        self.agreement = compare_vectors(reference, encode(batch))
-        if not self.agreement.is_close:
-            raise RuntimeMismatch(
-                f"--runtime {runtime} gives other vectors than eager on your images ({self.agreement}; 0.9999 is the "
-                "least); it is not used: --runtime eager"
-            )
-        self.runtime, self._encode = runtime, encode
 
-    def _towers(self) -> OnnxEncoder | str:
-        """The exported image tower, or why there is none."""
-        threads = max(1, available_cores() // _at_once())
-        found = open_tower(self._folder, Tower.IMAGE, self.space.key, threads=threads, fast_start=False)
-        return found if isinstance(found, str) else OnnxEncoder(self.space, image=found)
+def choose_onnx(backbone: Backbone, first: FirstBatch, towers_folder: Path, plan: RuntimePlan) -> RuntimeChoice:
+    """Choose onnxruntime, with the tower that was exported before or a new export.
 
-    def _timed(self, batch: Any) -> float:
-        """Seconds of a batch as the run will do it: in parts, on several threads."""
-        from concurrent.futures import ThreadPoolExecutor
+    Raises:
+        RuntimeMismatch: when it gives other vectors.
+        BadBackbone: when the network cannot be exported or its export cannot be used.
+        OSError: when the export cannot be written.
+    """
+    key, concurrency = backbone.space.key, min(available_cores(), MAX_CONCURRENCY)
+    threads = max(1, available_cores() // concurrency)
+    tower = open_tower(towers_folder, Tower.IMAGE, key, threads=threads, fast_start=False)
+    if isinstance(tower, Unavailable):
+        from embedstore.backbones.runtimes.export import export_tower
 
-        encode = self._encode or self.backbone.encode_images
-        size = self.batch_size
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            begin = time.perf_counter()
-            list(pool.map(encode, [batch[i : i + size] for i in range(0, len(batch), size)]))
+        export_tower(backbone, towers_folder, Tower.IMAGE, first.pixels)
+        tower = open_tower(towers_folder, Tower.IMAGE, key, threads=threads, fast_start=False)
+    if isinstance(tower, Unavailable):
+        raise BadBackbone(f"the exported tower of {backbone.space.architecture} cannot be used: {tower.reason}")
+    encoder = OnnxEncoder(backbone.space, image=tower)
+    agreement = _require_agreement(Runtime.ONNX, encoder, first)
+    if plan.tune_onnx_batch:
+        encoder.runner.tune(encoder.encode_images, first.pixels, smallest=1, largest=encoder.batch_size)
+    return RuntimeChoice(Runtime.ONNX, encoder, concurrency, agreement)
+
+
+def _fold_batchnorms(choice: RuntimeChoice, pool: DevicePool, first: FirstBatch) -> RuntimeChoice:
+    """Fold the batch normalizations of every copy; restore them if the vectors change."""
+    from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
+
+    folds = tuple(BatchNormFold(backbone) for backbone in pool.backbones)
+    agreement = compare_vectors(first.vectors, pool.backbones[0].encode_images(first.pixels))
+    if agreement.is_close:
+        return replace(choice, agreement=agreement, folds=folds)
+    for fold in folds:
+        fold.restore()
+    return replace(choice, notices=(f"batch normalizations are not folded: vectors would change ({agreement})",))
+
+
+def _require_agreement(runtime: Runtime, encoder: ImageEncoder, first: FirstBatch) -> Agreement:
+    """Compare a runtime with the eager network.
+
+    Raises:
+        RuntimeMismatch: when they do not agree.
+    """
+    agreement = compare_vectors(first.vectors, encoder.encode_images(first.pixels))
+    if not agreement.is_close:
+        raise RuntimeMismatch(
+            f"--runtime {runtime} gives other vectors than eager on your images ({agreement}; at least {MIN_COSINE} "
+            "is required); it is not used: --runtime eager"
+        )
+    return agreement
+
+
+def _seconds_in_parts(choice: RuntimeChoice, pixels: Any) -> float:
+    """Return the seconds of a batch as the run will embed it: in parts, on several threads."""
+    encoder, size = choice.encoder, choice.encoder.batch_size
+    parts = [pixels[i : i + size] for i in range(0, len(pixels), size)]
+    with ThreadPoolExecutor(choice.concurrency) as threads:
+        begin = time.perf_counter()
+        list(threads.map(encoder.encode_images, parts))
         return time.perf_counter() - begin
-
-    def _must_be_cpu(self) -> None:
-        """Refuse onnx elsewhere."""
-        if self.device != "cpu" or self.precision != "fp32":
-            raise BadBackbone(
-                f"--runtime onnx runs on the CPU in fp32, not on {self.device} in {self.precision}; "
-                "leave it out, or add --device cpu"
-            )
-
-
-def _at_once() -> int:
-    """Forwards at a time: each on one thread, which wastes least, up to a bound."""
-    return min(available_cores(), MAX_CONCURRENCY)

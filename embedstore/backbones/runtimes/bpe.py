@@ -1,8 +1,8 @@
-"""CLIP's byte-pair encoding without torch: the tokens that open_clip's own tokenizer gives, for any string.
+"""CLIP's byte-pair encoding without torch: the same token ids as open_clip's own tokenizer, for any string.
 
-A vocabulary is a file of merges in order of rank: the 48,894 that open_clip ships, or a network's own. Ids are the 256
-bytes, the 256 bytes that end a word, the merges, then the start and the end of a text (Radford et al. 2021, section
-2.4).
+A vocabulary is a file of merges in order of rank: the 48,894 that open_clip ships, or a network's own. Its ids are the
+256 bytes, the 256 bytes that end a word, the merges, and the start and the end of a text, in this order (Radford et al.
+2021, section 2.4).
 """
 
 from __future__ import annotations
@@ -19,32 +19,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_MERGES = 49152 - 256 - 2  # at most, as open_clip reads them
-BYTE_TOKENS = 512  # ids before the merges: of the bytes, and of the bytes that end a word
+MAX_MERGES = 49152 - 256 - 2  # as open_clip reads them
+BYTE_TOKENS = 512  # ids before those of the merges
 START, END = "<start_of_text>", "<end_of_text>"
-_WORDS = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-_PLAIN = re.compile(r"[ -%'-~]*")  # printable ASCII without &: repairing text and entities would change nothing
+_WORD_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_PLAIN_ASCII = re.compile(r"[ -%'-~]*")  # printable, without &: nothing to repair and no entities
+_NEVER_MERGED = 1 << 30  # the rank of a pair that is not in the vocabulary
+
 Token = tuple[str, int]  # a piece of a word and its id
-_NONE = 1 << 30  # the rank of a pair that is not merged
 
 
 def tokenize(texts: Sequence[str], context_length: int, merges: Path | None = None) -> NDArray[np.int64]:
-    """Texts as ids.
+    """Return the token ids of texts.
 
     Args:
-        texts: one string a row.
-        length: of a row; longer texts are cut, and still end with the end mark.
-        merges: the network's own vocabulary; by default open_clip's.
+        texts: one string per row.
+        context_length: ids per row; a longer text is cut and still ends with the end token.
+        merges: the file of the network's own vocabulary; by default open_clip's.
 
     Returns:
-        int64 ``(T, length)``, zeros behind the end.
+        int64 ``(T, context_length)``, zeros after the end token.
     """
-    known = load_vocabulary(merges)
+    vocabulary = load_vocabulary(merges)
+    start, end = vocabulary.special_tokens[START], vocabulary.special_tokens[END]
     out = np.zeros((len(texts), context_length), np.int64)
     for row, text in zip(out, texts, strict=True):
-        ids = [known.special_tokens[START], *known.encode(text), known.special_tokens[END]]
+        ids = [start, *vocabulary.encode(text), end]
         if len(ids) > context_length:
-            ids = [*ids[: context_length - 1], known.special_tokens[END]]
+            ids = [*ids[: context_length - 1], end]
         row[: len(ids)] = ids
     return out
 
@@ -53,41 +55,41 @@ class Vocabulary:
     """Merges and their ranks.
 
     Args:
-        merges: the text of the file: a heading, then one pair a line.
+        merges: the content of the file: a heading, then one pair per line.
 
     Attributes:
-        marks: the ids of the start and the end of a text.
+        special_tokens: the ids of the start and the end of a text.
     """
 
     def __init__(self, merges: str) -> None:
         lines = merges.split("\n")[1 : MAX_MERGES + 1]
         self._ranks = {pair: rank for rank, pair in enumerate(lines)}
         self.special_tokens = {START: BYTE_TOKENS + len(lines), END: BYTE_TOKENS + len(lines) + 1}
-        self._merged = cache(self._word)
+        self._encode_word = cache(self._merge_word)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without the marks."""
-        return [number for word in _pattern().findall(clean_text(text)) for number in self._merged(word)]
+        """Return the ids of a text, without its start and end."""
+        return [token_id for word in _word_pattern().findall(clean_text(text)) for token_id in self._encode_word(word)]
 
-    def _word(self, word: str) -> tuple[int, ...]:
-        """The ids of one word: the pair of lowest rank is joined, everywhere in the word, until none is left."""
+    def _merge_word(self, word: str) -> tuple[int, ...]:
+        """Return the ids of one word: merge the pair of lowest rank, everywhere in the word, until none is left."""
         if word in self.special_tokens:
             return (self.special_tokens[word],)
-        letters, ranks = _letters(), self._ranks
-        parts = [letters[b] for b in word.encode("utf-8")]
+        byte_tokens, ranks = _byte_tokens(), self._ranks
+        parts = [byte_tokens[b] for b in word.encode("utf-8")]
         parts[-1] = (parts[-1][0] + "</w>", parts[-1][1] + 256)
         while len(parts) > 1:
             pairs = [f"{a} {b}" for (a, _), (b, _) in pairwise(parts)]
-            best = min(pairs, key=lambda pair: ranks.get(pair, _NONE))
+            best = min(pairs, key=lambda pair: ranks.get(pair, _NEVER_MERGED))
             if best not in ranks:
                 break
-            parts = _joined(parts, pairs, best, BYTE_TOKENS + ranks[best])
-        return tuple(number for _, number in parts)
+            parts = _merge_pair(parts, pairs, best, BYTE_TOKENS + ranks[best])
+        return tuple(token_id for _, token_id in parts)
 
 
 @cache
 def load_vocabulary(merges: Path | None) -> Vocabulary:
-    """The vocabulary of a file (gzip), or open_clip's; open_clip is found but not imported."""
+    """Return the vocabulary of a gzip file, or open_clip's; open_clip is located but not imported."""
     if merges is None:
         spec = find_spec("open_clip")
         if spec is None or not spec.submodule_search_locations:
@@ -97,8 +99,8 @@ def load_vocabulary(merges: Path | None) -> Vocabulary:
 
 
 def clean_text(text: str) -> str:
-    """Mojibake repaired, entities resolved twice, white space made single, lower case."""
-    if not _PLAIN.fullmatch(text):
+    """Repair mojibake, resolve entities twice, collapse white space and convert to lower case."""
+    if not _PLAIN_ASCII.fullmatch(text):
         import ftfy
 
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -106,21 +108,21 @@ def clean_text(text: str) -> str:
 
 
 @cache
-def _pattern() -> re.Pattern[str]:
-    """What a word is; Python's own ``re`` knows no classes of letters."""
+def _word_pattern() -> re.Pattern[str]:
+    """Return the pattern of a word; Python's own ``re`` has no Unicode classes."""
     import regex
 
-    compiled: re.Pattern[str] = regex.compile(_WORDS, regex.IGNORECASE)
+    compiled: re.Pattern[str] = regex.compile(_WORD_PATTERN, regex.IGNORECASE)
     return compiled
 
 
-def _joined(parts: list[Token], pairs: list[str], best: str, new: int) -> list[Token]:
-    """``parts`` with every such pair replaced, from the left."""
+def _merge_pair(parts: list[Token], pairs: list[str], best: str, token_id: int) -> list[Token]:
+    """Return ``parts`` with every pair ``best`` replaced by one token, from the left."""
     out: list[Token] = []
     i = 0
     while i < len(parts):
         if i < len(pairs) and pairs[i] == best:
-            out.append((parts[i][0] + parts[i + 1][0], new))
+            out.append((parts[i][0] + parts[i + 1][0], token_id))
             i += 2
         else:
             out.append(parts[i])
@@ -129,11 +131,11 @@ def _joined(parts: list[Token], pairs: list[str], best: str, new: int) -> list[T
 
 
 @cache
-def _letters() -> list[Token]:
-    """How the file writes each byte, and its id."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves
-    hidden = [b for b in range(256) if b not in shown]
+def _byte_tokens() -> list[Token]:
+    """Return, for each byte, how the file of merges writes it and its id."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that are written as themselves
+    others = [b for b in range(256) if b not in printable]
     out: list[Token] = [("", 0)] * 256
-    for number, byte in enumerate(shown + hidden):
-        out[byte] = (chr(byte) if byte in shown else chr(256 + number - len(shown)), number)
+    for token_id, byte in enumerate(printable + others):
+        out[byte] = (chr(byte) if byte in printable else chr(256 + token_id - len(printable)), token_id)
     return out

@@ -14,37 +14,55 @@ from embedstore.errors import BadBackbone
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-BATCHES_PER_GPU = 2  # batches of a GPU: while one is computed, the next is gathered and copied
+BATCHES_PER_GPU = 2  # while one batch is computed, the next is gathered and copied
 
 
 class DevicePool:
-    """Copies of a network; for many threads.
+    """Copies of a network that many threads may use.
 
     Args:
-        networks: with one space, each on its device.
+        backbones: copies of one network, each on its device.
 
     Attributes:
-        parallel: how many batches may be encoded at once.
+        backbones: the copies.
+        concurrency: how many batches may be encoded at once.
 
     Raises:
-        BadBackbone: they do not have one space.
+        BadBackbone: when the copies do not have one space.
     """
 
     def __init__(self, backbones: Sequence[Backbone]) -> None:
-        if len({n.space.key for n in backbones}) > 1:
-            raise BadBackbone("the network comes out differently on another device; name one device with --device")
+        if len({b.space.key for b in backbones}) > 1:
+            raise BadBackbone("the devices load the network into different spaces; name one device with --device")
         self.backbones = list(backbones)
         self._free: queue.SimpleQueue[Backbone] = queue.SimpleQueue()
         for turn in range(BATCHES_PER_GPU):
-            for network in backbones:
-                if turn == 0 or network.device.startswith("cuda"):
-                    self._free.put(network)
+            for backbone in backbones:
+                if turn == 0 or backbone.device.startswith("cuda"):
+                    self._free.put(backbone)
         self.concurrency = self._free.qsize()
 
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass."""
+        return self.backbones[0].batch_size
+
     def encode_images(self, batch: Any) -> NDArray[np.float32]:
-        """As :meth:`embedstore.backbones.base.Backbone.encode_images`, on the next free device."""
-        network = self._free.get()
+        """Embed prepared images like :meth:`embedstore.backbones.base.Backbone.encode_images`, on a free device."""
+        backbone = self._free.get()
         try:
-            return network.encode_images(batch)
+            return backbone.encode_images(batch)
         finally:
-            self._free.put(network)
+            self._free.put(backbone)
+
+    def tune_batch_size(self, pixels: Any) -> None:
+        """Set the fastest batch size on every device, between a quarter and four times the present one.
+
+        Args:
+            pixels: prepared images ``(B, 3, H, W)``, an array or a tensor.
+        """
+        first, *others = self.backbones
+        size = first.batch_size
+        first.runner.tune(first.encode_images, pixels, smallest=max(1, size // 4), largest=4 * size)
+        for backbone in others:
+            backbone.runner.batch_size = first.batch_size

@@ -1,4 +1,4 @@
-"""A network's towers as graphs for onnxruntime, checked against the eager network before anybody may use them."""
+"""Export a network's towers as graphs for onnxruntime, and check them against the eager network before use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embedstore.backbones.base import Backbone
+from embedstore.backbones.base import Backbone, l2_normalize
 from embedstore.backbones.error_text import one_line, suppress_root_logging
 from embedstore.backbones.runtimes import bpe
 from embedstore.backbones.runtimes.onnx_encoder import (
@@ -31,218 +32,256 @@ from embedstore.backbones.runtimes.onnx_encoder import (
     create_session,
     tower_folder,
 )
-from embedstore.backbones.runtimes.runtime import Agreement, Tower, compare_vectors, require_onnx_export
+from embedstore.backbones.runtimes.runtime import MIN_COSINE, Agreement, Tower, compare_vectors, require_onnx_export
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.storage import durable_files
 from embedstore.timing import available_cores
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
 MAX_PARAMETER_BYTES = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB
-STALE_SECONDS = 3600.0  # seconds after which what a killed export left is removed
+STALE_SECONDS = 3600.0  # seconds after which the files of a killed export are removed
+GENERATED_IMAGES = 8  # images on which an image tower is compared, if the caller has none
+GENERATED_CELLS = 7  # colored cells along each side of a generated image
 
-_one_at_a_time = threading.Lock()  # the exporter keeps its state in module variables
-TowerExample = tuple[nn.Module, NDArray[Any], NDArray[np.float32]]  # what to export, inputs, and their eager vectors
+_export_lock = threading.Lock()  # the exporter keeps its state in module variables
 
-# Tokens and vectors are compared on these: ordinary words, entities, mojibake, other scripts, one text that is cut.
+# Token ids and vectors are compared on these: ordinary words, entities, mojibake, other scripts, one text that is cut.
 SENTENCES = (
     "a photo of a dog", "TWO cats, on a mat!", "it's raining; we're home", "&amp;lt;b&gt; 1999", "naïve cafÃ© ﬁsh",
     "犬の写真", "собака на пляже", "صورة قطة", "👩‍🚀 on the moon 🌕", "…", "x", "sunset over the sea " * 40,
 )  # fmt: skip
 
 
-class _Images(nn.Module):
-    """Pixels to vectors: the scaling, the network and the unit norm in one graph."""
+@dataclass(frozen=True)
+class TowerExample:
+    """A tower to export, with what it is compared on.
+
+    Attributes:
+        module: the module that becomes the graph, on the backbone's device.
+        inputs: prepared images or token ids.
+        vectors: their eager vectors.
+        context_length: tokens of a text; 0 for an image tower.
+    """
+
+    module: nn.Module
+    inputs: NDArray[Any]
+    vectors: NDArray[np.float32]
+    context_length: int = 0
+
+
+class _ImageTower(nn.Module):
+    """Map pixels to vectors: scaling, network and unit norm in one graph."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        p = network.space.preprocess
+        p = backbone.space.preprocess
         if p is None:
-            raise BadBackbone(f"{network.space.architecture} has no preprocessing for images")
-        self.module = network.module  # its parameters become the graph's
-        self._features, self._unit = network.features, network.space.unit
+            raise BadBackbone(f"{backbone.space.architecture} has no preprocessing for images")
+        self.module = backbone.module  # its parameters become the graph's
+        self._features, self._unit = backbone.features, backbone.space.unit
         self.register_buffer("mean", torch.tensor(p.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(p.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         out = self._features((inputs.float() / 255 - self.mean) / self.std).float()
-        return nn.functional.normalize(out, dim=-1) if self._unit else out
+        return l2_normalize(out) if self._unit else out
 
 
-class _Texts(nn.Module):
-    """Tokens to unit vectors."""
+class _TextTower(nn.Module):
+    """Map token ids to vectors of length 1."""
 
-    def __init__(self, network: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.module = network.module
+        self.module = backbone.module
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         encode: Any = self.module.encode_text
-        return nn.functional.normalize(encode(inputs, normalize=False).float(), dim=-1)
+        return l2_normalize(encode(inputs, normalize=False).float())
 
 
 def export_tower(
     backbone: Backbone, towers_folder: Path, tower: Tower, pixels: NDArray[np.uint8] | None = None
 ) -> tuple[Agreement, float]:
-    """Export one tower of a network, check it, and put it in its place; one that stands there is replaced.
+    """Export one tower of a network, check it, and put it in its place; an earlier export is replaced.
 
     Args:
-        network: loaded, on any device.
-        folder: of the space's towers.
-        pixels: prepared images ``(B, 3, H, W)`` on which the image tower is compared.
+        backbone: the loaded network, on any device.
+        towers_folder: the folder of the space's towers.
+        tower: which one.
+        pixels: prepared images ``(B, 3, H, W)`` on which an image tower is compared; by default generated ones.
 
     Returns:
-        How near it is to the eager network, and the seconds it took.
+        How closely it agrees with the eager network, and the seconds that the export took.
 
     Raises:
-        MissingExtra: onnx or onnxruntime is not installed.
-        BadBackbone: the network cannot be exported.
-        RuntimeMismatch: the exported one gives other vectors; nothing is kept.
-        OSError: the folder cannot be written.
+        MissingExtra: when onnx or onnxruntime is not installed.
+        BadBackbone: when the network cannot be exported.
+        NoTextTower: when the network has no text tower.
+        RuntimeMismatch: when the exported tower gives other vectors; nothing is kept.
+        OSError: when the folder cannot be written.
     """
     require_onnx_export()
     begin = time.perf_counter()
     size = sum(p.numel() * p.element_size() for p in backbone.module.parameters())
     if size > MAX_PARAMETER_BYTES:
         raise BadBackbone(f"{backbone.space.architecture} is too large to export: {size / 1e9:.1f} GB of parameters")
-    made, inputs, reference = _text(backbone) if tower is Tower.TEXT else _image(backbone, pixels)
+    example = _text_example(backbone) if tower is Tower.TEXT else _image_example(backbone, pixels)
     towers_folder.mkdir(parents=True, exist_ok=True)
-    _sweep(towers_folder)
+    _remove_stale_exports(towers_folder)
     temporary = Path(tempfile.mkdtemp(prefix=f".{tower.value}.", suffix=".tmp", dir=towers_folder))
     try:
-        _written(made, inputs[:2], temporary, backbone)
+        _write_graph(example, temporary, backbone)
         if tower is Tower.TEXT and backbone.bpe_merges:
             shutil.copyfile(backbone.bpe_merges, temporary / MERGES_FILE)
-        found = _checked(temporary, inputs, reference, backbone, tower)
-        _noted(temporary, backbone, tower, inputs.shape[1] if tower is Tower.TEXT else 0, found)
-        _put(temporary, tower_folder(towers_folder, tower))
+        agreement = _check_graph(temporary / GRAPH_FILE, example, backbone, tower)
+        _write_manifest(temporary, example, backbone, tower, agreement)
+        _move_into_place(temporary, tower_folder(towers_folder, tower))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return found, time.perf_counter() - begin
+    return agreement, time.perf_counter() - begin
 
 
-def _image(network: Backbone, pixels: NDArray[np.uint8] | None) -> TowerExample:
-    """The image tower, what to compare it on, and the eager vectors."""
-    p = network.space.preprocess
-    made = _Images(network).eval().to(network.device)
+def _image_example(backbone: Backbone, pixels: NDArray[np.uint8] | None) -> TowerExample:
+    """Return the image tower with prepared images and their eager vectors."""
+    module = _ImageTower(backbone).eval().to(backbone.device)
     if pixels is None or not len(pixels):
-        rng = np.random.default_rng(0)
-        coarse = rng.integers(0, 256, (8, 3, 7, 7), dtype=np.uint8)
-        height, width = p.size if p else (1, 1)
-        pixels = coarse[:, :, np.arange(height) * 7 // height][:, :, :, np.arange(width) * 7 // width]
-    if network.precision == "fp32":
-        return made, pixels, network.encode_images(pixels)
-    with torch.inference_mode():
-        return made, pixels, made(torch.from_numpy(pixels).to(network.device)).cpu().numpy()
+        pixels = _generate_images(backbone)
+    if backbone.precision == "fp32":
+        return TowerExample(module, pixels, backbone.encode_images(pixels))
+    return TowerExample(module, pixels, _run_eager(module, pixels, backbone))
 
 
-def _text(network: Backbone) -> TowerExample:
-    """The text tower, likewise.
+def _generate_images(backbone: Backbone) -> NDArray[np.uint8]:
+    """Return prepared images of random colored cells."""
+    p = backbone.space.preprocess
+    height, width = p.size if p else (1, 1)
+    cells = np.random.default_rng(0).integers(
+        0, 256, (GENERATED_IMAGES, 3, GENERATED_CELLS, GENERATED_CELLS), dtype=np.uint8
+    )
+    rows, columns = (np.arange(n) * GENERATED_CELLS // n for n in (height, width))
+    return cells[:, :, rows][:, :, :, columns]
+
+
+def _text_example(backbone: Backbone) -> TowerExample:
+    """Return the text tower with token ids and their eager vectors.
 
     Raises:
-        BadBackbone: it has none, or its tokenizer is not the one that is known without torch.
+        NoTextTower: when the network has none.
+        BadBackbone: when its tokenizer is not the one that is implemented without torch.
     """
-    theirs = network.tokenize(SENTENCES)
-    ours = bpe.tokenize(SENTENCES, theirs.shape[1], network.bpe_merges)
-    if not np.array_equal(theirs, ours):
-        raise BadBackbone(f"the tokenizer of {network.space.architecture} is not CLIP's own: words need torch there")
-    made = _Texts(network).eval().to(network.device)
+    ids = backbone.tokenize(SENTENCES)
+    context_length = ids.shape[1]
+    if not np.array_equal(ids, bpe.tokenize(SENTENCES, context_length, backbone.bpe_merges)):
+        raise BadBackbone(
+            f"the tokenizer of {backbone.space.architecture} is not CLIP's own: texts need torch in this space"
+        )
+    module = _TextTower(backbone).eval().to(backbone.device)
+    return TowerExample(module, ids, _run_eager(module, ids, backbone), context_length)
+
+
+def _run_eager(module: nn.Module, inputs: NDArray[Any], backbone: Backbone) -> NDArray[np.float32]:
+    """Return the vectors of a tower's module, in full precision."""
     with torch.inference_mode():
-        return made, ours, made(torch.from_numpy(ours).to(network.device)).cpu().numpy()
+        vectors: NDArray[np.float32] = module(torch.from_numpy(inputs).to(backbone.device)).cpu().numpy()
+    return vectors
 
 
-def _written(made: nn.Module, inputs: NDArray[Any], folder: Path, network: Backbone) -> None:
-    """The graph and its weights as two files.
+def _write_graph(example: TowerExample, folder: Path, backbone: Backbone) -> None:
+    """Write the graph and its weights as two files.
 
     Raises:
-        BadBackbone: something in the network has no counterpart.
+        BadBackbone: when a part of the network has no counterpart in ONNX.
+        OSError: when the folder cannot be written.
     """
     import onnx
 
     whole = folder / "whole.onnx"
-    example = torch.from_numpy(np.repeat(inputs[:1], 2, axis=0) if len(inputs) < 2 else inputs).to(network.device)
+    inputs = example.inputs[:2] if len(example.inputs) > 1 else np.repeat(example.inputs, 2, axis=0)
     try:
-        with _one_at_a_time, _tracing():
+        with _export_lock, _tracing():
             torch.onnx.export(
-                made, (example,), os.fspath(whole), dynamo=False, opset_version=OPSET, input_names=["inputs"],
-                output_names=["vectors"], dynamic_axes={"inputs": {0: "batch"}, "vectors": {0: "batch"}},
+                example.module, (torch.from_numpy(inputs).to(backbone.device),), os.fspath(whole), dynamo=False,
+                opset_version=OPSET, input_names=["inputs"], output_names=["vectors"],
+                dynamic_axes={"inputs": {0: "batch"}, "vectors": {0: "batch"}},
             )  # fmt: skip
         graph = onnx.load(os.fspath(whole))
         onnx.save(graph, os.fspath(folder / GRAPH_FILE), save_as_external_data=True, location=WEIGHTS_FILE)
     except OSError:
         raise
     except Exception as e:  # the exporter raises whatever it meets in a network
-        raise BadBackbone(f"{network.space.architecture} cannot be exported to ONNX: {one_line(e)}") from e
+        raise BadBackbone(f"{backbone.space.architecture} cannot be exported to ONNX: {one_line(e)}") from e
     whole.unlink()
 
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """No fused attention, which has no counterpart, and none of the exporter's own talk.
+    """Disable fused attention, which has no counterpart in ONNX, and silence the exporter.
 
-    The tracing exporter is announced to end; it takes 0.6 to 4 s where its successor takes 10, and what it gives is
-    compared with the eager network before use.
+    The tracing exporter is deprecated; it takes 0.6 to 4 s where its successor takes 10, and its result is compared
+    with the eager network before use.
     """
-    fused = torch.backends.mha.get_fastpath_enabled()
+    is_fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with suppress_root_logging(), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        torch.backends.mha.set_fastpath_enabled(is_fused)
 
 
-def _checked(
-    folder: Path, inputs: NDArray[Any], reference: NDArray[np.float32], network: Backbone, tower: Tower
-) -> Agreement:
-    """Compare both ways of running it, in one batch and one by one (a graph may hold its batch size fixed).
+def _check_graph(graph: Path, example: TowerExample, backbone: Backbone, tower: Tower) -> Agreement:
+    """Compare both ways of running a graph, in one batch and with one input (a graph may have a fixed batch size).
+
+    Returns:
+        The weaker of the two agreements.
 
     Raises:
-        RuntimeMismatch: it is further off than a space allows.
+        RuntimeMismatch: when the vectors differ more than a space allows.
+        BadBackbone: when onnxruntime cannot run the graph.
     """
-    worst: Agreement | None = None
-    for brief in (True, False):
-        run = create_session(folder / GRAPH_FILE, threads=available_cores(), fast_start=brief)
+    agreements = []
+    for fast_start in (True, False):
+        session = create_session(graph, threads=available_cores(), fast_start=fast_start)
         try:
-            rows = run.run(None, {"inputs": inputs})[0].copy()
-            rows[0] = run.run(None, {"inputs": inputs[:1]})[0][0]
+            rows = session.run(None, {"inputs": example.inputs})[0].copy()
+            rows[0] = session.run(None, {"inputs": example.inputs[:1]})[0][0]
         except Exception as e:  # onnxruntime's own tree of errors
-            raise BadBackbone(f"{network.space.architecture} does not run in onnxruntime: {one_line(e)}") from e
-        found = compare_vectors(reference, rows)
-        if not found.is_close:
+            raise BadBackbone(f"{backbone.space.architecture} does not run in onnxruntime: {one_line(e)}") from e
+        agreement = compare_vectors(example.vectors, rows)
+        if not agreement.is_close:
             raise RuntimeMismatch(
-                f"the exported {tower} tower of {network.space.architecture} gives other vectors ({found}; 0.9999 is "
-                "the least); it is not used: --runtime eager"
+                f"the exported {tower} tower of {backbone.space.architecture} gives other vectors ({agreement}; at "
+                f"least {MIN_COSINE} is required); it is not used: --runtime eager"
             )
-        worst = found if worst is None or found.cosine < worst.cosine else worst
-    assert worst is not None  # noqa: S101 - the loop ran
-    return worst
+        agreements.append(agreement)
+    return min(agreements, key=lambda a: a.min_cosine)
 
 
-def _noted(folder: Path, network: Backbone, tower: Tower, length: int, found: Agreement) -> None:
-    """``tower.json`` beside the files, everything forced to the disk."""
+def _write_manifest(
+    folder: Path, example: TowerExample, backbone: Backbone, tower: Tower, agreement: Agreement
+) -> None:
+    """Write ``tower.json`` next to the other files and flush everything to the disk."""
     names = [p.name for p in sorted(folder.iterdir())]
-    note = TowerManifest(
+    manifest = TowerManifest(
         tower=tower.value,
-        space=network.space.key,
+        space=backbone.space.key,
         files={n: [(folder / n).stat().st_size, durable_files.file_xxh3(folder / n)] for n in names},
-        length=length,
+        context_length=example.context_length,
         onnxruntime=version("onnxruntime"),
         torch=torch.__version__,
-        cosine=found.cosine,
-        centred=found.centred,
-        rows=found.rows,
-        logit_scale=network.logit_scale if tower is Tower.TEXT else None,
+        agreement=agreement,
+        logit_scale=backbone.logit_scale if tower is Tower.TEXT else None,
     )
-    (folder / MANIFEST_FILE).write_text(note.to_json(), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     durable_files.sync_tree(folder)
 
 
-def _put(temporary: Path, target: Path) -> None:
-    """Rename a whole folder into place; one that stands there goes first, and readers of it keep its open files."""
+def _move_into_place(temporary: Path, target: Path) -> None:
+    """Rename a whole folder into place. An earlier one is moved away first; its readers keep their open files."""
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     with suppress(FileNotFoundError):
         target.rename(old / "replaced")
@@ -256,9 +295,9 @@ def _put(temporary: Path, target: Path) -> None:
     durable_files.sync_folder(target.parent)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed exports left."""
-    for left in folder.glob(".*.tmp"):
+def _remove_stale_exports(towers_folder: Path) -> None:
+    """Remove the files of killed exports."""
+    for leftover in towers_folder.glob(".*.tmp"):
         with suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)

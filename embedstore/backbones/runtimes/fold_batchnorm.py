@@ -1,14 +1,14 @@
-"""Batch normalisation folded into the convolutions before it, in place and undone afterwards.
+"""Batch normalizations folded into the convolutions before them, in place, and restored afterwards.
 
-In evaluation it is a scale and a shift per channel, which a convolution's weights can hold: one pass over the memory
-less a layer. Which pairs belong together is seen in a forward; where that is misleading, the vectors come out wrong, so
-they are compared before the folded network is used (:mod:`embedstore.backbones.runtimes.adaptive_encoder`).
+In evaluation a batch normalization is a scale and a shift per channel, which a convolution's weights can hold: that
+saves one pass over the memory per layer. A forward pass shows which pairs belong together. Where that is misleading the
+vectors come out wrong, so they are compared before the folded network is used
+(:mod:`embedstore.backbones.runtimes.adaptive_encoder`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,72 +22,70 @@ ConvBatchNorm = tuple[nn.Conv2d, nn.BatchNorm2d]
 
 
 class BatchNormFold:
-    """A network whose pairs are folded from now on, until :meth:`undo`.
+    """Fold the batch normalizations of a network until :meth:`restore`.
 
     Args:
-        network: loaded; its module is changed.
+        backbone: the loaded network; its module is changed.
 
     Attributes:
-        pairs: how many were folded.
+        folded_count: how many were folded.
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        found = _pairs(backbone)
-        self.folded_count = len(found)
-        self._before = [(conv, conv.weight, conv.bias, norm) for conv, norm in found]
-        for conv, norm in found:
+        pairs = _foldable_pairs(backbone)
+        self.folded_count = len(pairs)
+        self._originals = [(conv, conv.weight, conv.bias, norm) for conv, norm in pairs]
+        for conv, norm in pairs:
             _fold(conv, norm)
 
     def restore(self) -> None:
-        """Everything as it was."""
-        for conv, weight, bias, norm in self._before:
+        """Undo the folding, to the bit."""
+        for conv, weight, bias, norm in self._originals:
             conv.weight, conv.bias = weight, bias
             norm.__dict__.pop("forward", None)
-        self._before = []
+        self._originals = []
 
 
-def _pairs(network: Backbone) -> list[ConvBatchNorm]:
-    """Convolutions whose output was read by one batch normalisation, each run once in a forward of one image."""
-    made: dict[int, nn.Conv2d] = {}
-    found: list[ConvBatchNorm] = []
+def _foldable_pairs(backbone: Backbone) -> list[ConvBatchNorm]:
+    """Return convolutions whose output one batch normalization reads, each run once in a forward pass of one image."""
+    conv_by_output: dict[int, nn.Conv2d] = {}
+    pairs: list[ConvBatchNorm] = []
     runs: Counter[nn.Module] = Counter()
-    alive: list[Any] = []  # ids are those of tensors only while the tensors are there
+    alive: list[Any] = []  # an id identifies a tensor only while the tensor exists
 
-    def look(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def observe(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         runs[layer] += 1
         alive.append(output)
         if isinstance(layer, nn.Conv2d):
-            made[id(output)] = layer
-        elif isinstance(layer, nn.BatchNorm2d) and _plain(layer) and id(inputs[0]) in made:
-            found.append((made[id(inputs[0])], layer))
+            conv_by_output[id(output)] = layer
+        elif isinstance(layer, nn.BatchNorm2d) and _is_foldable(layer) and id(inputs[0]) in conv_by_output:
+            pairs.append((conv_by_output[id(inputs[0])], layer))
 
-    kinds = (nn.Conv2d, nn.BatchNorm2d)
-    hooks = [m.register_forward_hook(look) for m in network.module.modules() if isinstance(m, kinds)]
+    layers = (m for m in backbone.module.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d)))
+    hooks = [layer.register_forward_hook(observe) for layer in layers]
     try:
-        p = network.space.preprocess
-        size = p.size if p else (1, 1)
-        network.run_forward(torch.zeros((1, 3, *size), dtype=torch.uint8), network.vectors_from_pixels)
+        p = backbone.space.preprocess
+        height, width = p.size if p else (1, 1)
+        backbone.run_forward(torch.zeros((1, 3, height, width), dtype=torch.uint8), backbone.vectors_from_pixels)
     finally:
         for hook in hooks:
             hook.remove()
-    return [(conv, norm) for conv, norm in found if runs[conv] == runs[norm] == 1]
+    return [(conv, norm) for conv, norm in pairs if runs[conv] == runs[norm] == 1]
 
 
-def _plain(norm: nn.BatchNorm2d) -> bool:
-    """Its own statistics in evaluation, and a forward that is known here."""
+def _is_foldable(norm: nn.BatchNorm2d) -> bool:
+    """Return whether it uses its own statistics in evaluation and has a known forward."""
     return type(norm) in (nn.BatchNorm2d, BatchNormAct2d) and norm.running_mean is not None and not norm.training
 
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """Move one normalisation into the weights before it; what timm's layer does besides stays."""
+    """Move a normalization into the weights before it; the activation in timm's layer remains."""
     mean, var = norm.running_mean, norm.running_var
-    assert mean is not None  # noqa: S101 - _plain has looked
+    assert mean is not None  # noqa: S101 - see _is_foldable
     assert var is not None  # noqa: S101
     weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)
     if conv.weight.is_contiguous(memory_format=torch.channels_last):
         weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
     conv.weight, conv.bias = weight.requires_grad_(False), bias.requires_grad_(False)
-    after: Callable[[torch.Tensor], torch.Tensor] = nn.Identity()
-    if isinstance(norm, BatchNormAct2d):
-        after = nn.Sequential(norm.drop, norm.act)
-    norm.__dict__["forward"] = after.forward if isinstance(after, nn.Module) else after
+    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    norm.__dict__["forward"] = rest.forward

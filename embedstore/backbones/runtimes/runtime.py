@@ -1,7 +1,7 @@
-"""Which program runs a network: torch as it is, torch compiled, or onnxruntime; and whether two of them agree.
+"""The runtimes of a network - PyTorch eager or compiled, onnxruntime - and the test that two of them agree.
 
-The runtime is no part of a space: vectors of every runtime are the same within :data:`LEAST`, which is measured on
-the person's own images before a runtime is used, and a runtime that is further off is refused.
+The runtime is not part of a space: the vectors of every runtime agree within :data:`MIN_COSINE`. This is measured on
+the user's own images before a runtime is used, and a runtime that is further off is refused.
 """
 
 from __future__ import annotations
@@ -10,52 +10,63 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadBackbone, MissingExtra
+from embedstore.errors import BadBackbone, MissingExtra, NoTextTower
 from embedstore.space import Space
 
-MIN_COSINE = 0.9999  # cosine of a row to the eager one, plain and centred
-MIN_SPREAD = 1e-3  # of the vectors' length: rows nearer to their mean than this have no direction of their own
+MIN_COSINE = 0.9999  # of a row to the eager one, plain and centered
+MIN_SPREAD = 1e-3  # of a vector's length: a row nearer to the mean row than this has no direction of its own
 
 
 class Runtime(StrEnum):
     """The values of ``--runtime``."""
 
-    AUTO = "auto"  # eager for short runs, onnx where it is installed and pays
+    AUTO = "auto"  # eager for short runs, onnx if it is installed and faster
     EAGER = "eager"
     ONNX = "onnx"
     COMPILE = "compile"
 
 
 class Tower(StrEnum):
-    """One half of a network that maps images and words into one space."""
+    """One half of a network that maps images and texts into one space."""
 
     IMAGE = "image"
     TEXT = "text"
 
 
+class ImageEncoder(Protocol):
+    """An encoder of prepared images, whatever runs it."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass."""
+
+    def encode_images(self, batch: Any) -> NDArray[np.float32]:
+        """Embed uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
+
+
 class Encoder(Protocol):
-    """What search needs of a backbone, with torch or without it."""
+    """What a search needs of a backbone, with torch or without it."""
 
     space: Space
     logit_scale: float | None
 
     def encode_images(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
+        """Embed uint8 ``(B, 3, H, W)`` to float32 ``(B, D)``."""
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts to float32 ``(T, D)``, rows of length 1."""
+        """Embed texts to float32 ``(T, D)``, rows of length 1."""
 
 
 def parse_runtime(value: str) -> Runtime:
-    """The runtime of that name.
+    """Return the runtime of that name.
 
     Raises:
-        BadBackbone: there is none.
+        BadBackbone: when there is no runtime of that name.
     """
     try:
         return Runtime(value)
@@ -64,20 +75,20 @@ def parse_runtime(value: str) -> Runtime:
 
 
 def has_onnxruntime() -> bool:
-    """Whether onnxruntime is installed."""
+    """Return whether onnxruntime is installed."""
     return find_spec("onnxruntime") is not None
 
 
 def has_onnx_export() -> bool:
-    """Whether networks can be exported and run."""
+    """Return whether the packages that export networks and run them are installed."""
     return has_onnxruntime() and find_spec("onnx") is not None
 
 
 def require_onnx_export() -> None:
-    """Ask for the packages of ``--runtime onnx``.
+    """Check that the packages of ``--runtime onnx`` are installed.
 
     Raises:
-        MissingExtra: they are not installed.
+        MissingExtra: when they are not.
     """
     if not has_onnx_export():
         raise MissingExtra(
@@ -86,46 +97,65 @@ def require_onnx_export() -> None:
         )
 
 
+def no_text_tower(space: Space) -> NoTextTower:
+    """Return the error for texts in a space of images only."""
+    return NoTextTower(
+        f"{space.architecture} ({space.layer or 'vectors'}) has no text tower; "
+        "text search needs a CLIP-like backbone, e.g. `--backbone clip` (`embedstore backbones open_clip`)"
+    )
+
+
 @dataclass(frozen=True)
 class Agreement:
-    """How near two runtimes are.
+    """How closely two runtimes agree on some rows.
 
     Attributes:
-        cosine: least cosine of a row to the reference.
-        centred: the same after the reference's mean row is taken from both: what tells images apart.
-        rows: how many were compared.
+        min_cosine: the smallest cosine of a row to the reference.
+        centered_cosine: the same after the reference's mean row is subtracted from both, which leaves what
+            distinguishes the images.
+        rows: the number of rows compared.
     """
 
-    cosine: float
-    centred: float
+    min_cosine: float
+    centered_cosine: float
     rows: int
 
     @property
     def is_close(self) -> bool:
-        """Near enough to stand in one space. NaN is not."""
-        return self.cosine >= MIN_COSINE and self.centred >= MIN_COSINE
+        """The two belong to one space. NaN does not."""
+        return self.min_cosine >= MIN_COSINE and self.centered_cosine >= MIN_COSINE
 
     def __str__(self) -> str:
-        return f"least cosine {self.cosine:.6f}, centred {self.centred:.6f} over {self.rows} rows"
+        return f"least cosine {self.min_cosine:.6f}, centered {self.centered_cosine:.6f} over {self.rows} rows"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, under the names that are stored in ``tower.json`` and in the record of a run."""
+        return {"cosine": self.min_cosine, "centred": self.centered_cosine, "rows": self.rows}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Agreement:
+        """Return the agreement stored by :meth:`to_json`."""
+        return cls(values["cosine"], values["centred"], values["rows"])
 
 
 def compare_vectors(reference: NDArray[np.float32], other: NDArray[np.float32]) -> Agreement:
-    """Compare the vectors of one batch by two runtimes.
+    """Compare the vectors that two runtimes computed for one batch.
 
     Args:
-        reference, other: float32 ``(B, D)``, B at least 1.
+        reference: float32 ``(B, D)``, B at least 1.
+        other: float32 ``(B, D)``.
     """
     a, b = reference.astype(np.float64), other.astype(np.float64)
     mean = a.mean(axis=0)
-    away = np.linalg.norm(a - mean, axis=1) > MIN_SPREAD * np.linalg.norm(a, axis=1)
-    centred = _cosines(a[away] - mean, b[away] - mean)
-    return Agreement(float(_cosines(a, b).min()), float(centred.min()) if len(centred) else 1.0, len(a))
+    has_direction = np.linalg.norm(a - mean, axis=1) > MIN_SPREAD * np.linalg.norm(a, axis=1)
+    centered = _row_cosines(a[has_direction] - mean, b[has_direction] - mean)
+    return Agreement(float(_row_cosines(a, b).min()), float(centered.min()) if len(centered) else 1.0, len(a))
 
 
-def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row by row; NaN where a row is zero in one of them only, 1 where both are zero."""
+def _row_cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine of each pair of rows: NaN if only one of them is zero, 1 if both are."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    same = (a == b).all(axis=1)
+    is_equal = (a == b).all(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosines: NDArray[np.float64] = np.where(same, 1.0, (a * b).sum(axis=1) / lengths)
+        cosines: NDArray[np.float64] = np.where(is_equal, 1.0, (a * b).sum(axis=1) / lengths)
     return cosines

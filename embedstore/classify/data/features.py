@@ -36,6 +36,8 @@ class Features:
         n_unlabeled: items left out because they have no label.
         n_without_vector: labeled items left out because they have no vector in this space.
         multilabel: whether an item may have any number of labels.
+        label: the column of the labels.
+        space: the name of the space.
     """
 
     X: NDArray[np.float32]
@@ -46,6 +48,8 @@ class Features:
     n_unlabeled: int
     n_without_vector: int
     multilabel: bool = False
+    label: str = "label"
+    space: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +105,8 @@ def load_features(
         n_unlabeled=n_unlabeled,
         n_without_vector=len(rows) - n_unlabeled - len(usable),
         multilabel=multilabel,
+        label=label,
+        space=space.name,
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedstore.classify.data.features import Features
+from embedstore.classify.data.splits import TrainTestSplit
 
 DEFAULT_NEAR_DUPLICATE_THRESHOLD = 0.95
 """Cosine from which two images count as near-duplicates.
@@ -54,6 +58,49 @@ class SplitNearDuplicates:
             "dropped": self.dropped,
             "pairs": [[p.train_item, p.held_out_item, round(p.cosine, 6)] for p in self.pairs],
         }
+
+
+def filter_near_duplicates(
+    data: Features, split: TrainTestSplit, threshold: float | None, *, drop: bool
+) -> tuple[NDArray[np.int64], SplitNearDuplicates | None]:
+    """Find training rows that are near-duplicates of a held-out row, and drop them on request.
+
+    Args:
+        data: the rows that are split.
+        split: the training rows and the held-out rows.
+        threshold: cosine from which a pair counts; None takes the default and skips a very long search; 0 searches
+            only where ``drop`` is set.
+        drop: leave the near-duplicates out of the training rows.
+
+    Returns:
+        The training rows, int64 ``(M,)``, and the result of the search, or None where none was made.
+    """
+    if threshold == 0 and not drop:
+        return split.train, None
+    requested = threshold is not None or drop
+    threshold = threshold or DEFAULT_NEAR_DUPLICATE_THRESHOLD
+    if not requested and exceeds_search_limit(len(split.train), len(split.held_out), data.X.shape[1]):
+        return split.train, SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
+    cosines, places = nearest_held_out(data.X, split.train, split.held_out)
+    rows = np.flatnonzero(cosines >= threshold)
+    nearest_first = rows[np.argsort(-cosines[rows], kind="stable")][:MAX_LISTED_PAIRS]
+    pairs = tuple(
+        NearDuplicatePair(int(data.ids[split.train[i]]), int(data.ids[split.held_out[places[i]]]), float(cosines[i]))
+        for i in nearest_first.tolist()
+    )
+    train = np.delete(split.train, rows) if drop else split.train
+    return train, SplitNearDuplicates(threshold, len(rows), pairs, dropped=drop)
+
+
+def merge_near_duplicates(searches: Sequence[SplitNearDuplicates | None]) -> SplitNearDuplicates | None:
+    """Merge the searches of all folds into one result; None where no fold was searched for."""
+    known = [s for s in searches if s is not None]
+    if len(known) < 2:
+        return known[0] if known else None
+    pairs = sorted((p for s in known for p in s.pairs), key=lambda p: -p.cosine)[:MAX_LISTED_PAIRS]
+    return SplitNearDuplicates(
+        known[0].threshold, sum(s.count for s in known), tuple(pairs), known[0].dropped, all(s.searched for s in known)
+    )
 
 
 def exceeds_search_limit(n_train: int, n_held_out: int, dim: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import stratified_group_folds
 from embedstore.errors import LabelError
 from embedstore.types import Split
@@ -34,6 +35,38 @@ class TrainTestSplit:
     name: str
     n_leaks: int
     calibration: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+
+
+def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> list[TrainTestSplit]:
+    """Return the splits that evaluate a head: one per fold, or the single train-test split.
+
+    Args:
+        data: labeled rows.
+        n_folds: number of cross-validation folds; 0 takes the train-test split.
+        seed: of the hashed split or of the folds.
+
+    Raises:
+        LabelError: when the labels do not support the split.
+    """
+    if n_folds:
+        return cross_validation_splits(data.y, data.groups, n_folds, seed=seed)
+    return [train_test_split(data, seed=seed)]
+
+
+def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
+    """Split the rows by their own split column, or hold out a deterministic fifth of every class.
+
+    Args:
+        data: labeled rows; multilabel rows are not stratified.
+        seed: of the hashed split.
+
+    Raises:
+        LabelError: when the labels do not support the split.
+    """
+    y = data.y
+    if data.multilabel:
+        y = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # placeholder classes: nothing is stratified
+    return split_rows(y, data.groups, data.splits, seed=seed)
 
 
 def split_rows(
@@ -165,3 +198,8 @@ def groups_per_class(y: NDArray[np.object_], groups: NDArray[np.int64]) -> tuple
     new = np.diff(codes[order], prepend=-1) != 0
     new[1:] |= np.diff(groups[order]) != 0
     return names, np.bincount(codes[order][new], minlength=len(names))
+
+
+def smaller_side(labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> int:
+    """Return the number of groups on the smaller side of a yes-or-no label; below 2 it cannot be cross-validated."""
+    return min(len(np.unique(groups[labels == side])) for side in (True, False))

@@ -1,16 +1,16 @@
-"""What to label next: items that the head is unsure of, and that are not all alike.
+"""Suggest what to label next: items that the head is unsure of and that differ from each other.
 
-The most uncertain by margin (Scheffer et al. 2001; of several labels an item by the least sure one, "binary minimum" of
-Brinker 2006) are collected block by block; among ten times as many as wanted,
-those are taken one after the other that are uncertain and far from all taken before (after Zhdanov 2019, "Diverse
-mini-batch active learning", with the greedy k-centres of Sener and Savarese 2018 instead of k-means).
+Uncertainty is the margin between the two most probable classes (Scheffer et al. 2001); with several labels per item it
+is that of the least certain label ("binary minimum", Brinker 2006). Among ten times as many of the most uncertain
+items as are requested, those are chosen one after another that are uncertain and far from all chosen before, after
+Zhdanov 2019, "Diverse mini-batch active learning", with the greedy k-centers of Sener and Savarese 2018 for k-means.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads
 
-CANDIDATES_PER_SUGGESTION = 10  # candidates for each item that is suggested
+CANDIDATES_PER_SUGGESTION = 10  # most uncertain items kept for each item that is suggested
+MAX_COSINE_DISTANCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSuggestion:
-    """An item worth labelling.
+    """An item worth labeling.
 
     Attributes:
-        predicted, confidence: what the head would say, and how sure it is. Of several labels an item: the label that
-            it is least sure of, and that label's probability.
-        margin: its best probability minus the second; near 0 is unsure. Of several labels: yes minus no of that label.
+        item: id of the item.
+        predicted: the most probable class; with several labels per item the least certain label.
+        confidence: its probability.
+        margin: its probability minus that of the second class, near 0 where the head is unsure; with several labels
+            the difference between yes and no for the least certain label.
     """
 
     item: int
@@ -39,7 +42,15 @@ class LabelSuggestion:
 
 @dataclass(frozen=True)
 class LabelSuggestions:
-    """Items to label next, the most useful first; ``looked_at`` contents without a label were judged."""
+    """Items to label next, the most useful first.
+
+    Attributes:
+        suggestions: one per item.
+        n_candidates: contents without a label that were compared.
+        label: the column.
+        head: name of the head.
+        seconds: of the selection.
+    """
 
     suggestions: tuple[LabelSuggestion, ...]
     n_candidates: int
@@ -48,7 +59,7 @@ class LabelSuggestions:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "label": self.label,
             "head": self.head,
@@ -67,14 +78,21 @@ class LabelSuggestions:
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """The most uncertain rows seen so far."""
+class _Candidates:
+    """Uncertain rows: ``items`` and ``best`` columns int64 ``(M,)``, unit ``vectors`` ``(M, D)``, the rest ``(M,)``."""
 
     items: NDArray[np.int64]
     vectors: NDArray[np.float32]
     margin: NDArray[np.float32]
     best: NDArray[np.int64]
     confidence: NDArray[np.float32]
+
+    def most_uncertain(self, other: _Candidates | None, count: int) -> _Candidates:
+        """Return the most uncertain rows of both; of equal margins the first items."""
+        parts = [self] if other is None else [other, self]
+        columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(self)}
+        order = np.lexsort((columns["items"], columns["margin"]))[:count]
+        return _Candidates(**{name: column[order] for name, column in columns.items()})
 
 
 def suggest_labels(
@@ -85,59 +103,54 @@ def suggest_labels(
     k: int,
     head: str,
 ) -> LabelSuggestions:
-    """Choose among unlabelled items; memory is bounded by a block and ten times k vectors.
+    """Choose among unlabeled items; the memory is bounded by a block and ten times k vectors.
 
     Args:
-        estimator: fitted on the labelled items. blocks: ``(_, items, vectors)``. label, head: for the report.
-        k: items wanted.
+        estimator: classifier that was fitted on the labeled items.
+        blocks: ``(offset, items, vectors)``, the vectors float32 ``(B, D)``.
+        label: the column, for the report.
+        k: number of items to suggest.
+        head: name of the head, for the report.
     """
-    begin = time.perf_counter()
-    pool: _Pool | None = None
-    looked_at = 0
+    start = time.perf_counter()
+    candidates: _Candidates | None = None
+    n_candidates = 0
     for _, items, X in blocks:
-        found = _judged(estimator, items, X)
-        pool = _most_uncertain([found] if pool is None else [pool, found], CANDIDATES_PER_SUGGESTION * k)
-        looked_at += len(items)
-    names = [str(c) for c in estimator.classes_]
-    chosen = [] if pool is None else _spread(pool, k)
-    out = (
-        LabelSuggestion(int(pool.items[i]), names[int(pool.best[i])], float(pool.confidence[i]), float(pool.margin[i]))
-        for i in chosen
-        if pool is not None
-    )
-    return LabelSuggestions(tuple(out), looked_at, label, head, time.perf_counter() - begin)
+        candidates = _score(estimator, items, X).most_uncertain(candidates, CANDIDATES_PER_SUGGESTION * k)
+        n_candidates += len(items)
+    suggestions: list[LabelSuggestion] = []
+    if candidates is not None:
+        c, names = candidates, [str(name) for name in estimator.classes_]
+        suggestions = [
+            LabelSuggestion(int(c.items[i]), names[int(c.best[i])], float(c.confidence[i]), float(c.margin[i]))
+            for i in _diverse_rows(c, k)
+        ]
+    return LabelSuggestions(tuple(suggestions), n_candidates, label, head, time.perf_counter() - start)
 
 
-def _most_uncertain(pools: list[_Pool], most: int) -> _Pool:
-    """The most uncertain rows of all; equal ones by item."""
-    fields = ("items", "vectors", "margin", "best", "confidence")
-    every = {f: np.concatenate([getattr(p, f) for p in pools]) for f in fields}
-    kept = np.lexsort((every["items"], every["margin"]))[:most]
-    return _Pool(**{f: a[kept] for f, a in every.items()})
-
-
-def _judged(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> _Pool:
+def _score(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> _Candidates:
+    """Predict a block of items and measure how unsure the head is of each."""
     proba = np.asarray(heads.probabilities(estimator, X), dtype=np.float32)
     unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
     if getattr(estimator, "multilabel_", False):
         margin = np.abs(2 * proba - 1)
-        margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant says nothing
+        margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant is never unsure
         best = margin.argmin(1)
         rows = np.arange(len(best))
-        return _Pool(items, unit, margin[rows, best], best, proba[rows, best])
+        return _Candidates(items, unit, margin[rows, best], best, proba[rows, best])
     top = np.sort(np.partition(proba, -2, axis=1)[:, -2:], axis=1)
-    return _Pool(items, unit, top[:, 1] - top[:, 0], proba.argmax(1), top[:, 1])
+    return _Candidates(items, unit, top[:, 1] - top[:, 0], proba.argmax(1), top[:, 1])
 
 
-def _spread(pool: _Pool, k: int) -> list[int]:
-    """Greedy: uncertainty times distance to the nearest row taken before."""
-    unsure = 1 - pool.margin
-    distance = np.full(len(unsure), 2.0, dtype=np.float32)  # the largest cosine distance there is
+def _diverse_rows(candidates: _Candidates, k: int) -> list[int]:
+    """Choose rows greedily by uncertainty times the cosine distance to the nearest row chosen before."""
+    uncertainty = 1 - candidates.margin
+    distance = np.full(len(uncertainty), MAX_COSINE_DISTANCE, dtype=np.float32)
     chosen: list[int] = []
-    for _ in range(min(k, len(unsure))):
-        gain = unsure * distance
+    for _ in range(min(k, len(uncertainty))):
+        gain = uncertainty * distance
         gain[chosen] = -1
         best = int(gain.argmax())
         chosen.append(best)
-        distance = np.minimum(distance, 1 - pool.vectors @ pool.vectors[best])
+        distance = np.minimum(distance, 1 - candidates.vectors @ candidates.vectors[best])
     return chosen

@@ -1,24 +1,39 @@
-"""Which backbone, which head: all of them on one split, with the chance that a difference is luck."""
+"""Compare spaces and heads on one split, with the significance of every difference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedstore.classify import metrics
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_head
-from embedstore.classify.evaluation.learning_curve import LearningCurve, learning_curve
-from embedstore.classify.evaluation.multilabel import exact_match
+from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings, learning_curve
+from embedstore.classify.evaluation.paired_comparison import accuracy_difference
+from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import MetricDifference, MetricName
-from embedstore.errors import LabelError, UnknownHead
+from embedstore.errors import UnknownHead
 
 DEFAULT_HEADS = ("logistic", "knn", "prototype")
+
+
+@dataclass(frozen=True)
+class SpaceCost:
+    """What a space costs.
+
+    Attributes:
+        dim: of its vectors.
+        bytes_per_item: of a vector on disk.
+        images_per_second: of the run that embedded the most images into it; None where none is known.
+    """
+
+    dim: int
+    bytes_per_item: int
+    images_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -26,37 +41,33 @@ class ComparedHead:
     """One head in one space.
 
     Attributes:
-        evaluation: how it did. dim: of its vectors. bytes_per_item: of a vector on disk.
-        images_per_second: of the run that embedded the most images into its space; None where none is known.
-        behind: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
-        p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of contestants.
-        curve: over labels a class, where it was asked for.
+        evaluation: its figures.
+        cost: of the space.
+        learning_curve: over labels per class, where it was requested.
+        accuracy_gap: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
+        p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of compared heads.
     """
 
     evaluation: Evaluation
-    dim: int
-    bytes_per_item: int
-    images_per_second: float | None
-    accuracy_gap: MetricDifference | None = None
-    p_value: float | None = None
-    learning_curve: LearningCurve | None = None
+    cost: SpaceCost
+    learning_curve: LearningCurve | None
+    accuracy_gap: MetricDifference | None
+    p_value: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        e = self.evaluation
+        """Return plain values as recorded in the ``runs`` table."""
+        e, gap = self.evaluation, self.accuracy_gap
         return {
             "space": e.space,
             "head": e.head,
             "accuracy": e.accuracy,
             **e.hyperparameters,
-            "behind": None
-            if self.accuracy_gap is None
-            else [self.accuracy_gap.value, self.accuracy_gap.low, self.accuracy_gap.high],
+            "behind": gap and [gap.value, gap.low, gap.high],
             "p_value": self.p_value,
             "seconds": round(e.seconds, 3),
-            "dim": self.dim,
-            "bytes_per_item": self.bytes_per_item,
-            "images_per_second": self.images_per_second,
+            "dim": self.cost.dim,
+            "bytes_per_item": self.cost.bytes_per_item,
+            "images_per_second": self.cost.images_per_second,
             "near_duplicates": e.near_duplicates and e.near_duplicates.count,
             "metrics": e.report.to_json()["scores"],
             "curve": self.learning_curve and self.learning_curve.to_json()["points"],
@@ -65,11 +76,15 @@ class ComparedHead:
 
 @dataclass(frozen=True)
 class HeadComparison:
-    """Contestants, best first.
+    """Heads in spaces, the best first, all evaluated on the same split.
 
     Attributes:
-        label: the column. split, train, held: as in :class:`Evaluation`, the same for all.
-        left_out: labelled items without a vector in one of the spaces.
+        label: the column.
+        split: the held-out side, as in :class:`embedstore.classify.evaluation.Evaluation`.
+        n_train: training rows.
+        n_held_out: held-out rows.
+        n_without_shared_vector: labeled items without a vector in one of the spaces, which are left out.
+        results: one per space and head.
     """
 
     label: str
@@ -80,123 +95,81 @@ class HeadComparison:
     results: tuple[ComparedHead, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "label": self.label,
             "split": self.split,
             "train": self.n_train,
             "held_out": self.n_held_out,
             "left_out": self.n_without_shared_vector,
-            "contestants": [c.to_json() for c in self.results],
+            "contestants": [r.to_json() for r in self.results],
         }
 
 
-@dataclass(frozen=True)
-class SpaceCost:
-    """What a space costs: bytes of a vector on disk, and how fast images were embedded into it."""
-
-    bytes_per_item: int
-    images_per_second: float | None
-
-
 def compare_heads(
-    spaces: Mapping[str, tuple[Features, SpaceCost]],
-    label: str,
+    spaces: Sequence[tuple[Features, SpaceCost]],
     *,
     heads: Sequence[str] = DEFAULT_HEADS,
     settings: EvaluationSettings | None = None,
     labels_per_class: Sequence[int] = (),
 ) -> HeadComparison:
-    """Judge every head in every space on the items that all spaces hold, on one and the same split.
+    """Evaluate every head in every space on the items that all spaces share, on one split.
 
     Args:
-        spaces: features and cost by name. label: the column. heads: by name. how: folds, seed, leaks.
-        budgets: labels a class; with some, each contestant's learning curve too, on the split whatever ``how`` says.
+        spaces: the features of each space, and its cost.
+        heads: names of heads.
+        settings: folds, seed, near-duplicates, calibration.
+        labels_per_class: label budgets; with some, each head gets a learning curve, always on the train-test split.
 
     Raises:
-        LabelError: no item is in all of them, or the labels cannot support it. UnknownHead: no heads, or another name.
+        LabelError: when no item has a vector in all spaces, or the labels do not support the split.
+        UnknownHead: when no head or no space is given, or a head has an unknown name.
     """
     settings = settings or EvaluationSettings()
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
-    ids = sorted(set.intersection(*(set(data.ids.tolist()) for data, _ in spaces.values())))
-    if not ids:
-        raise LabelError(f"no labelled item has a vector in all of {', '.join(spaces)}; name fewer with --spaces")
-    judged: list[ComparedHead] = []
-    for name, (data, cost) in spaces.items():
-        shared = data.take(np.flatnonzero(np.isin(data.ids, ids)))
-        for head in heads:
-            found = replace(evaluate_head(head, shared, label, settings), space=name)
-            drawn = (
-                learning_curve(head, shared, label, labels_per_class=labels_per_class, seed=settings.seed)
-                if labels_per_class
-                else None
-            )
-            judged.append(
-                ComparedHead(
-                    found, shared.X.shape[1], cost.bytes_per_item, cost.images_per_second, learning_curve=drawn
-                )
-            )
-    ranked = sorted(judged, key=_rank)
-    first = ranked[0].evaluation
+    shared = select_shared_items([data for data, _ in spaces])
+    budgets = LearningCurveSettings(labels_per_class, seed=settings.seed)
+    cells = [
+        (evaluate_head(head, data, settings), cost, learning_curve(head, data, budgets) if labels_per_class else None)
+        for data, (_, cost) in zip(shared, spaces, strict=True)
+        for head in heads
+    ]
+    cells.sort(key=lambda cell: _rank(cell[0]))
+    evaluations = [e for e, _, _ in cells]
+    best = evaluations[0]
     return HeadComparison(
-        label=label,
-        split=first.split,
-        n_train=first.n_train,
-        n_held_out=first.n_held_out,
-        n_without_shared_vector=max(len(data) for data, _ in spaces.values()) - len(ids),
-        results=_against_best(ranked),
+        label=best.label,
+        split=best.split,
+        n_train=best.n_train,
+        n_held_out=best.n_held_out,
+        n_without_shared_vector=max(len(data) for data, _ in spaces) - len(shared[0]),
+        results=tuple(
+            ComparedHead(evaluation, cost, curve, gap, p_value)
+            for (evaluation, cost, curve), (gap, p_value) in zip(cells, _gaps_to_best(evaluations), strict=True)
+        ),
     )
 
 
-def _rank(c: ComparedHead) -> tuple[float, float]:
-    """The highest accuracy first, then the lowest log-loss."""
-    loss = c.evaluation.scores.get(MetricName.LOG_LOSS)
-    return -c.evaluation.accuracy, loss.value if loss else 0.0
+def _rank(e: Evaluation) -> tuple[float, float]:
+    """Rank by the highest accuracy, then by the lowest log-loss."""
+    log_loss = e.scores.get(MetricName.LOG_LOSS)
+    return -e.accuracy, log_loss.value if log_loss else 0.0
 
 
-def _against_best(ranked: list[ComparedHead]) -> tuple[ComparedHead, ...]:
-    """Differences to the first, on the same rows."""
-    if len(ranked) < 2:
-        return tuple(ranked)
-    best = _right(ranked[0].evaluation)
-    one = np.ones(len(best), dtype=np.int64)
-    found: list[tuple[MetricDifference, float]] = []
-    for c in ranked[1:]:
-        own = _right(c.evaluation)
-        p = metrics.mcnemar(one, best, own).p_value
-        found.append((metrics.paired_bootstrap(MetricName.ACCURACY, one, _sides(own), _sides(best)), p))
-    corrected = holm_correction([p for _, p in found])
-    rest = [
-        replace(c, accuracy_gap=difference, p_value=p)
-        for c, (difference, _), p in zip(ranked[1:], found, corrected, strict=True)
-    ]
-    return (ranked[0], *rest)
+def _gaps_to_best(evaluations: list[Evaluation]) -> list[tuple[MetricDifference | None, float | None]]:
+    """Return the accuracy gap to the first evaluation and its corrected p-value; nothing for the first itself."""
+    best, *others = evaluations
+    tests = [accuracy_difference(other, best) for other in others]
+    p_values = holm_correction([mcnemar.p_value for _, mcnemar in tests])
+    return [(None, None), *((gap, p) for (gap, _), p in zip(tests, p_values, strict=True))]
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """P-values that hold for all of them together (Holm 1979)."""
+    """Correct p-values so that they hold for all tests together (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     out, highest = [0.0] * len(p_values), 0.0
     for place, i in enumerate(order.tolist()):
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
         out[i] = highest
     return out
-
-
-def _right(e: Evaluation) -> NDArray[np.int64]:
-    """1 for each held-out item that is right, else 0, in the order of the items, so that contestants line up."""
-    assert e.held_out_predictions is not None  # noqa: S101 - judge keeps them
-    if e.multilabel:
-        right = exact_match(e.held_out_predictions.y, e.held_out_predictions.proba, e.held_out_predictions.classes)
-    else:
-        right = (
-            np.array(e.held_out_predictions.classes, dtype=object)[e.held_out_predictions.proba.argmax(1)]
-            == e.held_out_predictions.y
-        )
-    return right[np.argsort(e.held_out_predictions.ids)].astype(np.int64)
-
-
-def _sides(right: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Scores of "wrong" and "right": ``(M, 2)``."""
-    return np.stack([1 - right, right], axis=1).astype(np.float64)

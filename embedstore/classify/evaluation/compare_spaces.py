@@ -1,31 +1,31 @@
-"""One space against another on the same held-out items: is the new one better, and is that luck?"""
+"""Compare two spaces on the same held-out items: the accuracy gain of the new one and its significance."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from embedstore.classify import metrics
-from embedstore.classify.data import labels
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation import fit
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_head
-from embedstore.classify.metrics import McNemarResult, MetricDifference, MetricName
-from embedstore.errors import LabelError
+from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.paired_comparison import accuracy_difference
+from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.metrics import McNemarResult, MetricDifference
 
 DEFAULT_HEADS = ("logistic", "knn")
 
 
 @dataclass(frozen=True)
 class PairedEvaluation:
-    """One way of classifying, in both spaces, on the same rows.
+    """One classifier in both spaces, evaluated on the same rows.
 
     Attributes:
-        what: the head. old, new: how it did. gain: accuracy of the new minus the old, with the paired bootstrap's
-            95% interval. test: McNemar's exact test.
+        name: of the classifier.
+        baseline: its evaluation in the old space.
+        candidate: its evaluation in the new space.
+        accuracy_gain: accuracy of the candidate minus the baseline, with the paired bootstrap's 95% interval.
+        mcnemar: McNemar's exact test.
     """
 
     name: str
@@ -35,7 +35,7 @@ class PairedEvaluation:
     mcnemar: McNemarResult
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "what": self.name,
             "old": self.baseline.accuracy,
@@ -54,13 +54,18 @@ class PairedEvaluation:
 
 @dataclass(frozen=True)
 class SpaceComparison:
-    """Two spaces side by side.
+    """A space and a baseline space, evaluated on the same items.
 
     Attributes:
-        label: the column. old, new: names of the spaces. split, train, held: as in :class:`Evaluation`.
-        pairs: one a way of classifying; the first is the probe.
-        same: the new space gives the same vectors as the old one by its facts: the weights were not changed.
-        cost: seconds and speeds, by name.
+        label: the column.
+        baseline: name of the old space.
+        space: name of the new space.
+        split: the held-out side, as in :class:`embedstore.classify.evaluation.Evaluation`.
+        n_train: training rows.
+        n_held_out: held-out rows.
+        evaluations: one per classifier; the first is the probe.
+        has_same_vectors: the spaces describe the same vectors, because no weight was changed.
+        cost: seconds of training and images per second, by name.
     """
 
     label: str
@@ -73,15 +78,34 @@ class SpaceComparison:
     has_same_vectors: bool
     cost: dict[str, float | None]
 
+    @classmethod
+    def from_evaluations(
+        cls, evaluations: Sequence[PairedEvaluation], *, has_same_vectors: bool, cost: dict[str, float | None]
+    ) -> SpaceComparison:
+        """Build the comparison of two spaces; the first evaluation gives label, spaces and split."""
+        probe = evaluations[0]
+        return cls(
+            label=probe.baseline.label,
+            baseline=probe.baseline.space,
+            space=probe.candidate.space,
+            split=probe.baseline.split,
+            n_train=probe.baseline.n_train,
+            n_held_out=probe.baseline.n_held_out,
+            evaluations=tuple(evaluations),
+            has_same_vectors=has_same_vectors,
+            cost=cost,
+        )
+
     @property
     def per_class(self) -> list[tuple[str, int, float, float]]:
-        """``(class, held-out items, recall of the old probe, of the new)``, the largest change first."""
-        new = {row.name: row.recall for row in self.evaluations[0].candidate.report.per_class}
-        rows = [(r.name, r.support, r.recall, new[r.name]) for r in self.evaluations[0].baseline.report.per_class]
+        """Return ``(class, held-out items, recall of the old probe, of the new)``, the largest change first."""
+        probe = self.evaluations[0]
+        new = {c.name: c.recall for c in probe.candidate.report.per_class}
+        rows = [(c.name, c.support, c.recall, new[c.name]) for c in probe.baseline.report.per_class]
         return sorted(rows, key=lambda r: -abs(r[3] - r[2]) if r[1] else 0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "label": self.label,
             "old": self.baseline,
@@ -96,49 +120,33 @@ class SpaceComparison:
         }
 
 
-def select_shared_items(baseline: Features, candidate: Features) -> tuple[Features, Features]:
-    """The items that have a vector in both spaces.
-
-    Raises:
-        LabelError: there are none.
-    """
-    ids = np.intersect1d(baseline.ids, candidate.ids)
-    if not len(ids):
-        raise LabelError("no labelled item has a vector in both spaces; `embedstore reembed STORE` fills the new one")
-    return baseline.take(np.flatnonzero(np.isin(baseline.ids, ids))), candidate.take(
-        np.flatnonzero(np.isin(candidate.ids, ids))
-    )
-
-
 def evaluate_in_both_spaces(
-    baseline: Features, candidate: Features, label: str, *, heads: tuple[str, ...] = DEFAULT_HEADS, seed: int = 0
+    baseline: Features, candidate: Features, *, heads: Sequence[str] = DEFAULT_HEADS, seed: int = 0
 ) -> list[PairedEvaluation]:
-    """The same heads fitted in either space, on one split of the same items.
+    """Evaluate heads in both spaces, on one split of the same items.
 
     Args:
-        old, new: of the same items, see :func:`shared`. label: the column. heads: by name. seed: of the split.
+        baseline: features of the shared items in the old space, see
+            :func:`embedstore.classify.data.sampling.select_shared_items`.
+        candidate: features of the same items in the new space.
+        heads: names of heads.
+        seed: of the split.
+
+    Raises:
+        LabelError: when the labels do not support the split or a head.
+        UnknownHead: when a head has an unknown name.
     """
-    how = EvaluationSettings(seed=seed)
+    settings = EvaluationSettings(seed=seed)
     return [
-        pair_evaluations(head, evaluate_head(head, baseline, label, how), evaluate_head(head, candidate, label, how))
+        pair_evaluations(head, evaluate_head(head, baseline, settings), evaluate_head(head, candidate, settings))
         for head in heads
     ]
 
 
 def pair_evaluations(name: str, baseline: Evaluation, candidate: Evaluation) -> PairedEvaluation:
-    """Two classifiers on the same rows.
+    """Pair the evaluations of a classifier in both spaces.
 
     Raises:
-        LabelError: the rows are not the same.
+        LabelError: when the two were evaluated on different items.
     """
-    assert baseline.held_out_predictions is not None and candidate.held_out_predictions is not None  # noqa: S101, PT018 - judge keeps them
-    if not np.array_equal(baseline.held_out_predictions.ids, candidate.held_out_predictions.ids):
-        raise LabelError(f"{name} was judged on other items in one of the spaces")
-    names = sorted({*baseline.held_out_predictions.classes, *candidate.held_out_predictions.classes})
-    y = labels.encode_labels(baseline.held_out_predictions.y, names)
-    before, after = (
-        fit.align_columns(r.proba, np.array(r.classes, dtype=object), names)
-        for r in (baseline.held_out_predictions, candidate.held_out_predictions)
-    )
-    gain = metrics.paired_bootstrap(MetricName.ACCURACY, y, before, after)
-    return PairedEvaluation(name, baseline, candidate, gain, metrics.mcnemar(y, before.argmax(1), after.argmax(1)))
+    return PairedEvaluation(name, baseline, candidate, *accuracy_difference(baseline, candidate))

@@ -1,8 +1,10 @@
-"""What is known of one head on one split."""
+"""The result of evaluating one head on one split."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,14 @@ from numpy.typing import NDArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import exact_match
-from embedstore.classify.metrics import ClassificationReport, MetricEstimate, MetricName
+from embedstore.classify.metrics import ClassificationReport, MetricEstimate
 
-MAX_CLASSES_WITHOUT_TOP5 = 5  # classes up to which top-5 accuracy is 1 by construction, and not shown
-MAX_MISTAKES = 60  # in a report
+MAX_MISTAKES = 60  # listed in a report
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A held-out item that the head calls something else: ``score`` is what it gives to its own answer."""
+    """A held-out item with a wrong prediction; ``score`` is the probability of the predicted label."""
 
     item: int
     true_label: str
@@ -29,67 +30,114 @@ class Mistake:
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """The judged rows, for comparisons and reports.
+    """The predictions for all held-out rows, for comparisons and reports.
 
     Attributes:
-        ids: int64 ``(M,)`` items. y: ``(M,)`` labels. proba: float32 ``(M, K)`` in the order of ``classes``.
+        ids: int64 ``(M,)`` items.
+        y: ``(M,)`` true labels; tuples of labels where ``multilabel``.
+        proba: float32 ``(M, K)`` in the order of ``classes``.
+        classes: the K labels.
+        multilabel: an item may have any number of labels.
     """
 
     ids: NDArray[np.int64]
     y: NDArray[np.object_]
     proba: NDArray[np.float32]
     classes: tuple[str, ...]
+    multilabel: bool = False
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """Return whether each row is predicted correctly, bool ``(M,)``; with several labels all must be."""
+        return correct_rows(self.y, self.proba, self.classes, multilabel=self.multilabel)
+
+    @property
+    def most_confident_mistakes(self) -> list[Mistake]:
+        """Return the most confident mistakes first, at most 60; of several labels the surest wrong one counts."""
+        names, wrong = np.array(self.classes, dtype=object), np.flatnonzero(~self.correct)
+        proba = self.proba[wrong]
+        if self.multilabel:
+            positive = proba >= LABEL_THRESHOLD
+            is_wrong = positive != label_indicators(self.y[wrong], self.classes)
+            score = np.where(is_wrong, np.maximum(proba, 1 - proba), 0).max(1, initial=0)
+            predicted = [tuple(names[p]) for p in positive]
+        else:
+            score, predicted = proba.max(1, initial=0), names[proba.argmax(1)].tolist()
+        order = np.lexsort((self.ids[wrong], -score))[:MAX_MISTAKES]
+        return [
+            Mistake(int(self.ids[wrong[i]]), _text(self.y[wrong[i]]), _text(predicted[i]), float(score[i]))
+            for i in order.tolist()
+        ]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One head on one split.
+    """One head, evaluated on one split.
 
     Attributes:
-        head, label: what was fitted, and on which column.
+        head: name of the head.
+        label: the column that it predicts.
+        space: name of the space.
         split: the held-out side: ``test``, ``val``, ``hash`` (a deterministic fifth), ``all`` (nothing was fitted) or
             ``5 folds`` (every item is held out once).
-        train, held: rows (with folds: of all). classes: of the training side. unseen: classes that only the held-out
-            side has, or that have too few examples to learn from; their rows count as wrong.
-        leaks: training rows left out because their content or group is held out.
-        unlabelled: items left out for want of a label.
-        report: metrics with 95% intervals, confusion matrix, per-class table.
-        chosen: what was selected without the held-out rows, e.g. ``{"C": 0.1}``.
-        seconds: fitting and judging. estimator: the fitted scikit-learn classifier; after folds one more, fitted on
-            every row.
-        near: near-duplicates across the split. fold_accuracy: of each fold.
-        path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
-        calibration, abstain, conformal: what was asked for and what came of it on the held-out rows.
-        rows: the judged rows. space: the name of the space. seed: of splits, folds and heads.
+        n_train: training rows; with folds all rows.
+        n_leaks: training rows left out because their content or group is held out.
+        n_unlabeled: items left out because they have no label.
+        seed: of splits, folds and heads.
+        unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
+            rows count as wrong.
+        estimator: the fitted scikit-learn classifier; after folds one more, fitted on all rows.
+        predictions: of the held-out rows.
+        report: metrics with 95% intervals, confusion matrix and per-class table.
+        hyperparameters: selected without the held-out rows, e.g. ``{"C": 0.1}``.
+        c_path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
+        near_duplicates: across the split; None where nothing was searched for.
+        fold_accuracy: accuracy of each fold.
+        calibration: the calibration method and its effect on the held-out rows.
+        abstain: the threshold below which the head abstains, and its precision and coverage on the held-out rows.
+        conformal: the threshold of the sets of classes, their coverage and size on the held-out rows.
+        seconds: of fitting and evaluating.
     """
 
     head: str
     label: str
+    space: str
     split: str
     n_train: int
-    n_held_out: int
-    classes: tuple[str, ...]
-    unlearned_classes: tuple[str, ...]
     n_leaks: int
     n_unlabeled: int
+    seed: int
+    unlearned_classes: tuple[str, ...]
+    estimator: Any = field(repr=False)
+    held_out_predictions: HeldOutPredictions = field(repr=False)
     report: ClassificationReport
     hyperparameters: dict[str, Any]
+    c_path: tuple[tuple[float, float, float], ...]
+    near_duplicates: SplitNearDuplicates | None
+    fold_accuracy: tuple[float, ...]
+    calibration: dict[str, Any] | None
+    abstain: dict[str, Any] | None
+    conformal: dict[str, Any] | None
     seconds: float
-    estimator: Any = field(repr=False)
-    near_duplicates: SplitNearDuplicates | None = None
-    fold_accuracy: tuple[float, ...] = ()
-    c_path: tuple[tuple[float, float, float], ...] = ()
-    calibration: dict[str, Any] | None = None
-    abstain: dict[str, Any] | None = None
-    conformal: dict[str, Any] | None = None
-    held_out_predictions: HeldOutPredictions | None = field(default=None, repr=False)
-    space: str = ""
-    seed: int = 0
-    multilabel: bool = False
+
+    @property
+    def n_held_out(self) -> int:
+        """Return the number of held-out rows; with folds all rows."""
+        return len(self.held_out_predictions.ids)
+
+    @property
+    def multilabel(self) -> bool:
+        """Return whether an item may have any number of labels."""
+        return self.held_out_predictions.multilabel
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes that the head has learned."""
+        return tuple(str(c) for c in self.estimator.classes_)
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy on the held-out rows; with several labels an item, the share whose labels are all right."""
+        """Return top-1 accuracy on the held-out rows; with several labels the share of rows whose labels all match."""
         return self.report["accuracy"]
 
     @property
@@ -104,28 +152,11 @@ class Evaluation:
 
     @property
     def mistakes(self) -> list[Mistake]:
-        """The most confident mistakes first, at most 60.
-
-        Of several labels an item: those with a label too many or too few, by how sure the head was of the worst one.
-        """
-        if self.held_out_predictions is None:
-            return []
-        wrong, said, score = (
-            _several(self.held_out_predictions) if self.multilabel else _single(self.held_out_predictions)
-        )
-        order = wrong[np.lexsort((self.held_out_predictions.ids[wrong], -score[wrong]))][:MAX_MISTAKES]
-        return [
-            Mistake(
-                int(self.held_out_predictions.ids[i]),
-                _named(self.held_out_predictions.y[i]),
-                _named(said[i]),
-                float(score[i]),
-            )
-            for i in order.tolist()
-        ]
+        """Return the most confident mistakes first, at most 60."""
+        return self.held_out_predictions.most_confident_mistakes
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ``accuracy`` stands at the top, everything else by name."""
+        """Return plain values as recorded in the ``runs`` table; ``accuracy`` and the hyper-parameters are on top."""
         report = self.report.to_json()
         return {
             "head": self.head,
@@ -149,7 +180,7 @@ class Evaluation:
             "calibration": self.calibration,
             "abstain": self.abstain,
             "conformal": self.conformal,
-            "c_path": [{"C": c, "log_loss": loss, "accuracy": right} for c, loss, right in self.c_path],
+            "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
             "mistakes": [
@@ -159,29 +190,26 @@ class Evaluation:
         }
 
 
-def _single(rows: HeldOutPredictions) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.float32]]:
-    """Which rows are wrong, what the head says of every row, and its probability."""
-    best = rows.proba.argmax(1)
-    said = np.array(rows.classes, dtype=object)[best]
-    return np.flatnonzero(said != rows.y), said, rows.proba[np.arange(len(best)), best]
+def correct_rows(
+    y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str], *, multilabel: bool = False
+) -> NDArray[np.bool_]:
+    """Return whether the most probable class, or with several labels the set of labels, is the true one.
+
+    Args:
+        y: ``(M,)`` true labels.
+        proba: ``(M, K)`` probabilities.
+        names: the K labels.
+        multilabel: labels are tuples.
+
+    Returns:
+        bool ``(M,)``.
+    """
+    if multilabel:
+        return exact_match(y, proba, names)
+    predicted = np.array(names, dtype=object)[proba.argmax(1)]
+    return np.asarray(predicted == y, dtype=bool)
 
 
-def _several(rows: HeldOutPredictions) -> tuple[NDArray[np.int64], list[tuple[str, ...]], NDArray[np.float32]]:
-    """The same for several labels an item; the score is that of the surest wrong decision."""
-    given, true = rows.proba >= LABEL_THRESHOLD, label_indicators(rows.y, rows.classes)
-    names = np.array(rows.classes, dtype=object)
-    sure = np.where(given != true, np.maximum(rows.proba, 1 - rows.proba), 0)
-    wrong = np.flatnonzero(~exact_match(rows.y, rows.proba, rows.classes))
-    return wrong, [tuple(names[g]) for g in given], sure.max(1)
-
-
-def _named(label: Any) -> str:
-    """A label, or several."""
+def _text(label: str | tuple[str, ...]) -> str:
+    """Return a label, or several labels joined by commas."""
     return (", ".join(label) or "no label") if isinstance(label, tuple) else str(label)
-
-
-def drop_trivial_top5(report: ClassificationReport) -> ClassificationReport:
-    """Without top-5 accuracy where it says nothing."""
-    if len(report.classes) > MAX_CLASSES_WITHOUT_TOP5:
-        return report
-    return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5_ACCURACY})

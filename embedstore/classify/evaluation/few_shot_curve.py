@@ -1,50 +1,45 @@
-"""Words with more and more labelled images beside them."""
+"""Learning curves of few-shot heads: class names with more and more labeled images."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
+from embedstore.classify.data.sampling import select_classes
+from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.learning_curve import (
-    DEFAULT_LABELS_PER_CLASS,
-    DEFAULT_REPEATS,
     LearningCurve,
-    learning_curve_from,
+    LearningCurveSettings,
+    score_fitted,
+    score_label_budgets,
 )
-from embedstore.classify.evaluation.text_classifiers import TextClasses, make_few_shot_head, select_classes
+from embedstore.classify.evaluation.text_classifiers import TextClasses, fit_few_shot_head
 
 
 def few_shot_curve(
-    data: Features,
-    label: str,
-    text_classes: TextClasses,
-    *,
-    head: str,
-    shots: Sequence[int] = DEFAULT_LABELS_PER_CLASS,
-    repeats: int = DEFAULT_REPEATS,
-    seed: int = 0,
+    data: Features, classes: TextClasses, *, head: str, settings: LearningCurveSettings | None = None
 ) -> LearningCurve:
-    """Accuracy of a few-shot head over shots a class, then on all training rows; hyper-parameters as in
-    :func:`embedstore.classify.evaluation.text_classifiers.judge_few_shot`.
+    """Evaluate a few-shot head over shots per class, then on all training rows.
+
+    The hyper-parameters are tuned as in
+    :func:`embedstore.classify.evaluation.text_classifiers.evaluate_few_shot`.
 
     Args:
-        data: labelled rows. label: for the report. text: names, vectors and logit scale. head: by name.
-        budgets: shots. seeds: draws a budget. seed: of the split and of the first draw.
+        data: labeled rows; rows whose label is not among the classes are left out.
+        classes: names, vectors and logit scale.
+        head: one of :class:`embedstore.classify.evaluation.text_classifiers.FewShotHead`.
+        settings: shots per class, draws and seed.
 
     Raises:
-        UnknownHead: another head. LabelError: the labels cannot support it.
-    """  # noqa: D205
-    own = select_classes(data, text_classes[0])
-    spare = own.take(evaluation_splits(own, EvaluationSettings(seed=seed))[0].calibration)
+        UnknownHead: when no few-shot head has this name.
+        LabelError: when the labels do not support the split.
+    """
+    settings = settings or LearningCurveSettings()
+    data = select_classes(data, classes.names)
+    validation = data.take(train_test_split(data, seed=settings.seed).calibration)
 
-    def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
-        train = own.take(rows)
-        estimator = make_few_shot_head(head, text_classes, draw)
-        estimator.fit(train.X, train.y, *((spare.X, spare.y) if len(spare) else ()))
-        return float((np.asarray(estimator.predict(held.X)).astype(str) == held.y.astype(str)).mean())
+    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> float:
+        return score_fitted(fit_few_shot_head(head, classes, data.take(rows), validation, seed=seed), held_out)
 
-    return learning_curve_from(one, head, own, label, labels_per_class=shots, repeats=repeats, seed=seed)
+    return score_label_budgets(score, head, data, settings)

@@ -1,4 +1,7 @@
-"""Labels that are likely wrong: confident learning on out-of-fold scores (Northcutt, Jiang, Chuang 2021, JAIR 70)."""
+"""Find labels that are likely wrong: confident learning on out-of-fold probabilities.
+
+Northcutt, Jiang, Chuang: Confident learning, JAIR 70 (2021).
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ from numpy.typing import NDArray
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation import fit
+from embedstore.classify.evaluation.fit import out_of_fold_probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class LabelIssue:
-    """An item whose label is doubted.
+    """An item whose label is doubtful.
 
     Attributes:
-        given, suggested: its label, and the one that the other items speak for. Of several labels an item one is None:
-            a label is given and should not be, or it is suggested and lacks.
-        margin: probability of the suggested minus that of the given answer; the higher the surer.
+        item: id of the item.
+        given_label: its label; None where one of several labels is missing.
+        suggested_label: the label that the other items suggest; None where one of several labels is one too many.
+        margin: probability of the suggested answer minus that of the given one; higher is more certain.
     """
 
     item: int
@@ -32,37 +36,40 @@ class LabelIssue:
 
     @property
     def description(self) -> str:
-        """What to ask someone who looks at it."""
+        """Return the question for the person who reviews the item."""
         if self.suggested_label is None:
             return f"{self.given_label}?"
-        return (
-            f"{self.suggested_label} too?"
-            if self.given_label is None
-            else f"{self.given_label}, not {self.suggested_label}?"
-        )
+        if self.given_label is None:
+            return f"{self.suggested_label} too?"
+        return f"{self.given_label}, not {self.suggested_label}?"
 
 
 @dataclass(frozen=True)
 class LabelErrorReport:
-    """Doubted labels, the surest first.
+    """Doubtful labels, the most certain first.
 
     Attributes:
-        rows: labels looked at; of several an item, yes-or-no answers. error_rate: the share of wrong ones among them
-            that the confident joint estimates.
-        head, label, folds: how. unjudged: labels that lie in one group only, or in all: nothing can doubt them.
+        issues: one per doubtful label.
+        n_labels: labels that were checked; with several labels per item, yes-or-no answers.
+        error_rate: the share of wrong labels among them, estimated from the confident joint.
+        skipped_labels: labels that cannot be checked, because they occur in one group only, or in all but one.
+        label: the column.
+        head: name of the head that predicted the labels.
+        folds: number of folds requested.
+        seconds: of the check.
     """
 
     issues: tuple[LabelIssue, ...]
     n_labels: int
     error_rate: float
-    head: str
+    skipped_labels: tuple[str, ...]
     label: str
+    head: str
     folds: int
     seconds: float
-    skipped_labels: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "label": self.label,
             "head": self.head,
@@ -72,106 +79,123 @@ class LabelErrorReport:
             "unjudged": list(self.skipped_labels),
             "seconds": round(self.seconds, 3),
             "suspects": [
-                {"item": s.item, "given": s.given_label, "suggested": s.suggested_label, "margin": round(s.margin, 6)}
-                for s in self.issues
+                {
+                    "item": i.item,
+                    "given": i.given_label,
+                    "suggested": i.suggested_label,
+                    "margin": round(i.margin, 6),
+                }
+                for i in self.issues
             ],
         }
 
 
-def label_errors(
-    data: Features, label: str, *, head: str = "logistic", n_folds: int = 5, seed: int = 0
-) -> LabelErrorReport:
-    """Items whose label the other items contradict with confidence.
+@dataclass(frozen=True)
+class _Check:
+    """The issues among ``n_labels`` labels, of which about ``n_wrong`` are wrong."""
+
+    issues: list[LabelIssue]
+    n_labels: int
+    n_wrong: float
+    skipped_labels: tuple[str, ...] = ()
+
+
+def label_errors(data: Features, *, head: str = "logistic", n_folds: int = 5, seed: int = 0) -> LabelErrorReport:
+    """Find items whose label the other items contradict with confidence.
 
     Args:
-        data: labelled rows. label: the column. head: whose out-of-fold probabilities count. folds, seed: of them.
+        data: labeled rows.
+        head: name of the head whose out-of-fold probabilities count.
+        n_folds: number of folds; a small class lowers it.
+        seed: of the folds and of the head.
 
     Raises:
-        LabelError: too few items a class.
+        LabelError: when a class has too few items.
+        UnknownHead: when no head has this name.
     """
-    begin = time.perf_counter()
+    start = time.perf_counter()
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
-    found = _of_several if data.multilabel else _of_one
-    doubted, rows, wrong, unjudged = found(data, names, head, n_folds, seed)
-    order = sorted(doubted, key=lambda s: (-s.margin, s.item))
-    seconds = time.perf_counter() - begin
-    return LabelErrorReport(tuple(order), rows, wrong / max(rows, 1), head, label, n_folds, seconds, unjudged)
+    possible = n_folds if data.multilabel else splits.max_folds(data.y, data.groups, limit=n_folds)
+    proba = out_of_fold_probabilities(data, names, head=head, n_folds=possible, seed=seed)
+    check = (_check_labels_one_by_one if data.multilabel else _check_classes)(data, names, proba)
+    return LabelErrorReport(
+        issues=tuple(sorted(check.issues, key=lambda i: (-i.margin, i.item))),
+        n_labels=check.n_labels,
+        error_rate=check.n_wrong / max(check.n_labels, 1),
+        skipped_labels=check.skipped_labels,
+        label=data.label,
+        head=head,
+        folds=n_folds,
+        seconds=time.perf_counter() - start,
+    )
 
 
-_Found = tuple[list[LabelIssue], int, float, tuple[str, ...]]  # doubted, rows, how many are wrong, labels left out
-
-
-def _of_one(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
-    """One label an item."""
-    folds = splits.max_folds(data.y, data.groups, limit=folds)
-    proba = fit.out_of_fold_probabilities(data, names, head=head, n_folds=folds, seed=seed)
+def _check_classes(data: Features, names: list[str], proba: NDArray[np.float32]) -> _Check:
+    """Check the one label of every item."""
     given = np.searchsorted(np.array(names), data.y.astype(str))
-    places, other, margin, joint = _doubted(given, proba)
-    doubted = [
-        LabelIssue(int(data.ids[i]), names[given[i]], names[o], m)
-        for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
-    ]
-    return doubted, len(data), _error_rate(joint, given) * len(data), ()
-
-
-def _of_several(data: Features, names: list[str], head: str, folds: int, seed: int) -> _Found:
-    """Several labels an item: every label is a question of its own, answered by yes or no."""
-    yes = label_indicators(data.y, names)
-    proba = fit.out_of_fold_probabilities(data, names, head=head, n_folds=folds, seed=seed)
-    doubted: list[LabelIssue] = []
-    unjudged, wrong = [], 0.0
-    for k, name in enumerate(names):
-        if min(len(np.unique(data.groups[yes[:, k] == side])) for side in (True, False)) < 2:
-            unjudged.append(name)
-            continue
-        given = yes[:, k].astype(np.int64)
-        places, other, margin, joint = _doubted(given, np.stack([1 - proba[:, k], proba[:, k]], axis=1))
-        wrong += _error_rate(joint, given) * len(data)
-        doubted += [
-            LabelIssue(int(data.ids[i]), None if o else name, name if o else None, m)
-            for i, o, m in zip(places.tolist(), other.tolist(), margin.tolist(), strict=True)
-        ]
-    return doubted, len(data) * (len(names) - len(unjudged)), wrong, tuple(unjudged)
-
-
-def _doubted(
-    given: NDArray[np.int64], proba: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """Rows whose answer is doubted, the other answer, by how much, and the confident joint."""
     other, joint = confident_joint(given, proba)
-    places = np.flatnonzero(other >= 0)
-    return places, other[places], proba[places, other[places]] - proba[places, given[places]], joint
+    issues = [
+        LabelIssue(int(data.ids[i]), names[given[i]], names[other[i]], float(proba[i, other[i]] - proba[i, given[i]]))
+        for i in np.flatnonzero(other >= 0).tolist()
+    ]
+    return _Check(issues, len(data), _error_rate(joint, given) * len(data))
+
+
+def _check_labels_one_by_one(data: Features, names: list[str], proba: NDArray[np.float32]) -> _Check:
+    """Check every label of every item as a yes-or-no answer."""
+    indicators = label_indicators(data.y, names)
+    issues: list[LabelIssue] = []
+    skipped, n_wrong = [], 0.0
+    for name, positive, p in zip(names, indicators.T, proba.T, strict=True):
+        if splits.smaller_side(positive, data.groups) < 2:
+            skipped.append(name)
+            continue
+        given, answers = positive.astype(np.int64), np.stack([1 - p, p], axis=1)
+        other, joint = confident_joint(given, answers)
+        n_wrong += _error_rate(joint, given) * len(data)
+        issues += [
+            LabelIssue(
+                int(data.ids[i]),
+                given_label=name if given[i] else None,
+                suggested_label=None if given[i] else name,
+                margin=float(answers[i, other[i]] - answers[i, given[i]]),
+            )
+            for i in np.flatnonzero(other >= 0).tolist()
+        ]
+    return _Check(issues, len(data) * (len(names) - len(skipped)), n_wrong, tuple(skipped))
 
 
 def confident_joint(
     given_columns: NDArray[np.int64], proba: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The confident joint.
+    """Count given labels against confident labels.
 
-    A class counts for a row when its probability is at least the mean probability that the class gets from the rows
-    labelled so; of several the most probable.
+    A class is confident for a row when its probability is at least the mean probability that the class gets from the
+    rows labeled so; of several confident classes the most probable counts.
 
     Args:
-        given: columns ``(N,)``. proba: out of fold ``(N, K)``.
+        given_columns: int64 ``(N,)`` columns of the given labels.
+        proba: float32 ``(N, K)`` out of fold.
 
     Returns:
-        Another class than the given one that counts, else -1: int64 ``(N,)``; counts ``[given, confident]`` ``(K, K)``.
+        The confident class where it differs from the given one, else -1, int64 ``(N,)``; and the counts
+        ``[given, confident]``, int64 ``(K, K)``.
     """
     k = proba.shape[1]
     threshold = np.array(
         [proba[given_columns == c, c].mean() if (given_columns == c).any() else np.inf for c in range(k)]
     )
-    counts = proba >= threshold
-    best = np.where(counts, proba, -1).argmax(1)
-    sure = counts.any(1)
+    is_confident = proba >= threshold
+    best = np.where(is_confident, proba, -1).argmax(1)
+    has_confident = is_confident.any(1)
     joint = np.zeros((k, k), dtype=np.int64)
-    np.add.at(joint, (given_columns[sure], best[sure]), 1)
-    return np.where(sure & (best != given_columns), best, -1), joint
+    np.add.at(joint, (given_columns[has_confident], best[has_confident]), 1)
+    return np.where(has_confident & (best != given_columns), best, -1), joint
 
 
 def _error_rate(joint: NDArray[np.int64], given: NDArray[np.int64]) -> float:
-    """The joint's share off the diagonal, after each row is scaled to the number of rows labelled so."""
+    """Return the joint's share off the diagonal, after each row is scaled to the number of rows labeled so."""
     totals = np.bincount(given, minlength=len(joint)).astype(float)
     sums = joint.sum(1)
-    right = np.divide(np.diag(joint), sums, out=np.ones(len(joint)), where=sums > 0)
-    return float(1 - (right * totals).sum() / totals.sum())
+    diagonal = np.divide(np.diag(joint), sums, out=np.ones(len(joint)), where=sums > 0)
+    return float(1 - (diagonal * totals).sum() / totals.sum())

@@ -1,4 +1,4 @@
-"""How many labels are needed: accuracy over the number of labelled items a class."""
+"""How many labels a head needs: its accuracy over the number of labels per class."""
 
 from __future__ import annotations
 
@@ -11,33 +11,51 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify import heads
-from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation import fit, multilabel
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluation_splits
-from embedstore.classify.evaluation.text_classifiers import sample_per_class
+from embedstore.classify.data.sampling import sample_per_class
+from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.evaluation import multilabel
+from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
+from embedstore.classify.evaluation.rounds import predict_held_out
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 
-DEFAULT_LABELS_PER_CLASS = (
-    1,
-    2,
-    4,
-    8,
-    16,
-)  # labels a class; "all" is always the last point. The field's few-shot protocol
+DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
-SINGLE_EXAMPLE_C = 1.0  # with one example of a class nothing can choose C
+
+ScoreRows = Callable[[NDArray[np.int64], Features, int], float]
+"""Fit on the training rows with a seed and return the score on the held-out features."""
+
+
+@dataclass(frozen=True)
+class LearningCurveSettings:
+    """Which label budgets a learning curve has.
+
+    Attributes:
+        labels_per_class: the budgets; all labels are always the last point.
+        repeats: draws per budget, each with its own seed.
+        seed: of the split and of the first draw.
+    """
+
+    labels_per_class: Sequence[int] = DEFAULT_LABELS_PER_CLASS
+    repeats: int = DEFAULT_REPEATS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.labels_per_class and min(self.labels_per_class) < 1:
+            raise LabelError(
+                f"a label budget is a number of labels per class, at least 1, not {min(self.labels_per_class)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class LearningCurvePoint:
-    """One budget.
+    """The scores at one label budget.
 
     Attributes:
-        shots: labels a class, None for all. train: rows trained on. values: the curve's metric, one a seed.
-        mean, spread: of them; the spread is the standard deviation, 0 for a single seed.
+        labels_per_class: the budget; None for all labels.
+        n_train: rows trained on.
+        values: the curve's metric, one per draw.
     """
 
     labels_per_class: int | None
@@ -46,36 +64,43 @@ class LearningCurvePoint:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Return the mean over the draws."""
         return float(np.mean(self.values))
 
     @property
     def std(self) -> float:
-        """Standard deviation over the seeds."""
+        """Return the standard deviation over the draws, 0 for a single draw."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A head's learning curve, judged on the same held-out rows throughout.
+    """A head's learning curve; all points are evaluated on the same held-out rows.
 
     Attributes:
-        points: by budget; the last is all labels. skipped: budgets that the head cannot learn from, and why.
-        metric: of the points: accuracy, or of several labels an item the mean average precision over the labels.
+        head: name of the head.
+        label: the column that it predicts.
+        space: name of the space.
+        split: the held-out side, as in :class:`embedstore.classify.evaluation.Evaluation`.
+        n_held_out: held-out rows.
+        points: by budget; the last has all labels.
+        seconds: of all fits.
+        skipped_budgets: budgets that the head cannot learn from, and why.
+        metric: accuracy, or with several labels per item the mean average precision over the labels.
     """
 
     head: str
     label: str
+    space: str
     split: str
     n_held_out: int
     points: tuple[LearningCurvePoint, ...]
     seconds: float
-    space: str = ""
-    skipped_budgets: tuple[tuple[int, str], ...] = ()
-    metric: str = MetricName.ACCURACY.value
+    skipped_budgets: tuple[tuple[int, str], ...]
+    metric: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values as recorded in the ``runs`` table."""
         return {
             "head": self.head,
             "label": self.label,
@@ -84,7 +109,7 @@ class LearningCurve:
             "held_out": self.n_held_out,
             "seconds": round(self.seconds, 3),
             "metric": self.metric,
-            "skipped": [{"shots": shots, "reason": why} for shots, why in self.skipped_budgets],
+            "skipped": [{"shots": budget, "reason": reason} for budget, reason in self.skipped_budgets],
             "points": [
                 {
                     "shots": p.labels_per_class,
@@ -99,94 +124,82 @@ class LearningCurve:
 
 
 def learning_curve(
-    head: str,
-    data: Features,
-    label: str,
-    *,
-    labels_per_class: Sequence[int] = DEFAULT_LABELS_PER_CLASS,
-    repeats: int = DEFAULT_REPEATS,
-    seed: int = 0,
-    options: dict[str, Any] | None = None,
+    head: str, data: Features, settings: LearningCurveSettings | None = None, **options: Any
 ) -> LearningCurve:
-    """Fit on a few labels a class, drawn with several seeds, then on all of them.
+    """Fit a head on a few labels per class, drawn several times, then on all labels.
 
     Args:
-        head: by name. data: labelled rows. label: for the report.
-        budgets: labels a class; those that no class can fill are left out.
-        seeds: draws a budget. seed: of the split and of the first draw. options: of the head.
+        head: name of the head.
+        data: labeled rows.
+        settings: label budgets, draws and seed; budgets that no class can fill are skipped.
+        options: of the head's constructor.
 
     Raises:
-        LabelError: the labels cannot support it.
+        LabelError: when the labels do not support the split or the head.
+        UnknownHead: when no head has this name.
+        BadHead: when an option is wrong.
     """
 
-    def one(rows: NDArray[np.int64], held: Features, draw: int) -> float:
-        return _fitted_value(head, data.take(rows), held, draw, options)
+    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> float:
+        return score_fitted(fit_head_to_few(head, data.take(rows), seed=seed, options=options), held_out)
 
-    return learning_curve_from(one, head, data, label, labels_per_class=labels_per_class, repeats=repeats, seed=seed)
+    return score_label_budgets(score, head, data, settings or LearningCurveSettings())
 
 
-def learning_curve_from(
-    score_rows: Callable[[NDArray[np.int64], Features, int], float],
-    head: str,
-    data: Features,
-    label: str,
-    *,
-    labels_per_class: Sequence[int],
-    repeats: int,
-    seed: int,
+def score_label_budgets(
+    score_rows: ScoreRows, head: str, data: Features, settings: LearningCurveSettings
 ) -> LearningCurve:
-    """The same for anything that learns: ``judge_rows(training rows, held-out features, seed)`` is its figure."""
-    begin = time.perf_counter()
-    part = evaluation_splits(data, EvaluationSettings(seed=seed))[0]
-    held = data.take(part.held_out)
-    largest = _largest(data.y[part.train], multi=data.multilabel)
-    wanted = sorted(set(labels_per_class))
-    if wanted and wanted[0] < 1:
-        raise LabelError(f"a budget is a number of labels a class, at least 1, not {wanted[0]}")
-    points, skipped = [], [(b, f"no class has more than {largest} training items") for b in wanted if b >= largest]
-    for shots in [b for b in wanted if b < largest]:
-        draws = [sample_per_class(data, part.train, shots, seed + s) for s in range(repeats)]
+    """Build the learning curve of anything that learns from training rows.
+
+    Args:
+        score_rows: fits on training rows and scores the held-out features.
+        head: name, for the report.
+        data: labeled rows.
+        settings: label budgets, draws and seed.
+
+    Raises:
+        LabelError: when the labels do not support the split, or the fit on all labels.
+    """
+    start = time.perf_counter()
+    split = train_test_split(data, seed=settings.seed)
+    held_out, largest = data.take(split.held_out), _largest_class(data.take(split.train))
+    points: list[LearningCurvePoint] = []
+    budgets = sorted(set(settings.labels_per_class))
+    skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]
+    seeds = range(settings.seed, settings.seed + settings.repeats)
+    for budget in [b for b in budgets if b < largest]:
+        draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]
         try:
-            found = tuple(score_rows(rows, held, seed + s) for s, rows in enumerate(draws))
+            values = tuple(score_rows(rows, held_out, seed) for seed, rows in zip(seeds, draws, strict=True))
         except (LabelError, BadHead) as e:
-            skipped.append((shots, str(e)))
+            skipped.append((budget, str(e)))
             continue
-        points.append(LearningCurvePoint(shots, len(draws[0]), found))
-    points.append(LearningCurvePoint(None, len(part.train), (score_rows(part.train, held, seed),)))
-    took = time.perf_counter() - begin
-    metric = multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY
+        points.append(LearningCurvePoint(budget, len(draws[0]), values))
+    points.append(LearningCurvePoint(None, len(split.train), (score_rows(split.train, held_out, settings.seed),)))
     return LearningCurve(
-        head, label, part.name, len(held), tuple(points), took, skipped_budgets=tuple(skipped), metric=metric.value
+        head=head,
+        label=data.label,
+        space=data.space,
+        split=split.name,
+        n_held_out=len(held_out),
+        points=tuple(points),
+        seconds=time.perf_counter() - start,
+        skipped_budgets=tuple(skipped),
+        metric=(multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY).value,
     )
 
 
-def _largest(y: NDArray[np.object_], *, multi: bool) -> int:
-    """Rows of the class that has the most."""
-    names = [label for row in y.tolist() for label in row] if multi else [str(label) for label in y.tolist()]
-    return max(Counter(names).values(), default=0)
+def score_fitted(estimator: Any, held_out: Features) -> float:
+    """Return the accuracy of a fitted head; with several labels per item the mean average precision."""
+    predictions = predict_held_out(estimator, held_out)
+    if not held_out.multilabel:
+        return float(predictions.correct.mean())
+    names = sorted({*predictions.classes, *(label for row in held_out.y.tolist() for label in row)})
+    proba = align_columns(predictions.proba, predictions.classes, names)
+    return multilabel.macro_average_precision(held_out.y, proba, names)
 
 
-def _fitted_value(head: str, train: Features, held: Features, seed: int, options: dict[str, Any] | None) -> float:
-    """How good a head is that was fitted on some rows; C is 1 where a class has one example only."""
-    options = dict(options or {})
-    if head == "logistic" and not train.multilabel and has_single_group_class(train):
-        options["Cs"] = [SINGLE_EXAMPLE_C]
-    estimator = fit.fit_head(head, train, seed=seed, options=options)
-    proba = np.asarray(heads.probabilities(estimator, held.X))
-    if train.multilabel:
-        return _precision(proba, [str(c) for c in estimator.classes_], held)
-    said = np.asarray(estimator.classes_)[proba.argmax(1)]
-    return float((said == held.y).mean())
-
-
-def _precision(proba: NDArray[np.float32], known: list[str], held: Features) -> float:
-    """Mean average precision over all labels that are held out; one that was not drawn has probability 0."""
-    names = sorted({*known, *(label for row in held.y.tolist() for label in row)})
-    return multilabel.macro_average_precision(
-        held.y, fit.align_columns(proba, np.array(known, dtype=object), names), names
-    )
-
-
-def has_single_group_class(train: Features) -> bool:
-    """Some class lives in one group only."""
-    return bool(splits.groups_per_class(train.y, train.groups)[1].min() < 2)
+def _largest_class(train: Features) -> int:
+    """Return the number of rows of the largest class."""
+    labels = [label for row in train.y.tolist() for label in (row if train.multilabel else (row,))]
+    return max(Counter(labels).values(), default=0)

@@ -1,4 +1,4 @@
-"""Any number of labels an item: the figures that are honest for it."""
+"""Metrics of a head that predicts any number of labels per item."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from embedstore.classify import metrics
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
 
-LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # of a learning curve: it needs no threshold
+LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # it needs no threshold
 
 
 def multilabel_report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> ClassificationReport:
-    """Figures with 95% bootstrap intervals over items: ``accuracy`` (all labels of an item right), micro and macro F1
-    at a probability of one half, macro average precision and AUROC, and over all yes-or-no decisions log-loss and
-    calibration error; no confusion matrix, for there is none.
+    """Compute the metrics of multilabel predictions with 95% bootstrap intervals over items.
+
+    ``accuracy`` is the share of items whose labels are all correct. Micro and macro F1 take labels at a probability of
+    one half. Macro average precision and AUROC need no threshold. Log-loss and calibration error go over all
+    yes-or-no decisions. There is no confusion matrix.
 
     Args:
-        y: tuples of labels ``(M,)``. proba: ``(M, K)``. names: the K labels.
-    """  # noqa: D205 - the list is the sentence
-    true, said = label_indicators(y, names), proba >= LABEL_THRESHOLD
+        y: tuples of labels ``(M,)``.
+        proba: float32 ``(M, K)``.
+        names: the K labels.
+    """
+    true, predicted = label_indicators(y, names), proba >= LABEL_THRESHOLD
     ranks = metrics.ranking_metrics(true, proba)
-    scores = _counted(true, proba)
-    for metric, found in (
+    scores = _weighted_scores(true, proba)
+    for metric, value in (
         (MetricName.AVERAGE_PRECISION, ranks.macro_average_precision),
         (MetricName.AUROC, ranks.macro_auroc),
     ):
         low, high = metrics.bootstrap_interval(metric, true.astype(np.int64), proba)
-        scores[metric.value] = MetricEstimate(found, low, high, DEFAULT_REPLICATES)
-    counted = zip((true & said).sum(0).tolist(), true.sum(0).tolist(), said.sum(0).tolist(), strict=True)
+        scores[metric.value] = MetricEstimate(value, low, high, DEFAULT_REPLICATES)
+    counts = zip((true & predicted).sum(0).tolist(), true.sum(0).tolist(), predicted.sum(0).tolist(), strict=True)
     return ClassificationReport(
         rows=len(y),
         classes=tuple(names),
@@ -40,13 +44,16 @@ def multilabel_report(y: NDArray[np.object_], proba: NDArray[np.float32], names:
         confusion=(),
         per_class=tuple(
             metrics.class_metrics(name, c, float(ranks.auroc[k]), float(ranks.average_precision[k]))
-            for k, (name, c) in enumerate(zip(names, counted, strict=True))
+            for k, (name, c) in enumerate(zip(names, counts, strict=True))
         ),
     )
 
 
 def exact_match(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
-    """Which items have all their labels and no other: ``(M,)``; a label beyond the names is never given."""
+    """Return which items are predicted with all their labels and no other, bool ``(M,)``.
+
+    An item with a label that is not among the names never matches.
+    """
     known = np.array([set(row) <= set(names) for row in y.tolist()], dtype=bool)
     same: NDArray[np.bool_] = (label_indicators(y, names) == (proba >= LABEL_THRESHOLD)).all(1)
     return known & same
@@ -55,63 +62,75 @@ def exact_match(y: NDArray[np.object_], proba: NDArray[np.float32], names: Seque
 def binary_decisions(
     y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]
 ) -> tuple[NDArray[np.integer[Any]], NDArray[np.float32]]:
-    """Every yes or no as a row of its own, for calibration figures: 0 or 1 ``(M * K,)``, ``(M * K, 2)``."""
+    """Return every yes-or-no decision as a row of its own, for calibration metrics.
+
+    Args:
+        y: tuples of labels ``(M,)``.
+        proba: float32 ``(M, K)``.
+        names: the K labels.
+
+    Returns:
+        0 or 1, int64 ``(M * K,)``, and the probabilities of no and yes, float32 ``(M * K, 2)``.
+    """
     yes = proba.ravel()
-    no = np.where(
-        yes == LABEL_THRESHOLD, np.nextafter(np.float32(LABEL_THRESHOLD), np.float32(0)), 1 - yes
-    )  # one half is a yes
+    below_half = np.nextafter(np.float32(LABEL_THRESHOLD), np.float32(0))
+    no = np.where(yes == LABEL_THRESHOLD, below_half, 1 - yes)  # a probability of one half counts as yes
     return label_indicators(y, names).ravel().astype(np.int64), np.stack([no, yes], axis=1)
 
 
 def macro_average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> float:
-    """Mean over the labels that occur."""
+    """Return the mean average precision over the labels that occur."""
     return metrics.ranking_metrics(label_indicators(y, names), proba).macro_average_precision
 
 
-def _counted(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, MetricEstimate]:
-    """The figures that are ratios of sums over items: first their values, then their replicates."""
-    found: dict[str, list[NDArray[np.float64]]] = {}
+def _weighted_scores(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, MetricEstimate]:
+    """Compute the metrics that are ratios of sums over items, with intervals from reweighted items."""
+    columns: dict[str, list[NDArray[np.float64]]] = {}
     ones = np.ones((1, len(true)), dtype=np.float32)
     for weights in (ones, *metrics.bootstrap_counts(len(true), DEFAULT_REPLICATES, 0)):
         for name, values in _weighted(true, proba, weights).items():
-            found.setdefault(name, []).append(values)
-    return {name: _score(name, np.concatenate(values)) for name, values in found.items()}
+            columns.setdefault(name, []).append(values)
+    return {name: _estimate(name, np.concatenate(values)) for name, values in columns.items()}
 
 
 def _weighted(
     true: NDArray[np.bool_], proba: NDArray[np.float32], weights: NDArray[Any]
 ) -> dict[str, NDArray[np.float64]]:
-    said = proba >= LABEL_THRESHOLD
+    """Compute each metric once per row of weights, ``(B, M)``: arrays ``(B,)`` by name."""
+    predicted = proba >= LABEL_THRESHOLD
     total = weights.sum(1)
-    hits, wrong = weights @ (true & said), weights @ (true ^ said)  # F1 = 2 hits / (2 hits + misses + false alarms)
-    each = _ratio(2 * hits, 2 * hits + wrong)
+    # F1 = 2 hits / (2 hits + misses + false alarms)
+    hits, errors = weights @ (true & predicted), weights @ (true ^ predicted)
+    f1 = _ratio(2 * hits, 2 * hits + errors)
     with np.errstate(invalid="ignore"):
-        macro = np.nansum(each, 1) / np.isfinite(each).sum(1)
+        macro_f1 = np.nansum(f1, 1) / np.isfinite(f1).sum(1)
     p = np.clip(np.where(true, proba, 1 - proba).astype(np.float64), np.finfo(np.float32).eps, 1)
     return {
-        "accuracy": weights @ (true == said).all(1) / total,
-        "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + wrong.sum(1)),
-        "macro_f1": macro,
+        MetricName.ACCURACY.value: weights @ (true == predicted).all(1) / total,
+        "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + errors.sum(1)),
+        MetricName.MACRO_F1.value: macro_f1,
         MetricName.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
-        MetricName.EXPECTED_CALIBRATION_ERROR.value: np.abs(weights @ _gaps(true, proba)).sum(1) / total,
+        MetricName.EXPECTED_CALIBRATION_ERROR.value: np.abs(weights @ _calibration_gaps(true, proba)).sum(1) / total,
     }
 
 
-def _gaps(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Right minus confidence of an item's decisions, by bin of confidence, over the labels: ``(M, bins)``."""
-    sure = np.maximum(proba, 1 - proba).astype(np.float64)
-    bins = np.clip(np.ceil(sure * metrics.ECE_BINS).astype(int) - 1, 0, metrics.ECE_BINS - 1)
-    gap = (true == (proba >= LABEL_THRESHOLD)) - sure
+def _calibration_gaps(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return correct minus confidence, averaged over the labels of an item, by bin of confidence: ``(M, bins)``."""
+    confidence = np.maximum(proba, 1 - proba).astype(np.float64)
+    bins = np.clip(np.ceil(confidence * metrics.ECE_BINS).astype(int) - 1, 0, metrics.ECE_BINS - 1)
+    gap = (true == (proba >= LABEL_THRESHOLD)) - confidence
     out = np.zeros((len(true), metrics.ECE_BINS))
     np.add.at(out, (np.arange(len(true))[:, None], bins), gap / true.shape[1])
     return out
 
 
-def _ratio(top: NDArray[np.floating[Any]], bottom: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _ratio(numerator: NDArray[np.floating[Any]], denominator: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(bottom > 0, top / bottom, np.nan).astype(np.float64)
+        return np.where(denominator > 0, numerator / denominator, np.nan).astype(np.float64)
 
 
-def _score(name: str, values: NDArray[np.float64]) -> MetricEstimate:
-    centre = float(values[0]) if name == MetricName.EXPECTED_CALIBRATION_ERROR else None
-    return MetricEstimate(float(values[0]), *metrics.percentile_interval(values[1:], center=centre), DEFAULT_REPLICATES)
+def _estimate(name: str, values: NDArray[np.float64]) -> MetricEstimate:
+    """Return the first value with the interval of the others, its replicates."""
+    value = float(values[0])
+    center = value if name == MetricName.EXPECTED_CALIBRATION_ERROR else None
+    return MetricEstimate(value, *metrics.percentile_interval(values[1:], center=center), DEFAULT_REPLICATES)

@@ -1,9 +1,10 @@
-"""Classifiers from words, alone or with a few labelled images beside them."""
+"""Classifiers made from class names, alone or together with a few labeled images."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,147 +13,142 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.sampling import sample_per_class, select_classes
+from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import EvaluationSettings, evaluate_fitted, evaluation_splits
+from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fitted
+from embedstore.classify.evaluation.rounds import HoldoutRound, predict_held_out
+from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError, UnknownHead, did_you_mean
+from embedstore.types import Split
 
 ClassPrompts = Sequence[str] | Mapping[str, str | Sequence[str]]
-TextClasses = tuple[list[str], NDArray[np.float32], float]
-"""Class names, one vector each ``(K, D)``, and the scale of the logits."""
 TextEncoder = Callable[[list[str]], NDArray[np.float32]]
+DEFAULT_LOGIT_SCALE = 100.0  # of CLIP (Radford et al. 2021), where the model states no other
 
 
 class FewShotHead(StrEnum):
-    """Heads that join words and a few labelled images."""
+    """Heads that combine class names and a few labeled images."""
 
     TIP_ADAPTER = "tip-adapter"  # training-free
-    TIP_ADAPTER_F = "tip-adapter-f"  # its keys trained
+    TIP_ADAPTER_F = "tip-adapter-f"  # its keys are trained
     BLEND = "blend"  # visual prototypes and text weights, after LP++
 
 
-def encode_zero_shot_head(
-    encode_texts: TextEncoder,
-    classes: ClassPrompts,
-    *,
-    logit_scale: float | None,
-    templates: str | Sequence[str] = "photo",
-) -> Any:
-    """A zero-shot classifier: names put into a template set, or prompts by class.
+@dataclass(frozen=True)
+class TextClasses:
+    """Classes described in words.
 
-    Raises:
-        LabelError: fewer than two classes, or one twice.
+    Attributes:
+        names: the K classes.
+        vectors: float32 ``(K, D)``, one per class.
+        logit_scale: factor of the cosines.
     """
-    names, vectors = encode_classes(encode_texts, classes, templates)
-    return make_zero_shot_head(vectors, names, logit_scale or 100.0)
 
-
-def make_zero_shot_head(vectors: NDArray[np.float32], names: list[str], logit_scale: float) -> Any:
-    """A zero-shot classifier of vectors that words were made into: ``(K, D)`` of any length.
-
-    Raises:
-        DimensionMismatch: not one vector a class. LabelError: a class twice.
-    """
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return heads.ZeroShotHead(vectors / np.where(lengths > 0, lengths, 1), names, logit_scale).fit()
+    names: list[str]
+    vectors: NDArray[np.float32]
+    logit_scale: float = DEFAULT_LOGIT_SCALE
 
 
 def encode_classes(
     encode_texts: TextEncoder, classes: ClassPrompts, templates: str | Sequence[str] = "photo"
 ) -> tuple[list[str], NDArray[np.float32]]:
-    """Class names and one unit vector each: ``(K, D)``.
+    """Encode class names or prompts as one unit vector per class.
+
+    Args:
+        encode_texts: the text tower.
+        classes: names that are put into the templates, or prompts by class.
+        templates: name of a template set, or sentences with ``{}``.
+
+    Returns:
+        The K class names, and their vectors, float32 ``(K, D)``.
 
     Raises:
-        LabelError: fewer than two classes, or one twice.
+        LabelError: when there are fewer than two classes, or a name occurs twice.
     """
     if isinstance(classes, Mapping):
         prompts = {c: [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
     else:
-        named = [str(c) for c in classes]
-        if len(set(named)) != len(named):
-            raise LabelError("a class is named twice")
-        prompts = heads.build_prompts(named, templates)
+        names = [str(c) for c in classes]
+        if len(set(names)) != len(names):
+            raise LabelError(f"a class name occurs twice in {', '.join(names)}; name each class once")
+        prompts = heads.build_prompts(names, templates)
     if len(prompts) < 2:
-        raise LabelError("words need at least two classes to choose from, e.g. --classes cat,dog")
+        raise LabelError(f"a text classifier needs at least two classes, not {len(prompts)}, e.g. --classes cat,dog")
     vectors: NDArray[np.float32] = np.asarray(heads.encode_class_vectors(encode_texts, prompts), dtype=np.float32)
     return list(prompts), vectors
 
 
-def evaluate_zero_shot(estimator: Any, data: Features, label: str, *, head: str = "zero_shot") -> Evaluation:
-    """Judge a classifier made of words on the held-out side of the items' own split, or on all rows."""
-    own = set(data.splits.tolist()) & {"test", "val"}
-    name = "test" if "test" in own else "val" if own else "all"
-    held = data if name == "all" else data.take(np.flatnonzero(data.splits == name))
-    return evaluate_fitted(estimator, held, label, head=head, split=name)
-
-
-def evaluate_few_shot(
-    data: Features,
-    label: str,
-    text_classes: TextClasses,
-    *,
-    head: str,
-    shots: int,
-    seed: int = 0,
-) -> Evaluation:
-    """Some labelled training rows of each class beside the words; judged on the held-out side.
-
-    Args:
-        data: labelled rows; those whose label is not among the classes are left out. label: for the report.
-        text: class names, their unit vectors and the logit scale. head: one of :class:`FewShot`.
-        shots: training rows a class, drawn by the seed; 0 is zero-shot.
+def make_zero_shot_head(classes: TextClasses) -> Any:
+    """Make a zero-shot classifier of class vectors of any length.
 
     Raises:
-        UnknownHead: another head. LabelError: the labels cannot support it.
+        DimensionMismatch: when there is not one vector per class.
+        LabelError: when a class name occurs twice.
     """
-    estimator = make_few_shot_head(head, text_classes, seed)
-    own = select_classes(data, text_classes[0])
-    part = evaluation_splits(own, EvaluationSettings(seed=seed))[0]
-    train, held, spare = (
-        own.take(sample_per_class(own, part.train, shots, seed)),
-        own.take(part.held_out),
-        own.take(part.calibration),
-    )
-    judged = (spare.X, spare.y) if len(spare) else ()
-    estimator.fit(train.X, train.y, *judged)
-    result = evaluate_fitted(estimator, held, label, head=head, split=part.name, seed=seed)
-    chosen = {"shots": shots, "tuned_on": estimator.tuning_rows_} | result.hyperparameters
-    return replace(result, n_train=len(train), n_leaks=part.n_leaks, hyperparameters=chosen)
+    lengths = np.linalg.norm(classes.vectors, axis=-1, keepdims=True)
+    unit = classes.vectors / np.where(lengths > 0, lengths, 1)
+    return heads.ZeroShotHead(unit, classes.names, classes.logit_scale).fit()
 
 
-def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:
-    """At most ``shots`` of the rows for each class; with one seed more shots contain the fewer.
-
-    Of several labels an item: the first ``shots`` items of each label, and of those without any.
-    """
-    order = np.random.default_rng(seed).permutation(rows)
-    seen: dict[str, int] = {}
-    kept = np.zeros(len(order), dtype=bool)
-    for i, label in enumerate(data.y[order].tolist()):
-        for name in (label or ("",)) if data.multilabel else (str(label),):
-            seen[name] = seen.get(name, 0) + 1
-            kept[i] |= seen[name] <= max_per_class
-    return np.sort(order[kept])
-
-
-def select_classes(data: Features, class_names: Sequence[str]) -> Features:
-    """The rows whose label is one of the names."""
-    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(class_names))))
-
-
-def make_few_shot_head(head: str, text_classes: TextClasses, seed: int) -> Any:
-    """An unfitted head of words and images.
+def make_few_shot_head(head: str, classes: TextClasses, seed: int) -> Any:
+    """Make an unfitted head of class vectors and images.
 
     Raises:
-        UnknownHead: another name than those of :class:`FewShot`.
+        UnknownHead: when ``head`` is not one of :class:`FewShotHead`.
     """
     known = [h.value for h in FewShotHead]
     if head not in known:
         raise UnknownHead(f"no few-shot head {head!r}; there are {', '.join(known)}{did_you_mean(head, known)}")
-    names, vectors, scale = text_classes
+    arguments = (classes.vectors, classes.names, classes.logit_scale)
     match FewShotHead(head):
         case FewShotHead.TIP_ADAPTER:
-            return heads.TipAdapter(vectors, names, scale, random_state=seed)
+            return heads.TipAdapter(*arguments, random_state=seed)
         case FewShotHead.TIP_ADAPTER_F:
-            return heads.TipAdapter(vectors, names, scale, fine_tune=True, random_state=seed)
+            return heads.TipAdapter(*arguments, fine_tune=True, random_state=seed)
         case FewShotHead.BLEND:
-            return heads.PromptBlend(vectors, names, scale, random_state=seed)
+            return heads.PromptBlend(*arguments, random_state=seed)
+
+
+def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validation: Features, *, seed: int = 0) -> Any:
+    """Fit a few-shot head; its hyper-parameters are tuned on the validation rows where there are some.
+
+    Raises:
+        UnknownHead: when ``head`` is not one of :class:`FewShotHead`.
+    """
+    estimator = make_few_shot_head(head, classes, seed)
+    return estimator.fit(train.X, train.y, *((validation.X, validation.y) if len(validation) else ()))
+
+
+def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot") -> Evaluation:
+    """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows."""
+    splits = set(data.splits.tolist())
+    split = next((s.value for s in (Split.TEST, Split.VAL) if s in splits), "all")
+    held_out = data if split == "all" else data.take(np.flatnonzero(data.splits == split))
+    return evaluate_fitted(estimator, held_out, head=head, split=split)
+
+
+def evaluate_few_shot(data: Features, classes: TextClasses, *, head: str, shots: int, seed: int = 0) -> Evaluation:
+    """Fit a few-shot head on some training rows per class and evaluate it on the held-out rows.
+
+    Args:
+        data: labeled rows; rows whose label is not among the classes are left out.
+        classes: names, vectors and logit scale.
+        head: one of :class:`FewShotHead`.
+        shots: training rows per class, drawn by the seed; 0 is zero-shot.
+        seed: of the split, the draw and the head.
+
+    Raises:
+        UnknownHead: when ``head`` is not one of :class:`FewShotHead`.
+        LabelError: when the labels do not support the split.
+    """
+    start = time.perf_counter()
+    data = select_classes(data, classes.names)
+    split = train_test_split(data, seed=seed)
+    split = replace(split, train=sample_per_class(data, split.train, shots, seed))
+    train, validation = data.take(split.train), data.take(split.calibration)
+    estimator = fit_few_shot_head(head, classes, train, validation, seed=seed)
+    predictions = predict_held_out(estimator, data.take(split.held_out))
+    hyperparameters = {"shots": shots, "tuned_on": estimator.tuning_rows_}
+    rounds = [HoldoutRound(split, estimator, predictions, hyperparameters=hyperparameters)]
+    return build_evaluation(head, data, rounds, estimator, EvaluationSettings(seed=seed), start)

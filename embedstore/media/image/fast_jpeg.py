@@ -3,7 +3,7 @@
 Pillow reads the header and the orientation in any case. The pixels of an ordinary JPEG come from simplejpeg where it is
 installed (the same library and settings as Pillow's, so equal bytes), those of every other file from Pillow. Torch
 resizes on bytes with Pillow's filters and rounds the weights more coarsely: about one value in three hundred is a
-level off. What that means for vectors is measured before it is used (:mod:`embedstore.pipeline.decoder_choice`).
+level off. What that means for vectors is measured before it is used (:mod:`embedstore.pipeline.decode_method`).
 """
 
 from __future__ import annotations

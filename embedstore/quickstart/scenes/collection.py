@@ -46,12 +46,12 @@ def write_manifest(path: Path, rows: list[ManifestRow]) -> None:
 
 def _facts(scene: Scene, rng: np.random.Generator) -> ManifestRow:
     """What a scene shows, in columns: of its first thing, unless it shows several different ones."""
-    facts: ManifestRow = {"kind": scene.kind, "background": scene.ground, "number": len(scene.objects)}
+    facts: ManifestRow = {"kind": scene.kind, "background": scene.background, "number": len(scene.objects)}
     facts["caption"] = caption(scene, rng, detail=1.0)
     if scene.kind == "several":
         return facts
     thing = scene.objects[0]
-    facts |= {"colour": thing.colour, "pattern": thing.pattern}
+    facts |= {"colour": thing.color, "pattern": thing.pattern}
     if scene.kind == "single":
         facts["label"] = word_for(thing.name)
     elif scene.kind == "glyph" and thing.name in DIGITS:

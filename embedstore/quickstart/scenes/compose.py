@@ -59,7 +59,7 @@ class SceneObject:
     """
 
     name: str
-    colour: str
+    color: str
     pattern: str = "solid"
     radius: float = 0.25
     x: float = 0.5
@@ -101,7 +101,7 @@ class Scene:
 
     kind: str
     objects: tuple[SceneObject, ...]
-    ground: str
+    background: str
     background_pattern: str
     camera: Camera = Camera()
 
@@ -122,7 +122,7 @@ def compose(rng: np.random.Generator, kind: str = "", *, held_out_pairs: bool | 
     kind = kind or tuple(KINDS)[int(np.searchsorted(np.cumsum(list(KINDS.values())), rng.random()))]
     things = {"single": _single, "several": _several, "count": _count, "glyph": _glyph}[kind](rng, held_out_pairs)
     patterns = BACKGROUND_PATTERNS[:2] if any(t.style == "scanned" for t in things) else BACKGROUND_PATTERNS
-    ground = _ground(rng, [t.colour for t in things])
+    ground = _ground(rng, [t.color for t in things])
     pattern = patterns[0] if rng.random() < 0.5 else pick(rng, patterns)
     return Scene(kind, tuple(things), ground, pattern, _camera(rng))
 
@@ -150,7 +150,7 @@ def _several(rng: np.random.Generator, unseen: bool | None) -> list[SceneObject]
         radius = float(rng.uniform(0.12, 0.235 if number == 2 else 0.165))
         x, y = (float(b), float(a)) if upright else (float(a), float(b))
         thing = _shape(rng, unseen, radius, x, y)
-        while any(t.name == thing.name and t.colour == thing.colour for t in things):
+        while any(t.name == thing.name and t.color == thing.color for t in things):
             thing = _shape(rng, unseen, radius, x, y)
         if rng.random() < 0.12:
             thing = _sign(rng, replace(thing, pattern="solid"))

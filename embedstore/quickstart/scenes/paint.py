@@ -45,7 +45,7 @@ def _second(shade: FloatArray, strength: float) -> FloatArray:
 
 def _ground(scene: Scene, n: int, rng: np.random.Generator) -> FloatArray:
     """The background, float32 ``(n, n, 3)``."""
-    shade = _shade(scene.ground, rng)
+    shade = _shade(scene.background, rng)
     canvas = np.empty((n, n, 3), np.float32)
     canvas[:] = shade
     if scene.background_pattern == "plain":
@@ -92,7 +92,7 @@ def _add(canvas: FloatArray, thing: SceneObject, camera: Camera, rng: np.random.
         return
     left, top, right, bottom = box
     share = np.asarray(ink.crop(box), np.float32)[..., None] / 255
-    shade = _shade(thing.colour, own)
+    shade = _shade(thing.color, own)
     tone: FloatArray = shade
     if thing.pattern in ("striped", "spotted", "checkered"):
         v, u = np.mgrid[top:bottom, left:right].astype(np.float32) / (thing.radius * n)

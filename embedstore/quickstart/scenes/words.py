@@ -103,7 +103,7 @@ def _glyph(scene: Scene, rng: np.random.Generator, detail: float) -> str:
     if rng.random() < 0.6 * detail:
         told = f"{pick(rng, ('handwritten', 'hand drawn')) if by_hand else 'printed'} {told}"
     if rng.random() < 0.7 * detail:
-        return f"{_article(f'{word_for(thing.colour, rng)} {told}')}"
+        return f"{_article(f'{word_for(thing.color, rng)} {told}')}"
     return f"{pick(rng, ('the', 'the', 'a'))} {told}"
 
 
@@ -120,14 +120,14 @@ def _thing(
 ) -> str:
     """Size, colour, pattern and name, in one of the usual orders."""
     if thing.style:
-        return f"{word_for(thing.colour, rng)} {_signed(thing, rng)}"
+        return f"{word_for(thing.color, rng)} {_signed(thing, rng)}"
     name = word_for(thing.name, rng)
     if plural:
         name = PLURALS.get(name, f"{name}s")
     words = []
     if (thing.radius < sizes[0] or thing.radius > sizes[1]) and rng.random() < detail:
         words.append(pick(rng, SMALL_WORDS if thing.radius < sizes[0] else LARGE_WORDS))
-    colour = word_for(thing.colour, rng) if rng.random() < max(detail, 0.75) else ""
+    colour = word_for(thing.color, rng) if rng.random() < max(detail, 0.75) else ""
     pattern, after = "", ""
     if thing.pattern != "solid" and rng.random() < max(detail, 0.4):
         if rng.random() < 0.7:
@@ -153,7 +153,7 @@ def _place(thing: SceneObject) -> str:
 
 
 def _ground(scene: Scene, rng: np.random.Generator) -> str:
-    colour = word_for(scene.ground, rng)
+    colour = word_for(scene.background, rng)
     shown = scene.background_pattern
     pattern = word_for(shown, rng) if shown != BACKGROUND_PATTERNS[0] and rng.random() < 0.7 else ""
     pair = " ".join(w for w in (pattern, colour) if w)

@@ -1,10 +1,11 @@
-"""An approximate index of a space: built from its vector files, measured against exact search, kept if it is good."""
+"""Build an approximate index from the vector files of a space, and keep it if its measured recall is good enough."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,96 +13,164 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.errors import QueryError
 from embedstore.search.index import approximate, files
 from embedstore.search.index.approximate import IndexSettings
-from embedstore.search.index.faiss_library import faiss
-from embedstore.storage import disk_errors
+from embedstore.search.index.files import IndexSidecar
+from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, Tuning
+from embedstore.storage.disk_errors import disk_errors
+from embedstore.storage.lock import writer_lock
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
-RECALL_QUERIES = 200  # held-out rows that recall is measured with: its standard error at 0.95 is under 0.5%
-_NEAREST = 10  # of each, that an index should find
+KINDS = ("flat", "hnsw", "ivf")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PROGRESS_SECONDS = 5  # between two messages while rows are added
 ProgressCallback = Callable[[str], None]
+
+
+def _no_progress(message: str) -> None:
+    """Ignore a message."""
 
 
 @dataclass(frozen=True)
 class IndexBuild:
-    """What a build made.
+    """The result of a build.
 
     Attributes:
-        sidecar: of the index kept. tried: settings that missed, one sentence each.
+        sidecar: facts of the index.
+        rejected_settings: settings that missed the recall, one sentence each.
     """
 
-    sidecar: files.IndexSidecar
-    tried: tuple[str, ...]
+    sidecar: IndexSidecar
+    rejected_settings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**_told(self.sidecar), "tried": list(self.tried)}
+        """Return plain values."""
+        return {**_sidecar_json(self.sidecar), "tried": list(self.rejected_settings)}
+
+
+@dataclass(frozen=True)
+class IndexTarget:
+    """What an index should reach.
+
+    Attributes:
+        recall: of the exact ten nearest rows, the share that a search finds, on average.
+        max_memory: memory of the index, loaded or while it is built: bytes, or text such as ``4GB``.
+        kind: flat, hnsw or ivf; None chooses.
+    """
+
+    recall: float = 0.95
+    max_memory: str | int = "4GB"
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise QueryError(f"recall is above 0 and at most 1, not {self.recall}")
+        if self.kind not in (None, *KINDS):
+            raise QueryError(f"an index is {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {self.kind!r}")
+        parse_size(self.max_memory)
+
+    def candidates(self, vectors: VectorReader) -> list[IndexSettings]:
+        """Return the settings to try, the most promising first.
+
+        Raises:
+            QueryError: if no index fits the memory.
+        """
+        rows, memory = len(vectors), parse_size(self.max_memory)
+        settings = approximate.candidate_settings(
+            rows, vectors.dim, recall=self.recall, memory_bytes=memory, kind=self.kind
+        )
+        if not settings:
+            raise QueryError(f"no index of {rows:,} × {vectors.dim} fits {self.max_memory}; allow more memory")
+        return settings
 
 
 def build_index(
     storage: Storage,
     space: SpaceRecord,
+    target: IndexTarget,
     *,
-    recall: float = 0.95,
-    max_memory: str | int = "4GB",
-    kind: str | None = None,
-    progress: ProgressCallback = lambda _: None,
+    progress: ProgressCallback = _no_progress,
+    wait: float = 0.0,
 ) -> IndexBuild:
-    """Build the first index that fits the memory and reaches the recall; older ones of the space are removed.
+    """Build the first index that fits the memory and reaches the recall, and remove the space's older indexes.
 
-    Searches go on meanwhile, and so do writers: rows added since are searched beside the index.
+    Searches and writers continue meanwhile: rows added later are searched next to the index.
 
     Args:
-        storage, space: what to index.
-        recall: of the exact ten nearest, how many a search must find, on average.
-        max_memory: of the index, loaded or while it is built: bytes, or text such as ``4GB``.
-        kind: flat, hnsw or ivf; None chooses.
-        report: called with a sentence at every step.
+        storage: the store.
+        space: the space.
+        target: what the index should reach.
+        progress: called with a sentence at every step.
+        wait: seconds to wait for another build of this space.
 
     Raises:
-        QueryError: nothing to index, an impossible target, or nothing reaches it.
-        StoreIOError: the disk is full.
+        QueryError: if the space has no vectors, nothing fits the memory, or nothing reaches the recall.
+        StoreBusy: if another build of this space is running.
+        StoreIOError: if the disk is full or may not be written to.
     """
-    if not 0 < recall <= 1:
-        raise QueryError(f"recall is above 0 and at most 1, not {recall}")
-    if kind not in (None, "flat", "hnsw", "ivf"):
-        raise QueryError(f"an index is flat, hnsw or ivf, not {kind!r}")
-    vectors = storage.vector_reader(space.space).map_shards()
-    if not len(vectors):
-        raise QueryError(f"space {space.name} has no vectors to index yet")
-    memory = parse_size(max_memory)
-    possible = approximate.candidate_settings(len(vectors), vectors.dim, recall=recall, memory_bytes=memory, kind=kind)
-    if not possible:
-        raise QueryError(f"no index of {len(vectors):,} × {vectors.dim} fits {max_memory}; allow more memory")
-    order = np.random.default_rng(0).permutation(len(vectors))
-    truth = _Truth.of(vectors, np.sort(order[:RECALL_QUERIES]))
-    others = order[RECALL_QUERIES:] if len(order) > 2 * RECALL_QUERIES else order
-    tried: list[str] = []
-    for setting in possible:
-        begin = time.perf_counter()
-        index = _built(setting, vectors, np.sort(others[: setting.training_rows]), space.space.unit, progress)
-        probe, found, ms = _tuned(index, setting, truth, recall)
-        seconds = time.perf_counter() - begin
-        if found >= recall:
-            measured = {
-                "probe": probe, "recall": round(found, 4), "queries": len(truth.own), "target": recall,
-                "ms": round(ms, 3), "seconds": round(seconds, 2),
-            }  # fmt: skip
-            facts = _facts(space, vectors, setting) | measured
-            return IndexBuild(_kept(storage, space, index, facts), tuple(tried))
-        tried.append(f"{setting.factory} reached recall {found:.3f} of {recall} in {seconds:.0f} s")
-        progress(f"{tried[-1]}: trying the next setting")
-    raise QueryError(f"no index within {max_memory} reaches recall {recall}: {'; '.join(tried)}")
+    with _build_lock(storage, space, wait):
+        return _build(storage, space, target, progress)
+
+
+def rebuild_index(
+    storage: Storage, space: SpaceRecord, *, progress: ProgressCallback = _no_progress, wait: float = 0.0
+) -> IndexBuild | None:
+    """Remove the indexes of a space and build the newest again with its own settings.
+
+    Args:
+        storage: the store.
+        space: the space.
+        progress: called with a sentence at every step.
+        wait: seconds to wait for another build of this space.
+
+    Returns:
+        The build; None where there is no index, or no vector to index.
+
+    Raises:
+        QueryError: if the index does not reach its recall any more; there is no index then.
+        StoreBusy: if another build of this space is running.
+        StoreIOError: if the disk is full or may not be written to.
+    """
+    folder = storage.layout.index_folder(space.key)
+    if not _readable_sidecars(storage, space):
+        return None
+    with _build_lock(storage, space, wait):
+        known = _readable_sidecars(storage, space)
+        with disk_errors(f"remove an index from {folder}"):
+            files.remove_indexes(folder)  # first: it may hold vectors that were wiped
+        if not known or not len(storage.vector_reader(space.space)):
+            return None
+        memory = rebuild_memory_bytes(known[0].memory, space.space.dim)
+        return _build(storage, space, IndexTarget(known[0].target, memory, known[0].kind), progress)
+
+
+def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
+    """Build the index of a space again where it cannot be used.
+
+    The settings are those of the newest index whose sidecar can be read, else the default ones.
+
+    Returns:
+        The build; None where there was nothing to do.
+
+    Raises:
+        QueryError: if the index does not reach its recall any more; there is no index then.
+    """
+    folder, vectors = storage.layout.index_folder(space.key), storage.vector_reader(space.space)
+    if not (folder.is_dir() and any(p.suffix in files.SUFFIXES for p in folder.iterdir())):
+        return None
+    lookup = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.shard_sizes)
+    if lookup.index is not None and not lookup.notes:
+        return None
+    return rebuild_index(storage, space) or (build_index(storage, space, IndexTarget()) if len(vectors) else None)
 
 
 def list_indexes(storage: Storage) -> list[dict[str, Any]]:
-    """Every index of every space: what its sidecar says, and whether it can be used as the store stands."""
-    out = []
+    """Return the facts of every index of every space, and whether it can be used with the vectors as they are now."""
+    out: list[dict[str, Any]] = []
     for space in storage.spaces():
         folder = storage.layout.index_folder(space.key)
         shards = storage.vector_reader(space.space).shard_sizes
@@ -109,180 +178,136 @@ def list_indexes(storage: Storage) -> list[dict[str, Any]]:
             if isinstance(sidecar, str):
                 out.append({"space": space.name, "file": path.name, "usable": False, "why": sidecar})
                 continue
-            why = files.mismatch_reason(sidecar, space.key, space.space.dim, shards) or files.file_problem(
-                folder, sidecar
-            )
+            problem = files.mismatch_reason(sidecar, space.key, space.space.dim, shards)
+            problem = problem or files.file_problem(folder, sidecar)
             since = sum(rows for _, rows in shards) - sidecar.rows
-            out.append({**_told(sidecar), "space": space.name, "usable": why is None, "why": why, "rows_since": since})
+            facts = {"space": space.name, "usable": problem is None, "why": problem, "rows_since": since}
+            out.append({**_sidecar_json(sidecar), **facts})
     return out
 
 
 def indexes_match_shards(storage: Storage, space: SpaceRecord) -> bool:
-    """No index of the space covers vector files that are gone, and so may hold vectors that were wiped."""
+    """Return whether every index of the space covers current vector files only, and so no vector that was wiped."""
     shards = storage.vector_reader(space.space).shard_sizes
-    found = [s for _, s in files.read_sidecars(storage.layout.index_folder(space.key))]
-    return all(isinstance(s, files.IndexSidecar) and files.covers_prefix(s, shards) for s in found)
+    sidecars = [s for _, s in files.read_sidecars(storage.layout.index_folder(space.key))]
+    return all(isinstance(s, IndexSidecar) and files.covers_prefix(s, shards) for s in sidecars)
 
 
-def rebuild_index(
-    storage: Storage, space: SpaceRecord, *, progress: ProgressCallback = lambda _: None
-) -> IndexBuild | None:
-    """Remove a space's indexes and build the newest again with its own settings; None where there is none.
-
-    Raises:
-        QueryError: it does not reach its recall any more; there is no index then.
-    """
-    known = [
-        s for _, s in files.read_sidecars(storage.layout.index_folder(space.key)) if isinstance(s, files.IndexSidecar)
-    ]
-    if not known:
-        return None
-    with disk_errors.disk_errors(f"remove an index from {storage.layout.index_folder(space.key)}"):
-        files.remove_indexes(storage.layout.index_folder(space.key))  # first: it may hold vectors that were wiped
-    if not len(storage.vector_reader(space.space)):
-        return None
-    last = known[0]
-    return build_index(
-        storage,
-        space,
-        recall=last.target,
-        max_memory=rebuild_memory_bytes(last.memory, space.space.dim),
-        kind=last.kind,
-        progress=progress,
-    )
-
-
-def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
-    """Build a space's index again where it has one that cannot be used; None where there is nothing to do.
-
-    With the settings of the newest whose sidecar can be read, else with the usual ones.
-
-    Raises:
-        QueryError: it does not reach its recall any more; there is no index then.
-    """
-    folder, vectors = storage.layout.index_folder(space.key), storage.vector_reader(space.space)
-    if not (folder.is_dir() and any(p.suffix in (".json", ".faiss") for p in folder.iterdir())):
-        return None
-    found = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.shard_sizes)
-    if found.index is not None and not found.notes:
-        return None
-    return rebuild_index(storage, space) or (build_index(storage, space) if len(vectors) else None)
-
-
-def rebuild_memory_bytes(memory: int, dim: int) -> int:
-    """Bytes in which an index that takes ``memory`` when loaded can be built again, k-means at its least included."""
-    return max(4 * memory, approximate.MIN_TRAINING_BYTES_PER_DIM * dim)
+def rebuild_memory_bytes(memory_bytes: int, dim: int) -> int:
+    """Return the memory in which an index of a loaded size can be built again, with k-means at its least."""
+    return max(4 * memory_bytes, approximate.MIN_TRAINING_BYTES_PER_DIM * dim)
 
 
 def parse_size(size: str | int) -> int:
-    """Bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
+    """Return the bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
 
     Raises:
-        QueryError: it is no size.
+        QueryError: if it is not a size.
     """
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(size), re.IGNORECASE)
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(size), re.IGNORECASE)
     try:
-        return int(float(found[1]) * _UNITS[found[2].upper()]) if found else int(size)
+        return int(float(match[1]) * _UNITS[match[2].upper()]) if match else int(size)
     except ValueError:
         raise QueryError(f"a size is written as 4GB or 500MB, not {size!r}") from None
 
 
-@dataclass(frozen=True)
-class _Truth:
-    """Held-out queries and their ten nearest rows, themselves left out."""
-
-    queries: NDArray[np.float32]
-    own: NDArray[np.int64]
-    nearest: list[set[int]]
-
-    @classmethod
-    def of(cls, vectors: VectorReader, held_out: NDArray[np.int64]) -> _Truth:
-        """By exact search for all of them at once, block by block."""
-        queries = _scaled(vectors.read_float32(held_out))
-        scores = np.full((len(queries), _NEAREST + 1), -np.inf, np.float32)
-        places = np.full(scores.shape, -1, np.int64)
-        for first, rows in vectors.iter_blocks():
-            found, where = faiss().knn(queries, _scaled(rows), len(scores[0]), metric=faiss().METRIC_INNER_PRODUCT)
-            found[where < 0] = -np.inf
-            both = np.hstack([scores, found]), np.hstack([places, np.where(where < 0, -1, where + first)])
-            best = np.argsort(-both[0], axis=1, kind="stable")[:, : _NEAREST + 1]
-            scores, places = (np.take_along_axis(a, best, axis=1) for a in both)
-        nearest = [
-            set([p for p in row if p not in (own, -1)][:_NEAREST])
-            for row, own in zip(places.tolist(), held_out.tolist(), strict=True)
-        ]
-        return cls(queries, held_out, nearest)
+@contextmanager
+def _build_lock(storage: Storage, space: SpaceRecord, wait: float) -> Iterator[None]:
+    """Hold the build lock of a space: two builds would remove each other's files. Writers do not take it."""
+    folder = storage.layout.index_folder(space.key)
+    with disk_errors(f"write an index to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writer_lock(folder / files.LOCK, f"index {space.name}", wait=wait):
+        yield
 
 
-def _built(
-    setting: IndexSettings, vectors: VectorReader, sample: NDArray[np.int64], unit: bool, report: ProgressCallback
+def _build(storage: Storage, space: SpaceRecord, target: IndexTarget, progress: ProgressCallback) -> IndexBuild:
+    """Build an index while the build lock is held."""
+    vectors = storage.vector_reader(space.space).map_shards()
+    if not len(vectors):
+        raise QueryError(f"space {space.name} has no vectors to index yet")
+    candidates = target.candidates(vectors)
+    order = np.random.default_rng(0).permutation(len(vectors))
+    truth = GroundTruth.compute(vectors, np.sort(order[:RECALL_QUERIES]))
+    training_order = order[RECALL_QUERIES:] if len(order) > 2 * RECALL_QUERIES else order
+    rejected: list[str] = []
+    for settings in candidates:
+        begin = time.perf_counter()
+        sample = np.sort(training_order[: settings.training_rows])
+        index = _fill_index(settings, vectors, sample, progress, unit=space.space.unit)
+        tuning = truth.tune(index, settings, target.recall)
+        seconds = time.perf_counter() - begin
+        if tuning.recall >= target.recall:
+            fields = _sidecar_fields(space, vectors, settings) | _measured_fields(tuning, truth, target, seconds)
+            return IndexBuild(_publish(storage, space, index, fields), tuple(rejected))
+        rejected.append(f"{settings.factory} reached recall {tuning.recall:.3f} of {target.recall} in {seconds:.0f} s")
+        progress(f"{rejected[-1]}: trying the next setting")
+    raise QueryError(f"no index within {target.max_memory} reaches recall {target.recall}: {'; '.join(rejected)}")
+
+
+def _fill_index(
+    settings: IndexSettings,
+    vectors: VectorReader,
+    sample: NDArray[np.int64],
+    progress: ProgressCallback,
+    *,
+    unit: bool,
 ) -> Any:
-    """One index, whole, trained with the rows at some positions; rows that have length 1 are taken as they are."""
-    report(f"building {setting.factory} over {len(vectors):,} rows")
-    index = approximate.train_index(setting, _gathered(vectors, sample))
+    """Return an index of all rows, trained with the rows at some positions; rows of length 1 are added unchanged."""
+    progress(f"building {settings.factory} over {len(vectors):,} rows")
+    index = approximate.train_index(settings, _read_unit_rows(vectors, sample))
     last = time.monotonic()
     for first, rows in vectors.iter_blocks():
-        index.add(rows if unit else _scaled(rows))
-        if time.monotonic() - last > 5:  # seconds between two signs of life
+        index.add(rows if unit else unit_rows(rows))
+        if time.monotonic() - last > _PROGRESS_SECONDS:
             last = time.monotonic()
-            report(f"{setting.factory}: {first + len(rows):,} of {len(vectors):,} rows")
+            progress(f"{settings.factory}: {first + len(rows):,} of {len(vectors):,} rows")
     return approximate.link_centroids(index)
 
 
-def _gathered(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Unit rows at ascending positions; the files are not kept in memory."""
+def _read_unit_rows(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return unit rows at ascending positions, without keeping the files in memory."""
     out = np.empty((len(positions), vectors.dim), np.float32)
     for begin in range(0, len(positions), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
-        out[part] = _scaled(vectors.read_float32(positions[part]))
+        out[part] = unit_rows(vectors.read_float32(positions[part]))
         vectors.release_memory()
     return out
 
 
-def _scaled(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1."""
-    scaled: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return scaled
-
-
-def _tuned(index: Any, setting: IndexSettings, truth: _Truth, target: float) -> tuple[int, float, float]:
-    """``(probe, recall, milliseconds a query)`` of the cheapest probe that reaches the target, else of the best."""
-    probe, recall, ms, count = (
-        0,
-        0.0,
-        0.0,
-        approximate.proposal_count(approximate.RANK_TIERS[0], lossless=setting.lossless),
-    )
-    for probe in setting.probes:
-        begin = time.perf_counter()
-        found = [approximate.propose_rows(index, q, count, probe=probe) for q in truth.queries]
-        ms = 1000 * (time.perf_counter() - begin) / len(found)
-        hits = sum(len(near & set(f.tolist())) for near, (_, f) in zip(truth.nearest, found, strict=True))
-        recall = hits / max(1, sum(len(near) for near in truth.nearest)) if any(truth.nearest) else 1.0
-        if recall >= target:
-            break
-    return probe, recall, ms
-
-
-def _facts(space: SpaceRecord, vectors: VectorReader, setting: IndexSettings) -> dict[str, Any]:
-    """The sidecar's fields that are not measured."""
+def _sidecar_fields(space: SpaceRecord, vectors: VectorReader, settings: IndexSettings) -> dict[str, Any]:
+    """Return the sidecar's fields that are known before the build."""
     return {
         "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.shard_sizes],
-        "rows": len(vectors), "kind": setting.kind, "setting": setting.factory, "memory": setting.memory,
-        "lossless": setting.lossless and space.space.unit and space.dtype == "float16",
+        "rows": len(vectors), "kind": settings.kind, "setting": settings.factory, "memory": settings.memory_bytes,
+        "lossless": settings.lossless and space.space.unit and space.dtype == "float16",
         "created": datetime.now(UTC).isoformat(),
     }  # fmt: skip
 
 
-def _kept(storage: Storage, space: SpaceRecord, index: Any, facts: dict[str, Any]) -> files.IndexSidecar:
+def _measured_fields(tuning: Tuning, truth: GroundTruth, target: IndexTarget, seconds: float) -> dict[str, Any]:
+    """Return the sidecar's fields that were measured."""
+    return {
+        "probe": tuning.probe, "recall": round(tuning.recall, 4), "queries": len(truth.queries),
+        "target": target.recall, "ms": round(tuning.milliseconds, 3), "seconds": round(seconds, 2),
+    }  # fmt: skip
+
+
+def _publish(storage: Storage, space: SpaceRecord, index: Any, fields: dict[str, Any]) -> IndexSidecar:
     """Write the index, then remove the older ones."""
     folder = storage.layout.index_folder(space.key)
-    with disk_errors.disk_errors(f"write an index to {folder}"):
-        sidecar = files.write_index(folder, index, facts)
+    with disk_errors(f"write an index to {folder}"):
+        sidecar = files.write_index(folder, index, fields)
         files.remove_indexes(folder, keep_file=sidecar.file)
     return sidecar
 
 
-def _told(sidecar: files.IndexSidecar) -> dict[str, Any]:
-    """A sidecar without its list of vector files."""
+def _readable_sidecars(storage: Storage, space: SpaceRecord) -> Sequence[IndexSidecar]:
+    """Return the sidecars of a space that can be read, newest first."""
+    folder = storage.layout.index_folder(space.key)
+    return [s for _, s in files.read_sidecars(folder) if isinstance(s, IndexSidecar)]
+
+
+def _sidecar_json(sidecar: IndexSidecar) -> dict[str, Any]:
+    """Return a sidecar as plain values without its list of vector files."""
     return {k: v for k, v in asdict(sidecar).items() if k not in ("shards", "format")}

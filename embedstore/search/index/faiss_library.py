@@ -1,4 +1,4 @@
-"""FAISS, loaded when it is first needed; its type stubs lack half of what is used, so it is Any."""
+"""FAISS, imported at first use. Its type stubs lack half of what is used here, so its type is Any."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from typing import Any
 
 @cache
 def faiss() -> Any:
-    """The module."""
+    """Return the module."""
     return importlib.import_module("faiss")

@@ -1,9 +1,9 @@
-"""Index files: written once, never changed, each with a JSON sidecar that says what it is; unusable ones are passed by.
+"""Index files: written once and never changed, each with a JSON sidecar that describes it. Unusable ones are ignored.
 
-A FAISS file has no checksum of its own: most damaged ones load and answer wrongly. So nothing is loaded whose bytes,
-space, dimension or shards are not those of its sidecar. Ids in an index are row numbers over the shards that the
-sidecar lists, in that order; since shards are ordered by number and later ones are added behind, these are the first
-positions of the space, whatever was added since.
+A FAISS file has no checksum: most damaged ones load and answer wrongly. So no file is loaded unless its bytes, space,
+dimension and shards are those of its sidecar. Ids in an index are row numbers over the shards that the sidecar lists,
+in that order. Shards are ordered by number and later ones come last, so these are the first positions of the space,
+whatever was added since.
 """
 
 from __future__ import annotations
@@ -23,25 +23,40 @@ from embedstore.search.index.approximate import InvertedLists, enable_parallel_s
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
 
-SIDECAR_FORMAT = 2  # 1 held its rows as residuals, and was measured with other numbers of proposals
-_LIMIT = 1 << 40  # bytes one vector inside an index file may claim
-FolderState = tuple[tuple[str, int, int], ...]
+SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with other numbers of proposals
+SUFFIXES = (".json", ".faiss")
+LOCK = "LOCK"  # held by the build of a space's index
+_MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
+_MAX_SIDECAR_BYTES = 16 << 20  # half a million vector files
 
-_SIDECAR = 16 << 20  # bytes: half a million vector files
+FolderState = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
 class IndexSidecar:
-    """What an index file is.
+    """What an index file is. The fields are the keys of the JSON file.
 
     Attributes:
-        file: its name. xxh3: XXH3-128 of its bytes. bytes: its length.
-        space: key of the space. dim, metric: of its vectors ("cosine": they were scaled to length 1).
-        shards: ``[number, rows]`` of every shard it covers, in order. rows: their sum.
-        kind: flat, hnsw or ivf. setting: the FAISS factory string. probe: efSearch or nprobe, as measured.
-        recall: recall@10 against exact search. queries: rows it was measured with. target: what was asked for.
-        ms: of one query, measured. memory: bytes it takes when loaded.
-        lossless: it holds the rows as the vector files do, so that its scores are theirs.
+        file: name of the index file.
+        xxh3: XXH3-128 of its bytes.
+        bytes: its length.
+        space: key of the space.
+        dim: of its vectors.
+        metric: ``cosine``: the vectors were scaled to length 1.
+        shards: ``[number, rows]`` of every shard it covers, in order.
+        rows: their sum.
+        kind: flat, hnsw or ivf.
+        setting: FAISS's factory string.
+        probe: efSearch or nprobe, as tuned.
+        recall: recall at 10, measured against exact search.
+        queries: number of rows that it was measured with.
+        target: the recall that was requested.
+        ms: milliseconds of one query, measured.
+        memory: bytes of the loaded index.
+        lossless: whether it holds the rows as the vector files do, so that its scores are theirs.
+        seconds: time of the build.
+        created: UTC time, ISO 8601.
+        format: version of this sidecar.
     """
 
     file: str
@@ -68,33 +83,41 @@ class IndexSidecar:
 
 @dataclass(frozen=True)
 class LoadedIndex:
-    """A sidecar and its loaded FAISS index."""
+    """A loaded index.
+
+    Attributes:
+        sidecar: what it is.
+        faiss: the FAISS index.
+    """
 
     sidecar: IndexSidecar
     faiss: Any
 
     @cached_property
     def inverted_lists(self) -> InvertedLists | None:
-        """Of an IVF: which row stands where."""
+        """The list of every row of an IVF; None for other kinds."""
         return InvertedLists.from_index(self.faiss)
 
 
 @dataclass(frozen=True)
 class IndexLookup:
-    """The index to use, or None, and why others were passed by."""
+    """The index to use.
+
+    Attributes:
+        index: the index, or None.
+        notes: why other indexes were ignored, one sentence each.
+    """
 
     index: LoadedIndex | None
     notes: tuple[str, ...]
 
 
 def folder_state(folder: Path) -> FolderState:
-    """Names, sizes and times of an index folder: it changes whenever an index does."""
+    """Return names, sizes and times of the index files of a folder: it changes whenever an index does."""
     try:
-        with os.scandir(folder) as found:
-            stats = [(entry.name, entry.stat()) for entry in found]
-    except (
-        OSError
-    ):  # there is none, or one of its files has just been removed: by a look at nothing it is looked up anew
+        with os.scandir(folder) as entries:
+            stats = [(entry.name, entry.stat()) for entry in entries if entry.name.endswith(SUFFIXES)]
+    except OSError:  # there is no folder, or a file was removed meanwhile; the next look-up differs
         return ()
     return tuple(sorted((name, s.st_size, s.st_mtime_ns) for name, s in stats))
 
@@ -103,51 +126,51 @@ def write_index(folder: Path, index: Any, sidecar_fields: dict[str, Any]) -> Ind
     """Write an index and its sidecar under temporary names, force them to the disk, and rename them into place.
 
     Args:
-        folder: of the space's indexes. index: a FAISS index.
-        facts: the sidecar's fields but file, xxh3 and bytes.
+        folder: of the space's indexes.
+        index: a FAISS index.
+        sidecar_fields: the sidecar's fields but file, xxh3 and bytes.
 
     Raises:
-        OSError: the disk is full or fails; nothing is left then.
+        OSError: if the disk is full or fails; nothing is left then.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{os.getpid()}.faiss.tmp"
-    note = folder / f".{os.getpid()}.json.tmp"
+    temporary, sidecar_temporary = (folder / f".{os.getpid()}.{kind}.tmp" for kind in ("faiss", "json"))
     try:
-        digest = _written(index, temporary)
+        digest = _write_faiss(index, temporary)
         name = f"{sidecar_fields['kind']}-{sidecar_fields['rows']}-{digest[:8]}"
         sidecar = IndexSidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **sidecar_fields)
-        note.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
-        durable_files.sync_file(note)
-        for path, final in ((temporary, sidecar.file), (note, f"{name}.json")):
+        sidecar_temporary.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
+        durable_files.sync_file(sidecar_temporary)
+        for path, final in ((temporary, sidecar.file), (sidecar_temporary, f"{name}.json")):
             path.replace(folder / final)
-            durable_files.sync_folder(folder)  # a sidecar never stands there alone, also after a power cut
+            durable_files.sync_folder(folder)  # also after a power cut, no sidecar is there without its index
     except BaseException:
         temporary.unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
+        sidecar_temporary.unlink(missing_ok=True)
         raise
-    durable_files.sync_folder(folder.parent)  # of the first index, its folder is new too
+    durable_files.sync_folder(folder.parent)  # the folder of a first index is new, too
     return sidecar
 
 
-def _written(index: Any, path: Path) -> str:
-    """Write an index through a file of ours (FAISS's own does not notice a disk that is full at its end); its XXH3-128.
+def _write_faiss(index: Any, path: Path) -> str:
+    """Write an index and return its XXH3-128. FAISS writes through our file: it does not notice a disk that is full.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: if the disk refuses.
     """
     h, refused = xxhash.xxh3_128(), list[OSError]()
 
-    def put(data: bytes) -> int:
+    def write(data: bytes) -> int:
         try:
             if not refused:
                 f.write(data)
                 h.update(data)
-        except OSError as e:  # FAISS would make something else of it
+        except OSError as e:  # raised below: FAISS would turn it into another error
             refused.append(e)
         return len(data)
 
     with path.open("wb") as f:
-        faiss().write_index(index, faiss().PyCallbackIOWriter(put))
+        faiss().write_index(index, faiss().PyCallbackIOWriter(write))
         if refused:
             raise refused[0]
         f.flush()
@@ -156,61 +179,74 @@ def _written(index: Any, path: Path) -> str:
 
 
 def read_sidecars(folder: Path) -> list[tuple[Path, IndexSidecar | str]]:
-    """Every sidecar of a folder, newest first; a text says why one cannot be read."""
-    found: list[tuple[Path, IndexSidecar | str]] = []
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            known = json.loads(_text(path))
-            found.append(
-                (path, IndexSidecar(**known) if known["format"] == SIDECAR_FORMAT else f"has format {known['format']}")
-            )
-        except (OSError, ValueError, TypeError, KeyError) as e:
-            found.append((path, f"cannot be read ({type(e).__name__})"))
-    return sorted(found, key=lambda f: "" if isinstance(f[1], str) else f[1].created, reverse=True)
+    """Return every sidecar of a folder, newest first; a text says why one cannot be read."""
+    sidecars = [(path, _read_sidecar(path)) for path in (sorted(folder.glob("*.json")) if folder.is_dir() else [])]
+    return sorted(sidecars, key=lambda s: "" if isinstance(s[1], str) else s[1].created, reverse=True)
+
+
+def _read_sidecar(path: Path) -> IndexSidecar | str:
+    """Return a sidecar, or why it cannot be read."""
+    try:
+        with path.open("rb") as f:
+            data = f.read(_MAX_SIDECAR_BYTES + 1)
+        if len(data) > _MAX_SIDECAR_BYTES:
+            return f"has a sidecar of more than {_MAX_SIDECAR_BYTES >> 20} MiB"
+        fields = json.loads(data)
+        return IndexSidecar(**fields) if fields["format"] == SIDECAR_FORMAT else f"has format {fields['format']}"
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        return f"cannot be read ({type(e).__name__})"
 
 
 def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> IndexLookup:
-    """The usable index that covers most rows; the newest among equals.
+    """Return the usable index that covers most rows, the newest among equals.
 
     Args:
-        folder: of the space's indexes. space, dim: of the space.
+        folder: of the space's indexes.
+        space: key of the space.
+        dim: of the space.
         shards: ``(number, rows)`` of the generation that is searched, ordered by number.
     """
     notes: list[str] = []
-    good: list[tuple[int, Path, IndexSidecar]] = []
+    fitting: list[tuple[Path, IndexSidecar]] = []
     for path, sidecar in read_sidecars(folder):
-        problem = sidecar if isinstance(sidecar, str) else mismatch_reason(sidecar, space, dim, shards)
-        if problem or isinstance(sidecar, str):
-            notes.append(f"index {path.name} {problem}; it was passed by: `embedstore index` makes a new one")
+        if isinstance(sidecar, str):
+            notes.append(_ignored(path, sidecar))
+        elif problem := mismatch_reason(sidecar, space, dim, shards):
+            notes.append(_ignored(path, problem))
         else:
-            good.append((sidecar.rows, path, sidecar))
-    for _, path, sidecar in sorted(good, key=lambda g: g[0], reverse=True):
+            fitting.append((path, sidecar))
+    for path, sidecar in sorted(fitting, key=lambda f: f[1].rows, reverse=True):
         try:
             return IndexLookup(LoadedIndex(sidecar, load_index(folder, sidecar)), tuple(notes))
         except StoreDamaged as e:
-            notes.append(f"index {path.name} {e}; it was passed by: `embedstore index` makes a new one")
+            notes.append(_ignored(path, e))
     return IndexLookup(None, tuple(notes))
 
 
+def _ignored(path: Path, problem: object) -> str:
+    """Return the note on an index that cannot be used."""
+    return f"index {path.name} {problem}; it is ignored: run `embedstore index` to build a new one"
+
+
 def load_index(folder: Path, sidecar: IndexSidecar) -> Any:
-    """A FAISS index, mapped, whose every byte was compared with its checksum (once in a process).
+    """Map a FAISS index after every byte was compared with its checksum, once in a process.
 
     Raises:
-        StoreDamaged: the file is missing, or not the one the sidecar describes.
+        StoreDamaged: if the file is missing, or is not the one that the sidecar describes.
     """
     path = folder / sidecar.file
     if Path(sidecar.file).name != sidecar.file or not path.is_file():
         raise StoreDamaged("has lost its .faiss file")
     stat = path.stat()
-    return _loaded(path, sidecar.xxh3, sidecar.rows, sidecar.dim, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return _load_faiss(path, sidecar.xxh3, sidecar.rows, sidecar.dim, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
-def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ...]) -> Any:
-    """Check, then map."""
+def _load_faiss(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ...]) -> Any:
+    """Check a FAISS file, then map it."""
     if durable_files.file_xxh3(path) != xxh3:
         raise StoreDamaged("does not match its checksum")
-    faiss().set_deserialization_vector_byte_limit(_LIMIT)
+    faiss().set_deserialization_vector_byte_limit(_MAX_VECTOR_BYTES)
     try:
         index = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
     except RuntimeError as e:
@@ -221,8 +257,8 @@ def _loaded(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ..
 
 
 def remove_indexes(folder: Path, keep_file: str | None = None) -> None:
-    """Remove every index but one, sidecars first (an index without a sidecar is never used)."""
-    for suffix in (".json", ".faiss"):
+    """Remove every index but one, sidecars first: an index without a sidecar is never used."""
+    for suffix in SUFFIXES:
         for path in list(folder.glob(f"*{suffix}")) if folder.is_dir() else []:
             if keep_file is None or path.stem != Path(keep_file).stem:
                 path.unlink(missing_ok=True)
@@ -231,7 +267,7 @@ def remove_indexes(folder: Path, keep_file: str | None = None) -> None:
 
 
 def mismatch_reason(sidecar: IndexSidecar, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> str | None:
-    """Why an index does not fit what is searched, or None."""
+    """Return why an index does not fit the vectors that are searched, or None."""
     if (sidecar.space, sidecar.dim) != (space, dim):
         return f"is of space {sidecar.space} (D={sidecar.dim}), this is {space} (D={dim})"
     if not covers_prefix(sidecar, shards):
@@ -239,25 +275,12 @@ def mismatch_reason(sidecar: IndexSidecar, space: str, dim: int, shards: Sequenc
     return None
 
 
-def _text(path: Path) -> bytes:
-    """A sidecar's bytes.
-
-    Raises:
-        ValueError: it is longer than any sidecar.
-    """
-    with path.open("rb") as f:
-        data = f.read(_SIDECAR + 1)
-    if len(data) > _SIDECAR:
-        raise ValueError("too long")
-    return data
-
-
 def covers_prefix(sidecar: IndexSidecar, shards: Sequence[tuple[int, int]]) -> bool:
-    """The vector files an index was made of are still the first ones."""
+    """Return whether the vector files that an index was built from are still the first ones."""
     return list(shards[: len(sidecar.shards)]) == [tuple(s) for s in sidecar.shards]
 
 
 def file_problem(folder: Path, sidecar: IndexSidecar) -> str | None:
-    """The index file is not there in its length, or None."""
+    """Return a problem if the index file is missing or has another length, else None."""
     path = folder / sidecar.file
     return None if path.is_file() and path.stat().st_size == sidecar.bytes else "has lost its .faiss file"

@@ -16,7 +16,7 @@ from embedstore.storage import connection, migrations
 from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
-from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal, utc_now
+from embedstore.storage.sql import column_types, fetch_value, insert_rows, quote_literal, utc_now
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -133,13 +133,9 @@ def _copy_rows(con: duckdb.DuckDBPyConnection, old: Path, table: str, rows: tupl
             source.execute(f"COPY ({selection}) TO {quote_literal(part)} (FORMAT parquet)")
     except duckdb.Error:
         return False
-    existing = {r[0] for r in con.execute(f'DESCRIBE cat."{table}"').fetchall()}
-    for name, kind, *_ in con.execute(f"DESCRIBE SELECT * FROM {quote_literal(part)}").fetchall():
-        if name not in existing:
-            con.execute(f'ALTER TABLE cat."{table}" ADD COLUMN {quote_identifier(name)} {kind}')
     if table == "counters":
         con.execute("DELETE FROM cat.counters")
-    con.execute(f'INSERT INTO cat."{table}" BY NAME SELECT * FROM {quote_literal(part)}')
+    insert_rows(con, f"cat.{table}", quote_literal(part), column_types(con, f"FROM {quote_literal(part)}"))
     return True
 
 

@@ -1,4 +1,4 @@
-"""Items and vectors out of the store, block by block, in memory that does not grow with their number."""
+"""Export items with the vectors of one space, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -7,70 +7,74 @@ from pathlib import Path
 import numpy as np
 
 from embedstore.errors import QueryError
-from embedstore.storage import filters as item_filter
+from embedstore.storage import filters
+from embedstore.storage.durable_files import atomic_path
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import fetch_column, fetch_value, scratch_tables
 from embedstore.storage.storage import Storage
-from embedstore.storage.transfer import parquet
+from embedstore.storage.transfer.parquet import NumberedVectors, write_parquet
 
-BLOCK_ROWS = 4096  # vectors on their way to Parquet
+_ITEMS = "unnest(t.item)"  # every column of the item
 
 
 def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str | None) -> int:
     """Write the present items that have a vector, ordered by item.
 
     Args:
-        storage, space: what to export.
+        storage: the store.
+        space: the space of the vectors.
         path: ``.parquet`` (every column of the items, and ``vector`` as a list of FLOAT), or ``.npy`` (float32
-            ``(N, dim)``, with the items in the ``.parquet`` beside it).
-        where: a filter, as in search.
+            ``(N, dim)``; the items go to a ``.parquet`` of the same name).
+        where: a filter, as in search; None exports every item.
 
     Returns:
-        N.
+        The number of items, N.
 
     Raises:
-        QueryError: another suffix, or nothing matches.
+        QueryError: if the suffix is another one, or no item matches.
+        BadFilter: if the filter is not valid SQL.
+        UnknownColumn: if the filter names a column that does not exist.
+        OSError: if the disk refuses; a file that was at ``path`` is unchanged.
     """
     if path.suffix not in (".parquet", ".npy"):
         raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
-    with storage.catalog.read() as con, item_filter.filter_errors(where):
-        con.execute(_CHOSEN.format(condition=item_filter.compile_filter(con, where)), {"space": space.key})
-        chosen = con.execute('SELECT shard, "row"::BIGINT AS r FROM memory.main.chosen ORDER BY n').fetchnumpy()
-        vectors = storage.vector_reader_in(con, space.space).map_shards(np.asarray(chosen["shard"]))
-    positions = vectors.positions(np.asarray(chosen["shard"]), np.asarray(chosen["r"]))
-    if not len(positions):
-        raise QueryError("nothing to export: no present item with a vector matches")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    con = storage.catalog.scratch
-    try:
-        if path.suffix == ".npy":
-            out = np.lib.format.open_memmap(path, "w+", np.float32, (len(positions), space.space.dim))
-            for begin in range(0, len(positions), BLOCK_ROWS):
-                out[begin : begin + BLOCK_ROWS] = vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
-            out.flush()
-            parquet.write_parquet(
-                con, "SELECT * EXCLUDE (n, shard, row) FROM memory.main.chosen ORDER BY n", path.with_suffix(".parquet")
-            )
-        else:
-            con.execute("CREATE OR REPLACE TABLE memory.main.exported (n BIGINT, vector FLOAT[])")
-            for begin in range(0, len(positions), BLOCK_ROWS):
-                parquet.stage_vectors(
-                    con, "memory.main.exported", begin, vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
-                )
-            parquet.write_parquet(
-                con,
-                "SELECT c.* EXCLUDE (n, shard, row), e.vector FROM memory.main.chosen c "
-                "JOIN memory.main.exported e USING (n) ORDER BY n",
-                path,
-            )
-    finally:
-        con.execute("DROP TABLE IF EXISTS memory.main.exported")
-        con.execute("DROP TABLE IF EXISTS memory.main.chosen")
-    return len(positions)
+    with scratch_tables(storage.catalog.scratch, "exported_items") as (table,):
+        selected = _select(storage, space, where, table)
+        if not len(selected):
+            raise QueryError("nothing to export: no present item with a vector matches")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path.with_suffix(".parquet")) as items:
+            if path.suffix == ".parquet":
+                selected.write_parquet(items, _ITEMS)
+            else:
+                write_parquet(selected.con, f"SELECT {_ITEMS} FROM {table} t ORDER BY n", items)
+                _write_npy(path, selected)
+    return len(selected)
 
 
-_CHOSEN = """
-CREATE OR REPLACE TABLE memory.main.chosen AS
-SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, i.* EXCLUDE (path), v.shard, v."row"
-FROM (SELECT * FROM items WHERE present AND ({condition})) i
+def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> NumberedVectors:
+    """Number the chosen items and map their vector files, in one read of the catalog."""
+    with storage.catalog.read() as con, filters.filter_errors(where):
+        condition = filters.compile_filter(con, where)
+        con.execute(_SELECT.format(table=table, condition=condition), {"space": space.key})
+        shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
+        count = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
+        reader = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
+    return NumberedVectors(storage.catalog.scratch, table, reader, 0, count)
+
+
+def _write_npy(path: Path, selected: NumberedVectors) -> None:
+    """Write the vectors as a float32 array of NumPy."""
+    with atomic_path(path) as temporary:
+        array = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(selected), selected.reader.dim))
+        for first, block in selected.iter_blocks():
+            array[first : first + len(block)] = block
+        array.flush()
+
+
+_SELECT = """
+CREATE TABLE {table} AS
+SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, v.shard, v."row"::BIGINT AS "row", i AS item
+FROM (SELECT * EXCLUDE (path) FROM items WHERE present AND ({condition})) i
 JOIN vectors v ON v.content = i.content AND v.space = $space
 """

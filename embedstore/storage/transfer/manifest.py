@@ -1,29 +1,33 @@
-"""``export.json``: which files belong to an export, and what each must be."""
+"""``export.json``: the files that belong to an archive, and the size and checksum of each."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files, layout
+from embedstore.storage import durable_files
 from embedstore.storage.catalog import ARCHIVED_TABLES
+from embedstore.storage.layout import COPIED_FOLDERS
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
-MAX_MANIFEST_BYTES = 64 << 20  # bytes of it: a hundred thousand files
+MAX_MANIFEST_BYTES = 64 << 20  # enough for a hundred thousand files
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """One file.
+    """One file of an archive.
 
     Attributes:
-        name: relative to the folder, with ``/``. bytes, xxh3: of it.
-        rows: of a Parquet file. space: of vectors.
-        text: columns that are text because Parquet does not know their type: DuckDB's type by name.
+        name: path relative to the archive, with ``/``.
+        bytes: size.
+        xxh3: XXH3-128, 32 hexadecimal digits.
+        rows: rows of a Parquet file.
+        space: key of the space, for a file of vectors.
+        text_columns: columns written as text because Parquet does not know their type: DuckDB's type by name.
     """
 
     name: str
@@ -31,106 +35,163 @@ class ArchiveFile:
     xxh3: str
     rows: int = 0
     space: str = ""
-    text: dict[str, str] = field(default_factory=dict)
+    text_columns: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def describe(
+        cls, folder: Path, name: str, *, rows: int = 0, space: str = "", text_columns: dict[str, str] | None = None
+    ) -> ArchiveFile:
+        """Describe a file that was written."""
+        path = folder / name
+        return cls(name, path.stat().st_size, durable_files.file_xxh3(path), rows, space, text_columns or {})
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> ArchiveFile:
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            ValueError: if the name leaves the archive.
+            TypeError: if a value has another type.
+            KeyError: if a value is missing.
+        """
+        file = cls(*(facts[k] for k in ("name", "bytes", "xxh3", "rows", "space", "text")))
+        parts = file.name.split("/")
+        if not PurePosixPath(file.name).parts or "\\" in file.name or {"", ".", ".."} & set(parts):
+            raise ValueError(f"it names {file.name!r}")
+        if not all(isinstance(n, int) and n >= 0 for n in (file.bytes, file.rows)):
+            raise TypeError(f"impossible size of {file.name}")
+        if not isinstance(file.text_columns, dict):
+            raise TypeError(f"impossible columns of {file.name}")
+        return file
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "name": self.name, "bytes": self.bytes, "xxh3": self.xxh3, "rows": self.rows, "space": self.space,
+            "text": self.text_columns,
+        }  # fmt: skip
+
+    def verify(self, folder: Path) -> Path:
+        """Return the path of the file after its size and checksum were compared.
+
+        Raises:
+            StoreDamaged: if the file is missing, no regular file, or not what was exported.
+        """
+        path = folder / self.name
+        try:
+            if path.is_symlink() or not path.is_file():
+                raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+            if path.stat().st_size != self.bytes or durable_files.file_xxh3(path) != self.xxh3:
+                raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
+        except OSError as e:
+            if isinstance(e, StoreDamaged):
+                raise
+            raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
+        return path
 
 
 @dataclass(frozen=True)
 class ArchiveManifest:
-    """What an export holds.
+    """The content of ``export.json``.
 
     Attributes:
-        store: id of the store it was made of. made: when, and with which version.
-        tables: by name. vectors: in the order of their rows. files: what is copied as it is.
+        store_id: id of the store that was exported.
+        created: time of the export, ISO 8601, UTC.
+        tables: one Parquet file per table, by its name.
+        vectors: Parquet files of vectors, in the order of their rows.
+        files: files of heads and checkpoints, copied as they are.
     """
 
-    store: str
-    made: str
+    store_id: str
+    created: str
     tables: dict[str, ArchiveFile]
     vectors: list[ArchiveFile]
     files: list[ArchiveFile]
 
+    @property
+    def all_files(self) -> list[ArchiveFile]:
+        """Every file of the archive but ``export.json``."""
+        return [*self.tables.values(), *self.vectors, *self.files]
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Rows per table, and the number of ``vectors``."""
+        counts = {name: file.rows for name, file in self.tables.items() if name != "counters"}
+        return counts | {"vectors": sum(file.rows for file in self.vectors)}
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"format": ARCHIVE_FORMAT_VERSION, **asdict(self)}
+        """Return plain values."""
+        return {
+            "format": ARCHIVE_FORMAT_VERSION,
+            "store": self.store_id,
+            "made": self.created,
+            "tables": {name: file.to_json() for name, file in self.tables.items()},
+            "vectors": [file.to_json() for file in self.vectors],
+            "files": [file.to_json() for file in self.files],
+        }
 
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> ArchiveManifest:
+        """Read what :meth:`to_json` returned.
 
-def describe_file(folder: Path, name: str, **facts: Any) -> ArchiveFile:
-    """A file as it stands."""
-    path = folder / name
-    return ArchiveFile(name, path.stat().st_size, durable_files.file_xxh3(path), **facts)
+        Raises:
+            ValueError: if a table is missing, or a file is in a folder where none belongs.
+            TypeError: if a value has another type.
+            KeyError: if a value is missing.
+        """
+        tables = {str(name): ArchiveFile.from_json(file) for name, file in facts["tables"].items()}
+        vectors, files = ([ArchiveFile.from_json(file) for file in facts[k]] for k in ("vectors", "files"))
+        if sorted(tables) != sorted(ARCHIVED_TABLES):
+            raise ValueError(f"its tables are {', '.join(tables)}")
+        if any(file.name.split("/")[0] not in COPIED_FOLDERS for file in files):
+            raise ValueError("it names a file that belongs neither to a head nor to a checkpoint")
+        return cls(str(facts["store"]), str(facts["made"]), tables, vectors, files)
 
 
 def read_manifest(folder: Path) -> ArchiveManifest:
-    """What an export says of itself.
+    """Read the manifest of an archive.
+
+    Args:
+        folder: the archive.
 
     Raises:
-        StoreNotFound: nothing is there. NotAStore: it is no export. StoreTooNew: of a later version.
-        StoreDamaged: it cannot be read.
+        StoreNotFound: if there is nothing at ``folder``.
+        NotAStore: if the folder has no ``export.json``.
+        StoreTooNew: if a later version wrote it.
+        StoreDamaged: if it cannot be read.
     """
+    path = folder / MANIFEST_FILE
     if not folder.exists():
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not (folder / MANIFEST_FILE).is_file():
+    if not path.is_file():
         raise NotAStore(
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` makes one, and "
-            "`embedstore embed STORE --vectors FILE.npy --table FILE` brings other vectors"
+            "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
     try:
-        with (folder / MANIFEST_FILE).open("rb") as f:
-            found = json.loads(f.read(MAX_MANIFEST_BYTES))
-        if not isinstance(found["format"], int) or found["format"] > ARCHIVE_FORMAT_VERSION:
+        with path.open("rb") as f:
+            facts = json.loads(f.read(MAX_MANIFEST_BYTES))
+        if not isinstance(facts["format"], int) or facts["format"] > ARCHIVE_FORMAT_VERSION:
             raise StoreTooNew(
-                f"{folder} has export format {found['format']}, this embedstore reads up to {ARCHIVE_FORMAT_VERSION}; "
+                f"{folder} has export format {facts['format']}, this embedstore reads up to {ARCHIVE_FORMAT_VERSION}; "
                 "run `pip install -U embedstore`"
             )
-        tables = {str(k): ArchiveFile(**v) for k, v in found["tables"].items()}
-        note = ArchiveManifest(
-            str(found["store"]), str(found["made"]), tables,
-            [ArchiveFile(**v) for v in found["vectors"]], [ArchiveFile(**v) for v in found["files"]],
-        )  # fmt: skip
-        _check(note)
+        return ArchiveManifest.from_json(facts)
+    except StoreTooNew:
+        raise
     except OSError as e:
-        raise StoreDamaged(f"cannot read {folder / MANIFEST_FILE}: {e.strerror}") from e
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        if isinstance(e, StoreTooNew):
-            raise
-        raise StoreDamaged(
-            f"{folder / MANIFEST_FILE} is damaged ({type(e).__name__}: {e}); export the store again"
-        ) from e
-    return note
-
-
-def verified_path(folder: Path, p: ArchiveFile) -> Path:
-    """The path of a file that is what it was when it was exported.
-
-    Raises:
-        StoreDamaged: it is missing, no regular file, or another.
-    """
-    path = folder / p.name
-    try:
-        if path.is_symlink() or not path.is_file():
-            raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
-        if path.stat().st_size != p.bytes or durable_files.file_xxh3(path) != p.xxh3:
-            raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
-    except OSError as e:
-        if isinstance(e, StoreDamaged):
-            raise
         raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
-    return path
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise StoreDamaged(f"{path} is damaged ({type(e).__name__}: {e}); export the store again") from e
 
 
-def _check(note: ArchiveManifest) -> None:
-    """Names stay inside the folder, and numbers are numbers.
+def changed_heads(root: Path, heads: list[tuple[str, str]]) -> list[str]:
+    """Return the heads whose files in a folder are missing or others than the catalog says.
 
-    Raises:
-        ValueError, TypeError: they do not.
+    Args:
+        root: folder of the archive or store.
+        heads: name and facts of each head, as in the table ``heads``.
     """
-    if sorted(note.tables) != sorted(ARCHIVED_TABLES):
-        raise ValueError(f"its tables are {', '.join(note.tables)}")
-    for p in [*note.tables.values(), *note.vectors, *note.files]:
-        parts = PurePosixPath(p.name).parts
-        if not parts or p.name.startswith("/") or "\\" in p.name or {"..", "."} & set(p.name.split("/")):
-            raise ValueError(f"it names {p.name!r}")
-        if not all(isinstance(n, int) and n >= 0 for n in (p.bytes, p.rows)) or not isinstance(p.text, dict):
-            raise TypeError(f"impossible facts of {p.name}")
-    if any(PurePosixPath(p.name).parts[0] not in layout.COPIED_FOLDERS for p in note.files):
-        raise ValueError("it names a file that is neither a head's nor a checkpoint's")
+    files = {name: root / "heads" / name / "head.json" for name, _ in heads}
+    digests = {name: json.loads(facts).get("digest") for name, facts in heads}
+    return [n for n, path in files.items() if not path.is_file() or durable_files.file_sha256(path) != digests[n]]

@@ -1,40 +1,102 @@
-"""Vectors and tables on their way to Parquet and back."""
+"""Write vectors and tables as Parquet files, and read vectors back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.sql import first_row, quote_literal
+from embedstore.storage.sql import fetch_value, quote_literal, scratch_tables
+from embedstore.storage.vectors import VectorReader
+
+BLOCK_ROWS = 4096  # vectors read at a time
 
 
-def stage_vectors(con: duckdb.DuckDBPyConnection, table: str, begin: int, block: NDArray[np.float32]) -> None:
-    """Enter a block of vectors ``(b, dim)`` as list values, numbered from ``begin``, into ``table (n, vector)``."""
-    rows, dim = block.shape
-    flat = {  # noqa: F841 - read by SQL
-        "n": np.repeat(np.arange(begin, begin + rows, dtype=np.int64), dim),
-        "i": np.tile(np.arange(dim, dtype=np.int32), rows),
-        "v": block.ravel(),
-    }
-    con.execute(f"INSERT INTO {table} SELECT n, list(v ORDER BY i) FROM flat GROUP BY n")
+@dataclass(frozen=True)
+class NumberedVectors:
+    """A range of numbered vectors.
+
+    Attributes:
+        con: connection with ``table``.
+        table: a table with columns ``n`` (0, 1, 2, …, in the order of the rows), ``shard`` and ``row`` (BIGINT).
+        reader: reader of the vector files, which are mapped.
+        begin: number of the first vector.
+        end: number past the last one.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    table: str
+    reader: VectorReader
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def split(self, rows: int) -> Iterator[NumberedVectors]:
+        """Yield ranges of at most ``rows`` vectors."""
+        for begin in range(self.begin, self.end, rows):
+            yield replace(self, begin=begin, end=min(self.end, begin + rows))
+
+    def iter_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield the number of the first row and the vectors, float32 ``(b, dim)``, of blocks of rows."""
+        query = f'SELECT shard, "row" FROM {self.table} WHERE n >= ? AND n < ? ORDER BY n'
+        for block in self.split(BLOCK_ROWS):
+            places = self.con.execute(query, [block.begin, block.end]).fetchnumpy()
+            positions = self.reader.positions(np.asarray(places["shard"]), np.asarray(places["row"]))
+            yield block.begin, self.reader.read_float32(positions)
+
+    def write_parquet(self, path: Path, columns: str) -> None:
+        """Write some columns of the table, and ``vector`` as a list of FLOAT, to a Parquet file.
+
+        Args:
+            path: the file.
+            columns: columns of the table, as SQL after ``SELECT``; the table is called ``t``.
+        """
+        with scratch_tables(self.con, "exported") as (staged,):
+            self.con.execute(f"CREATE TABLE {staged} (n BIGINT, vector FLOAT[])")
+            for first, block in self.iter_blocks():
+                _insert_vectors(self.con, staged, first, block)
+            rows = f"FROM {self.table} t JOIN {staged} e USING (n) ORDER BY n"
+            write_parquet(self.con, f"SELECT {columns}, e.vector {rows}", path)
 
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """A query's rows as a Parquet file."""
+    """Write the rows of a query to a Parquet file."""
     con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:
-    """The column ``vector`` of a query, in its order: float32 ``(n, dim)``.
+    """Read the column ``vector`` of a query.
+
+    Args:
+        con: the connection.
+        query: a query with a column ``vector``, a list.
+        dim: length that every vector must have.
+
+    Returns:
+        float32 ``(n, dim)``, in the order of the query.
 
     Raises:
-        ValueError: a vector has another length, or a value is NULL.
+        ValueError: if a vector has another length, or a value is NULL.
     """
     bad = f"vector IS NULL OR len(vector) <> {dim} OR list_count(vector) <> {dim}"
-    if first_row(con.execute(f"SELECT count(*) FROM ({query}) WHERE {bad}"))[0]:
-        raise ValueError(f"a vector has not {dim} values")
-    found = con.execute(f"SELECT unnest(vector)::FLOAT AS x FROM ({query})").fetchnumpy()["x"]
-    return np.asarray(found, np.float32).reshape(-1, dim)
+    if fetch_value(con, f"SELECT count(*) FROM ({query}) WHERE {bad}"):
+        raise ValueError(f"a vector does not have {dim} values")
+    values = con.execute(f"SELECT unnest(vector)::FLOAT AS x FROM ({query})").fetchnumpy()["x"]
+    return np.asarray(values, np.float32).reshape(-1, dim)
+
+
+def _insert_vectors(con: duckdb.DuckDBPyConnection, table: str, first: int, block: NDArray[np.float32]) -> None:
+    """Insert a block of vectors ``(b, dim)`` as lists, numbered from ``first``."""
+    rows, dim = block.shape
+    flat = {  # noqa: F841 - read by SQL
+        "n": np.repeat(np.arange(first, first + rows, dtype=np.int64), dim),
+        "i": np.tile(np.arange(dim, dtype=np.int32), rows),
+        "v": block.ravel(),
+    }
+    con.execute(f"INSERT INTO {table} SELECT n, list(v ORDER BY i) FROM flat GROUP BY n")

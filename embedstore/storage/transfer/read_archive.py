@@ -1,4 +1,4 @@
-"""A folder of Parquet files into a new store: all of it, or nothing."""
+"""Make a new store from a folder of Parquet files: the whole store or nothing."""
 
 from __future__ import annotations
 
@@ -6,157 +6,192 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
-from embedstore.errors import StoreDamaged, StoreError, StoreIOError
+from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
 from embedstore.storage.catalog import ARCHIVED_TABLES, STORAGE_VERSION, Catalog, is_disk_error
 from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
-from embedstore.storage.sql import column_types, content_hex, fetch_value, first_line, quote_identifier, quote_literal
-from embedstore.storage.storage import Storage
-from embedstore.storage.transfer import manifest as notes
-from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import (
-    ArchiveFile,
-    ArchiveManifest,
-    verified_path,
+from embedstore.storage.sql import (
+    column_types,
+    content_hex,
+    fetch_column,
+    fetch_value,
+    first_line,
+    insert_rows,
+    quote_literal,
 )
+from embedstore.storage.storage import Storage
+from embedstore.storage.transfer import parquet
+from embedstore.storage.transfer.manifest import ArchiveFile, ArchiveManifest, changed_heads, read_manifest
 
-MAX_PART_BYTES = 1 << 30  # bytes of float32 that one Parquet file of vectors may hold: they are read at once
+MAX_FILE_BYTES = 1 << 30  # float32 vectors of one Parquet file: they are read at once
 
 
 def read_archive(folder: Path, target: Path) -> dict[str, int]:
-    """Make a store of an export.
+    """Make a store from what :func:`~embedstore.storage.transfer.write_archive.write_archive` wrote.
 
     Args:
-        folder: the export. target: a new folder; nothing is ever written over.
+        folder: the archive.
+        target: a new folder.
 
     Returns:
-        Rows by table, and ``vectors``.
+        The number of rows per table, and ``vectors``.
 
     Raises:
-        StoreNotFound, NotAStore, StoreTooNew: it is no export, or of a later version.
-        StoreExists: something is at ``target``.
-        StoreDamaged: a file of the export is missing, changed, or contradicts another; nothing is made.
-        StoreIOError: the disk refuses; nothing is left.
+        StoreNotFound: if there is nothing at ``folder``.
+        NotAStore: if the folder is no archive.
+        StoreTooNew: if a later version wrote the archive.
+        StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
+        StoreDamaged: if a file of the archive is missing, changed, or contradicts another; nothing is created.
+        StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
-    found = notes.read_manifest(folder.absolute())
+    folder = folder.absolute()
+    manifest = read_manifest(folder)
     try:
-        layout.create_folder(target, lambda at: _fill(folder.absolute(), found, at))
-    except duckdb.Error as e:  # of the new store's own file: what an export holds is judged where it is read
-        raise StoreIOError(f"cannot make {target}: {first_line(e)}; nothing is left of it") from e
-    counts = {name: p.rows for name, p in found.tables.items() if name != "counters"}
-    return counts | {"vectors": sum(p.rows for p in found.vectors)}
+        layout.create_folder(target, lambda at: _fill(folder, manifest, at))
+    except duckdb.Error as e:  # of the new store's own catalog: errors in the archive are StoreDamaged already
+        raise StoreIOError(f"cannot create {target}: {first_line(e)}; nothing is left of it") from e
+    return manifest.row_counts
 
 
-def _fill(folder: Path, note: ArchiveManifest, at: Layout) -> None:
-    """Everything into a store that has no name yet."""
+def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
+    """Write the whole store to its temporary folder.
+
+    Raises:
+        StoreDamaged: if a file of the archive is missing, changed, or contradicts another.
+    """
     Catalog(at.catalog).create()
-    with _catalog(at) as con:
+    with _attached_catalog(at) as con:
         for name in ARCHIVED_TABLES:
-            _table(con, folder, name, note.tables[name])
-        _vectors(con, folder, note, at)
-        _beside(folder, note, at)
-        _heads(con, folder, at)
+            _read_table(con, folder, name, manifest.tables[name])
+        _read_vectors(con, folder, manifest.vectors, at)
+        for file in manifest.files:
+            (at.root / file.name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.verify(folder), at.root / file.name)
+        heads = con.execute("SELECT head, facts FROM cat.heads").fetchall()
+        if changed := changed_heads(at.root, heads):
+            raise StoreDamaged(f"the files of head {changed[0]} are not in {folder}; export the store again")
         con.execute(
             "UPDATE cat.counters SET generation = 0, next_shard = (SELECT coalesce(max(shard), 0) + 1 FROM cat.shards)"
         )
         con.execute("CHECKPOINT cat")
     report = verify(Storage(at))
     if report.damage:
-        raise StoreDamaged(f"{folder} contradicts itself: {str(report.damage[0]).rsplit('; ', 1)[0]}; export it again")
+        first = report.damage[0]
+        raise StoreDamaged(f"{folder} contradicts itself: {first.file}: {first.problem}; export the store again")
 
 
 @contextmanager
-def _catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The new catalog, attached to a connection of its own."""
+def _attached_catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Attach the new catalog to a new connection."""
     with connection.connect() as con:
         con.execute(f"ATTACH {quote_literal(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             yield con
         finally:
-            with suppress(duckdb.Error):  # after a failure of the disk it may be gone already
+            with suppress(duckdb.Error):  # a failure of the disk may have detached it
                 con.execute("DETACH cat")
 
 
-def _table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, p: ArchiveFile) -> None:
-    """One table; the user's own columns are added to the items."""
-    file = quote_literal(verified_path(folder, p))
+@contextmanager
+def _archive_errors(path: Path) -> Iterator[None]:
+    """Raise what DuckDB and NumPy say of a file's content as StoreDamaged; errors of the disk pass."""
     try:
-        con.execute(f"DELETE FROM cat.{name}")
-        have = {r[0] for r in con.execute(f"DESCRIBE cat.{name}").fetchall()}
-        given = column_types(con, f"FROM read_parquet({file})")
-        kinds = {c: _kind(con, p.text[c]) if c in p.text else kind for c, kind in given.items()}
-        for column in kinds.keys() - have:
-            if name != "items":
-                raise StoreDamaged(f"{folder / p.name} has a column {column!r} that a store has not")
-        for column in [c for c in kinds if c not in have]:
-            con.execute(f"ALTER TABLE cat.{name} ADD COLUMN {quote_identifier(column)} {kinds[column]}")
-        columns = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in kinds.items())
-        con.execute(f"INSERT INTO cat.{name} BY NAME SELECT {columns} FROM read_parquet({file})")
-        rows = int(fetch_value(con, f"SELECT count(*) FROM cat.{name}"))
-    except duckdb.Error as e:
-        if is_disk_error(e):
-            raise
-        raise _unreadable(folder, p, e) from e
-    if rows != p.rows:
-        raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
-
-
-def _kind(con: duckdb.DuckDBPyConnection, text: str) -> str:
-    """A type's name as DuckDB itself writes it: text of a stranger never stands in SQL."""
-    return str(con.type(text))
-
-
-def _vectors(con: duckdb.DuckDBPyConnection, folder: Path, note: ArchiveManifest, at: Layout) -> None:
-    """Every file of vectors as a vector file, and its rows in the catalog."""
-    spaces = _spaces(con, folder, at)
-    for number, p in enumerate(note.vectors, 1):
-        if p.space not in spaces:
-            raise StoreDamaged(f"{folder / p.name} is of space {p.space!r}, which the export does not have")
-        space, dtype = spaces[p.space]
-        if p.rows < 1 or 4 * p.rows * space.dim > MAX_PART_BYTES:
-            raise StoreDamaged(f"{folder / p.name} has {p.rows} vectors of {space.dim}: that is not how one is written")
-        _one(con, folder, p, at, number, dim=space.dim, dtype=dtype)
-
-
-def _one(
-    con: duckdb.DuckDBPyConnection, folder: Path, p: ArchiveFile, at: Layout, number: int, *, dim: int, dtype: str
-) -> None:
-    """One file of vectors."""
-    query = f"FROM read_parquet({quote_literal(verified_path(folder, p))})"
-    try:
-        rows = int(fetch_value(con, f"SELECT count(*) {query}"))
-        if rows != p.rows:
-            raise StoreDamaged(f"{folder / p.name} has {rows} rows instead of {p.rows}; export the store again")
-        contents = [content_hex(c) for (c,) in con.execute(f"SELECT content::UUID::VARCHAR {query}").fetchall()]
-        found = parquet.read_vectors(con, f"SELECT vector {query}", dim)
+        yield
     except (duckdb.Error, ValueError, AttributeError) as e:
-        if isinstance(e, StoreError) or is_disk_error(e):
+        if isinstance(e, StoreDamaged) or is_disk_error(e):
             raise
-        raise _unreadable(folder, p, e) from e
-    if not storable_rows(found, dtype).all() or (np.abs(found).max() > FLOAT16_MAX and dtype == "float16"):
-        raise StoreDamaged(f"{folder / p.name} has a vector that is not finite, is zero, or does not fit {dtype}")
-    head = shard.write_shard(
-        at.shard_file(p.space, number), space=p.space, number=number, vectors=found.astype(shard.DTYPES[dtype]),
-        contents=contents,
-    )  # fmt: skip
-    con.execute("USE cat")
-    insert_vectors(con, head, contents)
-    con.execute("USE memory")
+        raise StoreDamaged(f"{path} is not what an export holds: {first_line(e)}") from e
 
 
-def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[str, tuple[Space, str]]:
-    """The spaces by key, each with its folder and its note."""
-    out: dict[str, tuple[Space, str]] = {}
-    found = con.execute("SELECT space, name, dim, dtype, facts, recipe FROM cat.spaces").fetchall()
-    for key, name, dim, dtype, facts, recipe in found:
+def _read_table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, file: ArchiveFile) -> None:
+    """Fill one table of the catalog; the user's own columns are added to the items.
+
+    Raises:
+        StoreDamaged: if the file is not the table that the manifest describes.
+    """
+    path = file.verify(folder)
+    source = f"read_parquet({quote_literal(path)})"
+    with _archive_errors(path):
+        con.execute(f"DELETE FROM cat.{name}")
+        existing, given = column_types(con, f"cat.{name}").keys(), column_types(con, f"FROM {source}")
+        # a type goes through DuckDB's parser: text from a stranger never becomes part of SQL
+        types = {c: str(con.type(file.text_columns[c])) if c in file.text_columns else t for c, t in given.items()}
+        if name != "items" and (unknown := types.keys() - existing):
+            raise StoreDamaged(f"{path} has the columns {', '.join(sorted(unknown))}, which a store does not have")
+        insert_rows(con, f"cat.{name}", source, types)
+        _require_rows(int(fetch_value(con, f"SELECT count(*) FROM cat.{name}")), file, path)
+
+
+def _require_rows(rows: int, file: ArchiveFile, path: Path) -> None:
+    """Compare the number of rows with the manifest."""
+    if rows != file.rows:
+        raise StoreDamaged(f"{path} has {rows} rows instead of {file.rows}; export the store again")
+
+
+@dataclass(frozen=True)
+class _NewSpace:
+    """A space of the new store."""
+
+    key: str
+    dim: int
+    dtype: str
+
+
+def _read_vectors(con: duckdb.DuckDBPyConnection, folder: Path, files: list[ArchiveFile], at: Layout) -> None:
+    """Write a vector file for every Parquet file of vectors and register its rows."""
+    spaces = _create_spaces(con, folder, at)
+    for number, file in enumerate(files, 1):
+        path, space = folder / file.name, spaces.get(file.space)
+        if space is None:
+            raise StoreDamaged(f"{path} is of space {file.space!r}, which the export does not have")
+        if file.rows < 1 or 4 * file.rows * space.dim > MAX_FILE_BYTES:
+            raise StoreDamaged(f"{path} has {file.rows} vectors of {space.dim} values: no export writes such a file")
+        header, contents = _convert_vectors(con, file.verify(folder), file, space, at.shard_file(space.key, number))
+        con.execute("USE cat")
+        insert_vectors(con, header, contents)
+        con.execute("USE memory")
+
+
+def _convert_vectors(
+    con: duckdb.DuckDBPyConnection, path: Path, file: ArchiveFile, space: _NewSpace, target: Path
+) -> tuple[shard.ShardHeader, list[str]]:
+    """Write one Parquet file of vectors as a vector file; return its header and contents.
+
+    Raises:
+        StoreDamaged: if the file is not what the manifest describes, or a vector cannot be stored.
+    """
+    source = f"read_parquet({quote_literal(path)})"
+    with _archive_errors(path):
+        _require_rows(int(fetch_value(con, f"SELECT count(*) FROM {source}")), file, path)
+        contents = [content_hex(c) for c in fetch_column(con, f"SELECT content::UUID::VARCHAR FROM {source}")]
+        vectors = parquet.read_vectors(con, f"SELECT vector FROM {source}", space.dim)
+    if not storable_rows(vectors, space.dtype).all() or (
+        space.dtype == "float16" and np.abs(vectors).max() > FLOAT16_MAX
+    ):
+        raise StoreDamaged(f"{path} has a vector that is not finite, is zero, or does not fit {space.dtype}")
+    stored = vectors.astype(shard.DTYPES[space.dtype])
+    number = int(target.stem)
+    return shard.write_shard(target, space=space.key, number=number, vectors=stored, contents=contents), contents
+
+
+def _create_spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[str, _NewSpace]:
+    """Create the folder and the description of every space; return the spaces by key.
+
+    Raises:
+        StoreDamaged: if the facts of a space do not give its key.
+    """
+    spaces = {}
+    rows = con.execute("SELECT space, name, dim, dtype, facts, recipe FROM cat.spaces").fetchall()
+    for key, name, dim, dtype, facts, recipe in rows:
         try:
             space = Space.from_json(facts)
             if space.key != key or space.dim != dim or dtype not in shard.DTYPES:
@@ -164,28 +199,7 @@ def _spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> dict[st
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
         at.shards_folder(key).mkdir(parents=True)
-        told = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
-        durable_files.write_synced(at.space_file(key), json.dumps(told, indent=1).encode())
-        out[key] = (space, dtype)
-    return out
-
-
-def _beside(folder: Path, note: ArchiveManifest, at: Layout) -> None:
-    """Heads and checkpoints, checked before they are copied."""
-    for p in note.files:
-        source = verified_path(folder, p)
-        (at.root / p.name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, at.root / p.name)
-
-
-def _heads(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> None:
-    """Every head of the catalog has its files."""
-    for name, facts in con.execute("SELECT head, facts FROM cat.heads").fetchall():
-        path = at.root / "heads" / str(name) / "head.json"
-        if not path.is_file() or durable_files.file_sha256(path) != json.loads(facts).get("digest"):
-            raise StoreDamaged(f"the files of head {name} are not in {folder}; export the store again")
-
-
-def _unreadable(folder: Path, p: ArchiveFile, error: Exception) -> StoreDamaged:
-    """What DuckDB's error means here."""
-    return StoreDamaged(f"{folder / p.name} is not what an export holds: {str(error).splitlines()[0]}")
+        description = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
+        durable_files.write_synced(at.space_file(key), json.dumps(description, indent=1).encode())
+        spaces[key] = _NewSpace(key, dim, dtype)
+    return spaces

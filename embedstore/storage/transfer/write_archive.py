@@ -1,197 +1,141 @@
-"""A store into a folder of Parquet files: one generation, also while others write."""
+"""Write a store to a folder of Parquet files: one generation, also while other processes write."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import QueryError, StoreDamaged, StoreError, StoreExists, StoreIOError
+from embedstore.errors import QueryError, StoreDamaged, StoreIOError
 from embedstore.space import Space
+from embedstore.storage import layout
 from embedstore.storage.catalog import ARCHIVED_TABLES
-from embedstore.storage.durable_files import file_sha256, sync_folder, sync_tree
-from embedstore.storage.layout import COPIED_FOLDERS, read_small_json
-from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, quote_identifier, quote_literal
+from embedstore.storage.sql import column_types, first_line, first_row, quote_identifier, quote_literal, scratch_tables
 from embedstore.storage.storage import Storage
-from embedstore.storage.transfer import parquet
-from embedstore.storage.transfer.manifest import (
-    MANIFEST_FILE,
-    ArchiveFile,
-    ArchiveManifest,
-    describe_file,
-)
-from embedstore.storage.vectors import VectorReader
+from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest, changed_heads
+from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, write_parquet
 
-PART_BYTES = 64 << 20  # bytes of float32 in one Parquet file of vectors
-_BLOCK = 4096  # vectors at a time
-
-
-@dataclass(frozen=True)
-class _Space:
-    """One space in the generation that is exported; ``memory.main.exported_<n>`` has its rows in order."""
-
-    key: str
-    dim: int
-    rows: int
-    table: str
-    vectors: VectorReader
+FILE_BYTES = 64 << 20  # bytes of float32 in one Parquet file of vectors
 
 
 def write_archive(storage: Storage, folder: Path) -> dict[str, int]:
-    """Export everything.
+    """Write every table, every vector of every space, and the files of heads and checkpoints to a new folder.
 
     Args:
-        storage: the store; writers may go on. folder: a new one.
+        storage: the store; writers may go on.
+        folder: a new folder outside of the store.
 
     Returns:
-        Rows by table, and ``vectors``, ``files``, ``bytes``.
+        The number of rows per table, and ``vectors``, ``files`` and ``bytes``.
 
     Raises:
-        StoreExists: something is there. StoreDamaged: a vector is not what was written.
-        StoreIOError: the disk refuses; nothing is left.
+        StoreExists: if ``folder`` exists and is not an empty folder, or is inside the store.
+        StoreDamaged: if a vector or a head is not what was written.
+        QueryError: if a column has a type that Parquet cannot hold.
+        StoreIOError: if the disk refuses; nothing is left at ``folder``.
     """
     folder = folder.absolute()
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise StoreExists(f"{folder} exists already; an export goes into a new folder")
-    if folder.is_relative_to(storage.layout.root):
-        raise StoreExists(f"{folder} lies inside {storage.layout.root}; choose a folder outside of it")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.exporting")
+    layout.require_outside(folder, storage.layout)
     try:
-        temporary.mkdir(parents=True)
-        note = _write(storage, temporary)
-        (temporary / MANIFEST_FILE).write_text(json.dumps(note.to_json(), indent=1) + "\n", encoding="utf-8")
-        sync_tree(temporary)
-        temporary.rename(folder)
-        sync_folder(folder.parent)
-    except BaseException as e:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(e, duckdb.IOException) or (isinstance(e, OSError) and not isinstance(e, StoreError)):
-            raise StoreIOError(f"cannot export to {folder}: {first_line(e)}; nothing is left of it") from e
-        raise
-    pieces = [*note.tables.values(), *note.vectors, *note.files]
-    counts = {name: p.rows for name, p in note.tables.items() if name != "counters"}
-    vectors = sum(p.rows for p in note.vectors)
-    return counts | {"vectors": vectors, "files": len(note.files), "bytes": sum(p.bytes for p in pieces)}
+        with layout.new_folder(folder, f"export to {folder}") as temporary:
+            manifest = _write(storage, temporary)
+            text = json.dumps(manifest.to_json(), indent=1) + "\n"
+            (temporary / MANIFEST_FILE).write_text(text, encoding="utf-8")
+    except duckdb.IOException as e:
+        raise StoreIOError(f"cannot export to {folder}: {first_line(e)}; nothing is left of it") from e
+    return manifest.row_counts | {"files": len(manifest.files), "bytes": sum(f.bytes for f in manifest.all_files)}
 
 
 def _write(storage: Storage, folder: Path) -> ArchiveManifest:
-    """Everything; the catalog in one read."""
-    spaces: list[_Space] = []
-    con = storage.catalog.scratch
-    try:
+    """Write all files; the tables in one read, the vectors after it, so that writers wait for the tables only."""
+    with scratch_tables(storage.catalog.scratch, "exported_vectors") as (table,):
         with storage.catalog.read() as con:
-            tables = {name: _table(con, name, folder) for name in ARCHIVED_TABLES}
-            found = con.execute("SELECT space, facts FROM spaces ORDER BY space").fetchall()
+            tables = {name: _write_table(con, name, folder) for name in ARCHIVED_TABLES}
+            spaces = _number_vectors(storage, con, table)
             heads = con.execute("SELECT head, facts FROM heads").fetchall()
-            for n, (key, facts) in enumerate(found):
-                spaces.append(_chosen(storage, con, key, Space.from_json(facts), f"memory.main.exported_{n}"))
-            files = _beside(storage, folder)
-        _unchanged(folder, heads)
-        vectors = [p for s in spaces for p in _vectors(con, s, folder)]
-    finally:
-        for s in spaces:
-            con.execute(f"DROP TABLE IF EXISTS {s.table}")
-    marker = json.loads(read_small_json(storage.layout.marker))
+            files = _copy_files(storage, folder)
+        if changed := changed_heads(folder, heads):
+            raise StoreDamaged(
+                f"the files of head {changed[0]} are not those that were saved; if another process saves heads, run it "
+                "again, else train it and save it again"
+            )
+        vectors = [file for key, space in spaces.items() for file in _write_vectors(key, space, folder)]
+    marker = json.loads(layout.read_small_json(storage.layout.marker))
     return ArchiveManifest(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
 
-def _table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFile:
-    """One table; a column whose type Parquet does not keep goes as text.
+def _write_table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFile:
+    """Write one table; a column whose type Parquet does not keep is written as text.
 
     Raises:
-        QueryError: a column cannot be written so that it reads back the same.
+        QueryError: if a column does not read back the same.
     """
-    file = folder / f"{name}.parquet"
+    path = folder / f"{name}.parquet"
+    source = f"read_parquet({quote_literal(path)})"
     types = column_types(con, f"cat.{name}")
-    parquet.write_parquet(con, f"FROM cat.{name}", file)
-    back = column_types(con, f"FROM read_parquet({quote_literal(file)})")
-    text = {c: kind for c, kind in types.items() if back.get(c) != kind}
+    write_parquet(con, f"FROM cat.{name}", path)
+    read_back = column_types(con, f"FROM {source}")
+    text = {column: kind for column, kind in types.items() if read_back.get(column) != kind}
     if text:
         casts = ", ".join(f"{quote_identifier(c)}::VARCHAR AS {quote_identifier(c)}" for c in text)
-        parquet.write_parquet(con, f"SELECT * REPLACE ({casts}) FROM cat.{name}", file)
-    columns = ", ".join(f"{quote_identifier(c)}::{text[c]}" if c in text else quote_identifier(c) for c in types)
-    wanted = _sum(con, f"SELECT {', '.join(map(quote_identifier, types))} FROM cat.{name}")
+        write_parquet(con, f"SELECT * REPLACE ({casts}) FROM cat.{name}", path)
+    columns = [quote_identifier(c) for c in types]
+    typed = [f"{quote_identifier(c)}::{kind}" if c in text else quote_identifier(c) for c, kind in types.items()]
+    expected = _fingerprint(con, f"SELECT {', '.join(columns)} FROM cat.{name}")
     try:
-        same = _sum(con, f"SELECT {columns} FROM read_parquet({quote_literal(file)})") == wanted
+        same = _fingerprint(con, f"SELECT {', '.join(typed)} FROM {source}") == expected
     except (duckdb.ConversionException, duckdb.InvalidInputException):
         same = False
     if not same:
         raise QueryError(f"a column of {name} does not survive Parquet ({', '.join(text) or '?'}); change its type")
-    return describe_file(folder, file.name, rows=wanted[0], text=text)
+    return ArchiveFile.describe(folder, path.name, rows=expected[0], text_columns=text)
 
 
-def _sum(con: duckdb.DuckDBPyConnection, query: str) -> tuple[int, int]:
-    """Number of rows, and a checksum that does not depend on their order."""
-    rows, total = first_row(con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM ({query}) t"))
-    return int(rows), int(total or 0)
+def _fingerprint(con: duckdb.DuckDBPyConnection, query: str) -> tuple[int, int]:
+    """Return the number of rows, and a checksum that does not depend on their order."""
+    rows, checksum = first_row(con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM ({query}) t"))
+    return int(rows), int(checksum or 0)
 
 
-def _chosen(storage: Storage, con: duckdb.DuckDBPyConnection, key: str, space: Space, table: str) -> _Space:
-    """The rows of a space in the order of their files, which stay readable from here on."""
+def _number_vectors(storage: Storage, con: duckdb.DuckDBPyConnection, table: str) -> dict[str, NumberedVectors]:
+    """Number the vectors of all spaces in the order of their files, which stay readable from here on."""
     con.execute(
-        f'CREATE OR REPLACE TABLE {table} AS SELECT row_number() OVER (ORDER BY shard, "row") - 1 AS n, content, '
-        'shard, "row"::BIGINT AS r FROM vectors WHERE space = ?',
-        [key],
+        f'CREATE TABLE {table} AS SELECT row_number() OVER (ORDER BY space, shard, "row") - 1 AS n, space, content, '
+        'shard, "row"::BIGINT AS "row" FROM vectors'
     )
-    rows = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
-    return _Space(key, space.dim, rows, table, storage.vector_reader_in(con, space).map_shards())
+    rows = con.execute(
+        f"SELECT s.space, s.facts, coalesce(min(n), 0), coalesce(max(n) + 1, 0) FROM spaces s LEFT JOIN {table} t "
+        "ON t.space = s.space GROUP BY ALL ORDER BY s.space"
+    ).fetchall()
+    spaces = {}
+    for key, facts, begin, end in rows:
+        reader = storage.vector_reader_in(con, Space.from_json(facts)).map_shards()
+        spaces[key] = NumberedVectors(storage.catalog.scratch, table, reader, begin, end)
+    return spaces
 
 
-def _vectors(con: duckdb.DuckDBPyConnection, space: _Space, folder: Path) -> list[ArchiveFile]:
-    """The vectors of a space in files of at most so many rows."""
-    per = max(_BLOCK, PART_BYTES // (4 * space.dim))
-    out = []
-    (folder / "vectors" / space.key).mkdir(parents=True)
-    for begin in range(0, space.rows, per):
-        name = f"vectors/{space.key}/{begin // per:06d}.parquet"
-        end = min(space.rows, begin + per)
-        con.execute("CREATE OR REPLACE TABLE memory.main.exporting (n BIGINT, vector FLOAT[])")
-        try:
-            for first in range(begin, end, _BLOCK):
-                at = con.execute(
-                    f"SELECT shard, r FROM {space.table} WHERE n >= ? AND n < ? ORDER BY n",
-                    [first, min(end, first + _BLOCK)],
-                ).fetchnumpy()
-                block = space.vectors.read_float32(space.vectors.positions(at["shard"], at["r"]))
-                parquet.stage_vectors(con, "memory.main.exporting", first, block)
-            query = f"SELECT content, vector FROM {space.table} JOIN memory.main.exporting USING (n) ORDER BY n"
-            parquet.write_parquet(con, query, folder / name)
-        finally:
-            con.execute("DROP TABLE IF EXISTS memory.main.exporting")
-        out.append(describe_file(folder, name, rows=end - begin, space=space.key))
-    return out
+def _write_vectors(key: str, space: NumberedVectors, folder: Path) -> list[ArchiveFile]:
+    """Write the vectors of a space to files of at most :data:`FILE_BYTES`, or of one block."""
+    file_rows = max(BLOCK_ROWS, FILE_BYTES // (4 * space.reader.dim))
+    (folder / "vectors" / key).mkdir(parents=True)
+    files = []
+    for number, part in enumerate(space.split(file_rows)):
+        name = f"vectors/{key}/{number:06d}.parquet"
+        part.write_parquet(folder / name, "t.content")
+        files.append(ArchiveFile.describe(folder, name, rows=len(part), space=key))
+    return files
 
 
-def _beside(storage: Storage, folder: Path) -> list[ArchiveFile]:
-    """Heads and checkpoints, as they are."""
-    out = []
-    for name in COPIED_FOLDERS:
-        root = storage.layout.root / name
-        for path in sorted(root.rglob("*")) if root.is_dir() else []:
-            if path.is_file() and not path.is_symlink():
-                to = path.relative_to(storage.layout.root).as_posix()
-                (folder / to).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / to)
-                out.append(describe_file(folder, to))
-    return out
-
-
-def _unchanged(folder: Path, heads: list[tuple[str, str]]) -> None:
-    """The heads' files are those that the catalog means.
-
-    Raises:
-        StoreDamaged: one is missing, or was replaced while it was copied.
-    """
-    for name, facts in heads:
-        path = folder / "heads" / name / "head.json"
-        wanted = json.loads(facts).get("digest")
-        if not path.is_file() or file_sha256(path) != wanted:
-            raise StoreDamaged(
-                f"the files of head {name} are not those that were saved; if another process saves heads, run it "
-                "again, else fit and keep it again"
-            )
+def _copy_files(storage: Storage, folder: Path) -> list[ArchiveFile]:
+    """Copy the files of heads and checkpoints."""
+    root, files = storage.layout.root, []
+    for path in sorted(p for name in layout.COPIED_FOLDERS for p in (root / name).rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            name = path.relative_to(root).as_posix()
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / name)
+            files.append(ArchiveFile.describe(folder, name))
+    return files

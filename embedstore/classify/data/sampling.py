@@ -1,0 +1,55 @@
+"""Select rows of labeled features: a few per class, the rows of some classes, the items that several spaces share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify.data.features import Features
+from embedstore.errors import LabelError
+
+
+def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:
+    """Draw at most a number of rows per class; with one seed a larger sample contains the smaller ones.
+
+    Args:
+        data: labeled rows; with several labels per item the first items of each label are drawn, and of those
+            without any.
+        rows: int64 ``(M,)`` rows to draw from.
+        max_per_class: rows per class.
+        seed: of the order in which rows are drawn.
+
+    Returns:
+        The rows, int64, ascending.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    counts: dict[str, int] = {}
+    selected = np.zeros(len(order), dtype=bool)
+    for i, label in enumerate(data.y[order].tolist()):
+        for name in (label or ("",)) if data.multilabel else (str(label),):
+            counts[name] = counts.get(name, 0) + 1
+            selected[i] |= counts[name] <= max_per_class
+    return np.sort(order[selected])
+
+
+def select_classes(data: Features, class_names: Sequence[str]) -> Features:
+    """Return the rows whose label is one of the class names."""
+    return data.take(np.flatnonzero(np.isin(data.y.astype(str), list(class_names))))
+
+
+def select_shared_items(spaces: Sequence[Features]) -> list[Features]:
+    """Return the rows of the items that have a vector in every space, in the order of the items.
+
+    Raises:
+        LabelError: when no item has a vector in all of them.
+    """
+    ids = functools.reduce(np.intersect1d, [data.ids for data in spaces])
+    if not len(ids):
+        raise LabelError(
+            f"no labeled item has a vector in all of the spaces {', '.join(data.space for data in spaces)}; "
+            "`embedstore reembed STORE` embeds what a space lacks, or name fewer with --spaces"
+        )
+    return [data.take(np.flatnonzero(np.isin(data.ids, ids))) for data in spaces]

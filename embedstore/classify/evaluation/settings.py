@@ -1,0 +1,72 @@
+"""How a head is evaluated and what it adds to its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from embedstore.errors import BadHead, LabelError
+
+CALIBRATION_METHODS = ("temperature", "isotonic")
+_RECORDED_KEYS = {
+    "near_duplicate_threshold": "near",
+    "drop_near_duplicates": "drop_leaks",
+    "abstain_precision": "abstain",
+    "conformal_alpha": "conformal",
+    "labels_per_class": "budgets",
+    "repeats": "seeds",
+}
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a head is evaluated.
+
+    Attributes:
+        folds: number of cross-validation folds over all rows; 0 evaluates on the train-test split.
+        seed: of the hashed split, the folds and the heads.
+        near_duplicate_threshold: cosine in [0, 1] from which a training row counts as a near-duplicate of a held-out
+            row; None is 0.95 and skips very long searches; 0 does not search.
+        drop_near_duplicates: leave such training rows out.
+        calibrate: ``temperature`` or ``isotonic``, fitted on rows of neither side, else out of fold.
+        abstain_precision: target precision in (0, 1] of a head that may answer "none of these".
+        conformal_alpha: share in (0, 0.5] of the items whose set of classes may miss the true class; the head answers
+            with sets.
+    """
+
+    folds: int = 0
+    seed: int = 0
+    near_duplicate_threshold: float | None = None
+    drop_near_duplicates: bool = False
+    calibrate: str | None = None
+    abstain_precision: float | None = None
+    conformal_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        near, abstain, alpha = self.near_duplicate_threshold, self.abstain_precision, self.conformal_alpha
+        if self.folds < 0 or self.folds == 1:
+            raise LabelError(f"folds must be 0 (the train-test split) or at least 2, not {self.folds}")
+        if near is not None and not 0 <= near <= 1:
+            raise LabelError(f"near_duplicate_threshold must be a cosine in [0, 1], not {near:g}")
+        if self.calibrate not in (None, *CALIBRATION_METHODS):
+            raise BadHead(f"calibrate must be {' or '.join(CALIBRATION_METHODS)}, not {self.calibrate!r}")
+        if abstain is not None and not 0 < abstain <= 1:
+            raise BadHead(f"abstain_precision must be a precision in (0, 1], not {abstain:g}")
+        if alpha is not None and not 0 < alpha <= 0.5:
+            raise BadHead(
+                "conformal_alpha must be the share of items whose set may miss the true class, above 0 and at most "
+                f"0.5: 0.1 gives a coverage of 90%, not {alpha:g}"
+            )
+        if abstain is not None and alpha is not None:
+            raise BadHead("abstain_precision and conformal_alpha exclude each other: give one")
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Return whether the head is calibrated, abstains or answers with sets."""
+        return (self.calibrate, self.abstain_precision, self.conformal_alpha) != (None, None, None)
+
+
+def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of an evaluation or a learning curve under the keys that the ``runs`` table records them with."""
+    return {_RECORDED_KEYS.get(name, name): value for name, value in settings.items()}

@@ -1,0 +1,115 @@
+"""Stage "commit": encoded batches into commits of the store, in order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.media.image.decode import DECODER_VERSION
+from embedstore.pipeline.decode import PreparedFile
+from embedstore.pipeline.forward import EncodedBatch
+from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.storage import Writer
+from embedstore.types import Failure, FailureReason
+
+
+@dataclass
+class CommitTotals:
+    """What was added to commits so far.
+
+    Attributes:
+        files: files that were read.
+        embedded: files whose content got a new vector.
+        reused: files whose content had a vector already.
+        renamed: files that are known items under a new name.
+        failures: by reason, also those of the scan.
+        commits: how many commits were made.
+    """
+
+    files: int = 0
+    embedded: int = 0
+    reused: int = 0
+    renamed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    commits: int = 0
+
+
+class CommitStage:
+    """Collects files and commits them when there are enough of them, or the last commit was long ago.
+
+    Args:
+        writer: the store's writer.
+        space: the space of the vectors.
+        max_rows: files in one commit.
+        max_seconds: between two commits.
+        attributes: a Parquet file of ``uri`` and the user's own columns, or None.
+
+    Attributes:
+        totals: counts so far.
+    """
+
+    def __init__(
+        self, writer: Writer, space: SpaceRecord, *, max_rows: int, max_seconds: float, attributes: Path | None
+    ) -> None:
+        self.totals = CommitTotals()
+        self._writer, self._space, self._attributes = writer, space, attributes
+        self._max_rows, self._max_seconds = max_rows, max_seconds
+        self._unstorable: set[str] = set()  # contents whose vector cannot be stored
+        self._batch = CommitBatch()
+        self._committed_at = time.monotonic()
+
+    def add_failures(self, rows: list[FailureRow]) -> None:
+        """Add failures of the scan, and commit if there are enough."""
+        self._batch.failures += rows
+        self.totals.failures.update(row.failure.reason.value for row in rows)
+        if len(self._batch.failures) >= self._max_rows:
+            self.flush()
+
+    def add(self, batch: EncodedBatch) -> None:
+        """Add one batch, and commit if it is time."""
+        vectors = iter(batch.vectors if batch.vectors is not None else ())
+        for file in batch.files:
+            self._add_file(file, next(vectors) if file.pixels is not None else None)
+        self.totals.files += len(batch.files)
+        if len(self._batch.items) >= self._max_rows or time.monotonic() - self._committed_at > self._max_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make everything that was added durable."""
+        if self._batch:
+            self._writer.commit(self._batch, space=self._space, decoder=DECODER_VERSION, attributes=self._attributes)
+            self.totals.commits += 1
+            self._batch = CommitBatch()
+        self._committed_at = time.monotonic()
+
+    def _add_file(self, file: PreparedFile, vector: NDArray[np.float32] | None) -> None:
+        """Add one file as an item or as a failure."""
+        failure = self._failure(file, vector)
+        if failure is not None:
+            self._batch.failures.append(FailureRow(failure, file.planned.item))
+            self.totals.failures[failure.reason.value] += 1
+            return
+        self._batch.items.append(ItemRow(file.planned.ref, file.digest, file.planned.item))
+        self.totals.renamed += file.is_renamed
+        if vector is None:
+            self.totals.reused += 1
+            return
+        self.totals.embedded += 1
+        self._batch.digests.append(file.digest)
+        self._batch.vectors.append(vector)
+        self._batch.image_info[file.digest] = (file.planned.ref.size, file.image_info)
+
+    def _failure(self, file: PreparedFile, vector: NDArray[np.float32] | None) -> Failure | None:
+        """Return why the file cannot be an item, or None."""
+        if vector is not None and not storable_rows(vector[None], self._space.dtype)[0]:
+            self._unstorable.add(file.digest)
+        if file.digest not in self._unstorable:
+            return file.failure
+        detail = f"the backbone's vector is zero, not finite or beyond {self._space.dtype}"
+        return Failure.from_ref(file.planned.ref, FailureReason.NOT_FINITE, detail)

@@ -1,0 +1,177 @@
+"""Stage "decode": from the bytes of files to pixels, in order, on a pool of threads (decoders release the GIL).
+
+A thread decodes an ordinary file itself and gives an unusual one to a process of its own. A content that has a vector
+is not decoded. Memory is bounded by one group of files and the queue, whatever the number of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from embedstore.errors import ImageError
+from embedstore.media.image.isolation import DecodeWorkerPool
+from embedstore.media.image.screening import is_safe_in_process
+from embedstore.pipeline.decode_method import PILLOW_METHOD, DecodeMethod
+from embedstore.pipeline.plan import EmbedPlan, PlannedFile
+from embedstore.pipeline.prefetch import Prefetch
+from embedstore.pipeline.read import FileContent, read_files
+from embedstore.pipeline.stage_times import StageTimer, StageTimers
+from embedstore.sources.source import Source
+from embedstore.space import Preprocess
+from embedstore.types import Failure, ImageInfo
+
+QUEUE_SIZE = 128  # decoded images waiting for the backbone
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFile:
+    """One file, ready for the backbone or for the catalog.
+
+    Attributes:
+        planned: the file; its ``item`` is also set where the file is a known item under a new name.
+        digest: the identity of the content, or "" if the file could not be read.
+        pixels: uint8 ``(3, H, W)``, an array or a tensor on a device; None if the content has a vector already, or
+            failed.
+        image_info: facts about the image, if it was decoded.
+        failure: why the file cannot be embedded.
+        is_renamed: whether the item had another name before.
+    """
+
+    planned: PlannedFile
+    digest: str = ""
+    pixels: Any = None
+    image_info: ImageInfo | None = None
+    failure: Failure | None = None
+    is_renamed: bool = False
+
+    def failed_like(self, other: PreparedFile) -> PreparedFile:
+        """Return this file with the failure of another file that has the same bytes, if that has one."""
+        if other.failure is None:
+            return self
+        return replace(self, failure=Failure.from_ref(self.planned.ref, other.failure.reason, other.failure.detail))
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How files are decoded.
+
+    Attributes:
+        preprocess: the preprocessing of the space.
+        method: from an ordinary file to pixels.
+        threads: the size of the pool that reads and decodes.
+        isolate_all: decode ordinary files in a process of their own too: the run before this one was killed, and one
+            of them may be the cause.
+    """
+
+    preprocess: Preprocess
+    threads: int
+    method: DecodeMethod = PILLOW_METHOD
+    isolate_all: bool = False
+
+
+@contextmanager
+def open_prepared_files(
+    source: Source,
+    plan: EmbedPlan,
+    settings: DecodeSettings,
+    *,
+    stop_requested: Callable[[], object],
+    timers: StageTimers,
+) -> Iterator[Iterator[PreparedFile]]:
+    """Read and decode the planned files on threads of their own.
+
+    Leaving the block ends reading and decoding within seconds, whatever they are doing.
+
+    Args:
+        source: reads the files.
+        plan: which files, and what is known about their contents.
+        settings: how they are decoded.
+        stop_requested: whether the run shall stop; the files then end early.
+        timers: of the stages.
+
+    Yields:
+        The prepared files, in the order of the plan.
+    """
+    pool = ThreadPoolExecutor(settings.threads, "decode", initializer=settings.method.initialize_thread)
+    decoder = ImageDecoder(settings, timers.decode)
+    groups = read_files(source, plan, pool, timers.read)
+    prefetch = Prefetch(decode_files(groups, plan, decoder, pool), QUEUE_SIZE, stop_requested)
+    try:
+        yield iter(prefetch)
+    finally:
+        prefetch.stop()
+        pool.shutdown(wait=False, cancel_futures=True)
+        decoder.close()  # ends a decode that hangs, on which the pool and the thread may wait
+        pool.shutdown()
+        prefetch.join()
+
+
+def decode_files(
+    groups: Iterator[list[FileContent]], plan: EmbedPlan, decoder: ImageDecoder, pool: ThreadPoolExecutor
+) -> Iterator[PreparedFile]:
+    """Yield every file in order: decode what is new, once per content, and match the rest with what is known."""
+    for group in groups:
+        files = _match_renamed(group, plan)
+        known = plan.known([f.digest for f in files if f.failure is None])
+        running: dict[str, Future[PreparedFile]] = {}
+        for file, content in zip(files, group, strict=True):
+            if file.failure is None and file.digest not in known and file.digest not in running:
+                running[file.digest] = pool.submit(decoder.decode, file, content.data)
+        decoded: dict[str, PreparedFile] = {}
+        for file in files:
+            if file.digest in decoded:
+                yield file.failed_like(decoded[file.digest])
+            elif file.digest in running:
+                result = running.pop(file.digest).result()
+                decoded[file.digest] = replace(result, pixels=None)
+                yield result
+            else:
+                yield file
+        plan.learn([digest for digest, file in decoded.items() if file.failure is None])
+
+
+def _match_renamed(group: Sequence[FileContent], plan: EmbedPlan) -> list[PreparedFile]:
+    """Return the files, and give new names the missing items that have the same content."""
+    claimed = plan.claim_renamed([c.digest if c.failure is None and c.planned.item is None else None for c in group])
+    return [
+        PreparedFile(c.planned, c.digest, failure=c.failure)
+        if item is None
+        else PreparedFile(PlannedFile(c.planned.ref, item), c.digest, is_renamed=True)
+        for c, item in zip(group, claimed, strict=True)
+    ]
+
+
+class ImageDecoder:
+    """Decodes and resizes images; for many threads.
+
+    Args:
+        settings: how.
+        timer: of the stage.
+    """
+
+    def __init__(self, settings: DecodeSettings, timer: StageTimer) -> None:
+        self._settings, self._timer = settings, timer
+        self._isolation = DecodeWorkerPool(settings.preprocess)
+
+    def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
+        """Return the file with its pixels or its failure."""
+        with self._timer.measure():
+            try:
+                pixels, image_info = self._prepare(data)
+            except ImageError as e:
+                return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
+            return replace(file, pixels=pixels, image_info=image_info)
+
+    def close(self) -> None:
+        """End the processes for unusual files, also those that are decoding."""
+        self._isolation.close()
+
+    def _prepare(self, data: bytes) -> tuple[Any, ImageInfo]:
+        """Return pixels and facts, from this thread or from a process of its own."""
+        if not self._settings.isolate_all and is_safe_in_process(data):
+            return self._settings.method.prepare(data, self._settings.preprocess)
+        return self._isolation.prepare(data)

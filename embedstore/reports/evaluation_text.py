@@ -1,0 +1,222 @@
+"""Evaluations in words and tables, for the terminal and for HTML pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify.evaluation import Evaluation
+from embedstore.classify.evaluation.compare_heads import HeadComparison
+from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.metrics import MetricName
+
+MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
+MAX_LISTED_CLASSES = 10  # in a note
+_METRIC_NAMES = {
+    MetricName.ACCURACY.value: "accuracy",
+    MetricName.AVERAGE_PRECISION.value: "mean average precision",
+}
+
+
+class TextTable(NamedTuple):
+    """Column names, and rows of text and numbers; None is an empty cell."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def evaluation_title(e: Evaluation) -> str:
+    """Return head, label and accuracy."""
+    return f"{e.head} on {e.label}: accuracy {e.accuracy:.3f}"
+
+
+def evaluation_summary(e: Evaluation) -> str:
+    """Return one line on the head, the split and the selected hyper-parameters."""
+    space = f" in space {e.space}" if e.space else ""
+    selected = "".join(
+        f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in e.hyperparameters.items()
+    )
+    return (
+        f"{e.head} on {e.label}{space}: {e.n_held_out} held-out items ({e.split}), {e.n_train} training items, "
+        f"{e.seconds:.2f} s{selected}"
+    )
+
+
+def evaluation_notes(e: Evaluation) -> list[str]:
+    """Return what limits the figures, one sentence per fact."""
+    out = []
+    if e.n_leaks:
+        out.append(f"{e.n_leaks} training items were left out: their content or group is held out")
+    out += _near_duplicate_notes(e)
+    if e.n_unlabeled:
+        out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
+    if e.unlearned_classes:
+        names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
+        out.append(f"classes without enough training examples, counted as wrong: {names}")
+    return out + _uncertainty_notes(e)
+
+
+def _near_duplicate_notes(e: Evaluation) -> list[str]:
+    near = e.near_duplicates
+    if near is not None and not near.searched:
+        return [
+            "near-duplicates were not searched for, because the search is long; `--near-duplicate-threshold "
+            f"{near.threshold:g}` searches"
+        ]
+    if near is None or not near.count:
+        return []
+    effect = "were left out" if near.dropped else "stay in training; `--drop-near-duplicates` leaves them out"
+    return [
+        f"{near.count} training items are near-duplicates of held-out items (cosine >= {near.threshold:g}) and {effect}"
+    ]
+
+
+def _uncertainty_notes(e: Evaluation) -> list[str]:
+    out = []
+    if c := e.calibration:
+        out.append(
+            f"calibrated by {c['method']} on {c['rows']} items: expected calibration error "
+            f"{c['expected_calibration_error_before']:.4f} -> {c['expected_calibration_error_after']:.4f}"
+        )
+    if a := e.abstain:
+        precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
+        out.append(
+            f"abstains below {a['threshold']:.3f} (chosen for precision {a['target_precision']:g} on {a['rows']} "
+            f"items): answers {a['coverage']:.3f} of the held-out items with precision {precision}"
+        )
+    if s := e.conformal:
+        out.append(
+            f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on {s['rows']} items): "
+            f"{s['coverage']:.3f} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
+            f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
+        )
+    return out
+
+
+def score_table(e: Evaluation) -> TextTable:
+    """Return every metric with its interval."""
+    rows = [(name, finite(s.value), f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.scores.items()]
+    return TextTable(("metric", "value", "95% interval"), rows)
+
+
+def class_table(e: Evaluation) -> TextTable:
+    """Return the metrics of every class."""
+    rows = [
+        (c.name, c.support, c.predicted, *map(finite, (c.precision, c.recall, c.f1, c.average_precision)))
+        for c in e.report.per_class
+    ]
+    return TextTable(("class", "items", "predicted", "precision", "recall", "F1", "average precision"), rows)
+
+
+def finite(value: float) -> float | None:
+    """Return a number, or None for NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def confusion_table(e: Evaluation) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the classes of the confusion matrix and their counts; of more than 40 classes the most confused 40."""
+    counts, names = np.array(e.confusion, dtype=np.int64), list(e.report.classes)
+    if len(names) <= MAX_CONFUSION_CLASSES:
+        return names, counts
+    errors = counts - np.diag(np.diag(counts))
+    most = np.argsort(-(errors.sum(0) + errors.sum(1)), kind="stable")[:MAX_CONFUSION_CLASSES]
+    rows = np.sort(most)
+    return [names[i] for i in rows], counts[np.ix_(rows, rows)]
+
+
+def curve_title(curve: LearningCurve) -> str:
+    """Return head, label and metric."""
+    return f"{curve.head} on {curve.label}: {curve_metric(curve)} over labels per class"
+
+
+def curve_summary(curve: LearningCurve) -> str:
+    """Return the held-out side and the time."""
+    return f"{curve.n_held_out} held-out items ({curve.split}), {curve.seconds:.2f} s"
+
+
+def curve_metric(curve: LearningCurve) -> str:
+    """Return the metric of a learning curve in words."""
+    return _METRIC_NAMES[curve.metric]
+
+
+def curve_table(curve: LearningCurve) -> TextTable:
+    """Return the mean and the standard deviation at each label budget."""
+    columns = ("labels per class", "training items", curve_metric(curve), "standard deviation", "draws")
+    return TextTable(
+        columns,
+        [
+            (budget_name(p.labels_per_class), p.n_train, p.mean, p.std if len(p.values) > 1 else None, len(p.values))
+            for p in curve.points
+        ],
+    )
+
+
+def curve_notes(curve: LearningCurve) -> list[str]:
+    """Return the label budgets that were skipped, and why."""
+    return [f"{budget} labels per class were skipped: {reason}" for budget, reason in curve.skipped_budgets]
+
+
+def budget_name(labels_per_class: int | None) -> str:
+    """Return a label budget in words."""
+    return "all" if labels_per_class is None else str(labels_per_class)
+
+
+def comparison_summary(comparison: HeadComparison) -> str:
+    """Return one line on the label and the split."""
+    c = comparison
+    return (
+        f"{c.label}: {len(c.results)} classifiers on {c.n_held_out} held-out items ({c.split}), "
+        f"{c.n_train} training items"
+    )
+
+
+def comparison_table(comparison: HeadComparison) -> TextTable:
+    """Return one row per space and head, the best first."""
+    columns = (
+        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "seconds",
+        "images/s", "bytes/item",
+    )  # fmt: skip
+    rows = []
+    for result in comparison.results:
+        e, gap = result.evaluation, result.accuracy_gap
+        accuracy = e.scores[MetricName.ACCURACY]
+        others = [e.scores.get(m) for m in (MetricName.MEAN_PER_CLASS_RECALL, MetricName.LOG_LOSS)]
+        rows.append((
+            e.space,
+            e.head,
+            f"{accuracy.value:.4f}",
+            f"[{accuracy.low:.3f}, {accuracy.high:.3f}]",
+            *(score and score.value for score in others),
+            gap and f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]",
+            None if result.p_value is None else f"{result.p_value:.3g}",
+            round(e.seconds, 3),
+            result.cost.images_per_second,
+            result.cost.bytes_per_item,
+        ))  # fmt: skip
+    return TextTable(columns, rows)
+
+
+def comparison_curve_table(comparison: HeadComparison) -> TextTable:
+    """Return the learning curves of a comparison: mean and standard deviation at each label budget."""
+    curves = [r.learning_curve for r in comparison.results if r.learning_curve]
+    budgets = sorted({p.labels_per_class for c in curves for p in c.points if p.labels_per_class is not None})
+    rows = []
+    for curve in curves:
+        cells = {
+            p.labels_per_class: f"{p.mean:.3f} ± {p.std:.3f}" if p.labels_per_class else f"{p.mean:.3f}"
+            for p in curve.points
+        }
+        rows.append([curve.space, curve.head, *(cells.get(b, "") for b in (*budgets, None))])
+    return TextTable(["space", "head", *(f"{b} per class" for b in budgets), "all"], rows)
+
+
+def comparison_notes(comparison: HeadComparison) -> list[str]:
+    """Return how to read the comparison, one sentence per fact."""
+    out = ["p: McNemar's exact test against the first row, with Holm's correction for the number of rows"]
+    if n := comparison.n_without_shared_vector:
+        out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
+    return out

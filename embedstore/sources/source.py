@@ -1,0 +1,91 @@
+"""What an embedding run needs of a source, and what sources of local files have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from embedstore.errors import ImageError
+from embedstore.sources.local_files import read_file
+from embedstore.types import Failure, ImageRef
+
+
+@dataclass
+class ScanSummary:
+    """What a scan left out.
+
+    Attributes:
+        skipped: operating-system litter, such as ``.DS_Store``.
+    """
+
+    skipped: int = 0
+
+
+class Scan(Iterator[ImageRef | Failure]):
+    """One pass over a source.
+
+    Args:
+        entries: the references and failures.
+        summary: filled while ``entries`` is read; complete once it has ended.
+    """
+
+    def __init__(self, entries: Iterator[ImageRef | Failure], summary: ScanSummary | None = None) -> None:
+        self._entries = entries
+        self.summary = summary or ScanSummary()
+
+    def __next__(self) -> ImageRef | Failure:
+        return next(self._entries)
+
+
+class Source(Protocol):
+    """Where images come from.
+
+    Attributes:
+        description: one line for the run's record.
+        roots: absolute folders that the source covers completely: an item below one that a scan does not find is gone.
+        columns: the user's own columns, name to DuckDB type.
+        overrides_metadata: whether its label, split and group replace those that the store holds.
+    """
+
+    @property
+    def description(self) -> str: ...  # noqa: D102
+    @property
+    def roots(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def columns(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def overrides_metadata(self) -> bool: ...  # noqa: D102
+
+    def scan(self) -> Scan:
+        """Start a pass over every image, in the same order every time and in bounded memory."""
+
+    def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
+        """Yield for every reference the bytes of its file, or why they cannot be read. Safe on many threads."""
+
+    def write_columns(self, parquet: Path) -> None:
+        """Write ``uri`` and the user's own columns, typed; called only where there are such columns."""
+
+
+class LocalFileSource:
+    """A source of files on this machine; by itself it has no columns and covers no folder completely."""
+
+    overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
+    roots: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The user's own columns."""
+        return {}
+
+    def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
+        """Yield the bytes of every file, or why they cannot be read."""
+        for ref in refs:
+            try:
+                yield read_file(ref.path)
+            except ImageError as e:
+                yield Failure.from_ref(ref, e.reason, e.detail)
+
+    def write_columns(self, parquet: Path) -> None:
+        """Write nothing: there are no columns."""

@@ -1,0 +1,262 @@
+"""The tables of an embedding plan: a scan of a source compared with the catalog.
+
+They are tables of the catalog's private connection (schema ``memory.main``), so they can be joined with the catalog and
+spill to a temporary folder when they outgrow memory. No other module knows their names.
+
+- ``todo``: the files to read, numbered in the order of the scan.
+- ``seen``: the items that the scan found.
+- ``changed``: items that the scan found absent from the catalog's present items, or with another label, split or group.
+- ``missing``: the items below the source's folders that the scan did not find.
+- ``known``: the contents that have a vector in the space.
+- ``scan_failures``: what the scan could not use, and whether the catalog holds that failure already.
+- ``scan``, ``compared``: the chunk that is being compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.storage.commit import FailureRow
+from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
+from embedstore.types import Failure, FailureReason, ImageRef
+
+TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
+
+
+def create_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Create the empty tables of a new plan."""
+    con.execute("""
+        CREATE OR REPLACE TABLE memory.main.todo (
+            n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, label VARCHAR, split VARCHAR,
+            group_id VARCHAR, item BIGINT);
+        CREATE OR REPLACE TABLE memory.main.seen (item BIGINT);
+        CREATE OR REPLACE TABLE memory.main.changed (item BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR);
+        CREATE OR REPLACE TABLE memory.main.known (content UUID);
+        CREATE OR REPLACE TABLE memory.main.scan_failures (
+            n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, reason VARCHAR, detail VARCHAR,
+            item BIGINT, known BOOLEAN);
+    """)
+
+
+def drop_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Free the memory of a plan."""
+    for table in TABLES:
+        con.execute(f"DROP TABLE IF EXISTS memory.main.{table}")
+
+
+def compare_refs(
+    con: duckdb.DuckDBPyConnection, refs: Sequence[ImageRef], *, space: str, decoder: str, first: int
+) -> dict[str, int]:
+    """Compare one chunk of a scan with the catalog, and add it to the plan.
+
+    A file is unchanged when its size and mtime are; it needs no work when its content has a vector in the space.
+
+    Args:
+        con: a connection on which the catalog can be read.
+        refs: the chunk, in the order of the scan.
+        space: key of the space that is filled.
+        decoder: failures of another decoder version are tried again.
+        first: the number of the chunk's first file in ``todo``.
+
+    Returns:
+        How many files are ``todo``, ``unchanged`` and ``failed`` (before, and unchanged since).
+    """
+    rows = _file_columns(refs) | {  # noqa: F841 - read by SQL
+        "n": np.arange(len(refs), dtype=np.int64),
+        "label": object_array([r.label for r in refs]),
+        "split": object_array([r.split for r in refs]),
+        "grp": object_array([r.group for r in refs]),
+    }
+    con.execute("""
+        CREATE OR REPLACE TABLE memory.main.scan AS
+        SELECT n, uri::VARCHAR AS uri, path::BLOB AS path, size, mtime_ns, label::VARCHAR AS label,
+               split::VARCHAR AS split, grp::VARCHAR AS group_id FROM rows
+    """)
+    con.execute(_COMPARE, {"space": space, "decoder": decoder})
+    con.execute(
+        """
+        INSERT INTO memory.main.todo
+        SELECT ? + row_number() OVER (ORDER BY n) - 1, uri, path, size, mtime_ns, label, split, group_id, item
+        FROM memory.main.scan JOIN memory.main.compared USING (n) WHERE state = 'todo' ORDER BY n
+        """,
+        [first],
+    )
+    con.execute("""
+        INSERT INTO memory.main.seen SELECT item FROM memory.main.compared WHERE item IS NOT NULL;
+        INSERT INTO memory.main.changed
+        SELECT item, label, split, group_id FROM memory.main.scan JOIN memory.main.compared USING (n)
+        WHERE item IS NOT NULL AND state <> 'failed' AND (differs OR NOT present)
+    """)
+    return dict(con.execute("SELECT state, count(*) FROM memory.main.compared GROUP BY state").fetchall())
+
+
+def add_scan_failures(
+    con: duckdb.DuckDBPyConnection, failures: Sequence[Failure], *, decoder: str, first: int
+) -> tuple[int, int]:
+    """Add the failures of one chunk of a scan, numbered from ``first``.
+
+    Returns:
+        How many the catalog does not hold yet, and how many it holds.
+    """
+    rows = _file_columns(failures) | {  # noqa: F841 - read by SQL
+        "n": np.arange(first, first + len(failures), dtype=np.int64),
+        "reason": object_array([f.reason.value for f in failures]),
+        "detail": object_array([f.detail for f in failures]),
+    }
+    con.execute(
+        """
+        INSERT INTO memory.main.scan_failures
+        SELECT r.n, r.uri, r.path::BLOB, r.size, r.mtime_ns, r.reason, r.detail, i.item,
+               (r.uri, r.size, r.mtime_ns, r.reason) IN
+                   (SELECT (uri, size, mtime_ns, reason) FROM failures WHERE decoder = ?)
+        FROM rows r LEFT JOIN items i ON i.uri = r.uri
+        """,
+        [decoder],
+    )
+    known = fetch_value(con, "SELECT count(*) FROM memory.main.scan_failures WHERE known AND n >= ?", [first])
+    return len(failures) - known, known
+
+
+def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str]) -> None:
+    """Collect the items below the folders ``roots`` that the scan did not find.
+
+    Items below a path that failed are left out: a folder that cannot be read says nothing of its files.
+    """
+    con.execute(
+        """
+        CREATE OR REPLACE TABLE memory.main.missing AS
+        SELECT item, content, uri FROM items i
+        WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+          AND item NOT IN (SELECT item FROM memory.main.seen)
+        ORDER BY item
+        """,
+        {"roots": [r.rstrip("/") + "/" for r in roots]},
+    )
+    con.execute("""
+        DELETE FROM memory.main.missing m WHERE EXISTS (
+            SELECT 1 FROM memory.main.scan_failures f WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/'))
+    """)
+
+
+def load_known_contents(con: duckdb.DuckDBPyConnection, space: str) -> None:
+    """Collect the contents that have a vector in the space."""
+    con.execute("INSERT INTO memory.main.known SELECT DISTINCT content FROM vectors WHERE space = ?", [space])
+
+
+def todo_files(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[tuple[ImageRef, int | None]]:
+    """Return the files to read with numbers from ``first``, each with the id of the item that has its uri."""
+    rows = con.execute(
+        "SELECT uri, path, size, mtime_ns, label, split, group_id, item FROM memory.main.todo "
+        "WHERE n >= ? AND n < ? ORDER BY n",
+        [first, first + count],
+    ).fetchall()
+    return [(ImageRef(row[0], decode_path(row[0], row[1]), *row[2:7]), row[7]) for row in rows]
+
+
+def new_scan_failures(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[FailureRow]:
+    """Return the failures with numbers from ``first`` that the catalog does not hold, each with its item."""
+    rows = con.execute(
+        "SELECT uri, path, size, mtime_ns, reason, detail, item FROM memory.main.scan_failures "
+        "WHERE NOT known AND n >= ? AND n < ? ORDER BY n",
+        [first, first + count],
+    ).fetchall()
+    return [
+        FailureRow(Failure(uri, decode_path(uri, path), size, mtime_ns, FailureReason(reason), detail), item)
+        for uri, path, size, mtime_ns, reason, detail, item in rows
+    ]
+
+
+def known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> set[str]:
+    """Return which of the contents have a vector in the space."""
+    rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
+    found = con.execute(
+        "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
+    )
+    return {content_hex(content) for (content,) in found.fetchall()}
+
+
+def add_known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> None:
+    """Add contents that are about to get a vector."""
+    rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
+    con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
+
+
+def missing_items_by_content(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> dict[str, list[int]]:
+    """Return the missing items that have one of the contents, the latest first."""
+    rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
+    found = con.execute(
+        "SELECT content::VARCHAR, item FROM memory.main.missing "
+        "WHERE content IN (SELECT content::UUID FROM rows) ORDER BY item DESC"
+    ).fetchall()
+    items: dict[str, list[int]] = {}
+    for content, item in found:
+        items.setdefault(content_hex(content), []).append(item)
+    return items
+
+
+def remove_missing_items(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> None:
+    """Take items out of the missing ones: their files were found under other names."""
+    con.execute("DELETE FROM memory.main.missing WHERE list_contains(?, item)", [list(items)])
+
+
+def missing_count(con: duckdb.DuckDBPyConnection) -> int:
+    """Return how many items are missing."""
+    return int(fetch_value(con, "SELECT count(*) FROM memory.main.missing"))
+
+
+def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
+    """Give the items that the scan found its label, split and group; a value it does not state stays as it is."""
+    con.execute("""
+        UPDATE items SET label = coalesce(c.label, items.label), split = coalesce(c.split, items.split),
+                         group_id = coalesce(c.group_id, items.group_id)
+        FROM memory.main.changed c
+        WHERE items.item = c.item AND (items.label IS DISTINCT FROM c.label OR items.split IS DISTINCT FROM c.split
+                                       OR items.group_id IS DISTINCT FROM c.group_id)
+    """)
+
+
+def mark_present(con: duckdb.DuckDBPyConnection) -> None:
+    """Mark the items present whose files the scan found again."""
+    con.execute("UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)")
+
+
+def mark_missing(con: duckdb.DuckDBPyConnection) -> None:
+    """Mark the missing items as not present."""
+    con.execute("UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.missing)")
+
+
+def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, NDArray[Any]]:
+    """Return the columns that references and failures have in common."""
+    return {
+        "uri": object_array([f.uri for f in files]),
+        "path": encode_paths([(f.uri, f.path) for f in files]),
+        "size": np.array([f.size for f in files], dtype=np.int64),
+        "mtime_ns": np.array([f.mtime_ns for f in files], dtype=np.int64),
+    }
+
+
+_COMPARE = """
+CREATE OR REPLACE TABLE memory.main.compared AS
+WITH matched AS MATERIALIZED (
+    SELECT s.n, i.item, i.content, i.present, i.size = s.size AND i.mtime_ns = s.mtime_ns AS same,
+           i.label IS DISTINCT FROM s.label OR i.split IS DISTINCT FROM s.split
+               OR i.group_id IS DISTINCT FROM s.group_id AS differs
+    FROM memory.main.scan s JOIN items i ON i.uri = s.uri
+)
+SELECT s.n, m.item, m.present, m.differs,
+    CASE WHEN f.n IS NOT NULL THEN 'failed'
+         WHEN m.same AND v.content IS NOT NULL THEN 'unchanged'
+         ELSE 'todo' END AS state
+FROM memory.main.scan s
+LEFT JOIN matched m USING (n)
+LEFT JOIN (SELECT DISTINCT w.content FROM matched w JOIN vectors x
+           ON x.content = w.content AND x.space = $space) v ON v.content = m.content
+LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
+           ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
+           AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
+"""

@@ -1,0 +1,138 @@
+"""Result tables: rows as a DataFrame, an Arrow table, a file or HTML. Results of every room above storage use it."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedstore.errors import MissingExtra, QueryError
+from embedstore.storage import connection, durable_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+FILE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+MAX_HTML_ROWS = 50  # rows of a table in a notebook; pandas shows 60
+
+Record = dict[str, Any]
+
+
+class Table(ABC):
+    """A result with one flat record per row."""
+
+    @abstractmethod
+    def records(self) -> list[Record]:
+        """Return one mapping per row, all with the same keys."""
+
+    def df(self) -> pd.DataFrame:
+        """Return the table as a pandas DataFrame.
+
+        Raises:
+            MissingExtra: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as e:
+            raise MissingExtra("pandas is not installed; run `pip install embedstore[frames]`") from e
+        return pd.DataFrame(self.records())
+
+    def arrow(self) -> pa.Table:
+        """Return the table as a pyarrow Table.
+
+        Raises:
+            MissingExtra: If pyarrow is not installed.
+        """
+        try:
+            import pyarrow as pa
+        except ImportError as e:
+            raise MissingExtra("pyarrow is not installed; run `pip install embedstore[frames]`") from e
+        return pa.Table.from_pylist(self.records())
+
+    def save(self, path: str | Path) -> None:
+        """Write the table to a file; see :func:`save_records`."""
+        save_records(self.records(), Path(path))
+
+    def _repr_html_(self) -> str:
+        return html_table(self.records())
+
+
+def html_table(records: Sequence[Record]) -> str:
+    """Return the first rows of a table as HTML."""
+    if not records:
+        return "<p>0 rows</p>"
+    header = "".join(f"<th>{html.escape(name)}</th>" for name in records[0])
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in record.values()) + "</tr>"
+        for record in records[:MAX_HTML_ROWS]
+    )
+    hidden = len(records) - MAX_HTML_ROWS
+    note = f"<p>{hidden:,} more rows</p>" if hidden > 0 else ""
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>{note}"
+
+
+def save_records(records: Sequence[Record], path: Path) -> None:
+    """Write a table to a file. The file is complete and synced when it appears under its name.
+
+    Args:
+        records: Mappings with the same keys.
+        path: A file that ends in ``.csv``, ``.parquet`` or ``.jsonl``. Missing parent folders are created.
+
+    Raises:
+        QueryError: If the file has another suffix, or the table has no rows.
+        OSError: If the file cannot be written. An existing file keeps its content.
+    """
+    if path.suffix not in FILE_SUFFIXES:
+        raise QueryError(f"a table is written as .csv, .parquet or .jsonl, not {path.name!r}")
+    if not records:
+        raise QueryError(f"the result has no rows; {path} is not written")
+    if path.suffix == ".parquet":
+        _write_parquet(records, path)
+    else:
+        text = _csv_text(records) if path.suffix == ".csv" else _json_lines(records)
+        durable_files.write_output(path, text.encode())
+
+
+def _csv_text(records: Sequence[Record]) -> str:
+    """Return a table as CSV with a header."""
+    text = io.StringIO(newline="")
+    table_writer = csv.DictWriter(text, list(records[0]))
+    table_writer.writeheader()
+    table_writer.writerows(records)
+    return text.getvalue()
+
+
+def _json_lines(records: Sequence[Record]) -> str:
+    """Return a table as one JSON object per line."""
+    return "".join(json.dumps(to_json_value(dict(r)), ensure_ascii=False) + "\n" for r in records)
+
+
+def _write_parquet(records: Sequence[Record], path: Path) -> None:
+    """Write a table as Parquet. DuckDB infers the type of each column from its values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
+        lines = Path(folder, "records.jsonl")
+        lines.write_text(_json_lines(records), encoding="utf-8")
+        with connection.connect() as con:
+            con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(temporary))
+
+
+def to_json_value(value: Any) -> Any:
+    """Return a value that JSON can hold: NaN and infinity become null, dates and other types become text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, dict):
+        return {str(k): to_json_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json_value(v) for v in value]
+    return str(value)
