@@ -99,8 +99,10 @@ def test_calibration_lowers_log_loss_and_calibration_error_on_real_vectors(clip_
     sure = heads.LogisticProbe([1e6]).fit(X[train], y[train])
     calibrated = heads.CalibratedHead(sure).fit(X[held], y[held])
     before, after = sure.predict_proba(X[judged]), calibrated.predict_proba(X[judged])
-    assert metrics.log_loss(y[judged], after) < metrics.log_loss(y[judged], before)
-    assert metrics.expected_calibration_error(y[judged], after) < metrics.expected_calibration_error(y[judged], before)
+    assert metrics.compute_metric("log_loss", y[judged], after) < metrics.compute_metric("log_loss", y[judged], before)
+    assert metrics.compute_metric("expected_calibration_error", y[judged], after) < metrics.compute_metric(
+        "expected_calibration_error", y[judged], before
+    )
 
 
 def test_five_captions_per_photo_beat_one(shared_data):

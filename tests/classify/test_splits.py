@@ -82,7 +82,7 @@ def test_large_groups_are_dealt_before_small_ones():
     ("y", "split", "message"),
     [
         (["a"] * 10, [None] * 10, "one class only"),
-        (["a", "b"], ["test", "test"], "training has no labelled rows"),
+        (["a", "b"], ["test", "test"], "training has no labeled rows"),
         (["a", "b", "a"], ["train", "val", "train"], "one class only"),
     ],
 )
