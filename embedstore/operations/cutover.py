@@ -14,7 +14,7 @@ from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, Spac
 from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.operations.evaluate import Judging
 from embedstore.operations.runs import record
-from embedstore.storage import drop_space
+from embedstore.storage import space_changes
 from embedstore.storage.queries.finetuning import count_missing_vectors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -96,7 +96,7 @@ class Cutover(Judging):
         """
         row = self._storage.space(space)
         with self._storage.writer(f"drop space {row.name}", wait=wait) as writer:
-            done = drop_space.drop_space(self._storage, writer, row)
+            done = space_changes.drop_space(self._storage, writer, row)
         self._networks.pop(row.key, None)
         return done
 

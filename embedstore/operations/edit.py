@@ -14,11 +14,11 @@ from embedstore.operations.session import Face
 from embedstore.search.clusters import find_clusters
 from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
 from embedstore.search.index import build
-from embedstore.storage import changes
 from embedstore.storage import compact as compacting
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import item_changes, space_changes
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.sql import utc_now
-from embedstore.storage.storage import Writer
+from embedstore.storage.writer import Writer
 
 
 class Changing(Face):
@@ -43,7 +43,7 @@ class Changing(Face):
             "delete",
             {"where": where, "items": items},
             wait,
-            lambda writer: changes.delete(writer, ItemSelection(where, items)),
+            lambda writer: item_changes.delete(writer, ItemSelection(where, items)),
         )
 
     def forget(
@@ -58,7 +58,7 @@ class Changing(Face):
             "forget",
             {"where": where, "items": items},
             wait,
-            lambda writer: changes.purge(writer, ItemSelection(where, items)),
+            lambda writer: item_changes.purge(writer, ItemSelection(where, items)),
         )
 
     def edit(
@@ -86,7 +86,7 @@ class Changing(Face):
             "edit",
             settings,
             wait,
-            lambda writer: changes.edit(writer, assignments, ItemSelection(where, items), create_columns=new),
+            lambda writer: item_changes.edit(writer, assignments, ItemSelection(where, items), create_columns=new),
         )
 
     def edit_from(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> dict[str, int]:
@@ -96,17 +96,22 @@ class Changing(Face):
             ``{"items", "unknown"}``: rows used, and rows whose item the store does not have.
         """
         return self._change(
-            "edit", {"table": str(table)}, wait, lambda writer: changes.edit_from_table(writer, Path(table), key=key)
+            "edit",
+            {"table": str(table)},
+            wait,
+            lambda writer: item_changes.edit_from_table(writer, Path(table), key=key),
         )
 
     def rename(self, old: str, new: str, *, wait: float = 0.0) -> dict[str, int]:
         """Give an item, or with ``/`` at the end all items below a folder, another uri; files are not touched."""
-        return self._change("rename", {"old": old, "new": new}, wait, lambda writer: changes.rename(writer, old, new))
+        return self._change(
+            "rename", {"old": old, "new": new}, wait, lambda writer: item_changes.rename(writer, old, new)
+        )
 
     def rename_space(self, old: str, new: str, *, wait: float = 0.0) -> None:
         """Call a space otherwise."""
         with self._storage.writer(f"rename space {old}", wait=wait) as writer:
-            changes.rename_space(self._storage, writer, old, new)
+            space_changes.rename_space(self._storage, writer, old, new)
 
     def compact(self, *, wait: float = 0.0, report: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
         """Merge small vector files, wipe vectors that no item needs, and build indexes over them again.
@@ -217,4 +222,4 @@ class Changing(Face):
 
 def _setter(items: NDArray[np.int64], columns: dict[str, NDArray[Any]]) -> Callable[[Writer], dict[str, int]]:
     """Writes computed columns."""
-    return lambda writer: {"items": changes.set_columns(writer, items, columns)}
+    return lambda writer: {"items": item_changes.set_columns(writer, items, columns)}

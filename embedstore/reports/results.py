@@ -76,7 +76,7 @@ class Hits(Table, Sequence[Hit]):
         """Write a contact sheet as a PNG file. Missing parent folders are created."""
         from embedstore.reports import contact_sheet  # it imports Pillow
 
-        durable_files.write_synced(Path(path), contact_sheet.contact_sheet_png(self.hits, self.read_images))
+        durable_files.write_output(Path(path), contact_sheet.contact_sheet_png(self.hits, self.read_images))
 
     def _repr_html_(self) -> str:
         from embedstore.reports import contact_sheet  # it imports Pillow

@@ -1,4 +1,4 @@
-"""The script that made the bundled network: it learns, it resumes where it was stopped, and a seed is enough."""
+"""The script that trained the bundled network: it learns, resumes after an interruption and is reproducible."""
 
 import subprocess
 import sys
@@ -28,16 +28,16 @@ def work(tmp_path_factory):
     return folder
 
 
-def again(work, tmp_path):
+def untrained_copy(work, tmp_path):
     """The same prepared folder without what training wrote."""
     for name in ("scenes", "tokens.npy", "alike.npy", network.MERGES, network.CONFIG):
         (tmp_path / name).symlink_to(work / name)
     return tmp_path
 
 
-def test_stopped_and_resumed_is_as_never_stopped(work, tmp_path):
-    """Stopped after step four, gone on in another process: the same weights, bit for bit."""
-    folder = again(work, tmp_path)
+def test_interrupted_training_gives_the_same_weights(work, tmp_path):
+    """Stopped after step four and resumed in another process, training gives the same weights to the bit."""
+    folder = untrained_copy(work, tmp_path)
     code = (
         "import sys, torch; from pathlib import Path; from dataclasses import replace; from tools.tiny import train\n"
         "torch.set_num_threads(1)\n"
@@ -55,21 +55,21 @@ def test_stopped_and_resumed_is_as_never_stopped(work, tmp_path):
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
-def test_it_learns(work, tmp_path, capsys):
+def test_training_lowers_the_loss(work, tmp_path, capsys):
     """Forty steps on 128 scenes lower the loss well below that of a guess, ln 32."""
-    train.train(again(work, tmp_path), replace(PLAN, steps=40, more=0, save_every=40), "cpu")
+    train.train(untrained_copy(work, tmp_path), replace(PLAN, steps=40, more=0, save_every=40), "cpu")
     assert float(capsys.readouterr().out.split("loss ")[1].split()[0]) < 0.93 * np.log(32)
 
 
-def test_what_it_writes_is_a_network_of_the_package(work):
-    """The folder loads like any other local CLIP, in float16, with words."""
-    made = backbones.load(Recipe(f"open_clip/local-dir:{work}"))
-    assert (made.space.dim, made.space.text) == (256, True)
-    assert made.encode_texts(["a red star"]).shape == (1, 256)
+def test_the_trained_folder_loads_as_a_backbone(work):
+    """The folder loads like any other local CLIP, in float16, with its tokenizer."""
+    backbone = backbones.load(Recipe(f"open_clip/local-dir:{work}"))
+    assert (backbone.space.dim, backbone.space.text) == (256, True)
+    assert backbone.encode_texts(["a red star"]).shape == (1, 256)
 
 
-def test_every_other_batch_is_of_one_kind_from_a_step_on():
-    """Before ``hard_from`` all batches are random and go through every scene once; after it the odd ones are alike."""
+def test_every_other_batch_has_similar_scenes_from_a_step_on():
+    """Before ``hard_from`` all batches are random and cover every scene once; after it the odd ones are similar."""
     alike = np.arange(128) // 32 * 7
     batches = [train.chosen(PLAN, alike, step)[0] for step in range(12)]
     kinds = [len(set(alike[rows])) for rows in batches]
@@ -79,10 +79,10 @@ def test_every_other_batch_is_of_one_kind_from_a_step_on():
 
 
 def test_frequent_words_become_one_token(tmp_path):
-    """Byte-pair merges by hand: the most frequent pair first, words below the limit stay in pieces."""
-    found = merges.learn(["ab ab ab"] * 10 + ["ac"] * 20 + ["zz"])
-    assert found == [("a", "b</w>"), ("a", "c</w>")]
-    merges.write(tmp_path / network.MERGES, found)
+    """Worked by hand: the most frequent pair is merged first, and words below the limit are not merged."""
+    learned = merges.learn(["ab ab ab"] * 10 + ["ac"] * 20 + ["zz"])
+    assert learned == [("a", "b</w>"), ("a", "c</w>")]
+    merges.write(tmp_path / network.MERGES, learned)
     tokenizer = network.tokenizer(tmp_path)
     assert tokenizer.vocab_size == 512 + 2 + 2
     assert tokenizer(["ab ac"])[0, :4].tolist() == [514, 512, 513, 515]

@@ -284,6 +284,19 @@ def test_a_comparison_with_label_budgets_has_a_learning_curve_per_head(tmp_path)
     assert store.compare("label", heads=["ridge"]).results[0].to_json()["curve"] is None
 
 
+def test_results_are_tables(store):
+    """An evaluation, a learning curve and a comparison give one record per metric, budget and head, and HTML."""
+    e = store.probe("label", head="ridge")
+    assert {r["metric"]: r["value"] for r in e.records()} == {name: s.value for name, s in e.scores.items()}
+    curve = store.curve("label", head="ridge", labels_per_class=(4,), repeats=2)
+    assert [(r["labels_per_class"], r["n_train"], r["draws"]) for r in curve.records()] == [(4, 12, 2), (None, 225, 1)]
+    assert curve.records()[1]["accuracy"] == e.accuracy
+    rows = store.compare("label", heads=["ridge", "knn"]).records()
+    assert {r["head"] for r in rows} == {"ridge", "knn"}
+    assert rows[1]["accuracy_gap"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
+    assert "<td>macro_f1</td>" in e._repr_html_()
+
+
 def test_holm_correction_by_hand():
     """The p-values .01, .04 and .03 become .03, .06 and .06."""
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])

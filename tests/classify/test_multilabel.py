@@ -104,11 +104,11 @@ def test_a_list_column_has_several_labels(tmp_path):
     """Lists of text are labels; an empty list means that no label applies, NULL that the item is unlabeled."""
     X, y = clusters(120, classes=2, noise=0.3)
     store = store_of(tmp_path / "s", X, label=y)
-    with store._storage.writer("test") as writer:
-        writer.execute("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
-        writer.execute("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
-        writer.execute("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")
-        writer.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
+    with store._storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
+        con.execute("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
+        con.execute("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")
+        con.execute("UPDATE items SET tags = NULL WHERE item <= 4 AND item > 1")
     data = store.features("tags")
     assert data.multilabel
     assert data.n_unlabeled == 3

@@ -80,8 +80,8 @@ def test_a_prediction_for_other_bytes_does_not_count(store):
     """An item whose content changed has no prediction until it is predicted again."""
     store.probe("label", head="ridge", save="h")
     store.predict("h")
-    with store._storage.writer("test") as writer:
-        writer.execute("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
+    with store._storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
     assert [h.item for h in store.search(2, k=5, where="pred.h is null")] == [1]
 
 
@@ -279,8 +279,8 @@ def test_dropping_a_head_deletes_what_a_killed_save_left(store):
 def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
     """A head's name in a store from somebody else is checked before it becomes a path."""
     store.probe("label", head="ridge", save="h")
-    with store._storage.writer("test") as writer:
-        writer.execute("UPDATE heads SET head = '../../h'")
+    with store._storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE heads SET head = '../../h'")
     for use in (store.head, store.predict, store.forget_head):
         with pytest.raises(BadHead, match="does not fit"):
             use("../../h")
@@ -288,14 +288,14 @@ def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
 
 def test_predictions_and_their_run_are_one_transaction(store, monkeypatch):
     """A failure while the run is recorded leaves the predictions as they were."""
-    from embedstore.storage import storage as storage_module
+    from embedstore.storage.queries import runs
 
     store.probe("label", head="ridge", save="h")
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage_module, "_insert_run", fail)
+    monkeypatch.setattr(runs, "insert_run", fail)
     with pytest.raises(OSError, match="No space"):
         store.predict("h")
     monkeypatch.undo()

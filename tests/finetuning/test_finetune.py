@@ -1,4 +1,4 @@
-"""Fine-tuning through the store: a new space beside the old one, equal where nothing changed, refused where it must."""
+"""Fine-tuning through the store: the new space, its checkpoint, the change of the default space, and refusals."""
 
 import json
 import shutil
@@ -15,32 +15,32 @@ from tests.helpers.finetune_store import QUICK, files, store_of, textures, vecto
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Sixty textures in a store, and the same store after two epochs."""
+def trained(tmp_path_factory):
+    """A store of sixty textures, a copy of it after two epochs, the result, and its progress events."""
     folder = tmp_path_factory.mktemp("tuned")
     photos = textures(folder / "photos")
     store_of(folder / "plain", photos)
     shutil.copytree(folder / "plain", folder / "tuned")
-    said = []
-    tuned = es.open(folder / "tuned").finetune("label", **QUICK, progress=said.append)
-    return folder, tuned, said
+    events = []
+    tuned = es.open(folder / "tuned").finetune("label", **QUICK, progress=events.append)
+    return folder, tuned, events
 
 
 @pytest.fixture
-def plain(made, tmp_path):
-    """A copy of the store before any tuning."""
-    return es.open(shutil.copytree(made[0] / "plain", tmp_path / "s"))
+def plain(trained, tmp_path):
+    """A copy of the store before fine-tuning."""
+    return es.open(shutil.copytree(trained[0] / "plain", tmp_path / "s"))
 
 
 @pytest.fixture
-def tuned(made, tmp_path):
+def tuned(trained, tmp_path):
     """A copy of the store with its tuned space."""
-    return es.open(shutil.copytree(made[0] / "tuned", tmp_path / "s"))
+    return es.open(shutil.copytree(trained[0] / "tuned", tmp_path / "s"))
 
 
-def test_the_result_is_a_new_space_beside_the_old_one(made):
-    """Lineage is recorded; every image has a vector in both; the old files are byte for byte what they were."""
-    folder, result, _ = made
+def test_finetuning_adds_a_space_and_leaves_the_old_one_unchanged(trained):
+    """The parent is recorded; every image has a vector in both spaces; the old vector files do not change."""
+    folder, result, _ = trained
     before, store = es.open(folder / "plain"), es.open(folder / "tuned")
     old, new = store.spaces
     assert (new.name, new.space.parent, new.key) == ("test_resnet-label", old.key, result.key)
@@ -52,43 +52,43 @@ def test_the_result_is_a_new_space_beside_the_old_one(made):
     assert max(np.abs(a[u] - b[u]).max() for u in a) > 1e-3
 
 
-def test_the_checkpoint_says_what_it_is(made):
-    """Safetensors and JSON; hashes, parent, classes and settings; curves and contact sheet are pictures."""
-    _, result, said = made
-    note = json.loads((result.checkpoint_folder / "checkpoint.json").read_text())
-    assert note["classes"] == ["a", "b", "c"]
-    assert (note["train"], note["val"]) == (36, 12)
-    assert {f["file"] for f in note["files"]} == {"weights.safetensors", "head.safetensors"}
-    assert all(len(f["sha256"]) == 64 and len(f["xxh3"]) == 32 for f in note["files"])
-    assert "licence" in note
-    assert note["how"]["layers"] == "all"
-    assert [e["number"] for e in note["history"]["epochs"]] == [0, 1, 2]
+def test_the_checkpoint_records_files_classes_settings_and_history(trained):
+    """The manifest has hashes, parent, classes and settings; curves and augmentation sheet are images."""
+    _, result, events = trained
+    manifest = json.loads((result.checkpoint_folder / "checkpoint.json").read_text())
+    assert manifest["classes"] == ["a", "b", "c"]
+    assert (manifest["train"], manifest["val"]) == (36, 12)
+    assert {f["file"] for f in manifest["files"]} == {"weights.safetensors", "head.safetensors"}
+    assert all(len(f["sha256"]) == 64 and len(f["xxh3"]) == 32 for f in manifest["files"])
+    assert "licence" in manifest
+    assert manifest["how"]["layers"] == "all"
+    assert [e["number"] for e in manifest["history"]["epochs"]] == [0, 1, 2]
     for name in ("curves.png", "augmentation.png"):
         with Image.open(result.checkpoint_folder / name) as image:
             assert min(image.size) > 200
-    assert said[0] == AugmentationSheet(said[0].path)
-    assert said[0].path.name == "augmentation.png"
-    assert [e.number for e in said if isinstance(e, Epoch)] == [0, 1, 2]
+    assert isinstance(events[0], AugmentationSheet)
+    assert events[0].path.name == "augmentation.png"
+    assert [e.number for e in events if isinstance(e, Epoch)] == [0, 1, 2]
 
 
-def test_a_tuned_space_answers_after_reopening(tuned, made):
-    """The recipe loads the checkpoint from wherever the store is; an image finds itself in the new space."""
-    path = made[0] / "photos" / "train" / "a" / "0.png"
+def test_a_tuned_space_is_searchable_after_reopening(tuned, trained):
+    """The recipe loads the checkpoint from the store's folder; an image finds itself in the new space."""
+    path = trained[0] / "photos" / "train" / "a" / "0.png"
     hits = tuned.search(image=path, k=1, space="test_resnet-label")
     assert hits[0].uri == str(path)
     assert hits[0].score == pytest.approx(1, abs=1e-4)
 
 
-def test_the_same_run_again_is_recognised(tuned):
-    """Nothing is trained a second time, and there is still one new space; another seed is another run."""
+def test_the_same_run_is_recognized_and_not_trained_again(tuned):
+    """The second call trains nothing and adds no space."""
     again = tuned.finetune("label", **QUICK)
     assert again.already_trained
     assert again.embed_report.embedded == 0
     assert len(tuned.spaces) == 2
 
 
-def test_an_untouched_checkpoint_is_recognised(plain):
-    """No epoch: the new space gives the parent's vectors to 1e-5, and says that it does."""
+def test_unchanged_weights_give_the_vectors_of_the_parent(plain):
+    """Without an epoch the new space gives the parent's vectors to 1e-5, and result and `info` report it."""
     result = plain.finetune("label", epochs=0)
     old, new = (vectors(plain, s.key) for s in plain.spaces)
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
@@ -98,9 +98,9 @@ def test_an_untouched_checkpoint_is_recognised(plain):
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
 
-def test_the_two_sides_are_judged_on_the_same_rows(made):
-    """Twelve test items for the probe, the neighbours and the network's own head; gains are differences of them."""
-    v = made[1].comparison
+def test_both_spaces_are_judged_on_the_same_items(trained):
+    """Twelve test items for the probe, kNN and the network's own head; gains are differences of the accuracies."""
+    v = trained[1].comparison
     assert [p.name for p in v.evaluations] == ["logistic", "knn", "old probe, own head of the tuned network"]
     assert (v.split, v.n_train, v.n_held_out) == ("test", 36, 12)
     for p in v.evaluations:
@@ -111,8 +111,8 @@ def test_the_two_sides_are_judged_on_the_same_rows(made):
     assert v.cost["training_seconds"] > 0
 
 
-def test_only_the_chosen_blocks_learn(plain):
-    """last-1: the weights before the last block, and BatchNorm's statistics everywhere, are those of the parent."""
+def test_only_the_chosen_blocks_are_trained(plain):
+    """With last-1 the weights before the last block and all BatchNorm statistics equal the parent's."""
     result = plain.finetune("label", **QUICK, layers="last-1", embed=False)
     now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = plain.backbone().module.state_dict()
@@ -123,24 +123,24 @@ def test_only_the_chosen_blocks_learn(plain):
 
 
 @pytest.mark.slow
-def test_statistics_follow_when_asked(plain):
-    """update_batchnorm=True: running means move too."""
+def test_batchnorm_statistics_are_updated_with_update_batchnorm(plain):
+    """The running means change too."""
     result = plain.finetune("label", **QUICK, update_batchnorm=True, embed=False)
     now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = plain.backbone().module.state_dict()
     assert not np.array_equal(now["bn1.running_mean"].numpy(), before["bn1.running_mean"].numpy())
 
 
-def test_the_default_is_changed_and_changed_back(tuned):
-    """One call each way; a search without a space follows it."""
+def test_the_default_space_is_changed_and_changed_back(tuned):
+    """One call each way; a search without a space uses the default."""
     assert tuned.use("test_resnet-label") == {"space": "test_resnet-label", "lacking": 0, "refitted": [], "left": []}
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet-label"
     tuned.use("test_resnet")
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet"
 
 
-def test_heads_stay_with_their_space_until_refitted(tuned):
-    """A head of the old space is refused in the new one; with refit it belongs there, under its name."""
+def test_heads_belong_to_their_space_until_they_are_refitted(tuned):
+    """A head of the old space is refused in the new one; with refit it is fitted there, under its name."""
     tuned.probe("label", save="kinds")
     tuned.probe("label", head="knn", options={"k": 3}, save="near")
     old, new = (s.key for s in tuned.spaces)
@@ -153,8 +153,8 @@ def test_heads_stay_with_their_space_until_refitted(tuned):
     assert tuned.head("near").k == 3
 
 
-def test_a_space_is_dropped_only_when_nothing_needs_it(tuned):
-    """Refused while a head depends on it (by name) and while it is the default; then the disk is free."""
+def test_a_space_is_dropped_only_when_nothing_depends_on_it(tuned):
+    """It is refused while a head depends on the space or it is the default; afterwards its files are removed."""
     key = tuned.spaces[1].key
     tuned.probe("label", space="test_resnet-label", save="kinds")
     with pytest.raises(SpaceMismatch, match="kinds"):
@@ -176,25 +176,25 @@ def test_a_space_is_dropped_only_when_nothing_needs_it(tuned):
 
 
 @pytest.mark.slow
-def test_a_drop_that_was_killed_is_finished_by_the_next(tuned):
-    """The catalog has forgotten the space, its files still lie there: they go, and those of living spaces stay."""
-    from embedstore.storage import drop_space
+def test_a_killed_drop_is_completed_by_the_next_writer(tuned):
+    """Files of a space that the catalog no longer has are removed, and those of registered spaces stay."""
+    from embedstore.storage import space_changes
 
     new = tuned.spaces[1]
     folder = tuned.path / "spaces" / new.key
     kept = shutil.copytree(folder, tuned.path.parent / "kept")
     tuned.drop_space(new.name)
     shutil.copytree(kept, folder)
-    (folder / drop_space.DROP_MARKER).touch()
-    (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.DROP_MARKER).touch()
+    (folder / space_changes.DROP_MARKER).touch()
+    (tuned.path / "spaces" / tuned.spaces[0].key / space_changes.DROP_MARKER).touch()
     with tuned._storage.writer("test"):
-        assert drop_space.remove_dropped_spaces(tuned._storage) > 0
+        assert space_changes.remove_dropped_spaces(tuned._storage) > 0
     assert not folder.exists()
     assert len(vectors(tuned, "test_resnet")) == 60
 
 
-def test_a_flipped_byte_in_the_checkpoint_is_found(tuned):
-    """verify names the file; the network is not loaded."""
+def test_a_flipped_byte_in_the_checkpoint_is_detected(tuned):
+    """`verify` names the file, and the network is not loaded."""
     path = tuned.path / "checkpoints" / tuned.spaces[1].key / "weights.safetensors"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
@@ -205,18 +205,18 @@ def test_a_flipped_byte_in_the_checkpoint_is_found(tuned):
         es.open(tuned.path).backbone("test_resnet-label")
 
 
-# ---- what cannot be done, in one line each
+# ---- refusals
 
 
 def test_labels_of_one_class_are_refused(tmp_path):
-    """Before anything is trained."""
+    """Nothing is trained."""
     store = store_of(tmp_path / "s", textures(tmp_path / "photos", 10, "a"))
     with pytest.raises(LabelError, match="one class"):
         store.finetune("label")
 
 
 def test_precomputed_vectors_cannot_be_tuned(tmp_path):
-    """There is no network; the cure is named."""
+    """There is no network to train; the error names the cure."""
     store = es.create(tmp_path / "s")
     store.add_vectors(np.eye(6, dtype=np.float32), {"uri": list("abcdef"), "label": list("xyxyxy")})
     with pytest.raises(FinetuneError, match="precomputed vectors: there is no network to tune"):
@@ -224,7 +224,7 @@ def test_precomputed_vectors_cannot_be_tuned(tmp_path):
 
 
 def test_too_few_items_for_validation_are_refused(tmp_path):
-    """One training image a class: nothing is left to choose by."""
+    """With one training image per class nothing is left to validate with."""
     photos = textures(tmp_path / "photos", 5)
     shutil.rmtree(photos / "val")
     for name in "abc":
@@ -234,18 +234,18 @@ def test_too_few_items_for_validation_are_refused(tmp_path):
         store_of(tmp_path / "s", photos).finetune("label")
 
 
-def test_a_full_disk_is_said_before_training(plain, monkeypatch):
-    """The room for vectors and checkpoint is looked at first; nothing is left behind."""
-    said = []
+def test_missing_disk_space_is_reported_before_training(plain, monkeypatch):
+    """The space for vectors and checkpoint is checked first, and nothing is left behind."""
+    events = []
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(StoreIOError, match="not enough disk space"):
-        plain.finetune("label", **QUICK, progress=said.append)
-    assert said == []
+        plain.finetune("label", **QUICK, progress=events.append)
+    assert events == []
     assert len(plain.spaces) == 1
 
 
-def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
-    """A rate a thousand times too high: it says so, and what is kept is no worse on validation than the start."""
+def test_a_diverging_run_is_stopped_and_keeps_its_best_epoch(plain):
+    """A rate a thousand times too high stops the run with a reason, and the kept weights have a finite score."""
     result = plain.finetune(
         "label", epochs=5, batch_size=8, lr=9.0, head_init="random", weight_average="none", embed=False
     )
@@ -256,7 +256,7 @@ def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"layers": "last-99"}, "the network has"),
         ({"layers": "first"}, "layers must be head, last-N"),
@@ -270,18 +270,18 @@ def test_a_diverging_run_is_stopped_and_the_best_kept(plain):
         ({"epoch": 3}, "did you mean epochs"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(plain, options, said):
-    """One line that names what would; nothing is left behind."""
-    with pytest.raises(EmbedstoreError, match=said) as caught:
+def test_invalid_settings_are_refused(plain, options, message):
+    """The error is one line that names the valid values, and nothing is left behind."""
+    with pytest.raises(EmbedstoreError, match=message) as caught:
         plain.finetune("label", **options)
     assert "\n" not in str(caught.value)
     assert len(plain.spaces) == 1
     assert list((plain.path / "checkpoints").glob(".*")) == []
 
 
-def test_an_image_that_changed_since_is_left_out_and_counted(made, tmp_path):
-    """Its label was given to other bytes."""
-    photos = shutil.copytree(made[0] / "photos", tmp_path / "photos")
+def test_changed_and_missing_images_are_left_out_and_counted(trained, tmp_path):
+    """The label belongs to the bytes that were embedded."""
+    photos = shutil.copytree(trained[0] / "photos", tmp_path / "photos")
     store = store_of(tmp_path / "s", photos)
     (photos / "train" / "a" / "0.png").write_bytes((photos / "train" / "b" / "0.png").read_bytes())
     (photos / "train" / "c" / "1.png").unlink()

@@ -1,4 +1,4 @@
-"""Fine-tuning of transformers and of CLIP's image tower; adapters; mixtures of weights; blocks of any network."""
+"""Fine-tuning of transformers and of CLIP's image encoder; adapters, mixtures of weights, blocks of any network."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory, photos):
-    """A store of a tiny CLIP, and what tuning its last block gave."""
+    """A store of a tiny CLIP, and the result of tuning its last block."""
     folder = tmp_path_factory.mktemp("clip")
     store = es.create(folder / "s", local_clip(folder / "clip"), dtype="float32")
     store.embed(photos)
@@ -35,13 +35,13 @@ def clip(tmp_path_factory, photos):
 
 
 def blocks(backbone, **options):
-    """The blocks of a network of random weights."""
+    """Return the blocks of a network with random weights."""
     recipe = Recipe(backbone, random_init=True, **options)
     return backbone_blocks(load(recipe, device="cpu", allow_code={backbone}))
 
 
 def test_blocks_of_a_residual_network():
-    """The stem, then every residual block in order; the classifier that the features do not use is not there."""
+    """The stem comes first, then every residual block in order; the unused classifier is left out."""
     found = blocks("tests.helpers.networks:resnet20", preprocess={"size": 32, "resize": 32, "mean": 0.5, "std": 0.25})
     assert [b.name for b in found] == ["stem", *(f"layer{s}.{n}" for s in (1, 2, 3) for n in range(3))]
     assert found[0].parameters == ("conv1.weight", "bn1.weight", "bn1.bias") or set(found[0].parameters) == {
@@ -56,7 +56,7 @@ def test_blocks_of_a_residual_network():
 
 
 def test_blocks_of_a_vision_transformer():
-    """Embedding first, blocks in order, the last norm with the last block."""
+    """The embedding comes first, then the blocks in order; the last norm belongs to the last block."""
     found = blocks(VIT)
     assert [b.name for b in found][1:] == [f"blocks.{n}" for n in range(len(found) - 1)]
     assert {"cls_token", "pos_embed"} <= set(found[0].parameters)
@@ -64,28 +64,28 @@ def test_blocks_of_a_vision_transformer():
 
 
 @pytest.mark.slow
-def test_blocks_of_a_mobile_network():
-    """Stages of stages are seen through: seventeen inverted residuals, the last with the layers behind it."""
+def test_blocks_inside_nested_stages_are_found():
+    """MobileNetV2 has seventeen inverted residuals, the last with the layers behind it."""
     found = blocks("timm/mobilenetv2_100")
     assert len(found) == 1 + 17
     assert any(n.startswith("conv_head") for n in found[-1].parameters)
 
 
-def test_the_text_tower_stays_as_it_is(clip):
-    """Only parameters of the image tower differ; words give the same vectors in both spaces."""
+def test_the_text_encoder_is_not_trained(clip):
+    """Only parameters of the image encoder change; texts have the same vectors in both spaces."""
     store, result = clip
     now = load_file(result.checkpoint_folder / "weights.safetensors")
     before = store.backbone(store.spaces[0].key).module.state_dict()
     changed = {n for n in now if not torch.equal(now[n], before[n])}
     assert changed
     assert all(n.startswith("visual.") for n in changed)
-    words = ["a photo of a cat", "stripes"]
-    old, new = (store.backbone(key).encode_texts(words) for key in (result.parent.key, result.key))
+    texts = ["a photo of a cat", "stripes"]
+    old, new = (store.backbone(key).encode_texts(texts) for key in (result.parent.key, result.key))
     assert np.array_equal(old, new)
 
 
-def test_words_in_two_spaces_say_nothing_about_weights(clip):
-    """Both towers are loaded and asked in one new process: nothing but the answer, no talk of random weights."""
+def test_zero_shot_in_two_spaces_prints_no_warning_about_weights(clip):
+    """Both text encoders are loaded in one new process without a warning about random weights."""
     store, result = clip
     script = f"import embedstore as es; s = es.open({str(store.path)!r})\n" + "".join(
         f"s.zero_shot(['stripes', 'dots'], space={name!r})\n" for name in (store.spaces[0].name, result.space)
@@ -94,24 +94,24 @@ def test_words_in_two_spaces_say_nothing_about_weights(clip):
     assert "weights" not in done.stderr
 
 
-def test_words_still_search_the_tuned_space(clip):
-    """From a store opened again; and the report says what became of zero-shot."""
+def test_text_queries_work_in_the_tuned_space(clip):
+    """They work in a reopened store, and the comparison includes zero-shot."""
     store, result = clip
     assert len(es.open(store.path).search("stripes", k=5, space=result.space)) == 5
     assert "zero-shot" in [p.name for p in result.comparison.evaluations]
 
 
-def test_a_head_of_words_is_where_tuning_can_begin(clip):
-    """head_init="text": before any epoch the network says what zero-shot says."""
+def test_a_text_head_starts_at_zero_shot_accuracy(clip):
+    """With head_init=text the validation accuracy before any epoch is that of zero-shot."""
     store, _ = clip
     result = store.finetune("label", epochs=0, head_init="text", embed=False)
     first = result.training.history.epochs[0].val_score.accuracy
-    judged = store.zero_shot(list(result.training.classes)).evaluate("label", where="split = 'val'")
-    assert first == pytest.approx(judged.accuracy)
+    zero_shot = store.zero_shot(list(result.training.classes)).evaluate("label", where="split = 'val'")
+    assert first == pytest.approx(zero_shot.accuracy)
 
 
-def test_adapters_become_part_of_a_transformer(tmp_path, photos):
-    """The saved network has its own names again, only linear weights of blocks differ, and it embeds."""
+def test_adapters_are_merged_into_a_transformer(tmp_path, photos):
+    """The saved network has its own parameter names, only linear weights of blocks changed, and it embeds."""
     store = store_of(tmp_path / "s", photos, VIT)
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2)
     now = load_file(result.checkpoint_folder / "weights.safetensors")
@@ -125,16 +125,16 @@ def test_adapters_become_part_of_a_transformer(tmp_path, photos):
 
 
 @pytest.mark.slow
-def test_adapters_in_a_clip(clip):
-    """open_clip's attention takes them too."""
+def test_adapters_fit_the_attention_of_open_clip(clip):
+    """A run with layers=lora changes the vectors."""
     store, _ = clip
     result = store.finetune("label", **QUICK, layers="lora", lr=1e-2, embed=False)
     assert not result.has_same_vectors
 
 
 @pytest.mark.slow
-def test_a_mixture_lies_on_the_line(tmp_path, photos):
-    """WISE tries eleven points; the weights are exactly between old and new, as far as validation chose."""
+def test_wise_weights_are_interpolated_linearly(tmp_path, photos):
+    """WiSE tries eleven mixtures; the kept weights are exactly between old and new by the selected alpha."""
     store = store_of(tmp_path / "s", photos, VIT)
     wise = store.finetune("label", **{**QUICK, "weight_average": "wise"}, embed=False)
     plain = store.finetune("label", **QUICK, embed=False)
@@ -146,8 +146,8 @@ def test_a_mixture_lies_on_the_line(tmp_path, photos):
         assert torch.allclose(mixed[name], torch.lerp(old, new[name], alpha), atol=1e-6)
 
 
-def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
-    """alpha: network, head and BatchNorm's statistics lie so far from the old ones, and validation is asked once."""
+def test_wise_alpha_fixes_the_mixture(tmp_path, photos):
+    """Network, head and BatchNorm statistics are mixed by wise_alpha, and only this mixture is scored."""
     store = store_of(tmp_path / "s", photos)
     plain, mixed = (
         store.finetune("label", **QUICK, update_batchnorm=True, embed=False, wise_alpha=a) for a in (None, 0.25)
@@ -167,18 +167,18 @@ def test_a_mixture_can_be_said_beforehand(tmp_path, photos):
 
 
 @pytest.mark.slow
-def test_parts_of_a_batch_add_up(tmp_path, photos):
+def test_gradients_accumulate_over_micro_batches(tmp_path, photos):
     """Two images in memory at once give the weights of eight at once."""
     store = store_of(tmp_path / "s", photos)
-    how = {**QUICK, "epochs": 1, "embed": False}
-    whole, parts = (store.finetune("label", **how, micro_batch_size=m) for m in (None, 2))
+    options = {**QUICK, "epochs": 1, "embed": False}
+    whole, parts = (store.finetune("label", **options, micro_batch_size=m) for m in (None, 2))
     a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (whole, parts))
     assert max(float((a[n].float() - b[n].float()).abs().max()) for n in a) < 2e-5
     assert any("accumulated" in n for n in parts.notes)
 
 
-def test_the_head_begins_as_the_probe(tmp_path, photos):
-    """Before the first epoch, validation is exactly what logistic regression on the cached features says."""
+def test_the_head_starts_as_the_probe(tmp_path, photos):
+    """Before the first epoch validation equals the logistic regression on the cached features."""
     store = store_of(tmp_path / "s", photos)
     first = store.finetune("label", epochs=0, embed=False).training.history.epochs[0].val_score
     data = store.features("label")

@@ -1,4 +1,4 @@
-"""Fine-tuning on real photos: the damage of JPEG costs less afterwards, and what is good already is not spoiled.
+"""Fine-tuning on real photos: JPEG damage costs less accuracy afterwards, and a good probe does not get worse.
 
 Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``. Settings and figures: docs/finetune.md.
 """
@@ -7,7 +7,7 @@ import pytest
 
 import embedstore as es
 
-MEND = {
+DAMAGE_OPTIONS = {
     "layers": "first-4",
     "epochs": 8,
     "patience": 8,
@@ -19,26 +19,28 @@ MEND = {
     "color_jitter": 0.0,
     "refit": True,
     "wise_alpha": 0.6,
-}  # chosen on other photos, damaged alike; docs/finetune.md says how many settings were tried
+}  # chosen on other photos with the same damage; docs/finetune.md lists every trial
 
 
-def tuned(tmp_path, photos, backbone, weights, preprocess, how, **options):
-    """What fine-tuning on real photos gave: the comparison on their held-out side."""
+def finetune_comparison(tmp_path, photos, backbone, weights, preprocess, settings, **options):
+    """Fine-tune on real photos, and return the comparison on their held-out split."""
     allowed = {backbone} if ":" in backbone else set()
     store = es.create(tmp_path / "s", backbone, weights=weights, preprocess=preprocess, allow_code=allowed, **options)
     store.embed(photos)
-    return store.finetune("label", **how).comparison
+    return store.finetune("label", **settings).comparison
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked, tmp_path):
-    """CIFAR ResNet-20 on JPEG-damaged photos: all three ways of classifying gain, beyond their intervals."""
+def test_tuning_the_first_blocks_reduces_the_cost_of_jpeg_damage(shared_data, unpacked, tmp_path):
+    """CIFAR ResNet-20 on JPEG-damaged photos: three classifiers gain beyond their intervals."""
     weights = shared_data / "weights" / "cifar10_resnet20.safetensors"
     pixels = {"size": 32, "resize": 32, "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}
-    found = tuned(tmp_path, unpacked("cifar10"), "tests.helpers.networks:resnet20", weights, pixels, MEND)
-    assert (found.split, found.n_held_out) == ("test", 1000)
-    assert {p.name: p.accuracy_gain.low > 0 for p in found.evaluations} == {
+    comparison = finetune_comparison(
+        tmp_path, unpacked("cifar10"), "tests.helpers.networks:resnet20", weights, pixels, DAMAGE_OPTIONS
+    )
+    assert (comparison.split, comparison.n_held_out) == ("test", 1000)
+    assert {p.name: p.accuracy_gain.low > 0 for p in comparison.evaluations} == {
         "logistic": True,
         "knn": True,
         "old probe, own head of the tuned network": True,
@@ -47,11 +49,13 @@ def test_damage_costs_less_after_the_first_blocks_learned(shared_data, unpacked,
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_what_is_good_is_not_spoiled(shared_data, unpacked, tmp_path):
-    """Ants and bees with an ImageNet MobileNetV2: after LP-FT the probe is not worse by more than the interval."""
+def test_lp_ft_does_not_make_a_good_probe_worse(shared_data, unpacked, tmp_path):
+    """Ants and bees with an ImageNet MobileNetV2: no accuracy falls by more than its interval."""
     weights = shared_data / "weights" / "mobilenetv2_035_imagenet.safetensors"
     pixels, same = {"mean": 0.5, "std": 0.5}, {"pad_type": "same", "bn_eps": 1e-3}
     photos = unpacked("hymenoptera")
-    found = tuned(tmp_path, photos, "timm/mobilenetv2_035", weights, pixels, {"epochs": 2}, backbone_args=same)
-    assert len(found.evaluations) == 3
-    assert all(p.accuracy_gain.high >= 0 for p in found.evaluations)
+    comparison = finetune_comparison(
+        tmp_path, photos, "timm/mobilenetv2_035", weights, pixels, {"epochs": 2}, backbone_args=same
+    )
+    assert len(comparison.evaluations) == 3
+    assert all(p.accuracy_gain.high >= 0 for p in comparison.evaluations)

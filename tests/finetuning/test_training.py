@@ -1,4 +1,4 @@
-"""The parts of training: rates by layer, class weights, early stopping, precision, processes, how images are varied."""
+"""The parts of training: rates, class weights, early stopping, precision, processes, augmentation, settings."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from tests.helpers.finetune_store import QUICK, store_of, textures
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Thirty textures, of class c two thirds of the training images missing: 6, 6 and 2 of them learn."""
+    """Thirty textures; most training images of class c are missing: 6, 6 and 2 are left."""
     folder = tmp_path_factory.mktemp("training")
     photos = textures(folder / "photos", 10)
     for n in (1, 2, 5, 6):
@@ -35,14 +35,14 @@ def store(tmp_path_factory):
     return store_of(folder / "s", photos)
 
 
-def labels_of(store):
-    """Class numbers of the training rows."""
+def train_labels(store):
+    """Return the class numbers of the training rows."""
     data = store.features("label")
     return np.searchsorted(["a", "b", "c"], data.y[task.split_rows(data).train].astype(str))
 
 
 def network_of(store, **options):
-    """A network of the store before its first step."""
+    """Return a network of the store before its first step."""
     data = store.features("label")
     settings = parse_settings(QUICK | options)
     backbone = backbones.load(store.spaces[0].recipe, device="cpu")
@@ -50,32 +50,32 @@ def network_of(store, **options):
     return FinetuneModel(backbone, head, settings)
 
 
-def test_rare_classes_count_in_inverse_proportion(store):
-    """Of 14 images 6, 6 and 2: an error on the last weighs three times as much; the mean weight of an image is 1."""
-    assert class_weights(labels_of(store), 3).tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
+def test_class_weights_are_inverse_to_class_frequency(store):
+    """Of 14 images 6, 6 and 2: the last class weighs three times as much, and the mean weight of an image is 1."""
+    assert class_weights(train_labels(store), 3).tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
 
 
-def test_an_error_is_weighed_by_its_class():
-    """Uninformative logits cost ln 3 an image, times the weight of its class."""
+def test_the_loss_is_weighted_by_class():
+    """Uninformative logits cost ln 3 per image, times the weight of its class."""
     weights, targets = torch.tensor([14 / 18, 14 / 18, 14 / 6]), torch.eye(3)[[0, 2]]
     expected = np.log(3) * (14 / 18 + 14 / 6) / 2
     assert float(weighted_loss(torch.zeros(2, 3), targets, weights, 0.0)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_earlier_blocks_learn_more_slowly(store):
-    """Head and last block at the rate given, the one before at half of it, and so on; vectors do not fade."""
-    tuned = network_of(store, lr=0.01, layer_decay=0.5)
-    rate = {n: g["lr"] for g in tuned.parameter_groups() for n in g["names"]}
-    fade = {n: g["weight_decay"] for g in tuned.parameter_groups() for n in g["names"]}
+def test_earlier_blocks_have_lower_learning_rates(store):
+    """Head and last block have the given rate, the block before half of it, and so on; vectors do not decay."""
+    network = network_of(store, lr=0.01, layer_decay=0.5)
+    rate = {n: g["lr"] for g in network.parameter_groups() for n in g["names"]}
+    decay = {n: g["weight_decay"] for g in network.parameter_groups() for n in g["names"]}
     assert rate["head.weight"] == 0.01
-    for depth, block in enumerate(reversed(tuned.blocks)):
+    for depth, block in enumerate(reversed(network.blocks)):
         assert {rate[f"module.{n}"] for n in block.parameters} == {0.01 * 0.5**depth}
-    flat = {n: p.dim() == 1 for n, p in tuned.trainable_parameters().items()}
-    assert fade == {n: 0.0 if flat[n] else 0.01 for n in fade}
+    flat = {n: p.dim() == 1 for n, p in network.trainable_parameters().items()}
+    assert decay == {n: 0.0 if flat[n] else 0.01 for n in decay}
 
 
-def test_first_blocks_are_those_next_to_the_image(store):
-    """first-1 is the stem and the head, nothing else."""
+def test_first_blocks_are_next_to_the_image(store):
+    """first-1 trains the stem and the head only."""
     assert {n.split(".")[1] for n in network_of(store, layers="first-1").trainable_parameters()} == {
         "conv1",
         "bn1",
@@ -84,8 +84,8 @@ def test_first_blocks_are_those_next_to_the_image(store):
     }
 
 
-def test_it_stops_when_validation_gets_no_better(store):
-    """A rate that changes nothing: epoch 1 stays the best, and after two more it stops and says so."""
+def test_training_stops_when_validation_does_not_improve(store):
+    """A rate that changes nothing: epoch 1 stays the best, and after two more the run stops with a reason."""
     history = store.finetune("label", **QUICK | {"epochs": 9}, patience=2, lr=1e-30, embed=False).training.history
     assert (history.best_epoch, [e.number for e in history.epochs]) == (1, [0, 1, 2, 3])
     assert history.stop_reason == "no better validation score in 2 epochs"
@@ -100,30 +100,30 @@ def test_it_stops_when_validation_gets_no_better(store):
         ([1.1, float("nan")], True),
     ],
 )
-def test_a_loss_diverges_when_it_stays_far_above_guessing(losses, diverged):
-    """Five steps above three times ln 3 on average, or no number; one bad step is none."""
+def test_a_loss_has_diverged_when_it_stays_far_above_guessing(losses, diverged):
+    """Five steps above three times ln 3 on average, or no finite number; one bad step is not divergence."""
     assert has_diverged(losses, losses[0], 3) is diverged
 
 
-def test_mixed_precision_really_runs_on_the_cpu(store):
-    """Under bf16 the convolutions give bfloat16, and the weights come out near those of float32 and not the same."""
-    seen = set()
+def test_bf16_runs_on_the_cpu(store):
+    """Under bf16 convolutions give bfloat16, and the weights are near those of float32 but not equal."""
+    dtypes = set()
     hook = torch.nn.modules.module.register_module_forward_hook(
-        lambda m, _, out: seen.add(out.dtype) if isinstance(m, torch.nn.Conv2d) and m.training else None
+        lambda m, _, out: dtypes.add(out.dtype) if isinstance(m, torch.nn.Conv2d) and m.training else None
     )
     try:
         mixed = store.finetune("label", **{**QUICK, "epochs": 1}, precision="bf16", embed=False)
     finally:
         hook.remove()
-    assert seen == {torch.bfloat16}
+    assert dtypes == {torch.bfloat16}
     plain = store.finetune("label", **{**QUICK, "epochs": 1}, precision="fp32", embed=False)
     a, b = (load_file(r.checkpoint_folder / "weights.safetensors") for r in (mixed, plain))
-    apart = max(float((a[n].float() - b[n].float()).abs().max()) for n in a)
-    assert 0 < apart < 0.01
+    difference = max(float((a[n].float() - b[n].float()).abs().max()) for n in a)
+    assert 0 < difference < 0.01
 
 
-def test_a_network_is_trained_once_more_on_everything(store):
-    """refit: validation chooses as without it; then its images are learned from too."""
+def test_refit_trains_again_on_training_and_validation_images(store):
+    """Validation selects the same epoch as without refit; then its images are trained on too."""
     result = store.finetune("label", **QUICK, refit=True, embed=False)
     again = store.finetune("label", **QUICK, embed=False)
     assert (result.training.refit_rows, again.training.refit_rows) == (20, 0)
@@ -138,8 +138,8 @@ LAUNCH = "accelerate.commands.launch"
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_processes_train_together(store, tmp_path):
-    """accelerate launch: one space, and weights as those of one process, since gradients are averaged over both."""
+def test_two_processes_give_the_weights_of_one(store, tmp_path):
+    """accelerate launch adds one space, with the weights of a single process, because gradients are averaged."""
     import shutil
 
     alone, both = (shutil.copytree(store.path, tmp_path / n) for n in ("alone", "both"))
@@ -150,8 +150,8 @@ def test_two_processes_train_together(store, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     results = []
     for start, path in (([sys.executable], alone), (launch, both)):
-        said = [str(path) if word == "STORE" else word for word in command]
-        done = subprocess.run([*start, *said], env=environment, capture_output=True, text=True, check=False)
+        arguments = [str(path) if word == "STORE" else word for word in command]
+        done = subprocess.run([*start, *arguments], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         results.append(json.loads(done.stdout[done.stdout.index("{") :]))
         assert len(es.open(path).spaces) == 2
@@ -160,22 +160,22 @@ def test_two_processes_train_together(store, tmp_path):
     assert results[0]["history"]["epochs"][2]["loss"] == pytest.approx(results[1]["history"]["epochs"][2]["loss"], 1e-3)
 
 
-# ---- how images are varied
+# ---- augmentation
 
 P = Preprocess((32, 32), (32, 32), (0.5, 0.25, 0.0), (0.25, 0.25, 0.25))
 
 
-def test_recompression_is_jpeg():
-    """At quality 95 noise changes little, at 5 a lot; the same random state gives the same pixels: Pillow's."""
+def test_recompression_gives_pillows_jpeg_pixels():
+    """Quality 95 changes noise little and 5 a lot; the same random state gives the same pixels as Pillow."""
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8))
 
-    def apart(lowest):
+    def mean_change(lowest):
         torch.manual_seed(0)
         pictures = [recompress_jpeg(noise, min_quality=lowest) for _ in range(16)]
         return float(np.mean([(p.float() - noise.float()).abs().mean() for p in pictures]))
 
-    assert 0 < 1.2 * apart(95) < apart(5)
-    assert apart(20) == apart(20)
+    assert 0 < 1.2 * mean_change(95) < mean_change(5)
+    assert mean_change(20) == mean_change(20)
     torch.manual_seed(0)
     quality, halved = int(torch.randint(20, 96, ())), bool(torch.rand(()) < 0.5)
     file = io.BytesIO()
@@ -184,8 +184,8 @@ def test_recompression_is_jpeg():
     assert np.array_equal(np.array(Image.open(file)), recompress_jpeg(noise, min_quality=20).permute(1, 2, 0).numpy())
 
 
-def test_what_is_erased_is_a_square_of_the_mean_colour():
-    """Half of the side: at most 256 pixels become (128, 64, 0), the others stay."""
+def test_cutout_paints_a_square_of_the_mean_color():
+    """Half of the side: at most 256 pixels become (128, 64, 0), and the others stay."""
     white = torch.full((3, 32, 32), 255, dtype=torch.uint8)
     torch.manual_seed(1)
     out = cutout(white, fraction=0.5, fill=P.mean)
@@ -195,8 +195,8 @@ def test_what_is_erased_is_a_square_of_the_mean_colour():
     assert int((out == 255).all(0).sum()) == 1024 - int(gone.sum())
 
 
-def test_both_take_part_when_asked():
-    """The transform of the settings gives other pixels with them, from the same seed."""
+def test_jpeg_and_cutout_are_part_of_the_transform():
+    """The transform gives other pixels with them from the same seed."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     plain = {"min_crop_scale": 1.0, "flip": False, "color_jitter": 0.0}
     base, jpeg, erase = (
@@ -210,20 +210,20 @@ def test_both_take_part_when_asked():
 
 
 @pytest.mark.parametrize(("name", "value"), [("min_jpeg_quality", 96), ("min_jpeg_quality", -1), ("cutout", 1.0)])
-def test_variations_out_of_range_are_refused(name, value):
-    """One line that names the range."""
+def test_augmentation_out_of_range_is_refused(name, value):
+    """The error names the range."""
     with pytest.raises(FinetuneError, match=f"{name} must be from 0"):
         parse_settings({name: value})
 
 
-def test_every_setting_can_be_said_from_python():
-    """The options of the verb are the fields of the settings."""
+def test_every_setting_is_a_typed_keyword():
+    """The keyword arguments of finetune are the fields of the settings."""
     fields = {*FinetuneSettings.__dataclass_fields__, *AugmentationSettings.__dataclass_fields__} - {"augment"}
     assert set(FinetuneOptions.__annotations__) == fields
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("batch_size", "abc", "a whole number"),
         ("batch_size", 2.5, "a whole number"),
@@ -235,14 +235,14 @@ def test_every_setting_can_be_said_from_python():
         ("micro_batch_size", 0, "must be from 1"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(name, value, said):
-    """As the command line may give it; one line that names what it is."""
-    with pytest.raises(FinetuneError, match=f"{name} .*{said}"):
+def test_a_value_of_the_wrong_type_is_refused(name, value, message):
+    """The error names the setting and its type; such values come from the command line."""
+    with pytest.raises(FinetuneError, match=f"{name} .*{message}"):
         parse_settings({name: value})
 
 
-def test_values_are_taken_in_the_kind_of_their_setting():
-    """0 is false, numpy's numbers are numbers, nothing is nothing where that means something."""
+def test_values_are_converted_to_the_type_of_their_setting():
+    """0 is false, NumPy numbers are numbers, and None stays None where it is allowed."""
     made = parse_settings(
         {
             "update_batchnorm": 1,
@@ -264,16 +264,16 @@ def test_values_are_taken_in_the_kind_of_their_setting():
     assert type(made.augment.min_crop_scale) is float
 
 
-def test_one_and_one_point_nought_are_one_setting():
-    """So the same run from the command line and from Python is recognised."""
+def test_equal_integers_and_floats_are_the_same_setting():
+    """The same run is recognized from the command line and from Python."""
     assert repr(parse_settings({"layer_decay": 1, "color_jitter": 0, "epochs": 3})) == repr(
         parse_settings({"layer_decay": 1.0, "color_jitter": 0.0, "epochs": 3})
     )
 
 
-def test_validation_rows_never_learn(store):
-    """Training, validation and held-out rows are disjoint, and together all that is labelled."""
+def test_training_validation_and_held_out_rows_are_disjoint(store):
+    """Together they are all labeled rows."""
     data = store.features("label")
-    parts = task.split_rows(data)
-    every = np.concatenate([parts.train, parts.val, parts.held_out])
+    split = task.split_rows(data)
+    every = np.concatenate([split.train, split.val, split.held_out])
     assert sorted(every.tolist()) == list(range(len(data)))

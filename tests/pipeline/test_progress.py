@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of a long run, and what a pipe does not."""
+"""A terminal shows the progress of a long run, and a pipe does not."""
 
 import os
 import re
@@ -11,34 +11,34 @@ import embedstore as es
 from embedstore.cli import main
 from tests.conftest import TINY, picture
 
-pty = pytest.importorskip("pty", reason="terminals of this kind are POSIX's")
+pty = pytest.importorskip("pty", reason="pseudo-terminals need POSIX")
 
 
 class Terminal:
-    """A terminal of our own as stderr, and what was drawn on it, without the codes that move the cursor."""
+    """A pseudo-terminal for stderr that collects what is drawn, without the codes that move the cursor."""
 
     def __init__(self) -> None:
-        self.ours, theirs = pty.openpty()
-        self.stream, self.drawn = os.fdopen(theirs, "w"), b""
+        self.master, slave = pty.openpty()
+        self.stream, self.drawn = os.fdopen(slave, "w"), b""
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
 
     def _read(self) -> None:
         try:
-            while part := os.read(self.ours, 4096):
+            while part := os.read(self.master, 4096):
                 self.drawn += part
-        except OSError:  # Linux says so when the other side is closed
+        except OSError:  # Linux raises it when the other side is closed
             return
 
     def close(self) -> str:
         self.stream.close()
         self.reader.join(10)
-        os.close(self.ours)
+        os.close(self.master)
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.drawn.decode())
 
 
 def drawn(monkeypatch, *arguments: object) -> tuple[int, str]:
-    """Run a verb with a terminal as its stderr: exit status and what was drawn."""
+    """Run a command with a terminal as its stderr; return exit status and what was drawn."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     terminal = Terminal()
@@ -56,7 +56,7 @@ def drawn(monkeypatch, *arguments: object) -> tuple[int, str]:
 
 @pytest.fixture
 def photos(tmp_path):
-    """Five pictures and a file that is none."""
+    """Five images and a file that is not an image."""
     (tmp_path / "photos").mkdir()
     for n in range(5):
         picture(n, (16, 16)).save(tmp_path / "photos" / f"{n}.png")
@@ -64,8 +64,8 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_a_terminal_shows_how_far_it_is_and_a_pipe_does_not(photos, tmp_path, monkeypatch, capfd):
-    """Embedding counts files and failures to their end, verification goes to 100%; a pipe gets neither."""
+def test_progress_is_drawn_on_a_terminal_and_not_on_a_pipe(photos, tmp_path, monkeypatch, capfd):
+    """Embedding counts files and failures to the end, verification reaches 100%, and a pipe gets neither."""
     es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     status, bar = drawn(monkeypatch, "embed", tmp_path / "s", photos, "--label", "none")
     assert status == 0

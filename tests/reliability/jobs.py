@@ -13,12 +13,12 @@ from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.shard import Shard, read_shard_header
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive as reading
@@ -198,8 +198,8 @@ def kept(folder: Path) -> None:
 def shrunk(folder: Path) -> None:
     storage = make(folder / "s", 8, 8, 8)
     with storage.writer("fewer") as writer:
-        changes.purge(writer, ItemSelection(items=[2, 9]))
-        changes.delete(writer, ItemSelection(items=[17]))
+        item_changes.purge(writer, ItemSelection(items=[2, 9]))
+        item_changes.delete(writer, ItemSelection(items=[17]))
 
 
 COMPACT = (

@@ -30,10 +30,10 @@ PIECE = 4096  # bytes that a disk writes at once, or not
 JOB = """
 import os, sys
 from tests.helpers.vector_stores import batch
-from embedstore.storage import recover
+from embedstore.storage import checkpoint
 from embedstore.storage.storage import Storage
 folder, commits, size, above = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-recover.CHECKPOINT_BYTES = above
+checkpoint.CHECKPOINT_BYTES = above
 {control}
 storage = Storage.open(folder + "/s")
 first = storage.sql("SELECT count(*) FROM items")[1][0][0]
@@ -53,10 +53,10 @@ CONTROLS = {
 def bare(layout, catalog, *, min_log_bytes=0):
     if layout.wal.exists() and layout.wal.stat().st_size > min_log_bytes:
         catalog.checkpoint()
-recover.guarded_checkpoint = bare
+checkpoint.guarded_checkpoint = bare
 """,
     "catalog before shard": """
-from embedstore.storage import commit as c, shard, storage as st
+from embedstore.storage import commit as c, shard, writer as st
 from embedstore.storage.shard import ShardHeader
 later = []
 write = shard.write_shard

@@ -14,10 +14,11 @@ import pytest
 
 from embedstore.errors import EmbedstoreError, StoreBusy, StoreDamaged, StoreError
 from embedstore.storage import lock, shard, vectors
-from embedstore.storage.commit import insert_contents, insert_vectors, upsert_items
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
+from embedstore.storage.queries import item_rows
+from embedstore.storage.queries.shards import insert_shard
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
 from tests.reliability.oracle import missing
@@ -128,11 +129,12 @@ def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand
             contents=copy.contents,
         )
         h = shard.read_shard_header(storage.layout.shard_file(SPACE.key, 3))
-        writer.execute("UPDATE vectors SET shard = 3 WHERE shard = 1")
-        writer.execute("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
-        writer.execute("DELETE FROM vectors WHERE shard = 2")
-        writer.execute("DELETE FROM shards WHERE shard = 2")
-        writer.execute("UPDATE counters SET next_shard = 4")
+        with writer.transaction() as con:
+            con.execute("UPDATE vectors SET shard = 3 WHERE shard = 1")
+            con.execute("UPDATE shards SET shard = 3, checksum = ? WHERE shard = 1", [h.checksum])
+            con.execute("DELETE FROM vectors WHERE shard = 2")
+            con.execute("DELETE FROM shards WHERE shard = 2")
+            con.execute("UPDATE counters SET next_shard = 4")
     again = Storage.open(tmp_path / "s")
     with again.writer("next"):
         pass
@@ -199,7 +201,6 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
     """The guard of a living writer is no crash: a reader waits for its turn and gets its rows."""
     code = """
         import sys, time
-        from embedstore.storage import recover
         from embedstore.storage.catalog import Catalog
         from embedstore.storage.storage import Storage
         from tests.helpers.vector_stores import batch
@@ -333,16 +334,15 @@ def test_a_vector_file_that_lies_is_refused_in_bounded_memory(tmp_path, name):
 def test_a_store_of_many_files_needs_few_descriptors(tmp_path):
     """Six hundred vector files are read by a process that may open three hundred more than it has."""
     storage = make(tmp_path / "s")
-    with storage.writer("many files"), storage.catalog.write() as con:
+    with storage.writer("many files") as writer, writer.transaction() as con:
         whole = batch(1, 600)
-        insert_contents(con, whole.image_info)
-        upsert_items(con, whole.items, None)
+        item_rows.insert_contents(con, whole.image_info)
+        item_rows.insert_items(con, whole.items, None)
         for n in range(1, 601):
             path = storage.layout.shard_file(SPACE.key, n)
             v = np.array([vector(n)], dtype=np.float16)
             head = shard.write_shard(path, space=SPACE.key, number=n, vectors=v, contents=[digest(n)])
-            insert_vectors(con, head, [digest(n)])
-        con.execute("UPDATE counters SET next_shard = 601")
+            insert_shard(con, head, [digest(n)])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(300 + len(list(Path("/proc/self/fd").iterdir())), hard), hard))
     try:

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import changes, compact, recover, shard
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import checkpoint, compact, item_changes, shard
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
@@ -33,7 +33,7 @@ def lose(storage: Storage, what: str, older: bytes) -> None:
 def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkeypatch):
     """Three commits stand only in the log: without it nothing is answered, and repair enters their vectors again."""
     storage = make(tmp_path / "s", 10)
-    monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
     with storage.writer("killed before the log is folded in") as writer:
         for i in range(3):
@@ -62,14 +62,14 @@ def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkey
 def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing, monkeypatch):
     """No vector file speaks for an edit, a deletion or further items of known contents: the count of commits does."""
     storage = make(tmp_path / "s", 10)
-    monkeypatch.setattr(recover, "guarded_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
     with storage.writer("killed before the log is folded in") as writer:
         for i in range(2):
             if doing == "labels":
-                changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
+                item_changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
             elif doing == "a deletion":
-                changes.delete(writer, ItemSelection(items=[1 + i]))
+                item_changes.delete(writer, ItemSelection(items=[1 + i]))
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
                 writer.commit(CommitBatch(items=more), space=storage.space())
@@ -79,7 +79,7 @@ def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing,
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
         Storage.open(tmp_path / "s")
     lost = repair(tmp_path / "s").actions
-    assert [d for d in lost if "acknowledged commits are gone" in d]
+    assert [d for d in lost if "acknowledged commits are lost" in d]
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     if what != "exchanged for an older one" and what != "cut in half":
@@ -136,7 +136,7 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
     with storage.writer("forget") as writer:
-        changes.purge(writer, ItemSelection(items=[2, 301, 302]))
+        item_changes.purge(writer, ItemSelection(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
     assert rows(Storage.open(tmp_path / "s")) == wanted
@@ -171,7 +171,7 @@ def test_forgotten_vectors_in_files_that_a_killed_compaction_left_are_not_taken_
     """The old files are there still when repair comes: they go, and what was forgotten with them."""
     storage = make(tmp_path / "s", 20, 20)
     with storage.writer("forget") as writer:
-        changes.purge(writer, ItemSelection(items=[5]))
+        item_changes.purge(writer, ItemSelection(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
     with storage.writer("compact") as writer:
         compact.compact(storage, writer)

@@ -15,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.verify import verify
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other, vector
@@ -66,11 +66,11 @@ def act(path: Path, step: dict) -> None:
                 made = CommitBatch(digests=[digest(n) for n in new], vectors=[other(n) for n in new])
                 writer.commit(made, space=storage.space("other"))
         elif kind == "delete":
-            changes.delete(writer, ItemSelection(items=step["items"]))
+            item_changes.delete(writer, ItemSelection(items=step["items"]))
         elif kind == "forget":
-            changes.purge(writer, ItemSelection(items=step["items"]))
+            item_changes.purge(writer, ItemSelection(items=step["items"]))
         elif kind == "relabel":
-            changes.edit(writer, {"label": f"'{step['label']}'"}, ItemSelection(items=step["items"]))
+            item_changes.edit(writer, {"label": f"'{step['label']}'"}, ItemSelection(items=step["items"]))
         elif kind == "compact":
             compact.compact(storage, writer)
 

@@ -11,7 +11,7 @@ import pytest
 from embedstore.classify.data import features
 from embedstore.errors import StoreDamaged
 from embedstore.storage import vector_stream
-from embedstore.storage.changes import ItemSelection, delete
+from embedstore.storage.item_changes import ItemSelection, delete
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import export
 from embedstore.storage.vectors import VectorReader
@@ -20,11 +20,11 @@ from tests.helpers.vector_stores import make, vector
 
 COMPACT = """
 import sys
-from embedstore.storage import changes, compact
+from embedstore.storage import compact, item_changes
 from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
 with storage.writer("compact") as writer:
-    changes.purge(writer, changes.ItemSelection(items=[3]))
+    item_changes.purge(writer, item_changes.ItemSelection(items=[3]))
     compact.compact(storage, writer)
 """
 

@@ -14,8 +14,8 @@ from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import batch, make
@@ -93,7 +93,7 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
             there -= set(gone)
             say(folder, "stable", there)
             with storage.writer("deleting") as writer:
-                changes.delete(writer, ItemSelection(items=gone))
+                item_changes.delete(writer, ItemSelection(items=gone))
             say(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
             target = build.IndexTarget(kind=("flat", "ivf", "hnsw")[n // 4 % 3])

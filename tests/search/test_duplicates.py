@@ -1,4 +1,4 @@
-"""Near-duplicates, clusters and outliers against what is planted."""
+"""Near-duplicates, clusters and outliers are found where they were planted."""
 
 import numpy as np
 import pytest
@@ -28,8 +28,8 @@ def store(tmp_path):
     return store
 
 
-def test_chains_join_and_the_weakest_link_is_told(store):
-    """0-10-20 degrees is one group at cos 12 degrees, held by links of cos 10 degrees; 90-91 another."""
+def test_pairs_join_into_chains_and_the_lowest_cosine_is_reported(store):
+    """At cos 12 degrees, 0-10-20 degrees is one group with a lowest cosine of cos 10 degrees, and 90-91 another."""
     found = store.duplicates(float(np.cos(np.radians(12))))
     assert [(i.group, i.item, i.keep) for i in found.items] == [
         (1, 1, True), (1, 2, False), (1, 3, False), (2, 4, True), (2, 5, False),
@@ -41,20 +41,20 @@ def test_chains_join_and_the_weakest_link_is_told(store):
 
 
 def test_pairs_across_splits_are_listed(store):
-    """Of the chain only 10-20 degrees is a pair in different splits."""
+    """In the chain, only 10-20 degrees is a pair in different splits."""
     found = store.duplicates(float(np.cos(np.radians(12))))
     assert [(p.item, p.split, p.other_item, p.other_split) for p in found.cross_split_pairs] == [(2, "train", 3, "val")]
 
 
 def test_marked_duplicates_can_be_deleted(store):
-    """The columns say which to keep; deleting the others leaves one of each group and all that were alone."""
+    """Deleting the items that are not marked to keep leaves one item per group and all items without duplicates."""
     store.duplicates(float(np.cos(np.radians(12))), mark=True)
     assert store.delete("not duplicate_keep") == {"items": 3}
     assert [h.item for h in store.search(np.array([1, 0], np.float32))] == [1, 4, 6]
 
 
 def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
-    """Two items of one content are a group although nothing else is near."""
+    """Two items of one content are a group although no other vector is near."""
     store = create(tmp_path / "s")
     store.add_vectors(np.eye(3, dtype=np.float32)[[0, 1, 0]], {"uri": ["/a", "/b", "/c"]})
     found = store.duplicates(0.999)
@@ -63,8 +63,8 @@ def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
 
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), least=st.floats(0.3, 0.99), block=st.integers(1, 30))
-def test_groups_equal_those_of_every_pair(seed, count, least, block):
-    """Whatever the blocks: the connected components, and the weakest link of the best chain, by brute force."""
+def test_groups_equal_connected_components(seed, count, least, block):
+    """Whatever the block size, groups and lowest cosines equal those of Kruskal's algorithm over all pairs."""
     rows = unit(np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32))
     held, self_join.BLOCK_ROWS = self_join.BLOCK_ROWS, block
     try:
@@ -89,8 +89,8 @@ def test_groups_equal_those_of_every_pair(seed, count, least, block):
         assert all(abs(found[k] - expected[k]) < 1e-5 for k in found)
 
 
-def test_cells_find_planted_copies():
-    """6,000 rows in 60 dimensions, 500 of them near copies: comparing within cells finds at least 99% of the pairs."""
+def test_comparing_within_cells_finds_near_copies():
+    """Of 500 near copies among 6,000 rows in 60 dimensions, at least 99% are found within k-means cells."""
     rng = np.random.default_rng(0)
     rows = unit(rng.standard_normal((6000, 60)).astype(np.float32))
     rows[5500:] = unit(rows[:500] + 0.02 * rng.standard_normal((500, 60)).astype(np.float32))
@@ -100,11 +100,11 @@ def test_cells_find_planted_copies():
     assert sum(n in together and together[n] == together.get(n + 5500) for n in range(500)) >= 495
 
 
-def test_clusters_and_outliers_are_columns(tmp_path):
-    """Three far bundles of 30, 20 and 10, and one row apart: bundles are clusters, and it is the outlier."""
+def test_clusters_and_outliers_are_written_as_columns(tmp_path):
+    """Three distant groups of 30, 20 and 10 rows are the clusters, and a row between them is the largest outlier."""
     rng = np.random.default_rng(0)
-    centres = np.eye(3, 8, dtype=np.float32)
-    rows = np.repeat(centres, [30, 20, 10], axis=0) + 0.01 * rng.standard_normal((60, 8)).astype(np.float32)
+    centers = np.eye(3, 8, dtype=np.float32)
+    rows = np.repeat(centers, [30, 20, 10], axis=0) + 0.01 * rng.standard_normal((60, 8)).astype(np.float32)
     rows = np.concatenate([rows, [[0.8, 0, 0, 0.6, 0, 0, 0, 0]]]).astype(np.float32)
     store = create(tmp_path / "s")
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(61)]})
@@ -116,13 +116,13 @@ def test_clusters_and_outliers_are_columns(tmp_path):
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.5, float("nan")])
 def test_impossible_thresholds_are_refused(store, threshold):
-    """A cosine above 0 and at most 1."""
+    """A threshold that is not above 0 and at most 1 raises QueryError."""
     with pytest.raises(QueryError, match="threshold"):
         store.duplicates(threshold)
 
 
 def test_impossible_numbers_of_clusters_and_policies_are_refused(store):
-    """More clusters than contents, none, and a policy that does not exist."""
+    """More clusters than contents, no clusters and an unknown policy raise QueryError."""
     with pytest.raises(QueryError, match="between 1 and the 6"):
         store.cluster(7)
     with pytest.raises(QueryError, match="between 1"):

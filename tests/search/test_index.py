@@ -1,6 +1,8 @@
-"""Approximate indexes: measured, refused when they are not what they say, and never in the way of an answer."""
+"""Approximate indexes reach their measured recall, and a search never fails because of one."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore import create
-from embedstore.errors import QueryError
+from embedstore.errors import QueryError, StoreBusy
 from embedstore.search.execute import Searcher
 from embedstore.search.index import approximate, files
 from embedstore.search.index.build import IndexTarget, build_index, parse_size, rebuild_memory_bytes
@@ -21,7 +23,7 @@ from tests.helpers.vector_stores import SPACE, batch
 
 
 def clustered(count, dim=16, seed=0):
-    """Unit rows around 20 centres."""
+    """Return unit rows around 20 centers."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((20, dim))[rng.integers(0, 20, count)] + 0.4 * rng.standard_normal((count, dim))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -46,8 +48,8 @@ def ids(store, query, method=SearchMethod.INDEX, **options):
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
-def test_an_index_reaches_the_recall_it_says(store, kind):
-    """Recall@10 over queries that are not in the store, against exact search, is what was measured (± 3%)."""
+def test_an_index_reaches_its_measured_recall(store, kind):
+    """Recall@10 of queries that are not in the store, against exact search, is the measured one (± 3%)."""
     built = store.index(recall=0.9, kind=kind).sidecar
     assert (built.kind, built.rows, built.dim, built.metric) == (kind, 3000, 16, "cosine")
     assert built.recall >= 0.9
@@ -57,8 +59,8 @@ def test_an_index_reaches_the_recall_it_says(store, kind):
     assert store.search(ROWS[7], k=1)[0].item == 8
 
 
-def test_rows_added_and_removed_since_the_build_count_at_once(store):
-    """Beside the index, and masked in it, without a rebuild."""
+def test_rows_added_and_deleted_since_the_build_count_at_once(store):
+    """Added rows are searched next to the index, deleted ones are masked in it, without a rebuild."""
     store.index(kind="ivf")
     query = ROWS[7]
     near = ids(store, query)
@@ -69,8 +71,8 @@ def test_rows_added_and_removed_since_the_build_count_at_once(store):
     assert store.info()["indexes"][0]["usable"]
 
 
-def test_a_filter_through_an_index_gives_k(store):
-    """Whatever the share that matches, k come back, all matching, and the best is the best."""
+def test_a_filtered_search_through_an_index_gives_k_hits(store):
+    """Whatever share of the items matches, k hits come back, and the first is the exact one."""
     store.index(kind="ivf", recall=0.9)
     for where, match in (("n % 2 = 0", 1500), ("n < 5", 5), ("n % 100 = 3", 30)):
         found = ids(store, ROWS[11], k=20, where=where)
@@ -80,8 +82,8 @@ def test_a_filter_through_an_index_gives_k(store):
 
 
 @pytest.mark.parametrize(("kind", "where"), [("hnsw", "n % 4 = 1"), ("ivf", "n % 10 = 7")])
-def test_an_index_finds_as_much_under_a_filter(store, kind, where):
-    """Where one row in four or ten matches, recall@10 is what was measured without a filter (± 3%)."""
+def test_an_index_keeps_its_recall_under_a_filter(store, kind, where):
+    """Where one row in four or ten matches, recall@10 is the one measured without a filter (± 3%)."""
     built = store.index(recall=0.9, kind=kind).sidecar
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
@@ -90,12 +92,12 @@ def test_an_index_finds_as_much_under_a_filter(store, kind, where):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
-    """Two of twenty clusters match, and the query lies in another: as much is found as without a filter."""
+def test_a_filter_that_excludes_the_cluster_of_the_query_keeps_the_recall(tmp_path, kind):
+    """Where two of twenty clusters match and the query is in another, the index still reaches its recall."""
     rng = np.random.default_rng(4)
     centres, of, noise = rng.standard_normal((20, 64)), rng.integers(0, 20, 20_000), rng.standard_normal((32, 64)) / 4
     rows = (centres[of] + rng.standard_normal((20_000, 32)) @ noise).astype(np.float32)
-    of[::50] = 3  # strays, for an index that takes what it meets
+    of[::50] = 3  # matching rows in all clusters, which a naive index would propose
     store = create(tmp_path / "s")
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))], "c": of})
     built = store.index(recall=0.95, kind=kind).sidecar
@@ -107,8 +109,8 @@ def test_a_filter_at_odds_with_the_query_costs_no_hits(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind, monkeypatch):
-    """A third of the rows match, none of them in the index: the exact way answers, and says so."""
+def test_a_filter_that_only_newer_rows_match_is_answered_exactly(store, kind, monkeypatch):
+    """Where a third of the rows match but none in the index, an exact method answers, and the plan says so."""
     store.index(kind=kind)
     store.add_vectors(
         clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
@@ -120,8 +122,8 @@ def test_a_filter_that_only_later_rows_match_leaves_the_index_alone(store, kind,
     assert [h.item for h in found.hits] == ids(store, ROWS[7], where="n < 0", exact=True)
 
 
-def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
-    """Half of the rows match: those around the query, it proposes them; those elsewhere, it says None."""
+def test_an_ivf_reports_too_few_matches_around_the_query(tmp_path):
+    """Where half of the rows match, those around the query are proposed; those far from it give None."""
     store = create(tmp_path / "s")
     centres = np.repeat(np.eye(2, 16, dtype=np.float32), 2000, axis=0)
     rows = centres + 0.05 * np.random.default_rng(0).standard_normal(centres.shape, np.float32)
@@ -133,11 +135,11 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
     ).index
     here = vectors.read_float32(np.arange(4000))[:, 0] > 0.5
     query = np.eye(2, 16, dtype=np.float32)
-    for mask, at_odds in ((here, query[1]), (~here, query[0])):
+    for mask, far_query in ((here, query[1]), (~here, query[0])):
         only = approximate.RowFilter.from_mask(mask, index.inverted_lists)
-        assert approximate.propose_filtered_rows(index.faiss, at_odds, 10, probe=4, row_filter=only) is None
+        assert approximate.propose_filtered_rows(index.faiss, far_query, 10, probe=4, row_filter=only) is None
         scores, found = approximate.propose_filtered_rows(
-            index.faiss, query[0] + query[1] - at_odds, 10, probe=4, row_filter=only
+            index.faiss, query[0] + query[1] - far_query, 10, probe=4, row_filter=only
         )
         assert mask[found].all()
         assert (np.diff(scores) <= 0).all()
@@ -145,15 +147,15 @@ def test_an_ivf_says_where_too_few_rows_match_around_the_query(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_an_index_asked_for_what_matches_nothing_answers_nothing(store, kind):
-    """No list is opened, no row comes."""
+def test_a_filter_that_matches_nothing_gives_no_hits_through_an_index(store, kind):
+    """The index opens no list and proposes no row."""
     store.index(kind=kind)
     assert ids(store, ROWS[3], where="n < 0") == []
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 > 0"])
 def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
-    """Page after page, of any size and from any process, every matching item once; the index fills 100 ranks."""
+    """Pages of any size hold every matching item once; the index fills the first 100 ranks."""
     store.index(kind="ivf", recall=0.3)
     query = clustered(1, seed=3)[0]
     exact = ids(store, query, None, k=3000, where=where, exact=True)
@@ -168,8 +170,8 @@ def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
 
 
 @pytest.mark.parametrize("kind", ["flat", "ivf"])
-def test_equal_scores_stand_by_item_through_an_index_too(tmp_path, kind):
-    """Eight vectors of sixty contents each: whatever FAISS takes first, hits are those of a scan."""
+def test_equal_scores_are_ordered_by_item_through_an_index(tmp_path, kind):
+    """With eight vectors of sixty contents each, the hits of an index are those of a scan."""
     space = replace(SPACE, dim=8, unit=True)
     storage = Storage.create(tmp_path / "s")
     with storage.writer("test") as writer:
@@ -213,8 +215,8 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("words", DAMAGES)
-def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
-    """Damaged, lost, of another space, unreadable, of other files: the exact answer comes, with a note."""
+def test_an_unusable_index_is_ignored_with_a_note(store, words):
+    """A damaged, lost, foreign, unreadable or outdated index gives the exact hits and a note."""
     expected = ids(store, ROWS[5], SearchMethod.SCAN)
     store.index(kind="flat")
     DAMAGES[words](store._storage.layout.index_folder(store.spaces[0].key))
@@ -225,23 +227,23 @@ def test_an_index_that_is_not_what_it_says_is_passed_by(store, words):
     assert "`embedstore index`" in hits.notes[0]
 
 
-def test_a_build_that_misses_says_so_and_tries_the_next(store, monkeypatch):
-    """The first setting cannot reach a recall of 1, the second does; what was tried is told."""
+def test_a_setting_that_misses_the_recall_is_reported_and_the_next_is_tried(store, monkeypatch):
+    """The first setting cannot reach a recall of 1 and is reported, the second reaches it."""
     poor = approximate.IndexSettings("ivf", "IVF50,PQ2x4", 1, 1, (1,), 3000)
     flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
-    said = []
-    built = store.index(recall=1.0, report=said.append)
+    messages = []
+    built = store.index(recall=1.0, report=messages.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.rejected_settings] == ["IVF50,PQ2x4 reached recall"]
-    assert any("trying the next setting" in s for s in said)
+    assert any("trying the next setting" in m for m in messages)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor])
     with pytest.raises(QueryError, match="no index within 4GB reaches recall 1"):
         store.index(recall=1.0)
 
 
 def test_settings_fit_the_memory(store):
-    """Small spaces are flat; a million rows in 1 GB are lists of bytes or of product codes; 16 KB hold nothing."""
+    """Small spaces get flat indexes; a million rows in 1 GB get int8 or product codes; nothing fits 16 KB."""
     with pytest.raises(QueryError, match="no index of 3,000 × 16 fits 16KB"):
         store.index(max_memory="16KB")
     tried = approximate.candidate_settings(3000, 16, recall=0.95, memory_bytes=1 << 30)
@@ -260,30 +262,30 @@ def test_settings_fit_the_memory(store):
         ({"kind": "tree"}, "flat"),
     ],
 )
-def test_targets_that_cannot_be_are_refused(store, options, words):
-    """A recall outside (0, 1], a memory that is no size, a kind that does not exist."""
+def test_impossible_targets_are_refused(store, options, words):
+    """A recall outside (0, 1], a memory that is not a size and an unknown kind raise QueryError."""
     with pytest.raises(QueryError, match=words):
         store.index(**options)
 
 
-def test_an_empty_space_has_nothing_to_index(store):
-    """One clear line."""
+def test_an_empty_space_cannot_be_indexed(store):
+    """A build of a space without vectors raises QueryError."""
     store.delete("true")
     store.compact()
     with pytest.raises(QueryError, match="no vectors to index"):
         store.index()
 
 
-def test_sizes_are_read_as_people_write_them():
-    """With and without unit, space and fraction."""
+def test_sizes_are_parsed():
+    """A size may have a unit, a space and a fraction."""
     assert [parse_size(t) for t in ("4GB", "1.5 MB", "10k", "7", 9)] == [4 << 30, 3 << 19, 10 << 10, 7, 9]
 
 
 COSTS = RowCosts(score=1e-7, skip=1e-9, gather=4e-6)
 
 
-def test_the_plan_takes_the_cheapest_way():
-    """Few rows are gathered, many are scanned, and an index is asked where there is one and it may be."""
+def test_the_plan_uses_the_index_or_the_cheaper_exact_method():
+    """Few rows are gathered, many are scanned, and an index is used where there is one and the filter allows it."""
     few = plan_search(rows=1_000_000, matching=100, depth=10, costs=lambda: COSTS)
     many = plan_search(rows=1_000_000, matching=500_000, depth=10, costs=lambda: COSTS)
     assert (few.method, few.estimated_ms) == (SearchMethod.GATHER, {"scan": 1.01, "gather": 0.4})
@@ -308,8 +310,8 @@ def test_the_plan_takes_the_cheapest_way():
     half=st.booleans(),
     share=st.sampled_from([None, 0.0, 0.1, 0.9]),
 )
-def test_a_scan_in_place_equals_numpy(seed, sizes, k, unit, half, share):
-    """Any shards, precision, lengths and mask: the scores of a sort."""
+def test_a_scan_equals_a_numpy_sort(seed, sizes, k, unit, half, share):
+    """Whatever the shards, precision, lengths and mask, the scores are those of a sort."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((sum(sizes), 8)).astype(np.float32)
     if unit:
@@ -331,8 +333,8 @@ def test_a_scan_in_place_equals_numpy(seed, sizes, k, unit, half, share):
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
-def test_flickr_recall_through_every_index(shared_data, tmp_path, kind):
-    """Text to image over 100 CLIP vectors: R@1 0.832 exactly, and at least 0.99 of it through each kind of index."""
+def test_every_index_keeps_the_recall_of_text_to_image_search(shared_data, tmp_path, kind):
+    """Over 100 CLIP vectors of Flickr images, R@1 is 0.832 exactly and at least 0.99 of it through each kind."""
     folder = shared_data / "clip_vectors"
     images, captions = (np.load(folder / f"flickr100_{n}_vectors.npy") for n in ("image", "text"))
     store = create(tmp_path / "s")
@@ -345,10 +347,30 @@ def test_flickr_recall_through_every_index(shared_data, tmp_path, kind):
 
 @pytest.mark.parametrize("rows", [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000])
 @pytest.mark.parametrize("dim", [64, 512, 1280, 2048])
-def test_what_was_built_can_be_built_again(rows, dim):
-    """Whatever setting a budget chose, the budget of a rebuild after a compaction has room for it."""
+def test_an_index_can_be_rebuilt_within_its_rebuild_memory(rows, dim):
+    """Whatever settings were chosen, the memory of a rebuild after a compaction has room for them."""
     for s in approximate.candidate_settings(rows, dim, recall=0.95, memory_bytes=1 << 50):
         again = approximate.candidate_settings(
             rows, dim, recall=0.95, memory_bytes=rebuild_memory_bytes(s.memory_bytes, dim), kind=s.kind
         )
         assert s.factory in {t.factory for t in again}
+
+
+def test_concurrent_builds_of_one_space_exclude_each_other(store):
+    """A second build raises StoreBusy while one is running, waits where it may, and both leave one usable index."""
+    storage, space = store._storage, store.spaces[0]
+    started, resume = threading.Event(), threading.Event()
+
+    def pause(_):
+        started.set()
+        resume.wait(60)
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(build_index, storage, space, IndexTarget(kind="flat"), progress=pause)
+        assert started.wait(60)
+        with pytest.raises(StoreBusy, match="index precomputed"):
+            build_index(storage, space, IndexTarget(kind="flat"))
+        second = threads.submit(build_index, storage, space, IndexTarget(kind="hnsw"), wait=60)
+        resume.set()
+        assert (first.result(60).sidecar.kind, second.result(60).sidecar.kind) == ("flat", "hnsw")
+    assert [(i["kind"], i["usable"]) for i in store.info()["indexes"]] == [("hnsw", True)]

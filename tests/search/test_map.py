@@ -1,4 +1,4 @@
-"""The collection in the plane: near in the space is near on the map, and the pictures show what they say."""
+"""Maps: items near in the space are near on the map, and the PNG and the page show them."""
 
 import json
 import re
@@ -14,27 +14,27 @@ from embedstore.errors import QueryError, UnknownColumn
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Three far-apart bundles of 30 vectors; their pictures are red, green and blue."""
+    """Three distant groups of 30 vectors; their images are red, green and blue."""
     folder = tmp_path_factory.mktemp("map")
     rng = np.random.default_rng(0)
-    centres = np.eye(3, 16, dtype=np.float32)
+    centers = np.eye(3, 16, dtype=np.float32)
     rows, table = [], {"uri": [], "label": [], "part": []}
     for n in range(90):
-        bundle = n % 3
+        group = n % 3
         path = folder / f"{n}.png"
-        colour = tuple(255 if c == bundle else 0 for c in range(3))
-        Image.new("RGB", (20, 20), colour).save(path)
-        rows.append(centres[bundle] + 0.05 * rng.standard_normal(16).astype(np.float32))
+        color = tuple(255 if c == group else 0 for c in range(3))
+        Image.new("RGB", (20, 20), color).save(path)
+        rows.append(centers[group] + 0.05 * rng.standard_normal(16).astype(np.float32))
         table["uri"].append(str(path))
-        table["label"].append(("red", "green", None)[bundle])
-        table["part"].append("abc"[bundle])
+        table["label"].append(("red", "green", None)[group])
+        table["part"].append("abc"[group])
     store = es.create(folder / "map.store")
     store.add_vectors(np.stack(rows), table)
     return store
 
 
-def test_what_is_near_in_the_space_is_near_on_the_map(store):
-    """The five nearest points of every item belong to its own bundle."""
+def test_items_near_in_the_space_are_near_on_the_map(store):
+    """The five nearest points of every item belong to its own group."""
     p = store.map(colour="part").projection
     assert p.xy.shape == (90, 2)
     assert (p.xy.min(axis=0) == 0).all()
@@ -46,25 +46,25 @@ def test_what_is_near_in_the_space_is_near_on_the_map(store):
 
 
 def test_the_same_seed_gives_the_same_map(store):
-    """To the last digit."""
+    """Two maps with one seed are equal to the last digit."""
     assert np.array_equal(store.map(seed=3).projection.xy, store.map(seed=3).projection.xy)
 
 
-def test_a_sample_of_a_large_collection_is_said_to_be_one(store):
-    """Twenty of ninety, in the title, without repetition."""
+def test_the_title_of_a_sampled_map_names_the_sample(store):
+    """A map of twenty of ninety items has twenty different items and says so in its title."""
     atlas = store.map(most=20)
     assert atlas.title == "20 of 90 items in space precomputed, colored by label"
     assert len(set(atlas.projection.items.tolist())) == 20
 
 
-def test_a_filter_chooses_what_is_shown(store):
-    """Only the items that match."""
+def test_a_map_shows_only_items_that_match_the_filter(store):
+    """A filter on a column leaves the thirty items with that value."""
     p = store.map(where="part = 'b'", colour="part").projection
     assert (len(p.items), set(p.labels)) == (30, {"b"})
 
 
-def test_the_picture_shows_images_and_a_legend(store, tmp_path):
-    """All three colours of the images are on it, and the tones of both labels."""
+def test_the_png_shows_images_and_a_legend(store, tmp_path):
+    """The PNG has the colors of all three images and of both labels."""
     atlas = store.map()
     atlas.png(tmp_path / "map.png")
     pixels = np.asarray(Image.open(tmp_path / "map.png").convert("RGB"))
@@ -74,8 +74,8 @@ def test_the_picture_shows_images_and_a_legend(store, tmp_path):
     assert set(atlas.palette.values()) <= seen
 
 
-def test_the_page_holds_every_point_and_needs_nothing_else(store):
-    """Ninety points with their label, name and image inside; hostile labels are data, not markup."""
+def test_the_page_holds_every_point_and_loads_nothing(store):
+    """The page has ninety points with label, name and image; a label with markup is data."""
     store.edit({"label": "'</script><b>x'"}, "item = 1")
     page = store.map().html()
     store.edit({"label": "'red'"}, "item = 1")
@@ -87,16 +87,16 @@ def test_the_page_holds_every_point_and_needs_nothing_else(store):
     assert "://" not in page
 
 
-def test_bad_questions_are_one_line(store):
-    """An unknown column is named with near ones; too few items are said to be too few."""
+def test_an_impossible_map_is_refused(store):
+    """An unknown column is named with a near one, and a map of fewer than five items raises QueryError."""
     with pytest.raises(UnknownColumn, match=r"labl.*label"):
         store.map(colour="labl")
     with pytest.raises(QueryError, match="a map needs at least 5 items"):
         store.map(where="item < 4")
 
 
-def test_the_verb_writes_what_it_is_asked_for(store, tmp_path, capsys):
-    """A page, a picture and JSON; without any of them a usage error."""
+def test_the_map_command_writes_a_page_a_png_and_json(store, tmp_path, capsys):
+    """The command writes each requested output; without any, it is a usage error."""
     with pytest.raises(SystemExit) as done:
         main(["map", str(store.path), "--html", str(tmp_path / "m.html"), "--png", str(tmp_path / "m.png"), "--json"])
     assert done.value.code == 0

@@ -1,4 +1,4 @@
-"""Compositions, examples, diversity, output and bad input, through the Python face and the command line."""
+"""Composed queries, examples, diversity, output and bad input, in Python and on the command line."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from embedstore.search.query_arithmetic import combine_vectors, query_from_examp
 
 @pytest.fixture
 def store(tmp_path):
-    """Four items on the axes of three dimensions and one between the first two; label and year."""
+    """Five items: on the three axes, between the first two, and near the first; with label and year."""
     store = create(tmp_path / "s")
     rows = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0.1, 0]], np.float32)
     table = {"uri": [f"/{n}.jpg" for n in range(1, 6)], "label": ["x", "y", "z", "xy", "x"], "year": range(2001, 2006)}
@@ -25,15 +25,15 @@ def store(tmp_path):
 
 
 def run(capsys, *arguments):
-    """Exit status, stdout and stderr of a command."""
+    """Return exit status, stdout and stderr of a command."""
     with pytest.raises(SystemExit) as e:
         cli.main(list(map(str, arguments)))
     out, err = capsys.readouterr()
     return e.value.code or 0, out, err
 
 
-def test_compositions(store):
-    """a + b is between them; a + b - b is a; weights count."""
+def test_parts_are_added_and_subtracted_with_weights(store):
+    """a + b is between them, a + b - b is a, and weights count."""
     assert store.search(1, plus=[2], k=1)[0].item == 4
     assert store.search(4, minus=[(2, 0.70710678)], k=1)[0].item == 1
     assert store.search(plus=[(1, 1.0), (2, 0.1)], k=1)[0].item == 5
@@ -43,8 +43,8 @@ def test_compositions(store):
     ]
 
 
-def test_examples_by_rocchio(store):
-    """0.75 of the mean of what is wanted less 0.15 of the mean of what is not."""
+def test_few_examples_use_rocchio(store):
+    """The query is 0.75 of the mean of the wanted examples minus 0.15 of the mean of the others."""
     x, y = np.eye(2, dtype=np.float32)
     vector, how = query_from_examples(None, [x, x], [y])
     assert how == "rocchio"
@@ -53,7 +53,7 @@ def test_examples_by_rocchio(store):
 
 
 def test_many_examples_fit_a_classifier():
-    """Nine of each side, told apart by the second axis alone: the direction is that axis."""
+    """With nine examples on each side that differ in the second axis, the query is that axis."""
     rng = np.random.default_rng(0)
     like = [np.array([1, 0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
     unlike = [np.array([1, -0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
@@ -62,8 +62,8 @@ def test_many_examples_fit_a_classifier():
     assert vector[1] / np.linalg.norm(vector) > 0.99
 
 
-def test_diversity_by_hand():
-    """Two equal rows and one apart: with diversity the other comes second, without it third."""
+def test_diversity_prefers_hits_that_differ():
+    """Of two equal rows and a distant one, the distant one is second with diversity and third without."""
     rows = np.array([[1, 0], [1, 0], [0.6, 0.8]], np.float32)
     scores = np.array([0.9, 0.9, 0.5])
     assert maximal_marginal_relevance(rows, scores, 3, 0.0).tolist() == [0, 1, 2]
@@ -71,13 +71,13 @@ def test_diversity_by_hand():
 
 
 def test_pages_of_diverse_hits_are_parts_of_one_list(store):
-    """Page by page equals all at once."""
+    """Pages of one hit equal the hits of one search."""
     whole = [h.item for h in store.search(1, k=5, diversity=0.5)]
     assert [store.search(1, k=1, offset=n, diversity=0.5)[0].item for n in range(5)] == whole
 
 
-def test_groups_and_thresholds(store):
-    """One hit a label; only what reaches the score, without k."""
+def test_hits_are_grouped_and_cut_at_a_score(store):
+    """group_by gives one hit per label; min_score without k gives every item that reaches it."""
     assert [h.label for h in store.search(1, group_by="label")] == ["x", "xy", "y", "z"]
     assert [h.item for h in store.search(1, k=None, min_score=0.9)] == [1, 5]
     assert list(store.search(1, where="false")) == []
@@ -99,7 +99,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "error", "words"), BAD)
 def test_bad_options_are_refused(store, options, error, words):
-    """One clear line each."""
+    """Each option outside its range raises an error that names it."""
     with pytest.raises(error, match=words):
         store.search(1, **options)
 
@@ -117,28 +117,28 @@ QUERIES = [
 
 @pytest.mark.parametrize(("query", "error", "words"), QUERIES)
 def test_bad_queries_are_refused(store, query, error, words):
-    """NaN, zero, another dimension, words without a text tower, no words, an unknown item, nothing."""
+    """NaN, zero, another dimension, words without a text tower, no words, an unknown item and no query raise errors."""
     with pytest.raises(error, match=words):
         store.search(query)
 
 
 def test_parts_that_cancel_out_are_refused(store):
-    """a - a, and only what is not wanted."""
+    """A query of a - a and one of unwanted examples alone raise QueryError."""
     with pytest.raises(QueryError, match="cancel out"):
         store.search(1, minus=[1])
     with pytest.raises(QueryError, match="at least one example"):
         store.search(unlike=[1])
 
 
-def test_an_empty_store_and_an_impossible_ask():
-    """No k and no score; the empty store is in test_search."""
+def test_a_search_needs_k_or_a_score():
+    """Options without k and min_score raise QueryError."""
     with pytest.raises(QueryError, match="needs min_score"):
         SearchOptions(k=None)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_hits_are_written_as_tables(store, tmp_path, capsys, suffix):
-    """Rank, score, item, uri and the own column, row by row."""
+def test_hits_are_saved_as_tables(store, tmp_path, capsys, suffix):
+    """The file has rank, item and the user's own column of every hit."""
     path = tmp_path / f"hits.{suffix}"
     assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "--out", path, "--paths")[:2] == (
         0,
@@ -151,8 +151,8 @@ def test_hits_are_written_as_tables(store, tmp_path, capsys, suffix):
     assert rows == [(1, 1, 2001), (2, 5, 2005)]
 
 
-def test_the_command_line_composes_pages_and_explains(store, capsys):
-    """Parts, offset, groups and the plan; JSON alone on stdout."""
+def test_the_search_command_composes_pages_and_explains(store, capsys):
+    """Parts, offset and plan reach the search, and stdout is JSON alone."""
     status, out, _ = run(capsys, "search", store.path, "--plus", "item:1", "--plus", "item:2*0.1", "-k", 1, "--jsonl")
     assert (status, json.loads(out)["item"]) == (0, 5)
     status, out, err = run(capsys, "search", store.path, "--item", 1, "-k", 2, "--offset", 1, "--json", "--explain")
@@ -163,8 +163,8 @@ def test_the_command_line_composes_pages_and_explains(store, capsys):
     assert "score_ms" in err
 
 
-def test_the_command_line_changes_and_finds(store, capsys):
-    """edit, delete, forget, compact, index, duplicates, cluster: each answers in JSON and is right at once."""
+def test_every_change_by_command_is_found_at_once(store, capsys):
+    """Editing, deleting, compacting, indexing and clustering answer in JSON, and the next command sees the change."""
     assert json.loads(run(capsys, "edit", store.path, "--set", "label='q'", "--item", 2, "--json")[1]) == {"items": 1}
     assert json.loads(run(capsys, "delete", store.path, "--where", "label = 'q'", "--json")[1]) == {"items": 1}
     assert json.loads(run(capsys, "forget", store.path, "--item", 3, "--json")[1])["vectors"] == 1
@@ -185,8 +185,8 @@ def test_the_command_line_changes_and_finds(store, capsys):
     [("delete",), ("edit", "--set", "label=nope(1)", "--where", "true"), ("rename", "/no.jpg", "/yes.jpg"),
      ("search", "--item", "1", "-k", "0"), ("search", "--item", "1", "--out", "hits.xls")],
 )  # fmt: skip
-def test_the_command_line_refuses_in_one_line(store, capsys, arguments):
-    """Exit status 1, one line on stderr, nothing on stdout."""
+def test_a_failed_command_prints_one_line(store, capsys, arguments):
+    """The exit status is 1, stderr has one line, and stdout is empty."""
     status, out, err = run(capsys, arguments[0], store.path, *arguments[1:])
     assert (status, out) == (1, "")
     assert err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""If k items match, k come back: values and order against a brute-force oracle."""
+"""If k items match, k hits come back, with the scores and the order of a brute-force sort."""
 
 import subprocess
 import sys
@@ -43,7 +43,7 @@ def searching(storage):
 
 
 def oracle(storage, query, k, where):
-    """Sort every matching item by cosine, then id, in plain Python."""
+    """Return every matching item by cosine, then id, in plain Python."""
     rows = storage.sql(f"SELECT item, uri, size FROM items WHERE {where or 'true'}")[1]
     unit = query / np.linalg.norm(query)
     scored = [(-float(vector(size) @ unit / np.linalg.norm(vector(size))), item, uri) for item, uri, size in rows]
@@ -60,7 +60,7 @@ FILTERS = [None, "label = 'c1'", "item = 37", "item between 90 and 120", "label 
     where=st.sampled_from(FILTERS),
 )
 def test_search_equals_brute_force(storage, search, query, k, where):
-    """Count, scores and items for any query, k and filter; ties are by id."""
+    """Count, scores and items equal the oracle for any query, k and filter; ties are ordered by id."""
     query = np.array(query, np.float32)
     expected = oracle(storage, query, k, where)
     hits = search(query, k=k, where=where)
@@ -118,8 +118,8 @@ def test_an_empty_store_gives_no_hits(tmp_path):
 def test_vectors_of_deleted_items_do_not_reduce_the_hits(tmp_path):
     """Where the nearest vectors belong to deleted items, k hits still come back."""
     storage = make(tmp_path / "s", 50)
-    with storage.writer("test") as writer:
-        writer.execute("UPDATE items SET present = false WHERE item <= 40")
+    with storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET present = false WHERE item <= 40")
     hits = searching(storage)(vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
 

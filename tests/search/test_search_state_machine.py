@@ -1,4 +1,4 @@
-"""Search over a store that changes, held against a dictionary and a sort."""
+"""Search over a store that changes equals a sort over a model of it."""
 
 import shutil
 import tempfile
@@ -14,9 +14,9 @@ from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
 from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, digest
@@ -32,7 +32,7 @@ FILTERS = {
 
 
 class Machine(RuleBasedStateMachine):
-    """The model: items by id, each with its content and label; contents by digest, each with its vector."""
+    """The model holds items by id with content and label, and contents by digest with their vectors."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +48,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(vectors=st.lists(VECTORS, min_size=1, max_size=12), copies=st.integers(0, 2), label=st.sampled_from("abN"))
     def add(self, vectors, copies, label):
-        """New contents, and further items of one of the contents that are there."""
+        """Add new contents, and more items of existing contents."""
         label = None if label == "N" else label
         new = {digest(1000 * self.next + n): v for n, v in enumerate(vectors)}
         chosen = [*new, *list(self.contents)[:copies]]
@@ -66,16 +66,16 @@ class Machine(RuleBasedStateMachine):
             self.next += 1
         self.contents |= new
 
-    @rule(where=st.sampled_from([w for w in FILTERS if w]), forever=st.booleans())
-    def remove(self, where, forever):
-        """Delete items, or forget their contents."""
+    @rule(where=st.sampled_from([w for w in FILTERS if w]), purge=st.booleans())
+    def remove(self, where, purge):
+        """Delete items, or purge their contents."""
         gone = {i for i, item in self.items.items() if FILTERS[where](item)}
-        if forever:
+        if purge:
             lost = {self.items[i]["content"] for i in gone}
             gone = {i for i, item in self.items.items() if item["content"] in lost}
             self.contents = {d: v for d, v in self.contents.items() if d not in lost}
         with self.storage.writer("test") as writer:
-            done = (changes.purge if forever else changes.delete)(writer, ItemSelection(where))
+            done = (item_changes.purge if purge else item_changes.delete)(writer, ItemSelection(where))
         assert done["items"] == len(gone)
         self.items = {i: item for i, item in self.items.items() if i not in gone}
 
@@ -83,7 +83,7 @@ class Machine(RuleBasedStateMachine):
     def relabel(self, where, label):
         """Set the label of some items."""
         with self.storage.writer("test") as writer:
-            changes.edit(writer, {"label": label}, ItemSelection(where or "true"))
+            item_changes.edit(writer, {"label": label}, ItemSelection(where or "true"))
         for item in self.items.values():
             if FILTERS[where](item):
                 old = item["label"]
@@ -91,7 +91,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from(["flat", "ivf", "hnsw"]))
     def index(self, kind):
-        """Build an index over everything stored so far."""
+        """Build an index over all rows."""
         if not len(self.storage.vector_reader(SPACE)):
             return
         built = build.build_index(self.storage, self.storage.space(), build.IndexTarget(recall=1.0, kind=kind))
@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def compact(self):
-        """Merge files and wipe what nobody needs."""
+        """Merge files and wipe the vectors that no item has."""
         with self.storage.writer("test") as writer:
             compact.compact(self.storage, writer)
         held = {item["content"] for item in self.items.values()}
@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         assert len(self.storage.vector_reader(SPACE)) == len(held)
 
     def ranked(self, query, where):
-        """Every matching item, best first, by brute force: ``(score, item)``."""
+        """Return ``(score, item)`` of every matching item, best first."""
         q = (np.array(query, np.float32) / np.linalg.norm(np.array(query, np.float64))).astype(np.float32)
         found = []
         for item in self.items.values():
@@ -124,10 +124,10 @@ class Machine(RuleBasedStateMachine):
         offset=st.integers(0, 12),
         group_by=st.sampled_from([None, "label", "content"]),
         least=st.sampled_from([None, -0.5, 0.0, 0.9]),
-        way=st.sampled_from([None, *SearchMethod]),
+        method=st.sampled_from([None, *SearchMethod]),
     )
-    def search(self, query, where, k, offset, group_by, least, way):
-        """Filtered, paged, grouped, cut: the same items with the same scores in the same order."""
+    def search(self, query, where, k, offset, group_by, least, method):
+        """A filtered, paged, grouped and cut search gives the items, scores and order of the model."""
         expected = [f for f in self.ranked(query, where) if least is None or f[0] >= least]
         if group_by:
             seen, firsts = set(), []
@@ -137,23 +137,23 @@ class Machine(RuleBasedStateMachine):
                     firsts.append((score, item))
                 seen.add(value)
             expected = firsts
-        ask = SearchOptions(k=k, offset=offset, where=where, min_score=least, group_by=group_by, method=way)
-        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), ask)
+        options = SearchOptions(k=k, offset=offset, where=where, min_score=least, group_by=group_by, method=method)
+        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), options)
         assert [(h.score, h.item) for h in found.hits] == expected[offset : offset + k]
         assert [h.rank for h in found.hits] == list(range(offset + 1, offset + 1 + len(found.hits)))
         assert [h.label for h in found.hits] == [self.items[h.item]["label"] for h in found.hits]
 
     @rule(query=VECTORS, least=st.sampled_from([-1.0, 0.0, 0.5]), where=st.sampled_from(list(FILTERS)))
     def threshold(self, query, least, where):
-        """Everything that reaches a score, without k."""
+        """A search without k gives every item that reaches a score."""
         expected = [f for f in self.ranked(query, where) if f[0] >= least]
-        ask = SearchOptions(k=None, min_score=least, where=where)
-        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), ask)
+        options = SearchOptions(k=None, min_score=least, where=where)
+        found = self.searcher.search(self.storage.space(), np.array(query, np.float32), options)
         assert [(h.score, h.item) for h in found.hits] == expected
 
     @invariant()
     def the_catalog_is_the_model(self):
-        """Ids and labels, always."""
+        """Ids and labels equal the model."""
         rows = self.storage.sql("SELECT item, label FROM items ORDER BY item")[1]
         assert rows == [(i, item["label"]) for i, item in sorted(self.items.items())]
 
@@ -164,12 +164,12 @@ Machine.TestCase.settings = settings(
 
 
 class TestChangingStore(Machine.TestCase):
-    """Values and order equal brute force under any sequence of adds, deletes, relabels, builds and compactions."""
+    """Hits equal the model under any sequence of adds, deletes, relabels, index builds and compactions."""
 
 
 @pytest.mark.slow
 class TestChangingStoreLonger(Machine.TestCase):
-    """The same, for longer."""
+    """Hits equal the model under longer sequences."""
 
     settings = settings(
         max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)

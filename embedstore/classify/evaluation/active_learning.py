@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.classify import heads
+from embedstore.tables import Record, Table
 
 CANDIDATES_PER_SUGGESTION = 10  # most uncertain items kept for each item that is suggested
 MAX_COSINE_DISTANCE = 2.0
@@ -41,7 +43,7 @@ class LabelSuggestion:
 
 
 @dataclass(frozen=True)
-class LabelSuggestions:
+class LabelSuggestions(Table):
     """Items to label next, the most useful first.
 
     Attributes:
@@ -57,6 +59,10 @@ class LabelSuggestions:
     label: str
     head: str
     seconds: float
+
+    def records(self) -> list[Record]:
+        """Return one mapping per suggestion."""
+        return [asdict(s) for s in self.suggestions]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
@@ -131,7 +137,7 @@ def suggest_labels(
 def _score(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> _Candidates:
     """Predict a block of items and measure how unsure the head is of each."""
     proba = np.asarray(heads.probabilities(estimator, X), dtype=np.float32)
-    unit = (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+    unit = unit_rows(X)
     if getattr(estimator, "multilabel_", False):
         margin = np.abs(2 * proba - 1)
         margin[:, np.isin(estimator.classes_.astype(str), estimator.constant_labels_)] = 1  # a constant is never unsure

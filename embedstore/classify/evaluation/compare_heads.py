@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from embedstore.classify.evaluation.paired_comparison import accuracy_difference
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.errors import UnknownHead
+from embedstore.tables import Record, Table
 
 DEFAULT_HEADS = ("logistic", "knn", "prototype")
 
@@ -54,6 +55,21 @@ class ComparedHead:
     accuracy_gap: MetricDifference | None
     p_value: float | None
 
+    def to_record(self) -> Record:
+        """Return one flat row, without the metrics other than accuracy."""
+        accuracy = self.evaluation.scores[MetricName.ACCURACY]
+        return {
+            "space": self.evaluation.space,
+            "head": self.evaluation.head,
+            "accuracy": accuracy.value,
+            "low": accuracy.low,
+            "high": accuracy.high,
+            "accuracy_gap": self.accuracy_gap and self.accuracy_gap.value,
+            "p_value": self.p_value,
+            "seconds": self.evaluation.seconds,
+            **asdict(self.cost),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
         e, gap = self.evaluation, self.accuracy_gap
@@ -75,7 +91,7 @@ class ComparedHead:
 
 
 @dataclass(frozen=True)
-class HeadComparison:
+class HeadComparison(Table):
     """Heads in spaces, the best first, all evaluated on the same split.
 
     Attributes:
@@ -93,6 +109,10 @@ class HeadComparison:
     n_held_out: int
     n_without_shared_vector: int
     results: tuple[ComparedHead, ...]
+
+    def records(self) -> list[Record]:
+        """Return one mapping per space and head, the best first."""
+        return [r.to_record() for r in self.results]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""

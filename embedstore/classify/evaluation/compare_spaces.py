@@ -12,6 +12,7 @@ from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.paired_comparison import accuracy_difference
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import McNemarResult, MetricDifference
+from embedstore.tables import Record, Table
 
 DEFAULT_HEADS = ("logistic", "knn")
 
@@ -53,7 +54,7 @@ class PairedEvaluation:
 
 
 @dataclass(frozen=True)
-class SpaceComparison:
+class SpaceComparison(Table):
     """A space and a baseline space, evaluated on the same items.
 
     Attributes:
@@ -103,6 +104,21 @@ class SpaceComparison:
         new = {c.name: c.recall for c in probe.candidate.report.per_class}
         rows = [(c.name, c.support, c.recall, new[c.name]) for c in probe.baseline.report.per_class]
         return sorted(rows, key=lambda r: -abs(r[3] - r[2]) if r[1] else 0.0)
+
+    def records(self) -> list[Record]:
+        """Return one mapping per classifier."""
+        return [
+            {
+                "classifier": e.name,
+                "baseline": e.baseline.accuracy,
+                "candidate": e.candidate.accuracy,
+                "accuracy_gain": e.accuracy_gain.value,
+                "low": e.accuracy_gain.low,
+                "high": e.accuracy_gain.high,
+                "p_value": e.mcnemar.p_value,
+            }
+            for e in self.evaluations
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""

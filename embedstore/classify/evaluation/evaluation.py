@@ -14,6 +14,7 @@ from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import exact_match
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate
+from embedstore.tables import Record, Table
 
 MAX_MISTAKES = 60  # listed in a report
 
@@ -71,8 +72,8 @@ class HeldOutPredictions:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One head, evaluated on one split.
+class Evaluation(Table):
+    """One head, evaluated on one split; as a table, its metrics.
 
     Attributes:
         head: name of the head.
@@ -154,6 +155,12 @@ class Evaluation:
     def mistakes(self) -> list[Mistake]:
         """Return the most confident mistakes first, at most 60."""
         return self.held_out_predictions.most_confident_mistakes
+
+    def records(self) -> list[Record]:
+        """Return one mapping per metric, with its 95% interval."""
+        return [
+            {"metric": name, "value": s.value, "low": s.low, "high": s.high} for name, s in self.report.scores.items()
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table; ``accuracy`` and the hyper-parameters are on top."""

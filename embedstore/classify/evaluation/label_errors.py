@@ -6,7 +6,7 @@ Northcutt, Jiang, Chuang: Confident learning, JAIR 70 (2021).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.evaluation.fit import out_of_fold_probabilities
+from embedstore.tables import Record, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class LabelIssue:
 
 
 @dataclass(frozen=True)
-class LabelErrorReport:
+class LabelErrorReport(Table):
     """Doubtful labels, the most certain first.
 
     Attributes:
@@ -67,6 +68,10 @@ class LabelErrorReport:
     head: str
     folds: int
     seconds: float
+
+    def records(self) -> list[Record]:
+        """Return one mapping per issue."""
+        return [asdict(i) for i in self.issues]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""

@@ -19,6 +19,7 @@ from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
 from embedstore.classify.evaluation.rounds import predict_held_out
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
+from embedstore.tables import Record, Table
 
 DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
@@ -74,7 +75,7 @@ class LearningCurvePoint:
 
 
 @dataclass(frozen=True)
-class LearningCurve:
+class LearningCurve(Table):
     """A head's learning curve; all points are evaluated on the same held-out rows.
 
     Attributes:
@@ -98,6 +99,19 @@ class LearningCurve:
     seconds: float
     skipped_budgets: tuple[tuple[int, str], ...]
     metric: str
+
+    def records(self) -> list[Record]:
+        """Return one mapping per label budget; ``labels_per_class`` is None for all labels."""
+        return [
+            {
+                "labels_per_class": p.labels_per_class,
+                "n_train": p.n_train,
+                self.metric: p.mean,
+                "std": p.std,
+                "draws": len(p.values),
+            }
+            for p in self.points
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""

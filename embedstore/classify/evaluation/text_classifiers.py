@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class, select_classes
@@ -86,9 +87,7 @@ def make_zero_shot_head(classes: TextClasses) -> Any:
         DimensionMismatch: when there is not one vector per class.
         LabelError: when a class name occurs twice.
     """
-    lengths = np.linalg.norm(classes.vectors, axis=-1, keepdims=True)
-    unit = classes.vectors / np.where(lengths > 0, lengths, 1)
-    return heads.ZeroShotHead(unit, classes.names, classes.logit_scale).fit()
+    return heads.ZeroShotHead(unit_rows(classes.vectors), classes.names, classes.logit_scale).fit()
 
 
 def make_few_shot_head(head: str, classes: TextClasses, seed: int) -> Any:

@@ -1,0 +1,52 @@
+"""Contact sheets show the images of items, whatever the names of their files."""
+
+import base64
+import io
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import embedstore as es
+from tests.conftest import TINY
+
+RED = (255, 0, 0)
+
+
+@pytest.fixture
+def hits(tmp_path):
+    """A search over one red image whose file name is not UTF-8."""
+    folder, data = tmp_path / "photos", io.BytesIO()
+    folder.mkdir()
+    Image.new("RGB", (20, 20), RED).save(data, "PNG")
+    try:
+        (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(data.getvalue())
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+    store.embed(folder)
+    return store.search(1)
+
+
+def first_pixel(image):
+    return np.asarray(image.convert("RGB"))[image.height // 2, image.width // 2]
+
+
+def test_a_file_whose_name_is_not_utf8_is_shown(hits, tmp_path):
+    """The page, the notebook fragment and the PNG show the image, not the gray tile of an unreadable file."""
+    for page in (hits.html(), hits._repr_html_()):
+        jpeg = base64.b64decode(re.search(r"base64,([^\"]+)", page).group(1))
+        assert np.abs(first_pixel(Image.open(io.BytesIO(jpeg))).astype(int) - RED).max() < 10
+    hits.png(tmp_path / "new" / "sheet.png")
+    sheet = Image.open(tmp_path / "new" / "sheet.png")
+    assert tuple(np.asarray(sheet)[8 + 90, 8 + 90]) == RED
+
+
+def test_an_image_that_is_gone_is_a_gray_tile(hits, tmp_path):
+    """A file that was removed after it was embedded does not fail the page."""
+    for file in (tmp_path / "photos").iterdir():
+        file.unlink()
+    jpeg = base64.b64decode(re.search(r"base64,([^\"]+)", hits.html()).group(1))
+    assert np.abs(first_pixel(Image.open(io.BytesIO(jpeg))).astype(int) - 225).max() < 5
