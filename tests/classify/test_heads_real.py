@@ -99,9 +99,11 @@ def test_calibration_lowers_log_loss_and_calibration_error_on_real_vectors(clip_
     sure = heads.LogisticProbe([1e6]).fit(X[train], y[train])
     calibrated = heads.CalibratedHead(sure).fit(X[calibration], y[calibration])
     before, after = sure.predict_proba(X[evaluation]), calibrated.predict_proba(X[evaluation])
-    assert metrics.log_loss(y[evaluation], after) < metrics.log_loss(y[evaluation], before)
-    assert metrics.expected_calibration_error(y[evaluation], after) < metrics.expected_calibration_error(
-        y[evaluation], before
+    assert metrics.compute_metric("log_loss", y[evaluation], after) < metrics.compute_metric(
+        "log_loss", y[evaluation], before
+    )
+    assert metrics.compute_metric("expected_calibration_error", y[evaluation], after) < metrics.compute_metric(
+        "expected_calibration_error", y[evaluation], before
     )
 
 
