@@ -12,7 +12,7 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 
 if TYPE_CHECKING:
-    from embedstore.quickstart.bench import BenchResult
+    from embedstore.quickstart.bench_result import BenchResult
 
 
 @app.command(rich_help_panel=Panel.MEASURE)
@@ -39,8 +39,9 @@ def bench(
     """
     from embedstore.backbones.runtimes.runtime import parse_runtime
     from embedstore.quickstart import bench as b
+    from embedstore.quickstart.bench_result import BenchSettings
 
-    setting = b.BenchSettings(
+    setting = BenchSettings(
         backbone,
         o.parse_assignments(backbone_arg, "--backbone-arg"),
         o.parse_assignments(preprocess, "--preprocess"),

@@ -13,7 +13,7 @@ from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
 from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
-from embedstore.storage import changes
+from embedstore.storage import item_changes
 
 
 def duplicates(
@@ -74,5 +74,5 @@ def _write_columns(
     wait: float,
 ) -> ChangedItems:
     """Write computed columns of items."""
-    counts = write(session, operation, settings, wait, lambda w: {"items": changes.set_columns(w, items, columns)})
+    counts = write(session, operation, settings, wait, lambda w: {"items": item_changes.set_columns(w, items, columns)})
     return ChangedItems(**counts)

@@ -10,24 +10,24 @@ from embedstore.operations.results import ChangedItems, Compaction, PurgedItems,
 from embedstore.operations.session import Session
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.sql import utc_now
-from embedstore.storage.storage import Writer
+from embedstore.storage.writer import Writer
 
 
 def delete(session: Session, where: str | None, items: Sequence[int] | None, *, wait: float) -> ChangedItems:
     """Delete items; see :meth:`embedstore.Store.delete`."""
     selection = ItemSelection(where, items)
     settings = {"where": where, "items": items}
-    return ChangedItems(**write(session, "delete", settings, wait, lambda w: changes.delete(w, selection)))
+    return ChangedItems(**write(session, "delete", settings, wait, lambda w: item_changes.delete(w, selection)))
 
 
 def purge(session: Session, where: str | None, items: Sequence[int] | None, *, wait: float) -> PurgedItems:
     """Remove contents for good; see :meth:`embedstore.Store.purge`."""
     selection = ItemSelection(where, items)
     settings = {"where": where, "items": items}
-    return PurgedItems(**write(session, "purge", settings, wait, lambda w: changes.purge(w, selection)))
+    return PurgedItems(**write(session, "purge", settings, wait, lambda w: item_changes.purge(w, selection)))
 
 
 def edit(
@@ -47,7 +47,7 @@ def edit(
         "edit",
         settings,
         wait,
-        lambda w: changes.edit(w, assignments, selection, create_columns=create_columns),
+        lambda w: item_changes.edit(w, assignments, selection, create_columns=create_columns),
     )
     return ChangedItems(**counts)
 
@@ -55,14 +55,14 @@ def edit(
 def edit_from_table(session: Session, table: str | Path, *, key: str | None, wait: float) -> TableEdit:
     """Set columns from a table; see :meth:`embedstore.Store.edit_from_table`."""
     settings = {"table": str(table)}
-    counts = write(session, "edit", settings, wait, lambda w: changes.edit_from_table(w, Path(table), key=key))
+    counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, Path(table), key=key))
     return TableEdit(**counts)
 
 
 def rename(session: Session, old: str, new: str, *, wait: float) -> ChangedItems:
     """Give items another uri; see :meth:`embedstore.Store.rename`."""
     settings = {"old": old, "new": new}
-    return ChangedItems(**write(session, "rename", settings, wait, lambda w: changes.rename(w, old, new)))
+    return ChangedItems(**write(session, "rename", settings, wait, lambda w: item_changes.rename(w, old, new)))
 
 
 def compact_store(session: Session, *, wait: float, progress: Progress) -> Compaction:

@@ -15,7 +15,7 @@ from embedstore.operations import evaluate, heads, zero_shot
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.space import JsonScalar, Recipe
-from embedstore.storage import changes, drop_space
+from embedstore.storage import space_changes
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
@@ -91,14 +91,14 @@ def register_space(
 def rename(session: Session, old: str, new: str, *, wait: float) -> None:
     """Rename a space; see :meth:`embedstore.Store.rename_space`."""
     with session.storage.writer(f"rename space {old}", wait=wait) as writer:
-        changes.rename_space(session.storage, writer, old, new)
+        space_changes.rename_space(session.storage, writer, old, new)
 
 
 def drop(session: Session, space: str, *, wait: float) -> DroppedSpace:
     """Remove a space; see :meth:`embedstore.Store.drop_space`."""
     record = session.space(space)
     with session.storage.writer(f"drop space {record.name}", wait=wait) as writer:
-        counts = drop_space.drop_space(session.storage, writer, record)
+        counts = space_changes.drop_space(session.storage, writer, record)
     session.forget_backbone(record.key)
     return DroppedSpace(**counts)
 

@@ -15,7 +15,7 @@ from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.storage import Writer
+from embedstore.storage.writer import Writer
 from embedstore.types import Failure, FailureReason
 
 

@@ -18,7 +18,8 @@ from embedstore.storage.queries import import_vectors as queries
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
 COMMIT_VALUES = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which are faster to search

@@ -13,7 +13,8 @@ from itertools import islice
 from embedstore.sources.source import Scan
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries import embedding
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 from embedstore.types import Failure, ImageRef
 
 CHUNK_ROWS = 32768  # references compared with the catalog at once: about 15 MB, and one pass over the items' names

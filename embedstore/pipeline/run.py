@@ -25,7 +25,8 @@ from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 from embedstore.timing import available_cores
 from embedstore.types import Failure, ImageRef
 

@@ -1,160 +1,114 @@
-"""Small vector files merged into few, and rows that nothing refers to left behind.
+"""Merge small vector files, and drop the rows that the catalog does not refer to.
 
-Files never change: new ones are written, one transaction makes them count instead of the old, then the old are
-removed. A reader keeps what it has mapped. A kill before the transaction leaves copies that the next writer enters or
-removes; after it, old files that the next writer removes.
+Files never change: new files are written, one transaction lets the catalog refer to them instead of the old ones, then
+the old files are removed. A reader keeps what it has mapped. A crash before the transaction leaves copies, and a crash
+after it leaves old files; the next writer registers or removes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage import commit, disk_errors, recover, shard
+from embedstore.storage import disk_errors, shard
 from embedstore.storage.durable_files import sync_folder
+from embedstore.storage.queries import shards
+from embedstore.storage.queries.shards import ShardUsage
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import first_row
-from embedstore.storage.storage import Storage, Writer
+from embedstore.storage.storage import Storage
+from embedstore.storage.writer import Writer
 
-MERGED_FILE_BYTES = 128 << 20  # of a merged file: what a compaction holds in memory, and a thread scores in 15 ms
-
-
-@dataclass(frozen=True)
-class ShardUsage:
-    """One vector file: its number, its rows, and how many of them something refers to."""
-
-    number: int
-    rows: int
-    referenced_rows: int
+MERGED_FILE_BYTES = 128 << 20  # of a merged file: compaction holds it in memory, and a thread scores it in 15 ms
 
 
-def plan_compaction(shards: Sequence[ShardUsage], max_rows: int) -> list[list[ShardUsage]]:
-    """Which files to write anew, in groups of neighbours that become one file or, if large, a few.
+def plan_compaction(files: Sequence[ShardUsage], max_rows: int) -> list[list[ShardUsage]]:
+    """Return the files to rewrite, in groups of neighbors that become one new file.
 
-    A file is left alone if all its rows are live and it has no small neighbour to merge with.
+    A file is left alone if all its rows are in use and it has no small neighbor to merge with.
 
     Args:
-        files: of one space, by number. most: rows of a merged file.
+        files: the vector files of one space, by number.
+        max_rows: the rows of a merged file.
     """
     groups: list[list[ShardUsage]] = []
-    run: list[ShardUsage] = []
-    for f in [*shards, None]:
-        if f is not None and (f.referenced_rows < f.rows or f.referenced_rows <= max_rows // 2):
-            if run and sum(r.referenced_rows for r in run) + f.referenced_rows > max_rows:
-                groups.append(run)
-                run = []
-            run.append(f)
+    group: list[ShardUsage] = []
+    for f in files:
+        if f.referenced_rows == f.rows and f.referenced_rows > max_rows // 2:
+            groups.append(group)
+            group = []
             continue
-        if run:
-            groups.append(run)
-            run = []
-    return [g for g in groups if len(g) > 1 or g[0].referenced_rows < g[0].rows]
+        if sum(g.referenced_rows for g in group) + f.referenced_rows > max_rows:
+            groups.append(group)
+            group = []
+        group.append(f)
+    groups.append(group)
+    return [g for g in groups if len(g) > 1 or (g and g[0].referenced_rows < g[0].rows)]
 
 
 def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None] | None = None) -> dict[str, int]:
-    """Merge and clean the files of every space, then forget contents that no item has.
+    """Drop the contents that no item has, then merge and clean the files of every space.
 
     Args:
-        storage, writer: the store, locked. report: called with the rows written so far.
+        storage: the store.
+        writer: of the store.
+        progress: called with the rows of every new file.
 
     Returns:
         ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``.
 
     Raises:
-        StoreIOError: the disk is full; every file that counts is as it was.
+        StoreDamaged: if a vector file does not match its checksum.
+        StoreIOError: if the disk is full or fails; every file that the catalog refers to is unchanged.
     """
     totals = {"files_before": 0, "files_after": 0, "rows_dropped": 0, "bytes_freed": 0}
-    _drop_orphans(writer)
+    with writer.transaction() as con:
+        shards.delete_unused_contents(con)
     for space in storage.spaces():
-        files = _stored(storage, space)
+        files = _usage(storage, space)
         totals["files_before"] += len(files)
         for group in plan_compaction(files, max(1, MERGED_FILE_BYTES // space.bytes_per_vector)):
             totals["rows_dropped"] += sum(f.rows - f.referenced_rows for f in group)
-            totals["bytes_freed"] += _rewrite(storage, writer, space, group)
+            totals["bytes_freed"] += _rewrite(storage, writer, space.key, [f.number for f in group])
             if progress is not None:
                 progress(sum(f.referenced_rows for f in group))
-        totals["files_after"] += len(_stored(storage, space))
+        totals["files_after"] += len(_usage(storage, space))
     return totals
 
 
-def _drop_orphans(writer: Writer) -> None:
-    """Contents without items, and their vectors' rows."""
-    with writer.transaction() as con:
-        orphan = "content NOT IN (SELECT content FROM items WHERE content IS NOT NULL)"
-        con.execute(f"DELETE FROM vectors WHERE {orphan}")
-        con.execute(f"DELETE FROM contents WHERE {orphan}")
-
-
-def _stored(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:
-    """The vector files of a space."""
+def _usage(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:
+    """Return the vector files of a space."""
     with storage.catalog.read() as con:
-        rows = con.execute(
-            'SELECT s.shard, s."rows", coalesce(v.live, 0) FROM shards s LEFT JOIN '
-            "(SELECT shard, count(*) AS live FROM vectors WHERE space = $s GROUP BY shard) v USING (shard) "
-            "WHERE s.space = $s ORDER BY s.shard",
-            {"s": space.key},
-        ).fetchall()
-    return [ShardUsage(*row) for row in rows]
+        return shards.shard_usage(con, space.key)
 
 
-def _rewrite(storage: Storage, writer: Writer, space: SpaceRecord, group: Sequence[ShardUsage]) -> int:
-    """One group: write, swap, remove. Bytes freed."""
-    old = [f.number for f in group]
-    paths = [storage.layout.shard_file(space.key, n) for n in old]
-    before = sum(p.stat().st_size for p in paths)
-    written = _write(storage, space, group)
-    with writer.transaction() as con:
-        con.execute("DELETE FROM vectors WHERE space = ? AND list_contains(?, shard)", [space.key, old])
-        con.execute("DELETE FROM shards WHERE space = ? AND list_contains(?, shard)", [space.key, old])
-        if written is not None:
-            head, digests = written
-            commit.insert_vectors(con, head, digests)
-            con.execute("UPDATE counters SET next_shard = greatest(next_shard, ?)", [head.number + 1])
-    # The old files go only when the swap no longer stands in the log alone: a lost log would name them again.
-    recover.guarded_checkpoint(storage.layout, storage.catalog)
-    with disk_errors.disk_errors(f"remove vector files from {storage.layout.shards_folder(space.key)}"):
+def _rewrite(storage: Storage, writer: Writer, space: str, numbers: list[int]) -> int:
+    """Replace a group of files by one file of their rows in use, and return the freed bytes."""
+    folder = storage.layout.shards_folder(space)
+    paths = [storage.layout.shard_file(space, n) for n in numbers]
+    size_before = sum(p.stat().st_size for p in paths)
+    header = writer.replace_shards(space, numbers, *_used_rows(storage, space, numbers))
+    writer.checkpoint()  # before the old files are removed: a lost log would refer to them again
+    with disk_errors.disk_errors(f"remove vector files from {folder}"):
         for path in paths:
             path.unlink()
-        sync_folder(storage.layout.shards_folder(space.key))
-    return before - (written[0].file_bytes if written else 0)
+        sync_folder(folder)
+    return size_before - (header.file_bytes if header else 0)
 
 
-def _write(
-    storage: Storage, space: SpaceRecord, group: Sequence[ShardUsage]
-) -> tuple[shard.ShardHeader, list[str]] | None:
-    """The live rows of a group as one new file; None if there are none."""
+def _used_rows(storage: Storage, space: str, numbers: list[int]) -> tuple[NDArray[np.floating[Any]], list[str]]:
+    """Return the vectors in use in some files, verified, and their contents."""
     with storage.catalog.read() as con:
-        found = con.execute(
-            'SELECT shard, "row"::BIGINT AS r FROM vectors WHERE space = ? AND list_contains(?, shard) '
-            "ORDER BY shard, r",
-            [space.key, [f.number for f in group]],
-        ).fetchnumpy()
-        number = int(first_row(con.execute("SELECT next_shard FROM counters"))[0])
-    if not len(found["r"]):
-        return None
-    parts = list(_parts(storage, space, group, found["shard"], found["r"]))
-    digests = np.concatenate([d for _, d in parts]).tobytes().hex()
-    contents = [digests[i : i + 32] for i in range(0, len(digests), 32)]
-    path = storage.layout.shard_file(space.key, number)
-    vectors = np.concatenate([v for v, _ in parts])
-    with disk_errors.disk_errors(f"write {path}"):
-        return shard.write_shard(path, space=space.key, number=number, vectors=vectors, contents=contents), contents
-
-
-def _parts(
-    storage: Storage,
-    space: SpaceRecord,
-    group: Sequence[ShardUsage],
-    shards: NDArray[np.int64],
-    rows: NDArray[np.int64],
-) -> Iterator[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """The live vectors and digests of each file, verified."""
-    for f in group:
-        source = shard.Shard(storage.layout.shard_file(space.key, f.number))
-        source.verify()
-        chosen = rows[shards == f.number]
-        yield source.vectors[chosen], source.digests[chosen]
+        number_of_row, rows = shards.referenced_rows(con, space, numbers)
+    vectors, digests = [], []
+    for number in np.unique(number_of_row).tolist():
+        file = shard.Shard(storage.layout.shard_file(space, number))
+        file.verify()
+        used = rows[number_of_row == number]
+        vectors.append(file.vectors[used])
+        digests.append(file.digests[used])
+    if not vectors:
+        return np.empty((0, 0), np.float32), []
+    return np.concatenate(vectors), shard.hex_digests(np.concatenate(digests))

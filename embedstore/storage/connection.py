@@ -1,14 +1,24 @@
-"""DuckDB, as every room opens it."""
+"""DuckDB connections: databases in memory that draw nothing, and the private connection of a catalog."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 import duckdb
 
+from embedstore.storage.sql import quote_literal
+
+STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
+_MEMORY = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
+
+_inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither use nor close its parent's connection
+
 
 def connect(**config: str) -> duckdb.DuckDBPyConnection:
-    """A database in memory that draws nothing.
+    """Open a database in memory that draws no progress bar.
 
     At a prompt, in a notebook, in ``python -c`` and in processes that were spawned, DuckDB draws a progress bar on
     stdout for every query of more than two seconds.
@@ -16,4 +26,47 @@ def connect(**config: str) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:", config=dict(config))
     with suppress(duckdb.InvalidInputException):  # a notebook without the widgets that DuckDB would draw with
         con.execute("SET enable_progress_bar = false")
+    return con
+
+
+def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
+    """Create a DuckDB file in the catalog's storage version, and attach it under a name."""
+    con.execute(f"ATTACH {quote_literal(file)} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+
+
+class PrivateConnection:
+    """The connection that one catalog is attached to: opened when it is needed, and again after a fork."""
+
+    def __init__(self) -> None:
+        self._con: duckdb.DuckDBPyConnection | None = None
+        self._pid = os.getpid()
+
+    def get(self) -> duckdb.DuckDBPyConnection:
+        """Return the connection of this process."""
+        if self._con is not None and self._pid != os.getpid():
+            _inherited.append(self._con)
+            self._con = None
+        if self._con is None:
+            self._con, self._pid = _connect_private(), os.getpid()
+        return self._con
+
+    def discard(self) -> None:
+        """Drop a connection that a fatal error made unusable; its scratch tables are lost."""
+        con, self._con = self._con, None
+        if con is not None:
+            with suppress(duckdb.Error):
+                con.close()
+
+    def is_current(self, con: duckdb.DuckDBPyConnection) -> bool:
+        """Return whether this connection is still the private one."""
+        return con is self._con
+
+
+def _connect_private() -> duckdb.DuckDBPyConnection:
+    """Open a database in memory that never checkpoints an attached file by itself."""
+    folder = Path(tempfile.gettempdir(), f"embedstore-{os.getpid()}")
+    con = connect(memory_limit=_MEMORY, temp_directory=str(folder))
+    con.execute("SET checkpoint_on_detach = 'DISABLED'")
+    con.execute("SET wal_autocheckpoint = '1TB'")
+    con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
     return con

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreIOError, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files
-from embedstore.storage.durable_files import sync_folder
+from embedstore.storage.durable_files import copy_synced, sync_folder
 
 FORMAT_VERSION = 1  # of the folder; the catalog's tables have migrations of their own
 MARKER = "embedstore.json"
@@ -63,13 +63,17 @@ class Layout:
         """What could not be used and was not deleted."""
         return self.root / "quarantine"
 
+    def space_folder(self, space: str) -> Path:
+        """The folder of a space."""
+        return self.root / "spaces" / space
+
     def shards_folder(self, space: str) -> Path:
         """The folder of a space's vector files."""
-        return self.root / "spaces" / space / "shards"
+        return self.space_folder(space) / "shards"
 
     def space_file(self, space: str) -> Path:
         """What the space means, beside its vectors: a lost catalog is made again from it."""
-        return self.root / "spaces" / space / "space.json"
+        return self.space_folder(space) / "space.json"
 
     def shard_file(self, space: str, number: int) -> Path:
         """One vector file."""
@@ -77,11 +81,11 @@ class Layout:
 
     def index_folder(self, space: str) -> Path:
         """The folder of a space's indexes."""
-        return self.root / "spaces" / space / "index"
+        return self.space_folder(space) / "index"
 
     def towers_folder(self, space: str) -> Path:
         """The folder of a space's exported networks."""
-        return self.root / "spaces" / space / "towers"
+        return self.space_folder(space) / "towers"
 
 
 @contextmanager
@@ -189,15 +193,30 @@ def read_small_json(path: Path) -> bytes:
     return data
 
 
-def quarantine_file(layout: Layout, path: Path, name: str) -> Path:
-    """Move a file that cannot be used into the quarantine, under a name that is free there."""
+def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False) -> Path:
+    """Move or copy a file that cannot be used into the quarantine folder.
+
+    Args:
+        layout: the paths of the store.
+        path: the file.
+        name: its name there; a number follows it if the name is taken.
+        copy: leave the file where it is.
+
+    Returns:
+        The path in the quarantine folder.
+
+    Raises:
+        OSError: if the disk is full or fails.
+    """
     layout.quarantine.mkdir(exist_ok=True)
-    target = layout.quarantine / name
-    n = 1
+    target, n = layout.quarantine / name, 1
     while target.exists():
         n += 1
         target = layout.quarantine / f"{name}.{n}"
-    path.replace(target)
+    if copy:
+        copy_synced(path, target)
+    else:
+        path.replace(target)
+        sync_folder(path.parent)
     sync_folder(layout.quarantine)
-    sync_folder(path.parent)
     return target

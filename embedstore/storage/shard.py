@@ -129,8 +129,7 @@ class Shard:
     @property
     def contents(self) -> list[str]:
         """The digests as 32 hexadecimal digits each."""
-        text = self.digests.tobytes().hex()
-        return [text[i : i + 32] for i in range(0, len(text), 32)]
+        return hex_digests(self.digests)
 
     def verify(self) -> None:
         """Read every byte and compare with the checksum.
@@ -179,6 +178,12 @@ class Shard:
         bad = [i for i, (a, b) in enumerate(zip(found, h.blocks, strict=True)) if a != b]
         rows = [np.arange(i * h.block_rows, min((i + 1) * h.block_rows, h.rows)) for i in bad]
         return np.concatenate([np.arange(0), *rows])
+
+
+def hex_digests(digests: NDArray[np.uint8]) -> list[str]:
+    """Return uint8 ``(n, 16)`` digests as 32 hexadecimal digits each."""
+    text = digests.tobytes().hex()
+    return [text[i : i + 32] for i in range(0, len(text), 32)]
 
 
 def read_shard_header(path: Path) -> ShardHeader:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, SpaceNotFound, did_you_mean
 from embedstore.space import Recipe, Space
+from embedstore.storage.catalog import Catalog, CatalogStamp
 from embedstore.storage.shard import DTYPES
 
 
@@ -73,7 +75,51 @@ class RecipeSpace(SpaceRecord):
         return self
 
 
-def space_record(row: tuple[Any, ...]) -> SpaceRecord:
+class SpaceTable:
+    """The spaces of a store, read again when the catalog changes.
+
+    Args:
+        root: the store's folder, for messages.
+        catalog: its catalog.
+    """
+
+    def __init__(self, root: Path, catalog: Catalog) -> None:
+        self._root = root
+        self._catalog = catalog
+        self._cached: tuple[CatalogStamp, list[SpaceRecord]] | None = None
+
+    def records(self) -> list[SpaceRecord]:
+        """Return every space, oldest first."""
+        if self._cached is None or self._cached[0] != self._catalog.stamp:
+            with self._catalog.read() as con:
+                stamp = self._catalog.stamp
+                rows = con.execute(
+                    "SELECT name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
+                ).fetchall()
+            self._cached = stamp, [_space_record(row) for row in rows]
+        return list(self._cached[1])
+
+    def find(self, name: str | None) -> SpaceRecord:
+        """Return the space of that name or key, or the default space for None.
+
+        Raises:
+            SpaceNotFound: if there is none; lists similar names.
+        """
+        records = self.records()
+        for record in records:
+            if record.is_default if name is None else name in (record.name, record.key):
+                return record
+        if name is None:
+            raise SpaceNotFound(
+                f"{self._root} has no space yet; name a backbone: `embedstore embed STORE SOURCE --backbone NAME`"
+            )
+        names = [r.name for r in records]
+        raise SpaceNotFound(
+            f"{self._root} has no space {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}"
+        )
+
+
+def _space_record(row: tuple[Any, ...]) -> SpaceRecord:
     """Return the record of a row ``(name, facts, dtype, current, created, recipe)`` of the table ``spaces``."""
     name, facts, dtype, is_default, created, recipe = row
     base = (name, Space.from_json(facts), dtype, is_default, created)

@@ -1,4 +1,8 @@
-"""What every query needs: quoting, single values, numpy columns, names of scratch tables, DuckDB's messages."""
+"""What every query needs: quoting, single values, numpy columns, names of scratch tables, DuckDB's messages.
+
+A query that reads a Python variable must be executed where the variable is: DuckDB looks it up in the frame that calls
+``execute``, so :func:`fetch_value`, :func:`fetch_column` and :func:`column_types` cannot run such a query.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        path = str(corpus.store_of(folder, given.rows))
+        path = str(corpus.open_or_create_store(folder, given.rows))
         print("| what | seconds | ms a query, warm | recall@10 | peak resident GiB |\n| --- | --- | --- | --- | --- |")
         _run(path, given.rows, given.max_memory)
 

@@ -123,7 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        store = es.open(corpus.store_of(folder, given.rows))
+        store = es.open(corpus.open_or_create_store(folder, given.rows))
         x, u, q = corpus.arrays_of(folder, given.rows)
         print(
             f"{given.rows:,} × {corpus.DIM}, {os.cpu_count()} cores, Python {platform.python_version()}, FAISS "

@@ -183,17 +183,17 @@ def test_a_space_is_dropped_only_when_nothing_depends_on_it(tuned):
 @pytest.mark.slow
 def test_a_killed_drop_is_completed_by_the_next_writer(tuned):
     """Files of a space that the catalog no longer has are removed, and those of registered spaces stay."""
-    from embedstore.storage import drop_space
+    from embedstore.storage import space_changes
 
     new = tuned.spaces[1]
     folder = tuned.path / "spaces" / new.key
     kept = shutil.copytree(folder, tuned.path.parent / "kept")
     tuned.drop_space(new.name)
     shutil.copytree(kept, folder)
-    (folder / drop_space.DROP_MARKER).touch()
-    (tuned.path / "spaces" / tuned.spaces[0].key / drop_space.DROP_MARKER).touch()
+    (folder / space_changes.DROP_MARKER).touch()
+    (tuned.path / "spaces" / tuned.spaces[0].key / space_changes.DROP_MARKER).touch()
     with tuned._session.storage.writer("test"):
-        assert drop_space.remove_dropped_spaces(tuned._session.storage) > 0
+        assert space_changes.remove_dropped_spaces(tuned._session.storage) > 0
     assert not folder.exists()
     assert len(vectors(tuned, "test_resnet")) == 60
 

@@ -118,8 +118,8 @@ def test_an_empty_store_gives_no_hits(tmp_path):
 def test_vectors_of_deleted_items_do_not_reduce_the_hits(tmp_path):
     """Where the nearest vectors belong to deleted items, k hits still come back."""
     storage = make(tmp_path / "s", 50)
-    with storage.writer("test") as writer:
-        writer.execute("UPDATE items SET present = false WHERE item <= 40")
+    with storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET present = false WHERE item <= 40")
     hits = searching(storage)(vector(1), k=10)
     assert sorted(h.item for h in hits) == list(range(41, 51))
 

@@ -14,9 +14,9 @@ from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
-from embedstore.storage import changes, compact
-from embedstore.storage.changes import ItemSelection
+from embedstore.storage import compact, item_changes
 from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, digest
@@ -75,7 +75,7 @@ class Machine(RuleBasedStateMachine):
             gone = {i for i, item in self.items.items() if item["content"] in lost}
             self.contents = {d: v for d, v in self.contents.items() if d not in lost}
         with self.storage.writer("test") as writer:
-            done = (changes.purge if purge else changes.delete)(writer, ItemSelection(where))
+            done = (item_changes.purge if purge else item_changes.delete)(writer, ItemSelection(where))
         assert done["items"] == len(gone)
         self.items = {i: item for i, item in self.items.items() if i not in gone}
 
@@ -83,7 +83,7 @@ class Machine(RuleBasedStateMachine):
     def relabel(self, where, label):
         """Set the label of some items."""
         with self.storage.writer("test") as writer:
-            changes.edit(writer, {"label": label}, ItemSelection(where or "true"))
+            item_changes.edit(writer, {"label": label}, ItemSelection(where or "true"))
         for item in self.items.values():
             if FILTERS[where](item):
                 old = item["label"]

@@ -24,7 +24,7 @@ from embedstore.errors import (
     StoreNotFound,
     StoreTooNew,
 )
-from embedstore.storage import recover
+from embedstore.storage import checkpoint
 from embedstore.storage.commit import CommitBatch, storable_rows
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.storage import Storage
@@ -249,7 +249,7 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     with pytest.raises(StoreDamaged, match=r"at commit 2, but commit 4 was acknowledged.*embedstore repair"):
         Storage.open(tmp_path / "s")
     done = repair(tmp_path / "s").actions
-    assert [("2 acknowledged commits" in n, "3 vectors" in n, "set aside" in n) for n in done] == [
+    assert [("2 acknowledged commits" in n, "3 vectors" in n, "moved to" in n) for n in done] == [
         (True, False, False), (False, True, False), (False, False, True),
     ]  # fmt: skip
     storage = Storage.open(tmp_path / "s")
@@ -279,7 +279,7 @@ def test_an_interrupted_checkpoint_is_undone(tmp_path):
     assert rows(reopened) == expected(5)
     assert reopened.sql("SELECT verb FROM runs")[1] == [("x",)]
     assert reopened.notices == ["a checkpoint was interrupted: the catalog was restored from its guard copy"]
-    assert not recover.has_interrupted_checkpoint(at)
+    assert not checkpoint.has_interrupted_checkpoint(at)
 
 
 def test_a_torn_log_is_cut_where_it_broke(tmp_path):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
-from embedstore.storage import commit_counter, layout, shard
-from embedstore.storage.catalog import STORAGE_VERSION, read_commit_count
+from embedstore.storage import commit_counter, connection, layout, shard
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
-from embedstore.storage.sql import quote_literal
+from embedstore.storage.queries.counters import read_commit_count
+from embedstore.storage.queries.shards import ShardRecord, all_shards
 from embedstore.storage.storage import Storage
 
 MAX_ATTEMPTS = 5  # a compaction may remove a file before it is copied: the copy starts again from a later generation
@@ -88,16 +87,6 @@ class _FileReplaced(Exception):
     """A vector file was removed because a later one replaced it."""
 
 
-@dataclass(frozen=True)
-class _ShardFile:
-    """A vector file as the catalog registers it."""
-
-    space: str
-    number: int
-    bytes: int
-    checksum: str
-
-
 def _copy_store(
     storage: Storage, at: Layout, hard_link: bool, progress: Callable[[CheckProgress], None]
 ) -> dict[str, int]:
@@ -119,24 +108,24 @@ def _copy_store(
     return {"shards": len(shards), "bytes": total}
 
 
-def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[_ShardFile]]:
+def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[ShardRecord]]:
     """Copy the catalog and its commit count in one read; return the spaces and vector files of that generation."""
     at.catalog.unlink(missing_ok=True)
     with storage.catalog.read() as con:
-        shards = con.execute("SELECT space, shard, bytes, checksum FROM shards ORDER BY ALL").fetchall()
+        files = all_shards(con)
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        con.execute(f"ATTACH {quote_literal(at.catalog)} AS copy (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, at.catalog, "copy")
         try:
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
         finally:
             con.execute("DETACH copy")
     commit_counter.reset(at.root, count)
-    return spaces, [_ShardFile(*row) for row in shards]
+    return spaces, files
 
 
-def _copy_shard(storage: Storage, registered: _ShardFile, target: Path, hard_link: bool) -> None:
+def _copy_shard(storage: Storage, registered: ShardRecord, target: Path, hard_link: bool) -> None:
     """Copy one vector file and compare the copy with its checksum."""
     source = storage.layout.shard_file(registered.space, registered.number)
     try:

@@ -13,7 +13,6 @@ import duckdb
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import connection, migrations
-from embedstore.storage.catalog import STORAGE_VERSION
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout, read_small_json
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, quote_literal, utc_now
@@ -56,7 +55,7 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
     """Write the new catalog."""
     actions: list[str] = []
     with connection.connect() as con:
-        con.execute(f"ATTACH {quote_literal(new)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, new)
         migrations.apply_pending(con)
         if _make_attachable(old):
             query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'"

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors, layout, lock, recover, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.commit import insert_vectors
 from embedstore.storage.integrity import rebuild_catalog
 from embedstore.storage.integrity.report import Damage
 from embedstore.storage.integrity.verify import check_tables, misaligned_rows
 from embedstore.storage.layout import Layout
-from embedstore.storage.sql import content_hex, fetch_value
+from embedstore.storage.queries import shards
+from embedstore.storage.queries.shards import ShardRecord
+from embedstore.storage.sql import fetch_value
+from embedstore.storage.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -65,38 +67,38 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     """
     at = layout.find_store(Path(path))
     disk = disk_errors.disk_errors(f"repair {at.root}", cure="make room and run it again")
-    with lock.writer_lock(at.lock, "repair", wait=wait), disk:
-        catalog, actions = _open_catalog(at)
-        actions += _repair_rows(catalog)
-        actions += recover.register_unknown_shards(at, catalog)
-        shards = list(_repair_shards(at, catalog))
-        actions += [s.action for s in shards]
+    with lock.writer_lock(at.lock, "repair", wait=wait) as held, disk:
+        writer, actions = _open_catalog(at, held)
+        actions += _repair_rows(writer)
+        actions += recover.register_unknown_shards(writer)
+        replaced = list(_repair_shards(writer))
+        actions += [s.action for s in replaced]
         actions += _remove_unfinished_indexes(at)
-        recover.guarded_checkpoint(at, catalog)
+        writer.checkpoint()
     lost: dict[str, list[str]] = {}
-    for s in shards:
+    for s in replaced:
         if s.lost:
             lost.setdefault(s.space, []).extend(s.lost)
     return StorageRepair(actions, lost)
 
 
-def _open_catalog(at: Layout) -> tuple[Catalog, list[str]]:
-    """Return the recovered catalog, or a new one with what could be saved, and what was done."""
-    catalog, actions = Catalog(at.catalog), list[str]()
+def _open_catalog(at: Layout, held: lock.WriterLock) -> tuple[Writer, list[str]]:
+    """Return a writer of the recovered catalog, or of a new one with what could be saved, and what was done."""
+    writer, actions = Writer(at, Catalog(at.catalog), held), list[str]()
     try:
-        actions += recover.recover(at, catalog, accept_data_loss=True)
-        with catalog.read() as con:
+        actions += recover.recover(writer, accept_data_loss=True)
+        with writer.catalog.read() as con:
             damage = next((f for f in check_tables(con) if isinstance(f, Damage)), None)
         if damage:
             raise StoreDamaged(f"{damage.location}: {damage.problem}")
     except StoreDamaged as e:
         actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
-        catalog.discard_connection()
+        writer.catalog.discard_connection()
         actions += rebuild_catalog.rebuild_catalog(at)
-        catalog = Catalog(at.catalog)
-        actions += recover.register_unknown_shards(at, catalog)
-        actions += recover.recover(at, catalog, accept_data_loss=True)
-    return catalog, actions
+        writer = Writer(at, Catalog(at.catalog), held)
+        actions += recover.register_unknown_shards(writer)
+        actions += recover.recover(writer, accept_data_loss=True)
+    return writer, actions
 
 
 _ROWS = {
@@ -124,10 +126,10 @@ _ROWS = {
 }
 
 
-def _repair_rows(catalog: Catalog) -> list[str]:
+def _repair_rows(writer: Writer) -> list[str]:
     """Correct rows of the catalog that contradict each other."""
     actions = []
-    with catalog.write() as con:
+    with writer.transaction() as con:
         for action, statement in _ROWS.items():
             count = fetch_value(con, statement)
             if count:
@@ -135,24 +137,24 @@ def _repair_rows(catalog: Catalog) -> list[str]:
     return actions
 
 
-def _repair_shards(at: Layout, catalog: Catalog) -> Iterator[_ShardRepair]:
+def _repair_shards(writer: Writer) -> Iterator[_ShardRepair]:
     """Check every vector file; write the whole blocks of a damaged one to a new file."""
-    with catalog.read() as con:
-        known = con.execute('SELECT space, shard, "rows", checksum FROM shards ORDER BY space, shard').fetchall()
-    for space, number, rows, checksum in known:
-        intact = _intact_rows(at.shard_file(space, number), (space, number, rows, checksum))
+    with writer.catalog.read() as con:
+        known = shards.all_shards(con)
+    for record in known:
+        intact = _intact_rows(writer.layout.shard_file(record.space, record.number), record)
         if intact is None:
-            yield _replace_shard(at, catalog, (space, number), None, np.arange(0))
-        elif len(intact[1]) < rows or misaligned_rows(catalog, intact[0]):
-            yield _replace_shard(at, catalog, (space, number), *intact)
+            yield _replace_shard(writer, record, None, np.arange(0))
+        elif len(intact[1]) < record.rows or misaligned_rows(writer.catalog, intact[0]):
+            yield _replace_shard(writer, record, *intact)
 
 
-def _intact_rows(path: Path, registered: tuple[str, int, int, str]) -> tuple[shard.Shard, NDArray[np.int64]] | None:
+def _intact_rows(path: Path, record: ShardRecord) -> tuple[shard.Shard, NDArray[np.int64]] | None:
     """Return a vector file and the rows that match their checksums, or None where nothing in it can be trusted."""
     try:
         file = shard.Shard(path)
         h = file.header
-        if (h.space, h.number, h.rows, h.checksum) != registered:
+        if (h.space, h.number, h.rows, h.checksum) != (record.space, record.number, record.rows, record.checksum):
             return None
         bad = file.corrupt_rows()
         if not len(bad):
@@ -163,35 +165,24 @@ def _intact_rows(path: Path, registered: tuple[str, int, int, str]) -> tuple[sha
 
 
 def _replace_shard(
-    at: Layout, catalog: Catalog, key: tuple[str, int], file: shard.Shard | None, intact: NDArray[np.int64]
+    writer: Writer, record: ShardRecord, file: shard.Shard | None, intact: NDArray[np.int64]
 ) -> _ShardRepair:
     """Write the intact rows in use as a new vector file, register it instead of the old one, quarantine that."""
-    space, number = key
-    with catalog.read() as con:
-        found = con.execute("SELECT content::VARCHAR FROM vectors WHERE space = ? AND shard = ?", [*key]).fetchall()
-        following = int(fetch_value(con, "SELECT next_shard FROM counters"))
-    used = {content_hex(c) for (c,) in found}
-    contents = file.contents if file else []
+    with writer.catalog.read() as con:
+        found = shards.shard_contents(con, record.space, record.number)
+    used, contents = set(found), file.contents if file else []
     kept = np.array([r for r in intact if contents[r] in used], dtype=np.int64)
     kept_contents = [contents[r] for r in kept]
-    header = None
-    if file is not None and len(kept):
-        target = at.shard_file(space, following)
-        vectors = file.vectors[kept]
-        header = shard.write_shard(target, space=space, number=following, vectors=vectors, contents=kept_contents)
-    with catalog.write() as con:
-        con.execute("DELETE FROM vectors WHERE space = ? AND shard = ?", [*key])
-        con.execute("DELETE FROM shards WHERE space = ? AND shard = ?", [*key])
-        if header is not None:
-            insert_vectors(con, header, kept_contents)
-            con.execute("UPDATE counters SET next_shard = ?", [following + 1])
-    path = at.shard_file(space, number)
+    vectors = file.vectors[kept] if file else np.empty((0, 0), np.float32)
+    writer.replace_shards(record.space, [record.number], vectors, kept_contents)
+    path = writer.layout.shard_file(record.space, record.number)
     moved = ""
     if path.exists():
-        moved = f"; the damaged file is {layout.quarantine_file(at, path, f'{space}-{path.name}')}"
+        target = layout.quarantine_file(writer.layout, path, f"{record.space}-{path.name}")
+        moved = f"; the damaged file is {target}"
     lost = sorted(used - set(kept_contents))
     action = f"{path.name}: {len(kept)} of {len(found)} vectors were saved, {len(lost)} are lost{moved}"
-    return _ShardRepair(action, space, lost)
+    return _ShardRepair(action, record.space, lost)
 
 
 def _remove_unfinished_indexes(at: Layout) -> list[str]:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
-import numpy as np
 
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import CATALOG_TABLES, Catalog, read_commit_count
+from embedstore.storage.catalog import CATALOG_TABLES, Catalog
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
-from embedstore.storage.sql import fetch_value, first_line, first_row, object_array
+from embedstore.storage.queries import shards
+from embedstore.storage.queries.counters import read_commit_count
+from embedstore.storage.queries.shards import ShardRecord
+from embedstore.storage.sql import fetch_value, first_line, first_row
 from embedstore.storage.storage import Storage
 
 _CATALOG = "catalog.duckdb"
@@ -44,14 +46,13 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
     Yields:
         Damage, and counts of what was read.
     """
-    findings, shards = _check_catalog(storage)
+    findings, files = _check_catalog(storage)
     yield from findings
-    total, done = sum(int(row[3] or 0) for row in shards), 0
-    for row in shards:
-        yield from _check_shard(storage, row)
-        done += int(row[3] or 0)
+    total, done = sum(f.bytes for f in files), 0
+    for f in files:
+        yield from _check_shard(storage, f)
+        done += f.bytes
         progress(CheckProgress("vectors", done, total))
-    yield from _check_space_descriptions(storage.layout)
     yield from _check_space_descriptions(storage.layout)
 
 
@@ -77,28 +78,17 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
 
 def misaligned_rows(catalog: Catalog, file: shard.Shard) -> int:
     """Return how many rows of a vector file hold another content than the catalog says."""
-    h = file.header
-    rows = {"content": object_array(file.contents), "n": np.arange(h.rows)}  # noqa: F841 - read by SQL
     with catalog.read() as con:
-        wrong = con.execute(
-            'SELECT count(*) FROM vectors v LEFT JOIN rows r ON r.n = v."row" '
-            "WHERE v.space = ? AND v.shard = ? AND (r.content IS NULL OR r.content::UUID <> v.content)",
-            [h.space, h.number],
-        )
-        return int(first_row(wrong)[0])
+        return shards.misplaced_rows(con, file.header.space, file.header.number, file.contents)
 
 
 def is_registered(catalog: Catalog, space: str, number: int) -> bool:
     """Return whether the catalog still names a vector file: no later file replaced it meanwhile."""
     with catalog.read() as con:
-        count = con.execute("SELECT count(*) FROM shards WHERE space = ? AND shard = ?", [space, number])
-        return bool(first_row(count)[0])
+        return shards.has_shard(con, space, number)
 
 
-_ShardRow = tuple[str, int, int, int, str]  # space, number, rows, bytes, checksum
-
-
-def _check_catalog(storage: Storage) -> tuple[list[Finding], list[_ShardRow]]:
+def _check_catalog(storage: Storage) -> tuple[list[Finding], list[ShardRecord]]:
     """Check the tables in one read; return the findings and, where the tables are whole, the vector files."""
     acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
     findings: list[Finding] = []
@@ -110,10 +100,10 @@ def _check_catalog(storage: Storage) -> tuple[list[Finding], list[_ShardRow]]:
             findings += _check_commit_counter(con, acknowledged)
             findings += _check_spaces(con)
             findings += _check_references(con)
-            shards = con.execute('SELECT space, shard, "rows", bytes, checksum FROM shards ORDER BY ALL').fetchall()
+            files = shards.all_shards(con)
     except StoreDamaged as e:
         return [*findings, Damage(_CATALOG, "", _problem(e))], []
-    return findings, shards
+    return findings, files
 
 
 def _check_commit_counter(con: duckdb.DuckDBPyConnection, acknowledged: int | None) -> Iterator[Damage]:
@@ -169,15 +159,14 @@ def _check_references(con: duckdb.DuckDBPyConnection) -> Iterator[Damage]:
             yield Damage(_CATALOG, f"table {table}", f"{problem} ({count:,})")
 
 
-def _check_shard(storage: Storage, row: _ShardRow) -> Iterator[Finding]:
+def _check_shard(storage: Storage, record: ShardRecord) -> Iterator[Finding]:
     """Compare one vector file with its checksums and with the catalog."""
-    space, number = row[:2]
-    path = storage.layout.shard_file(space, number)
+    path = storage.layout.shard_file(record.space, record.number)
     name = str(path.relative_to(storage.layout.root))
     try:
         file = shard.Shard(path)
         h = file.header
-        if (h.space, h.number, h.rows, h.file_bytes, h.checksum) != row:
+        if ShardRecord(h.space, h.number, h.rows, h.file_bytes, h.checksum) != record:
             yield Damage(name, "header", "it is another file than the one that was registered")
             return
         yield from _check_blocks(name, file)
@@ -185,7 +174,7 @@ def _check_shard(storage: Storage, row: _ShardRow) -> Iterator[Finding]:
             problem = f"{wrong:,} rows of {name} name another content than the file"
             yield Damage(_CATALOG, "table vectors", problem)
     except EmbedstoreError as e:
-        if is_registered(storage.catalog, space, number):
+        if is_registered(storage.catalog, record.space, record.number):
             yield Damage(name, "", _problem(e))
         return
     yield Checked(shards=1, vectors=h.rows, bytes=h.file_bytes)

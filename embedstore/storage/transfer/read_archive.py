@@ -15,10 +15,12 @@ import numpy as np
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
-from embedstore.storage.catalog import ARCHIVED_TABLES, STORAGE_VERSION, Catalog, is_disk_error
-from embedstore.storage.commit import FLOAT16_MAX, insert_vectors, storable_rows
+from embedstore.storage.catalog import ARCHIVED_TABLES, Catalog
+from embedstore.storage.catalog_errors import is_disk_error
+from embedstore.storage.commit import FLOAT16_MAX, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
+from embedstore.storage.queries.shards import insert_shard
 from embedstore.storage.sql import (
     column_types,
     content_hex,
@@ -93,7 +95,7 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
 def _attached_catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
     """Attach the new catalog to a new connection."""
     with connection.connect() as con:
-        con.execute(f"ATTACH {quote_literal(at.catalog)} AS cat (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.attach_new_file(con, at.catalog)
         try:
             yield con
         finally:
@@ -157,7 +159,7 @@ def _read_vectors(con: duckdb.DuckDBPyConnection, folder: Path, files: list[Arch
             raise StoreDamaged(f"{path} has {file.rows} vectors of {space.dim} values: no export writes such a file")
         header, contents = _convert_vectors(con, file.verify(folder), file, space, at.shard_file(space.key, number))
         con.execute("USE cat")
-        insert_vectors(con, header, contents)
+        insert_shard(con, header, contents)
         con.execute("USE memory")
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.sql import error_message, first_row, quote_identifier
-from embedstore.storage.storage import ITEM_COLUMNS, Storage, Writer
+from embedstore.storage.storage import ITEM_COLUMNS
+from embedstore.storage.writer import Writer
 
 EDITABLE_COLUMNS = ("label", "split", "group_id")  # of our own columns; the others say what a file is
 _READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
@@ -208,18 +209,6 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
             con.execute("UPDATE renamed SET path = ? WHERE item = ?", [raw, item])
         con.execute("UPDATE items SET uri = r.uri, path = r.path FROM renamed r WHERE items.item = r.item")
     return {"items": count}
-
-
-def rename_space(storage: Storage, writer: Writer, old: str, new: str) -> None:
-    """Call a space otherwise.
-
-    Raises:
-        SpaceNotFound: there is none of the old name. QueryError: the new name is taken or empty.
-    """
-    row = storage.space(old)
-    if not new.strip() or any(new in (s.name, s.key) for s in storage.spaces() if s.key != row.key):
-        raise QueryError(f"{new!r} is empty or the name of another space")
-    writer.execute("UPDATE spaces SET name = ? WHERE space = ?", [new, row.key])
 
 
 def _remove_items(con: duckdb.DuckDBPyConnection) -> None:

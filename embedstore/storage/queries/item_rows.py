@@ -1,0 +1,189 @@
+"""Changes of the tables ``items``, ``contents`` and ``failures`` that a commit makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import BadManifest
+from embedstore.storage.commit import FailureRow, ItemRow
+from embedstore.storage.queries import counters
+from embedstore.storage.sql import column_types, encode_paths, object_array, quote_identifier, utc_now
+from embedstore.types import ImageInfo
+
+_ITEM_VALUES = (
+    "r.item AS item, r.uri AS uri, r.content::UUID AS content, r.label::VARCHAR AS label, r.split::VARCHAR AS split, "
+    'r."group"::VARCHAR AS group_id, r.size AS size, r.mtime_ns AS mtime_ns, true AS present, '
+    "$now::TIMESTAMP AS added, r.path::BLOB AS path"
+)
+_NUMBER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")  # narrow to wide
+
+
+def insert_contents(con: duckdb.DuckDBPyConnection, image_info: Mapping[str, tuple[int, ImageInfo | None]]) -> None:
+    """Insert the contents that the catalog does not have yet.
+
+    Args:
+        con: a transaction.
+        image_info: for each content its size in bytes, and what is known of the image.
+    """
+    if not image_info:
+        return
+    images = [image for _, image in image_info.values()]
+    rows = {  # noqa: F841 - read by SQL
+        "content": object_array(list(image_info)),
+        "bytes": np.array([size for size, _ in image_info.values()], dtype=np.int64),
+        "width": object_array([i and i.width for i in images]),
+        "height": object_array([i and i.height for i in images]),
+        "format": object_array([i.format if i else None for i in images]),
+    }
+    con.execute(
+        "INSERT INTO contents SELECT content::UUID, bytes, width::INTEGER, height::INTEGER, format::VARCHAR FROM rows "
+        "WHERE content::UUID NOT IN (SELECT content FROM contents)"
+    )
+
+
+def insert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attributes: Path | None) -> None:
+    """Insert new items, numbered in the given order.
+
+    Args:
+        con: a transaction.
+        items: the new items.
+        attributes: Parquet of ``uri`` and the user's own columns, or None.
+    """
+    if not items:
+        return
+    first = counters.next_item(con)
+    rows = _item_columns(items, np.arange(first, first + len(items), dtype=np.int64))  # noqa: F841 - read by SQL
+    extra = ", a.* EXCLUDE (uri)" if attributes else ""
+    join = "LEFT JOIN read_parquet($attributes) a USING (uri)" if attributes else ""
+    con.execute(
+        f"INSERT INTO items BY NAME SELECT {_ITEM_VALUES}{extra} FROM rows r {join} ORDER BY r.item",
+        {"now": utc_now()} | ({"attributes": str(attributes)} if attributes else {}),
+    )
+    con.execute("UPDATE counters SET next_item = ?", [first + len(items)])
+
+
+def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attributes: Path | None) -> None:
+    """Update existing items to what the source says now; a label, split or group it does not state is kept.
+
+    Args:
+        con: a transaction.
+        items: the items, each with its id.
+        attributes: Parquet of ``uri`` and the user's own columns, or None.
+    """
+    if not items:
+        return
+    rows = _item_columns(items, np.array([r.item for r in items], dtype=np.int64))  # noqa: F841 - read by SQL
+    con.execute(
+        "UPDATE items SET uri = r.uri, content = r.content::UUID, size = r.size, mtime_ns = r.mtime_ns, "
+        "path = r.path::BLOB, present = true, label = coalesce(r.label::VARCHAR, items.label), "
+        'split = coalesce(r.split::VARCHAR, items.split), group_id = coalesce(r."group"::VARCHAR, items.group_id) '
+        "FROM rows r WHERE items.item = r.item"
+    )
+    if attributes:
+        update_attributes(con, attributes, [r.ref.uri for r in items])
+
+
+def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
+    """Add the user's own columns to the items.
+
+    Args:
+        con: a transaction.
+        columns: the DuckDB type of each column, by name.
+
+    Raises:
+        BadManifest: if a column exists with a type that the new values do not fit.
+    """
+    existing = {name.lower(): kind for name, kind in column_types(con, "items").items()}
+    for name, kind in columns.items():
+        present = existing.get(name.lower())
+        if present is None:
+            con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
+        elif present != kind and not _fits(kind, present):
+            raise BadManifest(
+                f"column {name!r} is {kind} here and {present} in the store; rename it, or convert it to {present}"
+            )
+
+
+def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> None:
+    """Update the user's own columns of existing items.
+
+    Args:
+        con: a transaction.
+        attributes: Parquet of ``uri`` and the columns.
+        uris: the items to update; None is all that the file names.
+    """
+    names = column_types(con, "SELECT * EXCLUDE (uri) FROM read_parquet(?)", [str(attributes)])
+    if not names:
+        return
+    selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
+    condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
+    sets = ", ".join(f"{quote_identifier(n)} = a.{quote_identifier(n)}" for n in names)
+    con.execute(
+        f"UPDATE items SET {sets} FROM read_parquet(?) a WHERE items.uri = a.uri {condition}", [str(attributes)]
+    )
+
+
+def delete_failures(con: duckdb.DuckDBPyConnection, uris: Sequence[str]) -> None:
+    """Delete the failures of files that were processed again."""
+    processed = {"uri": object_array(uris)}  # noqa: F841 - read by SQL
+    con.execute("DELETE FROM failures WHERE uri IN (SELECT uri FROM processed)")
+
+
+def insert_failures(con: duckdb.DuckDBPyConnection, rows: Sequence[FailureRow], *, decoder: str, space: str) -> None:
+    """Insert failures; an existing item whose file can no longer be read is not ``present`` any more.
+
+    Args:
+        con: a transaction.
+        rows: the failures.
+        decoder: the version of the decoder: the failures of another version are tried again.
+        space: the key of the space, which a vector that is not finite is a failure of.
+    """
+    if not rows:
+        return
+    failures = [r.failure for r in rows]
+    columns = {  # noqa: F841 - read by SQL
+        "uri": object_array([f.uri for f in failures]),
+        "reason": object_array([f.reason.value for f in failures]),
+        "detail": object_array([f.detail for f in failures]),
+        "size": np.array([f.size for f in failures], dtype=np.int64),
+        "mtime_ns": np.array([f.mtime_ns for f in failures], dtype=np.int64),
+        "path": encode_paths([(f.uri, f.path) for f in failures]),
+    }
+    con.execute(
+        "INSERT INTO failures BY NAME SELECT uri, reason, detail, size, mtime_ns, ? AS decoder, CASE WHEN reason = "
+        "'not_finite' THEN ? END AS space, ?::TIMESTAMP AS failed, path::BLOB AS path FROM columns",
+        [decoder, space, utc_now()],
+    )
+    unreadable = [r.item for r in rows if r.item is not None]
+    if unreadable:
+        con.execute("UPDATE items SET present = false WHERE list_contains(?, item)", [unreadable])
+
+
+def _fits(kind: str, column_kind: str) -> bool:
+    """Return whether values of one type fit a column of another."""
+    if column_kind == "VARCHAR":
+        return True
+    both = kind in _NUMBER_TYPES and column_kind in _NUMBER_TYPES
+    return both and _NUMBER_TYPES.index(kind) <= _NUMBER_TYPES.index(column_kind)
+
+
+def _item_columns(items: Sequence[ItemRow], ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Return item rows as columns."""
+    refs = [r.ref for r in items]
+    return {
+        "item": ids,
+        "uri": object_array([r.uri for r in refs]),
+        "content": object_array([r.content for r in items]),
+        "label": object_array([r.label for r in refs]),
+        "split": object_array([r.split for r in refs]),
+        "group": object_array([r.group for r in refs]),
+        "size": np.array([r.size for r in refs], dtype=np.int64),
+        "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
+        "path": encode_paths([(r.uri, r.path) for r in refs]),
+    }

@@ -1,0 +1,235 @@
+"""The only way to change a store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import DimensionMismatch, StoreError
+from embedstore.space import Recipe, Space
+from embedstore.storage import checkpoint, disk_errors, durable_files, shard
+from embedstore.storage.catalog import Catalog
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.layout import Layout
+from embedstore.storage.lock import WriterLock
+from embedstore.storage.queries import counters, heads, item_rows, runs, shards, space_rows
+from embedstore.storage.queries.heads import PredictionStage
+from embedstore.storage.shard import ShardHeader
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
+
+
+class Writer:
+    """The operations that are allowed while the writer's lock is held.
+
+    Args:
+        layout: the paths of the store.
+        catalog: its catalog.
+        lock: the lock that this process holds.
+    """
+
+    def __init__(self, layout: Layout, catalog: Catalog, lock: WriterLock) -> None:
+        self.layout = layout
+        self.catalog = catalog
+        self._lock = lock
+
+    @property
+    def after_crash(self) -> bool:
+        """Whether the previous writer was killed."""
+        return self._lock.after_crash
+
+    @contextmanager
+    def transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a transaction: commit it at the end, roll it back on any exception.
+
+        Raises:
+            StoreError: if this process was forked from the one that holds the lock.
+            StoreIOError: if the disk is full or fails.
+        """
+        if os.getpid() != self._lock.pid:
+            raise StoreError(
+                f"process {self._lock.pid} holds {self.layout.root} for writing, and this is a fork of it; "
+                "open the store in this process"
+            )
+        if self.layout.guard.exists():  # its removal failed, or is not on the disk yet
+            checkpoint.restore_interrupted_checkpoint(self.layout, self.catalog)
+        with self.catalog.write() as con:
+            yield con
+
+    def checkpoint(self, *, min_log_bytes: int = 0) -> None:
+        """Write the log into the catalog if it is longer than this.
+
+        Raises:
+            StoreIOError: if the disk fails during the checkpoint.
+        """
+        checkpoint.guarded_checkpoint(self.layout, self.catalog, min_log_bytes=min_log_bytes)
+
+    def commit(
+        self, batch: CommitBatch, *, space: SpaceRecord, decoder: str = "", attributes: Path | None = None
+    ) -> None:
+        """Make a batch durable: write its vectors to the disk, then its rows in one transaction.
+
+        Args:
+            batch: the rows.
+            space: the space of the vectors.
+            decoder: the version of the decoder, for the failures.
+            attributes: Parquet of ``uri`` and the user's own columns, or None.
+
+        Raises:
+            DimensionMismatch: if the vectors have another length than those of the space.
+            StoreIOError: if the disk is full or fails; earlier commits are kept.
+        """
+        header = None
+        if batch.digests:
+            vectors = np.concatenate([np.atleast_2d(v) for v in batch.vectors])
+            if vectors.shape[1] != space.space.dim:
+                raise DimensionMismatch(
+                    f"space {space.name} holds vectors of {space.space.dim}, these have {vectors.shape[1]}; "
+                    "they belong in a space of their own"
+                )
+            header = self._write_shard(space.key, vectors.astype(shard.DTYPES[space.dtype]), batch.digests)
+        with self.transaction() as con:
+            if header:
+                shards.insert_shard(con, header, batch.digests)
+            item_rows.insert_contents(con, batch.image_info)
+            item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
+            item_rows.update_items(con, [r for r in batch.items if r.item is not None], attributes)
+            item_rows.delete_failures(con, batch.uris)
+            item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
+        self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
+
+    def replace_shards(
+        self, space: str, old: Sequence[int], vectors: NDArray[np.floating[Any]], contents: list[str]
+    ) -> ShardHeader | None:
+        """Write vectors as one new file, and let the catalog refer to it instead of some older files.
+
+        The older files stay on the disk.
+
+        Args:
+            space: the key of the space.
+            old: the numbers of the files to replace.
+            vectors: ``(rows, dim)`` in the type of the space; without rows no file is written.
+            contents: the content of each row.
+
+        Returns:
+            The header of the new file, if there is one.
+
+        Raises:
+            StoreIOError: if the disk is full or fails; the catalog is unchanged.
+        """
+        header = self._write_shard(space, vectors, contents) if contents else None
+        with self.transaction() as con:
+            shards.delete_shards(con, space, old)
+            if header:
+                shards.insert_shard(con, header, contents)
+        return header
+
+    def add_space(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
+        """Register a space; the first one becomes the default. Of a known space only the recipe is replaced.
+
+        Args:
+            space: what the vectors mean.
+            name: the name to use, with a number after it if another space has it.
+            dtype: ``float16`` or ``float32``, of the vectors on disk.
+            recipe: how to load the backbone again; None for precomputed vectors.
+
+        Raises:
+            StoreIOError: if the disk is full or fails.
+        """
+        self._write_space_file(space, name=name, dtype=dtype, recipe=recipe)
+        with self.transaction() as con:
+            space_rows.put_space(con, space, name=name, dtype=dtype, recipe=recipe)
+
+    def set_default(self, key: str) -> None:
+        """Make a space the one that is used when none is named."""
+        with self.transaction() as con:
+            space_rows.set_default_space(con, key)
+
+    def add_columns(self, columns: Mapping[str, str]) -> None:
+        """Add the user's own columns, given with their DuckDB types, to the items.
+
+        Raises:
+            BadManifest: if a column exists with a type that the new values do not fit.
+        """
+        with self.transaction() as con:
+            item_rows.add_columns(con, columns)
+
+    def set_attributes(self, attributes: Path) -> None:
+        """Update the user's own columns of existing items from Parquet of ``uri`` and the columns."""
+        with self.transaction() as con:
+            item_rows.update_attributes(con, attributes)
+
+    def put_head(self, name: str, *, space: str, label: str, kind: str, metadata: dict[str, Any]) -> None:
+        """Record a head in place of one of that name; the old one's predictions are deleted."""
+        with self.transaction() as con:
+            heads.insert_head(con, name, space=space, label=label, kind=kind, metadata=metadata)
+
+    def drop_head(self, name: str) -> None:
+        """Delete a head and its predictions from the catalog."""
+        with self.transaction() as con:
+            heads.delete_head(con, name)
+
+    def put_predictions(
+        self, head: str, space: str, stage: PredictionStage, settings: Mapping[str, Any], started: datetime
+    ) -> dict[str, Any]:
+        """Replace a head's predictions by staged ones and record the run, in one transaction.
+
+        Args:
+            head: the name of the head.
+            space: the key of its space.
+            stage: the predictions.
+            settings: the settings of the run.
+            started: when the run began.
+
+        Returns:
+            The result of the run: ``head``, ``items``, ``labels`` (rows per label), ``contents`` and ``seconds``.
+        """
+        with self.transaction() as con:
+            items, labels = heads.replace_predictions(con, head, stage)
+            seconds = round((utc_now() - started).total_seconds(), 3)
+            result = {"head": head, "items": items, "labels": labels, "contents": stage.stream.rows, "seconds": seconds}
+            runs.insert_run(con, "predict", space, settings, result, started)
+        return result
+
+    def record_run(
+        self, kind: str, space: str | None, settings: Mapping[str, Any], result: Mapping[str, Any], started: datetime
+    ) -> None:
+        """Record what was done in the table ``runs``.
+
+        Args:
+            kind: the operation, such as ``embed``.
+            space: the key of the space it used, None if it used none.
+            settings: its settings, as JSON values.
+            result: its result, as JSON values.
+            started: when it began, UTC.
+        """
+        with self.transaction() as con:
+            runs.insert_run(con, kind, space, settings, result, started)
+
+    def _write_shard(self, space: str, vectors: NDArray[np.floating[Any]], contents: list[str]) -> ShardHeader:
+        """Write vectors as the next file of a space."""
+        with self.catalog.read() as con:
+            number = counters.next_shard(con)
+        path = self.layout.shard_file(space, number)
+        with disk_errors.disk_errors(f"write {path}"):
+            return shard.write_shard(path, space=space, number=number, vectors=vectors, contents=contents)
+
+    def _write_space_file(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
+        """Create the folder of a space with the file from which a lost catalog is rebuilt."""
+        folder = self.layout.shards_folder(space.key)
+        facts = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
+        with disk_errors.disk_errors(f"write {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not self.layout.space_file(space.key).exists():
+                durable_files.write_synced(self.layout.space_file(space.key), json.dumps(facts, indent=1).encode())
+            for parent in (folder, folder.parent, folder.parent.parent):
+                durable_files.sync_folder(parent)
