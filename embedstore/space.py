@@ -1,14 +1,15 @@
-"""What a vector means. Two vectors may be compared only if their spaces have one key.
+"""The space of a vector. Two vectors may be compared only if their spaces have the same key.
 
-A :class:`Recipe` is what a person asked for; a :class:`Space` is what they got: every fact that changes the
-numbers, digested into :attr:`Space.key`. Loading a recipe again must give the same key, or the vectors on disk
-and the new ones do not belong together.
+A :class:`Recipe` is what a user requested; a :class:`Space` is the result: every fact that changes the numbers,
+digested into :attr:`Space.key`. Loading a recipe again must give the same key, or the vectors on disk and the new ones
+do not belong together.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -17,20 +18,20 @@ from typing import Any
 JsonScalar = str | int | float | bool | None
 ChannelValues = tuple[float, float, float]
 
-RANDOM_PREFIX = "random:"  # of the digest of weights that were drawn at random
+RANDOM_PREFIX = "random:"  # before the digest of weights that were drawn at random
 
 
 class Family(StrEnum):
-    """Whose code builds the network."""
+    """The library whose code builds the network."""
 
     TIMM = "timm"
     OPEN_CLIP = "open_clip"
     CUSTOM = "custom"  # the user's own ``module:factory``
-    PRECOMPUTED = "precomputed"  # vectors brought from elsewhere; there is no network
+    PRECOMPUTED = "precomputed"  # imported vectors; there is no network
 
 
 class ResizeMode(StrEnum):
-    """How an image is brought to the size from which the centre is cropped."""
+    """How an image is resized before the center crop."""
 
     SHORTEST = "shortest"  # keep the aspect ratio, the shorter side meets the target
     LONGEST = "longest"  # keep the aspect ratio, the longer side meets it; pad the rest with ``fill``
@@ -48,14 +49,16 @@ class Interpolation(StrEnum):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From an RGB image to the network's input; EXIF orientation has been applied before.
+    """How an RGB image becomes the network's input; EXIF orientation is applied before.
 
     Attributes:
         size: ``(height, width)`` of the input, pixels.
-        resize: ``(height, width)`` to resize to before the centre crop; for SHORTEST and LONGEST a square.
-        mode, interpolation: how to resize.
-        mean, std: per channel, on pixels scaled to [0, 1].
-        fill: grey value 0-255 of padding.
+        resize: ``(height, width)`` before the center crop, pixels; a square for SHORTEST and LONGEST.
+        mean: per channel, of pixels scaled to [0, 1].
+        std: per channel, of pixels scaled to [0, 1].
+        mode: how the aspect ratio is treated.
+        interpolation: the resampling filter.
+        fill: gray value of the padding, 0 to 255.
     """
 
     size: tuple[int, int]
@@ -68,7 +71,7 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, d: dict[str, Any]) -> Preprocess:
-        """The inverse of ``dataclasses.asdict`` through JSON."""
+        """Return the preprocessing stored as the JSON of ``dataclasses.asdict``."""
         return cls(
             size=(int(d["size"][0]), int(d["size"][1])),
             resize=(int(d["resize"][0]), int(d["resize"][1])),
@@ -82,18 +85,19 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to get a backbone again: what the person asked for, kept with the space.
+    """How to load a backbone again: what the user requested, stored with the space.
 
     Attributes:
         backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``open_clip/local-dir:<folder>`` or
             ``module:factory``.
         weights: a local weights file, or None for the library's own loading.
         args: keyword arguments of the constructor.
-        preprocess: overrides of the model's own preprocessing, as given.
-        layer, pool: which features; None is the backbone's default.
-        random_init: random weights were asked for by name.
-        seed: of the random weights.
-        parent: key of the space that the weights were fine-tuned from; its file lies in the store (a relative path).
+        preprocess: overrides of the model's own preprocessing, as the user wrote them.
+        layer: where the features are taken; None is the backbone's default.
+        pool: how they are pooled; None is the backbone's default.
+        random_init: the user requested random weights.
+        seed: the seed of the random weights.
+        parent: key of the space from which the weights were fine-tuned; ``weights`` is then a path within the store.
     """
 
     backbone: str
@@ -107,12 +111,12 @@ class Recipe:
     parent: str | None = None
 
     def to_json(self) -> str:
-        """Canonical JSON."""
+        """Return canonical JSON."""
         return _canonical(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of :meth:`to_json`."""
+        """Return what :meth:`to_json` stored."""
         return cls(**json.loads(text))
 
 
@@ -121,16 +125,20 @@ class Space:
     """Every fact that changes the numbers of a vector.
 
     Attributes:
-        family, architecture, args: the code that builds the network. The architecture has no pre-trained tag:
-            the same weights by another road are the same space.
-        weights: ``sha256:…`` over the loaded parameters and buffers, ``random:sha256:…`` where they were drawn.
-        activation: where it is a choice apart from the architecture (``quick_gelu``), else "".
+        family: the library that builds the network.
+        architecture: its name, without a pre-trained tag: the same weights from another source are the same space.
+        weights: ``sha256:…`` over the loaded parameters and buffers, ``random:sha256:…`` for random ones.
         preprocess: the network's own, with the user's overrides; None for precomputed vectors.
-        layer, pool: where the features are taken, e.g. ``("pooled", "avg")``, ``("projection", "")``.
-        dim: length of a vector. unit: vectors are scaled to length 1 before storing.
-        parent: key of the space that fine-tuning started from, or None.
-        text: a text tower maps words into this same space.
-        origin, licence: where the weights came from; not part of the key.
+        dim: length of a vector.
+        unit: vectors are scaled to length 1 before they are stored.
+        layer: where the features are taken, e.g. ``pooled`` or ``projection``.
+        pool: how they are pooled, e.g. ``avg``; "" if the layer has its own pooling.
+        args: keyword arguments of the constructor.
+        activation: ``quick_gelu`` if the architecture is built with it, else "".
+        parent: key of the space from which fine-tuning started, or None.
+        text: a text tower maps texts into this space.
+        origin: where the weights came from; not part of the key.
+        licence: the license of the weights; not part of the key.
     """
 
     family: Family
@@ -150,7 +158,7 @@ class Space:
 
     @cached_property
     def key(self) -> str:
-        """16 hexadecimal digits: the digest of everything that changes the numbers."""
+        """The digest of everything that changes the numbers: 16 hexadecimal digits."""
         facts = asdict(self)
         for name in ("origin", "licence", "text"):
             del facts[name]
@@ -158,11 +166,11 @@ class Space:
 
     @property
     def has_random_weights(self) -> bool:
-        """The weights are random: vectors carry no learned meaning."""
+        """The weights are random: vectors have no learned meaning."""
         return self.weights.startswith(RANDOM_PREFIX)
 
     def has_same_vectors(self, other: Space) -> bool:
-        """Whether both give the same vectors: they differ in nothing but where they come from."""
+        """Return whether both spaces have the same vectors: they differ at most in their parent and their origin."""
 
         def bare(space: Space) -> Space:
             return replace(space, parent=None, weights=space.weights.removeprefix(RANDOM_PREFIX))
@@ -173,32 +181,31 @@ class Space:
         return hash(self.key)
 
     def to_json(self) -> str:
-        """Canonical JSON."""
+        """Return canonical JSON."""
         return _canonical(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Space:
-        """The inverse of :meth:`to_json`."""
+        """Return what :meth:`to_json` stored."""
         d = json.loads(text)
         p = d["preprocess"]
         return cls(**{**d, "family": Family(d["family"]), "preprocess": p and Preprocess.from_json(p)})
 
 
 def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]) -> Preprocess:
-    """The model's own preprocessing with a person's explicit changes.
+    """Return the model's own preprocessing with the user's overrides.
 
     Args:
-        own: what the model's configuration says.
-        overrides: any of ``size``, ``resize`` (pixels), ``crop_pct``, ``mean``, ``std`` (one number or three with
-            commas), ``mode``, ``interpolation``, ``fill``. ``size`` alone keeps the ratio of resize to size.
+        preprocess: the model's own preprocessing.
+        overrides: any of ``size``, ``resize`` (pixels), ``crop_pct``, ``mean``, ``std`` (one number, or three separated
+            by commas), ``mode``, ``interpolation``, ``fill``. ``size`` alone keeps the ratio of resize to size.
 
     Raises:
-        ValueError: an unknown name or a value that does not parse.
+        ValueError: when a name is unknown or a value does not parse.
     """
-    known = {"size", "resize", "crop_pct", "mean", "std", "mode", "interpolation", "fill"}
-    unknown = set(overrides) - known
-    if unknown:
-        raise ValueError(f"unknown preprocessing {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    if unknown := sorted(set(overrides) - {"size", "crop_pct", *_PREPROCESS_PARSERS}):
+        names = sorted({"size", "crop_pct", *_PREPROCESS_PARSERS})
+        raise ValueError(f"unknown preprocessing {', '.join(unknown)}; use {', '.join(names)}")
     out = preprocess
     if "size" in overrides:
         h, w = _pair(overrides["size"])
@@ -209,30 +216,19 @@ def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]
         if not 0 < pct <= 1:
             raise ValueError(f"crop_pct must be in (0, 1], not {pct}")
         out = replace(out, resize=(int(out.size[0] / pct), int(out.size[1] / pct)))
-    if "resize" in overrides:
-        out = replace(out, resize=_pair(overrides["resize"]))
-    if "mean" in overrides:
-        out = replace(out, mean=_triple(overrides["mean"]))
-    if "std" in overrides:
-        out = replace(out, std=_triple(overrides["std"]))
-    if "mode" in overrides:
-        out = replace(out, mode=ResizeMode(str(overrides["mode"])))
-    if "interpolation" in overrides:
-        out = replace(out, interpolation=Interpolation(str(overrides["interpolation"])))
-    if "fill" in overrides:
-        out = replace(out, fill=int(str(overrides["fill"])))
-    return out
+    parsed = {name: parse(overrides[name]) for name, parse in _PREPROCESS_PARSERS.items() if name in overrides}
+    return replace(out, **parsed)
 
 
 def _numbers(value: Any) -> list[float]:
-    """Numbers of a scalar, a sequence or a string with commas."""
+    """Return the numbers of a scalar, a sequence or a string with commas."""
     if isinstance(value, list | tuple):
         return [float(v) for v in value]
     return [float(v) for v in str(value).strip("()[] ").split(",")]
 
 
 def _triple(value: Any) -> ChannelValues:
-    """Three numbers; one number stands for three."""
+    """Return three numbers; a single number is repeated."""
     v = _numbers(value)
     if len(v) not in (1, 3):
         raise ValueError(f"expected one number or three, not {value!r}")
@@ -240,13 +236,23 @@ def _triple(value: Any) -> ChannelValues:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """``(height, width)``; one number stands for both."""
+    """Return ``(height, width)``; a single number is both."""
     v = [int(x) for x in _numbers(str(value).lower().replace("x", ",") if isinstance(value, str) else value)]
     if len(v) not in (1, 2) or min(v) < 1:
         raise ValueError(f"expected a positive size such as 224 or 224x224, not {value!r}")
     return (v[0], v[-1])
 
 
+_PREPROCESS_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "resize": _pair,
+    "mean": _triple,
+    "std": _triple,
+    "mode": lambda value: ResizeMode(str(value)),
+    "interpolation": lambda value: Interpolation(str(value)),
+    "fill": lambda value: int(str(value)),
+}
+
+
 def _canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
+    """Return JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

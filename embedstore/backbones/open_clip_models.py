@@ -15,7 +15,7 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
 from embedstore.backbones import weights
-from embedstore.backbones.base import FeatureFunction, LoadedNetwork
+from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import join_names, one_line, suppress_root_logging
 from embedstore.backbones.open_clip_projection import remove_projection
 from embedstore.backbones.recipe_options import (
@@ -64,7 +64,7 @@ def load(recipe: Recipe) -> LoadedNetwork:
         architecture=source.architecture,
         weights=digest,
         module=module,
-        features=_projected_features(module) if is_projected else remove_projection(module),
+        features=functools.partial(module.encode_image, normalize=False) if is_projected else remove_projection(module),
         preprocess=apply_preprocess_overrides(_open_clip_preprocess(module), recipe.preprocess),
         layer=layer,
         pool="",
@@ -307,16 +307,6 @@ def _channel_values(value: Any) -> tuple[float, float, float]:
     """Return one value per channel; a single number is repeated."""
     v = [float(x) for x in value] if isinstance(value, Sequence) else [float(value)] * 3
     return v[0], v[1], v[2]
-
-
-def _projected_features(module: Any) -> FeatureFunction:
-    """Return the image features in the shared space, not yet scaled to length 1."""
-
-    def features(images: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = module.encode_image(images, normalize=False)
-        return out
-
-    return features
 
 
 def _tokenize_function(source: OpenClipSource, recipe: Recipe) -> Callable[[Sequence[str]], torch.Tensor]:

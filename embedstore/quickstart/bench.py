@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,13 @@ from embedstore.pipeline.decode_method import (
     use_one_torch_thread,
 )
 from embedstore.pipeline.decoder import Decoder
+from embedstore.quickstart.bench_result import BenchResult, BenchSettings, RuntimeBenchmark
 from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.storage.layout import Layout
 from embedstore.timing import available_cores
-from embedstore.types import ImageInfo, ImageRef
+from embedstore.types import ImageRef
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -48,130 +49,6 @@ MIN_PARTS = 4  # batches that a runtime embeds between two looks at the clock
 WRITE_TEST_VECTORS = 20_000
 
 ProgressFunction = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """What is measured.
-
-    Attributes:
-        backbone: its architecture counts, not its weights: random ones are drawn, and nothing is downloaded.
-        backbone_args: as of :func:`embedstore.create`.
-        preprocess: as of :func:`embedstore.create`.
-        max_images: how many images of the folder.
-        seconds_per_stage: how long each stage is measured.
-        threads: threads that decode; None is one per core.
-        device: as of :func:`embedstore.create`.
-        precision: as of :func:`embedstore.create`.
-        runtime: ``auto`` measures eager and onnx; any other is measured next to eager.
-    """
-
-    backbone: str = "timm/resnet50"
-    backbone_args: dict[str, Any] = field(default_factory=dict)
-    preprocess: dict[str, Any] = field(default_factory=dict)
-    max_images: int = 256
-    seconds_per_stage: float = 5.0
-    threads: int | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    runtime: Runtime = Runtime.AUTO
-
-    @property
-    def thread_count(self) -> int:
-        """Threads that read and decode."""
-        return self.threads or available_cores()
-
-
-@dataclass(frozen=True)
-class RuntimeBenchmark:
-    """One runtime.
-
-    Attributes:
-        runtime: its name.
-        images_per_second: its speed; 0 if it could not be measured.
-        min_cosine: the smallest cosine of a vector to the eager one, or None for eager.
-        error: why it could not be measured, or "".
-    """
-
-    runtime: str
-    images_per_second: float
-    min_cosine: float | None = None
-    error: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        values = asdict(self)
-        values["cosine"], values["why"] = values.pop("min_cosine"), values.pop("error")
-        return values
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """The speed of every stage, in images per second unless stated otherwise.
-
-    Attributes:
-        backbone: what was measured.
-        device: where the network ran.
-        precision: the precision of a forward pass.
-        threads: threads that read and decoded.
-        cores: cores that this process may use.
-        images: how many images were measured.
-        mean_pixels: their mean number of pixels.
-        failed: how many files could not be decoded.
-        read_rate: reading, on all threads.
-        decode_rate: decoding, on all threads, with the decoder of the whole run.
-        decoder: the decoder of the whole run.
-        decode_rates: decoding by decoder.
-        runtimes: every runtime.
-        rate_by_batch_size: the eager network by batch size.
-        batch_size: the smallest batch size from which larger ones bring no more speed.
-        write_rate: vectors written per second.
-        runtime: the runtime of the whole run, the fastest one.
-        end_to_end_rate: the whole run.
-        expected_rate: what decoding and the network allow together: one after the other on the same cores, or the
-            slower of the two on a device.
-        bottleneck: what limits the whole run, as one sentence.
-    """
-
-    backbone: str
-    device: str
-    precision: str
-    threads: int
-    cores: int
-    images: int
-    mean_pixels: int
-    failed: int
-    read_rate: float
-    decode_rate: float
-    decoder: str
-    decode_rates: dict[str, float]
-    runtimes: list[RuntimeBenchmark]
-    rate_by_batch_size: dict[int, float]
-    batch_size: int
-    write_rate: float
-    runtime: str
-    end_to_end_rate: float
-    expected_rate: float
-    bottleneck: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
-        return values | {"networks": [r.to_json() for r in self.runtimes]}
-
-
-_JSON_KEYS = {
-    "mean_pixels": "pixels",
-    "read_rate": "read",
-    "decode_rate": "decode",
-    "decode_rates": "decoders",
-    "runtimes": "networks",
-    "rate_by_batch_size": "batches",
-    "batch_size": "knee",
-    "write_rate": "write",
-    "end_to_end_rate": "end_to_end",
-    "expected_rate": "limit",
-}
 
 
 @dataclass(frozen=True)
@@ -306,9 +183,9 @@ def _read_sample(refs: list[ImageRef], backbone: Backbone, threads: int) -> Samp
     p = _image_preprocess(backbone)
     with ThreadPoolExecutor(threads) as pool:
         begin = time.perf_counter()
-        data = [d for d in pool.map(_read_or_none, refs) if d is not None]
+        data = [d for d in pool.map(lambda r: _or_none(read_file, r.path), refs) if d is not None]
         read_rate = len(refs) / (time.perf_counter() - begin)
-        prepared = [x for x in pool.map(lambda d: _prepare_or_none(preprocess.prepare, d, p), data) if x is not None]
+        prepared = [x for x in pool.map(lambda d: _or_none(preprocess.prepare, d, p), data) if x is not None]
     if not prepared:
         raise NoImages(f"none of {len(refs)} files can be decoded, e.g. {refs[0].uri}")
     mean_pixels = int(np.mean([info.width * info.height for _, info in prepared]))
@@ -326,18 +203,10 @@ def _image_preprocess(backbone: Backbone) -> Preprocess:
     return backbone.space.preprocess
 
 
-def _read_or_none(ref: ImageRef) -> bytes | None:
-    """Return the bytes of a file, or None if it cannot be read."""
+def _or_none(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result for a file, or None if the file cannot be read or decoded."""
     try:
-        return read_file(ref.path)
-    except ImageError:
-        return None
-
-
-def _prepare_or_none(prepare: PrepareFunction, data: bytes, p: Preprocess) -> tuple[Any, ImageInfo] | None:
-    """Return a prepared image, or None if it cannot be decoded."""
-    try:
-        return prepare(data, p)
+        return function(*arguments)
     except ImageError:
         return None
 
@@ -361,7 +230,7 @@ def _measure_decoder(data: Sequence[bytes], prepare: PrepareFunction, p: Preproc
     ):
         begin, rounds = time.perf_counter(), 0
         while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < settings.seconds_per_stage:
-            prepared = [x[0] for x in pool.map(lambda d: _prepare_or_none(prepare, d, p), data) if x is not None]
+            prepared = [x[0] for x in pool.map(lambda d: _or_none(prepare, d, p), data) if x is not None]
             if not isinstance(prepared[-1], np.ndarray):
                 prepared[-1].cpu()  # waits for the device
             rounds += 1
@@ -444,7 +313,7 @@ def _embed(path: Path, sample: Sample, settings: BenchSettings, runtime: str, de
         decoder=decoder.value,
         allow_code={settings.backbone},
     )
-    return store.embed([r.path for r in sample.refs], threads=settings.threads, runtime=runtime, show_progress=False)
+    return store.embed([r.path for r in sample.refs], threads=settings.threads, runtime=runtime, progress=False)
 
 
 def generate_photos(folder: Path, count: int = GENERATED_IMAGES) -> Path:

@@ -1,4 +1,4 @@
-"""Pixels as a network's own library prepares them, in every mode."""
+"""Our preprocessing gives the pixels of the network's own library, in every mode."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from tests.conftest import picture
 
 
 def _timm_configs():
-    """One pre-trained name for each different preprocessing that timm has."""
+    """One pre-trained name for each different preprocessing in timm."""
     seen = {}
     for name in list_pretrained():
         c = get_pretrained_cfg(name)
@@ -50,12 +50,12 @@ def _same_pixels_as_timm(name):
 
 @pytest.mark.parametrize("name", SOME)
 def test_pixels_equal_timms_own(name):
-    """Crop fractions and filters of well-known networks, pixel by pixel."""
+    """Crop fractions and filters of well-known networks agree pixel by pixel."""
     _same_pixels_as_timm(name)
 
 
 def test_pixels_equal_timms_own_in_every_crop_mode():
-    """One network of each crop mode: centre, squash and border."""
+    """One network of each crop mode agrees: center, squash and border."""
     by_mode = {
         get_pretrained_cfg(n).crop_mode: n for n in _timm_configs() if max(get_pretrained_cfg(n).input_size) < 600
     }
@@ -66,7 +66,7 @@ def test_pixels_equal_timms_own_in_every_crop_mode():
 
 @pytest.mark.slow
 def test_pixels_equal_timms_own_for_every_configuration():
-    """Every different preprocessing among timm's pre-trained networks."""
+    """Every different preprocessing of timm's pre-trained networks agrees."""
     for name in _timm_configs():
         _same_pixels_as_timm(name)
 
@@ -75,7 +75,7 @@ def test_pixels_equal_timms_own_for_every_configuration():
 @pytest.mark.parametrize("filter_", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [64, (48, 80)])
 def test_pixels_equal_open_clips_own(mode, filter_, size):
-    """Every resize mode, filter and shape of open_clip's scheme, pixel by pixel."""
+    """Every resize mode, filter and shape of open_clip's scheme agrees pixel by pixel."""
     config = PreprocessCfg(
         size=size,
         resize_mode=mode.value,

@@ -1,4 +1,4 @@
-"""Every family through the contract, equal to its library's own transform and network."""
+"""Every family passes the contract and equals its library's own transform and network."""
 
 import numpy as np
 import open_clip
@@ -12,7 +12,7 @@ from embedstore.errors import BadBackbone
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Interpolation, Recipe, ResizeMode
 from tests.conftest import TINY, picture
-from tests.contracts.backbone import PHOTO_SIZES, BackboneContract, centred, cosines, prepared
+from tests.contracts.backbone import PHOTO_SIZES, BackboneContract, centered, cosines, prepared
 from tests.helpers.networks import RESNET, TIMM, VIT, local_clip
 
 CLIP = "open_clip/ViT-B-32:laion2b_s34b_b79k"
@@ -46,7 +46,7 @@ class TestClipBeforeProjection(BackboneContract):
         return Recipe(local_clip(tmp_path_factory.mktemp("clip"), RESNET), layer="before-projection")
 
 
-FAMILIES = [  # the smallest member of each that people name, and its dimension
+FAMILIES = [  # the smallest well-known member of each, and its dimension
     ("timm/vgg11", 4096),
     ("timm/resnet10t", 512),
     ("timm/mobilenetv2_035", 1280),
@@ -69,8 +69,8 @@ BIG = [
 
 
 @pytest.mark.parametrize(("name", "dim"), [*FAMILIES, *(pytest.param(*f, marks=pytest.mark.slow) for f in BIG)])
-def test_a_family_embeds_an_image(name, dim):
-    """At random weights, asked for by name, each family gives finite vectors of its dimension, recorded as random."""
+def test_a_family_embeds_images(name, dim):
+    """With random weights each family gives finite vectors of its dimension, and the space records that."""
     backbone = load(Recipe(name, random_init=True), device="cpu")
     images = np.stack([resize_and_crop(picture(n, (300, 200)), backbone.space.preprocess) for n in range(2)])
     vectors = backbone.encode_images(images)
@@ -91,7 +91,7 @@ PARITY = [
 
 @pytest.mark.parametrize("name", PARITY)
 def test_timm_vectors_equal_timms_own_transform_and_network(name):
-    """Pictures of five shapes: cosine and centred cosine to timm's own way are 1."""
+    """For images of five shapes, cosine and centered cosine to timm's own vectors are 1."""
     backbone = load(Recipe(f"timm/{name}", random_init=True, seed=7), device="cpu")
     torch.manual_seed(7)
     own = timm.create_model(name, num_classes=0).eval()
@@ -99,38 +99,38 @@ def test_timm_vectors_equal_timms_own_transform_and_network(name):
     batch = torch.stack([transform(picture(n, size)) for n, size in enumerate(PHOTO_SIZES)])
     with torch.inference_mode():
         expected = own(batch).numpy()
-    found = backbone.encode_images(prepared(backbone.space))
-    assert cosines(found, expected).min() >= 0.99999
-    assert centred(found, expected).min() >= 0.99999
+    vectors = backbone.encode_images(prepared(backbone.space))
+    assert cosines(vectors, expected).min() >= 0.99999
+    assert centered(vectors, expected).min() >= 0.99999
 
 
 @pytest.mark.parametrize(
     "name", ["ViT-B-32:laion2b_s34b_b79k", pytest.param("MobileCLIP-S1:datacompdr", marks=pytest.mark.slow)]
 )
 def test_open_clip_vectors_equal_open_clips_own_transform_and_network(name):
-    """Images and words: cosine (and for images centred cosine) to open_clip's own way are 1."""
+    """The cosine to open_clip's own vectors is 1 for images and texts, and for images the centered cosine too."""
     backbone = load(Recipe(f"open_clip/{name}", random_init=True, seed=5), device="cpu")
     architecture, _, tag = name.partition(":")
     torch.manual_seed(5)
-    facts = open_clip.get_pretrained_cfg(architecture, tag)
+    config = open_clip.get_pretrained_cfg(architecture, tag)
     own, _, transform = open_clip.create_model_and_transforms(
         architecture,
         load_weights=False,
-        image_mean=facts.get("mean"),
-        image_std=facts.get("std"),
-        image_interpolation=facts.get("interpolation"),
-        image_resize_mode=facts.get("resize_mode"),
+        image_mean=config.get("mean"),
+        image_std=config.get("std"),
+        image_interpolation=config.get("interpolation"),
+        image_resize_mode=config.get("resize_mode"),
     )
     own.eval()
     batch = torch.stack([transform(picture(n, size)) for n, size in enumerate(PHOTO_SIZES)])
-    words = ["a dog on a beach", "two cats"]
+    texts = ["a dog on a beach", "two cats"]
     with torch.inference_mode():
         expected = own.encode_image(batch, normalize=True).numpy()
-        expected_words = own.encode_text(open_clip.get_tokenizer(architecture)(words), normalize=True).numpy()
-    found = backbone.encode_images(prepared(backbone.space))
-    assert cosines(found, expected).min() >= 0.99999
-    assert centred(found, expected).min() >= 0.99999
-    assert cosines(backbone.encode_texts(words), expected_words).min() >= 0.99999
+        expected_texts = own.encode_text(open_clip.get_tokenizer(architecture)(texts), normalize=True).numpy()
+    vectors = backbone.encode_images(prepared(backbone.space))
+    assert cosines(vectors, expected).min() >= 0.99999
+    assert centered(vectors, expected).min() >= 0.99999
+    assert cosines(backbone.encode_texts(texts), expected_texts).min() >= 0.99999
     assert backbone.logit_scale == pytest.approx(float(own.logit_scale.detach().exp()))
 
 
@@ -144,7 +144,7 @@ def test_open_clip_vectors_equal_open_clips_own_transform_and_network(name):
     ],
 )
 def test_a_local_file_keeps_the_preprocessing_of_its_tag(tag, mean, mode, filter_, tmp_path):
-    """SigLIP and MobileCLIP from a file get their own mean and filter, where open_clip itself takes OpenAI's."""
+    """SigLIP and MobileCLIP from a file have their own mean and filter, although open_clip itself uses OpenAI's."""
     torch.manual_seed(0)
     own = open_clip.create_model(tag.partition(":")[0], load_weights=False)
     file = tmp_path / "weights.pth"
@@ -156,8 +156,8 @@ def test_a_local_file_keeps_the_preprocessing_of_its_tag(tag, mean, mode, filter
 
 
 @pytest.mark.parametrize("name", [TINY, pytest.param("timm/swin_tiny_patch4_window7_224", marks=pytest.mark.slow)])
-def test_the_final_layer_averaged_is_the_pooled_one(name):
-    """`--layer final --pool avg` is the very average that ResNet and Swin (channels last) pool, and another space."""
+def test_the_final_layer_averaged_equals_the_pooled_layer(name):
+    """`--layer final --pool avg` equals what ResNet and Swin (channels last) pool, and is another space."""
     pooled = load(Recipe(name, random_init=True), device="cpu")
     final = load(Recipe(name, random_init=True, layer="final", pool="avg"), device="cpu")
     assert (
@@ -170,7 +170,7 @@ def test_the_final_layer_averaged_is_the_pooled_one(name):
 
 
 def test_tokens_are_pooled_without_the_class_token():
-    """`avg` and `max` are over the patches, `token` is the class token, after the network's last norm."""
+    """`avg` and `max` pool the patches, `token` is the class token, after the network's last normalization."""
     name = "timm/test_vit.r160_in1k"
     by_pool = {p: load(Recipe(name, random_init=True, pool=p), device="cpu") for p in ("avg", "max", "token")}
     first = by_pool["avg"]
@@ -183,8 +183,8 @@ def test_tokens_are_pooled_without_the_class_token():
     assert np.allclose(by_pool["token"].encode_images(pixels), tokens[:, 0], atol=1e-5)
 
 
-def test_a_numbered_layer_is_that_stage():
-    """Layer 1 of a ResNet is the average of its second intermediate map; -1 is the last one under its own number."""
+def test_a_numbered_layer_is_the_output_of_that_stage():
+    """Layer 1 of a ResNet is the average of its second intermediate map; -1 is recorded as the last one's number."""
     backbone = load(Recipe(TINY, random_init=True, layer="1"), device="cpu")
     pixels = prepared(backbone.space)
     with torch.inference_mode():
@@ -209,7 +209,7 @@ PROJECTIONS = [
 
 @pytest.mark.parametrize(("tower", "project"), PROJECTIONS, ids=["vit", "resnet", "timm", "mobileclip"])
 def test_features_before_the_projection_project_to_the_vectors(tower, project, tmp_path):
-    """The raw features, sent through the projection that was left out, are the space's usual vectors."""
+    """The raw features, multiplied by the projection that was removed, are the usual vectors."""
     name = local_clip(tmp_path / "clip", tower)
     projected = load(Recipe(name), device="cpu")
     raw = load(Recipe(name, layer="before-projection"), device="cpu")
@@ -237,28 +237,28 @@ def test_features_before_the_projection_project_to_the_vectors(tower, project, t
         ({"weights": "x.safetensors"}, "exclude each other"),
     ],
 )
-def test_an_option_that_the_network_lacks_is_one_clear_line(changes, message):
-    """The error names the option and what is possible."""
+def test_an_option_that_the_network_lacks_is_a_one_line_error(changes, message):
+    """The error names the option and the possible values."""
     with pytest.raises(BadBackbone, match=message) as raised:
         load(Recipe(TINY, random_init=True, **changes), device="cpu")
     assert "\n" not in str(raised.value)
 
 
-def test_an_open_clip_layer_that_does_not_exist_is_named_with_the_possible_ones():
-    """Only the two sides of the projection exist there."""
+def test_an_unknown_open_clip_layer_is_an_error_with_the_possible_layers():
+    """The layers are the two sides of the projection."""
     with pytest.raises(BadBackbone, match="projection and before-projection"):
         load(Recipe(CLIP, random_init=True, layer="final"), device="cpu")
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x"])
-def test_a_device_that_is_not_here_is_named_with_those_that_are(device):
-    """The cure is in the line."""
+def test_an_absent_device_is_an_error_with_the_available_devices(device):
+    """The error names the device and what to use instead."""
     with pytest.raises(BadBackbone, match=rf"no device '{device}' on this machine; use --device auto or one of: cpu"):
         load(Recipe(TINY, random_init=True), device=device)
 
 
 def test_precision_is_full_on_the_cpu_and_can_be_chosen():
-    """fp32 by default; bf16 on request stays close; an unknown one is refused."""
+    """The default is fp32, requested bf16 is close, and an unknown precision is refused."""
     full = load(Recipe(TINY, random_init=True), device="cpu")
     half = load(Recipe(TINY, random_init=True), device="cpu", precision="bf16")
     assert (full.precision, half.precision) == ("fp32", "bf16")
@@ -272,7 +272,7 @@ def test_precision_is_full_on_the_cpu_and_can_be_chosen():
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_vectors_of_the_cpu():
-    """fp32 on cuda agrees to rounding, bf16 autocast closely, and auto chooses cuda."""
+    """On cuda fp32 agrees to rounding and bf16 autocast closely, and auto chooses cuda."""
     if not torch.cuda.is_available():
         pytest.skip("no cuda device")
     recipe = Recipe("timm/resnet10t", random_init=True)
@@ -287,7 +287,7 @@ def test_a_gpu_gives_the_vectors_of_the_cpu():
 
 
 @pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224.augreg_in21k", "local"])
-def test_a_network_of_fixed_size_is_built_for_the_size_asked_for(name, tmp_path):
+def test_a_network_of_fixed_size_is_built_for_the_requested_size(name, tmp_path):
     """`--preprocess size=96` builds the network for 96 pixels."""
     name = local_clip(tmp_path / "clip") if name == "local" else name
     backbone = load(Recipe(name, random_init=name.startswith("timm"), preprocess={"size": 96}), device="cpu")
@@ -295,18 +295,18 @@ def test_a_network_of_fixed_size_is_built_for_the_size_asked_for(name, tmp_path)
     assert np.isfinite(backbone.encode_images(prepared(backbone.space))).all()
 
 
-def test_pixels_that_cannot_be_written_to_are_fine(recwarn):
-    """A read-only batch, as a memory map gives, embeds without a warning and is left alone."""
+def test_a_read_only_batch_is_embedded_without_a_warning(recwarn):
+    """A batch from a memory map is not changed."""
     backbone = load(Recipe(TINY, random_init=True), device="cpu")
     pixels = prepared(backbone.space)
-    frozen = pixels.copy()
-    frozen.flags.writeable = False
-    assert np.array_equal(backbone.encode_images(frozen), backbone.encode_images(pixels))
+    read_only = pixels.copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(backbone.encode_images(read_only), backbone.encode_images(pixels))
     assert not [w for w in recwarn if "writable" in str(w.message)]
 
 
-def test_seeds_make_random_weights_again_and_others():
-    """The same seed is the same space, another seed another one; the caller's own generator is left alone."""
+def test_a_seed_determines_random_weights():
+    """The same seed is the same space, another seed is another one, and the caller's own generator does not change."""
     torch.manual_seed(11)
     before = torch.random.get_rng_state()
     one, same, other = (load(Recipe(TINY, random_init=True, seed=s), device="cpu") for s in (1, 1, 2))
@@ -315,8 +315,8 @@ def test_seeds_make_random_weights_again_and_others():
     assert one.space.weights.startswith("random:sha256:")
 
 
-def test_preprocessing_overrides_are_recorded_and_make_another_space():
-    """Another mean is another space, and other vectors."""
+def test_preprocessing_overrides_are_recorded_in_another_space():
+    """Another mean is another space and gives other vectors."""
     own = load(Recipe(TINY, random_init=True), device="cpu")
     changed = load(Recipe(TINY, random_init=True, preprocess={"mean": 0.5, "std": "0.5,0.5,0.25"}), device="cpu")
     assert changed.space.preprocess.mean == (0.5, 0.5, 0.5)

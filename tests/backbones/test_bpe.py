@@ -1,4 +1,4 @@
-"""The tokenizer without torch gives open_clip's own tokens."""
+"""The tokenizer without torch gives open_clip's own token ids."""
 
 import html.entities
 import random
@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 
 def strings():
-    """A corpus of many thousand strings: prose, code, every kind of Unicode, entities, mojibake."""
+    """Thousands of strings: prose, code, every kind of Unicode, entities, mojibake."""
     rng = random.Random(0)
     out = ["", " ", "<start_of_text> a <end_of_text>", "&amp;amp;lt;b&gt;", "schÃ¶n cafÃ©", "ſſ 'ſ it'ſ", "İstanbul ẞ",
            "don't I'LL we'VE", "１２３ ①Ⅷ", "x" * 500, "\u200bzero\x00\x07", "e\u0301", "“curly” ‘q’", "&#x1F600; &amp",
@@ -29,8 +29,8 @@ def strings():
     return out
 
 
-def test_tokens_are_open_clips_own():
-    """The tokenizer without torch gives open_clip's ids for every string of a large corpus, cut or not."""
+def test_token_ids_are_those_of_open_clip():
+    """Every string of a large corpus has open_clip's ids, cut or not."""
     corpus = strings()
     assert len(corpus) > 10_000
     theirs = open_clip.get_tokenizer("ViT-B-32")
@@ -38,8 +38,8 @@ def test_tokens_are_open_clips_own():
         assert np.array_equal(bpe.tokenize(corpus, length), theirs(corpus, context_length=length).numpy())
 
 
-def test_tokens_of_a_networks_own_vocabulary_are_open_clips_too():
-    """The bundled network's merges, on the same corpus."""
+def test_token_ids_of_another_vocabulary_are_those_of_open_clip():
+    """The bundled network's merges give open_clip's ids for the same corpus."""
     corpus = strings()
     merges = ROOT / "embedstore" / "backbones" / "tiny" / "merges.txt.gz"
     theirs = open_clip.tokenizer.SimpleTokenizer(bpe_path=str(merges))

@@ -35,8 +35,8 @@ def custom(factory, allow=True, **options):
     return load(Recipe(name, **options), device="cpu", allow_code=[name] if allow else [])
 
 
-def test_code_runs_only_where_its_user_has_named_it(tmp_path, monkeypatch):
-    """The module is not even imported; the cure is in the line."""
+def test_code_runs_only_if_its_user_has_named_it(tmp_path, monkeypatch):
+    """The module is not imported; the error names the option that allows it."""
     monkeypatch.chdir(tmp_path)
     Path("evil_net.py").write_text("open('was-run', 'w')\ndef net(): ...\n")
     with pytest.raises(CodeNotAllowed, match="--allow-code evil_net:net"):
@@ -45,8 +45,8 @@ def test_code_runs_only_where_its_user_has_named_it(tmp_path, monkeypatch):
     assert "evil_net" not in sys.modules
 
 
-def test_the_current_folder_is_searched_and_the_path_left_as_it_was(tmp_path, monkeypatch):
-    """A network in a file beside the user is found; `sys.path` is the same afterwards."""
+def test_the_current_folder_is_searched_without_changing_the_path(tmp_path, monkeypatch):
+    """A network in a file of the current folder is found; `sys.path` is the same afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
     Path("my_net_beside_me.py").write_text("from torch import nn\ndef net(): return nn.Flatten()\n")
@@ -58,8 +58,8 @@ def test_the_current_folder_is_searched_and_the_path_left_as_it_was(tmp_path, mo
 
 
 def test_a_networks_own_preprocessing_is_used():
-    """`pretrained_cfg` in timm's scheme says how images are prepared; arguments reach the factory."""
-    backbone = custom("colours", args={"bins": 2})
+    """`pretrained_cfg` in timm's scheme defines the preprocessing; arguments reach the factory."""
+    backbone = custom("colors", args={"bins": 2})
     p = backbone.space.preprocess
     assert (p.size, p.resize, p.mode, p.mean, p.std) == ((24, 32), (24, 32), ResizeMode.SQUASH, (0.5,) * 3, (0.25,) * 3)
     pixels = np.zeros((1, 3, 24, 32), np.uint8)
@@ -67,8 +67,8 @@ def test_a_networks_own_preprocessing_is_used():
     assert np.allclose(backbone.encode_images(pixels), [[2.0] * 4 + [-2.0] * 8])
 
 
-def test_what_a_network_leaves_unsaid_comes_from_the_recipe(tmp_path, monkeypatch):
-    """A size of its own and a mean and std that are given make one preprocessing."""
+def test_the_recipe_completes_the_networks_preprocessing(tmp_path, monkeypatch):
+    """The size of the network with the mean and std of the recipe are one preprocessing."""
     monkeypatch.chdir(tmp_path)
     lines = ["from torch import nn", "def net():", "    n = nn.Flatten()"]
     lines += ["    n.pretrained_cfg = {'input_size': (3, 6, 8)}", "    return n"]
@@ -79,15 +79,15 @@ def test_what_a_network_leaves_unsaid_comes_from_the_recipe(tmp_path, monkeypatc
     with pytest.raises(BadBackbone, match=r"\(mean, std\)"):
         load(Recipe("sized_net:net"), device="cpu", allow_code="sized_net:net")
     with pytest.raises(CodeNotAllowed):
-        load(recipe, device="cpu", allow_code="my_sized_net:net")  # one name as a plain string is that name alone
+        load(recipe, device="cpu", allow_code="my_sized_net:net")  # a plain string is one name
 
 
-@pytest.mark.parametrize("given", [{}, {"size": 32}, {"size": 32, "mean": 0.5}])
-def test_preprocessing_is_never_guessed(given):
-    """A network that does not say its size, mean and std is refused until they are given."""
-    lacking = ", ".join(n for n in ("size", "mean", "std") if n not in given)
+@pytest.mark.parametrize("preprocess", [{}, {"size": 32}, {"size": 32, "mean": 0.5}])
+def test_preprocessing_is_never_guessed(preprocess):
+    """A network that does not declare its size, mean and std is refused until they are given."""
+    lacking = ", ".join(n for n in ("size", "mean", "std") if n not in preprocess)
     with pytest.raises(BadBackbone, match=rf"\({lacking}\); give --preprocess size="):
-        custom("resnet20", random_init=True, preprocess=given)
+        custom("resnet20", random_init=True, preprocess=preprocess)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_preprocessing_is_never_guessed(given):
         ("maps", BadBackbone, r"must return one vector per image, \(B, D\), but returned shape \(1, 4, 32, 32\)"),
     ],
 )
-def test_a_factory_that_gives_no_embedding_is_named(factory, error, message):
-    """No such factory, no network, no vectors."""
+def test_a_factory_without_an_embedding_is_an_error(factory, error, message):
+    """A missing factory, a result that is no network, and outputs that are no vectors are three errors."""
     with pytest.raises(error, match=message):
         custom(factory, preprocess=CIFAR, random_init=True)
 
 
-def test_failing_code_is_one_line(tmp_path, monkeypatch):
-    """No module, a module that fails, a factory that fails, an argument that it does not take."""
+def test_failing_code_is_a_one_line_error(tmp_path, monkeypatch):
+    """A missing module, a module that fails, and an unknown argument are reported on one line."""
     monkeypatch.chdir(tmp_path)
     Path("fails_at_import.py").write_text("raise RuntimeError('first\\nsecond')\n")
     for name, error, message in (
@@ -120,16 +120,16 @@ def test_failing_code_is_one_line(tmp_path, monkeypatch):
         custom("resnet20", layer="2", preprocess=CIFAR, random_init=True)
 
 
-def test_random_weights_of_a_factory_must_be_asked_for():
+def test_random_weights_of_a_factory_must_be_requested():
     """A factory whose weights differ from call to call is refused without `--random-init`, and recorded with it."""
     with pytest.raises(WeightsNotFound, match=r"returns random weights.*--random-init"):
         custom("resnet20", preprocess=CIFAR)
     assert custom("resnet20", preprocess=CIFAR, random_init=True).space.has_random_weights
-    assert not custom("colours").space.has_random_weights
+    assert not custom("colors").space.has_random_weights
 
 
 def test_weights_of_a_file_must_fit_exactly(tmp_path):
-    """A file of another depth is refused; the right one is loaded."""
+    """A file of another depth is refused; the matching one is loaded."""
     state = resnet20().state_dict()
     save_file(state, tmp_path / "w.safetensors")
     right = custom("resnet20", weights=str(tmp_path / "w.safetensors"), preprocess=CIFAR)
@@ -139,11 +139,11 @@ def test_weights_of_a_file_must_fit_exactly(tmp_path):
 
 
 def test_changed_code_is_another_space_and_changed_comments_are_not(tmp_path, monkeypatch):
-    """The forward is part of what a vector means: editing it changes the key, a comment does not."""
+    """The forward determines the vectors: editing it changes the key of the space, a comment does not."""
     monkeypatch.chdir(tmp_path)
     body = "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x): return x.mean((2, 3)){}\nnet = Net\n"
     keys = []
-    for change in ("", "  # mean colour", " * 2"):
+    for change in ("", "  # mean color", " * 2"):
         Path("net_that_changes.py").write_text(body.format(change))
         sys.modules.pop("net_that_changes", None)
         importlib.invalidate_caches()
@@ -152,8 +152,8 @@ def test_changed_code_is_another_space_and_changed_comments_are_not(tmp_path, mo
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_a_trained_network_of_ones_own_classifies_cifar(shared_data, unpacked):
-    """ResNet-20 on CIFAR-10 test JPEGs: its linear head on our vectors is right for about 0.81 of them."""
+def test_a_trained_custom_network_classifies_cifar(shared_data, unpacked):
+    """The linear head of ResNet-20, applied to our vectors, is right for about 0.81 of CIFAR-10's test images."""
     path = shared_data / "weights" / "cifar10_resnet20.safetensors"
     backbone = custom("resnet20", weights=str(path), preprocess=CIFAR)
     files = sorted((unpacked("cifar10") / "test").rglob("*.jpg"))

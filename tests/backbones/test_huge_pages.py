@@ -1,4 +1,4 @@
-"""Memory of large activations."""
+"""Large activations use huge memory pages."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import embedstore as es
 from embedstore.backbones import load
 from embedstore.space import Recipe
 load(Recipe("timm/test_resnet", random_init=True), device="cpu")
-kept = torch.ones(64 << 20)
+tensor = torch.ones(64 << 20)
 print(sum(int(n) for n in re.findall(r"AnonHugePages: +([0-9]+)", open("/proc/self/smaps").read())))
 """
 
@@ -21,7 +21,7 @@ print(sum(int(n) for n in re.findall(r"AnonHugePages: +([0-9]+)", open("/proc/se
 @pytest.mark.skipif(
     not ENABLED.exists() or "[never]" in ENABLED.read_text(), reason="this system has no transparent huge pages"
 )
-def test_large_tensors_lie_in_huge_pages():
-    """Once a network is loaded, 256 MiB of a tensor are huge pages."""
+def test_large_tensors_use_huge_pages():
+    """After a network is loaded, a tensor of 256 MiB uses huge pages."""
     run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert int(run.stdout) > 200 << 10

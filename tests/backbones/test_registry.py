@@ -119,7 +119,7 @@ def test_every_architecture_has_one_default():
 
 
 @pytest.mark.parametrize(
-    ("given", "full"),
+    ("name", "full_name"),
     [
         ("clip", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
         ("resnet50", "timm/resnet50.a1_in1k"),
@@ -139,14 +139,14 @@ def test_every_architecture_has_one_default():
         (" clip ", "open_clip/ViT-B-32:laion2b_s34b_b79k"),
     ],
 )
-def test_any_spelling_resolves_to_the_full_name(given, full):
+def test_any_spelling_resolves_to_the_full_name(name, full_name):
     """Aliases, bare names, another case, open_clip's own spellings and code resolve, and full names to themselves."""
-    assert resolve_name(given) == full
-    assert resolve_name(full) == full
+    assert resolve_name(name) == full_name
+    assert resolve_name(full_name) == full_name
 
 
 @pytest.mark.parametrize(
-    ("given", "hint"),
+    ("name", "hint"),
     [
         ("resnet5", "resnet50"),
         ("mobilenet_v2_100", "mobilenetv2_100"),
@@ -160,10 +160,10 @@ def test_any_spelling_resolves_to_the_full_name(given, full):
     ],
 )
 @same_versions
-def test_an_unknown_name_lists_near_ones(given, hint):
+def test_an_unknown_name_lists_near_ones(name, hint):
     """The error is one line with near names or the architecture's tags."""
     with pytest.raises(UnknownBackbone, match=hint) as raised:
-        resolve_name(given)
+        resolve_name(name)
     assert "\n" not in str(raised.value)
 
 

@@ -1,8 +1,7 @@
-"""Runtimes: the same vectors whatever runs the network, refused where they are not, and where the time goes."""
+"""Runtimes: every one gives the same vectors or is refused."""
 
 import json
 import threading
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -31,7 +30,6 @@ from embedstore.backbones.runtimes.runtime import Runtime, Tower, compare_vector
 from embedstore.backbones.runtimes.runtime_plan import RunFacts, RuntimePlan, plan_runtime
 from embedstore.errors import RuntimeMismatch
 from embedstore.media.image import preprocess
-from embedstore.pipeline.stage_times import StageTime, StageTimes
 from embedstore.space import Recipe
 from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import TINY, picture
@@ -257,11 +255,9 @@ def test_damaged_foreign_and_outdated_towers_are_never_used(tmp_path, clip):
 def test_the_manifest_of_a_tower_has_its_stored_names(clip):
     """``tower.json`` is read by other versions: its names do not change."""
     _, folder = clip
-    names = list(json.loads((tower_folder(folder, Tower.TEXT) / MANIFEST_FILE).read_text()))
-    assert names == [
-        "tower", "space", "files", "length", "onnxruntime", "torch", "cosine", "centred", "rows",
-        "logit_scale", "format",
-    ]  # fmt: skip
+    names = json.loads((tower_folder(folder, Tower.TEXT) / MANIFEST_FILE).read_text()).keys()
+    identity, agreement = {"tower", "space", "files", "onnxruntime", "torch", "format"}, {"cosine", "centred", "rows"}
+    assert names == identity | agreement | {"length", "logit_scale"}
 
 
 def test_concurrent_exports_leave_one_whole_tower(tmp_path, clip):
@@ -275,49 +271,3 @@ def test_concurrent_exports_leave_one_whole_tower(tmp_path, clip):
     opened = open_tower(tmp_path, Tower.TEXT, network.space.key, threads=1, fast_start=True)
     assert isinstance(opened, OnnxTower)
     assert [p.name for p in tmp_path.iterdir()] == ["text"]
-
-
-STAGES = StageTimes(
-    images=1000,
-    seconds=10.0,
-    read=StageTime(1.0, 0.5),
-    decode=StageTime(40.0, 39.0),
-    forward_seconds=4.0,
-    write=StageTime(0.1, 0.1),
-    cpu_seconds=20.0,
-    threads=4,
-    cores=16,
-    shares_cpu=False,
-    runtime="eager",
-)
-
-
-def test_the_verdict_names_the_stage_that_limits():
-    """Worked by hand: a device at 40% with 4 of 16 threads, one that is busy, shared cores, a slow disk."""
-    assert STAGES.bottleneck() == (
-        "decode-bound: 40% of the device's rate (250 images/s); 11 threads instead of 4 would lift it to 100%"
-    )
-    assert (
-        replace(STAGES, forward_seconds=9.5).bottleneck().startswith("backbone-bound: 95% of the device's rate (105 ")
-    )
-    assert (
-        replace(STAGES, cores=4).bottleneck().endswith("all 4 cores decode: smaller files or more cores would lift it")
-    )
-    shared = replace(STAGES, shares_cpu=True, cores=2, decode=StageTime(5.0, 4.0), cpu_seconds=19.0, threads=2)
-    assert shared.bottleneck() == (
-        "backbone-bound: of the CPU time the network 76%, reading 3%, decoding 21%, writing 1%; "
-        "--runtime onnx, a smaller backbone or a GPU would lift it"
-    )
-    slow = replace(STAGES, read=StageTime(38.0, 0.5), decode=StageTime(1.0, 1.0))
-    assert slow.bottleneck().startswith("read-bound: 4 threads waited for files 94% of the time; more --threads")
-    assert replace(STAGES, images=0).bottleneck() == ""
-
-
-def test_an_embedding_run_ends_with_its_bottleneck(tmp_path, photos):
-    """The line is in the report, the run's record and on the terminal; the stages were measured."""
-    store = es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
-    report = store.embed(photos)
-    assert report.bottleneck.split(":")[0] in {"backbone-bound", "decode-bound", "read-bound", "write-bound"}
-    assert report.stage_times["images"] == 12
-    assert report.stage_times["decode"]["cpu"] > 0
-    assert store.sql("SELECT result->>'bottleneck' FROM runs").rows == ((report.bottleneck,),)

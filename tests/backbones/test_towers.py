@@ -1,4 +1,4 @@
-"""Exported towers that a store keeps: searches without torch, and when there are none."""
+"""Exported towers in a store: searches without torch, and with torch if there are none."""
 
 import os
 import subprocess
@@ -19,14 +19,14 @@ from tests.helpers.networks import local_clip
 
 @pytest.fixture
 def searched(tmp_path, photos):
-    """A store of twelve pictures whose network understands words."""
+    """A store of twelve images with a text tower."""
     store = es.create(tmp_path / "s", local_clip(tmp_path / "clip"), device="cpu")
     store.embed(photos)
     return store
 
 
 def no_torch(code, *arguments):
-    """Run Python in a process of its own that fails where it imports torch; what it printed."""
+    """Run Python in another process that cannot import torch, and return what it printed."""
     guard = "import sys; sys.modules['torch'] = None\n"
     run = subprocess.run(
         [sys.executable, "-c", guard + code, *map(str, arguments)],
@@ -48,20 +48,20 @@ print([h.uri for h in words], [round(h.score, 4) for h in words], image[0].uri)
 """
 
 
-def test_a_search_in_words_or_by_image_needs_no_torch(searched, photos):
-    """With exported towers the same hits come from a process in which torch cannot be imported."""
-    said = searched.export_towers()
-    assert [s.split(" of ")[0] for s in said] == ["kept the image tower", "kept the text tower"]
+def test_a_search_by_text_or_image_needs_no_torch(searched, photos):
+    """With exported towers a process that cannot import torch gives the same hits."""
+    sentences = searched.export_towers()
+    assert [s.split(" of ")[0] for s in sentences] == ["kept the image tower", "kept the text tower"]
     query = photos / "train" / "cat" / "1.png"
     hits = searched.search("a dog", k=3)
     printed = no_torch(SEARCH, searched.path, query)
     assert printed.strip() == f"{[h.uri for h in hits]} {[round(h.score, 4) for h in hits]} {query}"
 
 
-def test_the_first_search_leaves_towers_for_the_next(searched, tmp_path):
-    """The command answers, says that it kept the tower, and the next one is silent and without torch."""
+def test_the_first_search_exports_towers_for_the_next(searched):
+    """The first command reports the exported tower; the next one prints nothing and needs no torch."""
     command = "from embedstore.cli import main; main(sys.argv[1:])"
-    arguments = ["search", str(searched.path), "a dog", "--paths"]
+    arguments = ["search", str(searched.path), "a dog", "--uris"]
     first = subprocess.run(
         [sys.executable, "-c", f"import sys; {command}", *arguments], capture_output=True, text=True, check=True
     )
@@ -70,48 +70,48 @@ def test_the_first_search_leaves_towers_for_the_next(searched, tmp_path):
 
 
 def test_timing_names_the_steps(searched, capsys):
-    """``--timing`` prints on stderr where the time went, before or behind the verb."""
+    """``--timing`` before or after the verb prints on stderr how long each step took."""
     from embedstore.cli import main
 
     searched.export_towers(towers=["text"])
     for arguments in (["--timing", "search"], ["search", "--timing"]):
         with pytest.raises(SystemExit):
             main([*arguments, str(searched.path), "a dog"])
-        told = capsys.readouterr().err
+        printed = capsys.readouterr().err
         for step in ("Python and the command itself", "opening the store", "the text tower", "the search itself"):
-            assert step in told
-        assert told.count("the search itself") == 1  # an earlier command's steps are not told again
+            assert step in printed
+        assert printed.count("the search itself") == 1  # an earlier command's steps are not printed again
     with pytest.raises(SystemExit):
         main(["search", str(searched.path), "a dog"])
     assert capsys.readouterr().err == ""
 
 
-def test_a_store_that_cannot_be_written_is_searched_all_the_same(searched, monkeypatch):
-    """No tower can be kept there: the answer comes through torch, and nothing is said or left."""
+def test_a_read_only_store_is_searched_through_torch(searched, monkeypatch):
+    """No tower can be exported there, and nothing is reported."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     again = es.open(searched.path, device="cpu")
     assert len(again.search("a dog", k=3)) == 3
-    assert again.keep_towers() == []
+    assert again.close() == []
 
 
-def test_a_tokenizer_that_is_not_clips_is_refused_and_remembered(searched, monkeypatch):
-    """Its words go through torch; the export is not tried at every search."""
+def test_a_text_tower_with_another_tokenizer_is_refused_once(searched, monkeypatch):
+    """Its texts go through torch, and the export is not tried at every search."""
     again = es.open(searched.path, device="cpu")
     again.search("a dog")
     monkeypatch.setattr(
         bpe, "tokenize", lambda texts, context_length, merges: np.zeros((len(texts), context_length), np.int64)
     )
-    (said,) = again.keep_towers()
-    assert "is not CLIP's own" in said
+    (sentence,) = again.close()
+    assert "is not CLIP's own" in sentence
     assert was_refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
-    assert again.keep_towers() == []
+    assert again.close() == []
 
 
-def test_eager_and_missing_extras(searched, monkeypatch, tmp_path):
-    """``eager`` never exports; ``onnx`` without its packages says what to install; another word is refused."""
+def test_the_requested_runtime_decides_whether_towers_are_exported(searched, monkeypatch, tmp_path):
+    """``eager`` never exports, ``onnx`` without its packages names what to install, an unknown runtime is refused."""
     eager = es.open(searched.path, device="cpu", runtime="eager")
     eager.search("a dog")
-    assert eager.keep_towers() == []
+    assert eager.close() == []
     with pytest.raises(BadBackbone, match="unknown runtime 'tensorrt'; use one of auto, eager, onnx, compile"):
         es.open(searched.path, runtime="tensorrt")
     monkeypatch.setattr("embedstore.backbones.runtimes.runtime.find_spec", lambda _: None)
@@ -124,12 +124,12 @@ def test_eager_and_missing_extras(searched, monkeypatch, tmp_path):
 
 
 def test_image_queries_are_prepared_as_embedded_images_are(searched, photos):
-    """A picture of the store, asked as a file without torch, is found with the cosine of its own stored row."""
+    """An image of the store, queried as a file without torch, is found with a cosine of almost 1."""
     searched.export_towers(towers=["image"])
     again = es.open(searched.path, device="cpu")
     for path in sorted(photos.rglob("*.png"))[:4]:
         (hit,) = again.search(image=path, k=1)
         assert hit.uri == str(path)
         assert hit.score > 0.9995
-    assert not again._networks
+    assert not again._session._backbones
     assert decode.open_image(path.read_bytes())[0].mode == "RGB"

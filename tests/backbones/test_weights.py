@@ -1,4 +1,4 @@
-"""Weights: found, read as data only, loaded strictly, named by their digest; never random in silence."""
+"""Weights: found, read as data only, loaded strictly, identified by their digest, random only on request."""
 
 import os
 import pickle
@@ -22,7 +22,7 @@ from embedstore.errors import BadBackbone, UnknownBackbone, WeightsMismatch, Wei
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Recipe
 from tests.conftest import TINY, picture
-from tests.contracts.backbone import centred, cosines, prepared
+from tests.contracts.backbone import centered, cosines, prepared
 from tests.helpers.networks import local_clip
 
 BARE = TINY.removeprefix("timm/")
@@ -55,7 +55,7 @@ def one_line(raised):
 
 
 def test_the_classifier_is_dropped_and_everything_else_is_loaded(network, file):
-    """The vectors are the pre-logits of the very network that was saved."""
+    """The vectors are the pre-logits of the network that was saved."""
     backbone = of(file)
     pixels = prepared(backbone.space)
     with torch.inference_mode():
@@ -67,8 +67,8 @@ def test_the_classifier_is_dropped_and_everything_else_is_loaded(network, file):
     assert backbone.space.origin == str(file)
 
 
-def test_one_set_of_weights_is_one_space_by_every_road(network, file, tmp_path, monkeypatch):
-    """safetensors, .pth, a nested checkpoint, float16 rounded before, and the hub's cache: one key."""
+def test_the_same_weights_are_the_same_space_in_every_format(network, file, tmp_path, monkeypatch):
+    """safetensors, .pth, a nested checkpoint, float16 and the hub's cache have one key."""
     state = {k: v.half().float() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     save_file(state, tmp_path / "a.safetensors")
     torch.save(state, tmp_path / "b.pth")
@@ -92,8 +92,8 @@ def test_one_set_of_weights_is_one_space_by_every_road(network, file, tmp_path, 
     assert of(file).space.key not in keys
 
 
-def test_weights_that_are_nowhere_are_one_line_with_place_and_cure(tmp_path, monkeypatch):
-    """What is missing, where it was looked for, how to supply it; at once, without a network."""
+def test_missing_weights_are_a_one_line_error_with_place_and_cure(tmp_path, monkeypatch):
+    """Offline, the error comes at once and names the files, where they were looked for and how to supply them."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     start = time.monotonic()
@@ -111,8 +111,8 @@ def test_weights_that_are_nowhere_are_one_line_with_place_and_cure(tmp_path, mon
     assert time.monotonic() - start < 5
 
 
-def test_a_hub_out_of_reach_fails_within_seconds(tmp_path):
-    """The hub's own client retries for most of a minute; one short probe decides instead."""
+def test_an_unreachable_hub_fails_within_seconds(tmp_path):
+    """The hub's own client retries for most of a minute; one short request decides instead."""
     code = (
         "from embedstore.backbones import load; from embedstore.space import Recipe\n"
         "import timm, time; start = time.monotonic()\n"
@@ -125,8 +125,8 @@ def test_a_hub_out_of_reach_fails_within_seconds(tmp_path):
     assert done.stdout.split() == ["True", "True"], done.stderr
 
 
-def test_an_architecture_without_pretrained_weights_says_so():
-    """Asked for weights that nobody made, the error offers a file or random ones."""
+def test_an_architecture_without_pretrained_weights_is_an_error():
+    """The error offers a weights file or random weights."""
     with pytest.raises(
         WeightsNotFound, match=r"no pre-trained weights; give a file with --weights FILE, or --random-init"
     ):
@@ -135,8 +135,8 @@ def test_an_architecture_without_pretrained_weights_says_so():
         load(Recipe("open_clip/ViT-B-32"), device="cpu")
 
 
-def test_a_file_that_is_absent_or_no_weights_file_is_named(tmp_path):
-    """A missing file, a folder, and a photo are three clear errors."""
+def test_an_absent_file_or_another_kind_of_file_is_an_error(tmp_path):
+    """A missing file, a folder and an image are named in the error."""
     with pytest.raises(WeightsNotFound, match=r"no weights file .*gone\.safetensors"):
         of(tmp_path / "gone.safetensors")
     with pytest.raises(WeightsMismatch, match="is not a weights file"):
@@ -151,8 +151,8 @@ def test_a_file_that_is_absent_or_no_weights_file_is_named(tmp_path):
     "content", [b"", b"no weights at all", b"\x80\x04garbage" * 9], ids=["empty", "text", "garbage"]
 )
 @pytest.mark.parametrize("name", [TINY, "open_clip/ViT-B-32:laion2b_s34b_b79k"])
-def test_a_damaged_file_is_one_line(suffix, content, name, tmp_path):
-    """Bytes that are no weights, under either suffix, for both libraries."""
+def test_a_damaged_file_is_a_one_line_error(suffix, content, name, tmp_path):
+    """Bytes that are not weights are refused with either suffix and by both libraries."""
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(content)
     if name.startswith("open_clip"):  # the small towers of a local folder: building ViT-B-32 ten times is slow
@@ -197,7 +197,7 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
     ids=["missing", "superfluous", "misshaped", "missing-bias"],
 )
 def test_a_file_of_another_network_is_refused(file, change, message, tmp_path):
-    """One parameter missing, too many or of another shape: an error, where timm loads leniently and only logs."""
+    """A missing, unexpected or mis-shaped parameter is an error, although timm loads leniently and only logs."""
     state = load_file(file)
     change(state)
     save_file(state, tmp_path / "other.safetensors")
@@ -206,8 +206,8 @@ def test_a_file_of_another_network_is_refused(file, change, message, tmp_path):
     assert "--backbone" in one_line(raised)
 
 
-def test_wrong_arguments_are_not_blamed_on_the_weights(file):
-    """An argument that the architecture does not take is named, although a file is given."""
+def test_a_wrong_argument_is_not_reported_as_wrong_weights(file):
+    """The error names the argument that the architecture does not accept, although a file is given."""
     with pytest.raises(BadBackbone, match="cannot be built with frobnicate=1"):
         of(file, args={"frobnicate": 1})
 
@@ -216,7 +216,7 @@ def test_wrong_arguments_are_not_blamed_on_the_weights(file):
     "name", ["timm/resnet_unknown", "timm/resnet18.nope", "open_clip/ViT-X", "open_clip/RN50:nope"]
 )
 def test_a_name_that_the_library_lacks_is_an_error(name):
-    """Unknown architectures and tags, in either library."""
+    """Unknown architectures and tags are errors in either library."""
     with pytest.raises(UnknownBackbone):
         load(Recipe(name, random_init=True), device="cpu")
 
@@ -226,7 +226,7 @@ def test_a_name_that_the_library_lacks_is_an_error(name):
     [("ViT-B-32:openai", "ViT-B-32-quickgelu:openai"), ("ViT-L-14:openai", "ViT-L-14-quickgelu:openai")],
 )
 def test_weights_trained_with_another_activation_are_refused(name, right, tmp_path):
-    """OpenAI's weights need QuickGELU: the plain architecture would be silently wrong, and the right one is named."""
+    """OpenAI's weights need QuickGELU: with GELU the vectors would be wrong, and the error names the variant."""
     path = tmp_path / "x.safetensors"
     path.touch()
     for recipe in (Recipe(f"open_clip/{name}"), Recipe(f"open_clip/{name}", weights=str(path))):
@@ -234,16 +234,16 @@ def test_weights_trained_with_another_activation_are_refused(name, right, tmp_pa
             load(recipe, device="cpu")
 
 
-def test_a_clip_file_without_a_tag_must_not_guess_the_preprocessing(tmp_path):
-    """The tags of ViT-L-14 differ in their mean: a file alone is refused until the tag or the mean is named."""
+def test_the_preprocessing_of_a_clip_file_without_a_tag_is_not_guessed(tmp_path):
+    """The tags of ViT-L-14 differ in their mean: a file alone is refused until the tag or the mean is given."""
     path = tmp_path / "x.safetensors"
     path.touch()
     with pytest.raises(BadBackbone, match=r"differ in mean, std.*open_clip/ViT-L-14:TAG --weights FILE"):
         load(Recipe("open_clip/ViT-L-14", weights=str(path)), device="cpu")
 
 
-def test_a_local_folder_gives_network_preprocessing_and_words(tmp_path):
-    """open_clip's own folder layout: its mean, its resize, its vectors, its words; a moved folder is the same space."""
+def test_a_local_folder_has_network_preprocessing_and_tokenizer(tmp_path):
+    """Vectors of images and texts equal open_clip's own; a moved folder is the same space."""
     name = local_clip(tmp_path / "one")
     backbone = load(Recipe(name), device="cpu")
     own, _, transform = open_clip.create_model_and_transforms(name.removeprefix("open_clip/"), require_pretrained=True)
@@ -252,9 +252,9 @@ def test_a_local_folder_gives_network_preprocessing_and_words(tmp_path):
     with torch.inference_mode():
         expected = own.encode_image(torch.stack([transform(i) for i in images]), normalize=True).numpy()
         words = own.encode_text(open_clip.get_tokenizer("ViT-B-32")(["a bee"]), normalize=True).numpy()
-    found = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
-    assert cosines(found, expected).min() >= 0.99999
-    assert centred(found, expected).min() >= 0.99999
+    vectors = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
+    assert cosines(vectors, expected).min() >= 0.99999
+    assert centered(vectors, expected).min() >= 0.99999
     assert cosines(backbone.encode_texts(["a bee"]), words).min() >= 0.99999
     assert backbone.space.preprocess.mean == (0.5, 0.4, 0.3)
     assert backbone.space.architecture.startswith("model_cfg#")
@@ -264,7 +264,7 @@ def test_a_local_folder_gives_network_preprocessing_and_words(tmp_path):
 
 
 def test_a_local_folder_without_its_parts_is_an_error(tmp_path):
-    """No folder, no configuration, a broken one, no weights."""
+    """A missing folder, a missing or broken configuration, and missing weights are errors."""
     with pytest.raises(WeightsNotFound, match=r"open_clip_config\.json"):
         load(Recipe(f"open_clip/local-dir:{tmp_path / 'gone'}"), device="cpu")
     local_clip(tmp_path / "clip")
@@ -277,7 +277,7 @@ def test_a_local_folder_without_its_parts_is_an_error(tmp_path):
 
 
 def test_a_clip_file_of_another_architecture_is_refused(tmp_path):
-    """Missing, superfluous and mis-shaped parameters alike."""
+    """Missing, unexpected and mis-shaped parameters are errors."""
     name = local_clip(tmp_path / "clip")
     state = load_file(tmp_path / "clip" / "open_clip_model.safetensors")
     for change in (
@@ -293,8 +293,8 @@ def test_a_clip_file_of_another_architecture_is_refused(tmp_path):
         one_line(raised)
 
 
-def test_the_observer_sees_loads_of_its_own_thread_only():
-    """A network that another thread builds meanwhile is none of ours, and no hook stays behind."""
+def test_loading_is_recorded_for_the_current_thread_only():
+    """A network that another thread builds at the same time is not recorded, and no hook remains."""
 
     def build():
         other.append(torch.nn.Sequential(torch.nn.Linear(2, 2)))
@@ -320,7 +320,7 @@ def mobilenets(shared_data):
 
 
 def test_real_weights_classify_real_photos(mobilenets, unpacked):
-    """MobileNetV2 1.0 on 250 ImageNet photos: its own classifier on our vectors is right for about 0.88 of them."""
+    """The classifier of MobileNetV2, applied to our vectors, is right for about 0.88 of the ImageNet photos."""
     backbone = of(mobilenets[0], "timm/mobilenetv2_100.ra_in1k", **MOBILENET)
     state = load_file(mobilenets[0])
     names = sorted(unpacked("imagenet250").rglob("*.JPEG"))[::5]
@@ -333,8 +333,8 @@ def test_real_weights_classify_real_photos(mobilenets, unpacked):
     assert right >= 0.8
 
 
-def test_real_weights_equal_timms_own_way(mobilenets, unpacked):
-    """Both MobileNetV2 files, on real photos: cosine and centred cosine to timm's own loading are 1."""
+def test_real_weights_give_timms_own_vectors(mobilenets, unpacked):
+    """For both MobileNetV2 files, cosine and centered cosine to timm's own vectors are 1 on real photos."""
     args = MOBILENET["args"]
     overlay = {"file": str(mobilenets[0]), "num_classes": 1000}
     full = timm.create_model("mobilenetv2_100", pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **args)
@@ -349,6 +349,6 @@ def test_real_weights_equal_timms_own_way(mobilenets, unpacked):
         with torch.inference_mode():
             expected = own.eval()(torch.stack([transform(i) for i in images])).numpy()
         backbone = of(path, f"timm/{name}", **MOBILENET)
-        found = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
-        assert cosines(found, expected).min() >= 0.99999
-        assert centred(found, expected).min() >= 0.99999
+        vectors = backbone.encode_images(np.stack([resize_and_crop(i, backbone.space.preprocess) for i in images]))
+        assert cosines(vectors, expected).min() >= 0.99999
+        assert centered(vectors, expected).min() >= 0.99999

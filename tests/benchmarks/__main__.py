@@ -1,4 +1,4 @@
-"""Run every benchmark, each in a process of its own: ``python -m tests.benchmarks [RESULTS.json]``."""
+"""Run every benchmark, each in its own process: ``python -m tests.benchmarks [RESULTS.json]``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 PACKAGES = ("torch", "timm", "open_clip_torch", "onnxruntime", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow")
 
-ARGUMENTS = {"bench_probe": ["--synthetic", "2000,512,5"]}  # of those that need some
+ARGUMENTS = {"bench_probe": ["--synthetic", "2000,512,5"]}  # of the benchmarks that need some
 
 
 def main(results: Path) -> None:
-    """Print each table as it comes, and write what there is with the machine and the versions."""
+    """Print each table when it is ready, and write the tables so far with the machine and the versions."""
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -35,8 +35,8 @@ def main(results: Path) -> None:
         )
         print(run.stdout, end="", flush=True)
         tables[path.stem] = {"status": run.returncode, "table": run.stdout.splitlines()}
-        found = {"machine": machine, "versions": versions, "benchmarks": tables}
-        results.write_text(json.dumps(found, indent=1) + "\n")  # after each: all of them take hours
+        document = {"machine": machine, "versions": versions, "benchmarks": tables}
+        results.write_text(json.dumps(document, indent=1) + "\n")  # after each: all of them take hours
     print(f"\nwrote {results}")
 
 

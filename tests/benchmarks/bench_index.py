@@ -30,7 +30,7 @@ def built(path: str, memory: str) -> dict[str, Any]:
 def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
     """Ask near rows; the first query apart, as it loads what the others find in memory."""
     store = es.open(path)
-    storage, space = store._storage, store.spaces[0]
+    storage, space = store._session.storage, store.spaces[0]
     rng = np.random.default_rng(3)
     vectors = storage.vector_reader(space.space).read_float32(np.sort(rng.integers(0, rows, QUERIES)))
     queries = vectors + 0.02 * rng.standard_normal(vectors.shape, np.float32)
@@ -70,7 +70,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        path = str(corpus.store_of(folder, given.rows))
+        path = str(corpus.open_or_create_store(folder, given.rows))
         print("| what | seconds | ms a query, warm | recall@10 | peak resident GiB |\n| --- | --- | --- | --- | --- |")
         _run(path, given.rows, given.max_memory)
 

@@ -1,8 +1,8 @@
-"""Decoding with the screen, odd files in processes of their own, against decoding everything in this process.
+"""Decoding with screening, unusual files in separate processes, against decoding everything in this process.
 
-``python -m tests.benchmarks.bench_isolation [FOLDER ...]`` takes every file below the folders (by default 400 JPEGs of
-500 x 375 that it makes), decodes each both ways, one after the other, and compares the processor time of both, that of
-the workers included.
+``python -m tests.benchmarks.bench_isolation [FOLDER ...]`` decodes every file below the folders (by default 400
+generated JPEG files of 500 x 375) both ways, one after the other, and compares the processor time of both, including
+the workers.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ROUNDS = 5
 MEAN = (0.485, 0.456, 0.406)
 
 
-def made() -> list[bytes]:
-    """Pictures of a usual size."""
+def generate_files() -> list[bytes]:
+    """Return images of a usual size."""
     out = []
     for n in range(400):
         file = io.BytesIO()
@@ -38,13 +38,13 @@ def made() -> list[bytes]:
     return out
 
 
-def photos(folders: Iterable[str]) -> list[bytes]:
-    """Every file below some folders."""
+def read_files(folders: Iterable[str]) -> list[bytes]:
+    """Return every file below some folders."""
     return [p.read_bytes() for f in folders for p in sorted(Path(f).rglob("*")) if p.is_file()]
 
 
 def seconds(decode: Callable[[bytes], Any], files: list[bytes]) -> float:
-    """Processor time of this process for all of them; what cannot be decoded counts too."""
+    """Return this process's processor time for all files, including those that cannot be decoded."""
     begin = time.process_time()
     for data in files:
         try:
@@ -55,12 +55,12 @@ def seconds(decode: Callable[[bytes], Any], files: list[bytes]) -> float:
 
 
 def measure(name: str, prepare: PrepareFunction, files: list[bytes]) -> dict[str, Any]:
-    """One row of the table."""
+    """Return one row of the table."""
     p = Preprocess(size=(224, 224), resize=(256, 256), mean=MEAN, std=MEAN)
-    odd = [d for d in files if not is_safe_in_process(d)]
+    unusual = [d for d in files if not is_safe_in_process(d)]
     ratios, here, there = [], 0.0, 0.0
     for n in range(ROUNDS):
-        bare = seconds(lambda d: prepare(d, p), files) if n % 2 else 0.0  # by turns: whoever is first warms the caches
+        bare = seconds(lambda d: prepare(d, p), files) if n % 2 else 0.0  # in turns: the first warms the caches
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with DecodeWorkerPool(p) as isolation:
             screened = seconds(lambda d: prepare(d, p) if is_safe_in_process(d) else isolation.prepare(d), files)
@@ -71,19 +71,19 @@ def measure(name: str, prepare: PrepareFunction, files: list[bytes]) -> dict[str
         here, there = here + bare, there + screened
     n = len(files) * ROUNDS
     return {
-        "decoder": name, "files": len(files), "odd": len(odd), "here_per_s": n / here, "screened_per_s": n / there,
-        "ratio": statistics.median(ratios), "least": min(ratios),
+        "decoder": name, "files": len(files), "unusual": len(unusual), "here_per_s": n / here,
+        "screened_per_s": n / there, "ratio": statistics.median(ratios), "least": min(ratios),
     }  # fmt: skip
 
 
 def main(folders: list[str]) -> list[dict[str, Any]]:
-    """The table, printed and returned."""
-    files = photos(folders) if folders else made()
+    """Print the table and return its rows."""
+    files = read_files(folders) if folders else generate_files()
     rows = [measure("pillow", preprocess.prepare, files), measure("quick", fast_jpeg.prepare, files)]
-    print("decoder  files  odd  in this process /s  screened /s  ratio (median)  least")
+    print("decoder  files  unusual  in this process /s  screened /s  ratio (median)  least")
     for r in rows:
         print(
-            f"{r['decoder']:>7}  {r['files']:>5}  {r['odd']:>3}  {r['here_per_s']:>18.0f}  "
+            f"{r['decoder']:>7}  {r['files']:>5}  {r['unusual']:>7}  {r['here_per_s']:>18.0f}  "
             f"{r['screened_per_s']:>11.0f}  {r['ratio']:>14.3f}  {r['least']:>5.3f}"
         )
     return rows

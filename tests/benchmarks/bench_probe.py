@@ -1,10 +1,10 @@
-"""Our probe, scikit-learn's and (where there is a GPU) our probe on it: the same grid, the same folds, one table.
+"""Compare our probe, on the CPU and on a GPU if there is one, with scikit-learn's on the same grid and folds.
 
-Run by hand: ``python tests/benchmarks/bench_probe.py features.npz [...]``, each with ``X`` (N, D) and ``y`` (N,).
-``--synthetic N,D,K`` makes features of that shape; ``--ours`` leaves scikit-learn out; ``--hold-out S`` judges C on a
-share instead of five folds; ``--tols`` are scikit-learn's tolerances. ``x`` is how many times as long as ours a solver
-takes. Objective is C * sum of losses + |w|^2 / 2 of the last fit in float64, relative to the
-lowest in the table; out-of-fold log-loss is the mean over the folds at the chosen C.
+``python -m tests.benchmarks.bench_probe features.npz [...]`` reads files with ``X`` (N, D) and ``y`` (N,).
+``--synthetic N,D,K`` generates features of that shape; ``--ours`` leaves scikit-learn out; ``--hold-out S`` chooses C
+on a share instead of five folds; ``--tols`` are scikit-learn's tolerances. ``x`` is how many times as long as ours a
+solver takes. The objective is C * sum of losses + |w|^2 / 2 of the last fit in float64, relative to the lowest in the
+table; the out-of-fold log-loss is the mean over the folds at the chosen C.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from embedstore.classify.heads import LogisticProbe
 
 
 def synthetic(n, d, k, seed=0):
-    """Overlapping classes in float32 features whose spectrum falls like that of a network's features."""
+    """Return overlapping classes in float32 features whose spectrum falls like that of a network's features."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, k, n)
-    centres = rng.standard_normal((k, d)).astype(np.float32)
+    centers = rng.standard_normal((k, d)).astype(np.float32)
     X = rng.standard_normal((n, d), dtype=np.float32)
-    X += 0.2 * centres[y]
+    X += 0.2 * centers[y]
     X *= np.arange(1, d + 1, dtype=np.float32) ** -0.5
     return X, y
 
 
 def objective(X, y, head, C):
-    """In float64, block by block."""
+    """Return the objective in float64, computed block by block."""
     codes, loss = np.searchsorted(head.classes_, y), 0.0
     w, b = np.asarray(head.coef_, np.float64), np.asarray(head.intercept_, np.float64)
     for i in range(0, len(X), 4096):
@@ -45,7 +45,7 @@ def objective(X, y, head, C):
 
 
 def timed(head, X, y):
-    """The fitted head and its seconds: on the wall, and of all cores together (that a busy machine changes less)."""
+    """Return the fitted head, its wall seconds, and its CPU seconds (which a busy machine changes less)."""
     start = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,12 +54,12 @@ def timed(head, X, y):
 
 
 def rows_of(X, y, grid, args):
-    """One row a solver: name, seconds, C, objective, log-loss, accuracy, values of C visited."""
+    """Yield one row per solver: name, seconds, C, objective, log-loss, accuracy, number of values of C tried."""
     cv = args.hold_out or args.folds
     probes = {"ours": LogisticProbe(grid, cv, device="cpu")}
     probes["ours, whole path"] = LogisticProbe(grid, cv, device="cpu", patience=None)
     if _cuda():
-        LogisticProbe(grid, cv, device="cuda").fit(X[:2000], y[:2000])  # the context and the kernels are loaded once
+        LogisticProbe(grid, cv, device="cuda").fit(X[:2000], y[:2000])  # loads the context and the kernels
         probes["ours, CUDA"] = LogisticProbe(grid, cv, device="cuda")
     if args.ours:
         del probes["ours, whole path"]
@@ -89,7 +89,7 @@ def _cuda():
 
 
 def main():
-    """Print one table a data set."""
+    """Print one table per data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--synthetic", action="append", default=[])
@@ -98,7 +98,7 @@ def main():
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=None)
     parser.add_argument("--tols", type=lambda text: [float(v) for v in text.split(",")], default=[1e-4, 1e-6])
-    parser.add_argument("--grid", default="-5,3,9", help="log10 of the first and last C, and how many")
+    parser.add_argument("--grid", default="-5,3,9", help="log10 of the first and of the last C, and their number")
     args = parser.parse_args()
     first, last, n = (int(v) for v in args.grid.split(","))
     sets = {}
@@ -107,7 +107,7 @@ def main():
             sets[file.stem] = (data["X"].astype(np.float32), data["y"])
     for shape in args.synthetic:
         sets[shape] = synthetic(*map(int, shape.split(",")))
-    LogisticProbe(2, device="cpu").fit(*synthetic(60, 4, 2))  # what is imported late is imported now
+    LogisticProbe(2, device="cpu").fit(*synthetic(60, 4, 2))  # completes the lazy imports
     for name, (X, y) in sets.items():
         print(f"\n{name}: {X.shape[0]} rows, {X.shape[1]} features, {len(np.unique(y))} classes, C 1e{first}..1e{last}")
         names = "wall s", "x", "cpu s", "x", "C", "objective", "log-loss", "accuracy", "Cs"

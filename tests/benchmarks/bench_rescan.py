@@ -1,7 +1,7 @@
-"""A rescan with nothing new, against the limit: walking the same folder and asking for size and mtime alone.
+"""A rescan with nothing new, against the limit: a walk through the same folder that reads only size and mtime.
 
-``python -m tests.benchmarks.bench_rescan [FILES]`` makes FILES small PNG files (100,000 by default) of few different
-contents, embeds them once, and rescans in a process of its own that reports its peak memory.
+``python -m tests.benchmarks.bench_rescan [FILES]`` writes FILES small PNG files (100,000 by default) with few different
+contents, embeds them once, and rescans in a separate process that reports its peak memory.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _RESCAN = """
 import json, re, sys, time
 import embedstore as es
 
-def peak():  # of this program alone: getrusage's figure includes what the parent had before exec
+def peak():  # of this program alone: the value of getrusage includes the memory of the parent before exec
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 
 store = es.open(sys.argv[1])
 before, begin = peak(), time.perf_counter()
-report = store.embed(sys.argv[2], show_progress=False)
+report = store.embed(sys.argv[2], progress=False)
 seconds = time.perf_counter() - begin
 print(json.dumps({"seconds": seconds, "unchanged": report.unchanged, "before_mb": before, "peak_mb": peak()}))
 """
 
 
 def make_files(folder: Path, count: int) -> None:
-    """``count`` small files in folders of a thousand."""
+    """Write ``count`` small files in folders of a thousand."""
     contents = []
     for n in range(50):
         file = folder / f"{n}.png"
@@ -49,7 +49,7 @@ def make_files(folder: Path, count: int) -> None:
 
 
 def walk_seconds(folder: Path) -> float:
-    """The limit: every entry's size and mtime, nothing else."""
+    """Return the limit: the seconds that reading every entry's size and mtime takes."""
     begin = time.perf_counter()
     for root, _, names in os.walk(folder):
         for name in names:
@@ -58,12 +58,12 @@ def walk_seconds(folder: Path) -> float:
 
 
 def measure(count: int) -> dict[str, float]:
-    """One row of the table."""
+    """Return one row of the table."""
     with tempfile.TemporaryDirectory() as name:
         folder, path = Path(name, "files"), Path(name, "s")
         make_files(folder, count)
         store = es.create(path, TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-        first = store.embed(folder, show_progress=False)
+        first = store.embed(folder, progress=False)
         out = subprocess.run(
             [sys.executable, "-c", _RESCAN, str(path), str(folder)], capture_output=True, text=True, check=True
         )
@@ -80,7 +80,7 @@ def measure(count: int) -> dict[str, float]:
 
 
 def main(counts: list[int]) -> list[dict[str, float]]:
-    """The table, printed and returned."""
+    """Print the table and return its rows."""
     rows = [measure(n) for n in counts]
     print("files     first run s  rescan s  walk alone s  ratio  peak MB (before)")
     for r in rows:

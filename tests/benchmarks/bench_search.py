@@ -66,7 +66,7 @@ def side_by_side(one, other, queries):
 def ours(store: es.Store, share: float | None, **options):
     """A search through the store: row numbers of its hits (items are numbered from 1)."""
     where = None if share is None else f"u < {share}"
-    searcher, space, options = Searcher(store._storage), store.spaces[0], SearchOptions(where=where, **options)
+    searcher, space, options = Searcher(store._session.storage), store.spaces[0], SearchOptions(where=where, **options)
     return lambda q: [h.item - 1 for h in searcher.search(space, q, options).hits]
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        store = es.open(corpus.store_of(folder, given.rows))
+        store = es.open(corpus.open_or_create_store(folder, given.rows))
         x, u, q = corpus.arrays_of(folder, given.rows)
         print(
             f"{given.rows:,} × {corpus.DIM}, {os.cpu_count()} cores, Python {platform.python_version()}, FAISS "
@@ -131,8 +131,8 @@ def main() -> None:
         )
         print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
         truth = None if given.only_peers else beside_faiss(store, x, u, q)
-        if given.recall and not store.info()["indexes"]:
-            told(store.index(recall=given.recall))
+        if given.recall and not store.info().indexes:
+            told(store.build_index(recall=given.recall))
         own, right = {}, {}
         for share in SHARES:
             exactly = ours(store, share, exact=True)

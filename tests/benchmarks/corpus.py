@@ -1,7 +1,7 @@
-"""Made vectors with structure, and a store of them, kept in a folder so that a later run finds them.
+"""Generated vectors with structure, and a store of them, in a folder where a later run finds them.
 
-512 dimensions, 500 clusters on a 64-dimensional subspace with noise, unit length, float16. One row in a hundred is a
-near copy of another (cosine about 0.98). Item ``i`` has a uniform number ``u`` to filter by.
+They have 512 dimensions, 500 clusters on a 64-dimensional subspace with noise, unit length, and float16 precision. One
+row in a hundred is a near copy of another (cosine about 0.98). Every item has a uniform number ``u`` to filter by.
 """
 
 from __future__ import annotations
@@ -16,50 +16,51 @@ import embedstore as es
 
 DIM = 512
 BLOCK = 65536  # rows, and the rows of a vector file
-_COPIES = 100  # one row in so many is a near copy
+_ROWS_PER_COPY = 100  # one row in so many is a near copy
 
 Block = tuple[int, NDArray[np.float32], NDArray[np.float64]]
 
 
 def blocks(rows: int, *, first: int = 0) -> Iterator[Block]:
-    """``(number of the first row, unit vectors (n, DIM), u (n,))``; a row does not depend on how many are made.
+    """Yield ``(number of the first row, unit vectors (n, DIM), u (n,))``; a row does not depend on their number.
 
     Args:
-        rows: to which number. first: from which, a multiple of BLOCK.
+        rows: the number after the last row.
+        first: the number of the first row, a multiple of BLOCK.
     """
     fixed = np.random.default_rng(0)
-    centres = fixed.standard_normal((500, 64), np.float32)
+    centers = fixed.standard_normal((500, 64), np.float32)
     spread = fixed.standard_normal((64, DIM), np.float32)
     for begin in range(first, rows, BLOCK):
         rng = np.random.default_rng([1, begin])
-        low = centres[rng.integers(0, 500, BLOCK)] + 0.6 * rng.standard_normal((BLOCK, 64), np.float32)
+        low = centers[rng.integers(0, 500, BLOCK)] + 0.6 * rng.standard_normal((BLOCK, 64), np.float32)
         x = low @ spread + 0.5 * rng.standard_normal((BLOCK, DIM), np.float32)
-        copies = x[:: 2 * _COPIES]
-        x[1 :: 2 * _COPIES] = copies + 2.0 * rng.standard_normal(copies.shape, np.float32)
+        copies = x[:: 2 * _ROWS_PER_COPY]
+        x[1 :: 2 * _ROWS_PER_COPY] = copies + 2.0 * rng.standard_normal(copies.shape, np.float32)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         n = min(BLOCK, rows - begin)
         yield begin, x[:n].astype(np.float16).astype(np.float32), rng.random(BLOCK)[:n]
 
 
 def add(store: es.Store, rows: int, *, first: int = 0) -> None:
-    """Rows ``first`` to ``rows`` into a store."""
+    """Add the rows from ``first`` to ``rows`` to a store."""
     for begin, x, u in blocks(rows, first=first):
         table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + len(x))], "u": u}
-        store.add_vectors(x, table, space="bench", unit=True)
+        store.add_vectors(x, table, space="bench", unit_norm=True)
 
 
-def store_of(folder: Path, rows: int) -> Path:
-    """A store of so many rows in a folder, made where it is missing."""
+def open_or_create_store(folder: Path, rows: int) -> Path:
+    """Return the path of a store with so many rows in a folder; it is created if it is missing."""
     path = folder / "bench.store"
     if not path.exists():
-        making = folder / "making.store"
-        add(es.create(making), rows)
-        making.rename(path)
+        temporary = folder / "temporary.store"
+        add(es.create(temporary), rows)
+        temporary.rename(path)
     return path
 
 
 def arrays_of(folder: Path, rows: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-    """``(x (rows, DIM), u (rows,), q (7, DIM))``, as ``.npy`` in a folder; x is mapped, q is near rows of it."""
+    """Return ``(x (rows, DIM), u (rows,), q (7, DIM))`` from ``.npy`` files; x is mapped, q are near rows of it."""
     if not (folder / "q.npy").exists():
         x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, DIM))
         u = np.empty(rows)

@@ -1,8 +1,8 @@
-"""What a user would pick instead: one peer on one folder, its vectors and its seconds.
+"""Embed a folder with what a user would run instead: one peer, its vectors and its seconds.
 
 ``PYTHON -m tests.benchmarks.peers_embed PEER NETWORK FOLDER OUT.npy``, in any environment that has torch, timm,
-open_clip and the peer. The clock runs from files to vectors in memory, starting workers included and loading the
-network not. Same seed, so the same random weights as embedstore's own; sentence-transformers builds its own.
+open_clip and the peer. The time runs from files to vectors in memory; it includes starting workers and excludes loading
+the network. The same seed gives the same random weights as embedstore's; sentence-transformers builds its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BATCH = 32
 
 
 class Photos(Dataset[Any]):
-    """A plain script's data set."""
+    """The data set of a plain script."""
 
     def __init__(self, files: list[Path], transform: Any) -> None:
         self.files, self.transform = files, transform
@@ -41,7 +41,7 @@ class Photos(Dataset[Any]):
 
 
 def network(name: str) -> tuple[Any, Callable[[torch.Tensor], torch.Tensor], Any]:
-    """The module, its image features, and its own transform."""
+    """Return the module, its image features, and its own transform."""
     torch.manual_seed(0)
     if name.startswith("open_clip/"):
         module, _, transform = open_clip.create_model_and_transforms(name.removeprefix("open_clip/"))
@@ -52,7 +52,7 @@ def network(name: str) -> tuple[Any, Callable[[torch.Tensor], torch.Tensor], Any
 
 
 def dataloader(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
-    """A torch DataLoader with one worker a core around the library's own transform."""
+    """Run a torch DataLoader with one worker per core around the library's own transform."""
     _, features, transform = network(name)
     begin = time.perf_counter()
     loader = DataLoader(Photos(files, transform), BATCH, num_workers=CORES, multiprocessing_context="spawn")
@@ -62,7 +62,7 @@ def dataloader(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
 
 
 def timm_loop(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
-    """What timm's inference.py does: its data set, its loader, its network."""
+    """Run timm's data set, loader and network like its inference.py."""
     module, _, _ = network(name)
     config = timm.data.resolve_model_data_config(module)
     begin = time.perf_counter()
@@ -76,27 +76,30 @@ def timm_loop(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
 
 
 def clip_retrieval(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
-    """clip-retrieval's reader with its default of 4 workers, and the lines of its mapper."""
-    folder = Path(find_spec("clip_retrieval").submodule_search_locations[0])  # importing it wants a web server
+    """Run clip-retrieval's reader with its default of 4 workers, and the steps of its mapper."""
+    package = find_spec("clip_retrieval")
+    if package is None:
+        raise ModuleNotFoundError("No module named 'clip_retrieval'")
+    folder = Path(package.submodule_search_locations[0])  # importing it needs a web server
     spec = spec_from_file_location("reader", folder / "clip_inference" / "reader.py")
-    theirs = module_from_spec(spec)
-    spec.loader.exec_module(theirs)
+    reader_module = module_from_spec(spec)
+    spec.loader.exec_module(reader_module)
     module, _, transform = network(name)
     begin = time.perf_counter()
-    reader = theirs.FilesReader(
+    reader = reader_module.FilesReader(
         lambda keys: keys, transform, None, str(files[0].parent), BATCH, 4, enable_text=False, enable_image=True
     )
     out = []
     with torch.no_grad():
         for item in reader:
-            found = module.encode_image(item["image_tensor"])
-            found /= found.norm(dim=-1, keepdim=True)
-            out.append(found.cpu().to(torch.float16).numpy())
+            vectors = module.encode_image(item["image_tensor"])
+            vectors /= vectors.norm(dim=-1, keepdim=True)
+            out.append(vectors.cpu().to(torch.float16).numpy())
     return time.perf_counter() - begin, np.concatenate(out).astype(np.float32)
 
 
 def sentence_transformers(name: str, files: list[Path]) -> tuple[float, np.ndarray]:
-    """sentence-transformers' CLIP, ViT-B/32 of the same shape with weights of its own."""
+    """Run sentence-transformers' CLIP, a ViT-B/32 of the same shape with other weights."""
     import tempfile
 
     import sentence_transformers as st
@@ -121,7 +124,7 @@ PEERS = {f.__name__: f for f in (dataloader, timm_loop, clip_retrieval, sentence
 
 
 def main(peer: str, name: str, folder: str, out: str) -> None:
-    """Run one."""
+    """Run one peer."""
     seconds, vectors = PEERS[peer](name, sorted(Path(folder).glob("*.jpg")))
     np.save(out, vectors)
     print(json.dumps({"seconds": seconds, "rows": len(vectors)}))

@@ -1,6 +1,7 @@
-"""Filtered search by other tools over the same vectors; run by an interpreter that has them, prints JSON lines.
+"""Filtered search with other tools over the same vectors; an interpreter that has them runs it.
 
-``python peers_search.py FOLDER PEER`` with ``x.npy`` (N, D) float32, ``u.npy`` (N,) and ``q.npy`` in FOLDER.
+``python peers_search.py FOLDER PEER`` reads ``x.npy`` (N, D) float32, ``u.npy`` (N,) and ``q.npy`` in FOLDER, and
+prints JSON lines.
 """
 
 import json
@@ -14,13 +15,13 @@ SHARES = (0.0001, 0.001, 0.01, 0.1, 0.5, 1.0)
 
 
 def lancedb(folder, x, u):
-    """LanceDB without an index (its vectors float32), prefiltered."""
+    """Search LanceDB without an index (float32 vectors), prefiltered."""
     import lancedb as lance
     import pyarrow as pa
 
     db = lance.connect(folder / "lance")
     if (folder / "lance" / "t.lance").exists():
-        return _asks_lance(db.open_table("t"))
+        return _lancedb_query(db.open_table("t"))
     schema = pa.schema([("id", pa.int64()), ("u", pa.float64()), ("v", pa.list_(pa.float32(), x.shape[1]))])
 
     def batches():
@@ -31,11 +32,11 @@ def lancedb(folder, x, u):
                 [pa.array(np.arange(b, b + len(rows))), pa.array(u[b : b + len(rows)]), flat], schema=schema
             )
 
-    return _asks_lance(db.create_table("t", data=batches(), schema=schema))
+    return _lancedb_query(db.create_table("t", data=batches(), schema=schema))
 
 
-def _asks_lance(table):
-    """A prefiltered query."""
+def _lancedb_query(table):
+    """Return a prefiltered query."""
     return lambda q, share: [
         r["id"]
         for r in table.search(q)
@@ -48,31 +49,31 @@ def _asks_lance(table):
 
 
 def hnswlib(folder, x, u):
-    """hnswlib with a filter function."""
+    """Search hnswlib with a filter function."""
     import hnswlib as h
 
     index = h.Index("ip", x.shape[1])
-    kept = folder / "hnswlib.bin"
-    if kept.exists():
-        index.load_index(str(kept), max_elements=len(x))
+    file = folder / "hnswlib.bin"
+    if file.exists():
+        index.load_index(str(file), max_elements=len(x))
     else:
         index.init_index(len(x), M=16, ef_construction=100)
         for b in range(0, len(x), 50_000):
             index.add_items(x[b : b + 50_000])
-        index.save_index(str(kept))
+        index.save_index(str(file))
     index.set_ef(200)
 
-    def ask(q, share):
+    def query(q, share):
         try:
             return index.knn_query(q, 10, num_threads=1, filter=lambda i: u[i] < share)[0][0].tolist()
         except RuntimeError:
-            return []  # fewer than k were found: hnswlib gives none then
+            return []  # fewer than k rows match: hnswlib then returns none
 
-    return ask
+    return query
 
 
 def chroma(folder, x, u):
-    """Chroma, on the disk."""
+    """Search Chroma on the disk."""
     import chromadb
 
     client = chromadb.PersistentClient(str(folder / "chroma"))
@@ -86,18 +87,18 @@ def chroma(folder, x, u):
 
 
 def main(folder, peer):
-    """Ingest, then the median of the queries at every selectivity."""
+    """Ingest, then print the median of the queries at every selectivity."""
     folder = Path(folder)
     x, u, queries = (np.load(folder / f"{n}.npy", mmap_mode="r") for n in "xuq")
     begin = time.perf_counter()
-    ask = {"lancedb": lancedb, "hnswlib": hnswlib, "chroma": chroma}[peer](folder, x, u)
+    query = {"lancedb": lancedb, "hnswlib": hnswlib, "chroma": chroma}[peer](folder, x, u)
     print(json.dumps({"peer": peer, "ready_s": time.perf_counter() - begin}), flush=True)
     for share in SHARES:
         times, found = [], []
-        ask(queries[0], share)
+        query(queries[0], share)
         for q in queries:
             begin = time.perf_counter()
-            found.append([int(i) for i in ask(np.ascontiguousarray(q), share)])
+            found.append([int(i) for i in query(np.ascontiguousarray(q), share)])
             times.append(time.perf_counter() - begin)
         print(
             json.dumps({"peer": peer, "share": share, "ms": 1000 * float(np.median(times)), "found": found}), flush=True

@@ -1,4 +1,4 @@
-"""What every backbone promises, whatever library built it."""
+"""What every backbone guarantees, whatever library built it."""
 
 import numpy as np
 import pytest
@@ -14,22 +14,22 @@ PHOTO_SIZES = [(300, 200), (200, 300), (224, 224), (640, 90), (37, 51)]
 
 
 def prepared(space: Space) -> np.ndarray:
-    """Pictures of several shapes, prepared as the space says: uint8 (B, 3, H, W)."""
+    """Images of several shapes, with the preprocessing of the space: uint8 (B, 3, H, W)."""
     return np.stack([resize_and_crop(picture(n, size), space.preprocess) for n, size in enumerate(PHOTO_SIZES)])
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Row by row."""
+    """Cosine of each pair of rows."""
     return (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def centred(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosines after the mean of ``b`` is taken off both: features share a large common part that hides differences."""
+def centered(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosines after the mean of ``b`` is subtracted from both: a large common part hides differences."""
     return cosines(a - b.mean(0), b - b.mean(0))
 
 
 class BackboneContract:
-    """Subclasses give the fixture ``recipe``, and ``allow``, the code that may be imported."""
+    """Subclasses define the fixture ``recipe``, and ``allow``, the code that may be imported."""
 
     allow: tuple[str, ...] = ()
 
@@ -44,18 +44,18 @@ class BackboneContract:
         return backbone.encode_images(prepared(backbone.space))
 
     def test_an_image_is_one_float32_row_of_the_spaces_dimension(self, backbone, vectors):
-        """Rows are float32, finite, as long as the space says, and differ between images."""
+        """Rows are float32, finite, of the dimension of the space, and differ between images."""
         assert vectors.dtype == np.float32
         assert vectors.shape == (len(PHOTO_SIZES), backbone.space.dim)
         assert np.isfinite(vectors).all()
         assert len({row.tobytes() for row in vectors}) == len(PHOTO_SIZES)
 
-    def test_rows_have_length_one_exactly_where_the_space_says_so(self, backbone, vectors):
-        """`unit` in the space is what the vectors are."""
+    def test_rows_have_length_one_exactly_if_the_space_is_unit(self, backbone, vectors):
+        """`unit` of the space describes the vectors."""
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5) == backbone.space.unit
 
     def test_the_batch_does_not_change_a_vector(self, backbone, vectors):
-        """One at a time gives the vectors of the whole batch."""
+        """Images embedded one by one have the vectors of the whole batch."""
         single = np.concatenate([backbone.encode_images(one[None]) for one in prepared(backbone.space)])
         assert cosines(single, vectors).min() >= 0.999999
 
@@ -65,17 +65,17 @@ class BackboneContract:
         assert backbone.encode_images(empty).shape == (0, backbone.space.dim)
 
     def test_the_stored_recipe_gives_the_same_space_again(self, recipe, backbone, vectors):
-        """A recipe through JSON loads a network of the same key and the same vectors."""
+        """A recipe read from JSON loads a network with the same key and the same vectors."""
         again = load(Recipe.from_json(recipe.to_json()), device="cpu", allow_code=self.allow)
         assert again.space.key == backbone.space.key
         assert np.array_equal(again.encode_images(prepared(again.space)), vectors)
 
-    def test_the_space_survives_json(self, backbone):
-        """What is stored of the space is the space."""
+    def test_the_space_is_the_same_after_json(self, backbone):
+        """What is stored of the space restores it."""
         assert Space.from_json(backbone.space.to_json()) == backbone.space
 
     def test_pixels_of_another_size_or_type_are_refused(self, backbone):
-        """A wrong shape is an error that names what was expected."""
+        """The error names the expected shape."""
         height, width = backbone.space.preprocess.size
         with pytest.raises(ValueError, match=rf"expected uint8 \(B, 3, {height}, {width}\)"):
             backbone.encode_images(np.zeros((1, 3, height + 1, width), np.uint8))
@@ -94,21 +94,21 @@ class BackboneContract:
 
         first_layer = next(m for m in small.module.modules() if isinstance(m, torch.nn.Conv2d))
         first_layer.register_forward_pre_hook(limit_memory)
-        found = small.encode_images(prepared(small.space))
+        limited = small.encode_images(prepared(small.space))
         assert sizes == [5, 2, 2, 1]
         assert small.batch_size == 2
-        assert cosines(found, vectors).min() >= 0.999999
+        assert cosines(limited, vectors).min() >= 0.999999
 
-    def test_words_become_unit_rows_or_a_clear_error(self, backbone):
-        """A space either maps words into itself, or says which backbones do."""
+    def test_texts_become_unit_rows_or_an_error_with_a_cure(self, backbone):
+        """A space either embeds texts, or the error names a backbone that does."""
         if not backbone.space.text:
             with pytest.raises(NoTextTower, match="--backbone clip"):
                 backbone.encode_texts(["a dog"])
             return
-        words = backbone.encode_texts(["a dog", "a cat on a mat", "a dog"])
-        assert words.shape == (3, backbone.space.dim)
-        assert words.dtype == np.float32
-        assert np.allclose(np.linalg.norm(words, axis=1), 1, atol=1e-5)
-        assert np.allclose(words[0], words[2], atol=1e-6)
-        assert not np.allclose(words[0], words[1], atol=1e-3)
+        texts = backbone.encode_texts(["a dog", "a cat on a mat", "a dog"])
+        assert texts.shape == (3, backbone.space.dim)
+        assert texts.dtype == np.float32
+        assert np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+        assert np.allclose(texts[0], texts[2], atol=1e-6)
+        assert not np.allclose(texts[0], texts[1], atol=1e-3)
         assert backbone.encode_texts([]).shape == (0, backbone.space.dim)

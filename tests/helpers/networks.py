@@ -1,4 +1,4 @@
-"""Small networks: a user's own, as ``module:factory`` names them, and tiny CLIPs in open_clip's folder layout.
+"""Small networks: custom ones, loaded as ``module:factory``, and tiny CLIPs in open_clip's folder layout.
 
 The CIFAR ResNets are those of He et al. 2015, section 4.2.
 """
@@ -16,13 +16,13 @@ from torch.nn.functional import pad, relu
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut without parameters: subsampled and padded with zeros (option A)."""
 
-    def __init__(self, inside: int, outside: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outside)
-        self.conv2 = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outside)
-        self.stride, self.more = stride, outside - inside
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stride, self.more = stride, out_channels - in_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
@@ -31,7 +31,7 @@ class Block(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """6n + 2 layers; the forward gives the 64 pooled features, ``linear`` makes classes of them."""
+    """A network of 6n + 2 layers; the forward returns the 64 pooled features, ``linear`` maps them to classes."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, 10)
 
     @staticmethod
-    def _stage(inside: int, outside: int, blocks: int, stride: int) -> nn.Sequential:
-        first = Block(inside, outside, stride)
-        return nn.Sequential(first, *(Block(outside, outside, 1) for _ in range(blocks - 1)))
+    def _stage(in_channels: int, out_channels: int, blocks: int, stride: int) -> nn.Sequential:
+        first = Block(in_channels, out_channels, stride)
+        return nn.Sequential(first, *(Block(out_channels, out_channels, 1) for _ in range(blocks - 1)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = relu(self.bn1(self.conv1(x)))
@@ -60,8 +60,8 @@ def resnet56() -> nn.Module:
     return CifarResNet(9)
 
 
-def colours(bins: int = 4) -> nn.Module:
-    """A network that learns nothing and knows its preprocessing: average colours on a grid."""
+def colors(bins: int = 4) -> nn.Module:
+    """Return a network without weights that declares its preprocessing: average colors on a grid."""
     net = nn.Sequential(nn.AdaptiveAvgPool2d(bins), nn.Flatten())
     net.pretrained_cfg = {
         "input_size": (3, 24, 32),
@@ -74,13 +74,13 @@ def colours(bins: int = 4) -> nn.Module:
 
 
 def maps() -> nn.Module:
-    """Not an embedding: gives a feature map."""
+    """Return a network whose output is a feature map, not a vector."""
     return nn.Conv2d(3, 4, 1, bias=False).requires_grad_(False)
 
 
 def text() -> str:
-    """Not a network."""
-    return "no network"
+    """Return something that is not a network."""
+    return "not a network"
 
 
 VIT = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32}
@@ -89,7 +89,7 @@ TIMM = {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "", "timm
 
 
 def local_clip(folder: Path, tower: dict = VIT, mean: tuple = (0.5, 0.4, 0.3)) -> str:
-    """A tiny CLIP with random weights in open_clip's own folder layout; the name to load it by."""
+    """Write a tiny CLIP with random weights in open_clip's own folder layout, and return its backbone name."""
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
     preprocess = {"mean": list(mean), "std": [0.25, 0.25, 0.25], "resize_mode": "squash", "interpolation": "bilinear"}
     config = {"embed_dim": 24, "vision_cfg": tower, "text_cfg": text}

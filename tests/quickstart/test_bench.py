@@ -8,6 +8,7 @@ from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.cli import main
 from embedstore.errors import NoImages
 from embedstore.quickstart import bench
+from embedstore.quickstart.bench_result import BenchSettings
 from tests.conftest import TINY
 
 
@@ -15,7 +16,7 @@ def test_every_stage_of_a_folder_is_measured(photos):
     """Every rate is positive, the limit follows from two of them, a broken file is counted, and nothing is left."""
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     before = sorted(p.name for p in photos.rglob("*"))
-    settings = bench.BenchSettings(TINY, seconds_per_stage=0.2, threads=2, device="cpu", runtime=Runtime.ONNX)
+    settings = BenchSettings(TINY, seconds_per_stage=0.2, threads=2, device="cpu", runtime=Runtime.ONNX)
     result = bench.run(photos, settings)
     assert (result.images, result.failed, result.mean_pixels) == (12, 1, 48 * 40)
     assert [r.runtime for r in result.runtimes] == ["eager", "onnx"]
@@ -62,4 +63,4 @@ def test_images_are_generated_without_a_folder(capsys):
 def test_a_folder_without_images_is_an_error(tmp_path):
     """There is nothing to measure."""
     with pytest.raises(NoImages, match="has no files"):
-        bench.run(tmp_path, bench.BenchSettings(TINY, device="cpu"))
+        bench.run(tmp_path, BenchSettings(TINY, device="cpu"))

@@ -92,7 +92,6 @@ class AdaptiveEncoder:
 
     Attributes:
         backbone: the first of the backbones.
-        space: the space of the vectors.
         device: the devices, separated by commas.
         precision: the precision of a forward pass.
         choice: what embeds the batches; eager until the first batch has been embedded.
@@ -106,7 +105,7 @@ class AdaptiveEncoder:
         self, backbones: Sequence[Backbone], runtime: Runtime, towers_folder: Path, *, expected_images: int
     ) -> None:
         self.backbone = backbones[0]
-        self.space, self.precision = self.backbone.space, self.backbone.precision
+        self.precision = self.backbone.precision
         self.device = ",".join(b.device for b in backbones)
         self._pool = DevicePool(backbones)
         self._requested, self._towers_folder, self._expected_images = runtime, towers_folder, expected_images
@@ -169,7 +168,7 @@ class AdaptiveEncoder:
                 seconds_ahead=seconds_ahead,
                 on_cpu=self.backbone.device == "cpu",
                 can_export=self._supports_onnx and has_onnx_export(),
-                is_exported=is_exported(self._towers_folder, Tower.IMAGE, self.space.key),
+                is_exported=is_exported(self._towers_folder, Tower.IMAGE, self.backbone.space.key),
                 is_convolutional=self.backbone.is_convolutional,
             )
         )

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,8 @@ class TowerManifest:
 
     def to_json(self) -> str:
         """Return the text of ``tower.json``."""
-        values = {
-            "tower": self.tower,
-            "space": self.space,
-            "files": self.files,
-            "length": self.context_length,
-            "onnxruntime": self.onnxruntime,
-            "torch": self.torch,
-            **self.agreement.to_json(),
-            "logit_scale": self.logit_scale,
-            "format": MANIFEST_FORMAT,
-        }
+        values = {**vars(self), **self.agreement.to_json(), "length": self.context_length, "format": MANIFEST_FORMAT}
+        del values["agreement"], values["context_length"]
         return json.dumps(values, indent=1) + "\n"
 
     @classmethod
@@ -97,16 +88,9 @@ class TowerManifest:
         values = json.loads(text)
         if values["format"] != MANIFEST_FORMAT:
             raise ValueError(f"another version of embedstore wrote format {values['format']}")
-        return cls(
-            tower=values["tower"],
-            space=values["space"],
-            files=values["files"],
-            context_length=values["length"],
-            onnxruntime=values["onnxruntime"],
-            torch=values["torch"],
-            agreement=Agreement.from_json(values),
-            logit_scale=values["logit_scale"],
-        )
+        names = {f.name for f in fields(cls)} - {"agreement", "context_length"}
+        stored = {name: values[name] for name in names}
+        return cls(**stored, context_length=values["length"], agreement=Agreement.from_json(values))
 
 
 def tower_folder(towers_folder: Path, tower: Tower) -> Path:
@@ -228,7 +212,7 @@ def open_tower(
         return manifest
     try:
         return OnnxTower(tower_folder(towers_folder, tower), manifest, threads=threads, fast_start=fast_start)
-    except Exception as e:  # onnxruntime has a tree of errors of its own, under RuntimeError and beside it
+    except Exception as e:  # onnxruntime raises its own errors, some of which are not RuntimeErrors
         return Unavailable(f"it cannot be loaded: {one_line(e, 200)}")
 
 
