@@ -121,6 +121,8 @@ def decode_files(
         for file, content in zip(files, group, strict=True):
             if file.failure is None and file.digest not in known and file.digest not in running:
                 running[file.digest] = pool.submit(decoder.decode, file, content.data)
+        del content
+        group.clear()  # a file's bytes are free once it is decoded, and before the next group is read
         decoded: dict[str, PreparedFile] = {}
         for file in files:
             if file.digest in decoded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,15 +38,14 @@ def read_files(
     source: Source, plan: EmbedPlan, pool: ThreadPoolExecutor, timer: StageTimer
 ) -> Iterator[list[FileContent]]:
     """Yield the planned files in order, in groups; the next group is read while one is used."""
-    ahead: list[Future[list[FileContent]]] | None = None
+    reading: deque[list[Future[list[FileContent]]]] = deque()
     for group in _groups(plan):
         tasks = [group[i : i + TASK_FILES] for i in range(0, len(group), TASK_FILES)]
-        submitted = [pool.submit(_read, source, task, timer) for task in tasks]
-        if ahead is not None:
-            yield [content for future in ahead for content in future.result()]
-        ahead = submitted
-    if ahead is not None:
-        yield [content for future in ahead for content in future.result()]
+        reading.append([pool.submit(_read, source, task, timer) for task in tasks])
+        if len(reading) > 1:
+            yield _results(reading.popleft())
+    while reading:
+        yield _results(reading.popleft())
 
 
 def read_sample(source: Source, plan: EmbedPlan, count: int) -> list[bytes]:
@@ -53,6 +53,11 @@ def read_sample(source: Source, plan: EmbedPlan, count: int) -> list[bytes]:
     first = next(plan.todo(count), [])
     refs = [planned.ref for planned in first if planned.ref.size <= GROUP_BYTES // count]
     return [data for data in source.read(refs) if isinstance(data, bytes)]
+
+
+def _results(tasks: list[Future[list[FileContent]]]) -> list[FileContent]:
+    """Wait for the tasks of one group and return its files in order."""
+    return [content for task in tasks for content in task.result()]
 
 
 def _groups(plan: EmbedPlan) -> Iterator[list[PlannedFile]]:

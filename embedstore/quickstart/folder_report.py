@@ -1,4 +1,4 @@
-"""From a labelled folder to a report in one call: make or open the store, embed what is new, probe, draw."""
+"""From a labeled folder to a report in one call: create or open the store, embed, fit a probe, write the page."""
 
 from __future__ import annotations
 
@@ -27,29 +27,34 @@ def folder_report(
     """Embed an image folder (or a manifest) whose labels are known, and write a report on its label.
 
     Args:
-        source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg`` or a manifest. html: where the page goes.
-        backbone: of a new store. store: its folder, by default ``SOURCE.store`` beside the source; one that is there
-            already is used, and only what is new is embedded.
-        head: judged. say: called with each line for the person. options: of the backbone.
+        source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg`` or a manifest.
+        output: HTML file of the report.
+        backbone: of a new store.
+        store_path: folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used, and
+            only new images are embedded.
+        head: name of the head to evaluate.
+        progress: called with each line for the user.
+        options: of the backbone.
 
     Raises:
-        BadBackbone: a new store and no backbone. Everything that embedding and judging raise.
+        BadBackbone: if the store does not exist and no backbone is given.
+        LabelError: if the labels cannot support the head.
     """
-    at = store_path or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
-    opened = es.open(at) if at.exists() else _created(at, backbone, options)
-    progress(opened.embed(source).summary())
-    found = opened.probe("label", head=head)
-    curve = opened.curve("label", head=head)
+    path = store_path or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
+    store = es.open(path) if path.exists() else _create(path, backbone, options)
+    progress(store.embed(source).summary())
+    evaluation = store.probe("label", head=head)
+    curve = store.curve("label", head=head)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(
-        evaluation_page.evaluation_page(found, opened.uris([m.item for m in found.mistakes]), curve=curve),
+        evaluation_page.evaluation_page(evaluation, store.uris([m.item for m in evaluation.mistakes]), curve=curve),
         encoding="utf-8",
     )
-    progress(f"wrote {output}; the vectors are in {at}")
-    return opened, found, curve
+    progress(f"wrote {output}; the vectors are in {path}")
+    return store, evaluation, curve
 
 
-def _created(at: Path, backbone: str | None, options: Any) -> Store:
+def _create(path: Path, backbone: str | None, options: Any) -> Store:
     if backbone is None:
-        raise BadBackbone(f"{at} does not exist yet; name the backbone it shall have, e.g. --backbone clip")
-    return es.create(at, backbone, **options)
+        raise BadBackbone(f"{path} does not exist yet, and a new store needs a backbone; add e.g. `--backbone clip`")
+    return es.create(path, backbone, **options)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.features import gather_vectors
 from embedstore.errors import QueryError
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
+from embedstore.storage.vectors import gather_vectors
 
 MIN_ITEMS = 5  # least items of a map
 COMPONENTS = 50  # principal components that t-SNE starts from, as in the authors' paper

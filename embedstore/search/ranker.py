@@ -154,26 +154,17 @@ class Ranker:
             plan = replace(plan, method=method, reason=reason)
         return ranking.head(depth), replace(plan, rounds=ranking.rounds, score_ms=round(milliseconds, 3))
 
-    def _plan(self, source: CandidateSource, depth: int) -> SearchPlan:
-        """Choose how to answer."""
+    def _plan(self, source: CandidateSource, depth: int, *, with_index: bool = True) -> SearchPlan:
+        """Choose how to answer; without the index, by the cheaper exact method."""
         return plan_search(
             rows=len(source.snapshot.vectors),
             matching=source.matching,
             depth=depth,
             costs=partial(measure_row_costs, source.snapshot, self.query),
-            index=source.index_candidate,
+            index=source.index_candidate if with_index else None,
             exact=self.options.needs_exact_ranking,
-            method=self.options.method,
+            method=self.options.method if with_index else None,
         )
-
-    def _exact_method(self, source: CandidateSource, depth: int) -> SearchMethod:
-        """Choose scan or gather where the index is not enough."""
-        return plan_search(
-            rows=len(source.snapshot.vectors),
-            matching=source.matching,
-            depth=depth,
-            costs=partial(measure_row_costs, source.snapshot, self.query),
-        ).method
 
     def _rank_by_index(self, source: CandidateSource, depth: int) -> tuple[Ranking, SearchMethod]:
         """Fill the ranks of one tier after another from the index, as far as they are needed, then exactly.
@@ -188,7 +179,7 @@ class Ranker:
                 ranking, source = ranking.extended_with(step.ranking).head(tier), step.source
                 method = method if step.method is SearchMethod.INDEX else step.method
         if len(ranking.items) < depth and not ranking.is_complete:
-            step = self._collect(source, self._exact_method(source, depth), depth, depth)
+            step = self._collect(source, self._plan(source, depth, with_index=False).method, depth, depth)
             ranking = ranking.extended_with(step.ranking)
         return ranking, method
 
@@ -204,7 +195,7 @@ class Ranker:
             by_index = method is SearchMethod.INDEX
             near = source.propose(wanted, 4 ** (rounds - 1)) if by_index and rounds <= _MAX_INDEX_ROUNDS else None
             if near is None:
-                method = self._exact_method(source, depth) if by_index else method
+                method = self._plan(source, depth, with_index=False).method if by_index else method
                 if method is SearchMethod.GATHER and source.selection is None:
                     source = source.restrict(self.view.select_present())
                 near = source.nearest(method, wanted)

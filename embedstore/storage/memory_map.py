@@ -9,12 +9,23 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+MAX_IN_MEMORY_BYTES = 1 << 30  # up to which a matrix is an ordinary array; above, a mapped temporary file
+
+
+def empty_matrix(rows: int, dim: int) -> NDArray[np.float32]:
+    """Return an empty float32 array; above 1 GiB in a temporary file that disappears with its last reader."""
+    if rows * dim * 4 <= MAX_IN_MEMORY_BYTES:
+        return np.empty((rows, dim), dtype=np.float32)
+    with tempfile.TemporaryFile(prefix="embedstore-features-") as file:
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, dim))
 
 
 def map_file(path: Path, size: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage.memory_map import release_pages
+from embedstore.storage.memory_map import empty_matrix, release_pages
 from embedstore.storage.shard import Shard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
@@ -173,6 +173,14 @@ class VectorReader:
         if i in self._held and identity in _verified:
             self._whole[i] = found.vectors
         return found.vectors
+
+
+def gather_vectors(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the vectors at the positions, float32 ``(n, D)``, read block by block; a memory map above 1 GiB."""
+    out = empty_matrix(len(positions), vectors.dim)
+    for begin in range(0, len(positions), BLOCK_ROWS):
+        out[begin : begin + BLOCK_ROWS] = vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
+    return out
 
 
 def _opened(file: Path) -> tuple[Shard, FileIdentity]:

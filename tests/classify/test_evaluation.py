@@ -50,8 +50,10 @@ def test_folds_hold_out_every_row_once(store):
     assert (e.split, e.n_train, e.n_held_out, len(e.fold_accuracy)) == ("5 folds", 300, 300, 5)
     assert sorted(e.held_out_predictions.ids.tolist()) == list(range(1, 301))
     assert e.accuracy == pytest.approx(np.mean(e.fold_accuracy), abs=0.02)
-    direct = metrics.accuracy(
-        encode_labels(e.held_out_predictions.y, e.held_out_predictions.classes), e.held_out_predictions.proba
+    direct = metrics.compute_metric(
+        "accuracy",
+        encode_labels(e.held_out_predictions.y, e.held_out_predictions.classes),
+        e.held_out_predictions.proba,
     )
     assert e.accuracy == pytest.approx(direct)
 
@@ -215,7 +217,7 @@ def test_intervals_hold_the_true_accuracy(tmp_path):
     y = rng.integers(0, 2, 60_000)
     score = np.clip(0.5 + (y - 0.5) * 0.5 + 0.35 * rng.standard_normal(len(y)), 0.01, 0.99)
     proba = np.stack([1 - score, score], axis=1)
-    truth = metrics.accuracy(y, proba)
+    truth = metrics.compute_metric("accuracy", y, proba)
     covered = 0
     for n in range(60):
         rows = slice(n * 150, (n + 1) * 150)
@@ -327,11 +329,11 @@ def test_abstention_and_conformal_sets_exclude_each_other(store):
 
 def test_large_features_are_memory_mapped(store, monkeypatch):
     """Above the limit X is a memory-mapped file with the same numbers, and a probe gives the same accuracy."""
-    from embedstore.classify.data import features
+    from embedstore.storage import memory_map
 
     expected = store.features("label").X
     before = store.probe("label", head="ridge").accuracy
-    monkeypatch.setattr(features, "MAX_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(memory_map, "MAX_IN_MEMORY_BYTES", 1000)
     mapped = store.features("label")
     assert isinstance(mapped.X, np.memmap)
     assert np.array_equal(mapped.X, expected)

@@ -1,4 +1,4 @@
-"""Calibration, abstaining and prediction sets on held-out rows."""
+"""Calibration, selective classification and prediction sets on held-out rows."""
 
 import math
 
@@ -31,56 +31,65 @@ class Fixed:
         return np.asarray(X)
 
 
-def drawn(rows, seed, classes=4):
+def sample(rows, seed, classes=4):
+    """Return features of overlapping classes, and their labels."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, rows)
     return (rng.standard_normal((rows, 10)) + np.eye(classes, 10)[y] * 1.5).astype(np.float32), y
 
 
 @pytest.fixture(scope="module")
-def too_sure():
-    """A logistic regression with far too little penalty, fitted on few rows: sure of itself and often wrong."""
-    return LogisticRegression(C=1e4, max_iter=5000).fit(*drawn(80, 0))
+def overconfident():
+    """A logistic regression with far too little penalty, fitted on few rows: confident and often wrong."""
+    return LogisticRegression(C=1e4, max_iter=5000).fit(*sample(80, 0))
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
-def test_calibration_lowers_the_error_on_new_rows(too_sure, method):
-    """ECE and log-loss on rows that neither fit has seen fall."""
-    X, y = drawn(3000, 2)
-    before = probabilities(too_sure, X)
-    after = CalibratedHead(too_sure, method).fit(*drawn(1000, 1)).predict_proba(X)
-    assert metrics.expected_calibration_error(y, after) < metrics.expected_calibration_error(y, before) / 2
-    assert metrics.log_loss(y, after) < metrics.log_loss(y, before)
+def test_calibration_lowers_the_error_on_new_rows(overconfident, method):
+    """Calibration error and log-loss fall on rows that neither fit has seen."""
+    X, y = sample(3000, 2)
+    before = probabilities(overconfident, X)
+    after = CalibratedHead(overconfident, method).fit(*sample(1000, 1)).predict_proba(X)
+    assert (
+        metrics.compute_metric("expected_calibration_error", y, after)
+        < metrics.compute_metric("expected_calibration_error", y, before) / 2
+    )
+    assert metrics.compute_metric("log_loss", y, after) < metrics.compute_metric("log_loss", y, before)
     assert after.sum(1) == pytest.approx(np.ones(3000))
 
 
-def test_temperature_equals_scikit_learns(too_sure):
+def test_temperature_scaling_equals_scikit_learn(overconfident):
     """The probabilities are those of CalibratedClassifierCV(method="temperature") around the frozen head."""
-    X, y = drawn(500, 1)
-    theirs = CalibratedClassifierCV(FrozenEstimator(too_sure), method="temperature", cv=2, ensemble=False).fit(X, y)
-    ours = CalibratedHead(too_sure).fit(X, y)
+    X, y = sample(500, 1)
+    theirs = CalibratedClassifierCV(FrozenEstimator(overconfident), method="temperature", cv=2, ensemble=False).fit(
+        X, y
+    )
+    ours = CalibratedHead(overconfident).fit(X, y)
     assert ours.predict_proba(X) == pytest.approx(theirs.predict_proba(X), abs=1e-3)
     assert ours.temperature_ > 1.5
-    assert (ours.predict(X) == too_sure.predict(X)).all()
+    assert (ours.predict(X) == overconfident.predict(X)).all()
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_temperature_serves_every_kind_of_head(classes):
-    """Margins alone (ridge), probabilities alone (neighbours), words (zero-shot): the log-loss never rises."""
-    X, y = drawn(200, 0, classes)
-    X_new, y_new = drawn(400, 1, classes)
+def test_temperature_scaling_works_with_every_kind_of_head(classes):
+    """The log-loss never rises for margins (ridge), probabilities (neighbors) and zero-shot logits."""
+    X, y = sample(200, 0, classes)
+    X_new, y_new = sample(400, 1, classes)
     for head in (
         RidgeClassifier().fit(X, y),
         WeightedKNN(20).fit(X, y),
         ZeroShotHead(np.eye(classes, 10), np.arange(classes)),
     ):
         found = CalibratedHead(head).fit(X_new, y_new)
-        before, after = (metrics.log_loss(y_new, p) for p in (probabilities(head, X_new), found.predict_proba(X_new)))
+        before, after = (
+            metrics.compute_metric("log_loss", y_new, p)
+            for p in (probabilities(head, X_new), found.predict_proba(X_new))
+        )
         assert after <= before + 1e-4
         assert (found.predict(X_new) == np.asarray(head.predict(X_new))).mean() > 0.995
 
 
-def test_an_isotonic_curve_by_hand():
+def test_an_isotonic_curve_equals_one_computed_by_hand():
     """Scores .1 .4 .6 .9 with truth no, yes, no, yes pool the middle two: 0, 1/2, 1/2, 1 for the second class."""
     proba = np.array([[0.9, 0.1], [0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
     found = CalibratedHead(Fixed(["no", "yes"]), "isotonic").fit(proba, ["no", "yes", "no", "yes"])
@@ -88,48 +97,48 @@ def test_an_isotonic_curve_by_hand():
 
 
 def test_a_threshold_keeps_the_target_precision_at_the_largest_coverage():
-    """Right down to .7, wrong at .6, right at .5: 2/3 allows all five rows but the tie at .5, which is half wrong."""
+    """Correct down to .7, wrong at .6, half right at the tie of .5: each target gets its largest coverage."""
     confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
-    right = np.array([True, True, True, False, True, False])
-    exact = choose_threshold(confidence, right, 1.0)
+    correct = np.array([True, True, True, False, True, False])
+    exact = choose_threshold(confidence, correct, 1.0)
     assert (exact.threshold, exact.precision, exact.coverage) == (0.7, 1.0, 0.5)
-    loose = choose_threshold(confidence, right, 0.75)
+    loose = choose_threshold(confidence, correct, 0.75)
     assert (loose.threshold, loose.precision, loose.coverage) == (0.6, 0.75, pytest.approx(4 / 6))
-    assert choose_threshold(confidence, right, 0.6).coverage == 1.0
+    assert choose_threshold(confidence, correct, 0.6).coverage == 1.0
 
 
-def test_a_target_out_of_reach_answers_nothing():
-    """Every row wrong: coverage 0, precision unknown, and predict always says the other."""
+def test_an_unreachable_precision_abstains_on_every_row():
+    """If every row is wrong the coverage is 0, the precision is NaN, and every prediction is the abstain label."""
     head = SelectiveClassifier(Fixed(["a", "b"]), target_precision=0.9).fit([[0.9, 0.1], [0.8, 0.2]], ["b", "b"])
     assert head.coverage_ == 0
     assert math.isnan(head.precision_)
     assert head.predict([[0.9, 0.1], [0.5, 0.5]]).tolist() == ["none of these"] * 2
 
 
-def test_abstaining_meets_its_target_on_new_rows(too_sure):
-    """A precision of .9 is chosen on 2,000 rows and holds within four points on 4,000 others; strangers count."""
-    calibrated = CalibratedHead(too_sure).fit(*drawn(500, 1))
-    head = SelectiveClassifier(calibrated, target_precision=0.9, abstain_label=-1).fit(*drawn(2000, 2))
-    X, y = drawn(4000, 3)
-    said = head.predict(X)
-    answered = said != -1
+def test_selective_predictions_reach_the_target_precision_on_new_rows(overconfident):
+    """A precision of .9 chosen on 2,000 rows holds within four points on 4,000 others; unknown classes count."""
+    calibrated = CalibratedHead(overconfident).fit(*sample(500, 1))
+    head = SelectiveClassifier(calibrated, target_precision=0.9, abstain_label=-1).fit(*sample(2000, 2))
+    X, y = sample(4000, 3)
+    predicted = head.predict(X)
+    answered = predicted != -1
     assert 0.05 < head.coverage_ < 1
     assert answered.mean() == pytest.approx(head.coverage_, abs=0.04)
-    assert (said[answered] == y[answered]).mean() == pytest.approx(0.9, abs=0.04)
-    strangers = SelectiveClassifier(calibrated, target_precision=0.9).fit(X, np.where(y == 0, 99, y))
-    assert strangers.coverage_ < head.coverage_
+    assert (predicted[answered] == y[answered]).mean() == pytest.approx(0.9, abs=0.04)
+    unknown = SelectiveClassifier(calibrated, target_precision=0.9).fit(X, np.where(y == 0, 99, y))
+    assert unknown.coverage_ < head.coverage_
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
-def test_sets_hold_the_true_class_as_often_as_promised(too_sure, alpha):
+def test_conformal_sets_contain_the_true_class_at_the_stated_rate(overconfident, alpha):
     """Over 4,000 new rows the share of sets with the true class is 1 - alpha within two points."""
-    sets = ConformalSets(too_sure, alpha).fit(*drawn(2000, 1))
-    X, y = drawn(4000, 2)
-    held = sets.predict_set(X)[np.arange(4000), y].mean()
-    assert held == pytest.approx(1 - alpha, abs=0.02)
+    sets = ConformalSets(overconfident, alpha).fit(*sample(2000, 1))
+    X, y = sample(4000, 2)
+    covered = sets.predict_set(X)[np.arange(4000), y].mean()
+    assert covered == pytest.approx(1 - alpha, abs=0.02)
 
 
-def test_the_conformal_rank_by_hand():
+def test_the_conformal_threshold_equals_one_computed_by_hand():
     """Nine rows and alpha .2: the ceil(10 * .8) = 8th largest probability of the true class, .2, is the threshold."""
     true = np.arange(1, 10) / 10
     head = ConformalSets(Fixed(["a", "b"]), alpha=0.2).fit(np.stack([true, 1 - true], 1), ["a"] * 9)
@@ -140,24 +149,26 @@ def test_the_conformal_rank_by_hand():
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.3])
-def test_sets_equal_mapies(too_sure, alpha):
-    """The same classes in every set as MAPIE's split conformal classifier with its score 1 - p ("lac")."""
+def test_conformal_sets_equal_those_of_mapie(overconfident, alpha):
+    """Every set has the classes of MAPIE's split conformal classifier with its score 1 - p ("lac")."""
     library = pytest.importorskip("mapie.classification")
-    (X, y), new = drawn(500, 1), drawn(500, 2)[0]
-    ours = ConformalSets(too_sure, alpha).fit(X, y).predict_set(new)
-    theirs = library.SplitConformalClassifier(too_sure, confidence_level=1 - alpha, conformity_score="lac", prefit=True)
+    (X, y), new = sample(500, 1), sample(500, 2)[0]
+    ours = ConformalSets(overconfident, alpha).fit(X, y).predict_set(new)
+    theirs = library.SplitConformalClassifier(
+        overconfident, confidence_level=1 - alpha, conformity_score="lac", prefit=True
+    )
     assert np.array_equal(ours, theirs.conformalize(X, y).predict_set(new)[1][:, :, 0])
 
 
 @pytest.mark.parametrize("wrapper", [CalibratedHead, SelectiveClassifier, ConformalSets])
-def test_no_rows_are_refused(wrapper):
-    """Nothing to calibrate on is said, not guessed."""
+def test_a_fit_without_held_out_rows_is_refused(wrapper):
+    """The error says that there are no held-out rows."""
     with pytest.raises(LabelError, match="no held-out rows"):
         wrapper(Fixed(["a", "b"])).fit(np.zeros((0, 2)), [])
 
 
 def test_targets_outside_their_range_are_refused():
-    """A precision above 1 and an alpha of 1."""
+    """A precision above 1 and an alpha of 1 are errors."""
     for wrapper in (
         SelectiveClassifier(Fixed(["a", "b"]), target_precision=1.5),
         ConformalSets(Fixed(["a", "b"]), alpha=1.0),

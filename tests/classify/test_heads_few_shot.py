@@ -10,28 +10,28 @@ CLASSES = [f"c{i}" for i in range(5)]
 
 
 def scene(shots, seed=0, dim=32):
-    """Text vectors that are a poor guess of where the classes' images lie, and shots, validation and test rows."""
+    """Return text vectors that are poor guesses of the classes, and shots, validation and test rows."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((5, dim))
-    text = centres + 2.0 * rng.standard_normal((5, dim))
+    centers = rng.standard_normal((5, dim))
+    text = centers + 2.0 * rng.standard_normal((5, dim))
 
     def draw(n):
         y = np.repeat(np.arange(5), n)
-        X = centres[y] + 1.3 * rng.standard_normal((len(y), dim))
+        X = centers[y] + 1.3 * rng.standard_normal((len(y), dim))
         return X.astype(np.float32), np.array(CLASSES)[y]
 
     return text.astype(np.float32), draw(shots), draw(20), draw(100)
 
 
 def tip_logits(text, keys, votes, X, alpha, beta):
-    """The formula of the paper, row by row."""
+    """Return the logits of the formula in the paper."""
     unit = lambda a: a / np.linalg.norm(a, axis=1, keepdims=True)  # noqa: E731
     text, keys, X = unit(text), unit(keys), unit(X)
     return 100 * X @ text.T + alpha * np.exp(-beta * (1 - X @ keys.T)) @ votes
 
 
-def test_tip_adapter_is_the_papers_formula():
-    """100 f.W + alpha exp(-beta (1 - f.K)) V with the alpha and beta that validation chose."""
+def test_tip_adapter_computes_the_formula_of_the_paper():
+    """Logits are 100 f.W + alpha exp(-beta (1 - f.K)) V with the alpha and beta chosen on validation rows."""
     text, (X, y), val, (X_test, _) = scene(4)
     head = TipAdapter(text, CLASSES).fit(X, y, *val)
     votes = (y[:, None] == np.array(CLASSES)).astype(float)
@@ -55,8 +55,8 @@ def test_the_chosen_alpha_and_beta_are_the_best_on_validation():
 
 
 @pytest.mark.parametrize("make", [TipAdapter, PromptBlend, lambda t, c: TipAdapter(t, c, fine_tune=True)])
-def test_no_shots_is_zero_shot(make):
-    """With no rows the logits are exactly those of the zero-shot head."""
+def test_without_shots_the_head_is_zero_shot(make):
+    """Without rows the logits equal those of the zero-shot head."""
     text, _, val, (X, _) = scene(1)
     text /= np.linalg.norm(text, axis=1, keepdims=True)
     head = make(text, CLASSES).fit(np.zeros((0, 32)), [], *val)
@@ -65,22 +65,22 @@ def test_no_shots_is_zero_shot(make):
 
 
 @pytest.mark.parametrize("make", [TipAdapter, PromptBlend, lambda t, c: TipAdapter(t, c, fine_tune=True)])
-def test_shots_help_and_more_shots_help_more(make):
-    """Mean accuracy of three seeds: zero-shot < 4 shots (by two points or more) < 16 shots."""
+def test_more_shots_give_a_higher_accuracy(make):
+    """Mean accuracy of three seeds: zero-shot is two points or more below 4 shots, and 4 shots are below 16."""
     mean = {}
     for shots in (0, 4, 16):
-        found = []
+        accuracies = []
         for seed in range(3):
             text, (X, y), val, (X_test, y_test) = scene(max(shots, 1), seed)
             rows = (X, y) if shots else (X[:0], y[:0])
-            found.append((make(text, CLASSES).fit(*rows, *val).predict(X_test) == y_test).mean())
-        mean[shots] = np.mean(found)
+            accuracies.append((make(text, CLASSES).fit(*rows, *val).predict(X_test) == y_test).mean())
+        mean[shots] = np.mean(accuracies)
     assert mean[0] + 0.02 < mean[4]
     assert mean[4] < mean[16]
 
 
 def test_fine_tuned_keys_fit_the_shots_better():
-    """Training moves the keys from the shots and lowers the loss on them."""
+    """Training moves the keys away from the shots and lowers the loss on them."""
     text, (X, y), val, _ = scene(4)
     plain, tuned = (TipAdapter(text, CLASSES, fine_tune=f, alphas=(1.0,), betas=(5.5,)) for f in (False, True))
     column = np.searchsorted(CLASSES, y)
@@ -90,7 +90,7 @@ def test_fine_tuned_keys_fit_the_shots_better():
 
 
 def test_fine_tuning_moves_keys_down_the_gradient():
-    """A first small step lowers the loss by the gradient's square, as numerical differences have it."""
+    """The sign of a first small step is opposite to the numerical derivative of the loss."""
     text, (X, y), _, _ = scene(2)
     head = TipAdapter(text, CLASSES, fine_tune=True, epochs=1, learning_rate=1e-5, batch_size=100)
     head.fit(X, y)
@@ -104,7 +104,7 @@ def test_fine_tuning_moves_keys_down_the_gradient():
         z -= z.max(1, keepdims=True)
         return -(z[votes > 0].reshape(-1) - np.log(np.exp(z).sum(1))).mean()
 
-    step = head._trained(unit, np.searchsorted(CLASSES, y)) - unit * (1 - 1e-5 * 0.01)
+    step = head._train_keys(unit, np.searchsorted(CLASSES, y)) - unit * (1 - 1e-5 * 0.01)
     for row, col in [(0, 0), (3, 7), (9, 31)]:
         nudge = np.zeros_like(unit, dtype=np.float64)
         nudge[row, col] = 1e-5
@@ -113,8 +113,8 @@ def test_fine_tuning_moves_keys_down_the_gradient():
             assert np.sign(step[row, col]) == -np.sign(slope)
 
 
-def test_without_validation_some_shots_are_held_out():
-    """Eight shots a class: a quarter tunes, all of them are the cache in the end; one shot keeps the defaults."""
+def test_without_validation_rows_a_quarter_of_the_shots_tunes():
+    """With eight shots per class a quarter tunes and all of them are keys; with one shot the defaults are used."""
     text, (X, y), _, _ = scene(8)
     head = TipAdapter(text, CLASSES).fit(X, y)
     assert (head.tuning_rows_, len(head.keys_)) == ("held-out shots", 40)
@@ -122,8 +122,8 @@ def test_without_validation_some_shots_are_held_out():
     assert (one.tuning_rows_, one.alpha_, one.beta_) == ("published defaults", 1.0, 5.5)
 
 
-def test_a_blend_pulled_hard_is_prototypes_plus_prompts():
-    """With only an infinite pull to choose the weights are the class means and one text weight."""
+def test_a_blend_with_a_strong_penalty_is_prototypes_plus_prompts():
+    """With a very strong penalty the weights are the class means and one text weight."""
     text, (X, y), val, _ = scene(4)
     head = PromptBlend(text, CLASSES, penalties=(1e6,), alphas=(2.0,)).fit(X, y, *val)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -133,13 +133,13 @@ def test_a_blend_pulled_hard_is_prototypes_plus_prompts():
     assert head.text_weights_ == pytest.approx(np.full(5, 2.0), abs=1e-3)
 
 
-def test_the_blends_gradient_is_right():
-    """At the solution of a weak pull the loss cannot be lowered by small changes of any weight."""
+def test_the_trained_blend_is_a_minimum():
+    """At the solution with a weak penalty no small random change of the weights lowers the loss."""
     text, (X, y), val, _ = scene(4)
     head = PromptBlend(text, CLASSES, logit_scale=10.0, penalties=(0.1,)).fit(X, y, *val)
-    shots = head._rows(X, y)
-    w, a = (v.astype(np.float64) for v in head._trained(shots, 1.0, 0.1))
-    start_w = head._trained(shots, 1.0, np.inf)[0]
+    shots = head._encode(X, y)
+    w, a = (v.astype(np.float64) for v in head._train(shots, 1.0, 0.1))
+    start_w = head._train(shots, 1.0, np.inf)[0]
     text_unit = text / np.linalg.norm(text, axis=1, keepdims=True)
 
     def loss(w, a):
@@ -154,7 +154,7 @@ def test_the_blends_gradient_is_right():
 
 
 def test_labels_outside_the_classes_are_refused():
-    """A shot of an unknown class, and validation features without labels."""
+    """A shot of an unknown class and validation features without labels are errors."""
     text, (X, y), (X_val, _), _ = scene(2)
     with pytest.raises(LabelError, match="labels wolf are not"):
         TipAdapter(text, CLASSES).fit(X, np.where(y == "c0", "wolf", y))

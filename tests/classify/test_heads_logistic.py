@@ -19,7 +19,7 @@ CS = np.logspace(-4, 3, 8)
 
 
 def overlapping(rows=300, dim=40, classes=4, seed=0):
-    """Features of very different scales whose classes overlap, so that the best C lies inside the grid."""
+    """Return features of very different scales whose classes overlap, so that the best C is inside the grid."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, rows)
     X = rng.standard_normal((rows, dim)) + 0.7 * rng.standard_normal((classes, dim))[y]
@@ -27,7 +27,7 @@ def overlapping(rows=300, dim=40, classes=4, seed=0):
 
 
 def objective(X, y, head, C):
-    """C * sum of losses + |w|^2 / 2 in float64."""
+    """Return C * sum of losses + |w|^2 / 2 in float64."""
     z = X.astype(np.float64) @ np.asarray(head.coef_, np.float64).T + head.intercept_
     z = np.concatenate([np.zeros_like(z), z], 1) if z.shape[1] == 1 else z
     top = z.max(1)
@@ -36,6 +36,7 @@ def objective(X, y, head, C):
 
 
 def folds(y, n=5):
+    """Return scikit-learn's own stratified folds."""
     return list(StratifiedKFold(n, shuffle=True, random_state=0).split(y, y))
 
 
@@ -45,7 +46,7 @@ def folds(y, n=5):
     ids=["wide", "binary", "fewer rows than features", "binary, fewer rows than features"],
 )
 def test_it_agrees_with_scikit_learn_on_the_same_grid_and_folds(rows, dim, classes):
-    """The same C, each out-of-fold log-loss within 1e-3, an objective no worse (1e-6) than a tight fit's."""
+    """The C is the same, each out-of-fold log-loss agrees to 1e-3, and the objective is as low as a tight fit's."""
     X, y = overlapping(rows, dim, classes)
     ours = LogisticProbe(CS, patience=None).fit(X, y)
     options = {"Cs": CS, "cv": folds(y), "scoring": "neg_log_loss", "max_iter": 5000, "tol": 1e-8}
@@ -59,7 +60,7 @@ def test_it_agrees_with_scikit_learn_on_the_same_grid_and_folds(rows, dim, class
 
 
 def test_the_estimator_is_a_plain_fitted_logistic_regression():
-    """``estimator_`` predicts by itself, exactly what the probe predicts."""
+    """``estimator_`` alone predicts what the probe predicts."""
     X, y = overlapping()
     probe = LogisticProbe(CS).fit(X, y)
     assert type(probe.estimator_) is LogisticRegression
@@ -69,30 +70,30 @@ def test_the_estimator_is_a_plain_fitted_logistic_regression():
 
 
 def test_the_path_ends_when_the_loss_has_turned():
-    """Two worse values of C end it; the values tried are a prefix of the grid and the choice is the same."""
+    """Two worse values of C end the path: it is a prefix of the grid, and the choice is that of the whole grid."""
     X, y = overlapping(150)
-    short, whole = LogisticProbe(CS).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
-    assert len(whole.path_) == len(CS) > len(short.path_)
-    assert [p.C for p in short.path_] == [p.C for p in whole.path_][: len(short.path_)]
-    assert short.C_ == whole.C_
-    best = [p.log_loss for p in short.path_].index(min(p.log_loss for p in short.path_))
-    assert best == len(short.path_) - 3
+    stopped, whole = LogisticProbe(CS).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
+    assert len(whole.path_) == len(CS) > len(stopped.path_)
+    assert [p.C for p in stopped.path_] == [p.C for p in whole.path_][: len(stopped.path_)]
+    assert stopped.C_ == whole.C_
+    best = [p.log_loss for p in stopped.path_].index(min(p.log_loss for p in stopped.path_))
+    assert best == len(stopped.path_) - 3
 
 
-def test_a_c_that_is_certainly_not_the_best_is_not_polished():
-    """Where it is clear which of two C is better both cost fewer passes; choice, its loss and the fit are the same."""
+def test_a_c_that_is_clearly_worse_is_not_solved_to_the_end():
+    """The early stop saves passes; the choice, its loss and the fit are those of a path solved to the end."""
     X, y = overlapping(600, 40, 5)
-    short, whole = LogisticProbe(CS, patience=9).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
-    assert short.n_iter_ < whole.n_iter_
-    assert len(short.path_) == len(whole.path_)
-    assert short.C_ == whole.C_
-    assert [p.log_loss for p in short.path_] == pytest.approx([p.log_loss for p in whole.path_], rel=0.1)
-    assert min(p.log_loss for p in short.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-4)
-    assert objective(X, y, short, short.C_) == pytest.approx(objective(X, y, whole, whole.C_), rel=1e-6)
+    stopped, whole = LogisticProbe(CS, patience=9).fit(X, y), LogisticProbe(CS, patience=None).fit(X, y)
+    assert stopped.n_iter_ < whole.n_iter_
+    assert len(stopped.path_) == len(whole.path_)
+    assert stopped.C_ == whole.C_
+    assert [p.log_loss for p in stopped.path_] == pytest.approx([p.log_loss for p in whole.path_], rel=0.1)
+    assert min(p.log_loss for p in stopped.path_) == pytest.approx(min(p.log_loss for p in whole.path_), abs=1e-4)
+    assert objective(X, y, stopped, stopped.C_) == pytest.approx(objective(X, y, whole, whole.C_), rel=1e-6)
 
 
-def test_labels_without_meaning_give_chance():
-    """On shuffled labels the out-of-fold accuracy is near a quarter and the strongest penalty wins."""
+def test_shuffled_labels_give_chance_accuracy():
+    """On shuffled labels the out-of-fold accuracy is near a quarter and the strongest penalty is chosen."""
     X, y = overlapping()
     shuffled = np.random.default_rng(0).permutation(y)
     probe = LogisticProbe(CS).fit(X, shuffled)
@@ -100,19 +101,19 @@ def test_labels_without_meaning_give_chance():
     assert probe.path_[CS.tolist().index(probe.C_)].accuracy == pytest.approx(0.25, abs=0.1)
 
 
-def test_groups_never_straddle_a_fold():
-    """Every row four times, as a group: told of the groups the loss is that of unseen rows, untold it is too good."""
+def test_a_group_is_never_on_both_sides_of_a_fold():
+    """With every row four times, groups give the loss of unseen rows; without groups it is too low."""
     X, y = overlapping(80)
     X, y, groups = np.repeat(X, 4, 0), np.repeat(y, 4), np.repeat(np.arange(80), 4)
-    blind, told = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y, groups)
-    assert min(p.log_loss for p in told.path_) > 2 * min(p.log_loss for p in blind.path_)
+    without, grouped = LogisticProbe(CS).fit(X, y), LogisticProbe(CS).fit(X, y, groups)
+    assert min(p.log_loss for p in grouped.path_) > 2 * min(p.log_loss for p in without.path_)
     third = LogisticProbe(CS, cv=1 / 3).fit(X, y, groups)
     assert third.n_folds_ == 1
-    assert min(p.log_loss for p in third.path_) > 2 * min(p.log_loss for p in blind.path_)
+    assert min(p.log_loss for p in third.path_) > 2 * min(p.log_loss for p in without.path_)
 
 
 def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
-    """Features mapped from a file give bit-identical weights; float16 ones those of their float32 values."""
+    """A memory map gives bit-identical weights; float16 features those of their float32 values."""
     X, y = overlapping()
     np.save(tmp_path / "X.npy", X)
     plain = LogisticProbe(CS).fit(X, y)
@@ -122,26 +123,26 @@ def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
     assert (LogisticProbe(CS).fit(half, y).coef_ == LogisticProbe(CS).fit(half.astype(np.float32), y).coef_).all()
 
 
-def test_blocks_do_not_change_the_result(monkeypatch):
-    """Rows taken a few at a time, unturned, give the same C and objective as all at once."""
+def test_the_block_size_does_not_change_the_result(monkeypatch):
+    """Small blocks and unprojected rows give the same C and objective as all rows at once."""
     X, y = overlapping(500)
     whole = LogisticProbe(CS).fit(X, y)
     monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BLOCK_LOGITS", 700)
-    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._TURNED_ROWS", 0)
+    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._PROJECTED_ROWS", 0)
     parts = LogisticProbe(CS).fit(X, y)
     assert parts.C_ == whole.C_
     assert objective(X, y, parts, parts.C_) == pytest.approx(objective(X, y, whole, parts.C_), rel=1e-6)
 
 
 def test_torch_and_numpy_find_the_same_head():
-    """The code that a GPU runs, here on torch's CPU: same C, same objective, same losses."""
+    """The code that a GPU runs, on torch's CPU, gives the same C, objective and losses."""
     pytest.importorskip("torch")
     for classes in (2, 4):
         X, y = overlapping(classes=classes)
-        ours, torchs = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="torch").fit(X, y)
-        assert torchs.C_ == ours.C_
-        assert [p.log_loss for p in torchs.path_] == pytest.approx([p.log_loss for p in ours.path_], abs=1e-3)
-        assert objective(X, y, torchs, ours.C_) == pytest.approx(objective(X, y, ours, ours.C_), rel=1e-6)
+        ours, torch_probe = LogisticProbe(CS, device="cpu").fit(X, y), LogisticProbe(CS, device="cpu:0").fit(X, y)
+        assert torch_probe.C_ == ours.C_
+        assert [p.log_loss for p in torch_probe.path_] == pytest.approx([p.log_loss for p in ours.path_], abs=1e-3)
+        assert objective(X, y, torch_probe, ours.C_) == pytest.approx(objective(X, y, ours, ours.C_), rel=1e-6)
 
 
 @pytest.mark.gpu
@@ -156,8 +157,8 @@ def test_a_gpu_finds_the_same_head():
     assert objective(X, y, gpu, cpu.C_) == pytest.approx(objective(X, y, cpu, cpu.C_), rel=1e-5)
 
 
-def test_standard_scaling_is_folded_into_the_weights():
-    """``scale="standard"`` equals a StandardScaler before the regression, seen from the raw features."""
+def test_standard_scaling_is_part_of_the_weights():
+    """``scale="standard"`` equals a StandardScaler before the regression, in weights for the raw features."""
     for rows in (300, 30):
         X, y = overlapping(rows)
         ours = LogisticProbe([0.1], scale="standard").fit(X, y)
@@ -166,15 +167,15 @@ def test_standard_scaling_is_folded_into_the_weights():
 
 
 def test_one_value_of_c_needs_no_folds():
-    """One shot a class fits when C is given: there is nothing to choose."""
+    """One shot per class can be fitted if C is given: there is nothing to choose."""
     for Cs in ([1.0], 1.0):
         probe = LogisticProbe(Cs).fit(np.eye(3, dtype=np.float32), ["a", "b", "c"])
         assert (probe.C_, probe.path_, probe.n_folds_) == (1.0, [], 0)
     assert list(probe.predict(np.eye(3))) == ["a", "b", "c"]
 
 
-def test_a_hold_out_stands_for_the_folds():
-    """``cv=0.25`` judges each C on one stratified quarter, then fits on all rows."""
+def test_a_share_below_one_is_a_single_hold_out():
+    """``cv=0.25`` scores each C on one stratified quarter, then fits on all rows."""
     X, y = overlapping()
     probe = LogisticProbe(CS, cv=0.25).fit(X, y)
     assert (probe.n_folds_, len(probe.path_[0].fold_log_loss)) == (1, 1)
@@ -182,13 +183,13 @@ def test_a_hold_out_stands_for_the_folds():
     assert objective(X, y, probe, probe.C_) == pytest.approx(objective(X, y, tight, probe.C_), rel=1e-6)
 
 
-def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
-    """Without ``cv`` five folds, and a tenth of the rows where a pass over them would be long; a number stands."""
+def test_much_work_is_scored_on_a_hold_out_by_default(monkeypatch):
+    """Without ``cv`` there are five folds, and a tenth of the rows if a pass would be long; an explicit cv is kept."""
     X, y = overlapping()
     assert LogisticProbe(CS).fit(X, y).n_folds_ == 5
-    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MUCH", X.size * 4 * 5 - 1)
-    assert LogisticProbe(CS).fit(X, y).n_folds_ == 5, "thirty rows are too few to choose on"
-    monkeypatch.setattr("embedstore.classify.heads.linear.folds._LEAST", 30)
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MAX_WORK", X.size * 4 * 5 - 1)
+    assert LogisticProbe(CS).fit(X, y).n_folds_ == 5, "thirty rows are too few for a hold-out"
+    monkeypatch.setattr("embedstore.classify.heads.linear.folds._MIN_HOLDOUT", 30)
     much = LogisticProbe(CS).fit(X, y)
     assert much.n_folds_ == 1
     assert much.path_ == LogisticProbe(CS, cv=0.1).fit(X, y).path_
@@ -197,27 +198,27 @@ def test_a_great_deal_of_work_is_judged_on_a_hold_out(monkeypatch):
 
 @pytest.mark.parametrize("cv", [5, 0.2])
 def test_groups_that_are_all_different_change_nothing(cv):
-    """A store gives every row its content as a group: where no two are equal the folds are scikit-learn's own."""
+    """If no two groups are equal the folds are scikit-learn's own."""
     X, y = overlapping()
     alone = np.random.default_rng(0).permutation(len(y))
     assert LogisticProbe(CS, cv=cv).fit(X, y, alone).path_ == LogisticProbe(CS, cv=cv).fit(X, y).path_
 
 
 @pytest.mark.parametrize("shape", [(120, 300, 4), (300, 60, 3)], ids=["separable", "overlapping"])
-def test_the_best_c_and_those_beside_it_are_exact_along_the_default_grid(shape):
-    """Of 25 values, each solved only as far as it takes to tell who wins: the choice is that of a path solved to the
-    end in double precision, its loss and those beside it are within 1e-3, all others within 2%."""
+def test_the_best_c_and_its_neighbors_are_exact_along_the_default_grid(shape):
+    """The choice is that of a path solved to the end in double precision; its loss and those of its neighbors
+    agree to 1e-3, all others to 2%."""
     X, y = overlapping(*shape)
     ours, exact = LogisticProbe().fit(X, y), LogisticProbe(tol=1e-9, patience=None).fit(X.astype(np.float64), y)
     assert ours.C_ == exact.C_
     best = [p.C for p in ours.path_].index(ours.C_)
-    found, true = ([p.log_loss for p in probe.path_[: len(ours.path_)]] for probe in (ours, exact))
-    assert found[best - 1 : best + 2] == pytest.approx(true[best - 1 : best + 2], abs=1e-3)
-    assert found == pytest.approx(true, rel=0.02)
+    losses, exact_losses = ([p.log_loss for p in probe.path_[: len(ours.path_)]] for probe in (ours, exact))
+    assert losses[best - 1 : best + 2] == pytest.approx(exact_losses[best - 1 : best + 2], abs=1e-3)
+    assert losses == pytest.approx(exact_losses, rel=0.02)
 
 
-def test_a_class_that_a_fold_cannot_learn_is_not_judged_there():
-    """Class 2 lives in one group: its fold trains without it, its rows are counted as unjudged, the fit has it."""
+def test_a_class_absent_from_a_fold_is_not_scored_there():
+    """Class 2 is in one group: its fold trains without it, its rows are counted as unscored, the last fit has it."""
     X, y = overlapping(90, classes=3)
     groups = np.where(y == 2, 1000, np.arange(90) % 30)
     probe = LogisticProbe(CS, keep_out_of_fold=True).fit(X, y, groups)
@@ -228,7 +229,7 @@ def test_a_class_that_a_fold_cannot_learn_is_not_judged_there():
 
 
 def test_out_of_fold_probabilities_are_those_of_the_other_folds():
-    """Each row's probabilities are a fit's on the other folds at the chosen C."""
+    """Each row's probabilities are those of a fit on the other folds at the chosen C."""
     X, y = overlapping()
     probe = LogisticProbe(CS, keep_out_of_fold=True).fit(X, y)
     for train, test in folds(y):
@@ -248,15 +249,15 @@ def test_the_same_seed_gives_the_same_head():
     assert LogisticProbe(CS, random_state=1).fit(X, y).path_ != one.path_
 
 
-def test_a_fit_cut_short_says_so():
-    """Two passes are not enough: a ConvergenceWarning names the distance and the cure."""
+def test_a_fit_that_did_not_converge_warns():
+    """With two passes a ConvergenceWarning names the distance and the cure."""
     X, y = overlapping()
     with pytest.warns(ConvergenceWarning, match="raise max_iter"):
         LogisticProbe([100.0], max_iter=2).fit(X, y)
 
 
 @pytest.mark.parametrize(
-    ("y", "groups", "options", "words"),
+    ("y", "groups", "options", "message"),
     [
         (["a"] * 6, None, {}, "1 class, 'a'"),
         (["a", "a", "a", "b", "b", "c"], None, {}, "class 'c' has 1 sample"),
@@ -266,21 +267,21 @@ def test_a_fit_cut_short_says_so():
         (["a", "b"] * 3, [0, 0, 1, 1, 2, 2], {"cv": -1}, "at least 2 folds or a share below 1"),
     ],
 )
-def test_labels_that_cannot_choose_c_are_refused(y, groups, options, words):
-    """One class, a class of one row, too few groups or folds: one clear line each."""
-    with pytest.raises(LabelError, match=words):
+def test_labels_that_cannot_choose_c_are_refused(y, groups, options, message):
+    """One class, a class of one row, and too few groups or folds are errors."""
+    with pytest.raises(LabelError, match=message):
         LogisticProbe(**options).fit(np.random.default_rng(0).standard_normal((6, 4)), y, groups)
 
 
 def test_a_c_that_is_not_positive_is_refused():
-    """Zero and no values at all."""
+    """Zero and an empty list are errors."""
     for bad in ([0.0, 1.0], []):
         with pytest.raises(ValueError, match="positive"):
             LogisticProbe(bad).fit(np.eye(4), [0, 1, 0, 1])
 
 
 def test_the_cpu_path_does_not_import_torch():
-    """A fit on a machine without a GPU never pays for torch's import."""
+    """A fit on the CPU does not import torch."""
     code = (
         "import sys, numpy as np; from embedstore.classify.heads import LogisticProbe\n"
         "LogisticProbe(device='cpu').fit(np.random.default_rng(0).standard_normal((40, 5)), np.arange(40) % 2)\n"

@@ -95,12 +95,16 @@ def test_calibration_lowers_log_loss_and_calibration_error_on_real_vectors(clip_
     """An overconfident probe, calibrated on one fifth, has lower errors on another fifth."""
     X, y = clip_vectors
     parts = [test for _, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y)]
-    train, held, judged = np.concatenate(parts[:3]), parts[3], parts[4]
+    train, calibration, evaluation = np.concatenate(parts[:3]), parts[3], parts[4]
     sure = heads.LogisticProbe([1e6]).fit(X[train], y[train])
-    calibrated = heads.CalibratedHead(sure).fit(X[held], y[held])
-    before, after = sure.predict_proba(X[judged]), calibrated.predict_proba(X[judged])
-    assert metrics.log_loss(y[judged], after) < metrics.log_loss(y[judged], before)
-    assert metrics.expected_calibration_error(y[judged], after) < metrics.expected_calibration_error(y[judged], before)
+    calibrated = heads.CalibratedHead(sure).fit(X[calibration], y[calibration])
+    before, after = sure.predict_proba(X[evaluation]), calibrated.predict_proba(X[evaluation])
+    assert metrics.compute_metric("log_loss", y[evaluation], after) < metrics.compute_metric(
+        "log_loss", y[evaluation], before
+    )
+    assert metrics.compute_metric("expected_calibration_error", y[evaluation], after) < metrics.compute_metric(
+        "expected_calibration_error", y[evaluation], before
+    )
 
 
 def test_five_captions_per_photo_beat_one(shared_data):

@@ -27,7 +27,7 @@ def test_scikit_learn_accepts_the_estimator(estimator, check):
 
 @pytest.mark.parametrize("name", heads.HEAD_NAMES)
 def test_every_name_makes_a_classifier_that_learns(name):
-    """Three well separated classes are told apart without an error by each head."""
+    """Every head separates three well separated classes without an error."""
     rng = np.random.default_rng(0)
     y = np.repeat(["ant", "bee", "wasp"], 30)
     X = 3 * (y[:, None] == np.unique(y)) @ rng.standard_normal((3, 20)) + 0.3 * rng.standard_normal((90, 20))
@@ -40,20 +40,20 @@ def test_every_name_makes_a_classifier_that_learns(name):
 
 
 def test_an_option_reaches_the_estimator():
-    """``k=20`` is the neighbours' k; our defaults give way."""
+    """``k=20`` sets k of the neighbors; options override our defaults."""
     assert heads.make_head("knn", k=20).k == 20
     assert heads.make_head("lda", shrinkage=0.5).get_params()["shrinkage"] == 0.5
     assert heads.make_head("lda").get_params()["shrinkage"] == "auto"
 
 
 def test_an_unknown_name_lists_the_near_ones():
-    """``logstic`` is answered with ``logistic``."""
+    """The error for ``logstic`` suggests ``logistic``."""
     with pytest.raises(UnknownHead, match="did you mean logistic"):
         heads.make_head("logstic")
 
 
 def test_an_unknown_option_lists_the_near_ones():
-    """``temprature`` is answered with ``temperature``."""
+    """The error for ``temprature`` suggests ``temperature``."""
     with pytest.raises(BadHead, match="did you mean temperature"):
         heads.make_head("knn", temprature=0.1)
 
@@ -70,7 +70,7 @@ def test_the_package_alone_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_misspelt_attribute_is_told():
-    """The package answers a near miss with the name that was meant."""
+def test_an_unknown_attribute_lists_the_near_ones():
+    """The error for a misspelt attribute of the package suggests the right one."""
     with pytest.raises(AttributeError, match="did you mean ZeroShot"):
         _ = heads.ZeroShots

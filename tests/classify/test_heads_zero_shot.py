@@ -24,6 +24,7 @@ def clip():
 
 
 def encoder(clip, sizes=None):
+    """Return a text encoder that appends the size of each batch to ``sizes``."""
     import torch
 
     model, tokenizer = clip
@@ -38,8 +39,8 @@ def encoder(clip, sizes=None):
 
 
 @pytest.mark.parametrize("name", ["photo", "simple", "imagenet"])
-def test_class_vectors_equal_open_clips_own_classifier(clip, name):
-    """Every template set, to 1e-5, though the batches cut through classes."""
+def test_class_vectors_equal_those_of_open_clip(clip, name):
+    """Every template set agrees to 1e-5, although batches split the prompts of a class."""
     import open_clip
 
     theirs = open_clip.build_zero_shot_classifier(*clip, NAMES, list(load_templates(name)), num_classes_per_batch=2)
@@ -47,8 +48,8 @@ def test_class_vectors_equal_open_clips_own_classifier(clip, name):
     assert ours == pytest.approx(theirs.numpy().T, abs=1e-5)
 
 
-def test_template_sets_are_open_clips():
-    """80 and 7 sentences, equal to what open_clip's functions give."""
+def test_template_sets_equal_those_of_open_clip():
+    """80 and 7 sentences equal what open_clip's functions return."""
     import open_clip
 
     for name, own in (
@@ -60,13 +61,13 @@ def test_template_sets_are_open_clips():
 
 
 def test_templates_do_not_import_torch():
-    """Reading open_clip's table costs no import of the package."""
+    """Reading open_clip's templates does not import its package."""
     code = "import sys, embedstore.classify.heads as h; h.load_templates('imagenet'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_prompts_are_encoded_batch_by_batch(clip):
-    """300 classes of two prompts in batches of at most 128: never more at once."""
+def test_prompts_are_encoded_in_batches_of_limited_size(clip):
+    """300 classes of two prompts are encoded at most 128 sentences at once."""
     sizes = []
     found = encode_class_vectors(
         encoder(clip, sizes), build_prompts([f"thing {i}" for i in range(300)], ["a {}", "the {}"]), batch_size=128
@@ -75,8 +76,8 @@ def test_prompts_are_encoded_batch_by_batch(clip):
     assert np.linalg.norm(found, axis=1) == pytest.approx(np.ones(300), abs=1e-6)
 
 
-def test_a_class_list_of_thousands():
-    """5,000 names in two templates: encoded in batches of a bounded size, and each picture gets the nearest name."""
+def test_thousands_of_classes_are_supported():
+    """5,000 names in two templates are encoded in batches, and each image gets the nearest name."""
     sizes = []
 
     def encode(sentences):
@@ -113,7 +114,7 @@ def test_a_name_is_put_into_every_template():
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
         (lambda: load_templates("imagnet"), "did you mean imagenet"),
         (lambda: build_prompts(["hen"], ["a photo"]), "needs {}"),
@@ -122,14 +123,14 @@ def test_a_name_is_put_into_every_template():
         (lambda: ZeroShotHead(np.eye(2), ["hen", "hen"]).fit(), "named twice"),
     ],
 )
-def test_words_that_make_no_classes_are_refused(call, words):
-    """An unknown set, a template without a place for the name, a class without prompts, a class twice."""
-    with pytest.raises(LabelError, match=words):
+def test_invalid_classes_and_templates_are_refused(call, message):
+    """An unknown set, a template without ``{}``, a class without prompts and a class named twice are errors."""
+    with pytest.raises(LabelError, match=message):
         call()
 
 
 def test_vectors_of_another_dimension_are_refused():
-    """Features and class vectors must live in one space; classes and class vectors must pair."""
+    """Features must have the dimension of the class vectors, and every class must have one vector."""
     with pytest.raises(DimensionMismatch, match="2 dimensions"):
         ZeroShotHead(np.eye(2), ["a", "b"]).predict(np.eye(3))
     with pytest.raises(DimensionMismatch, match="each of 3 classes"):

@@ -61,9 +61,9 @@ def test_label_errors_of_any_head(store, head):
 def test_suggestions_are_uncertain_and_diverse(tmp_path):
     """Rows between two classes come before rows inside a class, and only one of several copies is suggested."""
     rng = np.random.default_rng(0)
-    centres = np.array([[4, 0, 0, 0], [0, 4, 0, 0]], float)
-    inside = centres[np.arange(100) % 2] + 0.3 * rng.standard_normal((100, 4))
-    between = centres.mean(0) + 0.3 * rng.standard_normal((10, 4))
+    centers = np.array([[4, 0, 0, 0], [0, 4, 0, 0]], float)
+    inside = centers[np.arange(100) % 2] + 0.3 * rng.standard_normal((100, 4))
+    between = centers.mean(0) + 0.3 * rng.standard_normal((10, 4))
     copies = between[:1] + 1e-4 * rng.standard_normal((5, 4))
     labels = [f"c{n % 2}" if n < 40 else None for n in range(100)] + [None] * 15
     store = store_of(tmp_path / "s", np.vstack([inside, between, copies]), label=labels)

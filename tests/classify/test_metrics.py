@@ -1,4 +1,4 @@
-"""Metrics against values worked out by hand and against scikit-learn."""
+"""Metrics against values computed by hand and against scikit-learn."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from embedstore.classify import metrics
 from embedstore.classify.metrics import intervals, point_metrics, ranking
 from embedstore.errors import LabelError
 
-# Five rows, three classes. Predictions 0 1 1 2 0 against the truth 0 1 2 2 1: three right.
+# Five rows, three classes. Predictions 0 1 1 2 0 against the truth 0 1 2 2 1: three are correct.
 Y = np.array([0, 1, 2, 2, 1])
 P = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.6, 0.3, 0.1]])
 
@@ -26,65 +26,71 @@ def random_scores(rows=400, classes=6, seed=0):
 
 
 def test_accuracy_counts_rows_and_recall_counts_classes():
-    """Three of five rows are right; the classes' recalls are 1, 1/2 and 1/2."""
-    assert metrics.accuracy(Y, P) == pytest.approx(0.6)
-    assert metrics.mean_per_class_recall(Y, P) == pytest.approx((1 + 0.5 + 0.5) / 3)
+    """Three of five rows are correct; the recalls of the classes are 1, 1/2 and 1/2."""
+    assert metrics.compute_metric("accuracy", Y, P) == pytest.approx(0.6)
+    assert metrics.compute_metric("mean_per_class_recall", Y, P) == pytest.approx((1 + 0.5 + 0.5) / 3)
 
 
-def test_macro_f1_is_the_mean_of_the_classes_f1():
+def test_macro_f1_is_the_mean_over_classes():
     """Class 0: 2*1/(1+2); class 1: 2*1/(2+2); class 2: 2*1/(2+1)."""
-    assert metrics.macro_f1(Y, P) == pytest.approx((2 / 3 + 1 / 2 + 2 / 3) / 3)
+    assert metrics.compute_metric("macro_f1", Y, P) == pytest.approx((2 / 3 + 1 / 2 + 2 / 3) / 3)
 
 
-def test_log_loss_is_the_mean_surprise():
-    """-(ln .7 + ln .8 + ln .3 + ln .8 + ln .3) / 5."""
-    assert metrics.log_loss(Y, P) == pytest.approx(-sum(map(math.log, (0.7, 0.8, 0.3, 0.8, 0.3))) / 5)
+def test_log_loss_is_the_mean_negative_logarithm():
+    """It is -(ln .7 + ln .8 + ln .3 + ln .8 + ln .3) / 5."""
+    assert metrics.compute_metric("log_loss", Y, P) == pytest.approx(-sum(map(math.log, (0.7, 0.8, 0.3, 0.8, 0.3))) / 5)
 
 
-def test_ece_is_the_gap_of_confidence_and_accuracy_by_bin():
-    """Bins of 1/15: {.5} wrong, {.6} wrong, {.7} right, {.8, .8} right: (.5 + .6 + .3 + 2 * .2) / 5."""
-    assert metrics.expected_calibration_error(Y, P) == pytest.approx((0.5 + 0.6 + 0.3 + 0.4) / 5)
+def test_the_calibration_error_is_the_gap_of_confidence_and_accuracy_per_bin():
+    """Bins of 1/15: {.5} wrong, {.6} wrong, {.7} correct, {.8, .8} correct: (.5 + .6 + .3 + 2 * .2) / 5."""
+    assert metrics.compute_metric("expected_calibration_error", Y, P) == pytest.approx((0.5 + 0.6 + 0.3 + 0.4) / 5)
 
 
 def test_top5_counts_a_tie_in_column_order():
     """With seven equal scores the first five columns are the top five."""
     proba = np.full((7, 7), 1 / 7)
-    assert metrics.top5_accuracy(np.arange(7), proba) == pytest.approx(5 / 7)
+    assert metrics.compute_metric("top5_accuracy", np.arange(7), proba) == pytest.approx(5 / 7)
 
 
 def test_auroc_counts_pairs_and_half_of_ties():
-    """Class 1 scores 1 .5 .5 0 with truth + - + -: of four pairs three won and one tied half: 3.5 / 4."""
+    """Class 1 scores 1 .5 .5 0 with truth + - + -: of four pairs three are won and one is a tie: 3.5 / 4."""
     score = np.array([1.0, 0.5, 0.5, 0.0])
     y = np.array([1, 0, 1, 0])
-    assert metrics.auroc(y, np.stack([1 - score, score], 1)) == pytest.approx(3.5 / 4)
+    assert metrics.compute_metric("auroc_ovr_macro", y, np.stack([1 - score, score], 1)) == pytest.approx(3.5 / 4)
 
 
 def test_average_precision_is_a_step_sum():
     """Truth + - + by falling score: precision 1 at recall 1/2, 2/3 at recall 1."""
     score = np.array([0.9, 0.8, 0.7])
     y = np.array([[0, 1], [0, 0], [0, 1]])  # an indicator: column 0 never occurs and is left out
-    assert metrics.average_precision(y, np.stack([1 - score, score], 1)) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert metrics.compute_metric("average_precision_macro", y, np.stack([1 - score, score], 1)) == pytest.approx(
+        0.5 * 1 + 0.5 * 2 / 3
+    )
 
 
 def test_every_metric_agrees_with_scikit_learn():
-    """On random scores the eight figures are scikit-learn's (ECE has no counterpart there)."""
+    """On random scores the metrics equal scikit-learn's, which has no calibration error."""
     sk = pytest.importorskip("sklearn.metrics")
     y, proba = random_scores()
     best = proba.argmax(1)
-    assert metrics.accuracy(y, proba) == pytest.approx(sk.accuracy_score(y, best))
-    assert metrics.top5_accuracy(y, proba) == pytest.approx(sk.top_k_accuracy_score(y, proba, k=5))
-    assert metrics.mean_per_class_recall(y, proba) == pytest.approx(sk.balanced_accuracy_score(y, best))
-    assert metrics.macro_f1(y, proba) == pytest.approx(sk.f1_score(y, best, average="macro"))
-    assert metrics.log_loss(y, proba) == pytest.approx(sk.log_loss(y, proba))
-    assert metrics.auroc(y, proba) == pytest.approx(sk.roc_auc_score(y, proba, multi_class="ovr", average="macro"))
+    assert metrics.compute_metric("accuracy", y, proba) == pytest.approx(sk.accuracy_score(y, best))
+    assert metrics.compute_metric("top5_accuracy", y, proba) == pytest.approx(sk.top_k_accuracy_score(y, proba, k=5))
+    assert metrics.compute_metric("mean_per_class_recall", y, proba) == pytest.approx(
+        sk.balanced_accuracy_score(y, best)
+    )
+    assert metrics.compute_metric("macro_f1", y, proba) == pytest.approx(sk.f1_score(y, best, average="macro"))
+    assert metrics.compute_metric("log_loss", y, proba) == pytest.approx(sk.log_loss(y, proba))
+    assert metrics.compute_metric("auroc_ovr_macro", y, proba) == pytest.approx(
+        sk.roc_auc_score(y, proba, multi_class="ovr", average="macro")
+    )
     each = [sk.average_precision_score(y == k, proba[:, k]) for k in range(6)]
-    assert metrics.average_precision(y, proba) == pytest.approx(np.mean(each))
+    assert metrics.compute_metric("average_precision_macro", y, proba) == pytest.approx(np.mean(each))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(2, 30))
 def test_a_replicate_equals_the_metric_of_the_repeated_rows(seed, classes, rows):
-    """Weights of whole numbers give the figure of the rows repeated that often, for every metric and with ties."""
+    """Integer weights give the metric of the rows repeated that often, for every metric and with ties."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, rows)
     proba = np.round(rng.random((rows, classes)), 1) + 0.01
@@ -97,16 +103,16 @@ def test_a_replicate_equals_the_metric_of_the_repeated_rows(seed, classes, rows)
         )
 
 
-def test_interval_of_accuracy_is_the_binomial_one():
-    """80 of 100 right: the percentile interval is close to .8 ± 1.96 * sqrt(.8 * .2 / 100) = (.722, .878)."""
+def test_the_interval_of_accuracy_is_close_to_the_binomial_one():
+    """80 of 100 correct: the percentile interval is close to .8 ± 1.96 * sqrt(.8 * .2 / 100) = (.722, .878)."""
     y = np.zeros(100, int)
     proba = np.where(np.arange(100)[:, None] < 80, [0.9, 0.1], [0.1, 0.9])
     low, high = metrics.bootstrap_interval("accuracy", y, proba, n_replicates=4000)
     assert (low, high) == (pytest.approx(0.722, abs=0.015), pytest.approx(0.878, abs=0.015))
 
 
-def test_intervals_cover_the_truth_nineteen_times_in_twenty():
-    """Of 200 samples of a classifier that is right with probability .8, about 190 intervals hold .8."""
+def test_95_percent_intervals_cover_the_truth_at_that_rate():
+    """Of 200 samples of a classifier with accuracy .8, about 190 intervals contain .8."""
     rng = np.random.default_rng(1)
     held = 0
     for seed in range(200):
@@ -117,8 +123,8 @@ def test_intervals_cover_the_truth_nineteen_times_in_twenty():
     assert 180 <= held <= 198
 
 
-def test_the_interval_of_the_calibration_error_holds_the_calibration_error():
-    """On 60 rows resampling alone doubles it; the interval is moved back by that, and so holds the figure."""
+def test_the_interval_of_a_biased_metric_contains_its_value():
+    """On 60 rows resampling alone doubles the calibration error; the interval is shifted back by that."""
     y, proba = random_scores(60, 4)
     found = metrics.classification_report(y, proba, [0, 1, 2, 3])
     for name in ("expected_calibration_error", "average_precision_macro"):
@@ -132,14 +138,14 @@ def test_the_interval_of_the_calibration_error_holds_the_calibration_error():
 
 
 def test_the_same_seed_gives_the_same_interval():
-    """Two calls agree to the last digit; another seed does not."""
+    """Two calls agree to the last digit; another seed differs."""
     y, proba = random_scores()
     one = metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=3)
     assert one == metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=3)
     assert one != metrics.bootstrap_interval("macro_f1", y, proba, n_replicates=200, seed=4)
 
 
-def test_report_holds_every_metric_and_the_tables():
+def test_the_report_has_every_metric_and_the_tables():
     """The confusion matrix and the per-class rows are those of the five rows above."""
     found = metrics.classification_report(["a", "b", "c", "c", "b"], P, ["a", "b", "c"], n_replicates=50)
     assert found.rows == 5
@@ -151,8 +157,8 @@ def test_report_holds_every_metric_and_the_tables():
     assert found.scores["accuracy"].low <= 0.6 <= found.scores["accuracy"].high
 
 
-def test_a_figure_that_does_not_exist_is_null_in_json():
-    """A class without rows has no recall and no AUROC; the JSON says null and is strict JSON."""
+def test_an_undefined_metric_is_null_in_json():
+    """A class without rows has no recall and no AUROC; the report is strict JSON."""
     found = metrics.classification_report(
         ["a", "a"], np.array([[0.9, 0.1], [0.8, 0.2]]), ["a", "b"], n_replicates=20
     ).to_json()
@@ -163,9 +169,9 @@ def test_a_figure_that_does_not_exist_is_null_in_json():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 4), st.integers(6, 40))
-def test_one_sort_gives_the_figures_and_how_each_row_moves_them(seed, classes, rows):
-    """Area and precision of every class are those counted exactly, ties included; what a row moves them by is the
-    derivative by its weight."""
+def test_ranking_metrics_equal_the_exact_ones_and_their_derivatives(seed, classes, rows):
+    """Both metrics of every class equal those computed exactly, ties included; the influence of a row is the
+    numerical derivative by its weight."""
     rng = np.random.default_rng(seed)
     y, proba = rng.integers(0, classes, rows), np.round(rng.random((rows, classes)), 1)
     true, one = y[:, None] == np.arange(classes), np.ones((1, rows))
@@ -183,9 +189,8 @@ def test_one_sort_gives_the_figures_and_how_each_row_moves_them(seed, classes, r
         assert moves.sum() == pytest.approx(0, abs=1e-9)
 
 
-def test_large_inputs_have_ranking_intervals_too(monkeypatch):
-    """1,000 rows x 1,000 classes at once; at 1,000 x 20, where both ways can be gone, the intervals are as wide to a
-    tenth (counted anew, average precision is a little too high: a row drawn twice ranks beside itself)."""
+def test_large_inputs_have_ranking_intervals(monkeypatch):
+    """At 1,000 x 20, where both ways are possible, the widths agree to a tenth; 1,000 x 1,000 has one too."""
     y, proba = random_scores(1000, 20)
     for metric in ("auroc_ovr_macro", "average_precision_macro"):
         monkeypatch.setattr(intervals, "_EXACT_RANKING", 1e12)
@@ -196,13 +201,13 @@ def test_large_inputs_have_ranking_intervals_too(monkeypatch):
         assert other[0] < metrics.compute_metric(metric, y, proba) < other[1]
     y, proba = random_scores(1000, 1000)
     low, high = metrics.bootstrap_interval("auroc_ovr_macro", y, proba)
-    assert 0.5 < low < metrics.auroc(y, proba) < high < 1
+    assert 0.5 < low < metrics.compute_metric("auroc_ovr_macro", y, proba) < high < 1
 
 
-def test_the_interval_of_a_large_area_covers_the_truth():
-    """Of 100 samples of 400 rows whose true area is known from 200,000, 90 or more row-by-row intervals hold it."""
+def test_linearized_intervals_cover_the_true_auroc():
+    """Of 100 samples of 400 rows whose true area is known from 200,000, at least 90 intervals contain it."""
     y, proba = random_scores(200_000, 3)
-    truth, held = metrics.auroc(y, proba), 0
+    truth, held = metrics.compute_metric("auroc_ovr_macro", y, proba), 0
     for n in range(100):
         rows = slice(400 * n, 400 * (n + 1))
         found = ranking.ranking_metrics(y[rows, None] == np.arange(3), proba[rows])
@@ -211,8 +216,8 @@ def test_the_interval_of_a_large_area_covers_the_truth():
     assert held >= 90
 
 
-def test_mcnemar_is_the_exact_coin_test():
-    """The first alone right in 1 row, the second alone in 5: p = 2 * (1 + 6) / 2**6."""
+def test_mcnemar_is_the_exact_binomial_test():
+    """Only the first is correct in 1 row, only the second in 5: p = 2 * (1 + 6) / 2**6."""
     y = np.zeros(10, int)
     first = np.array([0, 1, 1, 1, 1, 1, 0, 0, 1, 0])
     second = np.array([1, 0, 0, 0, 0, 0, 0, 0, 1, 0])
@@ -221,8 +226,8 @@ def test_mcnemar_is_the_exact_coin_test():
     assert metrics.mcnemar(y, first, first).p_value == 1.0
 
 
-def test_paired_bootstrap_sees_a_small_steady_gain():
-    """The second is right wherever the first is and in 20 rows of 400 more: the interval is above zero."""
+def test_the_paired_bootstrap_detects_a_small_consistent_gain():
+    """The second is correct wherever the first is and in 20 rows of 400 more: the interval is above zero."""
     y = np.zeros(400, int)
     right, wrong = [0.9, 0.1], [0.1, 0.9]
     first = np.where(np.arange(400)[:, None] < 300, right, wrong)
@@ -232,30 +237,11 @@ def test_paired_bootstrap_sees_a_small_steady_gain():
     assert 0.025 < found.low < 0.05 < found.high < 0.08
 
 
-def test_recall_at_k_looks_at_the_k_best():
-    """The relevant rows stand at rank 1, 2 and 4."""
-    scores = np.array([[0.9, 0.5, 0.1, 0.0], [0.9, 0.5, 0.1, 0.0], [0.9, 0.5, 0.1, 0.0]])
-    target = np.array([0, 1, 3])
-    assert [metrics.recall_at_k(scores, target, k) for k in (1, 2, 3, 9)] == [1 / 3, 2 / 3, 2 / 3, 1.0]
-    assert metrics.recall_at_k(scores, target[:, None] == np.arange(4), 2) == 2 / 3
-
-
-def test_recall_at_k_of_real_clip_vectors(shared_data):
-    """Text to image over the 100 Flickr photos is what was measured for these vectors: .832, .990, .998."""
-    folder = shared_data / "clip_vectors"
-    images, texts = (np.load(folder / f"flickr100_{kind}_vectors.npy") for kind in ("image", "text"))
-    photos = images[::5]
-    scores, target = texts @ photos.T, np.arange(500) // 5
-    assert metrics.recall_at_k(scores, target, 1) == pytest.approx(0.832)
-    assert metrics.recall_at_k(scores, target, 5) == pytest.approx(0.990)
-    assert metrics.recall_at_k(scores, target, 10) == pytest.approx(0.998)
-
-
 @pytest.mark.parametrize(
-    ("labels", "words"), [([], "no labelled rows"), (["a", "x"], "labels x are not"), (["a"], "one row of scores")]
+    ("labels", "words"), [([], "no labeled rows"), (["a", "x"], "labels x are not"), (["a"], "one row of scores")]
 )
-def test_labels_that_cannot_be_judged_are_refused(labels, words):
-    """No rows, a label that is no class, and a wrong number of rows each say so."""
+def test_labels_that_do_not_fit_the_scores_are_refused(labels, words):
+    """No rows, an unknown label and a wrong number of rows are errors."""
     proba = np.full((len(labels) if words != "one row of scores" else 2, 2), 0.5)
     with pytest.raises(LabelError, match=words):
         metrics.classification_report(labels, proba, ["a", "b"])

@@ -12,8 +12,8 @@ from embedstore.errors import BadHead
 from tests.helpers.clusters import clusters, store_of
 
 
-def test_several_labels_an_item(tmp_path):
-    """Colour and shape cut at a comma: each is learned, an item counts as right when all its labels are."""
+def test_every_label_of_a_multilabel_item_is_learned(tmp_path):
+    """Color and shape split at a comma are learned; an item counts as correct if all its labels are."""
     X, _ = clusters(300, classes=2, noise=0.3)
     X = np.hstack([X, clusters(300, classes=3, noise=0.3, seed=5)[0]])
     labels = [f"{'red' if n % 2 else 'blue'}, {'abc'[n % 3]}" for n in range(300)]
@@ -37,8 +37,8 @@ def tagged(tmp_path):
     return store_of(tmp_path / "tagged", X, tags=[",".join(n) for n in names])
 
 
-def test_one_half_is_a_yes_in_every_figure():
-    """Isotonic curves say exactly one half: the calibration error of the report is that of the decisions."""
+def test_a_probability_of_one_half_predicts_the_label_in_every_metric():
+    """Isotonic curves give exactly one half: the calibration error of the report is that of the decisions."""
     y = np.empty(3, object)
     y[:] = [("a",), ("a", "b"), ("a", "b")]
     proba = np.full((3, 2), 0.5, np.float32)
@@ -53,9 +53,8 @@ def test_one_half_is_a_yes_in_every_figure():
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
-def test_several_labels_are_calibrated(tagged, method):
-    """The margins of ridge regression are no probabilities; calibrated out of fold their error on held-out items is
-    lower."""
+def test_multilabel_probabilities_are_calibrated(tagged, method):
+    """The calibration error and log-loss of ridge regression on held-out items are lower after calibration."""
     e = tagged.probe("tags", separator=",", head="ridge", calibrate=method)
     c = e.calibration
     assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"] / 1.5
@@ -65,8 +64,8 @@ def test_several_labels_are_calibrated(tagged, method):
     assert score.low <= score.value <= score.high + 1e-9
 
 
-def test_several_labels_over_the_label_budget(tagged):
-    """Mean average precision rises with the labels and is named; with one seed more labels contain the fewer."""
+def test_the_multilabel_learning_curve_rises_with_the_labels(tagged):
+    """Mean average precision rises with the labels; with one seed a larger sample contains the smaller one."""
     found = tagged.curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
     assert found.metric == "average_precision_macro"
     two, sixteen, every = (p.mean for p in found.points)
@@ -80,8 +79,8 @@ def test_several_labels_over_the_label_budget(tagged):
     assert min(given.count(name) for name in ("blue", "red", "a", "b", "c", "rare")) == 2
 
 
-def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
-    """Behind the best with an interval and a p, over the items whose labels are all right; mistakes name both sides."""
+def test_multilabel_heads_are_compared_and_their_mistakes_listed(tagged):
+    """The gap to the best has an interval and a p-value over exact matches; mistakes name both sides."""
     found = tagged.compare("tags", separator=",", heads=["ridge", "prototype"])
     second = found.results[1]
     assert second.accuracy_gap.low <= second.accuracy_gap.value <= second.accuracy_gap.high
@@ -94,15 +93,15 @@ def test_several_labels_are_compared_and_their_mistakes_listed(tagged):
     assert [m.score for m in e.mistakes] == sorted((m.score for m in e.mistakes), reverse=True)
 
 
-def test_what_wants_one_label_an_item_says_so(tagged):
-    """Abstaining and sets are for one label an item; each refusal is one line that names the option."""
+def test_options_for_one_label_per_item_are_refused_for_several(tagged):
+    """Abstention and conformal sets need one label per item; the error says so."""
     for how in ({"abstain_precision": 0.9}, {"conformal_alpha": 0.1}):
         with pytest.raises(BadHead, match="one label per item"):
             tagged.probe("tags", separator=",", head="ridge", **how)
 
 
 def test_a_list_column_has_several_labels(tmp_path):
-    """Lists of text, an empty one among them: no label applies, which is an answer."""
+    """Lists of text are labels; an empty list means that no label applies, NULL that the item is unlabeled."""
     X, y = clusters(120, classes=2, noise=0.3)
     store = store_of(tmp_path / "s", X, label=y)
     with store._storage.writer("test") as writer, writer.transaction() as con:

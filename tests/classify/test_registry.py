@@ -1,4 +1,4 @@
-"""Heads kept in a store answer as they did, only in their own space, and only untouched."""
+"""Stored heads: they predict as before, in their own space only, and only if their files are unchanged."""
 
 import json
 from pathlib import Path
@@ -17,8 +17,8 @@ def store(tmp_path):
     return store_of(tmp_path / "s", X, label=[*y[:100], *[None] * 20])
 
 
-def test_a_kept_head_answers_as_it_did(store):
-    """Bit for bit; its row says what it is bound to."""
+def test_a_saved_head_predicts_as_before(store):
+    """Its probabilities are equal bit for bit, and its record names space, label, kind and classes."""
     e = store.probe("label", save="three")
     (row,) = store.heads
     assert (row.name, row.kind, row.label, row.space_key) == ("three", "logistic", "label", store.spaces[0].key)
@@ -30,8 +30,8 @@ def test_a_kept_head_answers_as_it_did(store):
 
 
 @pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
-def test_every_head_can_be_kept_and_predicts_every_item(store, head):
-    """Classes and scores in the table are the estimator's own, for items with and without a label."""
+def test_every_kind_of_head_can_be_saved_and_predicts_every_item(store, head):
+    """Classes and scores in the table are the estimator's, for items with and without a label."""
     store.probe("label", head=head, save="h")
     result = store.predict("h")
     assert (result["items"], result["contents"], sum(result["labels"].values())) == (120, 120, 120)
@@ -45,8 +45,8 @@ def test_every_head_can_be_kept_and_predicts_every_item(store, head):
     assert [r[1] for r in rows] == pytest.approx(proba.max(1).tolist(), abs=1e-6)
 
 
-def test_predictions_stand_in_filters(store):
-    """pred.NAME and pred.NAME.score select what SQL says they select, in search, features and export."""
+def test_predictions_can_be_used_in_filters(store):
+    """pred.NAME and pred.NAME.score select what SQL selects, in search, features and export."""
     store.probe("label", save="three")
     store.predict("three")
     expected = store.sql(
@@ -66,8 +66,8 @@ def test_predictions_stand_in_filters(store):
     assert store.export(Path(store.path.parent, "x.parquet"), where=where) == len(hits)
 
 
-def test_only_what_is_new_is_predicted(store):
-    """`pred.h is null` takes nothing the second time, and a part replaces only that part."""
+def test_only_new_items_can_be_predicted(store):
+    """`pred.h is null` selects nothing the second time, and predicting a part replaces only that part."""
     store.probe("label", head="ridge", save="h")
     assert store.predict("h", where="item <= 50")["items"] == 50
     assert store.predict("h", where="pred.h is null")["items"] == 70
@@ -76,7 +76,7 @@ def test_only_what_is_new_is_predicted(store):
     assert store.sql("SELECT count(*), count(DISTINCT item) FROM predictions").rows == ((120, 120),)
 
 
-def test_a_prediction_of_other_bytes_is_none(store):
+def test_a_prediction_for_other_bytes_does_not_count(store):
     """An item whose content changed has no prediction until it is predicted again."""
     store.probe("label", head="ridge", save="h")
     store.predict("h")
@@ -85,8 +85,8 @@ def test_a_prediction_of_other_bytes_is_none(store):
     assert [h.item for h in store.search(2, k=5, where="pred.h is null")] == [1]
 
 
-def test_filters_stay_safe(store):
-    """Heads that said nothing, fields that are not there, and SQL inside a name are refused."""
+def test_invalid_prediction_filters_are_refused(store):
+    """Heads without predictions, unknown fields and SQL inside a name are errors."""
     store.probe("label", head="ridge", save="three")
     with pytest.raises(UnknownColumn, match="embedstore predict"):
         store.search(1, where="pred.three = 'c1'")
@@ -101,7 +101,7 @@ def test_filters_stay_safe(store):
 
 
 def test_a_head_of_another_space_is_refused_with_the_cure(store):
-    """Asked for in a space of other vectors, or its folder put under another head's name."""
+    """The error names the space of the head and the command that trains one in the requested space."""
     add(store, clusters(120, dim=8)[0], "other")
     store.probe("label", head="ridge", save="h")
     with pytest.raises(SpaceMismatch, match=r"trained in space numbers .* --space other --save"):
@@ -111,8 +111,8 @@ def test_a_head_of_another_space_is_refused_with_the_cure(store):
 
 
 @pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
-def test_a_tampered_head_is_refused(store, file):
-    """One byte changed in either file, or the file gone."""
+def test_a_damaged_head_is_refused(store, file):
+    """One changed byte in either file, or a missing file, is an error that says to train it again."""
     store.probe("label", head="ridge", save="h")
     path = store.path / "heads" / "h" / file
     good = path.read_bytes()
@@ -128,8 +128,8 @@ def test_a_tampered_head_is_refused(store, file):
     assert store.predict("h")["items"] == 120
 
 
-def test_a_consistent_forgery_is_refused(store):
-    """Another head's files, valid in themselves, under this head's name."""
+def test_the_files_of_another_head_are_refused(store):
+    """Another head's files, valid in themselves, are not accepted under this head's name."""
     store.probe("label", head="ridge", save="a")
     store.probe("label", head="svm", save="b")
     for name in ("head.json", "head.safetensors"):
@@ -138,8 +138,8 @@ def test_a_consistent_forgery_is_refused(store):
         store.head("a")
 
 
-def test_replacing_and_forgetting_take_the_predictions_along(store):
-    """A new head under the old name has said nothing yet."""
+def test_replacing_or_dropping_a_head_deletes_its_predictions(store):
+    """A new head under the old name has no predictions yet."""
     store.probe("label", head="ridge", save="h")
     store.predict("h")
     store.probe("label", head="svm", save="h")
@@ -153,15 +153,15 @@ def test_replacing_and_forgetting_take_the_predictions_along(store):
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "a b", "x" * 65, ".hidden", "a;drop"])
-def test_names_that_are_no_names_are_refused(store, name):
-    """A head's name is a folder and stands in SQL."""
+def test_invalid_head_names_are_refused(store, name):
+    """A head's name is a folder and appears in SQL: letters, digits, _ and - only."""
     e = store.probe("label", head="ridge")
     with pytest.raises(BadHead, match="name"):
         store.save_head(name, e)
 
 
-def test_an_abstaining_calibrated_head_says_so(store):
-    """Below its threshold the label is "none of these"; the score stays."""
+def test_an_abstaining_head_predicts_its_abstain_label(store):
+    """Below the threshold the label is "none of these", and the score is kept."""
     e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save="sure")
     store.predict("sure")
     rows = store.sql("SELECT label, score FROM predictions").rows
@@ -170,14 +170,14 @@ def test_an_abstaining_calibrated_head_says_so(store):
     assert any(label == "none of these" for label, _ in rows)
 
 
-def test_linear_heads_are_exported(store, tmp_path):
-    """The .npz gives the same classes by hand; a head without weights is refused."""
+def test_only_linear_heads_are_exported(store, tmp_path):
+    """The .npz gives the same classes by hand; a head without weights and another suffix are refused."""
     store.probe("label", save="line")
     path = store.export_head("line", tmp_path / "line.npz")
     X = store.features("label").X
     with np.load(path) as found:
-        said = found["classes"][(X @ found["weights"].T + found["intercepts"]).argmax(1)]
-    assert said.tolist() == store.head("line").predict(X).tolist()
+        predicted = found["classes"][(X @ found["weights"].T + found["intercepts"]).argmax(1)]
+    assert predicted.tolist() == store.head("line").predict(X).tolist()
     store.probe("label", head="knn", save="near")
     with pytest.raises(BadHead, match="not a linear head"):
         store.export_head("near", tmp_path / "near.npz")
@@ -185,9 +185,9 @@ def test_linear_heads_are_exported(store, tmp_path):
         store.export_head("line", tmp_path / "line.pkl")
 
 
-def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
-    """Bit for bit after loading; every label that is given is a row of the table, an item without any has one row
-    without a label; in filters ``pred.NAME`` is a list, the likeliest first, empty for none."""
+def test_a_multilabel_head_is_saved_and_predicts(tmp_path):
+    """Every predicted label is a row of the table, an item without any has one row without a label, and
+    in filters ``pred.NAME`` is a list, the likeliest label first."""
     X, y = clusters(150, noise=1.0)
     tags = ["" if label == "c2" else f"{label},{'odd' if n % 2 else 'even'}" for n, label in enumerate(y)]
     store = store_of(tmp_path / "s", np.hstack([X, np.arange(150)[:, None] % 2]), tags=[t or "," for t in tags])
@@ -220,8 +220,8 @@ def test_a_head_of_several_labels_is_kept_and_predicts(tmp_path):
         store.features("tags", separator=",", where="pred.tags is null")
 
 
-def test_sets_of_classes_are_kept_and_predicted(store):
-    """A conformal head's sets stand in the table and in filters: the classes at or above its threshold."""
+def test_conformal_sets_are_saved_and_predicted(store):
+    """A conformal head's sets are in the table and in filters: the classes at or above its threshold."""
     e = store.probe("label", head="lda", conformal_alpha=0.05, save="sets")
     store.predict("sets")
     X, _ = clusters(120, noise=1.0)
@@ -233,8 +233,8 @@ def test_sets_of_classes_are_kept_and_predicted(store):
     assert sorted(unsure) == (np.flatnonzero(member.sum(1) > 1) + 1).tolist()
 
 
-def test_predicting_is_a_run(store):
-    """With its filter and its counts."""
+def test_a_prediction_is_recorded_as_a_run(store):
+    """The run has the filter and the counts."""
     store.probe("label", head="ridge", save="h")
     store.predict("h", where="item < 11")
     settings, result = store.sql("SELECT settings, result FROM runs WHERE verb = 'predict'").rows[0]
@@ -243,8 +243,8 @@ def test_predicting_is_a_run(store):
 
 
 @pytest.mark.parametrize("block", [256, 7])
-def test_blocks_do_not_change_the_answer(store, monkeypatch, block):
-    """Predicted in one block or in many: the same table."""
+def test_the_block_size_does_not_change_the_predictions(store, monkeypatch, block):
+    """One block and many blocks give the same table."""
     from embedstore.storage import vector_stream
 
     store.probe("label", head="ridge", save="h")

@@ -1,4 +1,4 @@
-"""Nothing that belongs together stands on both sides of a split."""
+"""Splits and folds: rows of one group are never on both sides."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import load_features
-from embedstore.classify.data.labels import stratified_group_folds
+from embedstore.classify.data.folds import stratified_group_folds
 from embedstore.errors import LabelError, UnknownColumn
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef
@@ -15,13 +15,14 @@ from tests.helpers.vector_stores import digest, make, vector
 
 
 def objects(values):
+    """Return values as an array of objects."""
     out = np.empty(len(values), object)
     out[:] = values
     return out
 
 
 def test_the_items_own_split_is_used():
-    """test before val; rows without a split train; the other held-out split is used by neither side."""
+    """test is held out before val; rows without a split train; the other held-out split is on neither side."""
     y = objects(["a", "b"] * 4)
     groups = np.arange(8)
     d = splits.split_rows(y, groups, objects(["train", "train", None, None, "val", "val", "test", "test"]))
@@ -31,7 +32,7 @@ def test_the_items_own_split_is_used():
 
 
 def test_training_rows_of_a_held_out_group_are_left_out_and_counted():
-    """Rows 0 and 4 share a group: 0 may not train."""
+    """Rows 0 and 4 share a group: row 0 does not train."""
     y = objects(["a", "b", "a", "b", "a", "b"])
     d = splits.split_rows(y, np.array([7, 1, 2, 3, 7, 5]), objects(["train"] * 4 + ["val"] * 2))
     assert (d.train.tolist(), d.held_out.tolist(), d.n_leaks) == ([1, 2, 3], [4, 5], 1)
@@ -39,7 +40,7 @@ def test_training_rows_of_a_held_out_group_are_left_out_and_counted():
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(20, 200), classes=st.integers(2, 5), spread=st.integers(1, 4))
-def test_a_hashed_split_is_stratified_stable_and_parts_no_group(seed, n, classes, spread):
+def test_a_hashed_split_is_stratified_stable_and_cuts_no_group(seed, n, classes, spread):
     """Every class is on both sides, about a fifth is held out, and another order of rows changes nothing."""
     rng = np.random.default_rng(seed)
     group_of = np.repeat(np.arange(n), spread)
@@ -58,8 +59,8 @@ def test_a_hashed_split_is_stratified_stable_and_parts_no_group(seed, n, classes
 
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(10, 120), classes=st.integers(1, 5), k=st.integers(2, 6))
-def test_parts_cut_no_group_and_share_every_class(seed, n, classes, k):
-    """Rows that stand alone even a class out: parts differ by a row of it, or by what groups of several rows bring."""
+def test_folds_cut_no_group_and_share_every_class(seed, n, classes, k):
+    """Single rows balance a class: folds differ by one row of it, or by what groups of several rows contain."""
     rng = np.random.default_rng(seed)
     codes, groups = rng.integers(0, classes, n), rng.integers(0, 2 * n, n)
     part = stratified_group_folds(codes, groups, k, seed=seed)
@@ -72,8 +73,8 @@ def test_parts_cut_no_group_and_share_every_class(seed, n, classes, k):
     assert part.tolist() == stratified_group_folds(codes, groups, k, seed=seed).tolist()
 
 
-def test_large_groups_are_dealt_before_small_ones():
-    """Worked by hand: of one class, groups of 3, 2, 2 and 1 rows in two parts make 4 and 4."""
+def test_large_groups_are_assigned_before_small_ones():
+    """By hand: groups of 3, 2, 2 and 1 rows of one class in two folds make 4 and 4."""
     part = stratified_group_folds(np.zeros(8, int), np.array([0, 0, 0, 1, 1, 2, 2, 3]), 2, seed=0)
     assert part[0] == part[7] != part[3] == part[5]
 
@@ -82,18 +83,18 @@ def test_large_groups_are_dealt_before_small_ones():
     ("y", "split", "message"),
     [
         (["a"] * 10, [None] * 10, "one class only"),
-        (["a", "b"], ["test", "test"], "training has no labelled rows"),
+        (["a", "b"], ["test", "test"], "training has no labeled rows"),
         (["a", "b", "a"], ["train", "val", "train"], "one class only"),
     ],
 )
-def test_labels_that_cannot_answer_are_refused(y, split, message):
-    """One class, no training rows."""
+def test_labels_that_cannot_be_split_are_refused(y, split, message):
+    """One class only, and a side without training rows, are errors."""
     with pytest.raises(LabelError, match=message):
         splits.split_rows(objects(y), np.arange(len(y)), objects(split))
 
 
 def test_a_class_of_one_example_is_named():
-    """Cross-validation cannot learn and judge one example; folds never exceed the smallest class."""
+    """A class of one example cannot be cross-validated; folds never exceed the smallest class."""
     with pytest.raises(LabelError, match=r"'rare'.*--where"):
         splits.max_folds(objects(["a", "a", "b", "b", "rare"]), np.arange(5))
     assert splits.max_folds(objects(["a"] * 9 + ["b"] * 3), np.arange(12)) == 3
@@ -116,8 +117,8 @@ def storage(tmp_path):
     return storage
 
 
-def test_features_are_the_labelled_items_in_order(storage):
-    """X, y and ids line up; the item without a label is left out and counted; equal contents share a vector."""
+def test_features_are_the_labeled_items_in_order(storage):
+    """X, y and ids line up; an item without a label is left out and counted; equal contents share a vector."""
     f = load_features(storage, storage.space(), "label")
     assert f.ids.tolist() == [1, 2, 3, 4, 5, 7]
     assert f.y.tolist() == ["b", "a", "b", "a", "b", "b"]
@@ -126,22 +127,22 @@ def test_features_are_the_labelled_items_in_order(storage):
 
 
 def test_groups_join_through_contents(storage):
-    """g0 joins 1 and 2; 3 and 7 share a content, so g1 and g2 are one; the rest stand alone."""
+    """g0 joins 1 and 2; 3 and 7 share a content, so g1 and g2 are one group; the rest are single."""
     g = load_features(storage, storage.space(), "label").groups.tolist()
     assert g[0] == g[1]
     assert g[2] == g[5]
     assert len(set(g)) == 4
 
 
-def test_groups_have_the_same_names_whatever_else_is_there(storage):
+def test_group_numbers_do_not_depend_on_other_items(storage):
     """A group's number depends on its own content only, so a hashed split is stable as the store grows."""
     every = load_features(storage, storage.space(), "label")
     some = load_features(storage, storage.space(), "label", where="item >= 4 and item <= 5")
     assert some.groups.tolist() == every.groups[[3, 4]].tolist()
 
 
-def test_unknown_labels_are_named(storage):
-    """A column that is not there, and one that is all NULL."""
+def test_an_unknown_label_column_is_refused(storage):
+    """A column that does not exist and one that is all NULL are errors."""
     with pytest.raises(UnknownColumn, match="did you mean label"):
         load_features(storage, storage.space(), "lable")
     with pytest.raises(LabelError, match="no item has both a 'split'"):

@@ -1,4 +1,4 @@
-"""The README's first command: the whole job, with meaning, on a machine that has nothing."""
+"""The quickstart, the first command of the README, which needs no download."""
 
 import csv
 import json
@@ -16,8 +16,8 @@ def steps_of(out):
     return json.loads(out.stdout)
 
 
-def named(steps, verb):
-    """The steps of one verb."""
+def steps_of_verb(steps, verb):
+    """Return the steps of one verb."""
     return [s for s in steps if s["command"].startswith(f"embedstore {verb} ")]
 
 
@@ -25,43 +25,43 @@ def files_below(folder):
     return {p.relative_to(folder): p.stat().st_mtime_ns for p in Path(folder).rglob("*") if p.is_file()}
 
 
-def test_it_embeds_searches_probes_and_draws(quickstart):
-    """Every verb once, in order, on 1,500 scenes and 1,797 scanned digits."""
+def test_the_quickstart_runs_every_step_in_order(quickstart):
+    """It embeds 1,500 scenes and 1,797 scanned digits, searches, classifies and draws the map."""
     verbs = [s["command"].split()[1] for s in quickstart.steps]
     assert verbs == ["embed", "index", *["search"] * 4, "probe", "knn", "zero-shot", "map"]
-    report = named(quickstart.steps, "embed")[0]["result"]
+    report = steps_of_verb(quickstart.steps, "embed")[0]["result"]
     assert (report["found"], report["embedded"], report["failures"]) == (3297, 3297, 0)
 
 
-def test_words_find_what_they_say(quickstart):
-    """Of the ten best hits for each of the three questions, at least so many are right by the manifest."""
+def test_text_queries_find_matching_images(quickstart):
+    """By the manifest at least nine of the ten best hits of each of the three queries match."""
     images = quickstart.folder / "images"
     with (images / "collection.csv").open(encoding="utf-8") as f:
         truth = {str(images / row["uri"]): row for row in csv.DictReader(f)}
 
-    def found(words):
-        (step,) = (s for s in named(quickstart.steps, "search") if f'"{words}"' in s["command"])
+    def hits_of(text):
+        (step,) = (s for s in steps_of_verb(quickstart.steps, "search") if f'"{text}"' in s["command"])
         return [truth[h["uri"]] for h in step["result"]["hits"]]
 
-    hearts = found("a red heart")
+    hearts = hits_of("a red heart")
     assert sum(r["label"] == "heart" for r in hearts) >= 9
     assert [r["colour"] for r in hearts[:3]] == ["red"] * 3
-    assert sum(r["label"] == "digit 7" for r in found("the digit seven")) >= 9
-    assert sum(r["kind"] == "count" and int(r["number"]) >= 5 for r in found("six small circles")) >= 9
+    assert sum(r["label"] == "digit 7" for r in hits_of("the digit seven")) >= 9
+    assert sum(r["kind"] == "count" and int(r["number"]) >= 5 for r in hits_of("six small circles")) >= 9
 
 
-def test_three_ways_to_the_label_beat_chance_by_far(quickstart):
-    """Twenty-six classes: logistic regression, neighbours and words, on the same held-out items."""
+def test_three_classifiers_are_far_better_than_chance(quickstart):
+    """Logistic regression, kNN and zero-shot on twenty-six classes are judged on the same held-out items."""
     accuracy = {}
     for verb in ("probe", "knn", "zero-shot"):
-        (step,) = named(quickstart.steps, verb)
+        (step,) = steps_of_verb(quickstart.steps, verb)
         accuracy[verb] = step["result"]["metrics"]["accuracy"]["value"]
         assert step["result"]["held_out"] == 633
     assert accuracy == pytest.approx({"probe": 0.90, "knn": 0.83, "zero-shot": 0.83}, abs=0.02)
 
 
-def test_pages_and_pictures_are_written(quickstart):
-    """A contact sheet of each search and a map, as HTML and PNG, each with the pictures inside."""
+def test_pages_and_images_are_written(quickstart):
+    """There is a contact sheet of each search and a map, as HTML and PNG, each with the images inside."""
     files = [Path(f) for s in quickstart.steps for f in s["files"]]
     assert len(files) == 10
     for file in files:
@@ -74,23 +74,23 @@ def test_pages_and_pictures_are_written(quickstart):
             assert "https://" not in page
 
 
-def test_a_second_run_embeds_nothing_and_gives_the_same(quickstart):
-    """Safe to run twice: no picture and no vector is written again, the answers are the same."""
+def test_a_second_run_embeds_nothing_and_gives_the_same_results(quickstart):
+    """No image and no vector is written again."""
     before = files_below(quickstart.folder / "images")
     again = steps_of(run("quickstart", "--folder", quickstart.folder, "--json", timeout=280))
-    assert named(again, "embed")[0]["result"]["embedded"] == 0
+    assert steps_of_verb(again, "embed")[0]["result"]["embedded"] == 0
     assert files_below(quickstart.folder / "images").keys() == before.keys()
-    for old, new in zip(named(quickstart.steps, "search"), named(again, "search"), strict=True):
+    for old, new in zip(steps_of_verb(quickstart.steps, "search"), steps_of_verb(again, "search"), strict=True):
         assert [h["item"] for h in old["result"]["hits"]] == [h["item"] for h in new["result"]["hits"]]
 
 
 def test_nothing_is_written_outside_the_folder(quickstart):
-    """The folder that the command was started in holds the quickstart folder and nothing else."""
+    """The working folder holds the quickstart folder and nothing else."""
     assert [p.name for p in quickstart.folder.parent.iterdir()] == [quickstart.folder.name]
 
 
-def test_on_a_folder_of_ones_own(tmp_path):
-    """The person's own photos: embedded, searched, probed; and nothing is written among them."""
+def test_the_quickstart_runs_on_a_users_own_folder(tmp_path):
+    """The photos are embedded, searched and probed, and nothing is written among them."""
     photos = tmp_path / "photos"
     for n in range(24):
         path = photos / ("cat" if n < 12 else "dog") / f"{n}.png"
@@ -98,16 +98,16 @@ def test_on_a_folder_of_ones_own(tmp_path):
         picture(n).save(path)
     before = files_below(photos)
     steps = steps_of(run("quickstart", photos, "--folder", tmp_path / "out", "--json", timeout=280))
-    assert named(steps, "embed")[0]["result"]["embedded"] == 24
-    assert len(named(steps, "search")) == 4
-    assert len(named(steps, "probe")) == 1
+    assert steps_of_verb(steps, "embed")[0]["result"]["embedded"] == 24
+    assert len(steps_of_verb(steps, "search")) == 4
+    assert len(steps_of_verb(steps, "probe")) == 1
     assert files_below(photos) == before
     store = es.open(tmp_path / "out" / "yours.store")
     assert store.info()["spaces"][0]["backbone"] == "embedstore/tiny"
 
 
-def test_a_folder_without_labels_is_searched_and_drawn(tmp_path):
-    """No probe, said so, and no error."""
+def test_a_folder_without_labels_is_searched_and_mapped(tmp_path):
+    """There is no probe, a note says so, and there is no error."""
     for n in range(8):
         path = tmp_path / "photos" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
@@ -118,8 +118,8 @@ def test_a_folder_without_labels_is_searched_and_drawn(tmp_path):
     assert "$ embedstore map" in out.stdout
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    """One line, exit status 1."""
+def test_a_missing_folder_is_named_in_the_error(tmp_path):
+    """The error is one line, and the exit status is 1."""
     out = run("quickstart", tmp_path / "nowhere", "--folder", tmp_path / "out")
     assert out.returncode == 1
     assert str(tmp_path / "nowhere") in out.stderr

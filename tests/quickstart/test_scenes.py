@@ -1,4 +1,4 @@
-"""Captioned scenes: the same for ever from a seed, true to what is said, and without the pairs that are kept out."""
+"""Captioned scenes: reproducible from a seed, with true captions, and without the held-out pairs."""
 
 from collections import Counter
 from dataclasses import replace
@@ -25,17 +25,17 @@ from embedstore.quickstart.scenes.shapes import outline
 from embedstore.quickstart.scenes.words import SYNONYMS
 
 
-def scene_of(*things, kind="single", ground="white", camera=None):
-    return Scene(kind, things, ground, "plain", camera or Camera())
+def scene_of(*things, kind="single", background="white", camera=None):
+    return Scene(kind, things, background, "plain", camera or Camera())
 
 
-def told(scene, detail=1.0, times=60):
-    """Many ways to tell a scene."""
+def captions_of(scene, detail=1.0, times=60):
+    """Return many captions of a scene."""
     return [caption(scene, np.random.default_rng(n), detail) for n in range(times)]
 
 
-def test_a_seed_names_a_scene_for_ever():
-    """Composition, wording and every pixel follow from the generator alone."""
+def test_a_seed_always_gives_the_same_scene():
+    """Content, caption and every pixel follow from the random generator alone."""
 
     def all_of(n):
         rng = np.random.default_rng((1, n))
@@ -49,8 +49,8 @@ def test_a_seed_names_a_scene_for_ever():
         assert (pixels_a == pixels_b).all()
 
 
-def test_captions_of_the_first_training_scenes_are_what_they_were():
-    """The rules have not changed under the weights that were trained on them."""
+def test_captions_of_the_first_training_scenes_are_unchanged():
+    """The rules are those that the bundled weights were trained with."""
     first = []
     for n in (0, 1, 2):
         rng = np.random.default_rng((1, n))
@@ -65,16 +65,16 @@ FIRST = [
 ]
 
 
-def test_forty_eight_pairs_are_kept_out_evenly():
-    """Every colour misses four shapes and every shape three colours, so each is seen with others."""
+def test_held_out_pairs_are_spread_evenly():
+    """Of 48 pairs every color lacks four shapes and every shape three colors, so each is trained with others."""
     pairs = [(c, s) for c in COLORS for s in SHAPES if is_held_out_pair(c, s)]
     assert len(pairs) == 48
     assert set(Counter(c for c, _ in pairs).values()) == {4}
     assert set(Counter(s for _, s in pairs).values()) == {3}
 
 
-def test_no_training_scene_shows_a_pair_that_is_kept_out():
-    """Of 3,000 scenes none; with unseen=True every one of 200."""
+def test_no_training_scene_shows_a_held_out_pair():
+    """None of 3,000 scenes does; with held_out_pairs=True every one of 200 does."""
     for n in range(3000):
         for thing in compose(np.random.default_rng((1, n))).objects:
             assert thing.style or not is_held_out_pair(thing.color, thing.name)
@@ -83,8 +83,8 @@ def test_no_training_scene_shows_a_pair_that_is_kept_out():
         assert is_held_out_pair(thing.color, thing.name)
 
 
-def test_things_stand_out_from_the_background():
-    """No thing has the background's colour."""
+def test_objects_differ_in_color_from_the_background():
+    """No object of 1,000 scenes has the background's color."""
     for n in range(1000):
         scene = compose(np.random.default_rng((5, n)))
         assert scene.background not in {t.color for t in scene.objects}
@@ -99,31 +99,31 @@ def test_things_stand_out_from_the_background():
         (0.5, 0.8, "at the bottom"),
     ],
 )
-def test_a_place_is_told_as_it_is(x, y, words):
-    """The ninth of the picture that the centre lies in, and no other."""
-    captions = told(scene_of(SceneObject("star", "red", x=x, y=y)))
+def test_captions_name_the_position(x, y, words):
+    """They name the ninth of the image that holds the center, and no other."""
+    captions = captions_of(scene_of(SceneObject("star", "red", x=x, y=y)))
     assert any(c.split(" on a")[0].split(" against")[0].split(" in front")[0].endswith(words) for c in captions)
     others = {"in the centre", "on the right", "at the bottom", "in the upper left corner"} - {words}
     assert not any(o in c for o in others for c in captions)
 
 
-def test_left_is_left_and_above_is_above():
-    """Which of two things stands where, in either order of telling."""
+def test_captions_name_the_relative_position():
+    """Left, right, above and below are correct in either order of the objects."""
     left, right = SceneObject("star", "red", x=0.25), SceneObject("heart", "blue", x=0.75)
-    for c in told(scene_of(left, right, kind="several")):
+    for c in captions_of(scene_of(left, right, kind="several")):
         star, heart = c.index("star"), c.index("heart")
         assert "left of" not in c or star < heart
         assert "right of" not in c or heart < star
     above, below = SceneObject("star", "red", y=0.25), SceneObject("heart", "blue", y=0.75)
-    for c in told(scene_of(above, below, kind="several")):
+    for c in captions_of(scene_of(above, below, kind="several")):
         star, heart = c.index("star"), c.index("heart")
         assert not any(w in c for w in (" above ", " over ")) or star < heart
         assert not any(w in c for w in (" below ", " under ")) or heart < star
 
 
-def test_everything_is_told_when_all_detail_is_asked_for():
-    """Colour, pattern, name and background, each by one of its words."""
-    for c in told(scene_of(SceneObject("crescent", "gray", "spotted"), ground="purple")):
+def test_full_detail_mentions_every_attribute():
+    """Color, pattern, name and background each appear as one of their words."""
+    for c in captions_of(scene_of(SceneObject("crescent", "gray", "spotted"), background="purple")):
         assert any(w in c for w in SYNONYMS["crescent"])
         assert any(w in c for w in SYNONYMS["gray"])
         assert any(w in c for w in (*SYNONYMS["spotted"], "dots"))
@@ -134,23 +134,23 @@ def test_everything_is_told_when_all_detail_is_asked_for():
     ("camera", "word"),
     [(Camera(gain=0.4), "dark"), (Camera(blur=2.0), "blurry"), (Camera(noise=30.0), "noisy"), (Camera(), "")],
 )
-def test_a_spoiled_picture_is_called_so(camera, word):
-    """Dark, blurry, noisy; a good one nothing of it."""
-    captions = told(scene_of(SceneObject("star", "red"), camera=camera))
+def test_captions_name_strong_camera_defects(camera, word):
+    """Dark, blurry and noisy images are called so, and good ones are not."""
+    captions = captions_of(scene_of(SceneObject("star", "red"), camera=camera))
     for w in ("dark", "blurry", "noisy"):
         assert all(w in c for c in captions) == (w == word)
 
 
-def test_the_number_told_is_the_number_drawn():
-    """As a word or a figure, in the plural."""
+def test_captions_name_the_number_of_objects():
+    """The number appears as a word or a digit, with a plural."""
     scene = scene_of(*[SceneObject("fish", "blue")] * 4, kind="count")
-    assert {"four" in c or "4" in c for c in told(scene)} == {True}
-    assert any("four blue fish" in c for c in told(scene))
+    assert {"four" in c or "4" in c for c in captions_of(scene)} == {True}
+    assert any("four blue fish" in c for c in captions_of(scene))
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_shape_paints_its_colour(name):
-    """A large solid shape on white covers a fair part of the picture in about its own colour."""
+def test_every_shape_is_drawn_in_its_color(name):
+    """A large solid shape on white covers a fair part of the image in about its color."""
     scene = scene_of(SceneObject(name, "blue", radius=0.42))
     pixels = np.asarray(draw(scene, 64, np.random.default_rng(0))).astype(int)
     blue = (np.abs(pixels - COLORS["blue"]) < 40).all(axis=2).mean()
@@ -158,8 +158,8 @@ def test_every_shape_paints_its_colour(name):
     assert np.abs(outline(name)).max() <= 1.001
 
 
-def test_an_arrow_points_where_it_is_said_to():
-    """Its head, the wide end, lies to the right, below, to the left, above."""
+def test_arrows_point_in_their_direction():
+    """The wide end is on the right, bottom, left or top."""
     for turn, axis, far in ((0, 1, True), (1, 0, True), (2, 1, False), (3, 0, False)):
         scene = scene_of(SceneObject("arrow", "black", radius=0.45, quarter_turns=turn))
         ink = 255 - np.asarray(draw(scene, 64, np.random.default_rng(0)).convert("L")).astype(int) > 128
@@ -168,16 +168,16 @@ def test_an_arrow_points_where_it_is_said_to():
 
 
 @pytest.mark.parametrize("style", ["printed", "handwritten", "scanned"])
-def test_every_sign_can_be_written(style):
-    """All digits and letters, in several ways by hand; each leaves ink and empty paper."""
+def test_every_character_is_drawn_in_every_style(style):
+    """All digits and letters have ink and empty space."""
     for n, name in enumerate((*DIGITS, *LETTERS)):
         ink = np.asarray(glyph_mask(name, style, np.random.default_rng(n))) > 40
         assert 0.02 < ink.mean() < 0.8, name
     assert min(len(STROKES[d]) for d in DIGITS) >= 2
 
 
-def test_nuisance_does_what_it_says():
-    """Dark is darker, blur lowers contrast, noise raises it."""
+def test_camera_defects_change_brightness_and_contrast():
+    """Low gain is darker, blur lowers contrast, noise raises it."""
     plain = scene_of(SceneObject("star", "black", "striped"))
 
     def pixels(**camera):
@@ -193,7 +193,7 @@ def test_nuisance_does_what_it_says():
 
 
 def test_a_scene_is_drawn_at_any_size():
-    """The same scene, larger, is the same picture seen closer."""
+    """A larger image of the same scene, reduced, equals the small one."""
     scene = scene_of(SceneObject("heart", "red", radius=0.3))
     small, large = (draw(scene, n, np.random.default_rng(0)) for n in (64, 256))
     near = np.asarray(large.resize((64, 64), Image.Resampling.BOX)).astype(int) - np.asarray(small)

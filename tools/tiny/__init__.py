@@ -1,1 +1,1 @@
-"""How the bundled model is made: scenes, merges, training, measuring. `python -m tools.tiny --help` says the steps."""
+"""Training and evaluation of the bundled model. `python -m tools.tiny --help` lists the steps."""

@@ -1,4 +1,4 @@
-"""`python -m tools.tiny WORK`: scenes, training and the shipped folder, each step only where it is missing."""
+"""`python -m tools.tiny WORK`: draw the scenes, train, and write the model; steps that are done are skipped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tools.tiny import scenes, train
 
 
 def main() -> None:
-    """Parses, then does what is missing."""
+    """Parse the arguments and do the missing steps."""
     plan = train.Plan()
     parser = argparse.ArgumentParser(prog="python -m tools.tiny", description=__doc__)
     parser.add_argument("work", type=Path, help="folder for scenes, checkpoints and the weights (about 3 GB)")
@@ -20,12 +20,12 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=plan.scenes)
     parser.add_argument("--steps", type=int, default=plan.steps)
     parser.add_argument("--seed", type=int, default=plan.seed)
-    said = parser.parse_args()
-    torch.set_num_threads(said.threads)
-    plan = train.Plan(scenes=said.scenes, steps=said.steps, seed=said.seed)
-    scenes.write(said.work / "scenes", plan.scenes, plan.seed, said.threads)
-    train.prepare(said.work, plan)
-    train.train(said.work, plan, said.device)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    plan = train.Plan(scenes=args.scenes, steps=args.steps, seed=args.seed)
+    scenes.write(args.work / "scenes", plan.scenes, plan.seed, args.threads)
+    train.prepare(args.work, plan)
+    train.train(args.work, plan, args.device)
 
 
 if __name__ == "__main__":

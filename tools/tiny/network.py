@@ -1,4 +1,4 @@
-"""The network in open_clip's terms, and its folder: configuration, vocabulary, weights."""
+"""The network as open_clip configures it, and its folder: configuration, vocabulary, weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTEXT = 32  # tokens; longer captions are cut
 
 
 def configuration(vocabulary: int) -> dict[str, Any]:
-    """A ResNet of CLIP's own kind (Radford et al. 2021, section 2.4) and a two-layer transformer for the words."""
+    """Return a CLIP ResNet (Radford et al. 2021, section 2.4) with a two-layer text transformer."""
     return {
         "model_cfg": {
             "embed_dim": 256,
@@ -40,11 +40,11 @@ def configuration(vocabulary: int) -> dict[str, Any]:
 
 
 def tokenizer(folder: Path) -> Any:
-    """open_clip's own tokenizer with the folder's vocabulary."""
+    """Return open_clip's tokenizer with the folder's vocabulary."""
     return open_clip.tokenizer.SimpleTokenizer(bpe_path=str(folder / MERGES), context_length=CONTEXT)
 
 
 def build(folder: Path, seed: int) -> Any:
-    """The network of the folder's configuration, with random weights of a seed."""
+    """Return the network of the folder's configuration, with random weights from a seed."""
     torch.manual_seed(seed)
     return open_clip.model.CLIP(**json.loads((folder / CONFIG).read_text())["model_cfg"])

@@ -1,4 +1,4 @@
-"""Near-duplicates across a split: other bytes, the same picture. They make a classifier look better than it is."""
+"""Near-duplicates across a split: other bytes, the same picture. They inflate a classifier's scores."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.splits import TrainTestSplit
 
 DEFAULT_NEAR_DUPLICATE_THRESHOLD = 0.95
 """Cosine from which two images count as near-duplicates.
 
-The figure that separates copies from look-alikes depends on the space, so it is stated with every count. Measured on
-MobileNetV2 features of hymenoptera photos: no two different photos across the split are above 0.77; 41 photos
+The cosine that separates copies from similar images depends on the space, so it is reported with every count. Measured
+on MobileNetV2 features of hymenoptera photos: no two different photos across the split are above 0.77; 41 photos
 saved again at JPEG quality 50 have 0.86 to 1 (median 0.93), mirrored 0.89 to 1 (0.93), halved in size 0.73 to 1 (0.85).
-There 0.85 finds nearly all copies; CLIP's spaces are narrower and want 0.95 and more.
+There 0.85 finds nearly all copies; CLIP's spaces are narrower and need 0.95 and more.
 """
-MAX_MULTIPLICATIONS = 2e12  # multiplications of a search that nobody asked for: about 20 s on two cores
-MAX_LISTED_PAIRS = 1000  # pairs kept by name
+MAX_MULTIPLICATIONS = 2e12  # of a search that was not requested: about 20 s on two cores
+MAX_LISTED_PAIRS = 1000  # the most similar pairs are listed by item
 _BLOCK = 4096
 
 
@@ -36,12 +37,14 @@ class NearDuplicatePair:
 
 @dataclass(frozen=True)
 class SplitNearDuplicates:
-    """What a search for near-duplicates across a split found.
+    """The result of a search for near-duplicates across a split.
 
     Attributes:
-        threshold: cosine from which a pair counts. count: training rows with such a held-out row.
-        pairs: the nearest of them by item, at most 1,000. dropped: they were left out of training.
-        searched: False where the search would have taken long and was not asked for; then nothing is known.
+        threshold: cosine from which a pair counts.
+        count: training rows with such a held-out row.
+        pairs: the most similar pairs by item, at most 1,000.
+        dropped: whether these rows were left out of training.
+        searched: False if the search would have taken long and was not requested; then nothing is known.
     """
 
     threshold: float
@@ -51,7 +54,7 @@ class SplitNearDuplicates:
     searched: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; ``count`` is None where nothing was searched."""
+        """Return plain values; ``count`` is None if nothing was searched."""
         return {
             "threshold": self.threshold,
             "count": self.count if self.searched else None,
@@ -104,36 +107,31 @@ def merge_near_duplicates(searches: Sequence[SplitNearDuplicates | None]) -> Spl
 
 
 def exceeds_search_limit(n_train: int, n_held_out: int, dim: int) -> bool:
-    """A search among so many rows takes longer than anybody expects of a check."""
+    """Return whether a search among so many rows takes longer than a check should."""
     return float(n_train) * n_held_out * dim > MAX_MULTIPLICATIONS
 
 
 def nearest_held_out(
     X: NDArray[np.float32], train: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The most similar held-out row of every training row; beside X only the held-out rows are in memory.
+    """Return the most similar held-out row of every training row; besides X only the held-out rows are in memory.
 
     Args:
-        X: ``(N, D)`` of any length. train: rows. held: rows, at least one.
+        X: features ``(N, D)`` of any length.
+        train: row numbers.
+        held_out: row numbers, at least one.
 
     Returns:
-        Cosines float32 ``(len(train),)``, and places in ``held`` int64 ``(len(train),)``.
+        Cosines float32 ``(len(train),)``, and places in ``held_out`` int64 ``(len(train),)``.
     """
     import faiss
 
     index = faiss.IndexFlatIP(X.shape[1])
     for begin in range(0, len(held_out), _BLOCK):
-        index.add(_unit(X[held_out[begin : begin + _BLOCK]]))
+        index.add(unit_rows(X[held_out[begin : begin + _BLOCK]]))
     cosines = np.empty(len(train), dtype=np.float32)
     places = np.empty(len(train), dtype=np.int64)
     for begin in range(0, len(train), _BLOCK):
-        found, ids = index.search(_unit(X[train[begin : begin + _BLOCK]]), 1)
-        cosines[begin : begin + _BLOCK], places[begin : begin + _BLOCK] = found[:, 0], ids[:, 0]
+        scores, ids = index.search(unit_rows(X[train[begin : begin + _BLOCK]]), 1)
+        cosines[begin : begin + _BLOCK], places[begin : begin + _BLOCK] = scores[:, 0], ids[:, 0]
     return cosines, places
-
-
-def _unit(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows of length 1 (the store keeps no zero vector)."""
-    block = np.asarray(block, dtype=np.float32)
-    unit: NDArray[np.float32] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    return unit

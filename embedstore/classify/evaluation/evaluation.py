@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.near_duplicates import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import exact_match
-from embedstore.classify.heads.multilabel import LABEL_THRESHOLD
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate
 from embedstore.tables import Record, Table
 

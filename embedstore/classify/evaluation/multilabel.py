@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import metrics
-from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.heads.multilabel import LABEL_THRESHOLD
+from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
 
 LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # it needs no threshold

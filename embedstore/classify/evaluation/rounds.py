@@ -31,7 +31,7 @@ class HoldoutRound:
         uncalibrated: float32 ``(M, K)`` probabilities before calibration; None where nothing was calibrated.
         n_calibration: rows that the head was calibrated on.
         near_duplicates: across the split; None where nothing was searched for.
-        hyperparameters: to be reported besides those that the head selected for itself.
+        hyperparameters: reported next to those that the head selected for itself.
     """
 
     split: TrainTestSplit

@@ -1,4 +1,4 @@
-"""What every classifier with one logit a class has in common."""
+"""What the classifiers with one logit per class have in common."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from embedstore.errors import DimensionMismatch
 
 
 class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """Labels and probabilities from ``_logits(X)``, ``(N, K)``. Subclasses know ``classes_``."""
+    """Labels and probabilities from ``_logits(X)``, ``(N, K)``. Subclasses set ``classes_``."""
 
     classes_: Array
 
     @abstractmethod
     def _logits(self, X: Array) -> FloatArray:
-        """Natural-log odds up to a constant a row, ``(N, K)``."""
+        """Return natural log odds up to a constant per row, ``(N, K)``."""
 
     def decision_function(self, X: Array) -> FloatArray:
-        """Logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``, as scikit-learn has it."""
+        """Return logits ``(N, K)``; for two classes the second's minus the first's, ``(N,)``, as scikit-learn does."""
         logits = self._logits(X)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Array) -> FloatArray:
-        """Probabilities ``(N, K)``."""
+        """Return probabilities ``(N, K)``."""
         return softmax(self._logits(X))
 
     def predict(self, X: Array) -> Array:
-        """Labels ``(N,)``; of equal logits the first class in order wins."""
+        """Return labels ``(N,)``; of equal logits the first class in order wins."""
         best = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
 
 def unit_features(X: Array, dim: int) -> FloatArray:
-    """Features of an image-text space as unit rows.
+    """Return features of an image-text space as unit rows, float32 ``(N, dim)``.
 
     Raises:
-        DimensionMismatch: the vectors are not ``(N, dim)``.
+        DimensionMismatch: if the features are not ``(N, dim)``.
     """
     X = np.asarray(X)
     if X.ndim != 2 or X.shape[1] != dim:

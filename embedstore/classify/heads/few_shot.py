@@ -1,6 +1,6 @@
-"""A few labelled images beside the words: Tip-Adapter and a blend of visual prototypes with text weights.
+"""A few labeled images besides the class names: Tip-Adapter, and a blend of visual prototypes with text weights.
 
-Hyper-parameters are tuned on validation rows, or on shots held out for it; never on rows that are judged later.
+Hyperparameters are tuned on validation rows, or on a part of the shots held out for it; never on rows of the test.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.validation import check_is_fitted
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.data.folds import stratified_holdout
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.heads.base import LogitClassifier, unit_features
 from embedstore.classify.heads.numerics import log_loss, softmax
@@ -22,12 +22,14 @@ from embedstore.classify.heads.prototype import class_means
 from embedstore.classify.heads.zero_shot import check_class_vectors
 from embedstore.errors import LabelError
 
+Rows = tuple[FloatArray, IntArray]
+"""Unit features ``(N, D)`` and the columns of their classes ``(N,)``."""
 ValidationScore = tuple[float, float]
 """(accuracy, minus log-loss): compared in this order."""
 
 
 class _FewShot(LogitClassifier):
-    """Text vectors, shots, and where the rows come from on which hyper-parameters are tuned."""
+    """Text vectors, shots, and the choice of the rows that tune the hyperparameters."""
 
     class_vectors: Array
     classes: Sequence[Any] | Array
@@ -37,76 +39,96 @@ class _FewShot(LogitClassifier):
     def fit(self, X: Array, y: Array, X_val: Array | None = None, y_val: Array | None = None) -> _FewShot:
         """Learn from the shots; tune on validation rows.
 
+        Without validation rows a quarter of each class's shots is held out for tuning, and the head is then fitted on
+        all shots; with a class of one shot the published defaults are used.
+
         Args:
-            X, y: the shots, features ``(N, D)`` and labels; with no rows the head is zero-shot.
-            X_val, y_val: rows that only choose hyper-parameters. Without them a quarter of each class's shots is
-                held out for that, and the head is then made from all shots; with one shot of a class the
-                published defaults stand.
+            X: features of the shots ``(N, D)``; without rows the head is zero-shot.
+            y: labels of the shots ``(N,)``.
+            X_val: features of rows that only choose hyperparameters.
+            y_val: labels of those rows.
 
         Raises:
-            LabelError: a label that is not among the classes; validation features without labels.
-            DimensionMismatch: features of another dimension than the class vectors.
+            LabelError: if a label is not among the classes, or validation features come without labels.
+            DimensionMismatch: if the features have another dimension than the class vectors.
         """
         self.classes_ = np.asarray(self.classes)
         self.text_ = check_class_vectors(self.class_vectors, self.classes)
         self.n_features_in_ = self.text_.shape[1]
-        shots = self._rows(X, y)
+        shots = self._encode(X, y)
         if (X_val is None) != (y_val is None):
             raise LabelError("validation needs features and labels, both or neither")
-        if len(shots[1]) == 0:
-            self._zero_shot()
+        n_shots = len(shots[1])
+        if n_shots == 0:
+            self.tuning_rows_ = "no shots"
+            self._use_text_only()
         elif X_val is not None and y_val is not None and len(X_val):
             self.tuning_rows_ = "validation rows"
-            self._learn(shots, self._tuned(shots, self._rows(X_val, y_val)))
-        elif (held := _quarter(shots[1], self.random_state)) is not None:
+            self._learn(shots, self._tune(shots, self._encode(X_val, y_val)))
+        elif (parts := stratified_holdout(shots[1], self._tuning_size(shots[1]), seed=self.random_state)) is not None:
             self.tuning_rows_ = "held-out shots"
-            rest, judged = held
-            pairs = [(shots[0][i], shots[1][i]) for i in (rest, judged)]
-            self._learn(shots, self._tuned(pairs[0], pairs[1]))
+            rest, held_out = [(shots[0][rows], shots[1][rows]) for rows in parts]
+            self._learn(shots, self._tune(rest, held_out))
         else:
             self.tuning_rows_ = "published defaults"
             self._learn(shots, None)
         return self
 
-    def _rows(self, X: Array, y: Array) -> tuple[FloatArray, IntArray]:
+    def _encode(self, X: Array, y: Array) -> Rows:
         if len(X) == 0:
             return np.zeros((0, self.n_features_in_), np.float32), np.zeros(0, np.int64)
         return unit_features(X, self.n_features_in_), encode_labels(y, self.classes_)
+
+    @staticmethod
+    def _tuning_size(y: IntArray) -> int:
+        """Return a quarter of the rows, but at least one per class on either side."""
+        n_classes = len(np.unique(y))
+        return min(max(len(y) // 4, n_classes), len(y) - n_classes)
 
     def _text_logits(self, X: FloatArray) -> FloatArray:
         return np.asarray(np.float32(self.logit_scale) * (X @ self.text_.T))
 
     @abstractmethod
-    def _zero_shot(self) -> None:
-        """Learn that there are no shots."""
+    def _use_text_only(self) -> None:
+        """Set the learned attributes of a head without shots."""
 
     @abstractmethod
-    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> Any:
-        """Hyper-parameters: learned from the shots, the best on the judged rows."""
+    def _tune(self, shots: Rows, validation: Rows) -> tuple[float, float]:
+        """Return the hyperparameters that, learned from the shots, score best on the validation rows."""
 
     @abstractmethod
-    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: Any) -> None:
-        """Learn from the shots with these hyper-parameters, or with the published defaults for None."""
+    def _learn(self, shots: Rows, hyperparameters: tuple[float, float] | None) -> None:
+        """Learn from the shots with these hyperparameters; None means the published defaults."""
 
 
 class TipAdapter(_FewShot):
-    """``logit_scale * f.T + alpha * exp(-beta * (1 - f.K)) . V`` (Zhang et al. 2022, "Tip-Adapter").
+    """``alpha * exp(-beta (1 - f.K)) Y`` added to the zero-shot logits (Zhang et al. 2022).
 
-    K are the shots' unit vectors and V their one-hot classes. ``fine_tune`` trains K from there (Tip-Adapter-F).
+    K are the shots' features and Y their classes; a query is compared with every shot. ``fine_tune`` trains K from
+    there (Tip-Adapter-F).
 
     Args:
-        class_vectors, classes, logit_scale: as for :class:`ZeroShot`.
-        alphas, betas: tried on validation; 0 among the alphas makes zero-shot one of the candidates. Without
-            validation alpha is 1 and beta 5.5, the paper's first values.
-        fine_tune: train the keys: AdamW, learning rate with a cosine, as the paper does.
-        epochs, learning_rate, batch_size, random_state: of the fine-tuning.
+        class_vectors: float ``(K, D)``, one text vector per class, unit length.
+        classes: the K labels.
+        logit_scale: the model's own, exponentiated.
+        alphas: values tried on validation; 0 among them makes zero-shot one of the candidates. Without validation alpha
+            is 1, the paper's first value.
+        betas: values tried on validation. Without validation beta is 5.5, the paper's first value.
+        fine_tune: train the keys with AdamW and a cosine learning rate, as the paper does.
+        epochs: of the fine-tuning.
+        learning_rate: of the fine-tuning.
+        batch_size: of the fine-tuning.
+        random_state: random seed of the fine-tuning and of the shots held out without validation rows.
 
     Attributes:
-        keys_: float32 ``(N, D)``. values_: int64 ``(N,)``, the column of each key. alpha_, beta_: chosen.
+        keys_: float32 ``(N, D)``.
+        values_: int64 ``(N,)``, the column of each key.
+        alpha_: the chosen alpha.
+        beta_: the chosen beta.
         tuning_rows_: which rows chose them.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument a hyper-parameter, as scikit-learn asks
+    def __init__(  # noqa: PLR0913 - one argument per hyperparameter, as scikit-learn requires
         self,
         class_vectors: Array,
         classes: Sequence[Any] | Array,
@@ -131,28 +153,29 @@ class TipAdapter(_FewShot):
         self.batch_size = batch_size
         self.random_state = random_state
 
-    def _zero_shot(self) -> None:
+    def _use_text_only(self) -> None:
         self.keys_: FloatArray = np.zeros_like(self.text_[:0])
         self.values_: IntArray = np.zeros(0, np.int64)
-        self.alpha_, self.beta_, self.tuning_rows_ = 0.0, 5.5, "no shots"
+        self.alpha_, self.beta_ = 0.0, 5.5
 
-    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: tuple[float, float] | None) -> None:
-        self.alpha_, self.beta_ = tuned or (1.0, 5.5)
+    def _learn(self, shots: Rows, hyperparameters: tuple[float, float] | None) -> None:
+        self.alpha_, self.beta_ = hyperparameters or (1.0, 5.5)
         self.keys_, self.values_ = self._keys(shots), shots[1]
 
-    def _keys(self, shots: tuple[FloatArray, IntArray]) -> FloatArray:
-        return self._trained(*shots) if self.fine_tune else shots[0]
+    def _keys(self, shots: Rows) -> FloatArray:
+        return self._train_keys(*shots) if self.fine_tune else shots[0]
 
-    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> tuple[float, float]:
-        """The (alpha, beta) of the best accuracy, then the lowest log-loss, on the judged rows."""
-        base = self._text_logits(judged[0])
-        cosine = judged[0] @ self._keys(shots).T
+    def _tune(self, shots: Rows, validation: Rows) -> tuple[float, float]:
+        """Return the (alpha, beta) of the best accuracy, then the lowest log-loss."""
+        X, y = validation
+        base = self._text_logits(X)
+        cosine = X @ self._keys(shots).T
         votes = _one_hot(shots[1], len(self.classes_))
-        tried: list[tuple[ValidationScore, float, float]] = []
+        candidates: list[tuple[ValidationScore, float, float]] = []
         for beta in self.betas:
             cache = np.exp(-beta * (1 - cosine)) @ votes
-            tried += [(_judge(base + alpha * cache, judged[1]), alpha, beta) for alpha in self.alphas]
-        _, alpha, beta = max(tried, key=lambda t: t[0])
+            candidates += [(_validation_score(base + alpha * cache, y), alpha, beta) for alpha in self.alphas]
+        _, alpha, beta = max(candidates, key=lambda c: c[0])
         return float(alpha), float(beta)
 
     def _logits(self, X: Array) -> FloatArray:
@@ -161,32 +184,38 @@ class TipAdapter(_FewShot):
         cache = np.exp(-self.beta_ * (1 - X @ self.keys_.T)) @ _one_hot(self.values_, len(self.classes_))
         return np.asarray(self._text_logits(X) + np.float32(self.alpha_) * cache, dtype=np.float32)
 
-    def _trained(self, keys: FloatArray, y: IntArray, alpha: float = 1.0, beta: float = 5.5) -> FloatArray:
-        """Keys after cross-entropy training on the shots themselves: float32 ``(N, D)``."""
-        features, keys, base = keys, keys.copy(), self._text_logits(keys)
-        votes = _one_hot(y, len(self.classes_))
-        optimiser = AdamW([keys], self.learning_rate)
-        for rows, share in _batches(len(y), self.batch_size, self.epochs, self.random_state):
-            near = np.exp(-beta * (1 - features[rows] @ keys.T))
-            off = softmax(base[rows] + alpha * (near @ votes)) - votes[rows]
-            optimiser.step([alpha * beta * (near * (off @ votes.T)).T @ features[rows] / len(rows)], share)
+    def _train_keys(self, X: FloatArray, y: IntArray, alpha: float = 1.0, beta: float = 5.5) -> FloatArray:
+        """Return keys after cross-entropy training on the shots themselves, float32 ``(N, D)``."""
+        keys, base, votes = X.copy(), self._text_logits(X), _one_hot(y, len(self.classes_))
+        optimizer = AdamW([keys], self.learning_rate)
+        for rows, rate_scale in _cosine_batches(len(y), self.batch_size, self.epochs, self.random_state):
+            affinity = np.exp(-beta * (1 - X[rows] @ keys.T))
+            residual = softmax(base[rows] + alpha * (affinity @ votes)) - votes[rows]
+            grad = alpha * beta * (affinity * (residual @ votes.T)).T @ X[rows] / len(rows)
+            optimizer.step([grad], rate_scale)
         return keys
 
 
 class PromptBlend(_FewShot):
-    """``logit_scale * f.(w_k + alpha_k t_k)``: a visual and a text weight a class (after LP++, Huang et al. 2024).
+    """``logit_scale * f.(w_k + alpha_k t_k)``: a visual and a text weight per class (after LP++, Huang et al. 2024).
 
-    Both w and alpha are trained, pulled towards where they start: w at the class means of the shots, alpha at one
-    value for all classes. That value and the strength of the pull are tuned on validation; "not trained at all" is
-    one of the candidates. Unlike the paper's step sizes this is one convex problem, solved by L-BFGS.
+    Both w and alpha are trained with a penalty on their distance from where they start: w at the class means of the
+    shots, alpha at one value for all classes. That value and the penalty are tuned on validation; "not trained at all"
+    is one of the candidates. Unlike the paper's step sizes this is one convex problem, solved by L-BFGS.
 
     Args:
-        class_vectors, classes, logit_scale: as for :class:`ZeroShot`.
-        alphas: first text weights tried. pulls: strengths tried. Without validation alpha is 1 and pull 1.
-        random_state: of the shots held out when there are no validation rows.
+        class_vectors: float ``(K, D)``, one text vector per class, unit length.
+        classes: the K labels.
+        logit_scale: the model's own, exponentiated.
+        alphas: first text weights tried. Without validation alpha is 1.
+        penalties: strengths of the penalty tried. Without validation it is 1.
+        random_state: random seed of the shots held out without validation rows.
 
     Attributes:
-        weights_: float32 ``(K, D)``, the visual part. text_weights_: float32 ``(K,)``. alpha_, pull_: chosen.
+        weights_: float32 ``(K, D)``, the visual part.
+        text_weights_: float32 ``(K,)``.
+        alpha_: the chosen first text weight.
+        penalty_: the chosen strength; infinite if training did not help.
         tuning_rows_: which rows chose them.
     """
 
@@ -207,24 +236,26 @@ class PromptBlend(_FewShot):
         self.penalties = penalties
         self.random_state = random_state
 
-    def _zero_shot(self) -> None:
+    def _use_text_only(self) -> None:
         self.weights_ = np.zeros_like(self.text_)
         self.text_weights_ = np.ones(len(self.text_), np.float32)
-        self.alpha_, self.penalty_, self.tuning_rows_ = 1.0, np.inf, "no shots"
+        self.alpha_, self.penalty_ = 1.0, np.inf
 
-    def _learn(self, shots: tuple[FloatArray, IntArray], tuned: tuple[float, float] | None) -> None:
-        self.alpha_, self.penalty_ = tuned or (1.0, 1.0)
-        self.weights_, self.text_weights_ = self._trained(shots, self.alpha_, self.penalty_)
+    def _learn(self, shots: Rows, hyperparameters: tuple[float, float] | None) -> None:
+        self.alpha_, self.penalty_ = hyperparameters or (1.0, 1.0)
+        self.weights_, self.text_weights_ = self._train(shots, self.alpha_, self.penalty_)
 
-    def _tuned(self, shots: tuple[FloatArray, IntArray], judged: tuple[FloatArray, IntArray]) -> tuple[float, float]:
-        """First the text weight with untrained prototypes, then the pull: the best on the judged rows."""
-        X, y = judged
-        start = [(_judge(self._blend(X, *self._trained(shots, a, np.inf)), y), a, np.inf) for a in self.alphas]
-        untrained = max(start, key=lambda t: t[0])
-        alpha = untrained[1]
-        trained = [(_judge(self._blend(X, *self._trained(shots, alpha, p)), y), alpha, p) for p in self.penalties]
-        _, alpha, pull = max([untrained, *trained], key=lambda t: t[0])
-        return float(alpha), float(pull)
+    def _tune(self, shots: Rows, validation: Rows) -> tuple[float, float]:
+        """Return first the text weight with untrained prototypes, then the penalty, that score best."""
+
+        def candidate(alpha: float, penalty: float) -> tuple[ValidationScore, float, float]:
+            logits = self._blend(validation[0], *self._train(shots, alpha, penalty))
+            return _validation_score(logits, validation[1]), alpha, penalty
+
+        untrained = max((candidate(alpha, np.inf) for alpha in self.alphas), key=lambda c: c[0])
+        trained = [candidate(untrained[1], penalty) for penalty in self.penalties]
+        _, alpha, penalty = max([untrained, *trained], key=lambda c: c[0])
+        return float(alpha), float(penalty)
 
     def _blend(self, X: FloatArray, weights: FloatArray, text_weights: FloatArray) -> FloatArray:
         return np.asarray(np.float32(self.logit_scale) * (X @ (weights + text_weights[:, None] * self.text_).T))
@@ -233,14 +264,14 @@ class PromptBlend(_FewShot):
         check_is_fitted(self)
         return self._blend(unit_features(X, self.n_features_in_), self.weights_, self.text_weights_)
 
-    def _trained(self, shots: tuple[FloatArray, IntArray], alpha: float, pull: float) -> tuple[FloatArray, FloatArray]:
-        """Visual and text weights after training: ``(K, D)`` and ``(K,)``; an infinite pull leaves the start."""
+    def _train(self, shots: Rows, alpha: float, penalty: float) -> tuple[FloatArray, FloatArray]:
+        """Return visual weights ``(K, D)`` and text weights ``(K,)``; an infinite penalty leaves the start."""
         from scipy.optimize import minimize
 
         X, y = shots
         means = class_means(X, y, len(self.classes_))
         text = np.full(len(means), alpha, np.float32)
-        if np.isinf(pull):
+        if np.isinf(penalty):
             return means, text
         start = np.concatenate([means.ravel(), text]).astype(np.float64)
         cosine, votes = X @ self.text_.T, _one_hot(y, len(means))
@@ -248,40 +279,29 @@ class PromptBlend(_FewShot):
         def loss(theta: FloatArray) -> tuple[float, FloatArray]:
             w, a = theta[: means.size].reshape(means.shape), theta[means.size :]
             logits = self.logit_scale * (X @ w.T + cosine * a)
-            off = self.logit_scale * (softmax(logits) - votes) / len(y)
-            away = theta - start
-            grad = np.concatenate([(off.T @ X).ravel(), (off * cosine).sum(0)]) + pull * away
-            return log_loss(logits, y) + pull / 2 * float(away @ away), grad
+            residual = self.logit_scale * (softmax(logits) - votes) / len(y)
+            distance = theta - start
+            grad = np.concatenate([(residual.T @ X).ravel(), (residual * cosine).sum(0)]) + penalty * distance
+            return log_loss(logits, y) + penalty / 2 * float(distance @ distance), grad
 
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x.astype(np.float32)
-        return found[: means.size].reshape(means.shape), found[means.size :]
+        theta = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x.astype(np.float32)
+        return theta[: means.size].reshape(means.shape), theta[means.size :]
 
 
 def _one_hot(y: IntArray, n_classes: int) -> FloatArray:
     return np.asarray(y[:, None] == np.arange(n_classes), dtype=np.float32)
 
 
-def _judge(logits: FloatArray, y: IntArray) -> ValidationScore:
+def _validation_score(logits: FloatArray, y: IntArray) -> ValidationScore:
     return float((logits.argmax(1) == y).mean()), -log_loss(logits, y)
 
 
-def _quarter(y: IntArray, seed: int) -> tuple[IntArray, IntArray] | None:
-    """(rest, held out): a quarter of the rows by class, at least one of each; None if a class has but one row."""
-    counts = np.bincount(y)
-    counts = counts[counts > 0]
-    if counts.min() < 2:
-        return None
-    held = min(max(len(y) // 4, len(counts)), len(y) - len(counts))
-    rest, judged = next(StratifiedShuffleSplit(1, test_size=held, random_state=seed).split(y, y))
-    return rest, judged
-
-
-def _batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[IntArray, float]]:
-    """Shuffled rows and the learning rate's share (half a cosine from 1 to 0) for every step."""
+def _cosine_batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[IntArray, float]]:
+    """Yield shuffled rows and the scale of the learning rate (half a cosine from 1 to 0) for every step."""
     rng = np.random.default_rng(seed)
     per_epoch = -(-n // size)
     for epoch in range(epochs):
         order = rng.permutation(n)
         for b in range(per_epoch):
-            done = (epoch * per_epoch + b) / (epochs * per_epoch)
-            yield order[b * size : (b + 1) * size], 0.5 * (1 + float(np.cos(np.pi * done)))
+            progress = (epoch * per_epoch + b) / (epochs * per_epoch)
+            yield order[b * size : (b + 1) * size], 0.5 * (1 + float(np.cos(np.pi * progress)))

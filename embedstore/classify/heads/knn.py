@@ -1,4 +1,4 @@
-"""Weighted nearest neighbours on unit vectors, as DINO judges features (Caron et al. 2021, section 4.1)."""
+"""Weighted nearest neighbors on unit vectors, as DINO evaluates features (Caron et al. 2021, section 4.1)."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import parse_option
 
-_SPARE = 32  # neighbours looked at beyond k, so that ties at the border are seen
-_DIGITS = 6  # float32 sums of products of unit vectors are good to about 1e-7: nearer than 1e-6 is a tie
+_EXTRA = 32  # neighbors fetched beyond k, to see ties at the border
+_DIGITS = 6  # float32 products of unit vectors are precise to about 1e-7: scores within 1e-6 are a tie
 
 
 class VoteWeights(StrEnum):
-    """How much a neighbour's vote counts."""
+    """How much a neighbor's vote counts."""
 
     SOFTMAX = "softmax"  # exp(cosine / temperature)
     UNIFORM = "uniform"
-    DISTANCE = "distance"  # 1 / (1 - cosine); a neighbour at distance 0 outvotes all others
+    DISTANCE = "distance"  # 1 / (1 - cosine); a neighbor at distance 0 outvotes all others
 
 
 class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """The k most similar rows vote, by cosine similarity over unit vectors.
 
-    Neighbours whose cosines agree to six decimals are ordered by row, so results do not depend on the blocks or
-    the machine. With fewer than k rows all of them vote (``k_`` says how many).
+    Neighbors whose cosines agree to six decimals are ordered by row, so results do not depend on the block size or the
+    machine. With fewer than k rows all of them vote (``k_`` is their number).
 
     Args:
-        k: neighbours. DINO finds 20 usually best on ImageNet; a few hundred labels want fewer.
+        k: neighbors. In DINO's experiments 20 is usually best on ImageNet; a few hundred labels need fewer.
         weights: ``softmax``, ``uniform`` or ``distance``.
         temperature: of ``softmax``; 0.07 is DINO's.
-        block: queries searched at once.
+        block_size: queries searched at once.
 
     Attributes:
-        classes_: labels ``(K,)``. k_: neighbours that vote. vectors_: float32 ``(N, D)``, unit rows.
+        classes_: labels ``(K,)``.
+        k_: neighbors that vote.
+        vectors_: float32 ``(N, D)``, unit rows.
         codes_: int64 ``(N,)``, the column of each row's class.
     """
 
@@ -51,14 +53,14 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.block_size = block_size
 
     def fit(self, X: Array, y: Array) -> WeightedKNN:
-        """Remember the unit rows and their classes.
+        """Store the unit rows and their classes.
 
         Args:
             X: features ``(N, D)``.
             y: labels ``(N,)``.
 
         Raises:
-            ValueError: k below 1, or weights of another name.
+            ValueError: if k is below 1, or the weights have another name.
         """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
@@ -72,33 +74,31 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def nearest_neighbors(self, X: Array) -> tuple[FloatArray, IntArray]:
-        """Cosines and rows of the ``k_`` nearest training rows, nearest first: two ``(Q, k_)``."""
+        """Return cosines and rows of the ``k_`` nearest training rows, nearest first, two arrays ``(Q, k_)``."""
         check_is_fitted(self)
         queries = unit_rows(validate_data(self, X, reset=False))
-        found = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block_size)]
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+        parts = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block_size)]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def predict_proba(self, X: Array) -> FloatArray:
-        """Each class's share of the votes, float64 ``(Q, K)``."""
+        """Return each class's share of the votes, float64 ``(Q, K)``."""
         scores, rows = self.nearest_neighbors(X)
         votes = np.zeros((len(rows), len(self.classes_)))
-        np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self._weigh(scores))
+        np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self._vote_weights(scores))
         return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
     def predict(self, X: Array) -> Array:
-        """Labels ``(Q,)``; of equal votes the first class in order wins."""
+        """Return labels ``(Q,)``; of equal votes the first class in order wins."""
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _weigh(self, scores: FloatArray) -> FloatArray:
+    def _vote_weights(self, scores: FloatArray) -> FloatArray:
         scores = scores.astype(np.float64)
         match parse_option("weights", self.weights, VoteWeights):
             case VoteWeights.UNIFORM:
                 return np.ones_like(scores)
-            case VoteWeights.SOFTMAX:
-                return np.asarray(
-                    np.exp((scores - scores[:, :1]) / self.temperature)
-                )  # shares: a common factor is free
+            case VoteWeights.SOFTMAX:  # votes become shares: a common factor may be divided out
+                return np.asarray(np.exp((scores - scores[:, :1]) / self.temperature))
             case VoteWeights.DISTANCE:
                 distance = np.round(1 - scores, _DIGITS)
                 same = distance <= 0
@@ -106,27 +106,26 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _nearest(queries: FloatArray, vectors: FloatArray, k: int) -> tuple[FloatArray, IntArray]:
-    """The k most similar rows of each query, in the order (cosine to six decimals, row)."""
+    """Return the k most similar rows of each query, ordered by (cosine to six decimals, row)."""
     import faiss
 
-    wide = min(k + _SPARE, len(vectors))
-    found, ids = faiss.knn(queries, vectors, wide, metric=faiss.METRIC_INNER_PRODUCT)
-    scores, rows = _ordered(found, ids)
-    if wide < len(vectors):
+    width = min(k + _EXTRA, len(vectors))
+    scores, rows = _order(*faiss.knn(queries, vectors, width, metric=faiss.METRIC_INNER_PRODUCT))
+    if width < len(vectors):
         _settle_wide_ties(queries, vectors, scores, rows)
     return scores[:, :k], rows[:, :k]
 
 
-def _ordered(scores: FloatArray, rows: IntArray) -> tuple[FloatArray, IntArray]:
+def _order(scores: FloatArray, rows: IntArray) -> tuple[FloatArray, IntArray]:
     order = np.lexsort((rows, -np.round(scores, _DIGITS)), axis=1)
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def _settle_wide_ties(queries: FloatArray, vectors: FloatArray, scores: FloatArray, rows: IntArray) -> None:
-    """Where the tie at k reaches the last neighbour seen, more rows may share it: look at all of them (in place)."""
-    wide = scores.shape[1]
-    last = wide - _SPARE - 1
+    """Compare all rows, in place, for queries whose tie at k reaches the last fetched neighbor."""
+    width = scores.shape[1]
+    last = width - _EXTRA - 1
     for q in np.flatnonzero(np.round(scores[:, last], _DIGITS) == np.round(scores[:, -1], _DIGITS)):
-        every = vectors @ queries[q]
-        order = np.lexsort((np.arange(len(every)), -np.round(every, _DIGITS)))[:wide]
-        scores[q], rows[q] = every[order], order
+        similarities = vectors @ queries[q]
+        order = np.lexsort((np.arange(len(similarities)), -np.round(similarities, _DIGITS)))[:width]
+        scores[q], rows[q] = similarities[order], order

@@ -1,4 +1,4 @@
-"""The nearest class mean: no training, one vector a class, a strong base line with few labels."""
+"""The nearest class mean: one vector per class, no training, a strong baseline with few labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedstore.classify.heads.base import LogitClassifier
 
 
 def class_means(X: FloatArray, y: IntArray, n_classes: int) -> FloatArray:
-    """Unit mean direction of each class's unit rows: float32 ``(K, D)``; a class without rows is zero."""
+    """Return the unit mean direction of each class's unit rows, float32 ``(K, D)``; zero for a class without rows."""
     sums = np.zeros((n_classes, X.shape[1]), np.float64)
     np.add.at(sums, y, X)
     return unit_rows(sums)
@@ -24,7 +24,8 @@ class NearestPrototype(LogitClassifier):
         temperature: probabilities are softmax(cosine / temperature). 0.07 is DINO's (Caron et al. 2021).
 
     Attributes:
-        classes_: labels ``(K,)``. prototypes_: float32 ``(K, D)``, unit rows.
+        classes_: labels ``(K,)``.
+        prototypes_: float32 ``(K, D)``, unit rows.
     """
 
     def __init__(self, temperature: float = 0.07) -> None:

@@ -135,7 +135,7 @@ def decode_head(tree: Any, arrays: Mapping[str, Array]) -> Any:
         TypeError: if a class has no parameter of a stored name.
         ValueError: if a value is none that a head can hold.
     """
-    from embedstore.classify.heads.linear.probe import RegularizationPoint
+    from embedstore.classify.heads.linear.regularization_path import RegularizationPoint
 
     match tree:
         case {"kind": str(kind), "params": dict(params), "learned": dict(learned)}:
@@ -161,7 +161,7 @@ def decode_head(tree: Any, arrays: Mapping[str, Array]) -> Any:
 
 def _encode(value: Any, arrays: dict[str, Array], name: str) -> Any:
     """Return a value as JSON; put arrays into ``arrays`` under the path to the value."""
-    from embedstore.classify.heads.linear.probe import RegularizationPoint
+    from embedstore.classify.heads.linear.regularization_path import RegularizationPoint
 
     if value is None or isinstance(value, bool | int | str):
         return value

@@ -1,4 +1,4 @@
-"""Classes from words: the protocol of CLIP (Radford et al. 2021, section 3.1.4)."""
+"""Classes from their names: the zero-shot protocol of CLIP (Radford et al. 2021, section 3.1.4)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, did_y
 
 
 class TemplateSet(StrEnum):
-    """Built-in sets of sentences around a class name."""
+    """Built-in sets of prompt templates."""
 
     PHOTO = "photo"  # "a photo of a {}."
-    NAME = "name"  # the bare name
+    NAME = "name"  # the name alone
     IMAGENET = "imagenet"  # open_clip's OPENAI_IMAGENET_TEMPLATES, 80 sentences
     SIMPLE = "simple"  # open_clip's SIMPLE_IMAGENET_TEMPLATES, the 7 that carry most of the gain
 
@@ -29,9 +29,9 @@ class ZeroShotHead(LogitClassifier):
     """Logits are ``logit_scale`` times the cosine with each class's text vector; nothing is fitted.
 
     Args:
-        class_vectors: float ``(K, D)``, one a class, unit length (see :func:`class_vectors`).
+        class_vectors: float ``(K, D)``, one per class, unit length (see :func:`encode_class_vectors`).
         classes: the K labels.
-        logit_scale: the model's own, exponentiated; 100 is where CLIP's training ends.
+        logit_scale: the model's own, exponentiated; CLIP's training ends at 100.
     """
 
     def __init__(self, class_vectors: Array, classes: Sequence[Any] | Array, logit_scale: float = 100.0) -> None:
@@ -46,15 +46,19 @@ class ZeroShotHead(LogitClassifier):
 
     @property
     def n_features_in_(self) -> int:
-        """D."""
+        """The dimension of the class vectors."""
         return int(np.shape(self.class_vectors)[1])
 
     def fit(self, X: Array | None = None, y: Array | None = None) -> ZeroShotHead:
-        """Check that each class has one vector; labelled rows, if any, are not used.
+        """Check that each class has one vector; nothing is learned.
+
+        Args:
+            X: not used.
+            y: not used.
 
         Raises:
-            DimensionMismatch: class vectors and classes do not pair.
-            LabelError: a class twice.
+            DimensionMismatch: if there is not one vector per class.
+            LabelError: if a class is named twice.
         """
         check_class_vectors(self.class_vectors, self.classes)
         return self
@@ -68,11 +72,11 @@ class ZeroShotHead(LogitClassifier):
 
 
 def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> FloatArray:
-    """Text vectors as unit rows, float32 ``(K, D)``, one for each of K different classes.
+    """Return the text vectors as unit rows, float32 ``(K, D)``, one for each of K different classes.
 
     Raises:
-        DimensionMismatch: not one vector a class.
-        LabelError: a class twice.
+        DimensionMismatch: if there is not one vector per class.
+        LabelError: if a class is named twice.
     """
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or len(vectors) != len(classes):
@@ -85,58 +89,62 @@ def check_class_vectors(vectors: Array, classes: Sequence[Any] | Array) -> Float
 def encode_class_vectors(
     encode_texts: Callable[[list[str]], Array], prompts: Mapping[str, Sequence[str]], *, batch_size: int = 256
 ) -> FloatArray:
-    """One unit vector a class: every prompt encoded and normalised, averaged, normalised again.
+    """Return one unit vector per class: every prompt encoded and normalized, averaged, normalized again.
 
-    Memory is bounded by the batch and one vector a class, so thousands of classes with 80 prompts each are fine.
+    Memory is bounded by the batch and one vector per class, so thousands of classes with 80 prompts each are fine.
 
     Args:
-        encode_texts: sentences to vectors ``(n, D)``.
+        encode_texts: a function from sentences to vectors ``(n, D)``.
         prompts: the sentences of each class.
-        batch: sentences encoded at once.
+        batch_size: sentences encoded at once.
 
     Returns:
         float32 ``(K, D)``, in the order of ``prompts``.
 
     Raises:
-        LabelError: no classes, or a class without a prompt.
+        LabelError: if there are no classes, or a class has no prompt.
     """
     empty = [name for name, sentences in prompts.items() if not len(sentences)]
     if empty or not prompts:
         raise LabelError(f"no prompt for {', '.join(map(repr, empty[:5])) if empty else 'any class'}")
-    sentences = [sentence for own in prompts.values() for sentence in own]
-    owner = np.repeat(np.arange(len(prompts)), [len(own) for own in prompts.values()])
+    sentences = [sentence for class_prompts in prompts.values() for sentence in class_prompts]
+    class_of = np.repeat(np.arange(len(prompts)), [len(class_prompts) for class_prompts in prompts.values()])
     sums: FloatArray = np.zeros((len(prompts), 0))
     for s in blocks(len(sentences), batch_size):
         vectors = unit_rows(encode_texts(sentences[s]))
         sums = sums if sums.size else np.zeros((len(prompts), vectors.shape[1]))
-        np.add.at(sums, owner[s], vectors)
-    return unit_rows(sums / np.bincount(owner)[:, None])
+        np.add.at(sums, class_of[s], vectors)
+    return unit_rows(sums / np.bincount(class_of)[:, None])
 
 
 def build_prompts(classes: Sequence[str] | Array, templates: Sequence[str] | str = "photo") -> dict[str, list[str]]:
-    """Every template filled with every class name.
+    """Fill every template with every class name.
 
     Args:
         classes: names; underscores become spaces in the sentences.
         templates: sentences with ``{}`` for the name, or the name of a built-in set.
 
+    Returns:
+        The sentences of each class.
+
     Raises:
-        LabelError: an unknown set, or a template without ``{}``.
+        LabelError: if there is no such set, or a template has no ``{}``.
+        MissingExtra: if the set needs open_clip and it is not installed.
     """
-    named = isinstance(templates, str)
-    sentences = load_templates(str(templates)) if named else tuple(templates)
-    without = [t for t in sentences if "{}" not in t]
-    if without or not sentences:
-        raise LabelError(f"a template needs {{}} where the class name goes: {without[:1] or 'there is none'}")
+    sentences = load_templates(templates) if isinstance(templates, str) else tuple(templates)
+    incomplete = [t for t in sentences if "{}" not in t]
+    if incomplete or not sentences:
+        problem = f"{incomplete[0]!r} has none" if incomplete else "there is no template"
+        raise LabelError(f"a template needs {{}} where the class name goes; {problem}")
     return {str(c): [t.replace("{}", str(c).replace("_", " ")) for t in sentences] for c in classes}
 
 
 def load_templates(name: str) -> tuple[str, ...]:
-    """A built-in set by its name, with ``{}`` for the class name.
+    """Return the templates of a built-in set, with ``{}`` for the class name.
 
     Raises:
-        LabelError: no such set.
-        MissingExtra: open_clip is not installed and the set is one of its own.
+        LabelError: if there is no such set.
+        MissingExtra: if the set needs open_clip and it is not installed.
     """
     known = [t.value for t in TemplateSet]
     if name not in known:
@@ -147,17 +155,17 @@ def load_templates(name: str) -> tuple[str, ...]:
         case TemplateSet.NAME:
             return ("{}",)
         case TemplateSet.IMAGENET:
-            found = _open_clip_metadata().OPENAI_IMAGENET_TEMPLATES
+            templates = _open_clip_metadata().OPENAI_IMAGENET_TEMPLATES
         case TemplateSet.SIMPLE:
-            found = _open_clip_metadata().SIMPLE_IMAGENET_TEMPLATES
-    return tuple(template("{}") for template in found)
+            templates = _open_clip_metadata().SIMPLE_IMAGENET_TEMPLATES
+    return tuple(template("{}") for template in templates)
 
 
 def _open_clip_metadata() -> Any:
-    """open_clip's table of templates, by its file: importing the package would import torch (5 s)."""
+    """Load open_clip's table of templates from its file: importing the package would import torch (5 s)."""
     package = importlib.util.find_spec("open_clip")
     if package is None or not package.submodule_search_locations:
-        raise MissingExtra("this template set is open_clip's; run `pip install open_clip_torch`")
+        raise MissingExtra("this template set comes with open_clip; run `pip install open_clip_torch`")
     file = Path(package.submodule_search_locations[0]) / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("embedstore_open_clip_metadata", file)
     if spec is None or spec.loader is None:

@@ -1,4 +1,4 @@
-"""How good predictions are: named metrics, each with a bootstrap interval.
+"""The quality of predictions: named metrics, each with a bootstrap interval.
 
 The name always says which metric it is: accuracy and mean per-class recall differ by six points on Caltech-101.
 """
@@ -16,17 +16,8 @@ from embedstore.classify.metrics.intervals import (
 from embedstore.classify.metrics.point_metrics import (
     ECE_BINS,
     MetricName,
-    accuracy,
-    auroc,
-    average_precision,
     compute_metric,
     confusion_matrix,
-    expected_calibration_error,
-    log_loss,
-    macro_f1,
-    mean_per_class_recall,
-    recall_at_k,
-    top5_accuracy,
 )
 from embedstore.classify.metrics.ranking import ranking_metrics
 from embedstore.classify.metrics.report import (
@@ -46,23 +37,14 @@ __all__ = [
     "MetricDifference",
     "MetricEstimate",
     "MetricName",
-    "accuracy",
-    "auroc",
-    "average_precision",
     "bootstrap_counts",
     "bootstrap_interval",
     "class_metrics",
     "classification_report",
     "compute_metric",
     "confusion_matrix",
-    "expected_calibration_error",
-    "log_loss",
-    "macro_f1",
     "mcnemar",
-    "mean_per_class_recall",
     "paired_bootstrap",
     "percentile_interval",
     "ranking_metrics",
-    "recall_at_k",
-    "top5_accuracy",
 ]

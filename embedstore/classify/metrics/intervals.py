@@ -1,4 +1,4 @@
-"""How far a figure may be luck: the bootstrap over rows (Efron 1979), alone and paired, and McNemar's exact test."""
+"""Uncertainty of metrics: the bootstrap over rows (Efron 1979), alone and paired, and McNemar's exact test."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from embedstore.classify.metrics.point_metrics import (
 from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 
 DEFAULT_REPLICATES = 1000
-_BLOCK = 4_000_000  # weights held at once: 16 MB of float32
-_EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is counted anew: half a second
+_BLOCK = 4_000_000  # weights in memory at once: 16 MB of float32
+_EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is recomputed: 0.5 s
 BOOTSTRAP_BIASED = (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.AVERAGE_PRECISION)
-"""Rows drawn twice agree with themselves: resampling adds to these two figures, by more the fewer the rows."""
+"""Metrics that are too high on resampled rows, the more so the fewer the rows: repeated rows agree with themselves."""
 _RANKING = (MetricName.AUROC, MetricName.AVERAGE_PRECISION)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricDifference:
-    """How far two classifiers differ on the same rows.
+    """The difference of two classifiers on the same rows.
 
     Attributes:
-        value: second minus first. low, high: 95% of the paired bootstrap replicates.
+        value: second minus first.
+        low: 2.5% quantile of the paired bootstrap replicates.
+        high: 97.5% quantile of the paired bootstrap replicates.
     """
 
     value: float
@@ -44,7 +46,9 @@ class McNemarResult:
     """McNemar's exact test.
 
     Attributes:
-        only_first, only_second: rows that one alone got right. p_value: two-sided, binomial.
+        only_first_correct: rows that only the first classifier predicts correctly.
+        only_second_correct: rows that only the second classifier predicts correctly.
+        p_value: two-sided, binomial.
     """
 
     only_first_correct: int
@@ -55,21 +59,24 @@ class McNemarResult:
 def bootstrap_interval(
     metric: MetricName | str, y: IntArray, proba: FloatArray, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
 ) -> tuple[float, float]:
-    """95% percentile interval over resampled rows (Efron 1979).
+    """Return the 95% percentile interval over resampled rows (Efron 1979).
 
     Args:
-        metric, y, proba: as for :func:`embedstore.classify.metrics.value`.
-        n: replicates. A ranking metric whose rows x classes x n exceed a second of work is moved row by row instead
-            of counted anew in each: see :mod:`embedstore.classify.metrics.ranking`.
-        seed: of the resampling.
+        metric: a member or its value.
+        y: int ``(N,)``, the true columns; for a ranking metric also bool ``(N, K)``.
+        proba: probabilities ``(N, K)``.
+        n_replicates: a ranking metric with too many rows x classes x replicates is linearized instead of recomputed
+            in each: see :mod:`embedstore.classify.metrics.ranking`.
+        seed: random seed of the resampling.
+
+    Returns:
+        The lower and the upper end.
     """
     y, proba = check_scores(y, proba)
-    found = bootstrap_replicates([MetricName(metric)], y, [proba], n_replicates=n_replicates, seed=seed)[
-        MetricName(metric)
-    ][0]
-    return percentile_interval(
-        found, center=compute_metric(metric, y, proba) if MetricName(metric) in BOOTSTRAP_BIASED else None
-    )
+    name = MetricName(metric)
+    replicates = bootstrap_replicates([name], y, [proba], n_replicates=n_replicates, seed=seed)[name][0]
+    center = compute_metric(name, y, proba) if name in BOOTSTRAP_BIASED else None
+    return percentile_interval(replicates, center=center)
 
 
 def paired_bootstrap(
@@ -81,33 +88,44 @@ def paired_bootstrap(
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> MetricDifference:
-    """The second classifier minus the first on the same rows, with its interval over rows resampled for both alike."""
+    """Return the second classifier's metric minus the first's, with an interval over the same resampled rows.
+
+    Args:
+        metric: a member or its value.
+        y: int ``(N,)``, the true columns.
+        first: probabilities ``(N, K)`` of the first classifier.
+        second: probabilities ``(N, K)`` of the second classifier.
+        n_replicates: of the bootstrap.
+        seed: random seed of the bootstrap.
+    """
     y, first = check_scores(y, first)
     y, second = check_scores(y, second)
-    a, b = bootstrap_replicates([MetricName(metric)], y, [first, second], n_replicates=n_replicates, seed=seed)[
-        MetricName(metric)
-    ]
+    name = MetricName(metric)
+    a, b = bootstrap_replicates([name], y, [first, second], n_replicates=n_replicates, seed=seed)[name]
     low, high = percentile_interval(b - a)
-    return MetricDifference(compute_metric(metric, y, second) - compute_metric(metric, y, first), low, high)
+    return MetricDifference(compute_metric(name, y, second) - compute_metric(name, y, first), low, high)
 
 
 def mcnemar(y: IntArray, first: IntArray, second: IntArray) -> McNemarResult:
-    """McNemar's exact test that two classifiers err equally often (McNemar 1947).
+    """Test exactly whether two classifiers err equally often (McNemar 1947).
 
     Args:
-        y, first, second: true and predicted classes, ``(N,)``.
+        y: true classes ``(N,)``.
+        first: classes ``(N,)`` that the first classifier predicts.
+        second: classes ``(N,)`` that the second classifier predicts.
     """
-    right_a, right_b = np.asarray(first) == np.asarray(y), np.asarray(second) == np.asarray(y)
-    a, b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return McNemarResult(a, b, _two_sided_coin(a, b))
+    correct = np.asarray(first) == np.asarray(y), np.asarray(second) == np.asarray(y)
+    a, b = int((correct[0] & ~correct[1]).sum()), int((correct[1] & ~correct[0]).sum())
+    return McNemarResult(a, b, _binomial_p_value(a, b))
 
 
 def percentile_interval(values: FloatArray, *, center: float | None = None) -> tuple[float, float]:
-    """2.5% and 97.5% of the finite replicates; NaN where there are none.
+    """Return the 2.5% and 97.5% quantiles of the finite replicates; NaN without any.
 
     Args:
-        values: replicates. centre: of a figure that is too high on resampled rows (:data:`TOO_HIGH`), its value: the
-            replicates are moved so that this is their mean, and none goes beyond 0 and 1.
+        values: replicates.
+        center: for a metric of :data:`BOOTSTRAP_BIASED` its value: the replicates are shifted so that this is their
+            mean, and clipped to 0 and 1.
     """
     finite = values[np.isfinite(values)]
     if len(finite) == 0:
@@ -127,30 +145,34 @@ def bootstrap_replicates(
     seed: int = 0,
     rankings: Sequence[RankingMetrics] = (),
 ) -> dict[MetricName, list[FloatArray]]:
-    """Each metric of each classifier on n resamplings, the same for all of them: lists of ``(n,)``.
+    """Return each metric of each classifier on the same resamplings, lists of float ``(n_replicates,)``.
 
     Args:
-        metrics: which. y: true columns ``(N,)`` or indicators ``(N, K)``. probas: ``(N, K)`` each.
-        n: replicates. seed: of the resampling. ranks: of each classifier, where they are known.
+        metrics: the metrics to compute.
+        y: true columns ``(N,)`` or indicators ``(N, K)``.
+        probas: probabilities ``(N, K)`` of each classifier.
+        n_replicates: the number of resamplings.
+        seed: random seed of the resamplings.
+        rankings: ranking metrics of each classifier, if they are known.
     """
     rows, width = len(y), probas[0].shape[1]
-    moved = [m for m in metrics if m in _RANKING and rows * width * n_replicates > _EXACT_RANKING]
-    if moved and not rankings:
+    linearized = [m for m in metrics if m in _RANKING and rows * width * n_replicates > _EXACT_RANKING]
+    if linearized and not rankings:
         rankings = [ranking_metrics(class_indicators(y, proba.shape[1]), proba) for proba in probas]
     out: dict[MetricName, list[list[FloatArray]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
     for weights in bootstrap_counts(rows, n_replicates, seed):
         for metric in metrics:
             for i, proba in enumerate(probas):
-                if metric in moved:
-                    figure, by_row = _moves(rankings[i], metric)
-                    out[metric][i].append(figure + weights @ by_row)
+                if metric in linearized:
+                    value, influence = _influence(rankings[i], metric)
+                    out[metric][i].append(value + weights @ influence)
                 else:
                     out[metric][i].append(WEIGHTED_METRICS[metric](y, proba, weights))
     return {m: [np.concatenate(v) for v in lists] for m, lists in out.items()}
 
 
 def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[FloatArray]:
-    """How often each row is drawn in each of n resamplings: blocks of float32 ``(B, rows)``."""
+    """Yield how often each row is drawn in each of the resamplings, blocks of float32 ``(B, rows)``."""
     rng = np.random.default_rng(seed)
     step = max(1, _BLOCK // rows)
     for start in range(0, n_replicates, step):
@@ -159,15 +181,15 @@ def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[FloatA
         yield np.bincount(drawn.ravel(), minlength=b * rows).reshape(b, rows).astype(np.float32)
 
 
-def _moves(found: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:
-    """A ranking figure, and how much each row moves it."""
+def _influence(ranking: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:
+    """Return a ranking metric and its influence function, ``(N,)``."""
     if metric is MetricName.AUROC:
-        return found.macro_auroc, found.auroc_influence
-    return found.macro_average_precision, found.average_precision_influence
+        return ranking.macro_auroc, ranking.auroc_influence
+    return ranking.macro_average_precision, ranking.average_precision_influence
 
 
-def _two_sided_coin(a: int, b: int) -> float:
-    """Two-sided probability of a split at least as uneven as a:b under a fair coin."""
+def _binomial_p_value(a: int, b: int) -> float:
+    """Return the two-sided probability of a split at least as uneven as a:b under a fair coin."""
     n, tail = a + b, min(a, b)
     if n == 0:
         return 1.0

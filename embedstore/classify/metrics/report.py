@@ -1,4 +1,4 @@
-"""Every figure of a classifier on one set of rows, with intervals, confusion matrix and per-class table."""
+"""Every metric of a classifier on one set of rows, with intervals, confusion matrix and per-class table."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 
 @dataclass(frozen=True, slots=True)
 class MetricEstimate:
-    """One figure with its 95% interval.
+    """A metric with its 95% interval.
 
     Attributes:
-        value: on all rows. low, high: 2.5% and 97.5% of the bootstrap replicates. replicates: how many there were.
+        value: the metric on all rows.
+        low: 2.5% quantile of the bootstrap replicates.
+        high: 97.5% quantile of the bootstrap replicates.
+        replicates: the number of replicates.
     """
 
     value: float
@@ -44,7 +47,7 @@ class MetricEstimate:
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """One class of the per-class table. ``support`` and ``predicted`` count rows."""
+    """One class of the per-class table. ``support`` counts its true rows, ``predicted`` its predicted ones."""
 
     name: str
     support: int
@@ -58,11 +61,14 @@ class ClassMetrics:
 
 @dataclass(frozen=True, slots=True)
 class ClassificationReport:
-    """What is known of a classifier on one set of rows.
+    """The metrics of a classifier on one set of rows.
 
     Attributes:
-        rows: how many were judged. classes: in the order of the columns.
-        scores: by metric name. confusion: ``[true][predicted]`` counts. per_class: one row a class.
+        rows: the number of rows.
+        classes: the classes in the order of the columns.
+        scores: the metrics by name.
+        confusion: counts ``[true][predicted]``.
+        per_class: the metrics of each class.
     """
 
     rows: int
@@ -72,11 +78,11 @@ class ClassificationReport:
     per_class: tuple[ClassMetrics, ...]
 
     def __getitem__(self, name: str) -> float:
-        """The value of one metric by its name."""
+        """Return the value of a metric by its name."""
         return self.scores[str(name)].value
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types; a figure that does not exist (NaN) is None."""
+        """Return plain JSON types; an undefined metric (NaN) is None."""
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
 
@@ -88,60 +94,74 @@ def classification_report(
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> ClassificationReport:
-    """Every metric with its interval, the confusion matrix and the per-class table.
+    """Compute every metric with its interval, the confusion matrix and the per-class table.
 
     Args:
         y_true: labels ``(N,)``.
         proba: probabilities ``(N, K)``.
         classes: the K labels in the order of the columns.
-        n, seed: of the bootstrap.
+        n_replicates: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
-        LabelError: no rows, or a label that is not among the classes.
+        LabelError: if there are no rows, or a label is not among the classes.
     """
     y, proba = check_scores(encode_labels(y_true, classes), proba)
     names = tuple(str(c) for c in classes)
     confusion = confusion_matrix(y, proba.argmax(1), len(names))
     ranks = ranking_metrics(class_indicators(y, len(names)), proba)
-    drawn = bootstrap_replicates(list(MetricName), y, [proba], n_replicates=n_replicates, seed=seed, rankings=[ranks])
+    replicates = bootstrap_replicates(
+        list(MetricName), y, [proba], n_replicates=n_replicates, seed=seed, rankings=[ranks]
+    )
     values = {MetricName.AUROC: ranks.macro_auroc, MetricName.AVERAGE_PRECISION: ranks.macro_average_precision}
     values |= {m: compute_metric(m, y, proba) for m in MetricName if m not in values}
     return ClassificationReport(
         rows=len(y),
         classes=names,
-        scores={m.value: _score(m, values[m], drawn[m][0]) for m in MetricName},
+        scores={m.value: _estimate(m, values[m], replicates[m][0]) for m in MetricName},
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
         per_class=per_class_metrics(ranks, names, confusion),
     )
 
 
-def _score(metric: MetricName, value: float, drawn: FloatArray) -> MetricEstimate:
-    centre = value if metric in BOOTSTRAP_BIASED and math.isfinite(value) else None
-    return MetricEstimate(value, *percentile_interval(drawn, center=centre), len(drawn))
+def _estimate(metric: MetricName, value: float, replicates: FloatArray) -> MetricEstimate:
+    center = value if metric in BOOTSTRAP_BIASED and math.isfinite(value) else None
+    return MetricEstimate(value, *percentile_interval(replicates, center=center), len(replicates))
 
 
 def per_class_metrics(ranks: RankingMetrics, names: Sequence[str], confusion: IntArray) -> tuple[ClassMetrics, ...]:
-    """One row a class.
+    """Return the metrics of every class.
 
     Args:
-        ranks: of all classes. names: ``(K,)``. confusion: counts ``[true, predicted]``.
+        ranks: ranking metrics of all classes.
+        names: the K classes.
+        confusion: counts ``[true, predicted]``.
     """
-    hits, support, given = np.diag(confusion).tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    hits, support, predicted = np.diag(confusion).tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     return tuple(
-        class_metrics(name, (hits[k], support[k], given[k]), float(ranks.auroc[k]), float(ranks.average_precision[k]))
+        class_metrics(
+            name, (hits[k], support[k], predicted[k]), float(ranks.auroc[k]), float(ranks.average_precision[k])
+        )
         for k, name in enumerate(names)
     )
 
 
 def class_metrics(name: str, counts: tuple[int, int, int], auroc: float, average_precision: float) -> ClassMetrics:
-    """A row from its hits, its true and its predicted rows."""
-    hits, support, given = counts
-    f1 = _ratio(2 * hits, support + given)
-    return ClassMetrics(name, support, given, _ratio(hits, given), _ratio(hits, support), f1, auroc, average_precision)
+    """Return the metrics of one class.
+
+    Args:
+        name: the class.
+        counts: its correctly predicted, true and predicted rows.
+        auroc: area under the ROC curve.
+        average_precision: average precision.
+    """
+    hits, support, predicted = counts
+    precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
+    return ClassMetrics(name, support, predicted, precision, recall, f1, auroc, average_precision)
 
 
-def _ratio(top: int, bottom: int) -> float:
-    return top / bottom if bottom else math.nan
+def _ratio(numerator: int, denominator: int) -> float:
+    return numerator / denominator if denominator else math.nan
 
 
 def _plain(tree: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Captioned scenes, drawn by rule: what the bundled model learned from, and what the quickstart searches.
+"""Captioned scenes, drawn by rule: the training data of the bundled model, and the images of the quickstart.
 
-:func:`compose` decides what is to be seen, :func:`draw` paints it, :func:`caption` says it in words. Everything
-follows from a random generator, so a seed and a number name a scene for ever::
+:func:`compose` chooses the content, :func:`draw` renders it, :func:`caption` describes it in words. Everything follows
+from a random generator, so a seed and a number always give the same scene::
 
     scene = compose(np.random.default_rng((0, 17)))
     draw(scene, 64, rng)           # a PIL image

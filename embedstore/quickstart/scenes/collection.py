@@ -1,4 +1,4 @@
-"""A labelled collection of scenes as PNG files, with a manifest that says what each shows."""
+"""A labeled collection of scenes as PNG files, with a manifest of what each of them shows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from embedstore.quickstart.scenes.words import caption, word_for
 
 ManifestRow: TypeAlias = dict[str, str | int]
 SCENE_SIDE = 96  # pixels
-SEED = 2_026  # apart from the training scenes' seed: none of these was learned from
+SEED = 2_026  # differs from the training scenes' seed: the bundled model has seen none of these
 MANIFEST_COLUMNS = ("uri", "label", "split", "kind", "colour", "pattern", "number", "background", "caption")
 
 
 def write_scenes(folder: Path, count: int) -> list[ManifestRow]:
-    """The first ``number`` scenes as ``<folder>/<n>.png``; files that are there stay untouched.
+    """Write the first ``count`` scenes as ``<folder>/<n>.png``, and return their manifest rows.
 
-    Half of them show a single shape and have its name as a label; every fourth of these is held out.
+    Existing files are kept. Half of the scenes show a single shape and have its name as a label; every fourth of these
+    is held out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -29,31 +30,31 @@ def write_scenes(folder: Path, count: int) -> list[ManifestRow]:
         rng = np.random.default_rng((SEED, n))
         scene = compose(rng, "single" if n % 2 == 0 else "", held_out_pairs=None)
         path = folder / f"{n:04d}.png"
-        picture = draw(scene, SCENE_SIDE, rng)
+        image = draw(scene, SCENE_SIDE, rng)
         if not path.exists():
-            picture.save(path)
-        rows.append({"uri": str(path), "split": "val" if n % 8 == 0 else "train", **_facts(scene, rng)})
+            image.save(path)
+        rows.append({"uri": str(path), "split": "val" if n % 8 == 0 else "train", **_manifest_columns(scene, rng)})
     return rows
 
 
 def write_manifest(path: Path, rows: list[ManifestRow]) -> None:
-    """The rows as a CSV with the columns ``COLUMNS``; what a row lacks stays empty."""
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.DictWriter(opened, MANIFEST_COLUMNS)
+    """Write the rows as a CSV with the columns ``MANIFEST_COLUMNS``; missing values stay empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, MANIFEST_COLUMNS)
         table.writeheader()
         table.writerows(rows)
 
 
-def _facts(scene: Scene, rng: np.random.Generator) -> ManifestRow:
-    """What a scene shows, in columns: of its first thing, unless it shows several different ones."""
-    facts: ManifestRow = {"kind": scene.kind, "background": scene.background, "number": len(scene.objects)}
-    facts["caption"] = caption(scene, rng, detail=1.0)
+def _manifest_columns(scene: Scene, rng: np.random.Generator) -> ManifestRow:
+    """Return the manifest columns of a scene: those of its first object, unless it shows several different ones."""
+    columns: ManifestRow = {"kind": scene.kind, "background": scene.background, "number": len(scene.objects)}
+    columns["caption"] = caption(scene, rng, detail=1.0)
     if scene.kind == "several":
-        return facts
-    thing = scene.objects[0]
-    facts |= {"colour": thing.color, "pattern": thing.pattern}
+        return columns
+    obj = scene.objects[0]
+    columns |= {"colour": obj.color, "pattern": obj.pattern}
     if scene.kind == "single":
-        facts["label"] = word_for(thing.name)
-    elif scene.kind == "glyph" and thing.name in DIGITS:
-        facts["label"] = f"digit {thing.name}"
-    return facts
+        columns["label"] = word_for(obj.name)
+    elif scene.kind == "glyph" and obj.name in DIGITS:
+        columns["label"] = f"digit {obj.name}"
+    return columns

@@ -1,7 +1,7 @@
-"""Digits and letters: from fonts where there are any, and by hand, as strokes that tremble.
+"""Digits and letters: printed in installed fonts, and handwritten as jittered strokes.
 
-The strokes are this project's own: a few points a stroke, joined by straight lines or, after a ``~``, by a smooth
-curve (Catmull and Rom 1974). No handwriting data stands behind them.
+The strokes were designed for this project: a few points per stroke, joined by straight lines or, after a ``~``, by a
+smooth curve (Catmull and Rom 1974). They do not come from handwriting data.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 MASK_SIDE = 96  # pixels of a mask
-SCAN_CELLS = (
-    8  # cells a side of a scanned glyph: UCI's optical recognition of handwritten digits (Alpaydin and Kaynak 1998)
-)
-SCAN_LEVELS = 16  # grey levels of such a cell: 4 x 4 bits counted
+SCAN_CELLS = 8  # cells per side of a scanned glyph, as in UCI's handwritten digits (Alpaydin and Kaynak 1998)
+SCAN_LEVELS = 16  # largest gray level of such a cell: the number of set bits among 4 x 4
 FONT_PATTERNS = "DejaVuSans* DejaVuSerif* STIXGeneral* cmr10* cmb10* cmss10* cmtt10*".split()
-EXCLUDED_FONTS = "DejaVuSansDisplay DejaVuSerifDisplay"  # hold other signs
+EXCLUDED_FONTS = "DejaVuSansDisplay DejaVuSerifDisplay"  # fonts of other symbols
 
-# the ways to write a sign, in the unit square, x to the right, y down; "|" lifts the pen
+# variants of each character, in the unit square, x to the right, y down; "|" lifts the pen
 STROKES = {
     "0": (
         "~.5,.02 .15,.25 .12,.7 .45,.98 .82,.75 .85,.3 .5,.02",
@@ -110,23 +108,23 @@ STROKES = {
 
 
 def glyph_mask(character: str, style: str, rng: np.random.Generator) -> Image.Image:
-    """A sign as ink on nothing: mode L, 255 is ink, ``SIDE`` pixels a side, the sign as large as fits."""
+    """Return a character as a mask: mode L, 255 is ink, ``MASK_SIDE`` pixels per side, as large as fits."""
     if style == "printed":
-        return _printed(character, rng)
-    drawn = _written(character, rng)
-    return _scanned(drawn) if style == "scanned" else drawn
+        return _print_character(character, rng)
+    mask = _write_character(character, rng)
+    return _scan(mask) if style == "scanned" else mask
 
 
 @functools.cache
 def font_files() -> tuple[str, ...]:
-    """Font files at hand: those that matplotlib brings, where it is installed; Pillow's own font needs no file."""
+    """Return the font files of matplotlib, where it is installed; Pillow's own font needs no file."""
     try:
         import matplotlib as mpl
     except ImportError:
         return ()
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    found = {str(p) for pattern in FONT_PATTERNS for p in folder.glob(f"{pattern}.ttf") if p.stem not in EXCLUDED_FONTS}
-    return tuple(sorted(found))
+    files = {str(p) for pattern in FONT_PATTERNS for p in folder.glob(f"{pattern}.ttf") if p.stem not in EXCLUDED_FONTS}
+    return tuple(sorted(files))
 
 
 @functools.cache
@@ -134,36 +132,36 @@ def _font(file: str) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.truetype(file, MASK_SIDE) if file else ImageFont.load_default(MASK_SIDE)
 
 
-def _printed(name: str, rng: np.random.Generator) -> Image.Image:
-    """The sign in one of the fonts at hand."""
+def _print_character(name: str, rng: np.random.Generator) -> Image.Image:
+    """Return the character in one of the fonts."""
     files = ("", *font_files())
     font = _font(files[int(rng.integers(len(files)))])
     sheet = Image.new("L", (2 * MASK_SIDE, 2 * MASK_SIDE))
     ImageDraw.Draw(sheet).text((MASK_SIDE // 2, MASK_SIDE // 4), name, fill=255, font=font)
-    return _fitted(sheet, stretch=False)
+    return _fit_to_mask(sheet, stretch=False)
 
 
-def _written(name: str, rng: np.random.Generator) -> Image.Image:
-    """The sign by hand: one of its ways, trembling, slanted, with a pen of some width."""
-    ways = STROKES[name]
-    way = ways[int(rng.integers(len(ways)))]
+def _write_character(name: str, rng: np.random.Generator) -> Image.Image:
+    """Return the character handwritten: one of its variants, jittered and slanted, with a random pen width."""
+    variants = STROKES[name]
+    variant = variants[int(rng.integers(len(variants)))]
     slant, narrow = rng.normal(0, 0.15), rng.uniform(0.5, 1.0)
     bend = rng.normal(0, 0.05, 2)
     width = max(3, int(MASK_SIDE * rng.uniform(0.06, 0.21)))
     sheet = Image.new("L", (2 * MASK_SIDE, 2 * MASK_SIDE))
     pen = ImageDraw.Draw(sheet)
-    for stroke in way.split("|"):
+    for stroke in variant.split("|"):
         points = np.array([[float(v) for v in p.split(",")] for p in stroke.lstrip("~").split()])
         points = points + rng.normal(0, 0.032, points.shape)
         line = _smooth(points) if stroke.startswith("~") else points
         x, y = line[:, 0] - 0.5, line[:, 1] - 0.5
         x, y = narrow * (x + bend[0] * np.sin(3 * y)) - slant * y, y + bend[1] * np.sin(3 * x)
         _ink(pen, np.stack([x, y], axis=1) * MASK_SIDE + MASK_SIDE, width)
-    return _fitted(sheet, stretch=bool(rng.random() < 0.3))
+    return _fit_to_mask(sheet, stretch=bool(rng.random() < 0.3))
 
 
 def _ink(pen: ImageDraw.ImageDraw, line: NDArray[np.float64], width: int) -> None:
-    """One stroke with round ends."""
+    """Draw one stroke with round ends."""
     corners = [(float(x), float(y)) for x, y in line]
     pen.line(corners, fill=255, width=width, joint="curve")
     for x, y in (corners[0], corners[-1]):
@@ -171,7 +169,7 @@ def _ink(pen: ImageDraw.ImageDraw, line: NDArray[np.float64], width: int) -> Non
 
 
 def _smooth(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
-    """A Catmull-Rom curve through the points."""
+    """Return a Catmull-Rom curve through the points."""
     p = np.concatenate([points[:1], points, points[-1:]])
     t = np.linspace(0, 1, steps, endpoint=False)[:, None]
     parts = [
@@ -181,22 +179,24 @@ def _smooth(points: NDArray[np.float64], steps: int = 8) -> NDArray[np.float64]:
     return np.concatenate([*parts, points[-1:]])
 
 
-def _fitted(sheet: Image.Image, *, stretch: bool) -> Image.Image:
-    """The ink alone, as large as the mask; its proportions kept unless it is to be stretched a little."""
+def _fit_to_mask(sheet: Image.Image, *, stretch: bool) -> Image.Image:
+    """Return the ink scaled to the mask; ``stretch`` widens or heightens narrow characters."""
     box = sheet.getbbox() or (0, 0, MASK_SIDE, MASK_SIDE)
     ink = sheet.crop(box)
     scale = MASK_SIDE / max(ink.size)
-    wide, high = (max(1, round(n * scale)) for n in ink.size)
+    width, height = (max(1, round(n * scale)) for n in ink.size)
     if stretch:
-        wide, high = max(wide, int(0.7 * MASK_SIDE)), max(high, int(0.7 * MASK_SIDE))
+        width, height = max(width, int(0.7 * MASK_SIDE)), max(height, int(0.7 * MASK_SIDE))
     out = Image.new("L", (MASK_SIDE, MASK_SIDE))
-    out.paste(ink.resize((wide, high), Image.Resampling.BILINEAR), ((MASK_SIDE - wide) // 2, (MASK_SIDE - high) // 2))
+    out.paste(
+        ink.resize((width, height), Image.Resampling.BILINEAR), ((MASK_SIDE - width) // 2, (MASK_SIDE - height) // 2)
+    )
     return out
 
 
-def _scanned(drawn: Image.Image) -> Image.Image:
-    """As a coarse scanner gives it: 32 x 32 bits, counted in 4 x 4 blocks to 8 x 8 cells of 17 levels."""
-    bits = np.asarray(drawn.resize((4 * SCAN_CELLS, 4 * SCAN_CELLS), Image.Resampling.BILINEAR)) > 127
+def _scan(mask: Image.Image) -> Image.Image:
+    """Simulate a coarse scanner: 32 x 32 bits, counted in 4 x 4 blocks to 8 x 8 cells of 17 levels."""
+    bits = np.asarray(mask.resize((4 * SCAN_CELLS, 4 * SCAN_CELLS), Image.Resampling.BILINEAR)) > 127
     counts = bits.reshape(SCAN_CELLS, 4, SCAN_CELLS, 4).sum(axis=(1, 3))
     cells = Image.fromarray((counts * 255 // SCAN_LEVELS).astype(np.uint8))
     return cells.resize((MASK_SIDE, MASK_SIDE), Image.Resampling.BICUBIC)

@@ -9,12 +9,12 @@ Points = NDArray[np.float64]
 
 
 def outline(name: str) -> Points:
-    """The corners of a shape, ``(N, 2)``, in order."""
+    """Return the corners of a shape, ``(N, 2)``, in order."""
     return _OUTLINES[name]
 
 
 def _polar(radius: NDArray[np.float64] | float, angles: NDArray[np.float64]) -> Points:
-    """Points at angles (radians, 0 is up, clockwise)."""
+    """Return points at angles (radians, 0 is up, clockwise)."""
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
 
 
@@ -35,14 +35,14 @@ def _heart() -> Points:
 
 
 def _crescent() -> Points:
-    """The part of a disc that another disc, moved to the right, leaves."""
+    """Return the part of a disc that another disc, moved to the right, does not cover."""
     outer = np.linspace(np.radians(40), np.radians(320), 40)
     left = np.stack([np.cos(outer), np.sin(outer)], axis=1)
-    tip, centre = left[0], np.array([0.55, 0.0])
-    inner = np.arctan2(tip[1], tip[0] - centre[0])
-    radius = np.hypot(*(tip - centre))
+    tip, center = left[0], np.array([0.55, 0.0])
+    inner = np.arctan2(tip[1], tip[0] - center[0])
+    radius = np.hypot(*(tip - center))
     back = np.linspace(2 * np.pi - inner, inner, 30)
-    right = centre + radius * np.stack([np.cos(back), np.sin(back)], axis=1)
+    right = center + radius * np.stack([np.cos(back), np.sin(back)], axis=1)
     points: Points = np.concatenate([left, right]) + np.array([0.12, 0.0])
     return points
 
@@ -53,7 +53,7 @@ def _flower() -> Points:
 
 
 def _fish() -> Points:
-    """A body to the left and a tail to the right."""
+    """Return a body on the left and a tail on the right."""
     t = np.linspace(np.radians(25), np.radians(335), 30)
     body = np.stack([0.66 * np.cos(t) - 0.3, 0.5 * np.sin(t)], axis=1)
     tail = np.array([[0.95, -0.55], [0.78, 0.0], [0.95, 0.55]])

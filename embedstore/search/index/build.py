@@ -18,7 +18,7 @@ from embedstore.errors import QueryError
 from embedstore.search.index import approximate, files
 from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.files import IndexSidecar
-from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, Tuning
+from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTuning
 from embedstore.storage.disk_errors import disk_errors
 from embedstore.storage.lock import writer_lock
 from embedstore.storage.spaces import SpaceRecord
@@ -285,7 +285,7 @@ def _sidecar_fields(space: SpaceRecord, vectors: VectorReader, settings: IndexSe
     }  # fmt: skip
 
 
-def _measured_fields(tuning: Tuning, truth: GroundTruth, target: IndexTarget, seconds: float) -> dict[str, Any]:
+def _measured_fields(tuning: ProbeTuning, truth: GroundTruth, target: IndexTarget, seconds: float) -> dict[str, Any]:
     """Return the sidecar's fields that were measured."""
     return {
         "probe": tuning.probe, "recall": round(tuning.recall, 4), "queries": len(truth.queries),

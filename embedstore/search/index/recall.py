@@ -19,7 +19,7 @@ RECALL_QUERIES = 200  # held-out rows: the standard error of a recall of 0.95 is
 _NEAREST = 10  # rows of each query that an index should find
 
 
-class Tuning(NamedTuple):
+class ProbeTuning(NamedTuple):
     """A probe and what was measured with it.
 
     Attributes:
@@ -71,7 +71,7 @@ class GroundTruth:
         ]
         return cls(queries, nearest)
 
-    def tune(self, index: Any, settings: IndexSettings, target: float) -> Tuning:
+    def tune(self, index: Any, settings: IndexSettings, target: float) -> ProbeTuning:
         """Return the cheapest probe that reaches a recall, else the largest.
 
         Args:
@@ -80,12 +80,12 @@ class GroundTruth:
             target: recall at 10.
         """
         count = approximate.proposal_count(approximate.RANK_TIERS[0], lossless=settings.lossless)
-        tuning = Tuning(0, 0.0, 0.0)
+        tuning = ProbeTuning(0, 0.0, 0.0)
         for probe in settings.probes:
             begin = time.perf_counter()
             proposed = [approximate.propose_rows(index, q, count, probe=probe)[1] for q in self.queries]
             milliseconds = 1000 * (time.perf_counter() - begin) / len(proposed)
-            tuning = Tuning(probe, self._recall(proposed), milliseconds)
+            tuning = ProbeTuning(probe, self._recall(proposed), milliseconds)
             if tuning.recall >= target:
                 break
         return tuning

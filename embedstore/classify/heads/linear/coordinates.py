@@ -1,4 +1,4 @@
-"""The coordinates in which the linear probe is solved: the eigenbasis of the centred rows."""
+"""The coordinates in which the linear probe is solved: the eigenbasis of the centered rows."""
 
 from __future__ import annotations
 
@@ -10,84 +10,88 @@ from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis
 from embedstore.classify.heads.numerics import blocks
 
 _BLOCK = 16_384  # rows at once
-_GRAM_BLOCK = 250_000  # numbers of a block whose products are summed: they stay in the cache
-_NOTHING = 1e-12  # of the largest variance: what is left of a direction that the rows do not have
+_GRAM_BLOCK = 250_000  # numbers in a block of rows whose products are summed: they stay in the cache
+_MIN_VARIANCE = 1e-12  # relative to the largest: below it the rows do not span the direction
 _IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
-# Turning the rows costs N D^2 once; turning parameters and gradients costs 2 D^2 a column at every one of about 60
-# passes. So the rows are turned when there are at most this many of them a column.
-_TURNED_ROWS = 100
+# Projecting the rows costs N D^2 once; projecting parameters and gradients costs 2 D^2 per column in each of about 60
+# passes. So the rows are projected if there are at most this many of them per column.
+_PROJECTED_ROWS = 100
 
 
 def prepare_rows(
     be: Backend, X: Array, codes: IntArray, n_classes: int, *, n_folds: int, standardize: bool
 ) -> tuple[DeviceRows, EigenBasis]:
-    """The rows where they are computed with, turned into the eigenbasis where that saves time, and the basis.
+    """Return the rows on the device, projected onto the eigenbasis if that saves time, and the basis.
 
     Args:
-        be: where to compute. X: float ``(N, D)``. codes: int64 ``(N,)``. n_classes: at least 2.
-        folds: how many tasks there will be. standard: divide each feature by its standard deviation.
+        be: where to compute.
+        X: float ``(N, D)``.
+        codes: int64 ``(N,)``, the column of each row's class.
+        n_classes: at least 2.
+        n_folds: how many tasks there will be.
+        standardize: divide each feature by its standard deviation.
     """
-    spread = _spread(X) if standardize else np.ones(X.shape[1])
+    std = _feature_std(X) if standardize else np.ones(X.shape[1])
     if len(X) < X.shape[1]:
-        Z, basis = _spanned(be, X, spread)
+        Z, basis = _project_to_span(be, X, std)
         return DeviceRows(be, Z, codes, n_classes), basis
     if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
         X = X.astype(np.float32)
     rows = DeviceRows(be, X, codes, n_classes)
-    basis = _eigenbasis(rows, spread)
+    basis = _eigenbasis(rows, std)
     columns = max(n_folds, 1) * (1 if n_classes == 2 else n_classes)
-    if be.device is not None or len(X) > _TURNED_ROWS * columns or X.nbytes > _IN_MEMORY:
+    if be.device is not None or len(X) > _PROJECTED_ROWS * columns or X.nbytes > _IN_MEMORY:
         return rows, basis
     Z = np.ones((len(X), len(basis.eigenvalues) + 1), be.dtype)
     for s in blocks(len(X), _BLOCK):
         Z[s, :-1] = (X[s] - basis.mean) @ basis.projection
-    return DeviceRows(be, Z, codes, n_classes), EigenBasis(
-        basis.projection, basis.eigenvalues, basis.mean, rows_projected=True
-    )
+    projected = EigenBasis(basis.projection, basis.eigenvalues, basis.mean, rows_projected=True)
+    return DeviceRows(be, Z, codes, n_classes), projected
 
 
-def _eigenbasis(rows: DeviceRows, spread: FloatArray) -> EigenBasis:
-    """The eigenbasis of the centred rows, each feature divided by its ``spread``."""
+def _eigenbasis(rows: DeviceRows, std: FloatArray) -> EigenBasis:
+    """Return the eigenbasis of the centered rows, each feature divided by ``std``."""
     be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), np.zeros(rows.dim)
     for _, block in rows.blocks(max(1, _GRAM_BLOCK // rows.dim)):
         gram += block.T @ block
         total += be.to_numpy(block.sum(0))
     mean = be.to_device(total / rows.n_rows)
     gram = gram / rows.n_rows - mean[:, None] * mean[None, :]
-    inverse = be.to_device(1 / spread)
+    inverse = be.to_device(1 / std)
     values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
     return EigenBasis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, rows_projected=False)
 
 
-def _spanned(be: Backend, X: Array, spread: FloatArray) -> tuple[FloatArray, EigenBasis]:
-    """Fewer rows than features: the weights lie in the span of the centred rows, so N coordinates are enough, exactly.
+def _project_to_span(be: Backend, X: Array, std: FloatArray) -> tuple[FloatArray, EigenBasis]:
+    """Project fewer rows than features onto their own span.
 
-    They come from the N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller
-    than that of the features and needs no QR of them.
+    The optimal weights lie in the span of the centered rows, so N coordinates are enough, exactly. They come from the
+    N x N matrix of the rows' products (as in kernel PCA, Schoelkopf et al. 1998), which is smaller than that of the
+    features.
     """
     from scipy.linalg import eigh
 
-    scaled = np.asarray(X, np.float64) / spread
+    scaled = np.asarray(X, np.float64) / std
     mean = scaled.mean(0)
     scaled -= mean
     squares, U = eigh(scaled @ scaled.T, driver="evd", check_finite=False)
-    kept = squares > _NOTHING * max(squares[-1], 0)
+    kept = squares > _MIN_VARIANCE * max(squares[-1], 0)
     lengths = np.sqrt(squares[kept])
-    matrix = scaled.T @ (U[:, kept] / lengths) / spread[:, None]
+    projection = scaled.T @ (U[:, kept] / lengths) / std[:, None]
     Z = np.ones((len(X), len(lengths) + 1), be.dtype)
     Z[:, :-1] = U[:, kept] * lengths
     return Z, EigenBasis(
-        be.to_device(matrix), be.to_device(squares[kept] / len(X)), be.to_device(mean * spread), rows_projected=True
+        be.to_device(projection), be.to_device(squares[kept] / len(X)), be.to_device(mean * std), rows_projected=True
     )
 
 
-def _spread(X: Array) -> FloatArray:
-    """Standard deviation of each feature, 1 for a constant one, without a copy of X."""
+def _feature_std(X: Array) -> FloatArray:
+    """Return the standard deviation of each feature, 1 for a constant one, without a copy of X."""
     total, square = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     shift = np.asarray(X[0], np.float64)
     for s in blocks(len(X), _BLOCK):
-        away = np.asarray(X[s], np.float64) - shift
-        total += away.sum(0)
-        square += (away * away).sum(0)
+        deviation = np.asarray(X[s], np.float64) - shift
+        total += deviation.sum(0)
+        square += (deviation * deviation).sum(0)
     variance = square / len(X) - (total / len(X)) ** 2
     return np.where(variance > 1e-12 * (square / len(X) + 1e-300), np.sqrt(np.maximum(variance, 1e-300)), 1.0)

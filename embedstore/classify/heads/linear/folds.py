@@ -5,69 +5,78 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedKFold
 
 from embedstore.arrays import Array, IntArray
-from embedstore.classify.data.labels import stratified_group_folds
+from embedstore.classify.data.folds import stratified_group_folds, stratified_holdout
 from embedstore.errors import LabelError
 
 _FOLDS = 5
-_SHARE = 0.1  # held out where five folds are too much work: what Oquab et al. 2023 pick C on
-_LEAST = 2500  # rows held out: the noise of a mean loss is then a few per cent, and that of a difference far less
-_MUCH = 5e10  # multiplications of a pass over five folds: 4 seconds of a thread, and a path takes about a hundred
+_HOLDOUT_SHARE = 0.1  # where five folds are too much work: what Oquab et al. 2023 choose C on
+_MIN_HOLDOUT = 2500  # rows: the noise of a mean loss is then a few percent, and that of a difference far less
+_MAX_WORK = 5e10  # multiplications in a pass over five folds: 4 s of a thread, and a path takes about a hundred
 
 
 def resolve_cv(cv: float | None, shape: tuple[int, ...], n_classes: int) -> float:
-    """What ``cv`` stands for: itself, or the default for so many rows, features and classes."""
+    """Return ``cv`` itself, or for None the default for so many rows, features and classes."""
     if cv is not None:
         return cv
-    much = float(shape[0]) * shape[1] * n_classes * _FOLDS > _MUCH
-    return _SHARE if much and shape[0] * _SHARE >= max(n_classes, _LEAST) else _FOLDS
+    too_much = float(shape[0]) * shape[1] * n_classes * _FOLDS > _MAX_WORK
+    return _HOLDOUT_SHARE if too_much and shape[0] * _HOLDOUT_SHARE >= max(n_classes, _MIN_HOLDOUT) else _FOLDS
 
 
 def fold_training_masks(y: IntArray, groups: Array | None, cv: float, *, seed: int, class_names: Array) -> Array:
-    """The rows that each fold trains on, bool ``(F, N)``.
+    """Return the rows that each fold trains on, bool ``(F, N)``.
 
     Args:
-        y: columns ``(N,)``. groups: ``(N,)``, never cut. cv: folds, or the share of a single hold-out. seed: of them.
-        names: of the classes.
+        y: int ``(N,)``, the column of each row's class.
+        groups: ``(N,)``; a group stays on one side.
+        cv: the number of folds, or the share of a single hold-out.
+        seed: random seed of the folds.
+        class_names: the names of the classes.
 
     Raises:
-        LabelError: a class with one row, too few rows or groups, a fold that would train on one class.
+        LabelError: if a class has one row, there are too few rows or groups, or a fold would train on one class.
     """
     counts = np.bincount(y)
     if counts.min() < 2:
         raise LabelError(
             f"class {str(class_names[counts.argmin()])!r} has 1 sample and cross-validation needs 2 of each; "
-            f"label more, "
-            "leave it out, or give one value of C"
+            "label more, leave it out, or give one value of C"
         )
     if groups is not None and len(np.unique(groups)) == len(y):
         groups = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is served all the same
-        held = _held(y, groups, cv, seed)
-    for fold in held:
-        if len(np.unique(y[~fold])) < 2:
-            raise LabelError("a fold would train on one class only; the groups are too uneven for cross-validation")
-    return ~held
+    held_out = _held_out_masks(y, groups, cv, seed)
+    if any(len(np.unique(y[~fold])) < 2 for fold in held_out):
+        raise LabelError("a fold would train on one class only; the groups are too uneven for cross-validation")
+    return ~held_out
 
 
-def _held(y: IntArray, groups: Array | None, cv: float, seed: int) -> Array:
-    """The rows that each fold judges, bool ``(F, N)``."""
+def _held_out_masks(y: IntArray, groups: Array | None, cv: float, seed: int) -> Array:
+    """Return the rows that each fold holds out, bool ``(F, N)``."""
     if 0 < cv < 1 and groups is None:
-        test = next(StratifiedShuffleSplit(1, test_size=cv, random_state=seed).split(y, y))[1]
-        return np.isin(np.arange(len(y)), test)[None]
+        parts = stratified_holdout(y, int(np.ceil(cv * len(y))), seed=seed)
+        if parts is None:
+            raise LabelError(f"a hold-out of {cv} of {len(y)} rows has fewer rows than classes on one side; label more")
+        return np.isin(np.arange(len(y)), parts[1])[None]
     n = min(int(cv), int(np.bincount(y).max())) if cv >= 1 else max(2, round(1 / max(cv, 1e-9)))
     if cv <= 0 or (cv >= 1 and int(cv) != cv) or n < 2:
         raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")
     if groups is None:
-        part: IntArray = np.zeros(len(y), np.int64)
+        part = _stratified_folds(y, n, seed)
+    elif len(np.unique(groups)) < n:
+        raise LabelError(f"{len(np.unique(groups))} groups cannot be cut into {n} folds; give a smaller cv")
+    else:
+        part = stratified_group_folds(y, groups, n, seed=seed)
+    masks: Array = np.arange(n if cv >= 1 else 1)[:, None] == part
+    return masks
+
+
+def _stratified_folds(y: IntArray, n: int, seed: int) -> IntArray:
+    """Return the fold of each row, int64 ``(N,)``, as scikit-learn divides them."""
+    part = np.zeros(len(y), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is divided all the same
         for i, (_, test) in enumerate(StratifiedKFold(n, shuffle=True, random_state=seed).split(y, y)):
             part[test] = i
-    else:
-        if len(np.unique(groups)) < n:
-            raise LabelError(f"{len(np.unique(groups))} groups cannot be cut into {n} folds; give a smaller cv")
-        part = stratified_group_folds(y, groups, n, seed=seed)
-    held: Array = np.arange(n if cv >= 1 else 1)[:, None] == part
-    return held
+    return part

@@ -1,0 +1,67 @@
+"""Rows cut into parts of equal class shares."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedstore.arrays import Array, IntArray
+
+
+def stratified_holdout(codes: IntArray, n_held_out: int, *, seed: int) -> tuple[IntArray, IntArray] | None:
+    """Return the remaining and the held-out rows, with about equal shares of every class.
+
+    Args:
+        codes: int ``(N,)``, the column of each row's class.
+        n_held_out: how many rows to hold out.
+        seed: random seed.
+
+    Returns:
+        Two arrays of row numbers, or None if a class has one row or a side has fewer rows than classes.
+    """
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    counts = np.bincount(codes)
+    counts = counts[counts > 0]
+    if counts.min() < 2 or n_held_out < len(counts) or len(codes) - n_held_out < len(counts):
+        return None
+    splitter = StratifiedShuffleSplit(1, test_size=n_held_out, random_state=seed)
+    rest, held_out = next(splitter.split(codes, codes))
+    return rest, held_out
+
+
+def stratified_group_folds(codes: IntArray, groups: Array, n_folds: int, *, seed: int) -> IntArray:
+    """Cut the rows into folds with about equal shares of every class; a group is never cut.
+
+    Groups of several rows come first, the largest first, each into the fold with the fewest rows of its classes. Then
+    the rows of each class that are a group of their own fill up the folds. (scikit-learn's StratifiedGroupKFold stores
+    a number per group and class and takes a millisecond per group: a minute and 0.8 GB at 100,000 rows of 1,000
+    classes.)
+
+    Args:
+        codes: int ``(N,)``, the column of each row's class.
+        groups: ``(N,)``.
+        n_folds: at least 2.
+        seed: random seed of ties and of which single rows fill up.
+
+    Returns:
+        The fold of each row, int64 ``(N,)``.
+    """
+    rng = np.random.default_rng(seed)
+    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    out, filled = np.zeros(len(codes), np.int64), np.zeros((n_folds, int(codes.max()) + 1), np.int64)
+    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(sizes)[:-1])
+    shuffled = rng.permutation(np.flatnonzero(sizes > 1))
+    for g in shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist():
+        classes, counts = np.unique(codes[members[g]], return_counts=True)
+        fold = int(np.lexsort((filled.sum(1), filled[:, classes] @ counts))[0])
+        out[members[g]] = fold
+        filled[fold, classes] += counts
+    single = rng.permutation(np.flatnonzero(sizes[group_of] == 1))
+    single = single[np.argsort(codes[single], kind="stable")]
+    for rows in np.split(single, np.flatnonzero(np.diff(codes[single])) + 1):
+        if len(rows):
+            level = filled[:, codes[rows[0]], None] + np.arange(len(rows))
+            folds = np.lexsort((np.repeat(filled.sum(1), len(rows)), level.ravel()))[: len(rows)] // len(rows)
+            out[rows] = folds
+            filled[:, codes[rows[0]]] += np.bincount(folds, minlength=n_folds)
+    return out

@@ -1,0 +1,62 @@
+"""Labels and places of vectors of the items of a space."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import duckdb
+
+from embedstore.storage.sql import column_types, quote_identifier
+
+
+class LabelColumn(NamedTuple):
+    """A column of the items as labels.
+
+    Attributes:
+        value: SQL for the label of an item; NULL and empty text are NULL.
+        is_list: whether an item has a list of labels.
+    """
+
+    value: str
+    is_list: bool
+
+
+class FeatureRow(NamedTuple):
+    """One present item; ``shard`` and ``row`` are None without a vector in the space."""
+
+    item: int
+    label: Any
+    split: str | None
+    group: str | None
+    content: str
+    shard: int | None
+    row: int | None
+
+
+def label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn | None:
+    """Return the column of a name, whatever its case, or None if the items have none."""
+    types = {column.lower(): kind for column, kind in column_types(con, "items").items()}
+    if name.lower() not in types:
+        return None
+    if types[name.lower()].endswith("[]"):
+        return LabelColumn(quote_identifier(name), is_list=True)
+    return LabelColumn(f"nullif(trim({quote_identifier(name)}::VARCHAR), '')", is_list=False)
+
+
+def feature_rows(con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: str, condition: str) -> list[FeatureRow]:
+    """Return the present items that match a condition, ascending.
+
+    Args:
+        con: a reader's connection.
+        label: the column of the labels.
+        space: the key of the space.
+        condition: SQL over ``items``.
+    """
+    rows = con.execute(
+        'SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR, v.shard, v."row"::BIGINT '
+        f"FROM (SELECT item, {label.value} AS y, split, group_id, content FROM items "
+        f"WHERE present AND ({condition})) i "
+        "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
+        [space],
+    ).fetchall()
+    return [FeatureRow._make(row) for row in rows]
