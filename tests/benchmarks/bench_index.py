@@ -24,13 +24,13 @@ QUERIES = 50
 
 def build(path: str, memory: str) -> dict[str, Any]:
     """Build an index."""
-    return es.open(path).index(recall=0.95, max_memory=memory).to_json()
+    return es.open(path).build_index(recall=0.95, max_memory=memory).to_json()
 
 
 def search(path: str, rows: int, exact: bool) -> dict[str, Any]:
     """Search for near rows; the first query is separate, because it loads what the others find in memory."""
     store = es.open(path)
-    storage, space = store._storage, store.spaces[0]
+    storage, space = store._session.storage, store.spaces[0]
     rng = np.random.default_rng(3)
     vectors = storage.vector_reader(space.space).read_float32(np.sort(rng.integers(0, rows, QUERIES)))
     queries = vectors + 0.02 * rng.standard_normal(vectors.shape, np.float32)

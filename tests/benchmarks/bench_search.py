@@ -68,7 +68,7 @@ def time_in_turns(one, other, queries):
 def search_store(store: es.Store, share: float | None, **options):
     """Return a search of the store that gives the row numbers of its hits (items are numbered from 1)."""
     where = None if share is None else f"u < {share}"
-    searcher, space, options = Searcher(store._storage), store.spaces[0], SearchOptions(where=where, **options)
+    searcher, space, options = Searcher(store._session.storage), store.spaces[0], SearchOptions(where=where, **options)
     return lambda q: [h.item - 1 for h in searcher.search(space, q, options).hits]
 
 
@@ -133,8 +133,8 @@ def main() -> None:
         )
         print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
         truth = None if options.only_peers else compare_with_faiss(store, x, u, q)
-        if options.recall and not store.info()["indexes"]:
-            print_index(store.index(recall=options.recall))
+        if options.recall and not store.info().indexes:
+            print_index(store.build_index(recall=options.recall))
         own, truths = {}, {}
         for share in SHARES:
             search_exactly = search_store(store, share, exact=True)
