@@ -1,4 +1,4 @@
-"""Time the steps of one command, and count the available cores."""
+"""Measure where the time of one command goes: named steps, in the order in which they ended."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ from pathlib import Path
 
 @dataclass
 class CommandTiming:
-    """The timed steps of one command.
-
-    Attributes:
-        print_requested: whether to print the steps when the command ends.
-        steps: ``(name, seconds)``, in the order in which they ended.
-    """
+    """The steps of one command, and whether to print them when it ends."""
 
     print_requested: bool = False
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
-_running: list[CommandTiming] = []  # empty in a program that uses the library, so its searches record nothing
+_running: list[CommandTiming] = []  # empty in a program that uses the library, so that its searches record nothing
 
 
 @contextmanager
 def record_command() -> Iterator[CommandTiming]:
-    """Record the steps of the block."""
+    """Record the steps of a block."""
     _running.append(CommandTiming())
     try:
         yield _running[-1]
@@ -38,7 +33,7 @@ def record_command() -> Iterator[CommandTiming]:
 
 @contextmanager
 def time_step(name: str) -> Iterator[None]:
-    """Record the duration of the block as one step; steps are not nested."""
+    """Record how long a block takes; steps must not be nested."""
     begin = time.perf_counter()
     try:
         yield
@@ -53,13 +48,13 @@ def add_step(name: str, seconds: float) -> None:
 
 
 def request_report() -> None:
-    """Print the steps when this command ends."""
+    """Print the steps of this command when it ends."""
     if _running:
         _running[-1].print_requested = True
 
 
 def process_age() -> float | None:
-    """Return the seconds since this process began, to a hundredth; None where the system does not report it."""
+    """Return the seconds since this process started, to a hundredth; None where the system does not report it."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
@@ -76,8 +71,8 @@ def available_cores() -> int:
 
 
 def step_report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Return every step with its seconds, then the time between the steps and the total."""
-    total = process_age()
-    if total is None:
+    """Return every step with its seconds; then the rest, and the total."""
+    whole = process_age()
+    if whole is None:
         return steps
-    return [*steps, ("other", max(0.0, total - sum(s for _, s in steps))), ("total", total)]
+    return [*steps, ("other", max(0.0, whole - sum(s for _, s in steps))), ("total", whole)]
