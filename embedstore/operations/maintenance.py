@@ -43,10 +43,10 @@ class RepairReport:
     """The result of a repair, or of one step of it.
 
     Attributes:
-        actions: What was done, one sentence each.
-        n_lost_vectors: Vectors that could not be saved.
-        n_reembedded: How many of them were embedded again.
-        unresolved: Why the others were not, one sentence each.
+        actions: what was done, one sentence each.
+        n_lost_vectors: vectors that could not be saved.
+        n_reembedded: how many of them were embedded again.
+        unresolved: why the others were not, one sentence each.
     """
 
     actions: list[str] = field(default_factory=list)
@@ -81,8 +81,8 @@ class Caring(Face):
         """Read every byte that matters and compare it with its checksum.
 
         Args:
-            check_images: Read every image again too, and compare it with the content that was embedded.
-            progress: Called after every vector file and every batch of images.
+            check_images: read every image again too, and compare it with the content that was embedded.
+            progress: called after every vector file and every batch of images.
 
         Returns:
             The report; ``report.ok`` is False where anything is damaged.
@@ -93,8 +93,8 @@ class Caring(Face):
         """Repair what :meth:`verify` names; see :func:`repair_store`.
 
         Args:
-            reembed: Embed lost vectors again where the backbone can be loaded.
-            wait: Seconds to wait for another writer.
+            reembed: embed lost vectors again where the backbone can be loaded.
+            wait: seconds to wait for another writer.
 
         Returns:
             What was done.
@@ -111,9 +111,9 @@ class Caring(Face):
         """Copy the store consistently to a new folder, also while another process embeds.
 
         Args:
-            target: A new folder outside of the store.
-            hard_link: Make hard links to the vector files instead of copies: instant, but on the same disk.
-            progress: Called after every vector file.
+            target: a new folder outside of the store.
+            hard_link: make hard links to the vector files instead of copies: instant, but on the same disk.
+            progress: called after every vector file.
 
         Returns:
             ``{"shards", "bytes"}``: the number of vector files and their size.
@@ -132,7 +132,7 @@ class Caring(Face):
         :func:`import_store` makes a store from it. It does not hold indexes, which are built again, nor the quarantine.
 
         Args:
-            folder: A new folder outside of the store.
+            folder: a new folder outside of the store.
 
         Returns:
             The number of rows per table, and ``vectors``, ``files`` and ``bytes``.
@@ -161,10 +161,10 @@ def repair_store(
     """Repair a store, also one that cannot be opened.
 
     Args:
-        path: Its folder.
-        reembed: Embed lost vectors again where the backbone can be loaded.
-        wait: Seconds to wait for another writer.
-        open_session: Opens the store once the storage is repaired.
+        path: its folder.
+        reembed: embed lost vectors again where the backbone can be loaded.
+        wait: seconds to wait for another writer.
+        open_session: opens the store once the storage is repaired.
 
     Returns:
         What was done.
@@ -197,8 +197,8 @@ def import_store(path: str | Path, export_folder: str | Path) -> dict[str, int]:
     """Make a store from an export of :meth:`Caring.export_store`: the whole store or nothing.
 
     Args:
-        path: A new folder.
-        export_folder: The export.
+        path: a new folder.
+        export_folder: the export.
 
     Returns:
         The number of rows per table, and ``vectors``.
