@@ -250,7 +250,7 @@ def test_sidecar_cannot_move_the_catalog_to_the_quarantine(tmp_path):
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
     store.repair(reembed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
-    assert es.open(tmp_path / "s").info()["items"] == 16
+    assert es.open(tmp_path / "s").info().items == 16
 
 
 def make_hostile_weights(folder: Path) -> list[Path]:

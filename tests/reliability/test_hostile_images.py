@@ -258,11 +258,11 @@ def test_hostile_entries_have_exact_outcomes_and_are_not_decoded_twice(tmp_path,
     folder, expected = hostile
     assert len(expected) >= 130
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    report = store.embed(folder, label=None)
+    report = store.embed(folder, labels_from=None)
     assert outcomes_of(store, folder, list(expected)) == expected
     assert report.scanned == len(expected)
     assert report.failures == sum(r != "" for r in expected.values())
-    again = store.embed(folder, label=None)
+    again = store.embed(folder, labels_from=None)
     assert (again.embedded, again.reused, again.failures) == (0, 0, 0)
     assert again.unchanged + again.known_failures == len(expected)
     assert store.sql(
@@ -308,13 +308,13 @@ def test_file_that_hangs_crashes_or_exhausts_memory_fails_alone(tmp_path, monkey
         (folder / f"0{name}.tif").write_bytes(isolated_image(0, name.encode()))
     before = children()
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    report = store.embed(folder, label=None)
+    report = store.embed(folder, labels_from=None)
     assert report.failures_by_reason == {"timed_out": 1, "crashed": 1, "no_memory": 1}
     assert report.embedded == 12
     reasons = dict(store.sql("SELECT right(uri, 8), reason FROM failures").rows)
     assert reasons == {"HANG.tif": "timed_out", "SEGV.tif": "crashed", "EATS.tif": "no_memory"}
     assert children() == before
-    assert store.embed(folder, label=None).known_failures == 3
+    assert store.embed(folder, labels_from=None).known_failures == 3
 
 
 def compare_decoders(files: Iterable[tuple[object, bytes]]) -> int:

@@ -95,12 +95,12 @@ def test_signal_ends_a_run_within_seconds(commands, store, number, status):
     assert time.monotonic() - begin < 10
     assert have_ended(pids, 5)
     opened = es.open(store)
-    kept = opened.info()["items"]
+    kept = opened.info().items
     assert kept < 800
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
     assert (report.unchanged, report.scanned) == (kept, 800)
-    assert opened.info()["items"] == 800
+    assert opened.info().items == 800
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
@@ -114,7 +114,7 @@ def test_killed_run_leaves_no_process_and_the_next_run_finishes(commands, store)
     second = start_embed(commands, store).result()
     assert second.returncode == 0, second.stderr
     assert "800 files" in second.stdout
-    assert es.open(store).info()["items"] == 800
+    assert es.open(store).info().items == 800
 
 
 def test_second_writer_is_refused_or_waits(commands, store):

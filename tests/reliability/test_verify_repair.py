@@ -25,9 +25,9 @@ def made(tmp_path_factory):
     for n in range(COUNT):
         picture(n, (16, 16)).save(folder / "photos" / f"{n:03d}.png")
     store = es.create(folder / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    store.embed(folder / "photos", label=None)
+    store.embed(folder / "photos", labels_from=None)
     store.compact()  # one file, also where a busy machine committed more than once
-    store.index(kind="flat", recall=1.0)
+    store.build_index(kind="flat", recall=1.0)
     return folder
 
 
@@ -47,7 +47,7 @@ def flip(path, at):
 
 def vectors(path) -> dict[str, bytes]:
     """Return the stored bytes of every vector by uri."""
-    storage = es.open(path)._storage
+    storage = es.open(path)._session.storage
     row = storage.space()
     found = storage.sql(
         'SELECT uri, shard, "row" FROM items JOIN vectors USING (content) WHERE space = ? ORDER BY item', [row.key]
@@ -83,7 +83,9 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: ForkS
     near = [np.allclose(*(np.frombuffer(x[u], np.float16) for x in (before, after)), atol=2e-3) for u in uris[256:]]
     assert all(near)
     assert commands.run(CLI, "verify", store, "--images").returncode == 0
-    assert [i["usable"] for i in build.list_indexes(es.open(store)._storage)] == [True], "the index was built again"
+    assert [i["usable"] for i in build.list_indexes(es.open(store)._session.storage)] == [True], (
+        "the index was built again"
+    )
     assert (store / "quarantine" / f"{path.parent.parent.name}-{path.name}").exists()
 
 
@@ -99,7 +101,7 @@ def test_repair_builds_a_damaged_index_again(store, damaged):
     result = opened.repair(reembed=False)
     assert [s for s in result.actions if "its index was built again" in s]
     assert opened.verify().ok
-    (index,) = build.list_indexes(opened._storage)
+    (index,) = build.list_indexes(opened._session.storage)
     assert (index["usable"], index["rows"]) == (True, COUNT)
     assert [h.item for h in es.open(store).search(7, k=5)] == wanted
 
@@ -121,7 +123,7 @@ def test_corrupted_image_is_damage_and_edited_image_is_not(commands: ForkServer,
     for n in range(4):
         picture(n, (16, 16)).save(tmp_path / f"{n}.png")
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    store.embed(tmp_path / "*.png", label=None)
+    store.embed(tmp_path / "*.png", labels_from=None)
     picture(9, (16, 16)).save(tmp_path / "1.png")
     assert commands.run(CLI, "verify", tmp_path / "s", "--images").returncode == 0
     path = tmp_path / "2.png"
@@ -136,7 +138,7 @@ def test_corrupted_image_is_damage_and_edited_image_is_not(commands: ForkServer,
 
 def test_any_command_reports_what_was_repaired_on_opening(commands: ForkServer, store):
     """After an interrupted checkpoint the first command prints one line on stderr, the next one none."""
-    at = es.open(store)._storage.layout
+    at = es.open(store)._session.storage.layout
     at.guard.mkdir()
     shutil.copy(at.catalog, at.guard)
     (at.guard / COMPLETE).touch()

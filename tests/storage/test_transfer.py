@@ -39,7 +39,7 @@ def full(tmp_path_factory):
     store.embed(photos)
     uris = [r[0] for r in store.sql("SELECT uri FROM items ORDER BY item LIMIT 3").rows]
     store.add_vectors(VECTORS, {"uri": uris, "year": [2020, 2021, None]}, space="mine", dtype="float32")
-    with store._storage.writer("odd types") as writer, writer.transaction() as con:
+    with store._session.storage.writer("odd types") as writer, writer.transaction() as con:
         con.execute("ALTER TABLE items ADD COLUMN big HUGEINT")
         con.execute("UPDATE items SET big = 170141183460469231731687303715884105727 - item")
         con.execute("ALTER TABLE items ADD COLUMN size_class ENUM('s', 'l''x')")
@@ -50,7 +50,9 @@ def full(tmp_path_factory):
         con.execute("UPDATE items SET present = false WHERE item = 5")
     data = store.features("label")
     head = NearestPrototype().fit(data.X, data.y)
-    registry.save_head(store._storage, store.spaces[0], "animal", head, label="label", kind="prototype", metadata={})
+    registry.save_head(
+        store._session.storage, store.spaces[0], "animal", head, label="label", kind="prototype", metadata={}
+    )
     store.predict("animal")
     store.delete(items=[13])
     return store
@@ -72,7 +74,7 @@ def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
     """Return the stored bytes of every vector by space and content."""
     out = {}
     for row in store.spaces:
-        held = store._storage.vector_reader(row.space)
+        held = store._session.storage.vector_reader(row.space)
         found = store.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [row.key]).rows
         positions = held.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))
         for (content, _, _), v in zip(found, held.read_float32(positions), strict=True):
@@ -87,9 +89,9 @@ def test_import_restores_every_table_vector_and_head(full, tmp_path):
     again = es.open(tmp_path / "new")
     assert tables(again) == tables(full)
     assert vectors(again) == vectors(full)
-    assert len(vectors(full)) == counts["vectors"] == done["vectors"] == 16
-    assert counts["failures"] == 1
-    assert {n: counts[n] for n in ARCHIVED_TABLES if n != "counters"} == {
+    assert len(vectors(full)) == counts.vectors == done.vectors == 16
+    assert counts.tables["failures"] == 1
+    assert {n: counts.tables[n] for n in ARCHIVED_TABLES if n != "counters"} == {
         n: len(tables(full)[n][1]) for n in ARCHIVED_TABLES if n != "counters"
     }
     assert again.verify().ok
@@ -266,7 +268,7 @@ with storage.writer("adding") as writer:
         other.stdout.readline()
         store.export_store(tmp_path / f"e{n}")
         import_store(tmp_path / f"i{n}", tmp_path / f"e{n}")
-        sizes.append(len(rows(es.open(tmp_path / f"i{n}")._storage)))
+        sizes.append(len(rows(es.open(tmp_path / f"i{n}")._session.storage)))
     other.stdout.read()
     assert other.wait() == 0
     assert {s % 10 for s in sizes} == {0}

@@ -76,7 +76,7 @@ def restore(
         StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
         StoreNotFound: if there is nothing at ``source``.
         NotAStore: if ``source`` is no store.
-        StoreTooNew: if a later version made the backup.
+        StoreTooNew: if a later version created the backup.
         StoreDamaged: if a file of the backup is not what was written.
         StoreIOError: if the disk refuses; nothing is left at ``target``.
     """

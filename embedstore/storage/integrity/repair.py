@@ -60,7 +60,7 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     Raises:
         StoreNotFound: if there is nothing at ``path``.
         NotAStore: if the folder is no store.
-        StoreTooNew: if a later version made the store.
+        StoreTooNew: if a later version created the store.
         StoreBusy: if another process is still writing after ``wait`` seconds.
         StoreDamaged: if neither the catalog nor the descriptions of the spaces can be used.
         StoreIOError: if the disk refuses.
