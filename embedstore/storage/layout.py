@@ -93,8 +93,8 @@ def new_folder(path: Path, action: str) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` when the block ends, or is removed when the block fails.
 
     Args:
-        path: Folder to create; an empty folder may exist there.
-        action: What is done, for the error message, such as ``create STORE``.
+        path: folder to create; an empty folder may exist there.
+        action: what is done, for the error message, such as ``create STORE``.
 
     Yields:
         The temporary folder.
@@ -118,8 +118,8 @@ def require_outside(path: Path, at: Layout) -> None:
     """Refuse a folder inside a store.
 
     Args:
-        path: Folder to create, absolute.
-        at: The store.
+        path: folder to create, absolute.
+        at: the store.
 
     Raises:
         StoreExists: if ``path`` is inside the store.
@@ -132,8 +132,8 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
     """Create a store's folder: the whole store or nothing.
 
     Args:
-        path: Folder to create; an empty folder may exist there.
-        fill: Writes the store's content into the layout of the temporary folder.
+        path: folder to create; an empty folder may exist there.
+        fill: writes the store's content into the layout of the temporary folder.
 
     Returns:
         The layout of the store at ``path``.
