@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,26 +145,24 @@ class Shard:
                 f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
             )
 
-    def verify_rows(self, rows: NDArray[np.int64], verified_blocks: set[int]) -> None:
-        """Compare the blocks that some rows lie in with their checksums.
+    def blocks_of(self, rows: NDArray[np.int64]) -> set[int]:
+        """Return the blocks of some rows; a file without block checksums is one block."""
+        return set((rows // self.header.block_rows).tolist()) if self.header.blocks else {0}
 
-        Args:
-            rows: which. known: blocks that were compared before; those compared now are added.
+    def verify_blocks(self, blocks: Collection[int]) -> None:
+        """Compare blocks with their checksums.
 
         Raises:
-            StoreDamaged: a block is not what was written.
+            StoreDamaged: if a byte is not what was written.
         """
         h = self.header
-        if not h.blocks:
-            if not verified_blocks:
-                self.verify()
-            verified_blocks.add(0)
+        if blocks and not h.blocks:
+            self.verify()
             return
-        for block in sorted(set((rows // h.block_rows).tolist()) - verified_blocks):
+        for block in sorted(blocks):
             part = slice(block * h.block_rows, (block + 1) * h.block_rows)
             if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
                 raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
-            verified_blocks.add(block)
 
     def corrupt_rows(self) -> NDArray[np.int64]:
         """Rows of the blocks that do not match their checksums, ascending.

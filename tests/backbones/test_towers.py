@@ -11,7 +11,7 @@ import embedstore as es
 from embedstore.backbones.runtimes import bpe
 from embedstore.backbones.runtimes.onnx_encoder import was_refused
 from embedstore.backbones.runtimes.runtime import Tower
-from embedstore.errors import BadBackbone, MissingExtra
+from embedstore.errors import BadOption, MissingExtra
 from embedstore.media.image import decode
 from tests.conftest import ROOT, TINY
 from tests.helpers.networks import local_clip
@@ -112,7 +112,7 @@ def test_the_requested_runtime_decides_whether_towers_are_exported(searched, mon
     eager = es.open(searched.path, device="cpu", runtime="eager")
     eager.search("a dog")
     assert eager.close() == []
-    with pytest.raises(BadBackbone, match="unknown runtime 'tensorrt'; use one of auto, eager, onnx, compile"):
+    with pytest.raises(BadOption, match="unknown runtime 'tensorrt'; use one of auto, eager, onnx, compile"):
         es.open(searched.path, runtime="tensorrt")
     monkeypatch.setattr("embedstore.backbones.runtimes.runtime.find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"pip install 'embedstore\[onnx\]'"):

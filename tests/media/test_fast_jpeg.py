@@ -13,7 +13,7 @@ import embedstore as es
 from embedstore.backbones import load
 from embedstore.backbones.base import Backbone
 from embedstore.backbones.runtimes.runtime import compare_vectors
-from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import decode, fast_jpeg, preprocess
 from embedstore.media.image.gpu_decode import (
     MAX_CONCURRENT_DECODES,
@@ -270,9 +270,9 @@ def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
     assert report.decoder_agreement["cosine"] > 0.9999
     assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
     es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
-    with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
+    with pytest.raises(BadOption, match="--decoder hardware needs a GPU, and this run is on cpu"):
         es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
-    with pytest.raises(BadBackbone, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
+    with pytest.raises(BadOption, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
         parse_decoder("cv2")
 
 

@@ -15,7 +15,7 @@ PIECES = st.lists(
 def test_the_scans_counted_are_the_markers_that_stand_there(pieces):
     """At even places, at odd places, at the end, and after a byte that looks like one."""
     data = b"".join(pieces)
-    assert screening._scans(data) == data.count(b"\xff\xda")
+    assert screening.count_scans(data) == data.count(b"\xff\xda")
 
 
 def test_a_jpeg_of_too_many_scans_is_not_ordinary():

@@ -165,7 +165,7 @@ def test_tables_that_cannot_be_used_change_nothing(store, tmp_path, text, words)
 
 def test_edits_that_cannot_be_made_are_refused(store):
     """A column of ours, an unknown column, a subquery, a value that does not fit, no choice of items."""
-    with pytest.raises(QueryError, match="says what the file is"):
+    with pytest.raises(QueryError, match="describes the file"):
         store.edit({"uri": "'x'"}, "true")
     with pytest.raises(UnknownColumn, match="did you mean label"):
         store.edit({"labell": "'x'"}, "true")
@@ -173,7 +173,7 @@ def test_edits_that_cannot_be_made_are_refused(store):
         store.edit({"label": "(SELECT max(uri) FROM items)"}, "true")
     with pytest.raises(QueryError, match="does not fit"):
         store.edit({"year": "label"}, "true")
-    with pytest.raises(QueryError, match="which items"):
+    with pytest.raises(QueryError, match="by a filter or by ids"):
         store.delete()
     with pytest.raises(QueryError, match="no item 99"):
         store.delete(items=[1, 99])
