@@ -28,7 +28,9 @@ def command_lines(text):
     for block in SHELL_BLOCK.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             for part in re.split(r"&&|\|(?!\|)|;", line):
-                words = shlex.split(part, comments=True) if part.count("'") % 2 == 0 and part.count('"') % 2 == 0 else []
+                words = (
+                    shlex.split(part, comments=True) if part.count("'") % 2 == 0 and part.count('"') % 2 == 0 else []
+                )
                 if "embedstore" in words:
                     yield words[words.index("embedstore") + 1 :]
 
