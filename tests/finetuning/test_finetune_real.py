@@ -1,6 +1,7 @@
 """Fine-tuning on real photos: JPEG damage costs less accuracy afterwards, and a good probe does not get worse.
 
-Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``. Settings and figures: docs/how-to/fine-tune.md.
+Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``.
+Settings and figures: docs/how-to/fine-tune.md.
 """
 
 import pytest
