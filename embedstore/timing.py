@@ -54,7 +54,7 @@ def request_report() -> None:
 
 
 def process_age() -> float | None:
-    """Return the seconds since this process started, to a hundredth; None if the system does not tell."""
+    """Return the seconds since this process started, to a hundredth; None where the system does not report it."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
