@@ -9,7 +9,7 @@ import html
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from embedstore import operations
 from embedstore.operations.keywords import check_keywords, check_public_methods
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.registry import HeadRecord
     from embedstore.finetuning.advice import FinetuningAdvice
+    from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
@@ -677,7 +678,13 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
-        **evaluation: Any,
+        folds: int = 0,
+        seed: int = 0,
+        near_duplicate_threshold: float | None = None,
+        drop_near_duplicates: bool = False,
+        calibrate: str | None = None,
+        abstain_precision: float | None = None,
+        conformal_alpha: float | None = None,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -689,7 +696,13 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
-            **evaluation: ``folds``, ``seed`` and the other evaluation options of :meth:`probe`.
+            folds: as for :meth:`probe`.
+            seed: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
+            drop_near_duplicates: as for :meth:`probe`.
+            calibrate: as for :meth:`probe`.
+            abstain_precision: as for :meth:`probe`.
+            conformal_alpha: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -702,7 +715,13 @@ class Store:
             separator=separator,
             save_as=save_as,
             head_options={"k": k, "weights": weights},
-            **evaluation,
+            folds=folds,
+            seed=seed,
+            near_duplicate_threshold=near_duplicate_threshold,
+            drop_near_duplicates=drop_near_duplicates,
+            calibrate=calibrate,
+            abstain_precision=abstain_precision,
+            conformal_alpha=conformal_alpha,
         )
 
     def zero_shot(
@@ -1259,7 +1278,7 @@ class Store:
         where: str | None = None,
         wait: float = 60.0,
         progress: Progress = None,
-        **settings: Any,
+        **settings: Unpack[FinetuneOptions],
     ) -> FinetuneResult:
         """Train the backbone of a space on a label: a checkpoint and a new space next to the old one.
 
@@ -1283,7 +1302,8 @@ class Store:
             The new space, the history of the training, and the comparison.
 
         Raises:
-            FinetuneError: if a setting is unknown or does not fit the network.
+            UnknownOption: if there is no such setting.
+            FinetuneError: if a setting is out of range or does not fit the network.
             LabelError: if the labels cannot support a training.
             MissingExtra: if accelerate is not installed.
             StoreIOError: if the disk has not enough room; raised before the training.
@@ -1361,7 +1381,7 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         progress: Progress = None,
-        **settings: Any,
+        **settings: Unpack[FinetuneOptions],
     ) -> StrategyComparison:
         """Train from scratch, a frozen probe, the last layers and all layers, and compare them on the same items.
 
@@ -1381,7 +1401,8 @@ class Store:
             The table of results.
 
         Raises:
-            FinetuneError: if a setting is unknown or does not fit the network.
+            UnknownOption: if there is no such setting.
+            FinetuneError: if a setting is out of range or does not fit the network.
             LabelError: if the labels cannot support a training.
             MissingExtra: if accelerate is not installed.
         """
@@ -1560,7 +1581,7 @@ def create(
 
 
 @check_keywords
-def open_store(
+def open(
     path: str | Path,
     *,
     device: str = "auto",
