@@ -527,7 +527,7 @@ class Store:
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
             max_memory: bytes, or text such as ``"4GB"``, that the index may take.
-            kind: ``flat``, ``hnsw``, ``ivf`` or ``pq``; by default chosen by size, recall and memory.
+            kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.
             progress: see :class:`Store`.
@@ -556,7 +556,7 @@ class Store:
         Raises:
             QueryError: if the suffix is neither ``.parquet`` nor ``.npy``.
             BadFilter: if ``where`` is not one condition.
-            StoreIOError: if the disk refuses.
+            OutputError: if the file cannot be written.
         """
         return operations.search.export(self._session, Path(path), space=space, where=where)
 
@@ -570,7 +570,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> Features:
-        """Load the vectors, labels, item ids, groups and splits of the labelled items.
+        """Load the vectors, labels, item ids, groups and splits of the labeled items.
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
@@ -768,7 +768,7 @@ class Store:
         class_vectors: NDArray[Any] | None = None,
         logit_scale: float | None = None,
     ) -> Evaluation:
-        """Evaluate a head made from text and a few labelled images per class.
+        """Evaluate a head made from text and a few labeled images per class.
 
         Hyper-parameters are tuned on the split ``val`` if ``test`` is held out, else on shots that are held out for
         it; never on the rows that evaluate. With 0 shots it is zero-shot.
@@ -777,7 +777,7 @@ class Store:
             label: see :class:`Store`.
             classes: as for :meth:`zero_shot`; by default the labels.
             head: ``tip-adapter``, ``tip-adapter-f`` (with trained keys) or ``blend``.
-            shots: labelled images per class, drawn from the training rows.
+            shots: labeled images per class, drawn from the training rows.
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -828,7 +828,7 @@ class Store:
             label: see :class:`Store`.
             classes: as for :meth:`zero_shot`; by default the labels.
             head: as for :meth:`few_shot`.
-            shots: labelled images per class; all training rows come last.
+            shots: labeled images per class; all training rows come last.
             repeats: draws per number of shots.
             seed: random seed of the first draw.
             where: see :class:`Store`.
@@ -1040,7 +1040,9 @@ class Store:
             The path.
 
         Raises:
+            UnknownHead: if there is no such head.
             BadHead: if the head is not linear, or the suffix is another one.
+            OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
@@ -1099,10 +1101,10 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> LabelSuggestions:
-        """Suggest what to label next: unlabelled items that the head is unsure of and that differ from each other.
+        """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other.
 
         Args:
-            label: the column; every labelled item is a training row.
+            label: the column; every labeled item is a training row.
             k: items wanted.
             head: as for :meth:`probe`.
             seed: random seed of the head.
