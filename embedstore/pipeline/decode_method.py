@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
-from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import preprocess as reference
 from embedstore.pipeline.decoder import Decoder
 from embedstore.space import Preprocess
@@ -84,7 +84,7 @@ def choose_decode_method(
 
     Raises:
         RuntimeMismatch: if the requested decoder gives other vectors.
-        BadBackbone: if the requested decoder needs a GPU and the run is on another device.
+        BadOption: if the requested decoder needs a GPU and the run is on another device.
     """
     preprocess = backbone.space.preprocess
     if (
@@ -95,7 +95,7 @@ def choose_decode_method(
         return PILLOW_METHOD
     candidates = {d: way for d, way in fast_decoders(backbone.device).items() if requested in (Decoder.AUTO, d)}
     if not candidates:
-        raise BadBackbone(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
+        raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
     sample, pixels = _decodable(sample, preprocess)
     if not len(pixels):
         return PILLOW_METHOD

@@ -1,4 +1,4 @@
-"""What a disk refuses, in one line of ours."""
+"""Report an error of the disk as an error of the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from embedstore.errors import EmbedstoreError, OutputError, StoreIOError
 
-DEFAULT_CURE = "make room or mend the disk and run it again; what was committed is kept"
+DEFAULT_CURE = "free disk space or check the disk, then run it again; earlier commits are kept"
 
 
 @contextmanager
@@ -16,10 +16,11 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
     """Raise an error of the disk as :class:`StoreIOError`.
 
     Args:
-        what: could not be done, such as ``write FILE``. so: what to do, and what holds meanwhile.
+        action: what failed, such as ``write FILE``.
+        cure: what the user can do.
 
     Raises:
-        StoreIOError: the disk refused.
+        StoreIOError: if the disk is full or fails.
     """
     try:
         yield

@@ -107,8 +107,8 @@ def test_repair_keeps_intact_blocks(tmp_path):
     path.write_bytes(data)
     report = verify(Storage.open(tmp_path / "s"))
     assert [(d.file.rsplit("/", 1)[1], d.location) for d in report.damage] == [("000000001.vec", "block 1")]
-    mended = repair(tmp_path / "s")
-    assert len(mended.lost_contents[SPACE.key]) == 256
+    repaired = repair(tmp_path / "s")
+    assert len(repaired.lost_contents[SPACE.key]) == 256
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     kept = rows(again)
