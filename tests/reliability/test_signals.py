@@ -13,7 +13,7 @@ from embedstore.media.image import isolation
 from tests.conftest import TINY, picture
 from tests.reliability.fork_server import CLI, ForkServer, Process
 
-INTERRUPTED = "embedstore: interrupted; what was committed is kept, run it again to go on"
+INTERRUPTED = "embedstore: interrupted; what was committed is kept, run the command again to continue"
 
 
 @pytest.fixture(scope="module")
