@@ -9,40 +9,266 @@
     hits = store.search("a dog on a beach", k=20, where="split = 'val'")
     probe = store.probe("label")
 
-Importing this package imports nothing heavy; torch comes with the first backbone.
+Importing this package imports nothing heavy; PyTorch is imported with the first backbone.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EmbedstoreError", "Store", "asking", "counting", "create", "open"]
 
 if TYPE_CHECKING:
-    from embedstore.errors import EmbedstoreError
-    from embedstore.operations.info import counting
-    from embedstore.operations.search import asking
-    from embedstore.store import Store, create
+    from embedstore.classify.data.features import Features
+    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation.active_learning import LabelSuggestions
+    from embedstore.classify.evaluation.compare_heads import HeadComparison
+    from embedstore.classify.evaluation.compare_spaces import SpaceComparison
+    from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.registry import HeadRecord
+    from embedstore.errors import (
+        BackboneError,
+        BadBackbone,
+        BadFilter,
+        BadHead,
+        BadManifest,
+        BadVectors,
+        CodeNotAllowed,
+        DimensionMismatch,
+        EmbedstoreError,
+        FinetuneError,
+        HeadError,
+        ImageError,
+        LabelError,
+        MissingExtra,
+        NoImages,
+        NotAStore,
+        NoTextTower,
+        QueryError,
+        RuntimeMismatch,
+        SourceError,
+        SourceNotFound,
+        SpaceError,
+        SpaceMismatch,
+        SpaceNotFound,
+        StoreBusy,
+        StoreDamaged,
+        StoreError,
+        StoreExists,
+        StoreIOError,
+        StoreNotFound,
+        StoreTooNew,
+        UnknownBackbone,
+        UnknownColumn,
+        UnknownHead,
+        UnknownOption,
+        WeightsMismatch,
+        WeightsNotFound,
+    )
+    from embedstore.finetuning.advice import FinetuningAdvice
+    from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.results import (
+        ArchiveCounts,
+        Backup,
+        ChangedItems,
+        Compaction,
+        DefaultSpace,
+        DroppedSpace,
+        PredictionSummary,
+        PurgedItems,
+        StoreInfo,
+        TableEdit,
+    )
+    from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.import_vectors import ImportReport
+    from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.map_page import EmbeddingMap
+    from embedstore.reports.results import Hits, SqlResult
+    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.index.build import IndexBuild
+    from embedstore.storage.integrity.report import VerificationReport
+    from embedstore.storage.spaces import SpaceRecord
+    from embedstore.store import Store, create, import_store, repair_store, restore
     from embedstore.store import open_store as open
+    from embedstore.types import Hit
 
-_HOME = {
-    "Store": ("embedstore.store", "Store"),
-    "create": ("embedstore.store", "create"),
-    "open": ("embedstore.store", "open_store"),
-    "asking": ("embedstore.operations.search", "asking"),  # open, for commands that only search
-    "counting": ("embedstore.operations.info", "counting"),  # open, for commands that need no vectors
-    "EmbedstoreError": ("embedstore.errors", "EmbedstoreError"),
+# Where each public name is defined; it is imported when it is first used.
+_MODULES = {
+    "embedstore.classify.data.features": ("Features",),
+    "embedstore.classify.evaluation": ("Evaluation",),
+    "embedstore.classify.evaluation.active_learning": ("LabelSuggestions",),
+    "embedstore.classify.evaluation.compare_heads": ("HeadComparison",),
+    "embedstore.classify.evaluation.compare_spaces": ("SpaceComparison",),
+    "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
+    "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
+    "embedstore.classify.registry": ("HeadRecord",),
+    "embedstore.errors": (
+        "BackboneError",
+        "BadBackbone",
+        "BadFilter",
+        "BadHead",
+        "BadManifest",
+        "BadVectors",
+        "CodeNotAllowed",
+        "DimensionMismatch",
+        "EmbedstoreError",
+        "FinetuneError",
+        "HeadError",
+        "ImageError",
+        "LabelError",
+        "MissingExtra",
+        "NoImages",
+        "NoTextTower",
+        "NotAStore",
+        "QueryError",
+        "RuntimeMismatch",
+        "SourceError",
+        "SourceNotFound",
+        "SpaceError",
+        "SpaceMismatch",
+        "SpaceNotFound",
+        "StoreBusy",
+        "StoreDamaged",
+        "StoreError",
+        "StoreExists",
+        "StoreIOError",
+        "StoreNotFound",
+        "StoreTooNew",
+        "UnknownBackbone",
+        "UnknownColumn",
+        "UnknownHead",
+        "UnknownOption",
+        "WeightsMismatch",
+        "WeightsNotFound",
+    ),
+    "embedstore.finetuning.advice": ("FinetuningAdvice",),
+    "embedstore.finetuning.strategies": ("StrategyComparison",),
+    "embedstore.operations.finetune_result": ("FinetuneResult",),
+    "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.results": (
+        "ArchiveCounts",
+        "Backup",
+        "ChangedItems",
+        "Compaction",
+        "DefaultSpace",
+        "DroppedSpace",
+        "PredictionSummary",
+        "PurgedItems",
+        "StoreInfo",
+        "TableEdit",
+    ),
+    "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
+    "embedstore.pipeline.import_vectors": ("ImportReport",),
+    "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.reports.map_page": ("EmbeddingMap",),
+    "embedstore.reports.results": (
+        "Hits",
+        "SqlResult",
+    ),
+    "embedstore.search.duplicates": ("DuplicateGroups",),
+    "embedstore.search.index.build": ("IndexBuild",),
+    "embedstore.storage.integrity.report": ("VerificationReport",),
+    "embedstore.storage.spaces": ("SpaceRecord",),
+    "embedstore.store": (
+        "Store",
+        "create",
+        "import_store",
+        "repair_store",
+        "restore",
+    ),
+    "embedstore.types": ("Hit",),
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = [
+    "ArchiveCounts",
+    "BackboneError",
+    "Backup",
+    "BadBackbone",
+    "BadFilter",
+    "BadHead",
+    "BadManifest",
+    "BadVectors",
+    "ChangedItems",
+    "CodeNotAllowed",
+    "Compaction",
+    "DefaultSpace",
+    "DimensionMismatch",
+    "DroppedSpace",
+    "DuplicateGroups",
+    "EmbedReport",
+    "EmbeddingMap",
+    "EmbedstoreError",
+    "Evaluation",
+    "Features",
+    "FinetuneError",
+    "FinetuneResult",
+    "FinetuningAdvice",
+    "HeadComparison",
+    "HeadError",
+    "HeadRecord",
+    "Hit",
+    "Hits",
+    "ImageError",
+    "ImportReport",
+    "IndexBuild",
+    "LabelError",
+    "LabelErrorReport",
+    "LabelSuggestions",
+    "LearningCurve",
+    "MissingExtra",
+    "NoImages",
+    "NoTextTower",
+    "NotAStore",
+    "PredictionSummary",
+    "PurgedItems",
+    "QueryError",
+    "RepairReport",
+    "RuntimeMismatch",
+    "SourceError",
+    "SourceNotFound",
+    "SpaceComparison",
+    "SpaceError",
+    "SpaceMismatch",
+    "SpaceNotFound",
+    "SpaceRecord",
+    "SqlResult",
+    "Store",
+    "StoreBusy",
+    "StoreDamaged",
+    "StoreError",
+    "StoreExists",
+    "StoreIOError",
+    "StoreInfo",
+    "StoreNotFound",
+    "StoreTooNew",
+    "StrategyComparison",
+    "TableEdit",
+    "UnknownBackbone",
+    "UnknownColumn",
+    "UnknownHead",
+    "UnknownOption",
+    "VerificationReport",
+    "WeightsMismatch",
+    "WeightsNotFound",
+    "ZeroShotClassifier",
+    "create",
+    "import_store",
+    "open",
+    "repair_store",
+    "restore",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return importlib.import_module("embedstore.store").open_store
     if name not in _HOME:
         raise AttributeError(f"module 'embedstore' has no attribute {name!r}")
-    import importlib
-
-    module, attribute = _HOME[name]
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -40,6 +40,8 @@ one line and exits 1. Every class also derives from the fitting builtin, so ``ex
     │   └── BadHead            (ValueError)         an option the head lacks, or a head that cannot be stored so
     ├── FinetuneError          (ValueError)         fine-tuning that cannot be done so
     ├── LabelError             (ValueError)         labels cannot support the question asked
+    ├── OutputError            (OSError)            a file that the user named cannot be written
+    ├── UnknownOption          (TypeError)          a keyword that a function does not have
     └── MissingExtra           (ImportError)        an optional package is not installed
 """
 
@@ -201,6 +203,14 @@ class FinetuneError(EmbedstoreError, ValueError):
 
 class LabelError(EmbedstoreError, ValueError):
     """Labels that cannot support the question asked."""
+
+
+class OutputError(EmbedstoreError, OSError):
+    """A file that the user named cannot be written."""
+
+
+class UnknownOption(EmbedstoreError, TypeError):
+    """A keyword that a function does not have."""
 
 
 class MissingExtra(EmbedstoreError, ImportError):

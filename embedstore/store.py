@@ -1,73 +1,1565 @@
-"""The store as a person has it: every verb in one class, and how it is made and opened. No logic of its own."""
+"""The public surface: :class:`Store`, and the functions that create, open, restore, import and repair one.
+
+Every signature and docstring is here; the work is done by :mod:`embedstore.operations`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import html
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Unpack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from embedstore.backbones import load
-from embedstore.backbones.runtimes.runtime import Runtime, parse_runtime, require_onnx_export
-from embedstore.errors import StoreExists
-from embedstore.operations.advise import Advising
-from embedstore.operations.edit import Changing
-from embedstore.operations.evaluate import ZeroShot
-from embedstore.operations.ingest import Putting
-from embedstore.operations.maintenance import Caring
-from embedstore.operations.recipes import BackboneOptions, recipe_of
-from embedstore.operations.search import Asking
+from embedstore import operations
+from embedstore.operations.keywords import check_keywords, check_public_methods
+from embedstore.operations.session import OpenOptions, Session
+from embedstore.search.options import SearchOptions
 from embedstore.storage.storage import Storage
 
-__all__ = ["BackboneOptions", "Store", "ZeroShot", "create", "open_store"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from embedstore.backbones.base import Backbone
+    from embedstore.classify.data.features import Features
+    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation.active_learning import LabelSuggestions
+    from embedstore.classify.evaluation.compare_heads import HeadComparison
+    from embedstore.classify.evaluation.compare_spaces import SpaceComparison
+    from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.registry import HeadRecord
+    from embedstore.finetuning.advice import FinetuningAdvice
+    from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.evaluate import Classes
+    from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.results import (
+        ArchiveCounts,
+        Backup,
+        ChangedItems,
+        Compaction,
+        DefaultSpace,
+        DroppedSpace,
+        PredictionSummary,
+        PurgedItems,
+        StoreInfo,
+        TableEdit,
+    )
+    from embedstore.operations.search import ImageQuery, Query, QueryPart
+    from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.import_vectors import ImportReport
+    from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.map_page import EmbeddingMap
+    from embedstore.reports.progress import Progress
+    from embedstore.reports.results import Hits, SqlResult
+    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.index.build import IndexBuild
+    from embedstore.space import JsonScalar
+    from embedstore.storage.integrity.report import VerificationReport
+    from embedstore.storage.spaces import SpaceRecord
 
 
-class Store(Putting, Asking, Changing, Advising, Caring):
+@check_public_methods
+class Store:
     """One store: a folder with items, spaces and their vectors.
 
-    Made by :func:`embedstore.create` and :func:`embedstore.open`.
+    Made by :func:`embedstore.create` and :func:`embedstore.open`. It needs no closing; as a context manager it keeps
+    what makes the next process start faster, see :meth:`close`.
+
+    Terms that the methods share:
+        label: a column of the items: ``label``, or one of the user's own.
+        space: a space by name or key; by default the default space of the store.
+        where: a filter: one SQL condition over the items, such as ``"split = 'val' and year >= 2020"``.
+        wait: seconds to wait for another process that is writing; after that :class:`~embedstore.errors.StoreBusy`.
+        progress: None draws a bar where stderr is a terminal, True always, False never; a function is called with
+            each progress event.
     """
 
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        info = self.info()
+        spaces = ", ".join(f"{s['name']} ({s['vectors']:,} vectors, {s['dim']} dimensions)" for s in info.spaces)
+        rows = {"items": f"{info.items:,}", "failures": f"{info.failures:,}", "spaces": spaces}
+        cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+
+    def close(self) -> list[str]:
+        """Export the towers that queries of this process ran with PyTorch, so that the next process starts without it.
+
+        Does nothing where onnx is not installed, the folder is read-only, or the runtime was chosen by the user.
+
+        Returns:
+            One sentence per exported tower.
+        """
+        return operations.query_encoder.export_used_towers(self._session)
+
+    # ---- the store itself
+
+    @property
+    def path(self) -> Path:
+        """The folder of the store."""
+        return self._session.path
+
+    @property
+    def spaces(self) -> list[SpaceRecord]:
+        """The spaces, oldest first."""
+        return self._session.storage.spaces()
+
+    @property
+    def notices(self) -> list[str]:
+        """What was repaired when the store was opened, and what could not be recorded; one sentence each."""
+        return self._session.storage.notices
+
+    def info(self) -> StoreInfo:
+        """Count items, contents, failures, spaces, indexes, heads and bytes.
+
+        Returns:
+            The counts as attributes.
+        """
+        return operations.info.info(self._session)
+
+    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
+        """Run a read-only DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
+
+        Args:
+            query: one SELECT statement.
+            parameters: values for its ``?``.
+
+        Returns:
+            Column names and rows; ``.df()`` and ``.arrow()`` convert them.
+
+        Raises:
+            QueryError: if DuckDB refuses the query.
+        """
+        return operations.info.sql(self._session, query, parameters)
+
+    def failures(self) -> SqlResult:
+        """List the images that could not be embedded, with the reason.
+
+        Returns:
+            Rows of uri, reason, detail, size and time.
+        """
+        return operations.info.failures(self._session)
+
+    def item_uris(self, items: Sequence[int]) -> dict[int, str]:
+        """Return the uri of each item.
+
+        Args:
+            items: item ids.
+
+        Returns:
+            Uris by item id; unknown ids are left out.
+        """
+        return operations.info.item_uris(self._session, items)
+
+    # ---- put in
+
+    def embed(
+        self,
+        source: str | Path | Sequence[str | Path],
+        *,
+        labels_from: str | None = "folder",
+        space: str | None = None,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        runtime: str | None = None,
+        wait: float = 0.0,
+        progress: Progress = None,
+    ) -> EmbedReport:
+        """Embed what is new or changed in a source; incremental, and resumable after a kill.
+
+        Args:
+            source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
+            labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            space: the space to fill.
+            batch_size: images per forward pass; by default the backbone's own.
+            threads: decoding threads; by default one per core.
+            runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            wait: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            What was embedded, reused, failed and skipped, and which stage was the bottleneck.
+
+        Raises:
+            SourceNotFound: if a folder, file or glob is not there.
+            NoImages: if the source has no file.
+            BadManifest: if a manifest cannot be read or has no uris.
+            RuntimeMismatch: if the requested runtime or decoder gives other vectors.
+            MissingExtra: if the requested runtime is not installed.
+            WeightsNotFound: if there is something to embed and the weights are not on this machine.
+            SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+        """
+        return operations.ingest.embed(
+            self._session,
+            source,
+            labels_from=labels_from,
+            space=space,
+            batch_size=batch_size,
+            threads=threads,
+            runtime=runtime,
+            wait=wait,
+            progress=progress,
+        )
+
+    def add_vectors(
+        self,
+        vectors: str | Path | NDArray[Any],
+        table: Any = None,
+        *,
+        uri_column: str | None = None,
+        space: str = "precomputed",
+        unit_norm: bool | None = None,
+        dtype: str = "float16",
+        wait: float = 0.0,
+    ) -> ImportReport:
+        """Import vectors that were computed elsewhere.
+
+        Args:
+            vectors: ``(N, D)`` array or the path of a ``.npy`` file.
+            table: a CSV, Parquet or JSON lines file, a dict of columns or a DataFrame with N rows, or None.
+            uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
+            space: the name of their space; it is added if it is new.
+            unit_norm: whether the vectors have length 1; None measures it.
+            dtype: ``float16`` or ``float32`` on disk.
+            wait: see :class:`Store`.
+
+        Returns:
+            Counts of rows, new items and new vectors.
+
+        Raises:
+            BadVectors: if the array has a wrong shape, or NaN, infinite or zero rows; nothing is stored.
+            BadManifest: if the table does not fit; nothing is stored.
+            DimensionMismatch: if the space has another dimension; nothing is stored.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+        """
+        return operations.ingest.add_vectors(
+            self._session,
+            vectors,
+            table,
+            uri_column=uri_column,
+            space=space,
+            unit_norm=unit_norm,
+            dtype=dtype,
+            wait=wait,
+        )
+
+    def add_space(
+        self,
+        backbone: str,
+        *,
+        weights: str | Path | None = None,
+        backbone_args: Mapping[str, JsonScalar] | None = None,
+        preprocess: Mapping[str, JsonScalar] | None = None,
+        layer: str | None = None,
+        pool: str | None = None,
+        random_init: bool = False,
+        seed: int = 0,
+        dtype: str = "float16",
+        space_name: str | None = None,
+        wait: float = 0.0,
+    ) -> SpaceRecord:
+        """Add the space of another backbone; :meth:`reembed` fills it.
+
+        Args:
+            backbone: as for :func:`embedstore.create`.
+            weights: as for :func:`embedstore.create`.
+            backbone_args: as for :func:`embedstore.create`.
+            preprocess: as for :func:`embedstore.create`.
+            layer: as for :func:`embedstore.create`.
+            pool: as for :func:`embedstore.create`.
+            random_init: as for :func:`embedstore.create`.
+            seed: as for :func:`embedstore.create`.
+            dtype: ``float16`` or ``float32`` on disk.
+            space_name: the name of the space; by default a short name of the backbone.
+            wait: see :class:`Store`.
+
+        Returns:
+            The record of the space.
+
+        Raises:
+            UnknownBackbone: if there is no such architecture or tag.
+            WeightsNotFound: if the weights are not on this machine.
+            WeightsMismatch: if the weights do not fit the architecture.
+            BadBackbone: if an option does not fit the backbone.
+        """
+        recipe = operations.spaces.make_recipe(
+            backbone,
+            weights=weights,
+            backbone_args=backbone_args,
+            preprocess=preprocess,
+            layer=layer,
+            pool=pool,
+            random_init=random_init,
+            seed=seed,
+        )
+        return operations.spaces.add_space(self._session, recipe, dtype=dtype, space_name=space_name, wait=wait)
+
+    def reembed(self, space: str | None = None, *, wait: float = 0.0, progress: Progress = None) -> EmbedReport:
+        """Embed the images of the store into one of its spaces; only what is missing is computed; resumable.
+
+        Args:
+            space: the space to fill.
+            wait: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            What was embedded and what failed.
+
+        Raises:
+            NoImages: if the vectors of the store came without images.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+        """
+        return operations.ingest.reembed(self._session, space, wait=wait, progress=progress)
+
+    def export_towers(self, space: str | None = None, towers: Sequence[str] | None = None) -> list[str]:
+        """Export the backbone of a space next to its vectors, in a form that queries load without PyTorch.
+
+        An exported tower is compared with the eager backbone on the store's own images, or on sentences, and refused
+        if the least cosine, plain or centered, is below 0.9999.
+
+        Args:
+            space: see :class:`Store`.
+            towers: ``"image"`` and ``"text"``; by default those that the space has.
+
+        Returns:
+            One sentence per tower.
+
+        Raises:
+            MissingExtra: if onnx is not installed.
+            RuntimeMismatch: if the exported tower gives other vectors.
+            BadBackbone: if the backbone cannot be exported.
+            StoreIOError: if the store cannot be written.
+        """
+        return operations.query_encoder.export_towers(self._session, space, towers)
+
+    # ---- search
+
+    def search(
+        self,
+        query: Query | None = None,
+        *,
+        image: ImageQuery | None = None,
+        plus: Sequence[QueryPart] = (),
+        minus: Sequence[QueryPart] = (),
+        like: Sequence[Query] = (),
+        unlike: Sequence[Query] = (),
+        templates: str | None = None,
+        space: str | None = None,
+        k: int | None = 10,
+        offset: int = 0,
+        where: str | None = None,
+        min_score: float | None = None,
+        group_by: str | None = None,
+        diversity: float = 0.0,
+        exact: bool = False,
+    ) -> Hits:
+        """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
+
+        Args:
+            query: text (str), an image (Path, PIL image or uint8 ``(H, W, 3)`` array), a vector (1-D array) or an
+                item id (int).
+            image: the query as an image: a path, encoded bytes, a PIL image or an array.
+            plus: parts to add, each a query or ``(query, weight)``.
+            minus: parts to subtract, each a query or ``(query, weight)``.
+            like: examples of what is wanted (Rocchio; with eight or more examples and no other query, a logistic
+                regression between wanted and unwanted).
+            unlike: examples of what is not wanted.
+            templates: a prompt template with ``{}``, or a template set: ``name``, ``photo``, ``simple``, ``imagenet``.
+            space: see :class:`Store`.
+            k: hits wanted, 1 to 100,000; None returns every item that reaches ``min_score``.
+            offset: hits to skip at the front.
+            where: see :class:`Store`.
+            min_score: the least cosine similarity of a hit.
+            group_by: a column; at most one hit per value of it. ``content`` gives one hit per different file.
+            diversity: 0 ranks by score alone; towards 1, hits differ more from each other (maximal marginal relevance,
+                Carbonell and Goldstein 1998, with lambda = 1 - diversity).
+            exact: do not use an approximate index.
+
+        Returns:
+            The hits, best first, with the search plan.
+
+        Raises:
+            NoTextTower: if the query is text and the space has no text tower.
+            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range.
+            BadFilter: if ``where`` is not one condition.
+            UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
+            ImageError: if the image cannot be decoded.
+        """
+        parts = operations.search.QueryParts(query, image, plus, minus, like, unlike, templates)
+        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
+        return operations.search.search(self._session, parts, space=space, options=options)
+
+    def map(
+        self,
+        *,
+        color_by: str = "label",
+        where: str | None = None,
+        space: str | None = None,
+        max_items: int = 2000,
+        seed: int = 0,
+    ) -> EmbeddingMap:
+        """Project the items onto a plane, where near in the space is near on the map.
+
+        Args:
+            color_by: the column that colors the points.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            max_items: of more items, a random sample is shown.
+            seed: random seed of the sample and the projection.
+
+        Returns:
+            The map; ``.html()`` and ``.png(path)`` draw it.
+
+        Raises:
+            QueryError: if fewer than five items match.
+            BadFilter: if ``where`` is not one condition.
+            UnknownColumn: if ``where`` or ``color_by`` names a column that the items lack.
+        """
+        return operations.search.project_items(
+            self._session, color_by=color_by, where=where, space=space, max_items=max_items, seed=seed
+        )
+
+    def duplicates(
+        self,
+        threshold: float = 0.95,
+        *,
+        where: str | None = None,
+        keep: str = "first",
+        exact: bool | None = None,
+        write_columns: bool = False,
+        space: str | None = None,
+        wait: float = 0.0,
+    ) -> DuplicateGroups:
+        """Group items that look alike.
+
+        Args:
+            threshold: the least cosine of a pair.
+            where: see :class:`Store`.
+            keep: which item of a group to keep: ``first`` or ``largest``.
+            exact: whether to compare all pairs; None decides by the number of items.
+            write_columns: write the columns ``duplicate_group`` and ``duplicate_keep``.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            The groups, and the pairs across splits.
+
+        Raises:
+            QueryError: if the threshold is out of range or ``keep`` is unknown.
+        """
+        return operations.clean.duplicates(
+            self._session,
+            threshold=threshold,
+            where=where,
+            keep=keep,
+            exact=exact,
+            write_columns=write_columns,
+            space=space,
+            wait=wait,
+        )
+
+    def cluster(
+        self,
+        n_clusters: int,
+        *,
+        where: str | None = None,
+        cluster_column: str = "cluster",
+        outlier_column: str = "outlier",
+        space: str | None = None,
+        wait: float = 0.0,
+    ) -> ChangedItems:
+        """Write the k-means cluster of each item and its distance from the center as columns.
+
+        Args:
+            n_clusters: how many clusters; cluster 0 is the largest.
+            where: see :class:`Store`.
+            cluster_column: the column for the cluster.
+            outlier_column: the column for 1 - cosine to the center.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were written.
+
+        Raises:
+            QueryError: if there are fewer items than clusters.
+        """
+        return operations.clean.cluster(
+            self._session,
+            n_clusters,
+            where=where,
+            cluster_column=cluster_column,
+            outlier_column=outlier_column,
+            space=space,
+            wait=wait,
+        )
+
+    def build_index(
+        self,
+        *,
+        recall: float = 0.95,
+        max_memory: str | int = "4GB",
+        kind: str | None = None,
+        space: str | None = None,
+        wait: float = 0.0,
+        progress: Progress = None,
+    ) -> IndexBuild:
+        """Build an approximate index with a measured recall; searches go on meanwhile.
+
+        Args:
+            recall: the least recall of the 10 nearest that the index must reach.
+            max_memory: bytes, or text such as ``"4GB"``, that the index may take.
+            kind: ``flat``, ``hnsw``, ``ivf`` or ``pq``; by default chosen by size, recall and memory.
+            space: see :class:`Store`.
+            wait: seconds to wait for another process that is building an index of this space.
+            progress: see :class:`Store`.
+
+        Returns:
+            The index, its recall, and what was rejected.
+
+        Raises:
+            QueryError: if there is nothing to index, or nothing within the memory reaches the recall.
+        """
+        return operations.search.build_index(
+            self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
+        )
+
+    def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
+        """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet file of the items.
+
+        Args:
+            path: the file to write.
+            space: see :class:`Store`.
+            where: see :class:`Store`.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            QueryError: if the suffix is neither ``.parquet`` nor ``.npy``.
+            BadFilter: if ``where`` is not one condition.
+            StoreIOError: if the disk refuses.
+        """
+        return operations.search.export(self._session, Path(path), space=space, where=where)
+
+    # ---- classify
+
+    def features(
+        self,
+        label: str = "label",
+        *,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> Features:
+        """Load the vectors, labels, item ids, groups and splits of the labelled items.
+
+        Args:
+            label: see :class:`Store`; a list column gives several labels per item.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: split the text of the label here into several labels.
+
+        Returns:
+            The features; ``.X`` is float32 ``(N, D)``, ``.y`` the labels.
+
+        Raises:
+            UnknownColumn: if the items lack the column.
+            BadFilter: if ``where`` is not one condition.
+            LabelError: if no item has a label and a vector.
+        """
+        return operations.evaluate.features(self._session, label, where=where, space=space, separator=separator)
+
+    def distinct_labels(self, label: str = "label", *, where: str | None = None, space: str | None = None) -> list[str]:
+        """List the different labels of the items that have a vector, sorted.
+
+        Args:
+            label: see :class:`Store`.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+
+        Returns:
+            The labels.
+        """
+        return operations.evaluate.distinct_labels(self._session, label, where=where, space=space)
+
+    def probe(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+        save_as: str | None = None,
+        head_options: Mapping[str, Any] | None = None,
+        folds: int = 0,
+        seed: int = 0,
+        near_duplicate_threshold: float | None = None,
+        drop_near_duplicates: bool = False,
+        calibrate: str | None = None,
+        abstain_precision: float | None = None,
+        conformal_alpha: float | None = None,
+    ) -> Evaluation:
+        """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
+
+        Args:
+            label: see :class:`Store`; a list column gives several labels per item.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: split the text of the label here into several labels.
+            save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
+            head_options: options of the head's constructor, e.g. ``{"k": 20}``.
+            folds: cross-validate over all items instead of using the split; 0 uses the split.
+            seed: random seed of the hashed split, the folds and the heads.
+            near_duplicate_threshold: the cosine from which items across the split count as near-duplicates; 0 does
+                not search for them; by default 0.95.
+            drop_near_duplicates: leave near-duplicates of held-out items out of the training rows.
+            calibrate: ``temperature`` or ``isotonic``.
+            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+
+        Returns:
+            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
+
+        Raises:
+            UnknownColumn: if the items lack the column.
+            BadFilter: if ``where`` is not one condition.
+            LabelError: if the labels cannot support an evaluation.
+            UnknownHead: if there is no such head.
+            BadHead: if the head lacks an option, or cannot be saved.
+        """
+        return operations.evaluate.probe(
+            self._session,
+            label,
+            head=head,
+            where=where,
+            space=space,
+            separator=separator,
+            save_as=save_as,
+            head_options=head_options,
+            settings=operations.evaluate.EvaluationSettings(
+                folds=folds,
+                seed=seed,
+                near_duplicate_threshold=near_duplicate_threshold,
+                drop_near_duplicates=drop_near_duplicates,
+                calibrate=calibrate,
+                abstain_precision=abstain_precision,
+                conformal_alpha=conformal_alpha,
+            ),
+        )
+
+    def knn(
+        self,
+        label: str = "label",
+        *,
+        k: int = 5,
+        weights: str = "softmax",
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+        save_as: str | None = None,
+        **evaluation: Any,
+    ) -> Evaluation:
+        """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
+
+        Args:
+            label: see :class:`Store`.
+            k: neighbors.
+            weights: ``softmax`` (DINO: exp(cosine / 0.07)), ``uniform`` or ``distance``.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+            save_as: as for :meth:`probe`.
+            **evaluation: ``folds``, ``seed`` and the other evaluation options of :meth:`probe`.
+
+        Returns:
+            The evaluation.
+        """
+        return self.probe(
+            label,
+            head="knn",
+            where=where,
+            space=space,
+            separator=separator,
+            save_as=save_as,
+            head_options={"k": k, "weights": weights},
+            **evaluation,
+        )
+
+    def zero_shot(
+        self,
+        classes: Classes,
+        *,
+        templates: str | Sequence[str] = "photo",
+        space: str | None = None,
+        class_vectors: NDArray[Any] | None = None,
+        logit_scale: float | None = None,
+    ) -> ZeroShotClassifier:
+        """Make a classifier from text alone.
+
+        Args:
+            classes: class names, or prompts by class.
+            templates: the sentences around a name: ``photo`` ("a photo of a {}."), ``name``, ``simple``,
+                ``imagenet``, or sentences with ``{}``.
+            space: see :class:`Store`.
+            class_vectors: ``(K, D)`` text vectors that were computed elsewhere; then no text tower is needed.
+            logit_scale: the scale of cosines; by default the model's own, 100 for given vectors.
+
+        Returns:
+            The classifier; ``.evaluate(label)`` evaluates it, ``.save(name)`` keeps it.
+
+        Raises:
+            NoTextTower: if the space has no text tower.
+            LabelError: if there are fewer than two classes.
+        """
+        text = operations.evaluate.TextOptions(templates, class_vectors, logit_scale)
+        return operations.zero_shot.zero_shot(self._session, classes, text=text, space=space)
+
+    def few_shot(
+        self,
+        label: str = "label",
+        classes: Classes | None = None,
+        *,
+        head: str = "tip-adapter",
+        shots: int = 16,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        save_as: str | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: NDArray[Any] | None = None,
+        logit_scale: float | None = None,
+    ) -> Evaluation:
+        """Evaluate a head made from text and a few labelled images per class.
+
+        Hyper-parameters are tuned on the split ``val`` if ``test`` is held out, else on shots that are held out for
+        it; never on the rows that evaluate. With 0 shots it is zero-shot.
+
+        Args:
+            label: see :class:`Store`.
+            classes: as for :meth:`zero_shot`; by default the labels.
+            head: ``tip-adapter``, ``tip-adapter-f`` (with trained keys) or ``blend``.
+            shots: labelled images per class, drawn from the training rows.
+            seed: random seed of the draw.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            save_as: save the fitted head under this name.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`.
+            logit_scale: as for :meth:`zero_shot`.
+
+        Returns:
+            The evaluation.
+
+        Raises:
+            NoTextTower: if the space has no text tower and no class vectors are given.
+            LabelError: if the labels cannot support an evaluation.
+            UnknownHead: if there is no such head.
+        """
+        return operations.evaluate.few_shot(
+            self._session,
+            label,
+            classes,
+            head=head,
+            shots=shots,
+            seed=seed,
+            where=where,
+            space=space,
+            save_as=save_as,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
+        )
+
+    def few_shot_curve(
+        self,
+        label: str = "label",
+        classes: Classes | None = None,
+        *,
+        head: str = "tip-adapter",
+        shots: Sequence[int] = (1, 2, 4, 8, 16),
+        repeats: int = 5,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: NDArray[Any] | None = None,
+        logit_scale: float | None = None,
+    ) -> LearningCurve:
+        """Evaluate a few-shot head over numbers of shots.
+
+        Args:
+            label: see :class:`Store`.
+            classes: as for :meth:`zero_shot`; by default the labels.
+            head: as for :meth:`few_shot`.
+            shots: labelled images per class; all training rows come last.
+            repeats: draws per number of shots.
+            seed: random seed of the first draw.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`.
+            logit_scale: as for :meth:`zero_shot`.
+
+        Returns:
+            Accuracy over shots: mean and standard deviation.
+        """
+        return operations.evaluate.few_shot_learning_curve(
+            self._session,
+            label,
+            classes,
+            head=head,
+            shots=shots,
+            repeats=repeats,
+            seed=seed,
+            where=where,
+            space=space,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
+        )
+
+    def learning_curve(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        labels_per_class: Sequence[int] = (1, 2, 4, 8, 16),
+        repeats: int = 5,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+        head_options: Mapping[str, Any] | None = None,
+    ) -> LearningCurve:
+        """Evaluate a head over numbers of labels: how many labels are needed?
+
+        Args:
+            label: see :class:`Store`.
+            head: as for :meth:`probe`.
+            labels_per_class: labels per class; all training rows come last.
+            repeats: draws per number of labels.
+            seed: random seed of the first draw and of the split.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+            head_options: as for :meth:`probe`.
+
+        Returns:
+            Accuracy over labels per class (mean average precision for several labels per item): mean and standard
+            deviation.
+
+        Raises:
+            LabelError: if the labels cannot support an evaluation.
+        """
+        return operations.evaluate.evaluate_learning_curve(
+            self._session,
+            label,
+            head=head,
+            labels_per_class=labels_per_class,
+            repeats=repeats,
+            seed=seed,
+            where=where,
+            space=space,
+            separator=separator,
+            head_options=head_options,
+        )
+
+    def compare_heads(
+        self,
+        label: str = "label",
+        *,
+        spaces: Sequence[str] | None = None,
+        heads: Sequence[str] = ("logistic", "knn", "prototype"),
+        labels_per_class: Sequence[int] = (),
+        where: str | None = None,
+        separator: str | None = None,
+        folds: int = 0,
+        seed: int = 0,
+        near_duplicate_threshold: float | None = None,
+        drop_near_duplicates: bool = False,
+        calibrate: str | None = None,
+        abstain_precision: float | None = None,
+        conformal_alpha: float | None = None,
+    ) -> HeadComparison:
+        """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
+
+        Args:
+            label: see :class:`Store`.
+            spaces: names or keys; by default every space that has vectors.
+            heads: names of heads.
+            labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
+            where: see :class:`Store`.
+            separator: as for :meth:`probe`.
+            folds: as for :meth:`probe`.
+            seed: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
+            drop_near_duplicates: as for :meth:`probe`.
+            calibrate: as for :meth:`probe`.
+            abstain_precision: as for :meth:`probe`.
+            conformal_alpha: as for :meth:`probe`.
+
+        Returns:
+            The contestants, best first, with their gap to the best and its p-value.
+
+        Raises:
+            SpaceNotFound: if there is no such space.
+            LabelError: if the labels cannot support an evaluation.
+            UnknownHead: if there is no such head.
+        """
+        return operations.evaluate.compare(
+            self._session,
+            label,
+            spaces=spaces,
+            head_names=heads,
+            labels_per_class=labels_per_class,
+            where=where,
+            separator=separator,
+            settings=operations.evaluate.EvaluationSettings(
+                folds=folds,
+                seed=seed,
+                near_duplicate_threshold=near_duplicate_threshold,
+                drop_near_duplicates=drop_near_duplicates,
+                calibrate=calibrate,
+                abstain_precision=abstain_precision,
+                conformal_alpha=conformal_alpha,
+            ),
+        )
+
+    @property
+    def heads(self) -> list[HeadRecord]:
+        """The saved heads, oldest first."""
+        return operations.heads.saved_heads(self._session)
+
+    def head(self, name: str, *, space: str | None = None) -> Any:
+        """Load a saved head as a fitted scikit-learn classifier.
+
+        Args:
+            name: the name that it was saved under.
+            space: the space that it must belong to; by default any.
+
+        Returns:
+            The classifier.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            SpaceMismatch: if it belongs to another space.
+            StoreDamaged: if its files are not what was written.
+        """
+        return operations.heads.load(self._session, name, space=space)
+
+    def save_head(self, name: str, evaluation: Evaluation) -> HeadRecord:
+        """Save the head of an evaluation, bound to its space, label and classes; a head of that name is replaced.
+
+        Args:
+            name: letters, digits, ``_`` and ``-``.
+            evaluation: what :meth:`probe` or another method returned.
+
+        Returns:
+            The record of the head.
+
+        Raises:
+            BadHead: if the name does not fit, or the head cannot be stored without pickle.
+        """
+        return operations.heads.save(self._session, name, evaluation)
+
+    def delete_head(self, name: str) -> None:
+        """Delete a saved head and its predictions.
+
+        Args:
+            name: the name that it was saved under.
+
+        Raises:
+            UnknownHead: if there is no such head.
+        """
+        operations.heads.delete(self._session, name)
+
+    def predict(self, head: str, *, where: str | None = None, space: str | None = None) -> PredictionSummary:
+        """Predict every matching item with a saved head, and write the table ``predictions``.
+
+        From then on every filter may use ``pred.NAME`` (the class) and ``pred.NAME.score``.
+
+        Args:
+            head: its name.
+            where: see :class:`Store`; ``"pred.NAME is null"`` takes what is new or changed.
+            space: the space that the head must belong to; by default its own.
+
+        Returns:
+            Counts of items by predicted class.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            SpaceMismatch: if the head belongs to another space.
+            StoreDamaged: if the files of the head are not what was written.
+            BadFilter: if ``where`` is not one condition.
+        """
+        return operations.heads.predict(self._session, head, where=where, space=space)
+
+    def export_head(self, name: str, path: str | Path) -> Path:
+        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+
+        Args:
+            name: the name that it was saved under.
+            path: the file to write.
+
+        Returns:
+            The path.
+
+        Raises:
+            BadHead: if the head is not linear, or the suffix is another one.
+            MissingExtra: if onnx is not installed.
+        """
+        return operations.heads.export(self._session, name, Path(path))
+
+    # ---- label and clean
+
+    def label_errors(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        folds: int = 5,
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> LabelErrorReport:
+        """Find labels that are probably wrong, the most certain first.
+
+        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+
+        Args:
+            label: see :class:`Store`.
+            head: as for :meth:`probe`.
+            folds: of the cross-validation.
+            seed: random seed of the folds and the head.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+
+        Returns:
+            The doubtful labels, and the estimated share of wrong ones.
+
+        Raises:
+            LabelError: if there are too few items per class.
+        """
+        return operations.labels.find_label_errors(
+            self._session,
+            label,
+            head=head,
+            folds=folds,
+            seed=seed,
+            where=where,
+            space=space,
+            separator=separator,
+        )
+
+    def suggest_labels(
+        self,
+        label: str = "label",
+        *,
+        k: int = 20,
+        head: str = "logistic",
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> LabelSuggestions:
+        """Suggest what to label next: unlabelled items that the head is unsure of and that differ from each other.
+
+        Args:
+            label: the column; every labelled item is a training row.
+            k: items wanted.
+            head: as for :meth:`probe`.
+            seed: random seed of the head.
+            where: a filter on the items to choose from.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+
+        Returns:
+            The items, with the class that the head would predict.
+
+        Raises:
+            LabelError: if fewer than two classes have a label.
+        """
+        return operations.labels.suggest_labels(
+            self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator
+        )
+
+    # ---- change
+
+    def edit(
+        self,
+        assignments: Mapping[str, str],
+        where: str | None = None,
+        *,
+        items: Sequence[int] | None = None,
+        create_columns: bool = False,
+        wait: float = 0.0,
+    ) -> ChangedItems:
+        """Set columns to SQL expressions over the items: ``store.edit({"label": "'bee'"}, "label = 'Bee'")``.
+
+        Args:
+            assignments: expressions by column: label, split, group_id or one of the user's own.
+            where: a filter, ``"true"`` for all items.
+            items: item ids; with ``where``, items must match both.
+            create_columns: add columns that do not exist.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were changed.
+
+        Raises:
+            UnknownColumn: if a column does not exist; nothing is changed.
+            BadFilter: if ``where`` is not one condition; nothing is changed.
+            QueryError: if an expression cannot be used; nothing is changed.
+        """
+        return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
+
+    def edit_from_table(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> TableEdit:
+        """Set columns from a CSV, Parquet or JSON lines table with a column ``item`` or ``uri``.
+
+        Args:
+            table: the file.
+            key: the column that names the items; by default ``item``, else ``uri``.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many rows were used, and how many name an item that the store does not have.
+
+        Raises:
+            QueryError: if the table cannot be used; nothing is changed.
+        """
+        return operations.edit.edit_from_table(self._session, table, key=key, wait=wait)
+
+    def rename(self, old: str, new: str, *, wait: float = 0.0) -> ChangedItems:
+        """Give an item another uri, or with ``/`` at the end all items below a folder; files are not touched.
+
+        Args:
+            old: the uri, or the folder.
+            new: what replaces it.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were renamed.
+
+        Raises:
+            QueryError: if nothing has that uri, or the new one is in use.
+        """
+        return operations.edit.rename(self._session, old, new, wait=wait)
+
+    def delete(
+        self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0
+    ) -> ChangedItems:
+        """Delete items; a later scan of their files brings them back as new items.
+
+        Args:
+            where: a filter, ``"true"`` for all items.
+            items: item ids; with ``where``, items must match both.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were deleted.
+
+        Raises:
+            QueryError: if neither is given, or an id does not exist; nothing is changed.
+        """
+        return operations.edit.delete(self._session, where, items, wait=wait)
+
+    def purge(self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0) -> PurgedItems:
+        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
+
+        Args:
+            where: a filter, ``"true"`` for all items.
+            items: item ids; with ``where``, items must match both.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items, contents and vectors were removed.
+
+        Raises:
+            QueryError: if neither is given, or an id does not exist; nothing is changed.
+        """
+        return operations.edit.purge(self._session, where, items, wait=wait)
+
+    def set_default(self, space: str | FinetuneResult, *, refit_heads: bool = False, wait: float = 0.0) -> DefaultSpace:
+        """Make a space the default one; it is changed back in the same way.
+
+        Saved heads stay with the space that they were fitted in, and are refused elsewhere.
+
+        Args:
+            space: name, key, or what :meth:`finetune` returned.
+            refit_heads: before that, fit the saved heads of its parent, children and siblings again in it, under
+                their names; they replace the old ones.
+            wait: see :class:`Store`.
+
+        Returns:
+            The name of the space, contents without a vector in it, and heads that were refitted or skipped.
+
+        Raises:
+            SpaceNotFound: if there is no such space.
+        """
+        key = space if isinstance(space, str) else space.key
+        return operations.spaces.set_default(self._session, key, refit_heads=refit_heads, wait=wait)
+
+    def rename_space(self, old: str, new: str, *, wait: float = 0.0) -> None:
+        """Rename a space.
+
+        Args:
+            old: its name or key.
+            new: its new name.
+            wait: see :class:`Store`.
+
+        Raises:
+            SpaceNotFound: if there is no such space.
+            QueryError: if the new name is in use or does not fit.
+        """
+        operations.spaces.rename(self._session, old, new, wait=wait)
+
+    def drop_space(self, space: str, *, wait: float = 0.0) -> DroppedSpace:
+        """Remove a space with its vectors, indexes and checkpoint.
+
+        Args:
+            space: its name or key.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many vectors and bytes were removed.
+
+        Raises:
+            SpaceNotFound: if there is no such space.
+            SpaceMismatch: if heads depend on it, or it is the only or the default space.
+        """
+        return operations.spaces.drop(self._session, space, wait=wait)
+
+    # ---- fine-tune
+
+    def finetune(
+        self,
+        label: str = "label",
+        *,
+        space: str | None = None,
+        space_name: str | None = None,
+        embed: bool = True,
+        where: str | None = None,
+        wait: float = 60.0,
+        progress: Progress = None,
+        **settings: Any,
+    ) -> FinetuneResult:
+        """Train the backbone of a space on a label: a checkpoint and a new space next to the old one.
+
+        By default the head of the probe is fitted first, and then everything is trained from there at a low rate
+        (LP-FT, Kumar et al. 2022). A run that was killed resumes; one that is finished is recognized. The old space is
+        not touched and stays the default; :meth:`set_default` changes that. Under ``accelerate launch`` every process
+        trains, and the first one alone writes, embeds and compares.
+
+        Args:
+            label: see :class:`Store`.
+            space: the space whose backbone is trained.
+            space_name: the name of the new space; by default that of the old one and of the label.
+            embed: embed all images of the store into the new space, and compare both spaces.
+            where: see :class:`Store`.
+            wait: see :class:`Store`.
+            progress: see :class:`Store`.
+            **settings: the fields of :class:`embedstore.finetuning.FinetuneSettings` and
+                :class:`embedstore.finetuning.AugmentationSettings`.
+
+        Returns:
+            The new space, the history of the training, and the comparison.
+
+        Raises:
+            FinetuneError: if a setting is unknown or does not fit the network.
+            LabelError: if the labels cannot support a training.
+            MissingExtra: if accelerate is not installed.
+            StoreIOError: if the disk has not enough room; raised before the training.
+            StoreBusy: if the same run is going on in another process.
+        """
+        return operations.finetune.finetune(
+            self._session,
+            label,
+            space=space,
+            space_name=space_name,
+            embed=embed,
+            where=where,
+            wait=wait,
+            progress=progress,
+            options=settings,
+        )
+
+    def compare_spaces(
+        self,
+        label: str = "label",
+        space: str | None = None,
+        baseline: str | None = None,
+        *,
+        where: str | None = None,
+        seed: int = 0,
+    ) -> SpaceComparison:
+        """Compare two spaces on the same held-out items: probe, kNN, zero-shot, per class, with significance.
+
+        Args:
+            label: see :class:`Store`.
+            space: by default the latest fine-tuned space.
+            baseline: by default the space that it was fine-tuned from.
+            where: see :class:`Store`.
+            seed: random seed of the split.
+
+        Returns:
+            Pairs of evaluations with the difference in accuracy and its interval.
+
+        Raises:
+            SpaceNotFound: if there is no such space.
+            LabelError: if the labels cannot support an evaluation, or no space is fine-tuned.
+        """
+        return operations.compare_spaces.compare(self._session, label, space, baseline, where=where, seed=seed)
+
+    def advise(
+        self, label: str = "label", *, space: str | None = None, where: str | None = None, seed: int = 0
+    ) -> FinetuningAdvice:
+        """Recommend one of four strategies: frozen features, a new head, fine-tuning the last layers, or all layers.
+
+        It measures labels per class, the probe on held-out and on training items, what the last doubling of the
+        labels gained, and how far at most 256 images are from the backbone's own statistics. Backbones without
+        BatchNorm are compared with themselves at random weights instead.
+
+        Args:
+            label: see :class:`Store`.
+            space: see :class:`Store`.
+            where: see :class:`Store`.
+            seed: random seed of the split.
+
+        Returns:
+            The strategy, and the figures behind it.
+
+        Raises:
+            LabelError: if the labels cannot support a probe.
+        """
+        return operations.advise.advise(self._session, label, space=space, where=where, seed=seed)
+
+    def compare_strategies(
+        self,
+        label: str = "label",
+        *,
+        labels_per_class: Sequence[int] = (10, 50),
+        last_layers: str = "last-2",
+        plot_path: str | Path | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        progress: Progress = None,
+        **settings: Any,
+    ) -> StrategyComparison:
+        """Train from scratch, a frozen probe, the last layers and all layers, and compare them on the same items.
+
+        Only the run is recorded; no space is added. Every result is a training of its own: this takes long.
+
+        Args:
+            label: see :class:`Store`.
+            labels_per_class: labels per class; all labels come last.
+            last_layers: what "last layers" means, such as ``last-2``.
+            plot_path: a PNG file for the plot.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            progress: a function that is called with each result.
+            **settings: of every training, as for :meth:`finetune`.
+
+        Returns:
+            The table of results.
+
+        Raises:
+            FinetuneError: if a setting is unknown or does not fit the network.
+            LabelError: if the labels cannot support a training.
+            MissingExtra: if accelerate is not installed.
+        """
+        return operations.advise.compare_strategies(
+            self._session,
+            label,
+            labels_per_class=labels_per_class,
+            last_layers=last_layers,
+            plot_path=plot_path,
+            where=where,
+            space=space,
+            progress=progress if callable(progress) else lambda _: None,
+            options=settings,
+        )
+
+    # ---- keep safe
+
+    def verify(self, *, check_images: bool = False, progress: Progress = False) -> VerificationReport:
+        """Read every byte that matters and compare it with its checksum.
+
+        Args:
+            check_images: read every image again too, and compare it with the content that was embedded.
+            progress: see :class:`Store`.
+
+        Returns:
+            The damage that was found; ``.ok`` is True without damage.
+        """
+        return operations.maintenance.verify(self._session, check_images=check_images, progress=progress)
+
+    def repair(self, *, reembed: bool = True, wait: float = 0.0) -> RepairReport:
+        """Repair what :meth:`verify` finds.
+
+        Args:
+            reembed: embed lost vectors again if the backbone can be loaded.
+            wait: see :class:`Store`.
+
+        Returns:
+            What was repaired, and what is lost.
+
+        Raises:
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+            StoreDamaged: if the store cannot be repaired; restore it from a backup.
+        """
+        return operations.maintenance.repair(self.path, lambda: self._session, reembed=reembed, wait=wait)
+
+    def compact(self, *, wait: float = 0.0, progress: Progress = False) -> Compaction:
+        """Merge small vector files, wipe vectors that no item needs, and build their indexes again.
+
+        Args:
+            wait: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            Files before and after, rows and bytes that were freed.
+        """
+        return operations.edit.compact_store(self._session, wait=wait, progress=progress)
+
+    def backup(self, target: str | Path, *, hard_link: bool = False, progress: Progress = False) -> Backup:
+        """Copy the store consistently to a new folder, also while another process embeds.
+
+        Args:
+            target: a new folder outside of the store.
+            hard_link: make hard links to the vector files instead of copies: instant, but on the same disk.
+            progress: see :class:`Store`.
+
+        Returns:
+            Vector files and bytes.
+
+        Raises:
+            StoreExists: if something is at ``target``.
+            StoreDamaged: if a vector file is not what was written.
+            StoreIOError: if the disk refuses; nothing is left at ``target``.
+        """
+        return operations.maintenance.backup(self._session, target, hard_link=hard_link, progress=progress)
+
+    def export_store(self, folder: str | Path) -> ArchiveCounts:
+        """Write the whole store as Parquet files to a new folder, also while another process writes.
+
+        It has every table, every vector of every space bit for bit, heads and checkpoints;
+        :func:`embedstore.import_store` makes a store from it. It has no indexes, which are built again, and no
+        quarantine.
+
+        Args:
+            folder: a new folder outside of the store.
+
+        Returns:
+            Rows by table, vectors, files and bytes.
+
+        Raises:
+            StoreExists: if something is at ``folder``.
+            StoreDamaged: if a vector or a head is not what was written.
+            StoreIOError: if the disk refuses; nothing is left at ``folder``.
+        """
+        return operations.maintenance.export_store(self._session, Path(folder))
+
+    def backbone(self, space: str | None = None) -> Backbone:
+        """Return the loaded backbone of a space.
+
+        Args:
+            space: see :class:`Store`.
+
+        Returns:
+            The backbone, loaded once per process.
+
+        Raises:
+            SpaceMismatch: if what loads now is not what the space was made with.
+            BadBackbone: if the space holds precomputed vectors.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        return self._session.backbone(space)
+
+
+@check_keywords
 def create(
     path: str | Path,
     backbone: str | None = None,
     *,
+    weights: str | Path | None = None,
+    backbone_args: Mapping[str, JsonScalar] | None = None,
+    preprocess: Mapping[str, JsonScalar] | None = None,
+    layer: str | None = None,
+    pool: str | None = None,
+    random_init: bool = False,
+    seed: int = 0,
     dtype: str = "float16",
-    name: str | None = None,
+    space_name: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     runtime: str = "auto",
-    **options: Unpack[BackboneOptions],
+    decoder: str = "auto",
 ) -> Store:
-    """Make a store, with the space of a backbone unless none is named.
+    """Create a store, with the space of a backbone unless none is named.
 
     Args:
         path: a new folder.
-        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``module:factory`` or an alias.
-            None makes a store for precomputed vectors, or for a backbone named later.
-        dtype: of the vectors on disk, ``float16`` or ``float32``.
-        name: of the space. device, precision: ``auto`` or as torch names them.
-        runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; no part of the space, see :func:`open_store`.
-        options: see :class:`BackboneOptions`.
+        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``module:factory`` or an alias such as
+            ``clip``. None makes a store for precomputed vectors, or for a backbone that is named later.
+        weights: a local weights file instead of the library's own loading.
+        backbone_args: keyword arguments of the architecture.
+        preprocess: overrides of the model's own preprocessing, e.g. ``{"mean": 0.5}``; recorded in the space.
+        layer: the layer whose features are taken; by default the last one.
+        pool: how features are pooled: ``avg``, ``max`` or ``token``; by default the backbone's own way.
+        random_init: use random weights, on purpose; recorded in the space.
+        seed: random seed of random weights.
+        dtype: ``float16`` or ``float32``, of the vectors on disk.
+        space_name: the name of the space; by default a short name of the backbone.
+        device: ``auto`` or a PyTorch device.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; not part of the space, see :func:`embedstore.open`.
+        decoder: see :func:`embedstore.open`.
+
+    Returns:
+        The open store.
 
     Raises:
-        StoreExists: something is at ``path``.
-        UnknownBackbone, WeightsNotFound, WeightsMismatch, BadBackbone: as their names say; nothing is made then.
+        StoreExists: if something is at ``path``.
+        UnknownBackbone: if there is no such architecture or tag; nothing is created.
+        WeightsNotFound: if the weights are not on this machine; nothing is created.
+        WeightsMismatch: if the weights do not fit the architecture; nothing is created.
+        BadBackbone: if an option does not fit the backbone; nothing is created.
     """
+    options = OpenOptions.parse(device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=[])
     if backbone is None:
-        return Store(Storage.create(path), device=device, precision=precision, runtime=runtime)
-    if Path(path).exists() and any(Path(path).iterdir()):
-        raise StoreExists(f"{path} exists already; open it, or choose another folder")
-    recipe = recipe_of(backbone, **options)
-    if parse_runtime(runtime) is Runtime.ONNX:
-        require_onnx_export()
-    network = load(recipe, device=device, precision=precision, allow_code={recipe.backbone})
-    how = {"device": device, "precision": precision, "runtime": runtime}
-    store = Store(Storage.create(path), **how, allow_code={recipe.backbone})
-    store.register(network, recipe, name=name, dtype=dtype)
-    return store
+        return Store(Session(Storage.create(path), options))
+    recipe = operations.spaces.make_recipe(
+        backbone,
+        weights=weights,
+        backbone_args=backbone_args,
+        preprocess=preprocess,
+        layer=layer,
+        pool=pool,
+        random_init=random_init,
+        seed=seed,
+    )
+    return Store(operations.spaces.create_store(Path(path), recipe, options, dtype=dtype, space_name=space_name))
 
 
+@check_keywords
 def open_store(
     path: str | Path,
     *,
@@ -77,19 +1569,97 @@ def open_store(
     decoder: str = "auto",
     allow_code: Collection[str] = (),
 ) -> Store:
-    """Open a store; a crash's traces are mended first.
+    """Open a store; what a crash left is repaired first.
 
     Args:
         path: its folder.
-        device, precision: for backbones loaded later.
-        runtime: ``auto`` (eager for short runs; onnxruntime where it is installed, pays and is as exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all; one that is further off than cosine 0.9999 is refused.
-        decoder: ``auto``, ``pillow`` (the libraries' own bytes) or ``quick``; on a GPU ``device`` and ``hardware`` too.
-            Held to the same bound.
-        allow_code: ``module:factory`` names that this store's spaces may import.
+        device: ``auto`` or a PyTorch device, for backbones that are loaded later.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        runtime: ``auto`` (eager for short runs; onnxruntime if it is installed, faster, and equally exact), ``eager``,
+            ``onnx`` or ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the reference) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
+            bound applies.
+        allow_code: ``module:factory`` names that this store may import.
+
+    Returns:
+        The open store.
 
     Raises:
-        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+        StoreNotFound: if there is nothing at ``path``.
+        NotAStore: if the folder is not a store.
+        StoreTooNew: if a later embedstore wrote it.
+        StoreDamaged: if it cannot be opened; `embedstore repair` may help.
     """
-    how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
-    return Store(Storage.open(path), **how, allow_code=allow_code)
+    options = OpenOptions.parse(
+        device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
+    )
+    return Store(Session(Storage.open(path), options))
+
+
+@check_keywords
+def restore(source: str | Path, target: str | Path, *, progress: Progress = False) -> Backup:
+    """Make a store from a backup, and verify it on the way.
+
+    Args:
+        source: what :meth:`Store.backup` made.
+        target: a new folder.
+        progress: see :class:`Store`.
+
+    Returns:
+        Vector files and bytes.
+
+    Raises:
+        StoreExists: if something is at ``target``.
+        StoreDamaged: if a file of the backup is not what was written.
+    """
+    return operations.maintenance.restore(source, target, progress=progress)
+
+
+@check_keywords
+def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
+    """Make a store from what :meth:`Store.export_store` wrote: all of it or nothing.
+
+    Args:
+        path: a new folder.
+        export_folder: the export.
+
+    Returns:
+        Rows by table, and vectors.
+
+    Raises:
+        StoreExists: if something is at ``path``.
+        StoreNotFound: if there is nothing at ``export_folder``.
+        NotAStore: if it is not an export.
+        StoreTooNew: if a later embedstore wrote it.
+        StoreDamaged: if a file is missing, changed, or contradicts another; nothing is made.
+    """
+    return operations.maintenance.import_store(Path(path), Path(export_folder))
+
+
+@check_keywords
+def repair_store(
+    path: str | Path,
+    *,
+    reembed: bool = True,
+    wait: float = 0.0,
+    device: str = "auto",
+    allow_code: Collection[str] = (),
+) -> RepairReport:
+    """Repair a store, also one that cannot be opened.
+
+    Args:
+        path: its folder.
+        reembed: embed lost vectors again if the backbone can be loaded.
+        wait: see :class:`Store`.
+        device: for backbones that have to be loaded.
+        allow_code: ``module:factory`` names that this store may import.
+
+    Returns:
+        What was repaired, and what is lost.
+
+    Raises:
+        StoreBusy: if another process is still writing after ``wait`` seconds.
+        StoreDamaged: if the store cannot be repaired; restore it from a backup.
+    """
+    options = OpenOptions.parse(device=device, precision="auto", runtime="auto", decoder="auto", allow_code=allow_code)
+    return operations.maintenance.repair(path, lambda: Session(Storage.open(path), options), reembed=reembed, wait=wait)

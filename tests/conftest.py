@@ -81,7 +81,7 @@ class Quickstart:
 def quickstart(tmp_path_factory) -> Quickstart:
     """The README's first command, run once a session by a real process; treat its store as read-only, or copy it."""
     folder = tmp_path_factory.mktemp("first") / "quickstart"
-    command = [sys.executable, "-m", "embedstore", "quickstart", "--folder", str(folder), "--json"]
+    command = [sys.executable, "-m", "embedstore", "quickstart", "-o", str(folder), "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     out = subprocess.run(command, capture_output=True, text=True, cwd=folder.parent, env=environment, check=False)
     assert out.returncode == 0, out.stderr

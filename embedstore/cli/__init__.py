@@ -1,4 +1,4 @@
-"""Verbs: parse, call, print. No logic."""
+"""The command line: verbs that parse, call the store and print. No logic."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command; errors of ours are one line on stderr and exit status 1, usage errors 2."""
-    gc.set_threshold(100_000)  # a short command is mostly imports, which make no garbage: looking for it took 5% of it
+    """Run one command; an error of ours is one line on stderr with exit status 1, a usage error has status 2."""
+    gc.set_threshold(100_000)  # imports make no garbage, and collecting it took 5% of a short command
     with timing.record_command() as command:
         try:
             _run(arguments)
@@ -34,11 +34,12 @@ def _run(arguments: list[str] | None) -> None:
         label_and_clean,
         maintenance,
         measure,
+        put_in,
         quickstart,
         search,
     )
+    from embedstore.cli.app import app
     from embedstore.cli.console import StderrLogHandler, one_line
-    from embedstore.cli.put_in import app
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:
@@ -51,16 +52,16 @@ def _run(arguments: list[str] | None) -> None:
         print(f"embedstore: {one_line(str(e))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        _say_interrupted()
+        _print_interrupted()
         sys.exit(130)
     except SystemExit as e:
         if e.code in _INTERRUPTED:  # typer makes this of a KeyboardInterrupt
-            _say_interrupted()
+            _print_interrupted()
         raise
-    except BrokenPipeError:  # the reader of our output has had enough
+    except BrokenPipeError:  # the reader of our output closed it
         sys.stderr.close()
         sys.exit(0)
 
 
-def _say_interrupted() -> None:
+def _print_interrupted() -> None:
     print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)

@@ -10,213 +10,277 @@ import typer
 import embedstore as es
 from embedstore.cli import console, render_evaluation
 from embedstore.cli import options as o
+from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import (
     EvaluationOptionGroup,
     Head,
     HeadArg,
-    Html,
     ItemOptionGroup,
-    OutputOptionGroup,
-    Save,
-    Seed,
+    SaveAs,
     Separator,
     TextClassOptionGroup,
     with_option_groups,
 )
-from embedstore.cli.put_in import app
+
+HeadName = Annotated[str, typer.Argument(metavar="HEAD", help="A head that was saved with --save.")]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
 def probe(
     store: o.StorePath,
     which: ItemOptionGroup,
-    how: EvaluationOptionGroup,
-    shown: OutputOptionGroup,
+    evaluation: EvaluationOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     separator: Separator = None,
-    save: Save = None,
+    save: SaveAs = None,
     head_arg: HeadArg = [],
-    curve: Annotated[bool, typer.Option("--curve", help="Add the learning curve over labels a class.")] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
+    ] = False,
+    output: o.Outputs = [],
+    as_json: o.Json = False,
 ) -> None:
-    """A classifier on frozen features, judged on held-out items; by default logistic regression, C by cross-validation.
+    """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
-    `embedstore probe pets.store label --head lda --folds 5 --html report.html`
+    -o writes .html (the report) or .png (the confusion matrix).
+
+    `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
     opened = es.open(store)
-    options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
-    asked: dict[str, Any] = {"where": which.where, "space": which.space, "separator": separator, "options": options}
-    found = opened.probe(label, head=head, save=save, **asked, **how.to_kwargs())
-    drawn = opened.curve(label, head=head, seed=how.seed, **asked) if curve else None
-    render_evaluation.print_evaluation(opened, found, shown, curve=drawn)
+    shared: dict[str, Any] = {
+        "head": head,
+        "where": which.where,
+        "space": which.space,
+        "separator": separator,
+        "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+    }
+    result = opened.probe(label, save_as=save, **shared, **evaluation.to_kwargs())
+    curve = opened.learning_curve(label, seed=evaluation.seed, **shared) if learning_curve else None
+    render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
 def knn(
     store: o.StorePath,
     which: ItemOptionGroup,
-    how: EvaluationOptionGroup,
-    shown: OutputOptionGroup,
+    evaluation: EvaluationOptionGroup,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="Neighbours.")] = 5,
-    weights: Annotated[str, typer.Option(help="softmax (DINO's exp(cosine / 0.07)), uniform, distance.")] = "softmax",
+    k: Annotated[int, typer.Option("-k", help="Neighbors.")] = 5,
+    neighbor_weights: Annotated[
+        str, typer.Option(help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07)), uniform or distance.")
+    ] = "softmax",
     separator: Separator = None,
-    save: Save = None,
+    save: SaveAs = None,
+    output: o.Outputs = [],
+    as_json: o.Json = False,
 ) -> None:
-    """K nearest neighbours by cosine, weighted, judged on held-out items."""
+    """Evaluate the k nearest neighbors by cosine on held-out items.
+
+    -o writes .html (the report) or .png (the confusion matrix).
+    """
     opened = es.open(store)
-    found = opened.knn(
+    result = opened.knn(
         label,
         k=k,
-        weights=weights,
+        weights=neighbor_weights,
         where=which.where,
         space=which.space,
         separator=separator,
-        save=save,
-        **how.to_kwargs(),
+        save_as=save,
+        **evaluation.to_kwargs(),
     )
-    render_evaluation.print_evaluation(opened, found, shown)
+    render_evaluation.print_evaluation(opened, result, output, as_json)
 
 
-@app.command("zero-shot")
+@app.command("zero-shot", rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
 def zero_shot(
     store: o.StorePath,
     which: ItemOptionGroup,
-    words: TextClassOptionGroup,
-    shown: OutputOptionGroup,
+    text: TextClassOptionGroup,
     label: o.Label = "label",
-    save: Save = None,
+    save: SaveAs = None,
+    output: o.Outputs = [],
+    as_json: o.Json = False,
 ) -> None:
-    """Classify by words alone, judged against a label."""
-    opened = es.open(store, device=words.device, precision=words.precision)
-    named = words.load_classes() or opened.labels(label, where=which.where, space=which.space)
-    made = opened.zero_shot(
-        named, templates=words.load_templates(), space=which.space, class_vectors=words.load_class_vectors()
-    )
-    found = made.evaluate(label, where=which.where)
+    """Classify by text alone, and evaluate it against a label.
+
+    -o writes .html (the report) or .png (the confusion matrix).
+
+    `embedstore zero-shot pets.store label --classes cat,dog`
+    """
+    opened = es.open(store, device=text.device, precision=text.precision)
+    classes = text.load_classes() or opened.distinct_labels(label, where=which.where, space=which.space)
+    classifier = opened.zero_shot(classes, space=which.space, **text.to_kwargs())
+    result = classifier.evaluate(label, where=which.where)
     if save:
-        made.save(save, label=label)
-    render_evaluation.print_evaluation(opened, found, shown)
+        classifier.save(save, label=label)
+    render_evaluation.print_evaluation(opened, result, output, as_json)
 
 
-@app.command("few-shot")
+@app.command("few-shot", rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
 def few_shot(
     store: o.StorePath,
     which: ItemOptionGroup,
-    words: TextClassOptionGroup,
-    shown: OutputOptionGroup,
+    text: TextClassOptionGroup,
     label: o.Label = "label",
-    head: Annotated[str, typer.Option(help="tip-adapter, tip-adapter-f, blend.")] = "tip-adapter",
-    shots: Annotated[int, typer.Option(min=0, help="Labelled images a class; 0 is zero-shot.")] = 16,
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
-    save: Save = None,
-    curve: Annotated[bool, typer.Option("--curve", help="Add the curve over shots a class, five draws each.")] = False,
+    head: Annotated[str, typer.Option(help="The head: tip-adapter, tip-adapter-f or blend.")] = "tip-adapter",
+    shots: Annotated[int, typer.Option(min=0, help="Labelled images per class; 0 is zero-shot.")] = 16,
+    seed: Annotated[int, typer.Option(help="Random seed of the draw.")] = 0,
+    save: SaveAs = None,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Add the curve over shots, five draws each.")
+    ] = False,
+    output: o.Outputs = [],
+    as_json: o.Json = False,
 ) -> None:
-    """Words and a few labelled images a class together, in a space with a text tower."""
-    opened = es.open(store, device=words.device, precision=words.precision)
-    named = words.load_classes()
-    asked: dict[str, Any] = {
-        "head": head,
-        "seed": seed,
-        "where": which.where,
-        "space": which.space,
-        "templates": words.load_templates(),
-        "class_vectors": words.load_class_vectors(),
-    }
-    found = opened.few_shot(label, named, shots=shots, save=save, **asked)
-    drawn = opened.few_shot_curve(label, named, **asked) if curve else None
-    render_evaluation.print_evaluation(opened, found, shown, curve=drawn)
+    """Classify by text and a few labelled images per class; the space needs a text tower.
+
+    -o writes .html (the report) or .png (the confusion matrix).
+    """
+    opened = es.open(store, device=text.device, precision=text.precision)
+    classes = text.load_classes()
+    shared: dict[str, Any] = {"head": head, "seed": seed, "where": which.where, "space": which.space}
+    shared |= text.to_kwargs()
+    result = opened.few_shot(label, classes, shots=shots, save_as=save, **shared)
+    curve = opened.few_shot_curve(label, classes, **shared) if learning_curve else None
+    render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
 
 
-@app.command()
+@app.command("learning-curve", rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
-def curve(
+def learning_curve(
     store: o.StorePath,
     which: ItemOptionGroup,
-    shown: OutputOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
-    budgets: Annotated[str, typer.Option(help="Labels a class, with commas; all is added.")] = "1,2,4,8,16",
-    seeds: Annotated[int, typer.Option(min=1, help="Draws a budget.")] = 5,
-    seed: Seed = 0,
+    labels_per_class: Annotated[
+        str, typer.Option(help="Labels per class, with commas between; all labels come last.")
+    ] = "1,2,4,8,16",
+    repeats: Annotated[int, typer.Option(min=1, help="Draws per number of labels.")] = 5,
+    seed: o.Seed = 0,
     separator: Separator = None,
     head_arg: HeadArg = [],
+    output: o.Outputs = [],
+    as_json: o.Json = False,
 ) -> None:
-    """How many labels are needed: accuracy over labels a class, mean and spread over several draws."""
-    wanted = o.parse_integers(budgets, "--budgets")
-    found = es.open(store).curve(
+    """Measure how many labels are needed: accuracy over labels per class, mean and standard deviation.
+
+    -o writes .html or .png.
+    """
+    curve = es.open(store).learning_curve(
         label,
         head=head,
-        labels_per_class=wanted,
-        repeats=seeds,
+        labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class"),
+        repeats=repeats,
         seed=seed,
         where=which.where,
         space=which.space,
         separator=separator,
-        options=o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+        head_options=o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
     )
-    render_evaluation.print_curve(found, shown)
+    render_evaluation.print_curve(curve, output, as_json)
 
 
-@app.command()
+@app.command("compare-heads", rich_help_panel=Panel.CLASSIFY)
 @with_option_groups
-def compare(
+def compare_heads(
     store: o.StorePath,
-    how: EvaluationOptionGroup,
+    evaluation: EvaluationOptionGroup,
     label: o.Label = "label",
-    spaces: Annotated[str | None, typer.Option(help="Names with commas; by default every space with vectors.")] = None,
-    heads: Annotated[str, typer.Option(help="Names with commas.")] = "logistic,knn,prototype",
-    budgets: Annotated[
-        str | None, typer.Option(help="Labels a class, with commas, e.g. 1,4,16: each one's learning curve too.")
+    spaces: Annotated[
+        str | None, typer.Option(help="Names of spaces, with commas between; by default every space with vectors.")
+    ] = None,
+    heads: Annotated[str, typer.Option(help="Names of heads, with commas between.")] = "logistic,knn,prototype",
+    labels_per_class: Annotated[
+        str | None, typer.Option(help="Add learning curves at these labels per class, e.g. 1,4,16.")
     ] = None,
     where: o.Where = None,
     separator: Separator = None,
-    html: Html = None,
+    output: o.Outputs = [],
     as_json: o.Json = False,
 ) -> None:
-    """Spaces and heads side by side on one split: which backbone, which head, how many labels, and is it luck?"""
-    named = [s.strip() for s in spaces.split(",") if s.strip()] if spaces else None
-    wanted = [h.strip() for h in heads.split(",") if h.strip()]
-    few = o.parse_integers(budgets, "--budgets") if budgets else ()
-    found = es.open(store).compare(
-        label, spaces=named, heads=wanted, labels_per_class=few, where=where, separator=separator, **how.to_kwargs()
-    )
-    render_evaluation.print_comparison(found, as_json, html=html)
+    """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
-
-@app.command()
-def report(
-    source: Annotated[Path, typer.Argument(help="A labelled image folder, or a manifest with `uri` and `label`.")],
-    html: Annotated[Path, typer.Argument(help="The page to write.")] = Path("report.html"),
-    backbone: Annotated[str | None, typer.Option(help="Of a new store: timm/NAME, open_clip/ARCH:TAG, clip …")] = None,
-    store: Annotated[Path | None, typer.Option(help="The store's folder; by default SOURCE.store beside it.")] = None,
-    head: Head = "logistic",
-    weights: o.Weights = None,
-    backbone_arg: o.BackboneArg = [],
-    preprocess: o.PreprocessOverride = [],
-    random_init: o.RandomInit = False,
-    as_json: o.Json = False,
-) -> None:
-    """From a labelled folder to a report in one command: embed what is new, probe, learning curve, one HTML page.
-
-    `embedstore report photos/ report.html --backbone timm/resnet50`
+    -o writes .html.
     """
-    from embedstore.quickstart.folder_report import folder_report
-
-    opened, found, drawn = folder_report(
-        source,
-        html,
-        backbone=backbone,
-        store_path=store,
-        head=head,
-        progress=console.print_note,
-        weights=weights,
-        backbone_args=o.parse_assignments(backbone_arg, "--backbone-arg"),
-        preprocess=o.parse_assignments(preprocess, "--preprocess"),
-        random_init=random_init,
+    comparison = es.open(store).compare_heads(
+        label,
+        spaces=o.parse_names(spaces) if spaces else None,
+        heads=o.parse_names(heads),
+        labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class") if labels_per_class else (),
+        where=where,
+        separator=separator,
+        **evaluation.to_kwargs(),
     )
-    render_evaluation.print_evaluation(opened, found, OutputOptionGroup(as_json=as_json), curve=drawn)
+    render_evaluation.print_comparison(comparison, output, as_json)
+
+
+@app.command(rich_help_panel=Panel.CLASSIFY)
+def predict(
+    store: o.StorePath,
+    head: HeadName,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """Predict every matching item with a saved head, and write the table `predictions`.
+
+    From then on every --where may use pred.HEAD and pred.HEAD.score.
+
+    `embedstore predict pets.store species --where "pred.species is null"` predicts what is new or changed.
+    """
+    result = es.open(store).predict(head, where=where, space=space)
+    if as_json:
+        console.print_json(result.to_json())
+        return
+    print(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
+    console.print_table(("class", "items"), list(result.labels.items())[:50])
+
+
+@app.command(rich_help_panel=Panel.CLASSIFY)
+def heads(
+    store: o.StorePath,
+    delete: Annotated[str | None, typer.Option(metavar="HEAD", help="Delete this head and its predictions.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """List the saved heads."""
+    opened = es.open(store)
+    if delete:
+        opened.delete_head(delete)
+        console.print_note(f"deleted {delete}")
+    spaces = {s.key: s.name for s in opened.spaces}
+    rows = [
+        {
+            "head": h.name,
+            "kind": h.kind,
+            "label": h.label,
+            "space": spaces.get(h.space_key, h.space_key),
+            "classes": len(h.metadata["classes"]),
+            "accuracy": h.metadata.get("accuracy"),
+            "split": h.metadata.get("split"),
+            "created": str(h.created)[:19],
+        }
+        for h in opened.heads
+    ]
+    if as_json:
+        console.print_json(rows)
+    else:
+        names = ("head", "kind", "label", "space", "classes", "accuracy", "split", "created")
+        console.print_table(names, [tuple(r.values()) for r in rows])
+
+
+@app.command("export-head", rich_help_panel=Panel.CLASSIFY)
+def export_head(
+    store: o.StorePath,
+    head: HeadName,
+    path: Annotated[Path, typer.Argument(help="FILE.npz (weights, intercepts, classes) or FILE.onnx.")],
+    as_json: o.Json = False,
+) -> None:
+    """Write a linear head to a file, for use without the store."""
+    es.open(store).export_head(head, path)
+    console.print_json({"path": str(path)}) if as_json else print(f"wrote {path}")

@@ -1,42 +1,47 @@
-"""Results on stdout, as words or as one JSON document; everything else on stderr."""
+"""Results on stdout, as text or as one JSON document; everything else on stderr."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedstore.tables import to_json_value
 
 
 def print_json(value: Any) -> None:
-    """One JSON document and nothing else."""
+    """Print one JSON document and nothing else."""
     print(json.dumps(to_json_value(value), ensure_ascii=False, indent=1))
 
 
+def print_result(facts: Mapping[str, Any], as_json: bool) -> None:
+    """Print names and values, or one JSON document."""
+    print_json(facts) if as_json else print_facts(list(facts.items()))
+
+
 def print_json_lines(rows: Sequence[Any]) -> None:
-    """One JSON document a line."""
+    """Print one JSON document per line."""
     for row in rows:
         print(json.dumps(to_json_value(row), ensure_ascii=False))
 
 
 def print_note(text: str) -> None:
-    """A word beside the result."""
+    """Print a note to stderr."""
     print(text, file=sys.stderr)
 
 
 class StderrLogHandler(logging.Handler):
-    """What a store has to say by itself, such as what it mended: words beside the result."""
+    """Print log records of a store, such as what it recovered, as notes to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one."""
+        """Print one record."""
         print_note(one_line(record.getMessage()))
 
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Columns padded to their widest cell; numbers to the right."""
+    """Print columns padded to their widest cell, with numbers aligned to the right."""
     cells = [[_cell(v) for v in row] for row in rows]
     widths = [max([len(n), *(len(row[i]) for row in cells)]) for i, n in enumerate(names)]
     right = [
@@ -48,14 +53,14 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def print_facts(pairs: Sequence[tuple[str, Any]]) -> None:
-    """Names and values, one pair a line."""
+    """Print names and values, one pair per line."""
     width = max(len(n) for n, _ in pairs)
     for name, value in pairs:
         print(f"{name.ljust(width)}  {_cell(value)}")
 
 
 def _cell(value: Any) -> str:
-    """A value as a person reads it, on one line."""
+    """Return a value as text on one line."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -64,12 +69,12 @@ def _cell(value: Any) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks, and control characters written out: a file's name may hold what a terminal would obey."""
+    """Return text without line breaks and with control characters escaped: a file name may hold terminal codes."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
 
 
 def format_bytes(count: int) -> str:
-    """Bytes for a person."""
+    """Return a number of bytes with a unit."""
     value = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if value < 1000:

@@ -1,178 +1,181 @@
-"""Verbs that use kept classifiers, and that help to label."""
+"""Verbs that help to label and to clean."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli.option_groups import Folds, Head, Seed, Separator
-from embedstore.cli.put_in import app
-
-if TYPE_CHECKING:
-    from embedstore.store import Store
-
-HeadName = Annotated[str, typer.Argument(metavar="HEAD", help="A head kept with --save.")]
-Sheet = Annotated[Path | None, typer.Option(help="Write a contact sheet as one HTML page.")]
+from embedstore.cli.app import Panel, app
+from embedstore.cli.option_groups import Folds, Head, Separator
+from embedstore.reports.contact_sheet import contact_sheet_html
+from embedstore.reports.item_images import image_reader_by_uri
+from embedstore.tables import save_records
+from embedstore.types import Hit
 
 
-@app.command()
-def predict(
-    store: o.StorePath,
-    head: HeadName,
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    as_json: o.Json = False,
-) -> None:
-    """Write a kept head's class and probability for every matching item into the table `predictions`.
-
-    From then on pred.HEAD and pred.HEAD.score can stand in every --where.
-    `embedstore predict pets.store species --where "pred.species is null"` takes what is new or changed.
-    """
-    found = es.open(store).predict(head, where=where, space=space)
-    if as_json:
-        console.print_json(found)
-        return
-    print(f"{found['head']}: {found['items']:,} items in {found['seconds']:.2f} s")
-    console.print_table(("class", "items"), list(found["labels"].items())[:50])
-
-
-@app.command()
-def heads(
-    store: o.StorePath,
-    forget: Annotated[str | None, typer.Option(help="Remove this head and its predictions.")] = None,
-    as_json: o.Json = False,
-) -> None:
-    """The classifiers that are kept in a store."""
-    opened = es.open(store)
-    if forget:
-        opened.forget_head(forget)
-        console.print_note(f"removed {forget}")
-    names = {s.key: s.name for s in opened.spaces}
-    rows = [
-        {
-            "head": h.name,
-            "kind": h.kind,
-            "label": h.label,
-            "space": names.get(h.space_key, h.space_key),
-            "classes": len(h.metadata["classes"]),
-            "accuracy": h.metadata.get("accuracy"),
-            "split": h.metadata.get("split"),
-            "created": str(h.created)[:19],
-        }
-        for h in opened.heads
-    ]
-    if as_json:
-        console.print_json(rows)
-    else:
-        console.print_table(
-            ("head", "kind", "label", "space", "classes", "accuracy", "split", "created"),
-            [tuple(r.values()) for r in rows],
-        )
-
-
-@app.command("export-head")
-def export_head(
-    store: o.StorePath,
-    head: HeadName,
-    path: Annotated[Path, typer.Argument(help="FILE.npz (weights, intercepts, classes) or FILE.onnx.")],
-    as_json: o.Json = False,
-) -> None:
-    """Write a linear head for use elsewhere."""
-    es.open(store).export_head(head, path)
-    console.print_json({"path": str(path)}) if as_json else print(f"wrote {path}")
-
-
-@app.command()
-def suspects(
+@app.command("label-errors", rich_help_panel=Panel.LABEL)
+def label_errors(
     store: o.StorePath,
     label: o.Label = "label",
     head: Head = "logistic",
     folds: Folds = 5,
-    seed: Seed = 0,
-    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 50,
+    seed: o.Seed = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Show this many.")] = 50,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
-    html: Sheet = None,
+    output: o.Outputs = [],
     as_json: o.Json = False,
 ) -> None:
-    """Likely label errors, the surest first: items whose label the others contradict (confident learning).
+    """Find labels that are probably wrong, the most certain first (confident learning).
 
-    Of several labels an item: labels that are given and should not be, and labels that lack.
+    With several labels per item: labels that should not be there, and labels that are missing.
+    -o writes .html (a contact sheet).
     """
     opened = es.open(store)
-    found = opened.suspects(label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator)
-    chosen = found.issues[:top]
-    uris = opened.uris([s.item for s in chosen])
-    if html:
-        cells = [(s.item, s.margin, s.description) for s in chosen]
-        _sheet(opened, html, cells, f"labels to look at: {label}")
+    report = opened.label_errors(
+        label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator
+    )
+    shown = report.issues[:limit]
+    uris = opened.item_uris([i.item for i in shown])
+    cells = [(i.item, i.margin, i.description) for i in shown]
+    _write_contact_sheets(output, cells, uris, f"labels to check: {label}")
     if as_json:
-        listed = found.to_json()
-        listed["suspects"] = [s | {"uri": uris.get(s["item"])} for s in listed["suspects"][:top]]
-        console.print_json(listed | {"found": len(found.issues)})
+        facts = report.to_json()
+        facts["suspects"] = [s | {"uri": uris.get(s["item"])} for s in facts["suspects"][:limit]]
+        console.print_json(facts | {"found": len(report.issues)})
         return
     print(
-        f"{len(found.issues)} of {found.n_labels} labels are doubted ({head}, {found.folds} folds, "
-        f"{found.seconds:.2f} s); about {found.error_rate:.1%} are estimated to be wrong"
+        f"{len(report.issues)} of {report.n_labels} labels are doubtful ({head}, {report.folds} folds, "
+        f"{report.seconds:.2f} s); about {report.error_rate:.1%} are estimated to be wrong"
     )
-    if found.skipped_labels:
-        console.print_note(
-            f"not looked at, for too few or too many items have them: {', '.join(found.skipped_labels[:20])}"
-        )
+    if report.skipped_labels:
+        skipped = ", ".join(report.skipped_labels[:20])
+        console.print_note(f"not checked, because too few or too many items have them: {skipped}")
     console.print_table(
         ("margin", "given", "suggested", "item", "uri"),
-        [(round(s.margin, 4), s.given_label or "", s.suggested_label or "", s.item, uris.get(s.item)) for s in chosen],
+        [(round(i.margin, 4), i.given_label or "", i.suggested_label or "", i.item, uris.get(i.item)) for i in shown],
     )
 
 
-@app.command()
-def suggest(
+@app.command("suggest-labels", rich_help_panel=Panel.LABEL)
+def suggest_labels(
     store: o.StorePath,
     label: o.Label = "label",
     k: Annotated[int, typer.Option("-k", min=1, help="Items wanted.")] = 20,
     head: Head = "logistic",
-    seed: Seed = 0,
+    seed: o.Seed = 0,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
-    html: Sheet = None,
+    output: o.Outputs = [],
     as_json: o.Json = False,
 ) -> None:
-    """What to label next: items without a label that the head is unsure of and that differ from each other."""
+    """Suggest what to label next: unlabelled items that the head is unsure of and that differ from each other.
+
+    -o writes .html (a contact sheet).
+    """
     opened = es.open(store)
-    found = opened.suggest(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
-    uris = opened.uris([s.item for s in found.suggestions])
-    if html:
-        cells = [(s.item, s.confidence, f"{s.predicted}?") for s in found.suggestions]
-        _sheet(opened, html, cells, f"to label next: {label}")
+    result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
+    uris = opened.item_uris([s.item for s in result.suggestions])
+    cells = [(s.item, s.confidence, f"{s.predicted}?") for s in result.suggestions]
+    _write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
-        listed = found.to_json()
-        listed["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in listed["suggestions"]]
-        console.print_json(listed)
+        facts = result.to_json()
+        facts["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in facts["suggestions"]]
+        console.print_json(facts)
         return
-    print(f"{len(found.suggestions)} of {found.n_candidates:,} images without {label} ({found.seconds:.2f} s)")
-    if not found.n_candidates:
-        console.print_note(
-            f"every image that was looked at has a {label}; add some without one, and `suggest` will choose"
-        )
+    print(f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)")
+    if not result.n_candidates:
+        console.print_note(f"every image that matches has a {label}; embed some without a label first")
         return
     console.print_table(
-        ("margin", "confidence", "would say", "item", "uri"),
+        ("margin", "confidence", "predicted", "item", "uri"),
         [
             (round(s.margin, 4), round(s.confidence, 4), s.predicted, s.item, uris.get(s.item))
-            for s in found.suggestions
+            for s in result.suggestions
         ],
     )
 
 
-def _sheet(store: Store, path: Path, cells: list[tuple[Any, ...]], title: str) -> None:
-    """A contact sheet with a word below each picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(store.sheet(cells, title), encoding="utf-8")
-    console.print_note(f"wrote {path}")
+@app.command(rich_help_panel=Panel.LABEL)
+def duplicates(
+    store: o.StorePath,
+    threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
+    keep: Annotated[str, typer.Option(help="Which item of a group to keep: first or largest.")] = "first",
+    across_splits: Annotated[
+        bool, typer.Option("--across-splits", help="Show only pairs of different splits.")
+    ] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs, however many items there are.")] = False,
+    write_columns: Annotated[
+        bool, typer.Option("--write-columns", help="Write the columns duplicate_group and duplicate_keep.")
+    ] = False,
+    where: o.Where = None,
+    space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
+    output: o.Outputs = [],
+    as_json: o.Json = False,
+) -> None:
+    """Group images that look alike, chains included, with the least cosine of each group; and pairs across splits.
+
+    -o writes .csv, .parquet or .jsonl.
+
+    `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
+    `embedstore delete pets.store --where "not duplicate_keep"`
+    """
+    groups = es.open(store).duplicates(
+        threshold, where=where, keep=keep, exact=exact or None, write_columns=write_columns, space=space, wait=wait
+    )
+    facts = groups.to_json()
+    rows = facts["across_splits"] if across_splits else facts["rows"]
+    o.write_outputs(output, dict.fromkeys((".csv", ".parquet", ".jsonl"), lambda path: save_records(rows, path)))
+    if as_json:
+        console.print_json(facts)
+    elif not output and rows:
+        console.print_table(list(rows[0]), [list(r.values()) for r in rows])
+    console.print_note(
+        f"{facts['items']} items in {facts['groups']} groups, {len(facts['across_splits'])} pairs across splits; "
+        f"{facts['compared']} contents compared, recall {facts['recall']}"
+    )
+
+
+@app.command(rich_help_panel=Panel.LABEL)
+def cluster(
+    store: o.StorePath,
+    n_clusters: Annotated[int, typer.Option("-k", help="Clusters.")] = 20,
+    where: o.Where = None,
+    cluster_column: Annotated[str, typer.Option(help="The column for the cluster.")] = "cluster",
+    outlier_column: Annotated[str, typer.Option(help="The column for the outlier score.")] = "outlier",
+    space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
+    as_json: o.Json = False,
+) -> None:
+    """Write k-means clusters and outlier scores as columns of the items.
+
+    `embedstore cluster pets.store -k 50`, then
+    `embedstore sql pets.store "select uri, outlier from items order by outlier desc limit 20"`
+    """
+    result = es.open(store).cluster(
+        n_clusters,
+        where=where,
+        cluster_column=cluster_column,
+        outlier_column=outlier_column,
+        space=space,
+        wait=wait,
+    )
+    console.print_result(result.to_json(), as_json)
+
+
+def _write_contact_sheets(
+    output: o.Outputs, cells: Sequence[tuple[int, float, str]], uris: dict[int, str], title: str
+) -> None:
+    """Write contact sheets of items with a score and a text below each image."""
+    hits = [Hit(i, score, item, uris.get(item, ""), text, None) for i, (item, score, text) in enumerate(cells, 1)]
+    o.write_outputs(
+        output, {".html": o.text_writer(lambda: contact_sheet_html(hits, title, image_reader_by_uri(uris)))}
+    )

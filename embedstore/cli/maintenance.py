@@ -1,32 +1,26 @@
-"""Verbs that keep a store whole."""
+"""Verbs that keep a store safe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli.put_in import app
-
-if TYPE_CHECKING:
-    from embedstore.storage.integrity.report import CheckProgress
+from embedstore.cli.app import Panel, app
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.KEEP_SAFE)
 def verify(
     store: o.StorePath,
     images: Annotated[bool, typer.Option("--images", help="Read every image again too, and compare.")] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Read every byte that matters and compare it with its checksum; exit status 1 on damage, which is named."""
-    with _progress() as show:
-        report = es.open(store).verify(check_images=images, progress=show)
+    """Read every byte that matters and compare it with its checksum; damage is named, with exit status 1."""
+    report = es.open(store).verify(check_images=images, progress=None)
     if as_json:
         console.print_json(report.to_json())
     else:
@@ -36,96 +30,60 @@ def verify(
     raise typer.Exit(0 if report.ok else 1)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.KEEP_SAFE)
 def repair(
     store: o.StorePath,
-    reembed: Annotated[bool, typer.Option(help="Embed lost vectors again where the backbone can be loaded.")] = True,
+    reembed: Annotated[bool, typer.Option(help="Embed lost vectors again if the backbone can be loaded.")] = True,
     device: o.Device = "auto",
-    precision: o.Precision = "auto",
     allow_code: o.AllowCode = [],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Repair what verify names: correct what is provable, quarantine the rest, delete nothing."""
-    from embedstore.operations.maintenance import repair_store
-
-    result = repair_store(
-        store,
-        reembed=reembed,
-        wait=wait,
-        open_session=lambda: es.open(store, device=device, precision=precision, allow_code=allow_code),
-    )
+    """Repair what verify finds: correct what is provable, quarantine the rest, delete nothing."""
+    report = es.repair_store(store, reembed=reembed, wait=wait, device=device, allow_code=allow_code)
     if as_json:
-        console.print_json(result.to_json())
+        console.print_json(report.to_json())
         return
-    for line in [*result.actions, *result.unresolved]:
+    for line in [*report.actions, *report.unresolved]:
         print(console.one_line(line))
-    lost, again = result.n_lost_vectors, result.n_reembedded
+    lost, again = report.n_lost_vectors, report.n_reembedded
     print(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.KEEP_SAFE)
 def backup(
     store: o.StorePath,
-    target: Annotated[Path, typer.Argument(metavar="DEST", help="A new folder.")],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     hard_link: Annotated[
         bool, typer.Option("--hard-link", help="Make hard links instead of copies: instant, but on the same disk.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Copy a store, also while another process embeds into it; every vector is checked on the way."""
-    with _progress() as show:
-        done = es.open(store).backup(target, hard_link=hard_link, progress=show)
-    console.print_json(done) if as_json else print(
-        f"{done['shards']:,} vector files, {console.format_bytes(done['bytes'])}: {target}"
-    )
+    result = es.open(store).backup(target, hard_link=hard_link, progress=None)
+    _print_copy(result, target, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.KEEP_SAFE)
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="A backup's folder.")],
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A new folder; nothing is written over.")],
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="The folder of a backup.")],
+    store: o.NewStorePath,
     as_json: o.Json = False,
 ) -> None:
-    """Make a store of a backup, checked on the way."""
-    from embedstore.operations.maintenance import restore as restored
-
-    with _progress() as show:
-        done = restored(source, store, progress=show)
-    console.print_json(done) if as_json else print(
-        f"{done['shards']:,} vector files, {console.format_bytes(done['bytes'])}: {store}"
-    )
+    """Make a store from a backup, checked on the way."""
+    _print_copy(es.restore(source, store, progress=None), store, as_json)
 
 
-@app.command("import")
-def import_(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="A new folder; nothing is written over.")],
-    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `embedstore export STORE FOLDER` wrote.")],
-    as_json: o.Json = False,
-) -> None:
-    """Make a store of an export: every table, every vector bit for bit, heads and checkpoints.
-
-    `embedstore import pets2.store pets-export`
-    """
-    from embedstore.operations.maintenance import import_store
-
-    done = import_store(store, source)
-    console.print_json(done) if as_json else print(
-        f"{done['items']:,} items and {done['vectors']:,} vectors, spaces: {done['spaces']}, in {store}"
-    )
+@app.command(rich_help_panel=Panel.KEEP_SAFE)
+def compact(store: o.StorePath, wait: o.Wait = 0.0, as_json: o.Json = False) -> None:
+    """Merge small vector files, wipe vectors that no item needs, and build their indexes again."""
+    result = es.open(store).compact(wait=wait, progress=console.print_note)
+    console.print_result(result.to_json(), as_json)
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[CheckProgress], None]]:
-    """A bar on stderr for whoever watches a terminal."""
-    import sys
-
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as drawn:
-        task = drawn.add_task("checking", total=None)
-        yield lambda c: drawn.update(task, description=c.unit, completed=c.done, total=c.total)
+def _print_copy(result: es.Backup, folder: Path, as_json: bool) -> None:
+    """Print what a copy of a store has."""
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        print(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")

@@ -1,4 +1,4 @@
-"""The verb that measures."""
+"""The verb that measures this machine."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ import typer
 
 from embedstore.cli import console
 from embedstore.cli import options as o
-from embedstore.cli.put_in import app
+from embedstore.cli.app import Panel, app
 
 if TYPE_CHECKING:
     from embedstore.quickstart.bench_result import BenchResult
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MEASURE)
 def bench(
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Your images; by default made ones.")] = None,
-    backbone: Annotated[str, typer.Option(help="Whose architecture; random weights, none are loaded.")] = (
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Your images; by default generated ones.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="The architecture to measure, with random weights.")] = (
         "timm/resnet50"
     ),
     backbone_arg: o.BackboneArg = [],
     preprocess: o.PreprocessOverride = [],
-    images: Annotated[int, typer.Option(min=1, help="How many of the folder, spread over it.")] = 256,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For each stage.")] = 5.0,
+    max_images: Annotated[int, typer.Option(min=1, help="Use this many images of the folder.")] = 256,
+    seconds_per_stage: Annotated[float, typer.Option(min=0.1, help="Measure each stage this long.")] = 5.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
     as_json: o.Json = False,
 ) -> None:
-    """How fast this machine embeds: each stage alone and all together, which one limits, and what to change.
+    """Measure how fast this machine embeds: each stage alone and all together, and which stage is the bottleneck.
 
     `embedstore bench photos --backbone timm/mobilenetv2_100`
     """
@@ -43,8 +45,8 @@ def bench(
         backbone,
         o.parse_assignments(backbone_arg, "--backbone-arg"),
         o.parse_assignments(preprocess, "--preprocess"),
-        max_images=images,
-        seconds_per_stage=seconds,
+        max_images=max_images,
+        seconds_per_stage=seconds_per_stage,
         threads=threads,
         device=device,
         precision=precision,

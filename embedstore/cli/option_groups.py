@@ -1,4 +1,4 @@
-"""Options that travel together: a dataclass of them stands as one parameter of a verb."""
+"""Options that belong together: a dataclass of them is one parameter of a verb."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
 from embedstore.cli import options as o
 
-if TYPE_CHECKING:
-    from embedstore.operations.evaluate import HowOptions
-
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-Head = Annotated[str, typer.Option(help="logistic, knn, prototype, lda, svm, ridge, mlp.")]
-Folds = Annotated[int, typer.Option(help="Cross-validate over all items instead of the split.")]
-Seed = Annotated[int, typer.Option(help="Of the hashed split, the folds and the heads.")]
-HeadArg = Annotated[list[str], typer.Option("--head-arg", metavar="K=V", help="Option of the head: k=20, Cs=[10].")]
-Save = Annotated[str | None, typer.Option(help="Keep the fitted head under this name, for `predict`.")]
-Separator = Annotated[str | None, typer.Option(help="Cut the label's text here: several labels an item.")]
-Html = Annotated[Path | None, typer.Option(help="Write the report as one self-contained HTML page.")]
-Png = Annotated[Path | None, typer.Option(help="Write the confusion matrix (or the curve) as PNG; needs [viz].")]
+Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
+Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
+HeadArg = Annotated[
+    list[str],
+    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, Cs=[10]. Repeatable."),
+]
+SaveAs = Annotated[
+    str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
+]
+Separator = Annotated[str | None, typer.Option(help="Split the text of the label here: several labels per item.")]
 
 
 @dataclass(frozen=True)
 class ItemOptionGroup:
-    """Of which items, in which space."""
+    """Which items, in which space."""
 
     where: o.Where = None
     space: o.SpaceName = None
@@ -39,71 +38,71 @@ class ItemOptionGroup:
 
 @dataclass(frozen=True)
 class EvaluationOptionGroup:
-    """How a head is judged."""
+    """How a head is evaluated."""
 
     folds: Folds = 0
-    seed: Seed = 0
+    seed: o.Seed = 0
     near_duplicate_threshold: Annotated[
         float | None,
         typer.Option(
-            help="Cosine from which a training and a held-out item count as near-duplicates (default 0.95, without "
-            "very long searches); 0 does not search."
+            help="The cosine from which items across the split are near-duplicates [0.95]; 0 does not search."
         ),
     ] = None
     drop_near_duplicates: Annotated[
-        bool, typer.Option("--drop-near-duplicates", help="Leave near-duplicates of held-out items out of training.")
+        bool, typer.Option("--drop-near-duplicates", help="Do not train on near-duplicates of held-out items.")
     ] = False
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
-        float | None,
-        typer.Option(help='Answer "none of these" below a threshold that is chosen for this precision, in (0, 1].'),
+        float | None, typer.Option(help='Answer "none of these" below the threshold that reaches this precision.')
     ] = None
     conformal_alpha: Annotated[
         float | None,
-        typer.Option(
-            help="Answer with sets of classes; at most this share of the sets may miss the true class, in (0, 0.5]."
-        ),
+        typer.Option(help="Answer with sets of classes, of which at most this share may miss the true one, e.g. 0.1."),
     ] = None
 
-    def to_kwargs(self) -> HowOptions:
-        """As the Python face takes them."""
-        return cast("HowOptions", asdict(self))
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return keyword arguments of :meth:`embedstore.Store.probe`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True)
 class TextClassOptionGroup:
-    """Classes in words, and what encodes them."""
+    """Classes as text, and what encodes them."""
 
     classes: Annotated[
         str | None,
-        typer.Option(help="Class names with commas between, or a file with one a line; by default the labels."),
+        typer.Option(help="Class names with commas between, or a file with one per line; by default the labels."),
     ] = None
-    prompts: Annotated[Path | None, typer.Option(help="JSON: {class: prompt or [prompts]}.")] = None
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON file {class: prompt or [prompts]} instead of names.")
+    ] = None
     templates: Annotated[
-        str, typer.Option(help="Sentences around a name: photo, name, simple, imagenet, or a file with one {} a line.")
+        str,
+        typer.Option(help="Sentences around a name: photo, name, simple, imagenet, or a file with one {} per line."),
     ] = "photo"
     class_vectors: Annotated[
-        Path | None, typer.Option(help=".npy (K, D): the classes' text vectors, made elsewhere.")
+        Path | None, typer.Option(metavar="FILE", help="A .npy file (K, D) of text vectors that were made elsewhere.")
     ] = None
     device: o.Device = "auto"
     precision: o.Precision = "auto"
 
     def load_classes(self) -> Any:
-        """Names, or prompts by class; None where neither is given."""
+        """Return class names or prompts by class, None if neither is given."""
         if self.prompts:
-            return _prompts(self.prompts)
+            return _read_prompts(self.prompts)
         if not self.classes:
             return None
         if "," not in self.classes and Path(self.classes).is_file():
-            return _lines(Path(self.classes))
-        return [c.strip() for c in self.classes.split(",") if c.strip()]
+            return _read_lines(Path(self.classes))
+        return o.parse_names(self.classes)
 
-    def load_templates(self) -> str | list[str]:
-        """The name of a set, or the lines of a file."""
-        return _lines(Path(self.templates)) if Path(self.templates).is_file() else self.templates
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return keyword arguments of :meth:`embedstore.Store.zero_shot`."""
+        templates = _read_lines(Path(self.templates)) if Path(self.templates).is_file() else self.templates
+        return {"templates": templates, "class_vectors": self._load_class_vectors()}
 
-    def load_class_vectors(self) -> Any:
-        """The array of the .npy file, None without one."""
+    def _load_class_vectors(self) -> Any:
+        """Return the array of the .npy file, None without one."""
         if self.class_vectors is None:
             return None
         import numpy as np
@@ -114,41 +113,31 @@ class TextClassOptionGroup:
             raise typer.BadParameter(f"{self.class_vectors} is not a .npy file of numbers: {e}") from e
 
 
-@dataclass(frozen=True)
-class OutputOptionGroup:
-    """The forms of an answer."""
-
-    html: Html = None
-    png: Png = None
-    as_json: o.Json = False
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:
-    """A verb whose parameters of the classes above become one option for each of their fields.
+    """Return a verb whose parameters of the classes above become one option per field.
 
-    typer reads a verb's signature; this writes it.
+    Typer reads the signature of a verb; this writes it.
     """
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters.values()
-    bundles = {
-        p.name: hints[p.name]
-        for p in own
-        if hints[p.name] in (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup, OutputOptionGroup)
-    }
-    flat = [q for p in own for q in (_options(bundles[p.name]) if p.name in bundles else [_plain(p, hints)])]
+    groups = {p.name: hints[p.name] for p in own if hints[p.name] in GROUPS}
+    flat = [q for p in own for q in (_options(groups[p.name]) if p.name in groups else [_keyword_only(p, hints)])]
 
     @functools.wraps(command)
     def call(**given: Any) -> None:
-        made = {name: cls(**{f.name: given.pop(f.name) for f in fields(cls)}) for name, cls in bundles.items()}
+        made = {name: cls(**{f.name: given.pop(f.name) for f in fields(cls)}) for name, cls in groups.items()}
         command(**given, **made)
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in flat}
-    del call.__dict__["__wrapped__"]  # or the old signature would be found behind it
+    del call.__dict__["__wrapped__"]  # otherwise typer finds the old signature behind it
     return cast("Verb", call)
 
 
-def _plain(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
+def _keyword_only(parameter: inspect.Parameter, hints: dict[str, Any]) -> inspect.Parameter:
     return parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -164,17 +153,17 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def _prompts(path: Path) -> dict[str, Any]:
-    """A prompt file."""
+def _read_prompts(path: Path) -> dict[str, Any]:
+    """Read a prompt file."""
     try:
-        found = json.loads(path.read_bytes())
+        prompts = json.loads(path.read_bytes())
     except (OSError, ValueError) as e:
         raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}") from e
-    if not isinstance(found, dict):
+    if not isinstance(prompts, dict):
         raise typer.BadParameter(f"{path} is not a JSON object of prompts by class")
-    return found
+    return prompts
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file that say something."""
+def _read_lines(path: Path) -> list[str]:
+    """Read the lines of a text file that are not blank."""
     return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

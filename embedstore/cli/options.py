@@ -3,51 +3,98 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from embedstore import timing
+from embedstore.cli import console
+from embedstore.errors import OutputError
 
 
-def _timed(wanted: bool) -> None:
+def _request_timing(wanted: bool) -> None:
     if wanted:
         timing.request_report()
 
 
-StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-SpaceName = Annotated[str | None, typer.Option("--space", help="Space, by name or key; by default the current one.")]
+StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The folder of the store.")]
+NewStorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A new folder; nothing is overwritten.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+SpaceName = Annotated[
+    str | None, typer.Option("--space", metavar="NAME", help="A space by name or key; by default the default space.")
+]
 Where = Annotated[
-    str | None, typer.Option("--where", help="Only items that match, in SQL: \"split = 'val' and year >= 2020\".")
+    str | None,
+    typer.Option("--where", metavar="SQL", help="Use only items that match, e.g. \"split = 'val' and year >= 2020\"."),
 ]
-Label = Annotated[str, typer.Argument(help="A column of the items.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-Decoder = Annotated[str, typer.Option(help="auto, pillow, quick, device, hardware: what makes pixels of files.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, fp16, bf16.")]
+Label = Annotated[str, typer.Argument(metavar="[LABEL]", help="The label: a column of the items.")]
+Device = Annotated[str, typer.Option(help="The device of the backbone: auto, cpu, cuda, cuda:1 or mps.")]
+Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, quick, device or hardware.")]
+Precision = Annotated[str, typer.Option(help="The precision of the backbone: auto, fp32, fp16 or bf16.")]
 Runtime = Annotated[
-    str, typer.Option(help="auto, eager, onnx, compile: what runs the network; vectors are the same in all.")
+    str,
+    typer.Option(help="What executes the backbone: auto, eager, onnx or compile. Vectors are the same in all."),
 ]
-Weights = Annotated[Path | None, typer.Option(help="A local weights file (.safetensors, or .pth read as data only).")]
-BackboneArg = Annotated[list[str], typer.Option("--backbone-arg", metavar="K=V", help="Argument of the architecture.")]
+Weights = Annotated[Path | None, typer.Option(help="A local weights file: .safetensors, or .pth (read as data only).")]
+BackboneArg = Annotated[
+    list[str], typer.Option("--backbone-arg", metavar="K=V", help="Pass an argument to the architecture. Repeatable.")
+]
 PreprocessOverride = Annotated[
-    list[str], typer.Option("--preprocess", metavar="K=V", help="Override: mean, std, size, resize, interpolation, …")
+    list[str],
+    typer.Option(
+        "--preprocess", metavar="K=V", help="Override the preprocessing: mean, std, size, resize, … Repeatable."
+    ),
 ]
-Layer = Annotated[str | None, typer.Option(help="Where features are taken, e.g. before-projection, final, 3.")]
-Pool = Annotated[str | None, typer.Option(help="How they are pooled: avg, max, token.")]
-RandomInit = Annotated[bool, typer.Option("--random-init", help="Random weights, on purpose; recorded in the space.")]
+Layer = Annotated[
+    str | None, typer.Option(help="Take features at this layer: before-projection, final, 3. By default the last.")
+]
+Pool = Annotated[str | None, typer.Option(help="Pool features by avg, max or token. By default as the backbone does.")]
+RandomInit = Annotated[
+    bool, typer.Option("--random-init", help="Use random weights, on purpose; recorded in the space.")
+]
 AllowCode = Annotated[
     list[str],
-    typer.Option("--allow-code", metavar="MODULE:FACTORY", help="Your own network that the store may import."),
+    typer.Option("--allow-code", metavar="MODULE:FACTORY", help="Let the store import this network. Repeatable."),
 ]
-Timing = Annotated[bool, typer.Option("--timing", callback=_timed, help="Say where the time went, on stderr.")]
-Wait = Annotated[float, typer.Option(help="Seconds to wait for another writer.")]
+Timing = Annotated[
+    bool, typer.Option("--timing", callback=_request_timing, help="Print where the time went to stderr.")
+]
+Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another writer [0].")]
+Seed = Annotated[int, typer.Option(help="Random seed for splits, folds and heads.")]
+Items = Annotated[list[int], typer.Option("--item", metavar="ID", help="Use this item. Repeatable.")]
+Outputs = Annotated[
+    list[Path],
+    typer.Option("-o", "--output", metavar="FILE", help="Write a file; the suffix decides its kind. Repeatable."),
+]
+
+
+def write_outputs(paths: Sequence[Path], writers: Mapping[str, Callable[[Path], object]]) -> None:
+    """Write each file with the writer of its suffix; make missing parent folders, and print a note per file.
+
+    Raises:
+        OutputError: if a file cannot be written.
+    """
+    for path in paths:
+        if path.suffix.lower() not in writers:
+            raise typer.BadParameter(f"{path} must end in {' or '.join(writers)}", param_hint="-o/--output")
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writers[path.suffix.lower()](path)
+        except OSError as e:
+            raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
+        console.print_note(f"wrote {path}")
+
+
+def text_writer(make: Callable[[], str]) -> Callable[[Path], object]:
+    """Return a writer of UTF-8 text that is made when it is needed."""
+    return lambda path: path.write_text(make(), encoding="utf-8")
 
 
 def parse_query_part(text: str) -> tuple[str | int | Path, float]:
-    """``snow``, ``item:17``, ``image:a.jpg``, each with ``*WEIGHT`` behind if wanted: a query and its weight."""
+    """Parse ``snow``, ``item:17`` or ``image:a.jpg``, each optionally with ``*WEIGHT``, as a query and its weight."""
     body, star, number = text.rpartition("*")
     weight = 1.0
     if star:
@@ -55,38 +102,43 @@ def parse_query_part(text: str) -> tuple[str | int | Path, float]:
             weight = float(number)
         except ValueError:
             body = text
-    what = body.strip() if star else text
-    if what.startswith("item:"):
-        if not what[5:].isdecimal():
-            raise typer.BadParameter(f"expected item:ID with a number, not {what!r}")
-        return int(what[5:]), weight
-    return (Path(what[6:]) if what.startswith("image:") else what), weight
+    query = body.strip() if star else text
+    if query.startswith("item:"):
+        if not query[5:].isdecimal():
+            raise typer.BadParameter(f"expected item:ID with a number, not {query!r}")
+        return int(query[5:]), weight
+    return (Path(query[6:]) if query.startswith("image:") else query), weight
 
 
 def parse_assignments(assignments: Sequence[str], option: str, *, allow_lists: bool = False) -> dict[str, Any]:
-    """``K=V`` texts as a mapping; V is a JSON value where it parses as one (with ``lists`` also a list), else text."""
+    """Parse ``K=V`` texts as a mapping; V is a JSON scalar (or list) if it parses as one, else text."""
     out: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"expected K=V, not {text!r}", param_hint=option)
-        out[name.strip()] = _value(value, lists=allow_lists)
+        out[name.strip()] = _parse_value(value, allow_lists=allow_lists)
     return out
 
 
 def parse_integers(text: str, option: str) -> list[int]:
-    """Whole numbers with commas between."""
+    """Parse integers with commas between them."""
     try:
         return [int(part) for part in text.split(",") if part.strip()]
     except ValueError as e:
-        raise typer.BadParameter(f"expected whole numbers such as 1,2,4, not {text!r}", param_hint=option) from e
+        raise typer.BadParameter(f"expected integers such as 1,2,4, not {text!r}", param_hint=option) from e
 
 
-def _value(text: str, *, lists: bool) -> Any:
-    """A number, true, false or null, or a list where these may be; otherwise the text itself."""
+def parse_names(text: str) -> list[str]:
+    """Parse names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parse_value(text: str, *, allow_lists: bool) -> Any:
+    """Return a number, bool, None or (if allowed) a list; otherwise the text itself."""
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false", "none", "null") else text)
     except ValueError:
         return None if text.lower() == "none" else text
-    known = isinstance(value, str | int | float | bool) or value is None or (lists and isinstance(value, list))
+    known = isinstance(value, str | int | float | bool) or value is None or (allow_lists and isinstance(value, list))
     return value if known else text

@@ -1,52 +1,26 @@
-"""The verbs. Each parses, makes one call, and prints."""
+"""Verbs that put images and vectors in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 import embedstore as es
-from embedstore import timing
-from embedstore.cli import console, render
+from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
-
-if TYPE_CHECKING:
-    from embedstore.store import BackboneOptions
-
-app = typer.Typer(
-    help="Embed an image collection once; search it, probe it, label it from the cached features.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+from embedstore.cli.app import Panel, app
+from embedstore.cli.option_groups import Head
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"embedstore {es.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
-    ] = False,
-    show_timing: o.Timing = False,
-) -> None:
-    """Embed an image collection once; search it, probe it, label it from the cached features."""
-
-
-@app.command()
+@app.command(rich_help_panel=Panel.PUT_IN)
 def create(
-    store: o.StorePath,
+    store: o.NewStorePath,
     backbone: Annotated[
-        str | None, typer.Option(help="timm/NAME, open_clip/ARCH:TAG, module:factory, or an alias such as clip.")
+        str | None,
+        typer.Option(help="The backbone: timm/NAME, open_clip/ARCH:TAG, module:factory, or an alias such as clip."),
     ] = None,
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -54,46 +28,66 @@ def create(
     layer: o.Layer = None,
     pool: o.Pool = None,
     random_init: o.RandomInit = False,
-    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
-    dtype: Annotated[str, typer.Option(help="Of the vectors on disk: float16 or float32.")] = "float16",
-    name: Annotated[str | None, typer.Option(help="Of the space; by default the backbone's.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of random weights.")] = 0,
+    dtype: Annotated[str, typer.Option(help="Store vectors as float16 or float32.")] = "float16",
+    space_name: Annotated[
+        str | None, typer.Option(help="Name the space; by default a short name of the backbone.")
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
     as_json: o.Json = False,
 ) -> None:
-    """Make a store, with the space of a backbone unless none is named."""
-    chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, seed)
-    if backbone is None and any(chosen.values()):
+    """Create a store, with the space of a backbone unless none is named.
+
+    `embedstore create pets.store --backbone clip`
+    """
+    described = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, seed)
+    if backbone is None and any(described.values()):
         raise typer.BadParameter("these options describe a backbone; name it with --backbone")
-    how = {"device": device, "precision": precision, "runtime": runtime}
-    made = es.create(store, backbone, dtype=dtype, name=name, **how, **chosen)
+    created = es.create(
+        store,
+        backbone,
+        dtype=dtype,
+        space_name=space_name,
+        device=device,
+        precision=precision,
+        runtime=runtime,
+        **described,
+    )
     if runtime == "onnx" and backbone:
-        console.print_note("\n".join(made.export_towers()))
-    render.print_info(made, as_json)
+        console.print_note("\n".join(created.export_towers()))
+    render.print_info(created.info(), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.PUT_IN)
 def embed(
     store: o.StorePath,
     source: Annotated[
-        list[str] | None, typer.Argument(help="An image folder, files or globs, or a CSV/Parquet manifest with `uri`.")
+        list[str] | None,
+        typer.Argument(help="An image folder, files or globs, or a CSV/Parquet/JSONL manifest with a column uri."),
     ] = None,
-    label: Annotated[
-        str, typer.Option(help="folder: the class is the parent folder's name; none: no class.")
+    labels_from: Annotated[
+        str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
     ] = "folder",
     space: o.SpaceName = None,
-    backbone: Annotated[str | None, typer.Option(help="Embed into the space of this backbone, made if new.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Embed into the space of this backbone; it is added if it is new.")
+    ] = None,
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
     preprocess: o.PreprocessOverride = [],
     layer: o.Layer = None,
     pool: o.Pool = None,
     random_init: o.RandomInit = False,
-    vectors: Annotated[Path | None, typer.Option(help="Precomputed vectors (.npy) instead of a source.")] = None,
-    table: Annotated[Path | None, typer.Option(help="CSV/Parquet/JSON lines with one row a vector.")] = None,
-    uri_column: Annotated[str | None, typer.Option(help="The table's column that names the images.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per forward.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Import these precomputed vectors (.npy) instead of embedding a source.")
+    ] = None,
+    table: Annotated[Path | None, typer.Option(help="A CSV/Parquet/JSONL table with one row per vector.")] = None,
+    uri_column: Annotated[str | None, typer.Option(help="The column of the table that names the images.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -103,75 +97,131 @@ def embed(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Embed what is new or changed; resumable, and bad images are counted and named."""
+    """Embed what is new or changed; resumable, and images that fail are counted and named.
+
+    `embedstore embed pets.store photos/`
+    """
     if bool(source) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
-    how = {"device": device, "precision": precision, "runtime": runtime, "decoder": decoder}
-    opened = es.open(store, **how, allow_code=allow_code)
+    opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if vectors is not None:
-        found = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
-        result = found.to_json()
-        console.print_json(result) if as_json else console.print_facts(list(result.items()))
+        counts = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        console.print_result(counts.to_json(), as_json)
         return
     if backbone:
-        chosen = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
-        space = opened.add_space(backbone, name=space, **chosen).name
+        described = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
+        space = opened.add_space(backbone, space_name=space, wait=wait, **described).name
     report = opened.embed(
         source or [],
-        label=None if label == "none" else label,
+        labels_from=None if labels_from == "none" else labels_from,
         space=space,
         batch_size=batch_size,
         threads=threads,
         wait=wait,
     )
-    if as_json:
-        console.print_json(report.to_json())
-    else:
-        for notice in report.notices:
-            if notice not in opened.notices:  # those were said at once
-                console.print_note(notice)
-        print(report.summary())
-        if report.bottleneck:
-            print(report.bottleneck)
-        render.print_failures(opened, report.failures)
+    render.print_embed_report(opened, report, as_json)
 
 
-@app.command()
-def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = False) -> None:
-    """What a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
-    with timing.time_step("opening the store"):
-        opened = es.counting(store)
-    with timing.time_step("counting"):
-        render.print_info(opened, as_json)
-
-
-@app.command()
-def backbones(
-    filter: Annotated[str, typer.Argument(help="Part of a name or family.")] = "",
-    text: Annotated[bool, typer.Option("--text", help="Only those that understand words.")] = False,
+@app.command(rich_help_panel=Panel.PUT_IN)
+def reembed(
+    store: o.StorePath,
+    space: o.SpaceName = None,
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    allow_code: o.AllowCode = [],
+    wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """The known pre-trained backbones: family, parameters, dim, input size, licence; nothing is downloaded."""
+    """Embed the images of the store into one of its spaces; only what is missing is computed; resumable."""
+    report = es.open(store, device=device, precision=precision, allow_code=allow_code).reembed(space, wait=wait)
+    console.print_json(report.to_json()) if as_json else print(report.summary())
+
+
+@app.command("import", rich_help_panel=Panel.PUT_IN)
+def import_(
+    store: o.NewStorePath,
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `embedstore export STORE FOLDER` wrote.")],
+    as_json: o.Json = False,
+) -> None:
+    """Make a store from an export: every table, every vector bit for bit, heads and checkpoints.
+
+    `embedstore import pets2.store pets-export`
+    """
+    counts = es.import_store(store, source)
+    if as_json:
+        console.print_json(counts.to_json())
+        return
+    tables = counts.tables
+    print(f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}")
+
+
+@app.command(rich_help_panel=Panel.PUT_IN)
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="A labelled image folder, or a manifest with the columns uri and label.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("report.html"),
+    backbone: Annotated[
+        str | None, typer.Option(help="The backbone of a new store: timm/NAME, open_clip/ARCH:TAG or an alias.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The folder of the store; by default SOURCE.store next to the source.")
+    ] = None,
+    head: Head = "logistic",
+    weights: o.Weights = None,
+    backbone_arg: o.BackboneArg = [],
+    preprocess: o.PreprocessOverride = [],
+    random_init: o.RandomInit = False,
+    as_json: o.Json = False,
+) -> None:
+    """Go from a labelled folder to a report in one command: embed what is new, probe, learning curve, one HTML page.
+
+    `embedstore report photos/ -o report.html --backbone timm/resnet50`
+    """
+    from embedstore.quickstart.folder_report import folder_report
+
+    result = folder_report(
+        source,
+        output,
+        backbone=backbone,
+        store_path=store,
+        head=head,
+        progress=console.print_note,
+        weights=weights,
+        backbone_args=o.parse_assignments(backbone_arg, "--backbone-arg"),
+        preprocess=o.parse_assignments(preprocess, "--preprocess"),
+        random_init=random_init,
+    )
+    render_evaluation.print_evaluation(result.store, result.evaluation, [], as_json, curve=result.curve)
+
+
+@app.command(rich_help_panel=Panel.PUT_IN)
+def backbones(
+    words: Annotated[str, typer.Argument(metavar="[WORDS]", help="Parts of a name or family.")] = "",
+    text: Annotated[bool, typer.Option("--text", help="List only backbones with a text tower.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """List the pre-trained backbones: family, parameters, dimension, input size, licence; downloads nothing."""
     from embedstore.backbones import list_backbones
 
-    facts = [f for f in list_backbones(filter) if f.supports_text or not text]
+    infos = [i for i in list_backbones(words) if i.supports_text or not text]
     if as_json:
-        console.print_json([f.to_json() for f in facts])
+        console.print_json([i.to_json() for i in infos])
         return
     rows = [
         (
-            f.name,
-            f.family,
-            f"{f.parameters / 1e6:.1f} M" if f.parameters else "",
-            f.dim,
-            f.input_size,
-            "yes" if f.supports_text else "",
-            f.licence,
+            i.name,
+            i.family,
+            f"{i.parameters / 1e6:.1f} M" if i.parameters else "",
+            i.dim,
+            i.input_size,
+            "yes" if i.supports_text else "",
+            i.licence,
         )
-        for f in facts
+        for i in infos
     ]
-    console.print_table(("backbone", "family", "parameters", "dim", "input", "words", "licence"), rows)
-    console.print_note(f"{len(facts)} backbones; any other timm or open_clip name works too")
+    console.print_table(("backbone", "family", "parameters", "dim", "input", "text", "licence"), rows)
+    console.print_note(f"{len(infos)} backbones; any other timm or open_clip name works too")
 
 
 def _backbone_options(
@@ -182,8 +232,8 @@ def _backbone_options(
     pool: str | None,
     random_init: bool,
     seed: int,
-) -> BackboneOptions:
-    """The options that describe a backbone."""
+) -> dict[str, Any]:
+    """Return the options that describe a backbone."""
     return {
         "weights": weights,
         "backbone_args": o.parse_assignments(backbone_arg, "--backbone-arg"),

@@ -1,4 +1,4 @@
-"""The first command a person types: every verb once, on pictures that are there."""
+"""The verb that shows the whole job once, on images that need no download."""
 
 from __future__ import annotations
 
@@ -10,37 +10,41 @@ import typer
 
 from embedstore.cli import console, render
 from embedstore.cli import options as o
-from embedstore.cli.put_in import app
+from embedstore.cli.app import Panel, app
 
 if TYPE_CHECKING:
     from embedstore.quickstart.run import QuickstartStep
 
-SHOWN = 5  # hits printed of each search; the contact sheets have all
+MAX_PRINTED_HITS = 5  # of each search; the contact sheets have all
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.PUT_IN)
 def quickstart(
     images: Annotated[
         Path | None, typer.Argument(help="Your own image folder; by default drawn scenes and scanned digits.")
     ] = None,
-    folder: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("quickstart"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Write everything here.")] = Path(
+        "quickstart"
+    ),
     as_json: o.Json = False,
 ) -> None:
-    """The main job in one command: embed, index, search in words, probe, compare, look. Nothing is downloaded."""
+    """Do the whole job in one command: embed, index, search by text, probe, compare, map. Nothing is downloaded."""
     from embedstore.quickstart import run as q
 
     steps = []
-    for step in q.run(folder, images):
+    for step in q.run(output, images):
         steps.append(step)
         if not as_json:
             _print(step)
     if as_json:
         console.print_json([_plain(s) for s in steps])
         return
-    judged = [s for s in steps if hasattr(s.result, "report")]
-    if judged:
-        print(f"\nthree ways to the label, on the same {judged[0].result.held} held-out items")
-        console.print_table(("method", "accuracy", "95% interval", "trained on", "seconds"), [_row(s) for s in judged])
+    evaluations = [s for s in steps if hasattr(s.result, "report")]
+    if evaluations:
+        print(f"\nthree classifiers on the same {evaluations[0].result.n_held_out} held-out items")
+        console.print_table(
+            ("method", "accuracy", "95% interval", "training items", "seconds"), [_row(s) for s in evaluations]
+        )
     else:
         console.print_note("the folder has no two labels (sub-folders) with two images each: nothing to probe")
     print("\nlook at")
@@ -50,13 +54,13 @@ def quickstart(
 
 
 def _print(step: QuickstartStep) -> None:
-    """A step as the verb itself prints it."""
+    """Print a step as its verb prints it."""
     from embedstore.reports.results import Hits
 
     print(f"\n$ {step.command}")
     result = step.result
     if isinstance(result, Hits):
-        render.print_hits(replace(result, hits=result.hits[:SHOWN]))
+        render.print_hits(replace(result, hits=result.hits[:MAX_PRINTED_HITS]))
     elif hasattr(result, "report"):
         from embedstore.reports import evaluation_text
 
@@ -70,14 +74,14 @@ def _print(step: QuickstartStep) -> None:
 
 
 def _row(step: QuickstartStep) -> tuple[Any, ...]:
-    """One line of the comparison."""
+    """Return one row of the comparison."""
     e = step.result
     score = e.scores["accuracy"]
-    return (e.head, score.value, f"[{score.low:.3f}, {score.high:.3f}]", e.train, round(step.seconds, 2))
+    return (e.head, score.value, f"[{score.low:.3f}, {score.high:.3f}]", e.n_train, round(step.seconds, 2))
 
 
 def _plain(step: QuickstartStep) -> dict[str, Any]:
-    """A step for a script."""
+    """Return a step as plain values."""
     found = step.result.to_json()
     if hasattr(step.result, "title"):
         found = {"title": step.result.title}

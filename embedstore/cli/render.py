@@ -1,4 +1,4 @@
-"""Results that several verbs print, as words."""
+"""Print results that several verbs share."""
 
 from __future__ import annotations
 
@@ -7,57 +7,57 @@ from typing import TYPE_CHECKING, Any
 from embedstore.cli import console
 
 if TYPE_CHECKING:
-    from embedstore.operations.info import Counting
+    from embedstore.operations.results import StoreInfo
+    from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.results import Hits
     from embedstore.store import Store
 
 
-def print_info(store: Counting, as_json: bool) -> None:
-    """The numbers of a store."""
-    d = store.info()
+def print_info(info: StoreInfo, as_json: bool) -> None:
+    """Print what a store holds."""
     if as_json:
-        console.print_json(d)
+        console.print_json(info.to_json())
         return
-    reasons = ", ".join(f"{n} {r}" for r, n in d["failure_reasons"].items())
+    reasons = ", ".join(f"{n} {r}" for r, n in info.failure_reasons.items())
     console.print_facts([
-        ("store", d["path"]),
-        ("items", f"{d['items']:,}" + (f" ({d['missing']:,} missing)" if d["missing"] else "")),
-        ("contents", f"{d['contents']:,}"),
-        ("failures", f"{d['failures']:,}" + (f" ({reasons})" if reasons else "")),
-        ("bytes", console.format_bytes(d["bytes"])),
+        ("store", info.path),
+        ("items", f"{info.items:,}" + (f" ({info.missing:,} missing)" if info.missing else "")),
+        ("contents", f"{info.contents:,}"),
+        ("failures", f"{info.failures:,}" + (f" ({reasons})" if reasons else "")),
+        ("bytes", console.format_bytes(info.bytes)),
     ])  # fmt: skip
-    for space in d["spaces"]:
+    for space in info.spaces:
         _print_space(space)
-    for index in d["indexes"]:
-        _index_line(index)
-    if d["heads"]:
-        print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in d["heads"]))
-    if d["labels"]:
-        shown = list(d["labels"].items())
+    for index in info.indexes:
+        _print_index(index)
+    if info.heads:
+        print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
+    if info.labels:
+        shown = list(info.labels.items())
         more = ", …" if len(shown) > 12 else ""
         print(console.one_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more))
-    if d["splits"]:
-        print(console.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in d["splits"].items())))
+    if info.splits:
+        print(console.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in info.splits.items())))
 
 
 def _print_space(s: dict[str, Any]) -> None:
-    """One space, on one line or two."""
-    words = {
-        "current": s["current"],
-        "tuned": s["parent"],
+    """Print one space."""
+    flags = {
+        "default": s["current"],
+        "fine-tuned": s["parent"],
         "same vectors as its parent": s["same_as_parent"],
         "RANDOM WEIGHTS": s["random"],
-        "understands words": s["text"],
+        "text queries": s["text"],
     }
-    flags = ", ".join(word for word, on in words.items() if on)
+    shown = ", ".join(flag for flag, on in flags.items() if on)
     vectors = f"{s['vectors']:,} vectors of {s['dim']} {s['dtype']}"
-    print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({flags})" if flags else ""))
+    print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else ""))
     if s["overrides"]:
         print(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
 
 
-def _index_line(i: dict[str, Any]) -> None:
-    """One index, on one line."""
+def _print_index(i: dict[str, Any]) -> None:
+    """Print one index."""
     if "rows" not in i:
         print(f"index {i['file']} of {i['space']}: {i['why']}")
         return
@@ -65,14 +65,28 @@ def _index_line(i: dict[str, Any]) -> None:
     print(f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}")
 
 
+def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None:
+    """Print what an embedding run did, and its first failures."""
+    if as_json:
+        console.print_json(report.to_json())
+        return
+    for notice in report.notices:
+        if notice not in store.notices:  # those were printed when the store was opened
+            console.print_note(notice)
+    print(report.summary())
+    if report.bottleneck:
+        print(report.bottleneck)
+    _print_failures(store, report.failures)
+
+
 def print_hits(hits: Hits) -> None:
-    """Hits, one a line."""
+    """Print one hit per line."""
     rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
     console.print_table(("rank", "score", "item", "label", "split", "uri"), rows)
 
 
-def print_failures(store: Store, count: int) -> None:
-    """The first failures of a run, on stderr."""
+def _print_failures(store: Store, count: int) -> None:
+    """Print the first failures of a run to stderr."""
     if not count:
         return
     rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows

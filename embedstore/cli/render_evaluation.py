@@ -1,72 +1,77 @@
-"""Judgements as words, JSON, HTML and PNG."""
+"""Print evaluations, learning curves and comparisons, and write them to files."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedstore.cli import console
+from embedstore.cli import options as o
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation import Evaluation
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.learning_curve import LearningCurve
-    from embedstore.cli.option_groups import OutputOptionGroup
     from embedstore.store import Store
 
-MAX_TABLE_ROWS = 30  # classes and mistakes printed; --json and --html have all of them
+MAX_TABLE_ROWS = 30  # classes that are printed; --json and -o report.html have all of them
 
 
 def print_evaluation(
-    store: Store, evaluation: Evaluation, shown: OutputOptionGroup, *, curve: LearningCurve | None = None
+    store: Store,
+    evaluation: Evaluation,
+    output: Sequence[Path],
+    as_json: bool,
+    *,
+    curve: LearningCurve | None = None,
 ) -> None:
-    """Print an evaluation and write the files that were requested."""
+    """Print an evaluation and write it to files."""
     from embedstore.reports import evaluation_page, evaluation_png, evaluation_text
 
-    uris = store.uris([m.item for m in evaluation.mistakes])
-    if shown.html:
-        _write(shown.html, evaluation_page.evaluation_page(evaluation, uris, curve=curve))
-    if shown.png:
-        evaluation_png.evaluation_png(evaluation, shown.png)
-        console.print_note(f"wrote {shown.png}")
-    if shown.as_json:
-        found = evaluation.to_json()
-        found["mistakes"] = [m | {"uri": uris.get(m["item"])} for m in found["mistakes"]]
-        console.print_json(found | ({"curve": curve.to_json()["points"]} if curve else {}))
+    uris = store.item_uris([m.item for m in evaluation.mistakes])
+    writers = {
+        ".html": o.text_writer(lambda: evaluation_page.evaluation_page(evaluation, uris, curve=curve)),
+        ".png": lambda path: evaluation_png.evaluation_png(evaluation, path),
+    }
+    o.write_outputs(output, writers)
+    if as_json:
+        facts = evaluation.to_json()
+        facts["mistakes"] = [m | {"uri": uris.get(m["item"])} for m in facts["mistakes"]]
+        console.print_json(facts | ({"curve": curve.to_json()["points"]} if curve else {}))
     else:
-        _print(evaluation)
+        _print_figures(evaluation)
         if curve:
             print()
-            _print_curve(curve)
+            _print_points(curve)
     for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
-    _list_near(store, evaluation)
+    _print_near_duplicates(store, evaluation)
     sys.stdout.flush()
 
 
-def print_curve(curve: LearningCurve, shown: OutputOptionGroup) -> None:
-    """Print a learning curve and write the files that were requested."""
+def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> None:
+    """Print a learning curve and write it to files."""
     from embedstore.reports import evaluation_page, evaluation_png, evaluation_text
 
-    if shown.html:
-        _write(shown.html, evaluation_page.learning_curve_page(curve))
-    if shown.png:
-        evaluation_png.learning_curve_png(curve, shown.png)
-        console.print_note(f"wrote {shown.png}")
-    if shown.as_json:
+    writers = {
+        ".html": o.text_writer(lambda: evaluation_page.learning_curve_page(curve)),
+        ".png": lambda path: evaluation_png.learning_curve_png(curve, path),
+    }
+    o.write_outputs(output, writers)
+    if as_json:
         console.print_json(curve.to_json())
-    else:
-        print(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
-        _print_curve(curve)
+        return
+    print(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
+    _print_points(curve)
 
 
-def print_comparison(comparison: HeadComparison, as_json: bool, *, html: Path | None = None) -> None:
-    """Print a comparison of heads, the best first, and write its page where it was requested."""
+def print_comparison(comparison: HeadComparison, output: Sequence[Path], as_json: bool) -> None:
+    """Print a comparison of heads, best first, and write it to files."""
     from embedstore.reports import evaluation_page, evaluation_text
 
-    if html:
-        _write(html, evaluation_page.comparison_page(comparison))
+    o.write_outputs(output, {".html": o.text_writer(lambda: evaluation_page.comparison_page(comparison))})
     if as_json:
         console.print_json(comparison.to_json())
         return
@@ -80,7 +85,7 @@ def print_comparison(comparison: HeadComparison, as_json: bool, *, html: Path | 
         console.print_note(note)
 
 
-def _print(e: Evaluation) -> None:
+def _print_figures(e: Evaluation) -> None:
     """Print the metrics and the classes."""
     from embedstore.reports import evaluation_text
 
@@ -92,10 +97,11 @@ def _print(e: Evaluation) -> None:
     columns, rows = evaluation_text.class_table(e)
     console.print_table(columns, rows[:MAX_TABLE_ROWS])
     if len(rows) > MAX_TABLE_ROWS:
-        console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or --html")
+        console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
 
 
-def _print_curve(curve: LearningCurve) -> None:
+def _print_points(curve: LearningCurve) -> None:
+    """Print the points of a learning curve."""
     from embedstore.reports import evaluation_text
 
     console.print_table(*evaluation_text.curve_table(curve))
@@ -103,17 +109,11 @@ def _print_curve(curve: LearningCurve) -> None:
         console.print_note(note)
 
 
-def _list_near(store: Store, e: Evaluation) -> None:
-    """The first near-duplicates across the split, by name."""
+def _print_near_duplicates(store: Store, e: Evaluation) -> None:
+    """Print the first near-duplicates across the split with their uris."""
     pairs = e.near_duplicates.pairs[:5] if e.near_duplicates else ()
-    uris = store.uris([i for p in pairs for i in (p.train_item, p.held_out_item)])
+    uris = store.item_uris([i for p in pairs for i in (p.train_item, p.held_out_item)])
     for p in pairs:
         console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held_out_item)}")
     if e.near_duplicates and e.near_duplicates.count > len(pairs):
         console.print_note(f"  … {e.near_duplicates.count - len(pairs)} more: --json")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    console.print_note(f"wrote {path}")

@@ -1,4 +1,4 @@
-"""Verbs that answer."""
+"""Verbs that search, show and export."""
 
 from __future__ import annotations
 
@@ -12,44 +12,41 @@ import embedstore as es
 from embedstore import timing
 from embedstore.cli import console, render
 from embedstore.cli import options as o
-from embedstore.cli.put_in import app
-from embedstore.reports.html_page import write_page
-from embedstore.reports.results import Hits
+from embedstore.cli.app import Panel, app
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SEARCH)
 def search(
     store: o.StorePath,
-    text: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Look for images like this one.")] = None,
-    item: Annotated[int | None, typer.Option(help="Look for items like this one.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Find images that match this text.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Find images like this one.")] = None,
+    item: Annotated[int | None, typer.Option(metavar="ID", help="Find items like this one.")] = None,
     plus: Annotated[
-        list[str], typer.Option(metavar="PART", help="Add a part: words, item:ID or image:FILE, …*0.5.")
+        list[str],
+        typer.Option(metavar="PART", help="Add a part: text, item:ID or image:FILE, optionally *0.5. Repeatable."),
     ] = [],
-    minus: Annotated[list[str], typer.Option(metavar="PART", help="Take a part away, likewise.")] = [],
+    minus: Annotated[list[str], typer.Option(metavar="PART", help="Subtract a part. Repeatable.")] = [],
     like: Annotated[
-        list[str], typer.Option(metavar="EXAMPLE", help="More like this: words, item:ID, image:FILE.")
+        list[str], typer.Option(metavar="EXAMPLE", help="Find more like this: text, item:ID, image:FILE. Repeatable.")
     ] = [],
-    unlike: Annotated[list[str], typer.Option(metavar="EXAMPLE", help="Less like that.")] = [],
-    template: Annotated[
-        str | None, typer.Option(help="Prompt for words: 'a photo of a {}', or photo, imagenet.")
+    unlike: Annotated[list[str], typer.Option(metavar="EXAMPLE", help="Find less like this. Repeatable.")] = [],
+    templates: Annotated[
+        str | None, typer.Option(help="The prompt for text: 'a photo of a {}', or a set such as photo or imagenet.")
     ] = None,
     k: Annotated[int | None, typer.Option("-k", help="Hits wanted [10; with --min-score all].")] = None,
-    offset: Annotated[int, typer.Option(help="Hits to leave out at the front: the next page.")] = 0,
-    min_score: Annotated[float | None, typer.Option(help="Least cosine similarity of a hit.")] = None,
+    offset: Annotated[int, typer.Option(help="Skip this many hits at the front: the next page.")] = 0,
+    min_score: Annotated[float | None, typer.Option(help="The least cosine similarity of a hit.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(help="One hit a value of this column; content: a hit an image.")
+        str | None, typer.Option(metavar="COLUMN", help="Return one hit per value of this column, or per content.")
     ] = None,
-    diversity: Annotated[float, typer.Option(help="0: by score alone; towards 1: hits unlike each other.")] = 0.0,
-    exact: Annotated[bool, typer.Option("--exact", help="Never ask an approximate index.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Say how it was found, at which cost.")] = False,
+    diversity: Annotated[float, typer.Option(help="0 ranks by score alone; towards 1, hits differ more.")] = 0.0,
+    exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
-    html: Annotated[Path | None, typer.Option(help="Write a contact sheet as one HTML page.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="Write a contact sheet as PNG.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the hits as .csv, .parquet or .jsonl.")] = None,
-    paths: Annotated[bool, typer.Option("--paths", help="Print the paths only, for pipes.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a hit.")] = False,
+    output: o.Outputs = [],
+    uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per hit.")] = False,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
@@ -57,16 +54,18 @@ def search(
     show_timing: o.Timing = False,
     as_json: o.Json = False,
 ) -> None:
-    """The k nearest items to words, an image or an item; with --where, the k nearest that match.
+    """Find the k nearest items to a text, an image or an item; with --where, the k nearest that match.
 
-    `embedstore search pets.store "a dog" --plus "snow*0.5" --minus leash --where "split = 'val'" --paths`
+    -o writes .html or .png (a contact sheet), .csv, .parquet or .jsonl (the hits).
+
+    `embedstore search pets.store "a dog" --plus "snow*0.5" --minus leash --where "split = 'val'" -o hits.html`
     """
     if sum(q is not None for q in (text, image, item)) > 1:
-        raise typer.BadParameter("ask with TEXT, --image FILE or --item ID: one of them; add others with --plus")
+        raise typer.BadParameter("give one of TEXT, --image FILE or --item ID; add others with --plus")
     if text is None and image is None and item is None and not (plus or like):
-        raise typer.BadParameter("nothing is asked: say TEXT, --image FILE, --item ID, --plus or --like")
-    with timing.time_step("opening the store"):
-        opened = es.asking(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
+        raise typer.BadParameter("the query is empty: give TEXT, --image FILE, --item ID, --plus or --like")
+    with timing.time_step("open the store"):
+        opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     hits = opened.search(
         text if text is not None else item,
         image=image,
@@ -74,7 +73,7 @@ def search(
         minus=[o.parse_query_part(p) for p in minus],
         like=[o.parse_query_part(p)[0] for p in like],
         unlike=[o.parse_query_part(p)[0] for p in unlike],
-        template=template,
+        templates=templates,
         k=10 if k is None and min_score is None else k,
         offset=offset,
         min_score=min_score,
@@ -84,110 +83,122 @@ def search(
         where=where,
         space=space,
     )
-    for text_note in hits.notes:
-        console.print_note(text_note)
+    for note in hits.notes:
+        console.print_note(note)
     if explain:
         console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
-    _written(hits, html, sheet, out)
+    tables = dict.fromkeys((".csv", ".parquet", ".jsonl"), hits.save)
+    o.write_outputs(output, {".html": o.text_writer(hits.html), ".png": hits.png, **tables})
     if as_json:
         console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
-    elif paths:
+    elif uris:
         for hit in hits:
             print(hit.uri)
     elif jsonl:
         console.print_json_lines(hits.records())
     else:
         render.print_hits(hits)
-    sys.stdout.flush()  # the answer stands; what follows is for the next one
-    with timing.time_step("keeping towers for the next search"):
-        said = opened.keep_towers()
-    if said:
-        console.print_note("\n".join(said))
+    sys.stdout.flush()  # the answer is complete; what follows serves the next command
+    with timing.time_step("export towers for the next search"):
+        for sentence in opened.close():
+            console.print_note(sentence)
 
 
-def _written(hits: Hits, html: Path | None, sheet: Path | None, out: Path | None) -> None:
-    """The files that were asked for."""
-    if html:
-        write_page(html, hits.html())
-    if sheet:
-        hits.png(sheet)
-    if out:
-        hits.save(out)
-    for path in (html, sheet, out):
-        if path:
-            console.print_note(f"wrote {path}")
-
-
-@app.command("map")
+@app.command("map", rich_help_panel=Panel.SEARCH)
 def map_(
     store: o.StorePath,
-    html: Annotated[Path | None, typer.Option(help="Write a page: move over a point to see its image.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
-    colour: Annotated[str, typer.Option(help="The column that points are coloured by.")] = "label",
-    most: Annotated[int, typer.Option(min=5, help="Of more items a random sample is shown.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the sample and the projection.")] = 0,
+    output: o.Outputs = [],
+    color_by: Annotated[str, typer.Option(metavar="COLUMN", help="Color the points by this column.")] = "label",
+    max_items: Annotated[int, typer.Option(min=5, help="Of more items, show a random sample.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Random seed of the sample and the projection.")] = 0,
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """The collection in the plane (t-SNE): what the network finds alike lies together.
+    """Project the collection onto a plane (t-SNE): what is near in the space is near on the map.
 
-    `embedstore map pets.store --html map.html --where "split = 'train'"`
+    -o writes .html (move over a point to see its image) or .png.
+
+    `embedstore map pets.store -o map.html --where "split = 'train'"`
     """
-    if not (html or png or as_json):
-        raise typer.BadParameter("say where the map goes: --html FILE, --png FILE or --json")
-    atlas = es.open(store).map(colour=colour, where=where, space=space, most=most, seed=seed)
-    if html:
-        write_page(html, atlas.html())
-    if png:
-        atlas.png(png)
+    if not (output or as_json):
+        raise typer.BadParameter("name a file to write, -o map.html or -o map.png, or give --json")
+    projected = es.open(store).map(color_by=color_by, where=where, space=space, max_items=max_items, seed=seed)
+    o.write_outputs(output, {".html": o.text_writer(projected.html), ".png": projected.png})
     if as_json:
-        console.print_json(atlas.to_json())
-        return
-    print(f"{atlas.title}, {atlas.seconds:.1f} s")
-    for path in (html, png):
-        if path:
-            console.print_note(f"wrote {path}")
+        console.print_json(projected.to_json())
+    else:
+        print(f"{projected.title}, {projected.seconds:.1f} s")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SEARCH)
+def index(
+    store: o.StorePath,
+    recall: Annotated[float, typer.Option(help="The least recall of the ten nearest.")] = 0.95,
+    max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
+    kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
+    space: o.SpaceName = None,
+    as_json: o.Json = False,
+) -> None:
+    """Build an approximate index and measure its recall; searches go on meanwhile and use it when it is ready.
+
+    `embedstore index pets.store --recall 0.95 --max-memory 4GB`
+    """
+    built = es.open(store).build_index(
+        recall=recall, max_memory=max_memory, kind=kind, space=space, progress=console.print_note
+    )
+    console.print_result(built.to_json(), as_json)
+
+
+@app.command(rich_help_panel=Panel.SEARCH)
+def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = False) -> None:
+    """Show what a store holds: items, contents, failures, spaces, indexes, heads, bytes."""
+    with timing.time_step("open the store"):
+        opened = es.open(store)
+    with timing.time_step("count"):
+        render.print_info(opened.info(), as_json)
+
+
+@app.command(rich_help_panel=Panel.SEARCH)
 def failures(store: o.StorePath, as_json: o.Json = False) -> None:
-    """Every image that could not be embedded, with the reason."""
-    rows = es.counting(store).failures()
+    """List every image that could not be embedded, with the reason."""
+    rows = es.open(store).failures()
     console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SEARCH)
 def sql(
-    store: o.StorePath, query: Annotated[str, typer.Argument(help="A DuckDB query.")], as_json: o.Json = False
+    store: o.StorePath, query: Annotated[str, typer.Argument(help="One DuckDB query.")], as_json: o.Json = False
 ) -> None:
-    """A read-only query over items, contents, spaces, failures, runs ….
+    """Run a read-only query over items, contents, spaces, failures, runs and the other tables.
 
     `embedstore sql pets.store "select label, count(*) from items group by 1"`
     """
-    rows = es.counting(store).sql(query)
+    rows = es.open(store).sql(query)
     console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.SEARCH)
 def export(
     store: o.StorePath,
     path: Annotated[
         Path,
-        typer.Argument(help="FILE.parquet, FILE.npy with a Parquet beside it, or a new FOLDER for all there is."),
+        typer.Argument(help="FILE.parquet, FILE.npy (with a Parquet file of the items), or a new FOLDER for all."),
     ],
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write items and their vectors to Parquet or .npy; into a folder, everything: `embedstore import` takes it."""
-    if not path.suffix:
-        if where or space:
-            raise typer.BadParameter("a folder gets everything; --where and --space go with FILE.parquet or FILE.npy")
-        done = es.open(store).export_store(path)
-        console.print_json({"path": str(path), **done}) if as_json else print(
-            f"wrote {done['items']:,} items and {done['vectors']:,} vectors to {path}"
-        )
+    """Write items and vectors to Parquet or .npy; to a folder, the whole store, which `embedstore import` reads."""
+    opened = es.open(store)
+    if path.suffix:
+        rows = opened.export(path, where=where, space=space)
+        console.print_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
         return
-    rows = es.open(store).export(path, where=where, space=space)
-    console.print_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
+    if where or space:
+        raise typer.BadParameter("a folder gets the whole store; --where and --space need FILE.parquet or FILE.npy")
+    counts = opened.export_store(path)
+    if as_json:
+        console.print_json({"path": str(path), **counts.to_json()})
+    else:
+        print(f"wrote {counts.tables['items']:,} items and {counts.vectors:,} vectors to {path}")

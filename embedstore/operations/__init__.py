@@ -1,1 +1,55 @@
-"""One module per group of verbs, as functions over a session."""
+"""One module per group of verbs: functions over a :class:`~embedstore.operations.session.Session`.
+
+A module is imported when it is first used, so that ``info`` and ``--help`` never import PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from embedstore.operations.session import Session
+
+if TYPE_CHECKING:
+    from embedstore.operations import (
+        advise,
+        clean,
+        compare_spaces,
+        edit,
+        evaluate,
+        finetune,
+        heads,
+        info,
+        ingest,
+        labels,
+        maintenance,
+        query_encoder,
+        search,
+        spaces,
+        zero_shot,
+    )
+
+__all__ = [
+    "Session",
+    "advise",
+    "clean",
+    "compare_spaces",
+    "edit",
+    "evaluate",
+    "finetune",
+    "heads",
+    "info",
+    "ingest",
+    "labels",
+    "maintenance",
+    "query_encoder",
+    "search",
+    "spaces",
+    "zero_shot",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

@@ -1,39 +1,36 @@
-"""What is told without vectors: numbers, failures, SQL. It is imported by itself where nothing else is wanted."""
+"""Counts, failures and SQL: what needs no vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from embedstore.operations.session import Face
+from embedstore.operations.results import StoreInfo
+from embedstore.operations.session import Session
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
-from embedstore.storage.info import info
-from embedstore.storage.storage import Storage
+from embedstore.storage import info as storage_info
+from embedstore.storage.queries import items
 
 
-def counting(path: str | Path) -> Counting:
-    """A store opened for counting only.
-
-    Raises:
-        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
-    """
-    return Counting(Storage.open(path))
+def sql(session: Session, query: str, parameters: Sequence[Any]) -> SqlResult:
+    """Run a read-only query; see :meth:`embedstore.Store.sql`."""
+    names, rows = session.storage.sql(query, parameters)
+    return SqlResult(tuple(names), tuple(rows))
 
 
-class Counting(Face):
-    """Verbs that count."""
+def failures(session: Session) -> SqlResult:
+    """List failures; see :meth:`embedstore.Store.failures`."""
+    names, rows = items.failures(session.storage)
+    return SqlResult(tuple(names), tuple(rows))
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
-        """A read-only DuckDB query over the catalog's tables: items, contents, spaces, failures, runs …."""
-        names, rows = self._storage.sql(query, parameters)
-        return SqlResult(tuple(names), tuple(rows))
 
-    def failures(self) -> SqlResult:
-        """Every image that could not be embedded, with the reason."""
-        return self.sql("SELECT uri, reason, detail, size, failed FROM failures ORDER BY uri")
+def info(session: Session) -> StoreInfo:
+    """Count what the store holds; see :meth:`embedstore.Store.info`."""
+    counts = storage_info.info(session.storage)
+    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage)}))
 
-    def info(self) -> dict[str, Any]:
-        """Counts and sizes: items, contents, failures, spaces, indexes, heads, bytes."""
-        return info(self._storage) | {"indexes": build.list_indexes(self._storage)}
+
+def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """Look up uris; see :meth:`embedstore.Store.item_uris`."""
+    return items.item_uris(session.storage, ids)

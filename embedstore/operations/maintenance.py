@@ -12,8 +12,10 @@ from typing import Any
 
 from embedstore.errors import BackboneError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
-from embedstore.operations.session import Face
+from embedstore.operations.results import ArchiveCounts, Backup
+from embedstore.operations.session import Session
 from embedstore.pipeline import run as embedding
+from embedstore.reports.progress import Progress, check_progress
 from embedstore.search.index import build
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.store_items import StoreItemsSource
@@ -30,7 +32,8 @@ from embedstore.storage.integrity.report import (
     VerificationReport,
 )
 from embedstore.storage.integrity.sidecars import SidecarReaders, check_sidecars, quarantine_damaged
-from embedstore.storage.sql import content_hex, decode_path
+from embedstore.storage.queries.items import content_files
+from embedstore.storage.sql import decode_path
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive, write_archive
 from embedstore.types import Failure, content_digest
@@ -72,111 +75,32 @@ class RepairReport:
         }
 
 
-class Caring(Face):
-    """Verbs that keep a store whole."""
-
-    def verify(
-        self, *, check_images: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
-    ) -> VerificationReport:
-        """Read every byte that matters and compare it with its checksum.
-
-        Args:
-            check_images: Read every image again too, and compare it with the content that was embedded.
-            progress: Called after every vector file and every batch of images.
-
-        Returns:
-            The report; ``report.ok`` is False where anything is damaged.
-        """
-        return verify(self._storage, check_images=check_images, progress=progress)
-
-    def repair(self, *, reembed: bool = True, wait: float = 0.0) -> RepairReport:
-        """Repair what :meth:`verify` names; see :func:`repair_store`.
-
-        Args:
-            reembed: Embed lost vectors again where the backbone can be loaded.
-            wait: Seconds to wait for another writer.
-
-        Returns:
-            What was done.
-
-        Raises:
-            StoreBusy: if another process is still writing after ``wait`` seconds.
-            StoreDamaged: if the store cannot be repaired; restore it from a backup.
-        """
-        return repair_store(self.path, reembed=reembed, wait=wait, open_session=lambda: self)
-
-    def backup(
-        self, target: str | Path, *, hard_link: bool = False, progress: Callable[[CheckProgress], None] = lambda _: None
-    ) -> dict[str, int]:
-        """Copy the store consistently to a new folder, also while another process embeds.
-
-        Args:
-            target: A new folder outside of the store.
-            hard_link: Make hard links to the vector files instead of copies: instant, but on the same disk.
-            progress: Called after every vector file.
-
-        Returns:
-            ``{"shards", "bytes"}``: the number of vector files and their size.
-
-        Raises:
-            StoreExists: if ``target`` exists and is not an empty folder, or is inside the store.
-            StoreDamaged: if a vector file is not what was written.
-            StoreIOError: if the disk refuses; nothing is left at ``target``.
-        """
-        return backups.backup(self._storage, target, hard_link=hard_link, progress=progress)
-
-    def export_store(self, folder: str | Path) -> dict[str, int]:
-        """Write one generation of the store as Parquet files to a new folder, also while another process writes.
-
-        The folder holds every table, every vector of every space bit for bit, heads and checkpoints;
-        :func:`import_store` makes a store from it. It does not hold indexes, which are built again, nor the quarantine.
-
-        Args:
-            folder: A new folder outside of the store.
-
-        Returns:
-            The number of rows per table, and ``vectors``, ``files`` and ``bytes``.
-
-        Raises:
-            StoreExists: if ``folder`` exists and is not an empty folder, or is inside the store.
-            StoreDamaged: if a vector or a head is not what was written.
-            QueryError: if a column has a type that Parquet cannot hold.
-            StoreIOError: if the disk refuses; nothing is left at ``folder``.
-        """
-        return write_archive.write_archive(self._storage, Path(folder))
-
-
-def verify(storage: Storage, *, check_images: bool, progress: Callable[[CheckProgress], None]) -> VerificationReport:
-    """Check a store's own files, the files of its indexes, checkpoints and heads, and if requested its images."""
-    findings = [*storage_checks.check_storage(storage, progress=progress), *check_sidecars(storage.layout, _READERS)]
-    catalog = storage.layout.catalog.name
-    if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
-        findings += _check_images(storage, progress)
+def verify(session: Session, *, check_images: bool, progress: Progress) -> VerificationReport:
+    """Check every file of the store; see :meth:`embedstore.Store.verify`."""
+    storage = session.storage
+    with check_progress(progress) as callback:
+        findings = [
+            *storage_checks.check_storage(storage, progress=callback),
+            *check_sidecars(storage.layout, _READERS),
+        ]
+        catalog = storage.layout.catalog.name
+        if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
+            findings += _check_images(storage, callback)
     return VerificationReport.from_findings(findings, storage.notices)
 
 
-def repair_store(
-    path: str | Path, *, reembed: bool = True, wait: float = 0.0, open_session: Callable[[], Face]
-) -> RepairReport:
-    """Repair a store, also one that cannot be opened.
+def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bool, wait: float) -> RepairReport:
+    """Repair a store, also one that cannot be opened; see :func:`embedstore.repair_store`.
 
     Args:
-        path: Its folder.
-        reembed: Embed lost vectors again where the backbone can be loaded.
-        wait: Seconds to wait for another writer.
+        path: The folder of the store.
         open_session: Opens the store once the storage is repaired.
-
-    Returns:
-        What was done.
-
-    Raises:
-        StoreBusy: if another process is still writing after ``wait`` seconds.
-        StoreDamaged: if the store cannot be repaired; restore it from a backup.
-        StoreIOError: if the disk refuses.
+        reembed: Embed lost vectors again if the backbone can be loaded.
+        wait: Seconds to wait for another writer.
     """
     repaired = storage_repair.repair(path, wait=wait)
     session = open_session()
-    storage = session._storage
+    storage = session.storage
     with lock.writer_lock(storage.layout.lock, "repair", wait=wait):
         actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
     steps = chain(
@@ -186,32 +110,26 @@ def repair_store(
     return sum(steps, RepairReport(actions))
 
 
-def restore(
-    source: str | Path, target: str | Path, *, progress: Callable[[CheckProgress], None] = lambda _: None
-) -> dict[str, int]:
-    """Make a store from a backup; see :func:`embedstore.storage.integrity.backup.restore`."""
-    return backups.restore(source, target, progress=progress)
+def backup(session: Session, target: str | Path, *, hard_link: bool, progress: Progress) -> Backup:
+    """Copy the store to a new folder; see :meth:`embedstore.Store.backup`."""
+    with check_progress(progress) as callback:
+        return Backup(**backups.backup(session.storage, target, hard_link=hard_link, progress=callback))
 
 
-def import_store(path: str | Path, export_folder: str | Path) -> dict[str, int]:
-    """Make a store from an export of :meth:`Caring.export_store`: the whole store or nothing.
+def restore(source: str | Path, target: str | Path, *, progress: Progress) -> Backup:
+    """Make a store from a backup; see :func:`embedstore.restore`."""
+    with check_progress(progress) as callback:
+        return Backup(**backups.restore(source, target, progress=callback))
 
-    Args:
-        path: A new folder.
-        export_folder: The export.
 
-    Returns:
-        The number of rows per table, and ``vectors``.
+def export_store(session: Session, folder: Path) -> ArchiveCounts:
+    """Write the whole store as Parquet files; see :meth:`embedstore.Store.export_store`."""
+    return ArchiveCounts.from_counts(write_archive.write_archive(session.storage, folder))
 
-    Raises:
-        StoreExists: if ``path`` exists and is not an empty folder.
-        StoreNotFound: if there is nothing at ``export_folder``.
-        NotAStore: if the folder is no export.
-        StoreTooNew: if a later version wrote the export.
-        StoreDamaged: if a file of the export is missing, changed, or contradicts another.
-        StoreIOError: if the disk refuses; nothing is left at ``path``.
-    """
-    return read_archive.read_archive(Path(export_folder), Path(path))
+
+def import_store(path: Path, export_folder: Path) -> ArchiveCounts:
+    """Make a store from an export; see :func:`embedstore.import_store`."""
+    return ArchiveCounts.from_counts(read_archive.read_archive(export_folder, path))
 
 
 def _load_head(folder: Path) -> object:
@@ -224,9 +142,9 @@ def _load_head(folder: Path) -> object:
 _READERS = SidecarReaders(parse_manifest, _load_head)
 
 
-def _reembed(session: Face, space: str, contents: list[str], reembed: bool) -> RepairReport:
+def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:
     """Embed again what one space lost."""
-    storage = session._storage
+    storage = session.storage
     source = StoreItemsSource(storage, contents)
     row = storage.space(space)
     lost = len(contents)
@@ -234,7 +152,7 @@ def _reembed(session: Face, space: str, contents: list[str], reembed: bool) -> R
         left = f"space {row.name}: {lost} contents, {len(source)} items; embed their source again"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
     try:
-        report = embedding.embed_source(storage, source, lambda: session._everywhere(row), row)
+        report = embedding.embed_source(storage, source, lambda: session.backbones_on_devices(row), row)
     except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
         left = f"space {row.name}: {len(source)} items could not be embedded again ({e})"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
@@ -257,15 +175,9 @@ def _rebuild_indexes(storage: Storage) -> RepairReport:
     return RepairReport(actions, unresolved=unresolved)
 
 
-_IMAGES = """
-SELECT i.uri, i.path, i.content::VARCHAR, i.size, i.mtime_ns FROM items i JOIN contents c USING (content)
-WHERE i.present AND c.bytes IS DISTINCT FROM 0 ORDER BY i.item
-"""
-
-
 def _check_images(storage: Storage, progress: Callable[[CheckProgress], None]) -> Iterator[Finding]:
     """Compare every image with the content that was embedded."""
-    _, rows = storage.sql(_IMAGES)
+    rows = content_files(storage)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for begin in range(0, len(rows), IMAGE_READ_BATCH):
             batch = rows[begin : begin + IMAGE_READ_BATCH]
@@ -279,7 +191,7 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     uri, raw, content, size, mtime_ns = row
     path = decode_path(uri, raw)
     try:
-        if content_digest(read_file(path)) == content_hex(content):
+        if content_digest(read_file(path)) == content:
             return None
     except ImageError:
         return ChangedImage(uri)

@@ -1,10 +1,9 @@
-"""Queries as vectors: the loaded network where there is one, else the exported towers, which need no torch."""
+"""Encode queries: with the loaded backbone if there is one, else with exported towers, which do not need PyTorch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,6 @@ from embedstore.backbones.runtimes.onnx_encoder import (
     was_refused,
 )
 from embedstore.backbones.runtimes.runtime import (
-    Agreement,
     Encoder,
     Runtime,
     Tower,
@@ -30,155 +28,131 @@ from embedstore.backbones.runtimes.runtime import (
 )
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
-from embedstore.operations.session import Face
+from embedstore.operations.session import Session
 from embedstore.sources.local_files import read_item
+from embedstore.storage.queries import items
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-LOOKED_AT = 16  # images of the store on which an exported tower is compared with the eager network
-MODES = ("auto", "fp32")  # in which an exported tower answers
+VALIDATION_IMAGES = 16  # images of the store on which an exported tower is compared with the eager backbone
+TOWER_PRECISIONS = ("auto", "fp32")  # an exported tower computes in float32
 
 
-class Encoding(Face):
-    """Which encoder answers a query, and the towers that are kept for the next process."""
+def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
+    """Return what encodes queries of one kind.
 
-    def _encoder(self, row: SpaceRecord, tower: Tower) -> Encoder:
-        """What encodes queries of one kind.
-
-        Raises:
-            NoTextTower: words, in a space that knows images only.
-            MissingExtra, RuntimeMismatch, BadBackbone: with ``runtime="onnx"``, where it cannot be had.
-        """
-        if tower is Tower.TEXT and not row.space.text:
-            raise NoTextTower(
-                f"space {row.name} ({row.space.architecture or 'precomputed'}) knows images only; words need a CLIP, "
-                "e.g. `--backbone clip`; `embedstore backbones --text` lists them"
-            )
-        if row.key in self._networks and self._runtime is not Runtime.ONNX:
-            return self._networks[row.key]
-        if self._runtime in (Runtime.AUTO, Runtime.ONNX) and isinstance(row, RecipeSpace):
-            if self._runtime is Runtime.ONNX:
-                require_onnx_export()
-            found = self._exported(row, tower)
-            if found is None and self._runtime is Runtime.ONNX:
-                self._export(row, tower)
-                found = self._exported(row, tower)
-            if found is not None:
-                return found
-        with timing.time_step(f"torch and the network of {row.name}"):
-            network = self.backbone(row.name)
-        self._through_torch.add((row.key, tower))
-        return network
-
-    def _exported(self, row: SpaceRecord, tower: Tower) -> OnnxEncoder | None:
-        """The exported tower of a space, opened once; None where it cannot be used or another device is wanted."""
-        if self._device not in ("auto", "cpu") or self._precision not in MODES:
-            return None
-        if (row.key, tower) not in self._towers:
-            with timing.time_step(f"the {tower} tower"):
-                folder, threads = (
-                    self._storage.layout.towers_folder(row.key),
-                    min(timing.available_cores(), MAX_QUERY_THREADS),
-                )
-                found = open_tower(folder, tower, row.key, threads=threads, fast_start=True)
-            if isinstance(found, Unavailable):
-                return None
-            image, text = (found, None) if tower is Tower.IMAGE else (None, found)
-            self._towers[row.key, tower] = OnnxEncoder(row.space, image=image, text=text)
-        return self._towers[row.key, tower]
-
-    def export_towers(self, space: str | None = None, towers: Sequence[str] | None = None) -> list[str]:
-        """Keep the network of a space beside its vectors in a form that searches start quickly with.
-
-        An exported tower is compared with the eager network on the store's own images, or on sentences, and refused
-        where the least cosine (plain or centred) is below 0.9999.
-
-        Args:
-            space: name or key; by default the current one.
-            towers: ``image``, ``text``; by default those the space has.
-
-        Returns:
-            A sentence for every tower.
-
-        Raises:
-            MissingExtra: ``pip install 'embedstore[onnx]'``.
-            RuntimeMismatch: it gives other vectors. BadBackbone: it cannot be exported.
-            StoreIOError: the store cannot be written.
-        """
-        require_onnx_export()
-        row = self._storage.space(space)
-        wanted = [Tower(t) for t in towers or ("image", "text")]
-        if towers is None and not row.space.text:
-            wanted.remove(Tower.TEXT)
-        return [self._export(row, tower) for tower in wanted]
-
-    def keep_towers(self) -> list[str]:
-        """Export what this process asked of torch, so that the next one need not; for the command line.
-
-        Never raises for a tower that cannot be exported: it is remembered and not tried again.
-        """
-        if self._runtime is not Runtime.AUTO or not has_onnx_export() or not os.access(self.path / "spaces", os.W_OK):
-            return []
-        said = []
-        for key, tower in sorted(self._through_torch):
-            row = self._storage.space(key)
-            folder = self._storage.layout.towers_folder(key)
-            if was_refused(folder, tower) or is_exported(folder, tower, key):
-                continue
-            try:
-                said.append(self._export(row, tower))
-            except (BadBackbone, RuntimeMismatch) as e:
-                said.append(f"the {tower} tower of {row.name} is not kept for quicker searches: {e}")
-                record_refusal(folder, tower, str(e))
-            except EmbedstoreError as e:
-                said.append(f"the {tower} tower of {row.name} was not kept: {e}")
-        return said
-
-    def _export(self, row: SpaceRecord, tower: Tower) -> str:
-        """Export one tower."""
-        from embedstore.backbones.runtimes.export import export_tower
-
-        network = self.backbone(row.name)
-        folder = self._storage.layout.towers_folder(row.key)
-        pixels = self._looked_at(row) if tower is Tower.IMAGE else None
-        try:
-            found, seconds = export_tower(network, folder, tower, pixels)
-        except OSError as e:
-            raise StoreIOError(f"cannot keep the {tower} tower in {folder}: {e.strerror or e}") from e
-        self._towers.pop((row.key, tower), None)
-        return self._told(row, tower, found, seconds)
-
-    def _told(self, row: SpaceRecord, tower: Tower, found: Agreement, seconds: float) -> str:
-        """One sentence about an export."""
-        size = sum(p.stat().st_size for p in tower_folder(self._storage.layout.towers_folder(row.key), tower).iterdir())
-        return (
-            f"kept the {tower} tower of {row.name} for searches without torch: {size / 1e6:,.0f} MB, {found}, "
-            f"{seconds:.1f} s"
+    Raises:
+        NoTextTower: if a text query meets a space of an image-only backbone.
+        MissingExtra: if the runtime ``onnx`` was requested and is not installed.
+        RuntimeMismatch: if the runtime ``onnx`` was requested and its vectors differ from the eager backbone's.
+        BadBackbone: if the runtime ``onnx`` was requested and the backbone cannot be exported.
+    """
+    if tower is Tower.TEXT and not record.space.text:
+        raise NoTextTower(
+            f"space {record.name} ({record.space.architecture or 'precomputed'}) has no text tower; text queries need "
+            "a CLIP, e.g. `--backbone clip`; `embedstore backbones --text` lists them"
         )
+    runtime = session.options.runtime
+    loaded = session.loaded_backbone(record.key)
+    if loaded is not None and runtime is not Runtime.ONNX:
+        return loaded
+    if runtime in (Runtime.AUTO, Runtime.ONNX) and isinstance(record, RecipeSpace):
+        exported = _exported_encoder(session, record, tower)
+        if exported is None and runtime is Runtime.ONNX:
+            require_onnx_export()
+            _export(session, record, tower)
+            exported = _exported_encoder(session, record, tower)
+        if exported is not None:
+            return exported
+    with timing.time_step(f"load PyTorch and the backbone of {record.name}"):
+        backbone = session.backbone(record.key)
+    session.eager_towers.add((record.key, tower))
+    return backbone
 
-    def _looked_at(self, row: SpaceRecord) -> NDArray[np.uint8] | None:
-        """Some of the store's own images, prepared; None where no file is there."""
-        if row.space.preprocess is None:
-            return None
-        rows = self._storage.sql(
-            "SELECT i.uri, i.path FROM items i JOIN vectors v ON v.content = i.content "
-            f"WHERE v.space = ? AND i.present ORDER BY i.item LIMIT {4 * LOOKED_AT}",
-            [row.key],
-        )[1]
-        found: list[NDArray[np.uint8]] = []
-        for image in _openable(rows):
-            found.append(preprocess.resize_and_crop(image, row.space.preprocess))
-            if len(found) == LOOKED_AT:
-                break
-        return np.stack(found) if found else None
+
+def export_towers(session: Session, space: str | None, towers: Sequence[str] | None) -> list[str]:
+    """Export towers of a space; see :meth:`embedstore.Store.export_towers`."""
+    require_onnx_export()
+    record = session.space(space)
+    wanted = [Tower(t) for t in towers or ("image", "text")]
+    if towers is None and not record.space.text:
+        wanted.remove(Tower.TEXT)
+    return [_export(session, record, tower) for tower in wanted]
 
 
-def _openable(rows: Sequence[tuple[str, bytes | None]]) -> Iterator[Image]:
-    """The images that are still where they were."""
-    for uri, path in rows:
+def export_used_towers(session: Session) -> list[str]:
+    """Export the towers that this process ran with PyTorch, so that the next process starts without it.
+
+    A tower that cannot be exported never raises: the refusal is recorded and not tried again.
+
+    Returns:
+        One sentence per tower.
+    """
+    writable = os.access(session.path / "spaces", os.W_OK)
+    if session.options.runtime is not Runtime.AUTO or not has_onnx_export() or not writable:
+        return []
+    sentences = []
+    for key, tower in sorted(session.eager_towers):
+        record = session.space(key)
+        folder = session.storage.layout.towers_folder(key)
+        if was_refused(folder, tower) or is_exported(folder, tower, key):
+            continue
         try:
-            yield decode.open_image(read_item(uri, path))[0]
+            sentences.append(_export(session, record, tower))
+        except (BadBackbone, RuntimeMismatch) as e:
+            sentences.append(f"the {tower} tower of {record.name} cannot be exported for faster searches: {e}")
+            record_refusal(folder, tower, str(e))
+        except EmbedstoreError as e:
+            sentences.append(f"the {tower} tower of {record.name} was not exported: {e}")
+    return sentences
+
+
+def _exported_encoder(session: Session, record: SpaceRecord, tower: Tower) -> OnnxEncoder | None:
+    """Return the exported tower of a space, None if there is none that fits the device and precision."""
+    if session.options.device not in ("auto", "cpu") or session.options.precision not in TOWER_PRECISIONS:
+        return None
+    key = (record.key, tower)
+    if key not in session.towers:
+        with timing.time_step(f"open the {tower} tower"):
+            folder = session.storage.layout.towers_folder(record.key)
+            threads = min(timing.available_cores(), MAX_QUERY_THREADS)
+            opened = open_tower(folder, tower, record.key, threads=threads, fast_start=True)
+        if isinstance(opened, Unavailable):
+            return None
+        image, text = (opened, None) if tower is Tower.IMAGE else (None, opened)
+        session.towers[key] = OnnxEncoder(record.space, image=image, text=text)
+    return session.towers[key]
+
+
+def _export(session: Session, record: SpaceRecord, tower: Tower) -> str:
+    """Export one tower and return a sentence about it."""
+    from embedstore.backbones.runtimes.export import export_tower
+
+    backbone = session.backbone(record.key)
+    folder = session.storage.layout.towers_folder(record.key)
+    pixels = _validation_pixels(session, record) if tower is Tower.IMAGE else None
+    try:
+        agreement, seconds = export_tower(backbone, folder, tower, pixels)
+    except OSError as e:
+        raise StoreIOError(f"cannot write the {tower} tower to {folder}: {e.strerror or e}") from e
+    session.towers.pop((record.key, tower), None)
+    size = sum(p.stat().st_size for p in tower_folder(folder, tower).iterdir())
+    return (
+        f"exported the {tower} tower of {record.name} for searches without PyTorch: {size / 1e6:,.0f} MB, "
+        f"{agreement}, {seconds:.1f} s"
+    )
+
+
+def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint8] | None:
+    """Return preprocessed images of the store, None if no file can be read."""
+    if record.space.preprocess is None:
+        return None
+    pixels: list[NDArray[np.uint8]] = []
+    for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
+        try:
+            image = decode.open_image(read_item(uri, path))[0]
         except ImageError:
             continue
+        pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))
+        if len(pixels) == VALIDATION_IMAGES:
+            break
+    return np.stack(pixels) if pixels else None

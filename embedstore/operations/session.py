@@ -1,112 +1,193 @@
-"""What every part of the face needs: the storage, and the loaded backbones."""
+"""What the verbs of one open store share: the storage, the loaded backbones, and the runs that are recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
-from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
-from embedstore.errors import SpaceMismatch, WeightsNotFound
-from embedstore.pipeline.decoder import parse_decoder
+from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
+from embedstore.errors import SpaceMismatch, StoreBusy, WeightsNotFound
+from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.search.execute import Searcher
 from embedstore.space import Recipe
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
 
-
-class FaceOptions(TypedDict, total=False):
-    """How backbones are loaded: the arguments of :func:`embedstore.open` beside the path."""
-
-    device: str
-    precision: str
-    runtime: str
-    decoder: str
-    allow_code: Collection[str]
+RECORD_WAIT = 2.0  # seconds: a running `embed` must not delay an answer
 
 
-class Face:
-    """A store's folder, and the backbones of its spaces, each loaded once."""
+class Result(Protocol):
+    """A result that a run can record."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        allow_code: Collection[str] = (),
-        runtime: str = "auto",
-        decoder: str = "auto",
-    ) -> None:
-        self._storage = storage
-        self._device, self._precision, self._allow_code = device, precision, set(allow_code)
-        self._runtime, self._decoder = parse_runtime(runtime), parse_decoder(decoder)
-        self._searcher = Searcher(storage)
-        self._networks: dict[str, Backbone] = {}
-        self._towers: dict[tuple[str, Tower], OnnxEncoder] = {}
-        self._through_torch: set[tuple[str, Tower]] = set()
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
 
-    def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+
+AnyResult = TypeVar("AnyResult", bound=Result)
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How the backbones of a store are loaded and run.
+
+    Attributes:
+        device: ``auto`` or a PyTorch device.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        runtime: what executes the backbone.
+        decoder: what turns image files into pixels.
+        allow_code: ``module:factory`` names that the store may import.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: Runtime = Runtime.AUTO
+    decoder: Decoder = Decoder.AUTO
+    allow_code: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(
+        cls, *, device: str, precision: str, runtime: str, decoder: str, allow_code: Collection[str]
+    ) -> OpenOptions:
+        """Return the options that a user gave as text.
+
+        Raises:
+            BadBackbone: if there is no such runtime or decoder.
+        """
+        return cls(device, precision, parse_runtime(runtime), parse_decoder(decoder), frozenset(allow_code))
+
+
+@dataclass
+class Session:
+    """An open store.
+
+    Attributes:
+        storage: the folder and its catalog.
+        options: how backbones are loaded.
+        towers: the exported towers that this process has opened, by space key and tower.
+        eager_towers: the towers that this process ran with PyTorch for a query, by space key and tower.
+    """
+
+    storage: Storage
+    options: OpenOptions = field(default_factory=OpenOptions)
+    towers: dict[tuple[str, Tower], OnnxEncoder] = field(default_factory=dict)
+    eager_towers: set[tuple[str, Tower]] = field(default_factory=set)
+    _backbones: dict[str, Backbone] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
-        """The folder."""
-        return self._storage.layout.root
+        """The folder of the store."""
+        return self.storage.layout.root
 
-    @property
-    def spaces(self) -> list[SpaceRecord]:
-        """Every space, oldest first."""
-        return self._storage.spaces()
-
-    @property
-    def notices(self) -> list[str]:
-        """What was mended when the store was opened, one sentence each."""
-        return self._storage.notices
-
-    def backbone(self, space: str | None = None) -> Backbone:
-        """The loaded backbone of a space.
+    def space(self, name: str | None = None) -> SpaceRecord:
+        """Return the space of a name or key, by default the store's default space.
 
         Raises:
-            SpaceMismatch: what loads now is not what the space was made with. BadBackbone: precomputed vectors.
+            SpaceNotFound: if there is no such space.
         """
-        row = self._storage.space(space)
-        if row.key not in self._networks:
-            self._networks[row.key] = self._loaded(row)
-        return self._networks[row.key]
+        return self.storage.space(name)
 
-    def _everywhere(self, row: SpaceRecord) -> list[Backbone]:
-        """The backbone of a space on every device that embedding uses."""
-        first = self.backbone(row.key)
-        return [first, *(self._loaded(row, d) for d in resolve_devices(self._device)[1:])]
+    @cached_property
+    def searcher(self) -> Searcher:
+        """The searcher of the store, with its caches."""
+        return Searcher(self.storage)
 
-    def _loaded(self, row: SpaceRecord, device: str | None = None) -> Backbone:
-        """Load a space's backbone again, and check that it is the same."""
-        recipe = row.require_recipe().recipe
-        try:
-            network = self._load(recipe, device)
-        except WeightsNotFound as e:
-            raise WeightsNotFound(
-                f"{e}; where the weights of space {row.name} have moved, say so once: `embedstore embed STORE SOURCE "
-                f"--backbone {recipe.backbone} --weights FILE` with the options it was created with"
-            ) from e
-        if network.space.key != row.key:
-            raise SpaceMismatch(
-                f"{recipe.weights or recipe.backbone} now gives space {network.space.key}, but {row.name} is "
-                f"{row.key}: its weights or preprocessing changed; bring the old weights back, or embed into a "
-                "space of its own with --backbone"
-            )
-        return network
+    def allow_code(self, name: str) -> None:
+        """Allow one more ``module:factory`` name."""
+        self.options = replace(self.options, allow_code=self.options.allow_code | {name})
 
-    def _load(self, recipe: Recipe, device: str | None = None) -> Backbone:
-        """A backbone on a device, by default this store's; a relative weights file lies in the store."""
+    def backbone(self, space: str | None = None) -> Backbone:
+        """Return the loaded backbone of a space; it is loaded once.
+
+        Raises:
+            SpaceMismatch: if what loads now is not what the space was made with.
+            BadBackbone: if the space holds precomputed vectors.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        record = self.space(space)
+        if record.key not in self._backbones:
+            self._backbones[record.key] = self._load_again(record)
+        return self._backbones[record.key]
+
+    def loaded_backbone(self, key: str) -> Backbone | None:
+        """Return the backbone of a space if it is loaded already."""
+        return self._backbones.get(key)
+
+    def keep_backbone(self, backbone: Backbone) -> None:
+        """Keep a loaded backbone for the space that it belongs to."""
+        self._backbones[backbone.space.key] = backbone
+
+    def forget_backbone(self, key: str) -> None:
+        """Drop the loaded backbone of a space."""
+        self._backbones.pop(key, None)
+
+    def backbones_on_devices(self, record: SpaceRecord) -> list[Backbone]:
+        """Return the backbone of a space, once per device that embedding uses."""
+        first = self.backbone(record.key)
+        return [first, *(self._load_again(record, d) for d in resolve_devices(self.options.device)[1:])]
+
+    def load(self, recipe: Recipe, device: str | None = None) -> Backbone:
+        """Load a backbone; a relative weights file is inside the store.
+
+        Args:
+            recipe: how to load it.
+            device: by default the store's.
+        """
         if recipe.weights:
             recipe = replace(recipe, weights=str(self.path / recipe.weights))
-        return load(recipe, device=device or self._device, precision=self._precision, allow_code=self._allow_code)
+        o = self.options
+        return load(recipe, device=device or o.device, precision=o.precision, allow_code=o.allow_code)
+
+    def recorded(
+        self,
+        operation: str,
+        record: SpaceRecord | Callable[[AnyResult], SpaceRecord] | None,
+        settings: dict[str, Any],
+        compute: Callable[[], AnyResult],
+    ) -> AnyResult:
+        """Return the result of a computation and record it in the table ``runs``.
+
+        While another process writes, the result is returned all the same, and a notice says that it was not recorded.
+
+        Args:
+            operation: the name of the run.
+            record: the space that it used, None for several, or a function of the result that returns it.
+            settings: plain values.
+            compute: does the work.
+        """
+        started = utc_now()
+        result = compute()
+        space = record(result) if callable(record) else record
+        try:
+            with self.storage.writer(f"record {operation}", wait=RECORD_WAIT) as writer:
+                writer.record_run(operation, space.key if space else None, settings, result.to_json(), started)
+        except StoreBusy as e:
+            self.storage.add_notices([f"this {operation} is not among the runs: {e}"])
+        return result
+
+    def _load_again(self, record: SpaceRecord, device: str | None = None) -> Backbone:
+        """Load the backbone of a space and check that it is the one that the space was made with."""
+        recipe = record.require_recipe().recipe
+        try:
+            backbone = self.load(recipe, device)
+        except WeightsNotFound as e:
+            raise WeightsNotFound(
+                f"{e}; if the weights of space {record.name} have moved, name them once: `embedstore embed STORE "
+                f"SOURCE --backbone {recipe.backbone} --weights FILE` with the options that the space was created with"
+            ) from e
+        if backbone.space.key != record.key:
+            raise SpaceMismatch(
+                f"{recipe.weights or recipe.backbone} now gives space {backbone.space.key}, but {record.name} is "
+                f"{record.key}: its weights or preprocessing changed; bring the old weights back, or embed into "
+                "another space with --backbone"
+            )
+        return backbone

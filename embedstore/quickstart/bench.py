@@ -313,7 +313,7 @@ def _embed(path: Path, sample: Sample, settings: BenchSettings, runtime: str, de
         decoder=decoder.value,
         allow_code={settings.backbone},
     )
-    return store.embed([r.path for r in sample.refs], threads=settings.threads, runtime=runtime, show_progress=False)
+    return store.embed([r.path for r in sample.refs], threads=settings.threads, runtime=runtime, progress=False)
 
 
 def generate_photos(folder: Path, count: int = GENERATED_IMAGES) -> Path:

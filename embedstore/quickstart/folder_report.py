@@ -1,17 +1,33 @@
-"""From a labeled folder to a report in one call: create or open the store, embed, fit a probe, write the page."""
+"""From a labelled folder to a report in one call: create or open the store, embed what is new, probe, write a page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, OutputError
 from embedstore.reports import evaluation_page
-from embedstore.store import BackboneOptions, Store
+from embedstore.store import Store
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What a report is made of.
+
+    Attributes:
+        store: the open store.
+        evaluation: of the head.
+        curve: of the head, over labels per class.
+    """
+
+    store: Store
+    evaluation: Evaluation
+    curve: LearningCurve
 
 
 def folder_report(
@@ -22,39 +38,42 @@ def folder_report(
     store_path: Path | None = None,
     head: str = "logistic",
     progress: Callable[[str], None] = lambda _: None,
-    **options: Unpack[BackboneOptions],
-) -> tuple[Store, Evaluation, LearningCurve]:
-    """Embed an image folder (or a manifest) whose labels are known, and write a report on its label.
+    **options: Any,
+) -> FolderReport:
+    """Embed a labelled image folder or manifest, and write a report on its label.
 
     Args:
         source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg`` or a manifest.
-        output: HTML file of the report.
+        output: the HTML page to write.
         backbone: of a new store.
-        store_path: folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used, and
-            only new images are embedded.
-        head: name of the head to evaluate.
-        progress: called with each line for the user.
-        options: of the backbone.
+        store_path: the folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used,
+            and only what is new is embedded.
+        head: the head to evaluate.
+        progress: called with one line per step.
+        **options: of the backbone, as for :func:`embedstore.create`.
 
     Raises:
-        BadBackbone: if the store does not exist and no backbone is given.
-        LabelError: if the labels cannot support the head.
+        BadBackbone: if the store does not exist and no backbone is named.
+        OutputError: if the page cannot be written.
     """
     path = store_path or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
     store = es.open(path) if path.exists() else _create(path, backbone, options)
     progress(store.embed(source).summary())
     evaluation = store.probe("label", head=head)
-    curve = store.curve("label", head=head)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(
-        evaluation_page.evaluation_page(evaluation, store.uris([m.item for m in evaluation.mistakes]), curve=curve),
-        encoding="utf-8",
-    )
+    curve = store.learning_curve("label", head=head)
+    uris = store.item_uris([m.item for m in evaluation.mistakes])
+    page = evaluation_page.evaluation_page(evaluation, uris, curve=curve)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(page, encoding="utf-8")
+    except OSError as e:
+        raise OutputError(f"cannot write {output}: {e.strerror or e}") from e
     progress(f"wrote {output}; the vectors are in {path}")
-    return store, evaluation, curve
+    return FolderReport(store, evaluation, curve)
 
 
-def _create(path: Path, backbone: str | None, options: Any) -> Store:
+def _create(path: Path, backbone: str | None, options: dict[str, Any]) -> Store:
+    """Create the store."""
     if backbone is None:
-        raise BadBackbone(f"{path} does not exist yet, and a new store needs a backbone; add e.g. `--backbone clip`")
+        raise BadBackbone(f"{path} does not exist yet; name the backbone of the new store, e.g. --backbone clip")
     return es.create(path, backbone, **options)

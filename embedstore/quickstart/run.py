@@ -57,7 +57,7 @@ def run(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
     source = images or write_collection(output / "images")
     store = _open_store(path)
     yield _run_timed(f"embed {path} {source}", lambda: store.embed(source))
-    yield _run_timed(f"index {path}", store.index)
+    yield _run_timed(f"index {path}", store.build_index)
     for text in OWN_FOLDER_QUERIES if images else QUERIES:
         yield _search(store, path, text)
     yield _search(store, path, _query_image(store))
@@ -102,8 +102,8 @@ def _open_store(path: Path) -> Store:
     if not path.exists():
         return es.create(path, BACKBONE)
     store = es.open(path)
-    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info()["spaces"]):
-        store.use(store.add_space(BACKBONE).key)
+    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info().spaces):
+        store.set_default(store.add_space(BACKBONE).key)
     return store
 
 
@@ -119,9 +119,7 @@ def _search(store: Store, path: Path, query: str | Path) -> QuickstartStep:
     name = "like-this" if isinstance(query, Path) else "-".join(query.split())
     files = (path.parent / f"{name}.html", path.parent / f"{name}.png")
     argument = f"--image {query}" if isinstance(query, Path) else f'"{query}"'
-    step = _run_timed(
-        f"search {path} {argument} --html {files[0]} --sheet {files[1]}", lambda: store.search(query, k=10)
-    )
+    step = _run_timed(f"search {path} {argument} -o {files[0]} -o {files[1]}", lambda: store.search(query, k=10))
     write_page(files[0], step.result.html())
     step.result.png(files[1])
     return replace(step, files=files)
@@ -140,13 +138,15 @@ def _classify(store: Store, path: Path) -> Iterator[QuickstartStep]:
         return
     yield _run_timed(f"probe {path} label", lambda: store.probe("label"))
     yield _run_timed(f"knn {path} label -k 5", lambda: store.knn("label", k=5))
-    yield _run_timed(f"zero-shot {path} label", lambda: store.zero_shot(store.labels("label")).evaluate("label"))
+    yield _run_timed(
+        f"zero-shot {path} label", lambda: store.zero_shot(store.distinct_labels("label")).evaluate("label")
+    )
 
 
 def _draw_map(store: Store, path: Path) -> QuickstartStep:
     """Draw the map, as an image and as a page, next to the store."""
     files = (path.parent / "map.html", path.parent / "map.png")
-    step = _run_timed(f"map {path} --html {files[0]} --png {files[1]}", store.map)
+    step = _run_timed(f"map {path} -o {files[0]} -o {files[1]}", store.map)
     write_page(files[0], step.result.html())
     step.result.png(files[1])
     return replace(step, files=files)
@@ -156,6 +156,6 @@ NEXT_STEPS = """\
 next, on your own photos with a full-size CLIP:
   embedstore create my.store --backbone clip
   embedstore embed my.store PHOTOS/
-  embedstore search my.store "a dog on a beach" --html hits.html
+  embedstore search my.store "a dog on a beach" -o hits.html
   embedstore probe my.store label
   embedstore zero-shot my.store label --classes cat,dog"""

@@ -1,28 +1,30 @@
-"""A progress bar on stderr for whoever watches; silence where nobody does."""
+"""Progress of long work, for whoever watches: a bar on stderr, the user's own callback, or nothing."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedstore.finetuning.history import AugmentationSheet, Epoch, TrainingStep
-from embedstore.pipeline.run import EmbedProgress
+
+if TYPE_CHECKING:
+    from embedstore.pipeline.run import EmbedProgress
+    from embedstore.storage.integrity.report import CheckProgress
+
+# None draws on a terminal only; True and False always and never; a function is called with each event.
+Progress: TypeAlias = bool | Callable[[Any], None] | None
+TrainingProgress: TypeAlias = Callable[[AugmentationSheet | TrainingStep | Epoch], None]
 
 
 @contextmanager
-def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[EmbedProgress], None]]:
-    """A callback that draws what a run reports.
-
-    Args:
-        show: None shows the bar only where stderr is a terminal.
-    """
-    if not (sys.stderr.isatty() if show is None else show):
-        yield lambda _: None
+def embedding_progress(progress: Progress) -> Iterator[Callable[[EmbedProgress], None]]:
+    """Yield what an embedding run reports to: a bar with speed, time left and failures."""
+    if (callback := _callback(progress)) is not None:
+        yield callback
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
@@ -32,15 +34,15 @@ def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[EmbedP
         TimeRemainingColumn(),
         TextColumn("{task.fields[failed]}"),
     )
-    with Bar(*columns, console=Console(stderr=True)) as drawn:
-        task = drawn.add_task("scanning", total=None, speed="", failed="")
+    with _bar(*columns) as bar:
+        task = bar.add_task("scanning", total=None, speed="", failed="")
 
-        def show_it(p: EmbedProgress) -> None:
+        def show(p: EmbedProgress) -> None:
             if not p.total:
-                drawn.update(task, completed=p.done)
+                bar.update(task, completed=p.done)
                 return
-            speed = drawn.tasks[0].finished_speed or drawn.tasks[0].speed
-            drawn.update(
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(
                 task,
                 description="embedding",
                 total=p.total,
@@ -49,37 +51,28 @@ def embedding_progress(*, show: bool | None = None) -> Iterator[Callable[[EmbedP
                 failed=f"{p.failed} failed" if p.failed else "",
             )
 
-        yield show_it
-
-
-TrainingProgress = Callable[[AugmentationSheet | TrainingStep | Epoch], None]
+        yield show
 
 
 @contextmanager
-def training_progress(epochs: int, progress: bool | TrainingProgress | None = None) -> Iterator[TrainingProgress]:
-    """Yield a function that draws the progress of a fine-tuning run.
+def training_progress(epochs: int, progress: Progress) -> Iterator[TrainingProgress]:
+    """Yield what a training run reports to: a bar of its steps, and one line per epoch.
 
     Args:
-        epochs: largest number of epochs.
-        progress: True or False shows the bar or not; None shows it where stderr is a terminal. A function is yielded
-            as it is.
+        epochs: the most epochs that the run may have.
+        progress: see :data:`Progress`.
     """
-    if callable(progress):
-        yield progress
+    if (callback := _callback(progress)) is not None:
+        yield callback
         return
-    if not (sys.stderr.isatty() if progress is None else progress):
-        yield lambda _: None
-        return
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
+    with _bar(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn()
+    ) as bar:
         task = bar.add_task("frozen", total=None, loss="")
 
-        def draw(event: AugmentationSheet | TrainingStep | Epoch) -> None:
+        def show(event: AugmentationSheet | TrainingStep | Epoch) -> None:
             if isinstance(event, TrainingStep):
                 done = (event.epoch - 1) * event.steps + event.step
                 text = f"epoch {event.epoch} of {epochs}"
@@ -89,7 +82,7 @@ def training_progress(epochs: int, progress: bool | TrainingProgress | None = No
             else:
                 bar.console.print(f"augmented training images: {event.path}", highlight=False)
 
-        yield draw
+        yield show
 
 
 def _epoch_line(epoch: Epoch) -> str:
@@ -98,3 +91,45 @@ def _epoch_line(epoch: Epoch) -> str:
     score = epoch.val_score
     val = f"validation loss {score.loss:.4f}, accuracy {score.accuracy:.4f}, recall {score.mean_recall:.4f}"
     return f"epoch {epoch.number}: {loss}{val}, {epoch.seconds:.1f} s"
+
+
+@contextmanager
+def check_progress(progress: Progress) -> Iterator[Callable[[CheckProgress], None]]:
+    """Yield what a check or a copy reports to: a bar of files or images with the time left."""
+    if (callback := _callback(progress)) is not None:
+        yield callback
+        return
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    with _bar(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(p: CheckProgress) -> None:
+            if p.unit not in tasks:
+                tasks[p.unit] = bar.add_task(p.unit, total=p.total)
+            bar.update(tasks[p.unit], completed=p.done, total=p.total)
+
+        yield show
+
+
+@contextmanager
+def message_progress(progress: Progress) -> Iterator[Callable[[str], None]]:
+    """Yield what work of a few long steps reports to: one line per step on stderr."""
+    callback = _callback(progress)
+    yield callback if callback is not None else lambda message: print(message, file=sys.stderr, flush=True)
+
+
+def _callback(progress: Progress) -> Callable[[Any], None] | None:
+    """Return the function to call, or None where a bar is to be drawn."""
+    if callable(progress):
+        return progress
+    draw = sys.stderr.isatty() if progress is None else progress
+    return None if draw else lambda _: None
+
+
+def _bar(*columns: Any) -> Any:
+    """Return a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    return Bar(*columns, console=Console(stderr=True))

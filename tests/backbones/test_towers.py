@@ -61,7 +61,7 @@ def test_a_search_by_text_or_image_needs_no_torch(searched, photos):
 def test_the_first_search_exports_towers_for_the_next(searched):
     """The first command reports the exported tower; the next one prints nothing and needs no torch."""
     command = "from embedstore.cli import main; main(sys.argv[1:])"
-    arguments = ["search", str(searched.path), "a dog", "--paths"]
+    arguments = ["search", str(searched.path), "a dog", "--uris"]
     first = subprocess.run(
         [sys.executable, "-c", f"import sys; {command}", *arguments], capture_output=True, text=True, check=True
     )
@@ -91,7 +91,7 @@ def test_a_read_only_store_is_searched_through_torch(searched, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     again = es.open(searched.path, device="cpu")
     assert len(again.search("a dog", k=3)) == 3
-    assert again.keep_towers() == []
+    assert again.close() == []
 
 
 def test_a_text_tower_with_another_tokenizer_is_refused_once(searched, monkeypatch):
@@ -101,17 +101,17 @@ def test_a_text_tower_with_another_tokenizer_is_refused_once(searched, monkeypat
     monkeypatch.setattr(
         bpe, "tokenize", lambda texts, context_length, merges: np.zeros((len(texts), context_length), np.int64)
     )
-    (sentence,) = again.keep_towers()
+    (sentence,) = again.close()
     assert "is not CLIP's own" in sentence
     assert was_refused(searched.path / "spaces" / searched.spaces[0].key / "towers", Tower.TEXT)
-    assert again.keep_towers() == []
+    assert again.close() == []
 
 
 def test_the_requested_runtime_decides_whether_towers_are_exported(searched, monkeypatch, tmp_path):
     """``eager`` never exports, ``onnx`` without its packages names what to install, an unknown runtime is refused."""
     eager = es.open(searched.path, device="cpu", runtime="eager")
     eager.search("a dog")
-    assert eager.keep_towers() == []
+    assert eager.close() == []
     with pytest.raises(BadBackbone, match="unknown runtime 'tensorrt'; use one of auto, eager, onnx, compile"):
         es.open(searched.path, runtime="tensorrt")
     monkeypatch.setattr("embedstore.backbones.runtimes.runtime.find_spec", lambda _: None)
@@ -131,5 +131,5 @@ def test_image_queries_are_prepared_as_embedded_images_are(searched, photos):
         (hit,) = again.search(image=path, k=1)
         assert hit.uri == str(path)
         assert hit.score > 0.9995
-    assert not again._networks
+    assert not again._session._backbones
     assert decode.open_image(path.read_bytes())[0].mode == "RGB"

@@ -42,7 +42,7 @@ def main(rounds: int) -> None:
         commands = {"--help": ["--help"]}
         for n, (network, options) in enumerate(NETWORKS.items()):
             store = es.create(folder / f"{n}.store", network, device="cpu", **options)
-            store.embed(photos, show_progress=False)
+            store.embed(photos, progress=False)
             print("\n".join(store.export_towers()))
             if not n:
                 commands["info"] = ["info", str(store.path)]

@@ -31,7 +31,7 @@ def run_embedstore(path: str) -> dict[str, Any]:
 def run_faiss(path: str) -> dict[str, Any]:
     """Return the pairs of FAISS's own inverted lists."""
     store = es.open(path)
-    vectors = store._storage.vector_reader(store.spaces[0].space).map_shards()
+    vectors = store._session.storage.vector_reader(store.spaces[0].space).map_shards()
     cells = max(2, len(vectors) // self_join.ROWS_PER_CELL)
     index = faiss.index_factory(vectors.dim, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
     index.cp.max_points_per_centroid, index.nprobe = 40, self_join.CELLS_PER_ROW

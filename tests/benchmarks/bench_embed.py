@@ -46,7 +46,7 @@ def run_embedstore(folder: Path, photos: Path, name: str, runtime: str) -> tuple
         if runtime == Runtime.ONNX:
             print("   ", *store.export_towers(towers=["image"]))
         begin = time.perf_counter()
-        report = store.embed(photos, show_progress=False)
+        report = store.embed(photos, progress=False)
         seconds = time.perf_counter() - begin
         features = store.features("uri")
         return seconds, features.X[np.argsort(features.y)], report.stage_times | {"decoder": report.decoder}

@@ -30,7 +30,7 @@ def built(path: str, memory: str) -> dict[str, Any]:
 def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
     """Ask near rows; the first query apart, as it loads what the others find in memory."""
     store = es.open(path)
-    storage, space = store._storage, store.spaces[0]
+    storage, space = store._session.storage, store.spaces[0]
     rng = np.random.default_rng(3)
     vectors = storage.vector_reader(space.space).read_float32(np.sort(rng.integers(0, rows, QUERIES)))
     queries = vectors + 0.02 * rng.standard_normal(vectors.shape, np.float32)

@@ -26,7 +26,7 @@ def peak():  # of this program alone: the value of getrusage includes the memory
 
 store = es.open(sys.argv[1])
 before, begin = peak(), time.perf_counter()
-report = store.embed(sys.argv[2], show_progress=False)
+report = store.embed(sys.argv[2], progress=False)
 seconds = time.perf_counter() - begin
 print(json.dumps({"seconds": seconds, "unchanged": report.unchanged, "before_mb": before, "peak_mb": peak()}))
 """
@@ -63,7 +63,7 @@ def measure(count: int) -> dict[str, float]:
         folder, path = Path(name, "files"), Path(name, "s")
         make_files(folder, count)
         store = es.create(path, TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-        first = store.embed(folder, show_progress=False)
+        first = store.embed(folder, progress=False)
         out = subprocess.run(
             [sys.executable, "-c", _RESCAN, str(path), str(folder)], capture_output=True, text=True, check=True
         )

@@ -66,7 +66,7 @@ def side_by_side(one, other, queries):
 def ours(store: es.Store, share: float | None, **options):
     """A search through the store: row numbers of its hits (items are numbered from 1)."""
     where = None if share is None else f"u < {share}"
-    searcher, space, options = Searcher(store._storage), store.spaces[0], SearchOptions(where=where, **options)
+    searcher, space, options = Searcher(store._session.storage), store.spaces[0], SearchOptions(where=where, **options)
     return lambda q: [h.item - 1 for h in searcher.search(space, q, options).hits]
 
 
@@ -131,8 +131,8 @@ def main() -> None:
         )
         print("| what | share | ms | recall@10 | fewest hits | × embedstore |\n| --- | --- | --- | --- | --- | --- |")
         truth = None if given.only_peers else beside_faiss(store, x, u, q)
-        if given.recall and not store.info()["indexes"]:
-            told(store.index(recall=given.recall))
+        if given.recall and not store.info().indexes:
+            told(store.build_index(recall=given.recall))
         own, right = {}, {}
         for share in SHARES:
             exactly = ours(store, share, exact=True)

@@ -46,7 +46,7 @@ def add(store: es.Store, rows: int, *, first: int = 0) -> None:
     """Add the rows from ``first`` to ``rows`` to a store."""
     for begin, x, u in blocks(rows, first=first):
         table = {"uri": [f"/{i}.jpg" for i in range(begin, begin + len(x))], "u": u}
-        store.add_vectors(x, table, space="bench", unit=True)
+        store.add_vectors(x, table, space="bench", unit_norm=True)
 
 
 def open_or_create_store(folder: Path, rows: int) -> Path:

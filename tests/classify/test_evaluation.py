@@ -145,7 +145,7 @@ def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
     with pytest.raises(UnknownHead, match="did you mean logistic"):
         store.probe("label", head="logistics")
     with pytest.raises(BadHead, match="has no option 'kk'"):
-        store.probe("label", head="knn", options={"kk": 3})
+        store.probe("label", head="knn", head_options={"kk": 3})
     with pytest.raises(BadHead, match="at least 1, not 0"):
         store.knn("label", k=0)
     with pytest.raises(BadHead, match="temperature or isotonic"):
@@ -157,10 +157,10 @@ def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "knn", "options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
-        ({"head": "knn", "options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
-        ({"options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
-        ({"options": {"scale": "unit"}}, "none or standard, not 'unit'"),
+        ({"head": "knn", "head_options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
+        ({"head": "knn", "head_options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
+        ({"head_options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"head_options": {"scale": "unit"}}, "none or standard, not 'unit'"),
     ],
 )
 def test_a_wrong_option_value_is_refused_with_the_possible_values(store, options, message):
@@ -171,7 +171,7 @@ def test_a_wrong_option_value_is_refused_with_the_possible_values(store, options
 
 def test_with_k_above_the_training_rows_all_rows_vote(store):
     """The reported k is the number of training rows."""
-    e = store.probe("label", head="knn", options={"k": 10_000})
+    e = store.probe("label", head="knn", head_options={"k": 10_000})
     assert e.hyperparameters == {"k": e.n_train}
 
 
@@ -187,7 +187,7 @@ def test_a_class_with_one_example_is_refused_by_every_head(tmp_path):
 def test_a_comparison_without_heads_is_refused(store):
     """The error says to name at least one head."""
     with pytest.raises(UnknownHead, match="at least one head"):
-        store.compare("label", heads=[])
+        store.compare_heads("label", heads=[])
 
 
 def test_calibration_lowers_the_calibration_error_of_held_out_rows(store):
@@ -228,7 +228,7 @@ def test_intervals_hold_the_true_accuracy(tmp_path):
 
 def test_a_learning_curve_rises_with_the_number_of_labels(store):
     """It has five draws per budget below the class sizes and one with all labels; the draws are nested."""
-    found = store.curve("label", head="prototype", labels_per_class=(1, 4, 1000))
+    found = store.learning_curve("label", head="prototype", labels_per_class=(1, 4, 1000))
     assert [(p.labels_per_class, p.n_train, len(p.values)) for p in found.points] == [
         (1, 3, 5),
         (4, 12, 5),
@@ -244,10 +244,13 @@ def test_a_learning_curve_rises_with_the_number_of_labels(store):
 
 def test_a_learning_curve_lists_the_budgets_that_a_head_cannot_learn_from(store):
     """LDA needs more rows than classes; logistic regression with one example per class takes C = 1."""
-    found = store.curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
+    found = store.learning_curve("label", head="lda", labels_per_class=(1, 8), repeats=2)
     assert [s for s, _ in found.skipped_budgets] == [1]
     assert [p.labels_per_class for p in found.points] == [8, None]
-    assert [p.labels_per_class for p in store.curve("label", labels_per_class=(1,), repeats=2).points] == [1, None]
+    assert [p.labels_per_class for p in store.learning_curve("label", labels_per_class=(1,), repeats=2).points] == [
+        1,
+        None,
+    ]
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
@@ -256,7 +259,7 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     split = ["val" if n % 4 == 3 else "train" for n in range(400)]
     store = store_of(tmp_path / "s", X, "clear", label=y, split=split)
     add(store, X + 4 * np.random.default_rng(1).standard_normal(X.shape), "noisy")
-    found = store.compare("label", heads=["ridge", "prototype"])
+    found = store.compare_heads("label", heads=["ridge", "prototype"])
     names = [(c.evaluation.space, c.evaluation.head) for c in found.results]
     assert {names[0][0], names[1][0]} == {"clear"}
     assert (found.split, found.n_held_out, found.n_without_shared_vector) == ("val", 100, 0)
@@ -265,7 +268,7 @@ def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):
     assert worst.accuracy_gap.low > 0
     best = found.results[0].evaluation
     assert worst.accuracy_gap.value == pytest.approx(best.accuracy - worst.evaluation.accuracy)
-    run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare'").rows[0][0])
+    run = json.loads(store.sql("SELECT result FROM runs WHERE verb = 'compare_heads'").rows[0][0])
     assert [c["space"] for c in run["contestants"]] == [s for s, _ in names]
     assert run["contestants"][0]["bytes_per_item"] == 64
 
@@ -274,24 +277,24 @@ def test_a_comparison_with_label_budgets_has_a_learning_curve_per_head(tmp_path)
     """Each curve equals that of the head alone, and its last point is the compared accuracy."""
     X, y = clusters(120, noise=1.5)
     store = store_of(tmp_path / "s", X, label=y)
-    found = store.compare("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
+    found = store.compare_heads("label", heads=["ridge", "prototype"], labels_per_class=(1, 4))
     for c in found.results:
-        own = store.curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
+        own = store.learning_curve("label", head=c.evaluation.head, labels_per_class=(1, 4))
         assert [p.labels_per_class for p in c.learning_curve.points] == [1, 4, None]
         assert [p.values for p in c.learning_curve.points] == [p.values for p in own.points]
         assert c.learning_curve.points[-1].values == (c.evaluation.accuracy,)
         assert c.to_json()["curve"][0]["shots"] == 1
-    assert store.compare("label", heads=["ridge"]).results[0].to_json()["curve"] is None
+    assert store.compare_heads("label", heads=["ridge"]).results[0].to_json()["curve"] is None
 
 
 def test_results_are_tables(store):
     """An evaluation, a learning curve and a comparison give one record per metric, budget and head, and HTML."""
     e = store.probe("label", head="ridge")
     assert {r["metric"]: r["value"] for r in e.records()} == {name: s.value for name, s in e.scores.items()}
-    curve = store.curve("label", head="ridge", labels_per_class=(4,), repeats=2)
+    curve = store.learning_curve("label", head="ridge", labels_per_class=(4,), repeats=2)
     assert [(r["labels_per_class"], r["n_train"], r["draws"]) for r in curve.records()] == [(4, 12, 2), (None, 225, 1)]
     assert curve.records()[1]["accuracy"] == e.accuracy
-    rows = store.compare("label", heads=["ridge", "knn"]).records()
+    rows = store.compare_heads("label", heads=["ridge", "knn"]).records()
     assert {r["head"] for r in rows} == {"ridge", "knn"}
     assert rows[1]["accuracy_gap"] == pytest.approx(rows[0]["accuracy"] - rows[1]["accuracy"])
     assert "<td>macro_f1</td>" in e._repr_html_()
@@ -344,14 +347,14 @@ def test_an_evaluation_returns_while_another_process_writes(tmp_path, monkeypatc
     """The evaluation is returned, and a notice says that the run was not recorded."""
     import fcntl
 
-    from embedstore.operations import runs as recording
+    from embedstore.operations import session
 
-    monkeypatch.setattr(recording, "_PATIENCE", 0.1)
+    monkeypatch.setattr(session, "RECORD_WAIT", 0.1)
     X, y = clusters(60)
     store = store_of(tmp_path / "s", X, label=y)
-    runs = store.info()["runs"]
+    runs = store.info().runs
     with (store.path / "LOCK").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert store.probe("label", head="ridge").accuracy == 1.0
-    assert store.info()["runs"] == runs
+    assert store.info().runs == runs
     assert "not among the runs" in store.notices[-1]

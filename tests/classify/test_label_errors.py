@@ -33,7 +33,7 @@ def test_flipped_labels_are_found(tmp_path):
     labels = list(y)
     for n in flipped:
         labels[n] = f"c{(int(labels[n][1]) + 1) % 3}"
-    found = store_of(tmp_path / "s", X, label=labels).suspects("label")
+    found = store_of(tmp_path / "s", X, label=labels).label_errors("label")
     first = {s.item - 1 for s in found.issues[:30]}
     hits = len(first & set(flipped.tolist()))
     assert hits >= 24
@@ -53,7 +53,7 @@ def test_confident_joint_by_hand():
 @pytest.mark.parametrize("head", ["ridge", "knn"])
 def test_label_errors_of_any_head(store, head):
     """Every row is checked, and the suggested label differs from the given one."""
-    found = store.suspects("label", head=head)
+    found = store.label_errors("label", head=head)
     assert (found.n_labels, found.head) == (300, head)
     assert all(s.given_label != s.suggested_label for s in found.issues)
 
@@ -67,7 +67,7 @@ def test_suggestions_are_uncertain_and_diverse(tmp_path):
     copies = between[:1] + 1e-4 * rng.standard_normal((5, 4))
     labels = [f"c{n % 2}" if n < 40 else None for n in range(100)] + [None] * 15
     store = store_of(tmp_path / "s", np.vstack([inside, between, copies]), label=labels)
-    found = store.suggest("label", k=5)
+    found = store.suggest_labels("label", k=5)
     chosen = [s.item - 1 for s in found.suggestions]
     assert found.n_candidates == 75
     assert all(n >= 100 for n in chosen[:3])
@@ -79,7 +79,7 @@ def test_suggestions_need_two_labeled_classes(tmp_path):
     """With labels of one class the request is refused."""
     store = store_of(tmp_path / "s", clusters(20)[0], label=["a"] * 5 + [None] * 15)
     with pytest.raises(LabelError, match="two classes"):
-        store.suggest("label")
+        store.suggest_labels("label")
 
 
 @pytest.mark.parametrize("head", ["logistic", "ridge"])
@@ -93,7 +93,7 @@ def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
     planted = {(int(n) // 5, names[int(n) % 5]) for n in rng.choice(1500, 45, replace=False)}
     wrong = [t ^ {name for row, name in planted if row == n} for n, t in enumerate(tags)]
     store = store_of(tmp_path / "s", X, tags=_join(wrong))
-    found = store.suspects("tags", separator=",", head=head)
+    found = store.label_errors("tags", separator=",", head=head)
     first = {(s.item - 1, s.given_label or s.suggested_label) for s in found.issues[:45]}
     hits = len(first & planted)
     assert hits / len(first) >= 0.7
@@ -109,7 +109,7 @@ def test_a_label_of_one_item_is_skipped(tagged, tmp_path):
     """It cannot be cross-validated: the report lists it as skipped and has no issue with it."""
     X, tags = tagged
     rare = [t | {"lone"} if n == 7 else t for n, t in enumerate(tags)]
-    found = store_of(tmp_path / "s", X, tags=_join(rare)).suspects("tags", separator=",", head="prototype")
+    found = store_of(tmp_path / "s", X, tags=_join(rare)).label_errors("tags", separator=",", head="prototype")
     assert found.skipped_labels == ("lone",)
     assert "lone" not in {s.given_label for s in found.issues} | {s.suggested_label for s in found.issues}
 
@@ -122,7 +122,7 @@ def test_multilabel_suggestions_are_where_one_label_is_uncertain(tmp_path):
     letter[130:] = 2.0
     X = np.hstack([color, letter]) + 0.3 * rng.standard_normal((140, 4))
     tags = [[("blue", "red")[n % 2], "ab"[n % 3 == 0]] if n < 60 else None for n in range(140)]
-    found = store_of(tmp_path / "s", X, tags=_join(tags)).suggest("tags", separator=",", k=5)
+    found = store_of(tmp_path / "s", X, tags=_join(tags)).suggest_labels("tags", separator=",", k=5)
     assert found.n_candidates == 80
     assert {s.item - 1 for s in found.suggestions[:4]} <= set(range(130, 140))
     assert all(s.predicted in ("a", "b") for s in found.suggestions[:4])
@@ -133,5 +133,5 @@ def test_a_constant_label_does_not_make_an_item_uncertain(tmp_path):
     """ "rare" has a constant probability of one half, so that its margin counts as 1."""
     X = np.array([[1.0, 0, 0], [0, 1, 0], [0.9, 0.1, 0], [0.5, 0.5, 0.1]])
     store = store_of(tmp_path / "s", X, tags=["a,rare", "b", None, None])
-    found = store.suggest("tags", separator=",", k=2, head="lda")
+    found = store.suggest_labels("tags", separator=",", k=2, head="lda")
     assert [s.margin for s in found.suggestions] == [1, 1], "three labels, no counterexample of any for this head"

@@ -66,7 +66,7 @@ def test_multilabel_probabilities_are_calibrated(tagged, method):
 
 def test_the_multilabel_learning_curve_rises_with_the_labels(tagged):
     """Mean average precision rises with the labels; with one seed a larger sample contains the smaller one."""
-    found = tagged.curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
+    found = tagged.learning_curve("tags", separator=",", head="prototype", labels_per_class=(2, 16), repeats=3)
     assert found.metric == "average_precision_macro"
     two, sixteen, every = (p.mean for p in found.points)
     assert two < sixteen < every
@@ -81,7 +81,7 @@ def test_the_multilabel_learning_curve_rises_with_the_labels(tagged):
 
 def test_multilabel_heads_are_compared_and_their_mistakes_listed(tagged):
     """The gap to the best has an interval and a p-value over exact matches; mistakes name both sides."""
-    found = tagged.compare("tags", separator=",", heads=["ridge", "prototype"])
+    found = tagged.compare_heads("tags", separator=",", heads=["ridge", "prototype"])
     second = found.results[1]
     assert second.accuracy_gap.low <= second.accuracy_gap.value <= second.accuracy_gap.high
     assert 0 <= second.p_value <= 1
@@ -104,7 +104,7 @@ def test_a_list_column_has_several_labels(tmp_path):
     """Lists of text are labels; an empty list means that no label applies, NULL that the item is unlabeled."""
     X, y = clusters(120, classes=2, noise=0.3)
     store = store_of(tmp_path / "s", X, label=y)
-    with store._storage.writer("test") as writer, writer.transaction() as con:
+    with store._session.storage.writer("test") as writer, writer.transaction() as con:
         con.execute("ALTER TABLE items ADD COLUMN tags VARCHAR[]")
         con.execute("UPDATE items SET tags = CASE WHEN label = 'c0' THEN ['zero', 'even'] ELSE [] END")
         con.execute("UPDATE items SET tags = ['zero', 'odd'] WHERE item = 1")

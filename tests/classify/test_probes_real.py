@@ -64,7 +64,7 @@ def test_a_resaved_image_across_the_split_is_a_near_duplicate(photos, unpacked, 
     store.embed(folder)
     e = store.probe("label", head="knn", near_duplicate_threshold=0.9)
     assert e.n_leaks == 0, "other bytes: the contents differ"
-    uris = store.uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held_out_item)])
+    uris = store.item_uris([i for p in e.near_duplicates.pairs for i in (p.train_item, p.held_out_item)])
     found = {(Path(uris[p.train_item]).name, Path(uris[p.held_out_item]).name) for p in e.near_duplicates.pairs}
     assert found == {(f"copy-{p.name}", p.name) for p in originals[:6]}
 
@@ -89,7 +89,7 @@ def test_flipped_photo_labels_are_found(photos):
 @pytest.mark.slow
 def test_eight_labels_per_class_come_near_to_all_labels(photos):
     """Eight labels per class are within 6 points of all labels and far above one, after Kornblith et al. 2019."""
-    curve = photos.curve("label", head="prototype", labels_per_class=(1, 8))
+    curve = photos.learning_curve("label", head="prototype", labels_per_class=(1, 8))
     one, eight, every = (p.mean for p in curve.points)
     assert every - eight < 0.06
     assert eight - one > 0.05

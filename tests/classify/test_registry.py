@@ -19,22 +19,22 @@ def store(tmp_path):
 
 def test_a_saved_head_predicts_as_before(store):
     """Its probabilities are equal bit for bit, and its record names space, label, kind and classes."""
-    e = store.probe("label", save="three")
+    e = store.probe("label", save_as="three")
     (row,) = store.heads
     assert (row.name, row.kind, row.label, row.space_key) == ("three", "logistic", "label", store.spaces[0].key)
     assert row.metadata["classes"] == ["c0", "c1", "c2"]
     assert row.metadata["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
-    assert store.info()["heads"] == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
+    assert store.info().heads == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
 
 
 @pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
 def test_every_kind_of_head_can_be_saved_and_predicts_every_item(store, head):
     """Classes and scores in the table are the estimator's, for items with and without a label."""
-    store.probe("label", head=head, save="h")
+    store.probe("label", head=head, save_as="h")
     result = store.predict("h")
-    assert (result["items"], result["contents"], sum(result["labels"].values())) == (120, 120, 120)
+    assert (result.items, result.contents, sum(result.labels.values())) == (120, 120, 120)
     rows = store.sql("SELECT label, score FROM predictions WHERE head = 'h' ORDER BY item").rows
     X, _ = clusters(120, noise=1.0)
     from embedstore.classify.heads import probabilities
@@ -47,7 +47,7 @@ def test_every_kind_of_head_can_be_saved_and_predicts_every_item(store, head):
 
 def test_predictions_can_be_used_in_filters(store):
     """pred.NAME and pred.NAME.score select what SQL selects, in search, features and export."""
-    store.probe("label", save="three")
+    store.probe("label", save_as="three")
     store.predict("three")
     expected = store.sql(
         "SELECT item FROM predictions WHERE head = 'three' AND label = 'c1' AND score > 0.9 ORDER BY item"
@@ -68,26 +68,26 @@ def test_predictions_can_be_used_in_filters(store):
 
 def test_only_new_items_can_be_predicted(store):
     """`pred.h is null` selects nothing the second time, and predicting a part replaces only that part."""
-    store.probe("label", head="ridge", save="h")
-    assert store.predict("h", where="item <= 50")["items"] == 50
-    assert store.predict("h", where="pred.h is null")["items"] == 70
-    assert store.predict("h", where="pred.h is null")["items"] == 0
-    assert store.predict("h", where="pred.h.score < 2")["items"] == 120
+    store.probe("label", head="ridge", save_as="h")
+    assert store.predict("h", where="item <= 50").items == 50
+    assert store.predict("h", where="pred.h is null").items == 70
+    assert store.predict("h", where="pred.h is null").items == 0
+    assert store.predict("h", where="pred.h.score < 2").items == 120
     assert store.sql("SELECT count(*), count(DISTINCT item) FROM predictions").rows == ((120, 120),)
 
 
 def test_a_prediction_for_other_bytes_does_not_count(store):
     """An item whose content changed has no prediction until it is predicted again."""
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     store.predict("h")
-    with store._storage.writer("test") as writer, writer.transaction() as con:
+    with store._session.storage.writer("test") as writer, writer.transaction() as con:
         con.execute("UPDATE items SET content = (SELECT content FROM items WHERE item = 2) WHERE item = 1")
     assert [h.item for h in store.search(2, k=5, where="pred.h is null")] == [1]
 
 
 def test_invalid_prediction_filters_are_refused(store):
     """Heads without predictions, unknown fields and SQL inside a name are errors."""
-    store.probe("label", head="ridge", save="three")
+    store.probe("label", head="ridge", save_as="three")
     with pytest.raises(UnknownColumn, match="embedstore predict"):
         store.search(1, where="pred.three = 'c1'")
     store.predict("three")
@@ -103,7 +103,7 @@ def test_invalid_prediction_filters_are_refused(store):
 def test_a_head_of_another_space_is_refused_with_the_cure(store):
     """The error names the space of the head and the command that trains one in the requested space."""
     add(store, clusters(120, dim=8)[0], "other")
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     with pytest.raises(SpaceMismatch, match=r"trained in space numbers .* --space other --save"):
         store.predict("h", space="other")
     with pytest.raises(UnknownHead, match="did you mean h"):
@@ -113,7 +113,7 @@ def test_a_head_of_another_space_is_refused_with_the_cure(store):
 @pytest.mark.parametrize("file", ["head.json", "head.safetensors"])
 def test_a_damaged_head_is_refused(store, file):
     """One changed byte in either file, or a missing file, is an error that says to train it again."""
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     path = store.path / "heads" / "h" / file
     good = path.read_bytes()
     changed = bytearray(good)
@@ -125,13 +125,13 @@ def test_a_damaged_head_is_refused(store, file):
     with pytest.raises(StoreDamaged, match="again"):
         store.predict("h")
     path.write_bytes(good)
-    assert store.predict("h")["items"] == 120
+    assert store.predict("h").items == 120
 
 
 def test_the_files_of_another_head_are_refused(store):
     """Another head's files, valid in themselves, are not accepted under this head's name."""
-    store.probe("label", head="ridge", save="a")
-    store.probe("label", head="svm", save="b")
+    store.probe("label", head="ridge", save_as="a")
+    store.probe("label", head="svm", save_as="b")
     for name in ("head.json", "head.safetensors"):
         (store.path / "heads" / "a" / name).write_bytes((store.path / "heads" / "b" / name).read_bytes())
     with pytest.raises(StoreDamaged, match="not what was saved"):
@@ -140,13 +140,13 @@ def test_the_files_of_another_head_are_refused(store):
 
 def test_replacing_or_dropping_a_head_deletes_its_predictions(store):
     """A new head under the old name has no predictions yet."""
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     store.predict("h")
-    store.probe("label", head="svm", save="h")
+    store.probe("label", head="svm", save_as="h")
     assert [h.kind for h in store.heads] == ["svm"]
     assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)
     store.predict("h")
-    store.forget_head("h")
+    store.delete_head("h")
     assert store.heads == []
     assert store.sql("SELECT count(*) FROM predictions").rows == ((0,),)
     assert not (store.path / "heads" / "h").exists()
@@ -162,7 +162,7 @@ def test_invalid_head_names_are_refused(store, name):
 
 def test_an_abstaining_head_predicts_its_abstain_label(store):
     """Below the threshold the label is "none of these", and the score is kept."""
-    e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save="sure")
+    e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save_as="sure")
     store.predict("sure")
     rows = store.sql("SELECT label, score FROM predictions").rows
     threshold = e.abstain["threshold"]
@@ -172,13 +172,13 @@ def test_an_abstaining_head_predicts_its_abstain_label(store):
 
 def test_only_linear_heads_are_exported(store, tmp_path):
     """The .npz gives the same classes by hand; a head without weights and another suffix are refused."""
-    store.probe("label", save="line")
+    store.probe("label", save_as="line")
     path = store.export_head("line", tmp_path / "line.npz")
     X = store.features("label").X
     with np.load(path) as found:
         predicted = found["classes"][(X @ found["weights"].T + found["intercepts"]).argmax(1)]
     assert predicted.tolist() == store.head("line").predict(X).tolist()
-    store.probe("label", head="knn", save="near")
+    store.probe("label", head="knn", save_as="near")
     with pytest.raises(BadHead, match="not a linear head"):
         store.export_head("near", tmp_path / "near.npz")
     with pytest.raises(BadHead, match=r"\.npz or \.onnx"):
@@ -191,7 +191,7 @@ def test_a_multilabel_head_is_saved_and_predicts(tmp_path):
     X, y = clusters(150, noise=1.0)
     tags = ["" if label == "c2" else f"{label},{'odd' if n % 2 else 'even'}" for n, label in enumerate(y)]
     store = store_of(tmp_path / "s", np.hstack([X, np.arange(150)[:, None] % 2]), tags=[t or "," for t in tags])
-    e = store.probe("tags", separator=",", head="logistic", calibrate="temperature", save="tags")
+    e = store.probe("tags", separator=",", head="logistic", calibrate="temperature", save_as="tags")
     X = store.features("tags", separator=",").X
     proba = e.estimator.predict_proba(X)
     assert np.array_equal(store.head("tags").predict_proba(X), proba)
@@ -205,8 +205,8 @@ def test_a_multilabel_head_is_saved_and_predicts(tmp_path):
     none = [i + 1 for i in range(150) if proba[i].max() < 0.5]
     assert [r[0] for r in store.sql("SELECT item FROM predictions WHERE label IS NULL ORDER BY 1").rows] == none
     assert len(none) > 10
-    assert result["items"] == 150
-    assert result["labels"]["none"] == len(none)
+    assert result.items == 150
+    assert result.labels["none"] == len(none)
 
     def matching(where):
         return store.features("tags", separator=",", where=where).ids.tolist()
@@ -222,7 +222,7 @@ def test_a_multilabel_head_is_saved_and_predicts(tmp_path):
 
 def test_conformal_sets_are_saved_and_predicted(store):
     """A conformal head's sets are in the table and in filters: the classes at or above its threshold."""
-    e = store.probe("label", head="lda", conformal_alpha=0.05, save="sets")
+    e = store.probe("label", head="lda", conformal_alpha=0.05, save_as="sets")
     store.predict("sets")
     X, _ = clusters(120, noise=1.0)
     member = store.head("sets").predict_set(X)
@@ -235,7 +235,7 @@ def test_conformal_sets_are_saved_and_predicted(store):
 
 def test_a_prediction_is_recorded_as_a_run(store):
     """The run has the filter and the counts."""
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     store.predict("h", where="item < 11")
     settings, result = store.sql("SELECT settings, result FROM runs WHERE verb = 'predict'").rows[0]
     assert json.loads(settings) == {"head": "h", "where": "item < 11"}
@@ -247,7 +247,7 @@ def test_the_block_size_does_not_change_the_predictions(store, monkeypatch, bloc
     """One block and many blocks give the same table."""
     from embedstore.storage import vector_stream
 
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
     store.predict("h")
     before = store.sql("SELECT * FROM predictions ORDER BY item").rows
     whole = vector_stream.VectorStream.iter_blocks
@@ -258,30 +258,30 @@ def test_the_block_size_does_not_change_the_predictions(store, monkeypatch, bloc
 
 def test_a_head_saved_in_another_case_replaces_the_files_too(store):
     """``Foo`` over ``foo`` leaves one head, one folder and the new predictions only."""
-    store.probe("label", head="ridge", save="foo")
+    store.probe("label", head="ridge", save_as="foo")
     store.predict("foo")
-    store.probe("label", head="svm", save="Foo")
+    store.probe("label", head="svm", save_as="Foo")
     assert [(h.name, h.kind) for h in store.heads] == [("Foo", "svm")]
     assert [p.name for p in (store.path / "heads").iterdir()] == ["Foo"]
-    assert store.predict("foo")["head"] == "Foo"
+    assert store.predict("foo").head == "Foo"
 
 
 def test_dropping_a_head_deletes_what_a_killed_save_left(store):
     """Copies of replaced files and half-written folders of that head go; those of other heads stay."""
     for name in ("h", "other"):
-        store.probe("label", head="ridge", save=name)
+        store.probe("label", head="ridge", save_as=name)
     for leftover in (".h.previous", ".h.abc123", ".other.previous"):
         (store.path / "heads" / leftover).mkdir()
-    store.forget_head("h")
+    store.delete_head("h")
     assert sorted(p.name for p in (store.path / "heads").iterdir()) == [".other.previous", "other"]
 
 
 def test_a_catalog_that_names_a_folder_outside_the_store_is_refused(store):
     """A head's name in a store from somebody else is checked before it becomes a path."""
-    store.probe("label", head="ridge", save="h")
-    with store._storage.writer("test") as writer, writer.transaction() as con:
+    store.probe("label", head="ridge", save_as="h")
+    with store._session.storage.writer("test") as writer, writer.transaction() as con:
         con.execute("UPDATE heads SET head = '../../h'")
-    for use in (store.head, store.predict, store.forget_head):
+    for use in (store.head, store.predict, store.delete_head):
         with pytest.raises(BadHead, match="does not fit"):
             use("../../h")
 
@@ -290,7 +290,7 @@ def test_predictions_and_their_run_are_one_transaction(store, monkeypatch):
     """A failure while the run is recorded leaves the predictions as they were."""
     from embedstore.storage.queries import runs
 
-    store.probe("label", head="ridge", save="h")
+    store.probe("label", head="ridge", save_as="h")
 
     def fail(*_):
         raise OSError(28, "No space left on device")

@@ -72,7 +72,7 @@ def test_search_by_image_and_item(store):
     assert len(d["hits"]) == 3
     by_item = ok("search", store, "--item", first["item"], "-k", 3)
     assert [h["uri"] for h in by_item["hits"]] == [h["uri"] for h in d["hits"]]
-    paths = run("search", store, "--image", query, "-k", 3, "--paths").stdout.splitlines()
+    paths = run("search", store, "--image", query, "-k", 3, "--uris").stdout.splitlines()
     assert paths == [h["uri"] for h in d["hits"]]
     assert str(query) in run("search", store, "--image", query).stdout
     filtered = ok("search", store, "--image", query, "--where", "label = 'cat' and split = 'train'")
@@ -85,7 +85,7 @@ def test_contact_sheets(store, tmp_path):
     from PIL import Image
 
     query = store.parent / "photos" / "val" / "dog" / "8.png"
-    out = run("search", store, "--image", query, "-k", 7, "--html", tmp_path / "h.html", "--sheet", tmp_path / "s.png")
+    out = run("search", store, "--image", query, "-k", 7, "-o", tmp_path / "h.html", "-o", tmp_path / "s.png")
     assert out.returncode == 0
     html = (tmp_path / "h.html").read_text()
     assert html.count("data:image/jpeg;base64,") == 7
@@ -130,7 +130,7 @@ def test_a_name_cannot_move_the_cursor(tmp_path, capfd):
     assert "a \\x1b[2Jb.png" in said
     assert "c\\x1b]0;x\\x07.png: not_an_image" in said
     assert "\x1b" not in said
-    assert store.uris([1]) == {1: str(tmp_path / name)}
+    assert store.item_uris([1]) == {1: str(tmp_path / name)}
 
 
 def test_failures_sql_and_backbones(store):
@@ -255,8 +255,18 @@ def test_small_verbs_never_import_torch(store, arguments):
 
 def test_every_verb_has_help_and_is_documented():
     """Each has a sentence of help, and stands in the README or the docs."""
-    from embedstore.cli import classify, search  # noqa: F401
-    from embedstore.cli.put_in import app
+    from embedstore.cli import (  # noqa: F401
+        classify,
+        edit,
+        finetuning,
+        label_and_clean,
+        maintenance,
+        measure,
+        put_in,
+        quickstart,
+        search,
+    )
+    from embedstore.cli.app import app
 
     documents = (ROOT / "README.md").read_text() + "".join(p.read_text() for p in (ROOT / "docs").rglob("*.md"))
     for command in app.registered_commands:

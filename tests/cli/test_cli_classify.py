@@ -51,7 +51,7 @@ def store(tmp_path_factory):
 def test_from_a_label_to_predictions_in_a_filter(store, tmp_path, ok):
     """probe --save, heads, predict, search --where, export-head: each says what the one before did."""
     page = tmp_path / "r" / "report.html"
-    probe = ok("probe", store, "label", "--head", "ridge", "--folds", 3, "--save", "three", "--html", page)
+    probe = ok("probe", store, "label", "--head", "ridge", "--folds", 3, "--save", "three", "-o", page)
     assert probe["split"] == "3 folds"
     assert probe["unlabelled"] == 20
     assert page.read_text().startswith("<!doctype html>")
@@ -78,29 +78,29 @@ def test_c_may_be_given(store, ok, run):
 
 def test_a_curve_and_a_comparison(store, ok, run):
     """Budgets as given and all; two heads ranked by accuracy with a p for the second."""
-    curve = ok("curve", store, "label", "--head", "prototype", "--budgets", "1,4", "--seeds", 2)
+    curve = ok("learning-curve", store, "label", "--head", "prototype", "--labels-per-class", "1,4", "--repeats", 2)
     assert [p["shots"] for p in curve["points"]] == [1, 4, None]
-    found = ok("compare", store, "label", "--heads", "ridge,prototype")["contestants"]
+    found = ok("compare-heads", store, "label", "--heads", "ridge,prototype")["contestants"]
     assert found[0]["accuracy"] >= found[1]["accuracy"]
     assert found[0]["p_value"] is None
     assert 0 <= found[1]["p_value"] <= 1
-    text = run("compare", store, "label", "--heads", "ridge,knn")
+    text = run("compare-heads", store, "label", "--heads", "ridge,knn")
     assert "95% interval" in text.stdout
     assert "McNemar" in text.stderr
 
 
 def test_suspects_and_suggestions(store, tmp_path, ok, run):
     """Listed with their uris, and as contact sheets."""
-    found = ok("suspects", store, "label", "--top", 3, "--html", tmp_path / "s.html")
+    found = ok("label-errors", store, "label", "--limit", 3, "-o", tmp_path / "s.html")
     assert len(found["suspects"]) == min(3, found["found"]) > 0
     assert found["suspects"][0]["uri"].startswith("/")
-    asked = ok("suggest", store, "label", "-k", 4, "--html", tmp_path / "n.html")
+    asked = ok("suggest-labels", store, "label", "-k", 4, "-o", tmp_path / "n.html")
     items = [s["item"] for s in asked["suggestions"]]
     assert len(items) == 4
     assert all((i - 1) % 10 == 0 for i in items)
     assert (tmp_path / "s.html").exists()
     assert (tmp_path / "n.html").exists()
-    assert "every image that was looked at has a label" in run("suggest", store, "--where", "label = 'c1'").stderr
+    assert "every image that matches has a label" in run("suggest-labels", store, "--where", "label = 'c1'").stderr
 
 
 def test_words_from_files(store, tmp_path, ok):
@@ -110,7 +110,7 @@ def test_words_from_files(store, tmp_path, ok):
     np.save(vectors, clusters(3, noise=0)[0])
     words = ("--classes", names, "--class-vectors", vectors)
     zero = ok("zero-shot", store, "label", *words)
-    few = ok("few-shot", store, "label", "--shots", 4, "--head", "blend", "--curve", *words)
+    few = ok("few-shot", store, "label", "--shots", 4, "--head", "blend", "--learning-curve", *words)
     assert (zero["split"], zero["held_out"], zero["classes"]) == ("all", 180, ["c0", "c1", "c2"])
     assert few["shots"] == 4
     assert [p["shots"] for p in few["curve"]] == [1, 2, 4, 8, 16, None]
@@ -123,11 +123,11 @@ def test_words_from_files(store, tmp_path, ok):
         (("probe", "--head", "forest"), 1, "no head 'forest'"),
         (("probe", "--calibrate", "platt"), 1, "temperature or isotonic"),
         (("probe", "--head", "knn", "--head-arg", "k"), 2, "K=V"),
-        (("curve", "--budgets", "one"), 2, "whole numbers"),
+        (("learning-curve", "--labels-per-class", "one"), 2, "integers such as"),
         (("predict", "nothing"), 1, "has no head 'nothing'"),
-        (("zero-shot", "--classes", "a,b"), 1, "knows images only"),
+        (("zero-shot", "--classes", "a,b"), 1, "has no text tower"),
         (("zero-shot", "--prompts", "missing.json"), 2, "not a JSON file"),
-        (("suspects", "lable"), 1, "did you mean label"),
+        (("label-errors", "lable"), 1, "did you mean label"),
     ],
 )
 def test_mistakes_are_one_line(store, arguments, status, words, run):

@@ -94,7 +94,7 @@ def test_unchanged_weights_give_the_vectors_of_the_parent(plain):
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
     assert result.has_same_vectors
     assert result.comparison.has_same_vectors
-    assert [s["same_as_parent"] for s in plain.info()["spaces"]] == [False, True]
+    assert [s["same_as_parent"] for s in plain.info().spaces] == [False, True]
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
 
@@ -133,22 +133,27 @@ def test_batchnorm_statistics_are_updated_with_update_batchnorm(plain):
 
 def test_the_default_space_is_changed_and_changed_back(tuned):
     """One call each way; a search without a space uses the default."""
-    assert tuned.use("test_resnet-label") == {"space": "test_resnet-label", "lacking": 0, "refitted": [], "left": []}
+    assert tuned.set_default("test_resnet-label") == {
+        "space": "test_resnet-label",
+        "lacking": 0,
+        "refitted": [],
+        "left": [],
+    }
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet-label"
-    tuned.use("test_resnet")
+    tuned.set_default("test_resnet")
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet"
 
 
 def test_heads_belong_to_their_space_until_they_are_refitted(tuned):
     """A head of the old space is refused in the new one; with refit it is fitted there, under its name."""
-    tuned.probe("label", save="kinds")
-    tuned.probe("label", head="knn", options={"k": 3}, save="near")
+    tuned.probe("label", save_as="kinds")
+    tuned.probe("label", head="knn", head_options={"k": 3}, save_as="near")
     old, new = (s.key for s in tuned.spaces)
-    tuned.use("test_resnet-label")
+    tuned.set_default("test_resnet-label")
     assert {h.space_key for h in tuned.heads} == {old}
     with pytest.raises(SpaceMismatch, match="trained in space test_resnet"):
         tuned.head("kinds", space="test_resnet-label")
-    assert tuned.use("test_resnet-label", refit=True)["refitted"] == ["kinds", "near"]
+    assert tuned.set_default("test_resnet-label", refit_heads=True)["refitted"] == ["kinds", "near"]
     assert {h.space_key for h in tuned.heads} == {new}
     assert tuned.head("near").k == 3
 
@@ -156,14 +161,14 @@ def test_heads_belong_to_their_space_until_they_are_refitted(tuned):
 def test_a_space_is_dropped_only_when_nothing_depends_on_it(tuned):
     """It is refused while a head depends on the space or it is the default; afterwards its files are removed."""
     key = tuned.spaces[1].key
-    tuned.probe("label", space="test_resnet-label", save="kinds")
+    tuned.probe("label", space="test_resnet-label", save_as="kinds")
     with pytest.raises(SpaceMismatch, match="kinds"):
         tuned.drop_space("test_resnet-label")
-    tuned.forget_head("kinds")
-    tuned.use("test_resnet-label")
+    tuned.delete_head("kinds")
+    tuned.set_default("test_resnet-label")
     with pytest.raises(SpaceMismatch, match="when none is named"):
         tuned.drop_space("test_resnet-label")
-    tuned.use("test_resnet")
+    tuned.set_default("test_resnet")
     size = sum(p.stat().st_size for p in (tuned.path / "checkpoints" / key).iterdir())
     done = tuned.drop_space("test_resnet-label")
     assert done["vectors"] == 60
@@ -187,8 +192,8 @@ def test_a_killed_drop_is_completed_by_the_next_writer(tuned):
     shutil.copytree(kept, folder)
     (folder / space_changes.DROP_MARKER).touch()
     (tuned.path / "spaces" / tuned.spaces[0].key / space_changes.DROP_MARKER).touch()
-    with tuned._storage.writer("test"):
-        assert space_changes.remove_dropped_spaces(tuned._storage) > 0
+    with tuned._session.storage.writer("test"):
+        assert space_changes.remove_dropped_spaces(tuned._session.storage) > 0
     assert not folder.exists()
     assert len(vectors(tuned, "test_resnet")) == 60
 

@@ -33,7 +33,11 @@ def embed(path):
     row = store.spaces[-1]
     options = EmbedOptions(commit_rows=4, batch_size=4)
     embed_source(
-        store._storage, StoreItemsSource(store._storage), lambda: store.backbone(row.key), row, options=options
+        store._session.storage,
+        StoreItemsSource(store._session.storage),
+        lambda: store.backbone(row.key),
+        row,
+        options=options,
     )
 
 

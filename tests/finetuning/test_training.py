@@ -143,7 +143,7 @@ def test_two_processes_give_the_weights_of_one(store, tmp_path):
     import shutil
 
     alone, both = (shutil.copytree(store.path, tmp_path / n) for n in ("alone", "both"))
-    how = ["--epochs", "2", "--average", "none", "--set", "batch_size=8", "--set", "label_smoothing=0.05"]
+    how = ["--epochs", "2", "--weight-average", "none", "--set", "batch_size=8", "--set", "label_smoothing=0.05"]
     command = ["-m", "embedstore", "finetune", "STORE", "label", *how, "--json"]
     launch = [sys.executable, "-m", LAUNCH, "--cpu", "--num_processes", "2", "--num_machines", "1"]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]

@@ -27,7 +27,7 @@ def main(path: Path) -> None:
     store.add_vectors(VECTORS[:3], first, space="golden")
     store.add_vectors(VECTORS[3:], rest, space="golden")
     failure = Failure("/golden/bad.jpg", "/golden/bad.jpg", 7, 8, FailureReason.CORRUPT, "made for the golden store")
-    storage = store._storage
+    storage = store._session.storage
     with storage.writer("golden") as writer:
         writer.commit(CommitBatch(failures=[FailureRow(failure)]), space=storage.space(), decoder="golden")
 

@@ -28,7 +28,7 @@ def add(store, X, name: str):
     """Other vectors of the same contents in one more space."""
     space = Space(Family.PRECOMPUTED, name, "", None, dim=X.shape[1], unit=False)
     contents = [c.replace("-", "") for (c,) in store.sql("SELECT content::VARCHAR FROM items ORDER BY item").rows]
-    with store._storage.writer("test") as writer:
+    with store._session.storage.writer("test") as writer:
         writer.add_space(space, name=name, dtype="float32", recipe=None)
         batch = CommitBatch(digests=contents, vectors=[np.asarray(X, np.float32)])
-        writer.commit(batch, space=store._storage.space(name))
+        writer.commit(batch, space=store._session.storage.space(name))

@@ -35,9 +35,9 @@ def store_of(folder, photos, backbone=TINY, **options):
 
 def vectors(store, space):
     """Every vector of a space, by uri."""
-    row = store._storage.space(space)
+    row = store._session.storage.space(space)
     found = store.features("label", space=row.key)
-    uris = store.uris(found.ids.tolist())
+    uris = store.item_uris(found.ids.tolist())
     return {uris[i]: v for i, v in zip(found.ids.tolist(), found.X, strict=True)}
 
 

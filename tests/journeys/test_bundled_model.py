@@ -86,7 +86,7 @@ class TestTheNetwork:
         """A store of this network does not open with a random twin."""
         twin = backbones.load(Recipe("embedstore/tiny", random_init=True))
         assert twin.space.key != own.spaces[0].key
-        row = own.add_space("embedstore/tiny", random_init=True, name="twin")
+        row = own.add_space("embedstore/tiny", random_init=True, space_name="twin")
         assert own.spaces[0].key != row.key
 
     def test_pairs_never_seen_in_training_are_told_apart(self, tiny):
@@ -166,9 +166,9 @@ class TestZeroShot:
 
     def test_a_random_twin_is_at_chance(self, own):
         """The same question in the same store: the meaning is in the weights."""
-        own.use(own.add_space("embedstore/tiny", random_init=True, name="twin").key)
+        own.set_default(own.add_space("embedstore/tiny", random_init=True, space_name="twin").key)
         some = [uri for (uri,) in own.sql("SELECT uri FROM items WHERE kind = 'scan' ORDER BY item").rows[::6]]
-        own.embed(some, label=None)
+        own.embed(some, labels_from=None)
         found = own.zero_shot([f"digit {n}" for n in range(10)]).evaluate("label", where="kind = 'scan'")
         assert found.scores["accuracy"].value < 0.2
 

@@ -48,18 +48,18 @@ def test_random_weights_do_not(unpacked, tmp_path):
     """The same network at random init stays at or below 0.70 and says what it is."""
     store = es.create(tmp_path / "s", MOBILENET, random_init=True, backbone_args=ARGS, preprocess=HALF)
     store.embed(unpacked("hymenoptera"))
-    assert store.info()["spaces"][0]["random"] is True
+    assert store.info().spaces[0]["random"] is True
     assert store.probe("label").accuracy <= 0.70
     assert store.knn("label", k=5).accuracy <= 0.70
 
 
 def test_the_networks_own_preprocessing_is_used_unless_overridden(weights, tmp_path):
     """Without the override the space has timm's mean and std; with it, another key and a record of it."""
-    own = es.create(tmp_path / "own", MOBILENET, weights=weights, backbone_args=ARGS).info()["spaces"][0]
+    own = es.create(tmp_path / "own", MOBILENET, weights=weights, backbone_args=ARGS).info().spaces[0]
     assert own["preprocess"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
     assert own["overrides"] == {}
     half = es.create(tmp_path / "half", MOBILENET, weights=weights, backbone_args=ARGS, preprocess=HALF)
-    row = half.info()["spaces"][0]
+    row = half.info().spaces[0]
     assert row["preprocess"]["mean"] == [0.5, 0.5, 0.5]
     assert row["overrides"] == HALF
     assert row["key"] != own["key"]
@@ -115,8 +115,8 @@ def test_every_file_of_the_nasty_corpus_is_embedded_or_has_a_reason(unpacked, tm
     assert report.scanned == len(files) == 1538
     assert report.embedded + report.reused + report.failures == 1538
     info = store.info()
-    assert info["items"] + info["failures"] == 1538
-    assert info["contents"] == report.embedded
+    assert info.items + info.failures == 1538
+    assert info.contents == report.embedded
     assert all(reason and detail for _, reason, detail, *_ in store.failures())
     again = store.embed(unpacked("nasty"))
     assert (again.unchanged, again.known_failures) == (report.embedded + report.reused, report.failures)
@@ -173,7 +173,7 @@ def _stored(store, uri):
     from embedstore.search.execute import item_vector
 
     item = store.sql("SELECT item FROM items WHERE uri = ?", [uri]).rows[0][0]
-    return item_vector(store._storage, store.spaces[0], item)
+    return item_vector(store._session.storage, store.spaces[0], item)
 
 
 def cosine(a, b):
@@ -188,7 +188,7 @@ from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1], allow_code=["tests.helpers.networks:resnet20"])
 options = EmbedOptions(commit_rows=256)
-embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 

@@ -33,7 +33,7 @@ def table(store):
 def _vectors(store):
     from embedstore.classify.data.features import load_features
 
-    f = load_features(store._storage, store._storage.space(), "uri")
+    f = load_features(store._session.storage, store._session.storage.space(), "uri")
     return f.ids.tolist(), f.X
 
 
@@ -117,7 +117,7 @@ def test_equal_files_are_embedded_once_and_stay_two_items(tmp_path, photos):
     report = store.embed(photos)
     assert (report.embedded, report.reused, report.unchanged) == (0, 1, 13)
     info = store.info()
-    assert (info["items"], info["contents"], info["spaces"][0]["vectors"]) == (14, 12, 12)
+    assert (info.items, info.contents, info.spaces[0]["vectors"]) == (14, 12, 12)
     hits = store.search(image=photos / "train" / "cat" / "0.png", k=3)
     assert len({h.score for h in hits}) == 1
     assert sorted(h.uri.rsplit("/", 1)[1] for h in hits) == ["0.png", "copy.png", "later.png"]
@@ -167,13 +167,13 @@ def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
     """Another network embeds the same items again; both spaces stay searchable, one is current."""
     store = tiny(tmp_path / "s")
     store.embed(photos)
-    other = store.add_space(TINY, random_init=True, seed=1, preprocess={"size": 32, "resize": 32}, name="other")
+    other = store.add_space(TINY, random_init=True, seed=1, preprocess={"size": 32, "resize": 32}, space_name="other")
     assert other.key != store.spaces[0].key
     report = store.embed(photos, space="other")
     assert (report.embedded, report.unchanged) == (12, 0)
     query = photos / "val" / "dog" / "8.png"
     assert store.search(image=query, k=1).space == "test_resnet"
-    store.use("other")
+    store.set_default("other")
     assert store.search(image=query, k=1).space == "other"
     assert store.search(image=query, k=1)[0].uri == str(query)
     assert store.search(image=query, k=1, space="test_resnet")[0].uri == str(query)
@@ -305,7 +305,7 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
             refused = Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
             return Scan(chain([refused], (r for r in source.scan() if not r.uri.startswith(folder))))
 
-    report = embed_source(store._storage, Refused(), store.backbone, store.spaces[0])
+    report = embed_source(store._session.storage, Refused(), store.backbone, store.spaces[0])
     assert (report.missing, report.failures_by_reason) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
@@ -317,7 +317,7 @@ from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1])
 options = EmbedOptions(batch_size=8, threads=2, commit_rows=40)
-embed_source(store._storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
+embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 
 
@@ -365,7 +365,7 @@ def test_a_killed_run_resumes_to_the_same_table(tmp_path, many):
     store = es.open(tmp_path / "killed")
     store.embed(many, batch_size=8)
     assert table(store) == table(straight)
-    assert store.info()["contents"] == straight.info()["contents"] == 589
+    assert store.info().contents == straight.info().contents == 589
 
 
 def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
@@ -375,7 +375,7 @@ def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     store = es.open(tmp_path / "s")
-    kept = store.info()["items"]
+    kept = store.info().items
     assert 0 < kept < 600
     report = store.embed(many)
     assert report.unchanged == kept

@@ -27,7 +27,7 @@ def test_a_second_models_vectors_stand_beside_the_first(store):
     assert np.array_equal(store.features("uri", space="first").X, FIRST)
     assert np.array_equal(store.features("uri", space="second").X, SECOND)
     info = store.info()
-    assert (info["items"], info["contents"]) == (3, 3)
+    assert (info.items, info.contents) == (3, 3)
 
 
 def test_vectors_for_embedded_photos_keep_the_photos_content(tmp_path, photos):
@@ -64,4 +64,4 @@ def test_another_dimension_is_refused(store):
         store.add_vectors(SECOND, {"uri": URIS}, space="first")
     with pytest.raises(BadVectors, match=r"row 1 .*float32"):
         store.add_vectors(np.array([[1, 1], [1e6, 1]], np.float32), {"uri": ["/x", "/y"]}, space="first")
-    assert store.info()["items"] == 3
+    assert store.info().items == 3

@@ -67,7 +67,7 @@ def photos(tmp_path):
 def test_progress_is_drawn_on_a_terminal_and_not_on_a_pipe(photos, tmp_path, monkeypatch, capfd):
     """Embedding counts files and failures to the end, verification reaches 100%, and a pipe gets neither."""
     es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    status, bar = drawn(monkeypatch, "embed", tmp_path / "s", photos, "--label", "none")
+    status, bar = drawn(monkeypatch, "embed", tmp_path / "s", photos, "--labels-from", "none")
     assert status == 0
     assert "6/6" in bar
     assert "embedding" in bar

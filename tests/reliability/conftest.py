@@ -1,5 +1,5 @@
-"""The interpreters that jobs are forked from, and the recorder in it, for every test here."""
+"""Fixtures for every test here: the processes that jobs are forked from, and the recorder of file operations."""
 
-from tests.reliability.steps import commands, shim, warm
+from tests.reliability.disk_simulation import commands, fork_server, recorder
 
-__all__ = ["commands", "shim", "warm"]
+__all__ = ["commands", "fork_server", "recorder"]

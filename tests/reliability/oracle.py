@@ -1,4 +1,4 @@
-"""What must hold of a store after whatever was done to it: every row, not a sample."""
+"""Check what must hold of a store after any interruption: every row, not a sample."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import batch, expected, rows
 
 
-def acknowledged(folder: Path) -> int:
-    """The last number that the job wrote down."""
+def acknowledged_rows(folder: Path) -> int:
+    """Return how many rows the job acknowledged last."""
     path = folder / "acknowledged"
     lines = path.read_text().split() if path.exists() else []
     return int(lines[-1]) if lines else 0
 
 
-def missing(storage: Storage, first: int, count: int) -> CommitBatch:
-    """The next items, with vectors for those contents that have none yet: recovery may have taken theirs back."""
+def missing_batch(storage: Storage, first: int, count: int) -> CommitBatch:
+    """Return the next items, with vectors for contents that have none: recovery may have registered theirs already."""
     whole = batch(first, count)
     known = {c.replace("-", "") for (c,) in storage.sql("SELECT content::VARCHAR FROM vectors")[1]}
     kept = [i for i, d in enumerate(whole.digests) if d not in known]
@@ -28,24 +28,26 @@ def missing(storage: Storage, first: int, count: int) -> CommitBatch:
     )
 
 
-def check(folder: Path, least: int, size: int) -> list[str]:
-    """Open, compare every row, verify every byte, go on, compare again.
+def check_store(folder: Path, least: int, size: int) -> list[str]:
+    """Open a store, compare every row, add a commit, compare again and verify every byte.
 
     Args:
-        folder: holds the store ``s``. least: rows that were acknowledged. size: rows of a commit.
+        folder: the folder of the store ``s``.
+        least: rows that were acknowledged.
+        size: rows per commit.
 
     Returns:
-        What recovery said.
+        The notices of recovery.
     """
     storage = Storage.open(folder / "s")
     with storage.writer("after") as writer:
         found = rows(storage)
-        assert len(found) >= least, f"{least} rows were acknowledged, {len(found)} are there"
-        assert len(found) % size == 0, f"{len(found)} rows are not a number of commits of {size}"
+        assert len(found) >= least, f"{least} rows were acknowledged, {len(found)} exist"
+        assert len(found) % size == 0, f"{len(found)} rows are not whole commits of {size}"
         assert found == expected(len(found))
         items = storage.sql("SELECT count(*), count(DISTINCT uri), count(DISTINCT item) FROM items")[1][0]
         assert items == (len(found),) * 3
-        writer.commit(missing(storage, len(found) + 1, size), space=storage.space())
+        writer.commit(missing_batch(storage, len(found) + 1, size), space=storage.space())
     again = Storage.open(folder / "s")
     assert rows(again) == expected(len(found) + size)
     report = verify(again)

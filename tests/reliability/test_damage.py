@@ -1,4 +1,4 @@
-"""Bytes that change by themselves: found, named and mended, or without effect; never a wrong answer."""
+"""Damaged bytes are detected, named and repaired, or have no effect; no answer is wrong. Locks, forks and backups."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from embedstore.storage.queries import item_rows
 from embedstore.storage.queries.shards import insert_shard
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
-from tests.reliability.oracle import missing
+from tests.reliability.oracle import missing_batch
 
 
 def flip(path: Path, rng: np.random.Generator) -> None:
-    """One bit of a file becomes another."""
+    """Flip one random bit of a file."""
     data = bytearray(path.read_bytes())
     data[rng.integers(len(data))] ^= 1 << rng.integers(8)
     path.write_bytes(data)
@@ -33,29 +33,29 @@ def flip(path: Path, rng: np.random.Generator) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A store of 600 rows in two files, all of it in the catalog proper."""
+    """Create a store of 600 rows in two vector files, without a log."""
     folder = tmp_path_factory.mktemp("whole") / "s"
     make(folder, 300, 300)
     return folder
 
 
-def answers(path: Path) -> dict[str, list[float]] | None:
-    """Every row, or None where the store says that it is damaged."""
+def rows_or_refusal(path: Path) -> dict[str, list[float]] | None:
+    """Return every row, or None where the store reports damage."""
     try:
         return rows(Storage.open(path))
     except StoreDamaged:
         return None
 
 
-def flips_in(whole: Path, tmp_path: Path, which: str, count: int) -> int:
-    """Flip bits of one file, one at a time: how many of them were found."""
+def flip_and_repair(whole: Path, tmp_path: Path, which: str, count: int) -> int:
+    """Flip single bits of one file, repair, and return how many were detected."""
     found = 0
     for seed in range(count):
         path = tmp_path / "s"
         shutil.copytree(whole, path)
         target = sorted(path.rglob(which))[0]
         flip(target, np.random.default_rng(seed))
-        got = answers(path)
+        got = rows_or_refusal(path)
         assert got is None or got == expected(600), f"seed {seed}: a wrong answer"
         try:
             report = verify(Storage.open(path))
@@ -65,18 +65,18 @@ def flips_in(whole: Path, tmp_path: Path, which: str, count: int) -> int:
             named, damaged = " ".join(map(str, report.damage)), not report.ok
         if damaged:
             found += 1
-            assert target.name in named, "the file is named"
+            assert target.name in named, "the damaged file is named"
             repair(path)
             after = Storage.open(path)
             assert verify(after).ok
             left = rows(after)
-            assert left.items() <= expected(600).items(), "what is left is right"
+            assert left.items() <= expected(600).items(), "the remaining rows are correct"
             with after.writer("again") as writer:
                 have = {u for (u,) in after.sql("SELECT uri FROM items")[1]}
-                again = missing(after, 1, 600)
+                again = missing_batch(after, 1, 600)
                 again.items = [r for r in again.items if r.ref.uri not in have]
                 writer.commit(again, space=after.space())
-            assert rows(after) == expected(600), "and the rest can be added again"
+            assert rows(after) == expected(600), "the lost rows can be added again"
         else:
             assert got == expected(600)
         shutil.rmtree(path)
@@ -84,21 +84,21 @@ def flips_in(whole: Path, tmp_path: Path, which: str, count: int) -> int:
 
 
 @pytest.mark.parametrize(("which", "least"), [("catalog.duckdb", 1), ("000000001.vec", 8)])
-def test_a_flipped_bit_is_found_or_harmless(whole, tmp_path, which, least):
-    """Eight bits of the catalog and of a vector file; what is found is mended."""
-    assert flips_in(whole, tmp_path, which, 8) >= least
+def test_flipped_bit_is_detected_and_repaired_or_has_no_effect(whole, tmp_path, which, least):
+    """Each of eight bits of the catalog and of a vector file is detected and repaired, or changes no row."""
+    assert flip_and_repair(whole, tmp_path, which, 8) >= least
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("which", "count"), [("catalog.duckdb", 150), ("000000001.vec", 100)])
-def test_many_flipped_bits(whole, tmp_path, which, count):
-    """150 in the catalog, 100 in a vector file."""
-    assert flips_in(whole, tmp_path, which, count) > count // 3
+def test_many_flipped_bits_are_detected_and_repaired_or_have_no_effect(whole, tmp_path, which, count):
+    """Each of 150 bits of the catalog and 100 of a vector file is detected and repaired, or changes no row."""
+    assert flip_and_repair(whole, tmp_path, which, count) > count // 3
 
 
-def test_repair_saves_the_blocks_that_are_whole(tmp_path):
-    """Of 600 rows in three blocks one block is damaged: 344 vectors stay, 256 are lost, the file is kept aside."""
+def test_repair_keeps_intact_blocks(tmp_path):
+    """With one of three blocks damaged, 344 of 600 vectors stay, 256 are lost, and the file goes to the quarantine."""
     storage = make(tmp_path / "s", 600)
     path = storage.layout.shard_file(SPACE.key, 1)
     start = shard.read_shard_header(path).data_offset
@@ -116,11 +116,11 @@ def test_repair_saves_the_blocks_that_are_whole(tmp_path):
     assert (storage.layout.quarantine / f"{SPACE.key}-000000001.vec").read_bytes() == bytes(data)
 
 
-def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand_elsewhere(tmp_path):
-    """A file replaced by a later one goes; one whose items have nothing else is set aside, never deleted."""
+def test_unregistered_file_is_removed_only_if_its_vectors_exist_elsewhere(tmp_path):
+    """A file that a later one replaced is removed; the only copy of an item's vectors goes to the quarantine."""
     storage = make(tmp_path / "s", 10, 10)
     copy = shard.Shard(storage.layout.shard_file(SPACE.key, 1))
-    with storage.writer("as a compaction that was killed before it cleaned up") as writer:
+    with storage.writer("like a compaction that was killed before it removed old files") as writer:
         shard.write_shard(
             storage.layout.shard_file(SPACE.key, 3),
             space=SPACE.key,
@@ -143,8 +143,8 @@ def test_a_file_that_the_catalog_gave_up_is_removed_only_where_its_vectors_stand
     assert len(again.notices) == 2
 
 
-def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
-    """Closing a second descriptor of the file gives DuckDB's own lock away: ours still keeps a second writer out."""
+def test_writer_may_open_and_close_the_catalog_file_itself(tmp_path):
+    """Closing a second descriptor of the file releases DuckDB's lock; ours still refuses a second writer."""
     storage = make(tmp_path / "s", 3)
     code = """
         import sys
@@ -169,8 +169,8 @@ def test_the_owner_may_open_and_close_the_catalog_itself(tmp_path):
     assert verify(again).ok
 
 
-def test_rows_of_a_large_file_are_compared_by_their_blocks(tmp_path, monkeypatch):
-    """Of a file that is not read whole first, a damaged block is found when one of its rows is wanted."""
+def test_rows_of_a_large_file_are_verified_by_block(tmp_path, monkeypatch):
+    """In a file that is not verified as a whole, a damaged block is detected when one of its rows is read."""
     monkeypatch.setattr(vectors, "VERIFY_WHOLE_BYTES", 0)
     storage = make(tmp_path / "s", 600)
     path = storage.layout.shard_file(SPACE.key, 1)
@@ -183,8 +183,8 @@ def test_rows_of_a_large_file_are_compared_by_their_blocks(tmp_path, monkeypatch
         held.read_float32(np.array([0, 256]))
 
 
-def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp_path):
-    """Same path, same space, same file number, other vectors: the new ones are read."""
+def test_store_created_again_at_the_same_path_is_read_anew(tmp_path):
+    """With the same path, space and file number but other vectors, the new vectors are read."""
     make(tmp_path / "s", 5)
     assert rows(Storage.open(tmp_path / "s")) == expected(5)
     shutil.rmtree(tmp_path / "s")
@@ -197,8 +197,8 @@ def test_a_store_made_anew_in_the_same_place_is_not_mistaken_for_the_old_one(tmp
     assert rows(storage) == {u: [2 * x for x in v] for u, v in expected(5).items()}
 
 
-def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
-    """The guard of a living writer is no crash: a reader waits for its turn and gets its rows."""
+def test_reader_waits_for_a_checkpoint_of_an_active_writer(tmp_path):
+    """The guard copy of an active writer is not a crash: a reader waits and gets every row, without a notice."""
     code = """
         import sys, time
         from embedstore.storage.catalog import Catalog
@@ -225,8 +225,8 @@ def test_a_reader_opens_while_a_writer_folds_the_log_in(tmp_path):
     assert other.wait() == 0
 
 
-def test_a_fork_of_a_writer_cannot_write(tmp_path):
-    """The child is told so, its end does not give the lock away, and the parent goes on."""
+def test_fork_of_a_writer_cannot_write(tmp_path):
+    """A write in the child is refused, its exit does not release the lock, and the parent can write."""
     storage = make(tmp_path / "s", 3)
     with storage.writer("parent") as writer:
         pid = os.fork()
@@ -239,12 +239,12 @@ def test_a_fork_of_a_writer_cannot_write(tmp_path):
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
         with pytest.raises(StoreBusy), lock.writer_lock(storage.layout.lock, "other"):
             pass
-        writer.commit(missing(storage, 4, 2), space=storage.space())
+        writer.commit(missing_batch(storage, 4, 2), space=storage.space())
     assert rows(Storage.open(tmp_path / "s")) == expected(5)
 
 
-def test_one_store_under_two_names_in_one_process(tmp_path):
-    """A link to the store: its two names take turns on one file, and a second writer is refused."""
+def test_store_under_two_names_has_one_lock(tmp_path):
+    """Through a symbolic link to the store, reading works and a second writer is refused."""
     storage = make(tmp_path / "s", 3)
     (tmp_path / "link").symlink_to("s")
     other = Storage.open(tmp_path / "link")
@@ -269,8 +269,8 @@ with storage.writer("adding") as writer:
 """
 
 
-def test_a_backup_taken_while_another_process_writes_is_one_whole_generation(tmp_path):
-    """Each is a store of its own with a whole number of commits; restoring gives the same rows; damage is refused."""
+def test_backup_beside_a_writer_is_one_generation(tmp_path):
+    """Each backup is a store with whole commits; a restored one has the same rows, and a damaged one is refused."""
     make(tmp_path / "s")
     other = subprocess.Popen([sys.executable, "-c", EMBED, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True)
     sizes = []
@@ -297,7 +297,7 @@ def test_a_backup_taken_while_another_process_writes_is_one_whole_generation(tmp
 
 
 def header(length: int, text: bytes = b"") -> bytes:
-    """The beginning of a safetensors file."""
+    """Return the beginning of a safetensors file."""
     return length.to_bytes(8, "little") + text
 
 
@@ -320,8 +320,8 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_vector_file_that_lies_is_refused_in_bounded_memory(tmp_path, name):
-    """Refused by its header alone; the process does not grow."""
+def test_vector_file_with_a_false_header_is_refused_in_bounded_memory(tmp_path, name):
+    """The file is refused by its header alone, and memory does not grow."""
     path = tmp_path / "1.vec"
     path.write_bytes(BOMBS[name])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -331,8 +331,8 @@ def test_a_vector_file_that_lies_is_refused_in_bounded_memory(tmp_path, name):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
-def test_a_store_of_many_files_needs_few_descriptors(tmp_path):
-    """Six hundred vector files are read by a process that may open three hundred more than it has."""
+def test_store_of_many_vector_files_needs_few_file_descriptors(tmp_path):
+    """A process that may open three hundred more files reads six hundred vector files."""
     storage = make(tmp_path / "s")
     with storage.writer("many files") as writer, writer.transaction() as con:
         whole = batch(1, 600)

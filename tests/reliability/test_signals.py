@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and kills through the command line: exit statuses, seconds, and nothing left running."""
+"""Ctrl-C, SIGTERM and SIGKILL end a command within seconds, with its exit status and no process left."""
 
 import os
 import shutil
@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 import embedstore as es
+from embedstore.media.image import isolation
 from tests.conftest import TINY, picture
-from tests.reliability.warm import CLI, Process, Warm
+from tests.reliability.fork_server import CLI, ForkServer, Process
 
 INTERRUPTED = "embedstore: interrupted; what was committed is kept, run it again to go on"
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A folder of 800 pictures, every fourth of them of an odd format, and a new store beside it."""
+    """Create 800 pictures, every fourth of a format that workers decode, and an empty store."""
     folder = tmp_path_factory.mktemp("signals")
     (folder / "many").mkdir()
     for n in range(800):
@@ -28,32 +29,28 @@ def many(tmp_path_factory):
 
 @pytest.fixture
 def store(many, tmp_path):
-    """Its copy."""
+    """Copy the store."""
     (tmp_path / "many").symlink_to(many / "many")
     shutil.copytree(many / "s", tmp_path / "s")
     return tmp_path / "s"
 
 
-def embedding(commands: Warm, store: Path, *options: str) -> Process:
-    """``embedstore embed``, in a process of its own that need not import anything."""
+def start_embed(commands: ForkServer, store: Path, *options: str) -> Process:
+    """Start ``embedstore embed`` in a fork of a process that has imported everything."""
     return commands.start(CLI, "embed", store, store.parent / "many", "--batch-size", "4", *options)
 
 
-def workers() -> list[int]:
-    """Processes that decode, of anybody, by their command line; zombies have none and count by their parent."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            text = path.read_bytes()
-        except OSError:
-            continue
-        if b"embedstore.media.image import isolation_worker" in text:
-            found.append(int(path.parent.name))
-    return found
+def is_decode_worker(pid: int) -> bool:
+    """Return whether a process is a running decode worker, by the code in its command line; a zombie has none."""
+    code = isolation._START.partition("{}")[0].encode()
+    try:
+        return code in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def children(pid: int) -> list[int]:
-    """Processes started by one process."""
+    """Return the ids of the child processes."""
     found = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -63,21 +60,21 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def busy(process: Process) -> list[int]:
-    """Wait until the run decodes: its workers."""
+def wait_for_workers(process: Process) -> list[int]:
+    """Wait until the command has started decode workers and return their ids."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
-        if found := children(process.pid):
+        if found := [pid for pid in children(process.pid) if is_decode_worker(pid)]:
             return found
         time.sleep(0.01)
-    pytest.fail(f"no worker was started: {process.done()}")
+    pytest.fail(f"no worker was started: {process.result()}")
 
 
-def gone(pids: list[int], seconds: float) -> bool:
-    """None of these processes is there any more."""
+def have_ended(pids: list[int], seconds: float) -> bool:
+    """Return whether all these workers end within some seconds."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not set(pids) & set(workers()):
+        if not any(map(is_decode_worker, pids)):
             return True
         time.sleep(0.05)
     return False
@@ -85,46 +82,46 @@ def gone(pids: list[int], seconds: float) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_run_within_seconds(commands, store, number, status):
-    """The current batch is committed, the status is the signal's, no worker is left, and the rest is done next time."""
-    process = embedding(commands, store)
-    pids = busy(process)
+def test_signal_ends_a_run_within_seconds(commands, store, number, status):
+    """The current batch is committed, the exit status is right, no worker is left, and the next run continues."""
+    process = start_embed(commands, store)
+    pids = wait_for_workers(process)
     time.sleep(0.3)
     begin = time.monotonic()
     process.send_signal(number)
-    done = process.done(timeout=30)
+    done = process.result(timeout=30)
     assert done.returncode == status
     assert done.stderr.splitlines()[-1] == INTERRUPTED
     assert time.monotonic() - begin < 10
-    assert gone(pids, 5)
+    assert have_ended(pids, 5)
     opened = es.open(store)
-    kept = opened.info()["items"]
+    kept = opened.info().items
     assert kept < 800
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
     assert (report.unchanged, report.scanned) == (kept, 800)
-    assert opened.info()["items"] == 800
+    assert opened.info().items == 800
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-def test_a_killed_run_leaves_no_process_and_the_next_one_is_careful(commands, store):
-    """SIGKILL: the workers end with their input; the next run decodes everything apart, and finishes."""
-    process = embedding(commands, store)
-    pids = busy(process)
+def test_killed_run_leaves_no_process_and_the_next_run_finishes(commands, store):
+    """After SIGKILL the workers end with their input, and the next run embeds every file."""
+    process = start_embed(commands, store)
+    pids = wait_for_workers(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert gone(pids, 10)
-    second = embedding(commands, store).done()
+    assert have_ended(pids, 10)
+    second = start_embed(commands, store).result()
     assert second.returncode == 0, second.stderr
     assert "800 files" in second.stdout
-    assert es.open(store).info()["items"] == 800
+    assert es.open(store).info().items == 800
 
 
-def test_a_second_run_is_told_who_writes_or_waits(commands, store):
-    """One line with pid, since when and doing what, and exit status 1; with --wait it gets its turn."""
-    first = embedding(commands, store)
-    busy(first)
-    second = embedding(commands, store).done()
+def test_second_writer_is_refused_or_waits(commands, store):
+    """The refusal names process, time and command in one line, exit status 1; with ``--wait`` the command waits."""
+    first = start_embed(commands, store)
+    wait_for_workers(first)
+    second = start_embed(commands, store).result()
     err = second.stderr
     assert second.returncode == 1
     assert err.startswith("embedstore: ")
@@ -132,30 +129,30 @@ def test_a_second_run_is_told_who_writes_or_waits(commands, store):
     assert "embed" in err
     assert "--wait" in err
     assert err.count("\n") == 1
-    third = embedding(commands, store, "--wait", "60")
+    third = start_embed(commands, store, "--wait", "60")
     assert first.wait() == 0
-    done = third.done()
+    done = third.result()
     assert done.returncode == 0, done.stderr
     assert "800 unchanged" in done.stdout
 
 
-def spent(pid: int) -> float:
-    """Seconds of processor time of a process."""
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process in seconds."""
     found = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(found[11]) + int(found[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_ctrl_c_ends_a_question_that_would_take_for_ever(commands, many):
-    """DuckDB's calls do not return to Python by themselves: stopped within seconds, one line, status 130."""
+def test_ctrl_c_ends_an_endless_query(commands, many):
+    """A query in DuckDB ends within seconds after Ctrl-C, with one line and exit status 130."""
     process = commands.start(
         CLI, "sql", many / "s", "SELECT count(*) FROM range(1000000000000) r WHERE r.range % 7 = 3"
     )
     deadline = time.monotonic() + 60
-    while spent(process.pid) < 1 and process.poll() is None and time.monotonic() < deadline:
+    while cpu_seconds(process.pid) < 1 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     begin = time.monotonic()
     process.send_signal(signal.SIGINT)
-    done = process.done(timeout=30)
+    done = process.result(timeout=30)
     assert time.monotonic() - begin < 10
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == INTERRUPTED + "\n"

@@ -31,8 +31,8 @@ def store(tmp_path_factory):
 def test_an_evaluation_page_is_self_contained_and_well_formed(store):
     """It has no links and no script, names are escaped, every drawing parses, and it shows every metric."""
     e = store.probe("label", folds=2)
-    curve = store.curve("label", head="prototype", labels_per_class=(1, 2), repeats=2)
-    text = evaluation_page.evaluation_page(e, store.uris([m.item for m in e.mistakes]), curve=curve)
+    curve = store.learning_curve("label", head="prototype", labels_per_class=(1, 2), repeats=2)
+    text = evaluation_page.evaluation_page(e, store.item_uris([m.item for m in e.mistakes]), curve=curve)
     assert not re.search(r'(src|href)="(?!data:)', text)
     assert "<script" not in text
     assert "<cat>" not in text
@@ -61,7 +61,7 @@ def test_png_files_are_written(store, tmp_path):
     pytest.importorskip("matplotlib")
     evaluation_png.evaluation_png(store.probe("label", head="ridge"), tmp_path / "c.png")
     evaluation_png.learning_curve_png(
-        store.curve("label", head="ridge", labels_per_class=(2,), repeats=2), tmp_path / "k.png"
+        store.learning_curve("label", head="ridge", labels_per_class=(2,), repeats=2), tmp_path / "k.png"
     )
     for name in ("c.png", "k.png"):
         with Image.open(tmp_path / name) as image:
@@ -120,13 +120,14 @@ def test_a_labeled_folder_becomes_a_report_in_one_call(photos, tmp_path):
     messages = []
     options = {"random_init": True, "preprocess": {"size": 32, "resize": 32}}
     page = tmp_path / "out" / "report.html"
-    store, e, curve = folder_report(photos, page, backbone=TINY, head="prototype", progress=messages.append, **options)
+    report = folder_report(photos, page, backbone=TINY, head="prototype", progress=messages.append, **options)
+    store, e, curve = report.store, report.evaluation, report.curve
     assert store.path == tmp_path / "photos.store"
     assert (e.split, e.n_held_out, curve.points[-1].n_train) == ("val", 4, 8)
     assert "prototype on label" in page.read_text()
     folder_report(photos, page, head="prototype", progress=messages.append)
     assert "12" in messages[0]
-    assert store.info()["items"] == 12
+    assert store.info().items == 12
     with pytest.raises(BadBackbone, match="--backbone"):
         folder_report(photos, page, store_path=tmp_path / "other.store")
 
@@ -134,7 +135,7 @@ def test_a_labeled_folder_becomes_a_report_in_one_call(photos, tmp_path):
 def test_a_comparison_is_a_table_and_a_page(tmp_path):
     """The first row is the best, the others have their gap to it, and the page has the same cells."""
     X, y = clusters(200, noise=1.5)
-    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"])
+    c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"])
     columns, rows = evaluation_text.comparison_table(c)
     assert len(rows[0]) == len(columns)
     assert rows[0][6] is None
@@ -147,7 +148,7 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
 def test_learning_curves_of_a_comparison_are_a_second_table(tmp_path):
     """It has mean and standard deviation at each budget and the accuracy with all labels."""
     X, y = clusters(120, noise=1.5)
-    c = store_of(tmp_path / "s", X, label=y).compare("label", heads=["ridge", "knn"], labels_per_class=(2,))
+    c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"], labels_per_class=(2,))
     names, rows = evaluation_text.comparison_curve_table(c)
     assert names == ["space", "head", "2 per class", "all"]
     best = c.results[0]

@@ -35,12 +35,12 @@ ROWS = clustered(3000)
 @pytest.fixture
 def store(tmp_path):
     store = create(tmp_path / "s")
-    store.add_vectors(ROWS, {"uri": [f"/{n}" for n in range(len(ROWS))], "n": np.arange(len(ROWS))}, unit=True)
+    store.add_vectors(ROWS, {"uri": [f"/{n}" for n in range(len(ROWS))], "n": np.arange(len(ROWS))}, unit_norm=True)
     return store
 
 
 def run_search(store, query, **options):
-    return Searcher(store._storage).search(store.spaces[0], query, SearchOptions(**options))
+    return Searcher(store._session.storage).search(store.spaces[0], query, SearchOptions(**options))
 
 
 def ids(store, query, method=SearchMethod.INDEX, **options):
@@ -50,7 +50,7 @@ def ids(store, query, method=SearchMethod.INDEX, **options):
 @pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
 def test_an_index_reaches_its_measured_recall(store, kind):
     """Recall@10 of queries that are not in the store, against exact search, is the measured one (± 3%)."""
-    built = store.index(recall=0.9, kind=kind).sidecar
+    built = store.build_index(recall=0.9, kind=kind).sidecar
     assert (built.kind, built.rows, built.dim, built.metric) == (kind, 3000, 16, "cosine")
     assert built.recall >= 0.9
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
@@ -61,19 +61,19 @@ def test_an_index_reaches_its_measured_recall(store, kind):
 
 def test_rows_added_and_deleted_since_the_build_count_at_once(store):
     """Added rows are searched next to the index, deleted ones are masked in it, without a rebuild."""
-    store.index(kind="ivf")
+    store.build_index(kind="ivf")
     query = ROWS[7]
     near = ids(store, query)
     store.delete(items=near[:3])
-    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit=True)
+    store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit_norm=True)
     assert ids(store, query)[0] == near[3] or ids(store, query)[0] == 3001
     assert not set(near[:3]) & set(ids(store, query, k=100))
-    assert store.info()["indexes"][0]["usable"]
+    assert store.info().indexes[0]["usable"]
 
 
 def test_a_filtered_search_through_an_index_gives_k_hits(store):
     """Whatever share of the items matches, k hits come back, and the first is the exact one."""
-    store.index(kind="ivf", recall=0.9)
+    store.build_index(kind="ivf", recall=0.9)
     for where, match in (("n % 2 = 0", 1500), ("n < 5", 5), ("n % 100 = 3", 30)):
         found = ids(store, ROWS[11], k=20, where=where)
         exact = ids(store, ROWS[11], None, k=20, where=where, exact=True)
@@ -84,7 +84,7 @@ def test_a_filtered_search_through_an_index_gives_k_hits(store):
 @pytest.mark.parametrize(("kind", "where"), [("hnsw", "n % 4 = 1"), ("ivf", "n % 10 = 7")])
 def test_an_index_keeps_its_recall_under_a_filter(store, kind, where):
     """Where one row in four or ten matches, recall@10 is the one measured without a filter (± 3%)."""
-    built = store.index(recall=0.9, kind=kind).sidecar
+    built = store.build_index(recall=0.9, kind=kind).sidecar
     queries = ROWS[::50] + 0.1 * clustered(60, seed=1)
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) >= built.recall - 0.03
@@ -100,7 +100,7 @@ def test_a_filter_that_excludes_the_cluster_of_the_query_keeps_the_recall(tmp_pa
     of[::50] = 3  # matching rows in all clusters, which a naive index would propose
     store = create(tmp_path / "s")
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))], "c": of})
-    built = store.index(recall=0.95, kind=kind).sidecar
+    built = store.build_index(recall=0.95, kind=kind).sidecar
     queries = (centres[np.arange(60) % 20] + rng.standard_normal((60, 32)) @ noise).astype(np.float32)
     where = "c in (3, 4)"
     pairs = [(ids(store, q, None, where=where), ids(store, q, None, where=where, exact=True)) for q in queries]
@@ -111,9 +111,9 @@ def test_a_filter_that_excludes_the_cluster_of_the_query_keeps_the_recall(tmp_pa
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_a_filter_that_only_newer_rows_match_is_answered_exactly(store, kind, monkeypatch):
     """Where a third of the rows match but none in the index, an exact method answers, and the plan says so."""
-    store.index(kind=kind)
+    store.build_index(kind=kind)
     store.add_vectors(
-        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit=True
+        clustered(1500, seed=9), {"uri": [f"/late/{n}" for n in range(1500)], "n": [-1] * 1500}, unit_norm=True
     )
     monkeypatch.setattr(approximate, "propose_filtered_rows", None)
     found = run_search(store, ROWS[7], where="n < 0")
@@ -128,10 +128,10 @@ def test_an_ivf_reports_too_few_matches_around_the_query(tmp_path):
     centres = np.repeat(np.eye(2, 16, dtype=np.float32), 2000, axis=0)
     rows = centres + 0.05 * np.random.default_rng(0).standard_normal(centres.shape, np.float32)
     store.add_vectors(rows, {"uri": [f"/{n}" for n in range(len(rows))]})
-    store.index(kind="ivf")
-    space, vectors = store.spaces[0], store._storage.vector_reader(store.spaces[0].space)
+    store.build_index(kind="ivf")
+    space, vectors = store.spaces[0], store._session.storage.vector_reader(store.spaces[0].space)
     index = files.find_usable_index(
-        store._storage.layout.index_folder(space.key), space=space.key, dim=16, shards=vectors.shard_sizes
+        store._session.storage.layout.index_folder(space.key), space=space.key, dim=16, shards=vectors.shard_sizes
     ).index
     here = vectors.read_float32(np.arange(4000))[:, 0] > 0.5
     query = np.eye(2, 16, dtype=np.float32)
@@ -149,14 +149,14 @@ def test_an_ivf_reports_too_few_matches_around_the_query(tmp_path):
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_a_filter_that_matches_nothing_gives_no_hits_through_an_index(store, kind):
     """The index opens no list and proposes no row."""
-    store.index(kind=kind)
+    store.build_index(kind=kind)
     assert ids(store, ROWS[3], where="n < 0") == []
 
 
 @pytest.mark.parametrize("where", [None, "n % 3 > 0"])
 def test_pages_of_a_poor_index_are_parts_of_one_list(store, where):
     """Pages of any size hold every matching item once; the index fills the first 100 ranks."""
-    store.index(kind="ivf", recall=0.3)
+    store.build_index(kind="ivf", recall=0.3)
     query = clustered(1, seed=3)[0]
     exact = ids(store, query, None, k=3000, where=where, exact=True)
     whole = ids(store, query, None, k=3000, where=where)
@@ -218,8 +218,8 @@ DAMAGES = {
 def test_an_unusable_index_is_ignored_with_a_note(store, words):
     """A damaged, lost, foreign, unreadable or outdated index gives the exact hits and a note."""
     expected = ids(store, ROWS[5], SearchMethod.SCAN)
-    store.index(kind="flat")
-    DAMAGES[words](store._storage.layout.index_folder(store.spaces[0].key))
+    store.build_index(kind="flat")
+    DAMAGES[words](store._session.storage.layout.index_folder(store.spaces[0].key))
     hits = store.search(ROWS[5])
     assert [h.item for h in hits] == expected
     assert len(hits.notes) == 1
@@ -233,19 +233,19 @@ def test_a_setting_that_misses_the_recall_is_reported_and_the_next_is_tried(stor
     flat = approximate.IndexSettings("flat", "SQfp16", 1, 1, (0,), 1)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor, flat])
     messages = []
-    built = store.index(recall=1.0, report=messages.append)
+    built = store.build_index(recall=1.0, progress=messages.append)
     assert (built.sidecar.kind, built.sidecar.recall) == ("flat", 1.0)
     assert [t.split(" in ")[0].rsplit(" ", 3)[0] for t in built.rejected_settings] == ["IVF50,PQ2x4 reached recall"]
     assert any("trying the next setting" in m for m in messages)
     monkeypatch.setattr(approximate, "candidate_settings", lambda *_, **__: [poor])
     with pytest.raises(QueryError, match="no index within 4GB reaches recall 1"):
-        store.index(recall=1.0)
+        store.build_index(recall=1.0)
 
 
 def test_settings_fit_the_memory(store):
     """Small spaces get flat indexes; a million rows in 1 GB get int8 or product codes; nothing fits 16 KB."""
     with pytest.raises(QueryError, match="no index of 3,000 × 16 fits 16KB"):
-        store.index(max_memory="16KB")
+        store.build_index(max_memory="16KB")
     tried = approximate.candidate_settings(3000, 16, recall=0.95, memory_bytes=1 << 30)
     assert [s.kind for s in tried][:2] == ["flat", "hnsw"]
     big = approximate.candidate_settings(1_000_000, 512, recall=0.95, memory_bytes=10**9)
@@ -265,7 +265,7 @@ def test_settings_fit_the_memory(store):
 def test_impossible_targets_are_refused(store, options, words):
     """A recall outside (0, 1], a memory that is not a size and an unknown kind raise QueryError."""
     with pytest.raises(QueryError, match=words):
-        store.index(**options)
+        store.build_index(**options)
 
 
 def test_an_empty_space_cannot_be_indexed(store):
@@ -273,7 +273,7 @@ def test_an_empty_space_cannot_be_indexed(store):
     store.delete("true")
     store.compact()
     with pytest.raises(QueryError, match="no vectors to index"):
-        store.index()
+        store.build_index()
 
 
 def test_sizes_are_parsed():
@@ -339,7 +339,7 @@ def test_every_index_keeps_the_recall_of_text_to_image_search(shared_data, tmp_p
     images, captions = (np.load(folder / f"flickr100_{n}_vectors.npy") for n in ("image", "text"))
     store = create(tmp_path / "s")
     store.add_vectors(images[::5], {"uri": [str(n) for n in range(100)]})
-    store.index(kind=kind, recall=0.99)
+    store.build_index(kind=kind, recall=0.99)
     found = [ids(store, c, k=1)[0] - 1 for c in captions]
     right = np.mean(np.array(found) == np.repeat(np.arange(100), 5))
     assert right == pytest.approx(0.832) if kind == "flat" else right >= 0.99 * 0.832
@@ -358,7 +358,7 @@ def test_an_index_can_be_rebuilt_within_its_rebuild_memory(rows, dim):
 
 def test_concurrent_builds_of_one_space_exclude_each_other(store):
     """A second build raises StoreBusy while one is running, waits where it may, and both leave one usable index."""
-    storage, space = store._storage, store.spaces[0]
+    storage, space = store._session.storage, store.spaces[0]
     started, resume = threading.Event(), threading.Event()
 
     def pause(_):
@@ -373,4 +373,4 @@ def test_concurrent_builds_of_one_space_exclude_each_other(store):
         second = threads.submit(build_index, storage, space, IndexTarget(kind="hnsw"), wait=60)
         resume.set()
         assert (first.result(60).sidecar.kind, second.result(60).sidecar.kind) == ("flat", "hnsw")
-    assert [(i["kind"], i["usable"]) for i in store.info()["indexes"]] == [("hnsw", True)]
+    assert [(i["kind"], i["usable"]) for i in store.info().indexes] == [("hnsw", True)]

@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 
 def test_items_near_in_the_space_are_near_on_the_map(store):
     """The five nearest points of every item belong to its own group."""
-    p = store.map(colour="part").projection
+    p = store.map(color_by="part").projection
     assert p.xy.shape == (90, 2)
     assert (p.xy.min(axis=0) == 0).all()
     assert (p.xy.max(axis=0) == 1).all()
@@ -52,14 +52,14 @@ def test_the_same_seed_gives_the_same_map(store):
 
 def test_the_title_of_a_sampled_map_names_the_sample(store):
     """A map of twenty of ninety items has twenty different items and says so in its title."""
-    atlas = store.map(most=20)
+    atlas = store.map(max_items=20)
     assert atlas.title == "20 of 90 items in space precomputed, colored by label"
     assert len(set(atlas.projection.items.tolist())) == 20
 
 
 def test_a_map_shows_only_items_that_match_the_filter(store):
     """A filter on a column leaves the thirty items with that value."""
-    p = store.map(where="part = 'b'", colour="part").projection
+    p = store.map(where="part = 'b'", color_by="part").projection
     assert (len(p.items), set(p.labels)) == (30, {"b"})
 
 
@@ -90,7 +90,7 @@ def test_the_page_holds_every_point_and_loads_nothing(store):
 def test_an_impossible_map_is_refused(store):
     """An unknown column is named with a near one, and a map of fewer than five items raises QueryError."""
     with pytest.raises(UnknownColumn, match=r"labl.*label"):
-        store.map(colour="labl")
+        store.map(color_by="labl")
     with pytest.raises(QueryError, match="a map needs at least 5 items"):
         store.map(where="item < 4")
 
@@ -98,7 +98,7 @@ def test_an_impossible_map_is_refused(store):
 def test_the_map_command_writes_a_page_a_png_and_json(store, tmp_path, capsys):
     """The command writes each requested output; without any, it is a usage error."""
     with pytest.raises(SystemExit) as done:
-        main(["map", str(store.path), "--html", str(tmp_path / "m.html"), "--png", str(tmp_path / "m.png"), "--json"])
+        main(["map", str(store.path), "-o", str(tmp_path / "m.html"), "-o", str(tmp_path / "m.png"), "--json"])
     assert done.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert (len(found["points"]), found["colour"]) == (90, "label")

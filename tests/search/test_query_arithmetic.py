@@ -109,9 +109,9 @@ QUERIES = [
     (np.zeros(3, np.float32), QueryError, "zero"),
     (np.ones(4, np.float32), DimensionMismatch, "vectors of 3"),
     ("a dog", NoTextTower, "--backbone clip"),
-    ("  ", QueryError, "no words"),
+    ("  ", QueryError, "text is empty"),
     (99, QueryError, "item 99"),
-    (None, QueryError, "ask with"),
+    (None, QueryError, "query is empty"),
 ]
 
 
@@ -140,7 +140,7 @@ def test_a_search_needs_k_or_a_score():
 def test_hits_are_saved_as_tables(store, tmp_path, capsys, suffix):
     """The file has rank, item and the user's own column of every hit."""
     path = tmp_path / f"hits.{suffix}"
-    assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "--out", path, "--paths")[:2] == (
+    assert run(capsys, "search", store.path, "--item", 1, "-k", 2, "-o", path, "--uris")[:2] == (
         0,
         "/1.jpg\n/5.jpg\n",
     )
@@ -167,7 +167,7 @@ def test_every_change_by_command_is_found_at_once(store, capsys):
     """Editing, deleting, compacting, indexing and clustering answer in JSON, and the next command sees the change."""
     assert json.loads(run(capsys, "edit", store.path, "--set", "label='q'", "--item", 2, "--json")[1]) == {"items": 1}
     assert json.loads(run(capsys, "delete", store.path, "--where", "label = 'q'", "--json")[1]) == {"items": 1}
-    assert json.loads(run(capsys, "forget", store.path, "--item", 3, "--json")[1])["vectors"] == 1
+    assert json.loads(run(capsys, "purge", store.path, "--item", 3, "--json")[1])["vectors"] == 1
     assert json.loads(run(capsys, "compact", store.path, "--json")[1])["rows_dropped"] == 2
     assert json.loads(run(capsys, "index", store.path, "--json")[1])["recall"] == 1.0
     assert json.loads(run(capsys, "info", store.path, "--json")[1])["indexes"][0]["rows"] == 3
@@ -177,13 +177,13 @@ def test_every_change_by_command_is_found_at_once(store, capsys):
     found = json.loads(run(capsys, "duplicates", store.path, "--threshold", 0.9, "--json")[1])
     assert [r["item"] for r in found["rows"]] == [1, 5]
     assert json.loads(run(capsys, "cluster", store.path, "-k", 2, "--json")[1]) == {"items": 3}
-    assert run(capsys, "search", store.path, "--item", 1, "--paths")[1] == "/1.jpg\n/5.jpg\n/4.jpg\n"
+    assert run(capsys, "search", store.path, "--item", 1, "--uris")[1] == "/1.jpg\n/5.jpg\n/4.jpg\n"
 
 
 @pytest.mark.parametrize(
     "arguments",
     [("delete",), ("edit", "--set", "label=nope(1)", "--where", "true"), ("rename", "/no.jpg", "/yes.jpg"),
-     ("search", "--item", "1", "-k", "0"), ("search", "--item", "1", "--out", "hits.xls")],
+     ("search", "--item", "1", "-k", "0")],
 )  # fmt: skip
 def test_a_failed_command_prints_one_line(store, capsys, arguments):
     """The exit status is 1, stderr has one line, and stdout is empty."""

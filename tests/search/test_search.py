@@ -201,11 +201,14 @@ def test_a_warm_search_gives_the_same_column_values_as_a_cold_one(tmp_path):
     store = es.create(tmp_path / "s")
     vectors = np.stack([vector(n) for n in range(1, 41)])
     store.add_vectors(vectors, table)
-    search = searching(store._storage)
+    search = searching(store._session.storage)
     cold = search(vectors[5], k=40)
     for _ in range(5):
         search(vectors[5], k=40)
-    with ThreadPoolExecutor(1) as thread, store._storage.catalog.exclusive():  # a search that needs SQL would wait
+    with (
+        ThreadPoolExecutor(1) as thread,
+        store._session.storage.catalog.exclusive(),
+    ):  # a search that needs SQL would wait
         warm = thread.submit(search, vectors[5], k=40).result(timeout=60)
     assert warm == cold
     assert [type(v) for h in warm for v in h.columns.values()] == [type(v) for h in cold for v in h.columns.values()]

@@ -39,7 +39,7 @@ def full(tmp_path_factory):
     store.embed(photos)
     uris = [r[0] for r in store.sql("SELECT uri FROM items ORDER BY item LIMIT 3").rows]
     store.add_vectors(VECTORS, {"uri": uris, "year": [2020, 2021, None]}, space="mine", dtype="float32")
-    with store._storage.writer("odd types") as writer, writer.transaction() as con:
+    with store._session.storage.writer("odd types") as writer, writer.transaction() as con:
         con.execute("ALTER TABLE items ADD COLUMN big HUGEINT")
         con.execute("UPDATE items SET big = 170141183460469231731687303715884105727 - item")
         con.execute("ALTER TABLE items ADD COLUMN size_class ENUM('s', 'l''x')")
@@ -50,7 +50,9 @@ def full(tmp_path_factory):
         con.execute("UPDATE items SET present = false WHERE item = 5")
     data = store.features("label")
     head = NearestPrototype().fit(data.X, data.y)
-    registry.save_head(store._storage, store.spaces[0], "animal", head, label="label", kind="prototype", metadata={})
+    registry.save_head(
+        store._session.storage, store.spaces[0], "animal", head, label="label", kind="prototype", metadata={}
+    )
     store.predict("animal")
     store.delete(items=[13])
     return store
@@ -72,7 +74,7 @@ def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
     """The stored bytes of every vector by space and content."""
     out = {}
     for row in store.spaces:
-        held = store._storage.vector_reader(row.space)
+        held = store._session.storage.vector_reader(row.space)
         found = store.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [row.key]).rows
         positions = held.positions(np.array([f[1] for f in found], int), np.array([f[2] for f in found], int))
         for (content, _, _), v in zip(found, held.read_float32(positions), strict=True):
@@ -87,9 +89,9 @@ def test_everything_comes_back(full, tmp_path):
     again = es.open(tmp_path / "new")
     assert tables(again) == tables(full)
     assert vectors(again) == vectors(full)
-    assert len(vectors(full)) == counts["vectors"] == done["vectors"] == 16
-    assert counts["failures"] == 1
-    assert {n: counts[n] for n in ARCHIVED_TABLES if n != "counters"} == {
+    assert len(vectors(full)) == counts.vectors == done.vectors == 16
+    assert counts.tables["failures"] == 1
+    assert {n: counts.tables[n] for n in ARCHIVED_TABLES if n != "counters"} == {
         n: len(tables(full)[n][1]) for n in ARCHIVED_TABLES if n != "counters"
     }
     assert again.verify().ok
@@ -132,14 +134,14 @@ def test_nothing_is_written_over(full, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def rewritten(folder: Path, change: dict) -> None:
+def rewrite_manifest(folder: Path, change: dict) -> None:
     """Change the note."""
     found = json.loads((folder / "export.json").read_text())
     found.update(change)
     (folder / "export.json").write_text(json.dumps(found))
 
 
-def resealed(folder: Path, name: str) -> None:
+def update_checksum(folder: Path, name: str) -> None:
     """Make the note agree with a file that was changed: its maker is hostile, not careless."""
     found = json.loads((folder / "export.json").read_text())
     for p in [*found["tables"].values(), *found["vectors"], *found["files"]]:
@@ -148,12 +150,12 @@ def resealed(folder: Path, name: str) -> None:
     (folder / "export.json").write_text(json.dumps(found))
 
 
-def sql(query: str) -> None:
+def run_sql(query: str) -> None:
     with duckdb.connect() as con:
         con.execute(query)
 
 
-def spoil(folder: Path, how: str) -> None:
+def damage_export(folder: Path, how: str) -> None:
     """Make an export bad."""
     items, note = folder / "items.parquet", json.loads((folder / "export.json").read_text())
     first = note["vectors"][0]
@@ -167,51 +169,51 @@ def spoil(folder: Path, how: str) -> None:
     elif how == "a cut file":
         vector_file.write_bytes(vector_file.read_bytes()[:-9])
     elif how == "a later format":
-        rewritten(folder, {"format": 2})
+        rewrite_manifest(folder, {"format": 2})
     elif how == "no JSON":
         (folder / "export.json").write_text("{" * 5000)
     elif how == "a path outside":
         note["files"] = [{**first, "name": "heads/../../../etc/passwd", "rows": 0, "space": ""}]
-        rewritten(folder, note)
+        rewrite_manifest(folder, note)
     elif how == "a link":
         shutil.move(items, folder / "other")
         items.symlink_to("other")
     elif how == "SQL for a type":
         note["tables"]["items"]["text"]["big"] = "INTEGER); DROP TABLE items; --"
-        rewritten(folder, note)
+        rewrite_manifest(folder, note)
     elif how == "no Parquet":
         items.write_bytes(b"PAR1 nothing PAR1")
-        resealed(folder, "items.parquet")
+        update_checksum(folder, "items.parquet")
     elif how == "another dimension":
-        sql(f"COPY (SELECT content, vector[1:2] AS vector FROM '{vector_file}') TO '{folder}/t' (FORMAT parquet)")
+        run_sql(f"COPY (SELECT content, vector[1:2] AS vector FROM '{vector_file}') TO '{folder}/t' (FORMAT parquet)")
         shutil.move(folder / "t", vector_file)
-        resealed(folder, first["name"])
+        update_checksum(folder, first["name"])
     elif how == "not finite":
-        sql(
+        run_sql(
             f"COPY (SELECT content, list_transform(vector, lambda x: 'nan'::FLOAT) AS vector FROM '{vector_file}') "
             f"TO '{folder}/t' (FORMAT parquet)"
         )
         shutil.move(folder / "t", vector_file)
-        resealed(folder, first["name"])
+        update_checksum(folder, first["name"])
     elif how == "an item twice":
-        sql(f"COPY (FROM '{items}' UNION ALL (FROM '{items}' LIMIT 1)) TO '{folder}/t' (FORMAT parquet)")
+        run_sql(f"COPY (FROM '{items}' UNION ALL (FROM '{items}' LIMIT 1)) TO '{folder}/t' (FORMAT parquet)")
         shutil.move(folder / "t", items)
         note["tables"]["items"]["rows"] += 1
-        rewritten(folder, note)
-        resealed(folder, "items.parquet")
+        rewrite_manifest(folder, note)
+        update_checksum(folder, "items.parquet")
     elif how == "a head without its files":
         note["files"] = []
-        rewritten(folder, note)
+        rewrite_manifest(folder, note)
     elif how == "a space that is another":
-        sql(
+        run_sql(
             f"COPY (SELECT * REPLACE (replace(facts::VARCHAR, 'size', 'sise')::JSON AS facts) FROM "
             f"'{folder}/spaces.parquet') TO '{folder}/t' (FORMAT parquet)"
         )
         shutil.move(folder / "t", folder / "spaces.parquet")
-        resealed(folder, "spaces.parquet")
+        update_checksum(folder, "spaces.parquet")
 
 
-BAD = [
+DAMAGES = [
     "a flipped bit", "a missing table", "a cut file", "a later format", "no JSON", "a path outside", "a link",
     "SQL for a type", "no Parquet", "another dimension", "not finite", "an item twice", "a head without its files",
     "a space that is another",
@@ -226,11 +228,11 @@ def exported(full, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("how", BAD)
+@pytest.mark.parametrize("how", DAMAGES)
 def test_a_bad_export_is_refused_in_one_line(exported, tmp_path, how):
     """Named, and nothing is left of the store that was not to be."""
     shutil.copytree(exported, tmp_path / "out")
-    spoil(tmp_path / "out", how)
+    damage_export(tmp_path / "out", how)
     with pytest.raises(EmbedstoreError) as e:
         import_store(tmp_path / "new", tmp_path / "out")
     assert isinstance(e.value, (StoreDamaged, StoreTooNew))
@@ -266,7 +268,7 @@ with storage.writer("adding") as writer:
         other.stdout.readline()
         store.export_store(tmp_path / f"e{n}")
         import_store(tmp_path / f"i{n}", tmp_path / f"e{n}")
-        sizes.append(len(rows(es.open(tmp_path / f"i{n}")._storage)))
+        sizes.append(len(rows(es.open(tmp_path / f"i{n}")._session.storage)))
     other.stdout.read()
     assert other.wait() == 0
     assert {s % 10 for s in sizes} == {0}

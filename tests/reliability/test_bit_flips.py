@@ -1,4 +1,4 @@
-"""One bit of any file of a store: found, or without effect; never a wrong answer."""
+"""A flipped bit in any file of a store is detected or has no effect; no answer is wrong."""
 
 import json
 import shutil
@@ -27,18 +27,18 @@ X = np.array([vector(n) for n in range(1, 301)], np.float32)
 
 @pytest.fixture(scope="module")
 def furnished(tmp_path_factory):
-    """A store with an index, a head and a checkpoint's files."""
+    """Create a store with an index, a head and the files of a checkpoint."""
     path = tmp_path_factory.mktemp("furnished") / "s"
     storage = make(path, 150, 150)
     build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     head = NearestPrototype().fit(X, np.array([f"c{n % 3}" for n in range(1, 301)]))
     registry.save_head(storage, storage.space(), "kind", head, label="label", kind="prototype", metadata={})
-    checkpoint(path)
+    write_checkpoint(path)
     return path
 
 
-def checkpoint(path: Path) -> None:
-    """The files of a tuned network, noted as fine-tuning notes them."""
+def write_checkpoint(path: Path) -> None:
+    """Write the files of a checkpoint as fine-tuning does."""
     folder = path / "checkpoints" / "0123456789abcdef"
     folder.mkdir(parents=True)
     data = np.random.default_rng(0).bytes(4000)
@@ -47,8 +47,8 @@ def checkpoint(path: Path) -> None:
     (folder / "checkpoint.json").write_bytes(dump_manifest({"files": [facts], "classes": ["ant", "bee"]}))
 
 
-def answers(path: Path) -> list[object]:
-    """Everything a user can ask of it: rows, the nearest by the index and exactly, what the head says."""
+def all_results(path: Path) -> list[object]:
+    """Return all that a user can read: rows, nearest items with and without the index, predictions, spaces."""
     storage = Storage.open(path)
     space = storage.space()
     found = [rows(storage)]
@@ -60,27 +60,27 @@ def answers(path: Path) -> list[object]:
     return found
 
 
-def asked(path: Path) -> list[object]:
-    """Each answer, or None where it is refused."""
+def results_or_refusal(path: Path) -> list[object]:
+    """Return all results, or [] where the store refuses."""
     try:
-        return answers(path)
+        return all_results(path)
     except EmbedstoreError:
         return []
 
 
-def flipped(furnished: Path, tmp_path: Path, count: int) -> dict[str, int]:
-    """Flip bits of every file, one at a time; by file, how many ``verify`` named."""
-    right = answers(furnished)
+def flip_each_file(furnished: Path, tmp_path: Path, count: int) -> dict[str, int]:
+    """Flip single bits of every file; return by file how many ``verify`` named."""
+    right = all_results(furnished)
     assert right[0] == expected(300)
     found: dict[str, int] = {}
     names = sorted(p.relative_to(furnished) for p in furnished.rglob("*") if p.is_file() and p.stat().st_size)
     for name in names:
-        for seed in range(count if name.name != "catalog.duckdb" else 1):  # the catalog has a test of its own
+        for seed in range(count if name.name != "catalog.duckdb" else 1):  # test_damage.py tests the catalog
             path = tmp_path / "s"
             shutil.copytree(furnished, path)
             flip(path / name, np.random.default_rng(seed))
-            got = asked(path)
-            assert got in (right, []), f"{name}, seed {seed}: a wrong answer"
+            got = results_or_refusal(path)
+            assert got in (right, []), f"{name}, seed {seed}: a wrong result"
             try:
                 report = es.open(path).verify()
                 named = [d for d in report.damage if str(name) in str(d) or name.parent.name in str(d)]
@@ -94,8 +94,8 @@ def flipped(furnished: Path, tmp_path: Path, count: int) -> dict[str, int]:
     return found
 
 
-def all_found(found: dict[str, int], count: int) -> None:
-    """Of files with a checksum over all of them every flip is found; padding in a header is nobody's."""
+def check_detection(found: dict[str, int], count: int) -> None:
+    """Check that every flip is detected in files with a checksum of the whole; the padding of a header has none."""
     for name, n in found.items():
         if name.endswith((".faiss", ".safetensors", "head.json", "checkpoint.json")):
             assert n == count, (name, n)
@@ -103,22 +103,22 @@ def all_found(found: dict[str, int], count: int) -> None:
             assert n >= 0.9 * count, (name, n)
 
 
-def test_a_bit_of_any_file(furnished, tmp_path):
-    """One of each file: vectors, index, head, checkpoint, sidecars, notes."""
-    found = flipped(furnished, tmp_path, 1)
+def test_flipped_bit_in_any_file_is_detected_or_has_no_effect(furnished, tmp_path):
+    """One bit of each file is detected, or every result is unchanged."""
+    found = flip_each_file(furnished, tmp_path, 1)
     assert {Path(n).suffix for n in found} >= {".vec", ".faiss", ".json", ".safetensors", ".duckdb"}
-    all_found(found, 1)
+    check_detection(found, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_many_bits_of_any_file(furnished, tmp_path):
-    """Forty of each file."""
-    all_found(flipped(furnished, tmp_path, 40), 40)
+def test_forty_flipped_bits_in_any_file_are_detected_or_have_no_effect(furnished, tmp_path):
+    """Each of forty bits of each file is detected, or every result is unchanged."""
+    check_detection(flip_each_file(furnished, tmp_path, 40), 40)
 
 
-def read(store: es.Store, key: str) -> list[object]:
-    """What fine-tuning made, as it is used: the network's answers, its own classifier, and what the classes are."""
+def checkpoint_results(store: es.Store, key: str) -> list[object]:
+    """Return all that is read from a checkpoint: its classes, its head, and the results of its network."""
     from embedstore.finetuning import checkpoint
 
     folder = store.path / "checkpoints" / key
@@ -130,11 +130,11 @@ def read(store: es.Store, key: str) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
-    """Twenty-five of each file that fine-tuning wrote: each is found, and nothing of it is used."""
+def test_flipped_bits_of_a_real_checkpoint_are_detected(tmp_path_factory, tmp_path):
+    """Each of 25 bits of every file that fine-tuning wrote is named, and the damaged file is not used."""
     made = tmp_path_factory.mktemp("tuned")
     tuned = store_of(made / "s", textures(made / "photos", per_class=10)).finetune("label", **QUICK)
-    right = read(es.open(made / "s"), tuned.key)
+    right = checkpoint_results(es.open(made / "s"), tuned.key)
     names = sorted(p.name for p in (made / "s" / "checkpoints" / tuned.key).iterdir())
     assert {"checkpoint.json", "head.safetensors", "weights.safetensors"} <= set(names)
     noted = {f["file"] for f in json.loads((tuned.checkpoint_folder / "checkpoint.json").read_text())["files"]}
@@ -145,9 +145,9 @@ def test_bits_of_a_real_checkpoint(tmp_path_factory, tmp_path):
             flip(path / "checkpoints" / tuned.key / name, np.random.default_rng(seed))
             damage = es.open(path).verify().damage
             assert [d for d in damage if name in d.file], (name, seed, damage)
-            if seed < 3:  # loading the network takes its time
+            if seed < 3:  # loading the network is slow
                 try:
-                    assert read(es.open(path), tuned.key) == right, (name, seed)
+                    assert checkpoint_results(es.open(path), tuned.key) == right, (name, seed)
                 except EmbedstoreError as e:
                     assert "\n" not in str(e)  # noqa: PT017 - either is right
             shutil.rmtree(path)

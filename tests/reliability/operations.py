@@ -1,4 +1,4 @@
-"""Every kind of work that is not a plain commit: what it works on, its code, and what must hold of it after."""
+"""Every operation that is not a plain commit: its input, its code, and what must hold afterwards."""
 
 import shutil
 from collections.abc import Callable
@@ -27,46 +27,47 @@ from tests.conftest import ROOT
 from tests.golden.make import VECTORS
 from tests.helpers.vector_stores import OTHER, SPACE, digest, expected, make, other, rows, vector
 
-OPEN = (
+PREAMBLE = (
     "import sys\nfrom pathlib import Path\nfrom embedstore.storage.storage import Storage\nhere = Path(sys.argv[1])\n"
 )
 
 
 @dataclass(frozen=True)
-class Job:
-    """One kind of work.
+class Operation:
+    """One operation.
 
     Attributes:
-        prepare: makes what it works on. code: the work, in a process of its own.
-        done: once it was acknowledged, it is there. Before anything is mended; gets the folder.
-        check: whole, whenever it ended; then the work is done again. Gets the folder.
+        prepare: creates its input in a folder.
+        code: the code that a new process runs.
+        check_acknowledged: checks that the result exists once the operation has ended, before any recovery.
+        check_state: checks that the store is consistent wherever the operation ended, and runs it again.
     """
 
     prepare: Callable[[Path], object]
     code: str
-    done: Callable[[Path], None]
-    check: Callable[[Path], None]
+    check_acknowledged: Callable[[Path], None]
+    check_state: Callable[[Path], None]
 
 
-def whole(path: Path, wanted: dict[str, list[float]]) -> Storage:
-    """Open for writing, compare every row, verify every byte."""
+def open_and_compare(path: Path, wanted: dict[str, list[float]]) -> Storage:
+    """Open a store for writing, compare every row, and verify every byte."""
     storage = Storage.open(path)
-    with storage.writer("after"):
+    with storage.writer("check"):
         assert rows(storage) == wanted
     report = verify(storage)
     assert report.damage == []
     return storage
 
 
-def golden(folder: Path) -> None:
+def copy_golden_store(folder: Path) -> None:
     shutil.copytree(ROOT / "tests" / "golden" / "v1", folder / "s")
 
 
-def is_new(folder: Path) -> None:
+def check_migration_done(folder: Path) -> None:
     assert Storage.open(folder / "s").sql('SELECT max(migration) FROM "schema"')[1] == [(3,)]
 
 
-def migrated(folder: Path) -> None:
+def check_migration(folder: Path) -> None:
     storage = Storage.open(folder / "s")
     with storage.writer("again"):
         pass
@@ -77,8 +78,8 @@ def migrated(folder: Path) -> None:
     assert verify(storage).damage == []
 
 
-SECOND = (
-    OPEN
+SECOND_SPACE = (
+    PREAMBLE
     + """
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other
 from embedstore.storage.commit import CommitBatch
@@ -93,12 +94,12 @@ with storage.writer("a second model") as writer:
 )
 
 
-def has_both(folder: Path) -> None:
+def check_second_space_done(folder: Path) -> None:
     assert Storage.open(folder / "s").sql("SELECT count(*) FROM vectors GROUP BY space")[1] == [(16,), (16,)]
 
 
-def second_space(folder: Path) -> None:
-    storage = whole(folder / "s", expected(16))
+def check_second_space(folder: Path) -> None:
+    storage = open_and_compare(folder / "s", expected(16))
     with storage.writer("again") as writer:
         writer.add_space(OTHER, name="other", dtype="float32", recipe=None)
         have = {
@@ -116,11 +117,11 @@ def second_space(folder: Path) -> None:
     assert {f[0].replace("-", ""): v.tolist() for f, v in zip(found, got, strict=True)} == {
         digest(n): other(n).tolist() for n in range(1, 17)
     }
-    whole(folder / "s", expected(16))
+    open_and_compare(folder / "s", expected(16))
 
 
 INDEX = (
-    OPEN
+    PREAMBLE
     + """
 from embedstore.search.index.build import IndexTarget, build_index
 storage = Storage.open(here / "s")
@@ -133,7 +134,7 @@ def nearest(storage: Storage, n: int) -> list[tuple[float, int]]:
     return [(h.score, h.item) for h in Searcher(storage).search(storage.space(), vector(n), SearchOptions(k=8)).hits]
 
 
-def brute(n: int, items: range) -> list[tuple[float, int]]:
+def brute_force_nearest(n: int, items: range) -> list[tuple[float, int]]:
     q = (vector(n) / np.linalg.norm(vector(n).astype(np.float64))).astype(np.float32).astype(np.float64)
     found = []
     for i in items:
@@ -142,14 +143,14 @@ def brute(n: int, items: range) -> list[tuple[float, int]]:
     return sorted(found, key=lambda f: (-f[0], f[1]))[:8]
 
 
-def has_index(folder: Path) -> None:
+def check_index_done(folder: Path) -> None:
     assert [i["usable"] for i in build.list_indexes(Storage.open(folder / "s"))] == [True]
 
 
-def indexed(folder: Path) -> None:
+def check_index(folder: Path) -> None:
     for _ in range(2):
-        storage = whole(folder / "s", expected(16))
-        assert nearest(storage, 3) == brute(3, range(1, 17))
+        storage = open_and_compare(folder / "s", expected(16))
+        assert nearest(storage, 3) == brute_force_nearest(3, range(1, 17))
         assert all(i["usable"] for i in build.list_indexes(storage) if i.get("why") is None)
         build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     assert [i["usable"] for i in build.list_indexes(storage)] == [True]
@@ -160,42 +161,46 @@ def indexed(folder: Path) -> None:
 X = np.array([vector(n) for n in range(1, 17)], np.float32)
 
 
-def head(seed: int) -> NearestPrototype:
+def fitted_head(seed: int) -> NearestPrototype:
     return NearestPrototype().fit(X, np.array([f"c{(n + seed) % 3}" for n in range(16)]))
 
 
-def one_head(folder: Path) -> None:
+def make_store_with_head(folder: Path) -> None:
     storage = make(folder / "s", 8, 8)
-    registry.save_head(storage, storage.space(), "kind", head(0), label="label", kind="prototype", metadata={"seed": 0})
+    registry.save_head(
+        storage, storage.space(), "kind", fitted_head(0), label="label", kind="prototype", metadata={"seed": 0}
+    )
 
 
 HEAD = (
-    OPEN
+    PREAMBLE
     + """
 from embedstore.classify.registry import save_head
-from tests.reliability.jobs import head
+from tests.reliability.operations import fitted_head
 storage = Storage.open(here / "s")
-save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={"seed": 1})
+save_head(storage, storage.space(), "kind", fitted_head(1), label="label", kind="prototype", metadata={"seed": 1})
 """
 )
 
 
-def has_head(folder: Path) -> None:
+def check_head_done(folder: Path) -> None:
     row, found = registry.load_head(Storage.open(folder / "s"), "kind")
     assert row.metadata["seed"] == 1
-    assert np.array_equal(found.predict_proba(X), head(1).predict_proba(X))
+    assert np.array_equal(found.predict_proba(X), fitted_head(1).predict_proba(X))
 
 
-def kept(folder: Path) -> None:
-    storage = whole(folder / "s", expected(16))
+def check_head(folder: Path) -> None:
+    storage = open_and_compare(folder / "s", expected(16))
     row, found = registry.load_head(storage, "kind")
-    assert np.array_equal(found.predict_proba(X), head(row.metadata["seed"]).predict_proba(X))
-    registry.save_head(storage, storage.space(), "kind", head(1), label="label", kind="prototype", metadata={"seed": 1})
-    assert np.array_equal(registry.load_head(storage, "kind")[1].predict_proba(X), head(1).predict_proba(X))
+    assert np.array_equal(found.predict_proba(X), fitted_head(row.metadata["seed"]).predict_proba(X))
+    registry.save_head(
+        storage, storage.space(), "kind", fitted_head(1), label="label", kind="prototype", metadata={"seed": 1}
+    )
+    assert np.array_equal(registry.load_head(storage, "kind")[1].predict_proba(X), fitted_head(1).predict_proba(X))
     assert [p.name for p in (folder / "s" / "heads").iterdir()] == ["kind"]
 
 
-def shrunk(folder: Path) -> None:
+def make_store_to_compact(folder: Path) -> None:
     storage = make(folder / "s", 8, 8, 8)
     with storage.writer("fewer") as writer:
         item_changes.purge(writer, ItemSelection(items=[2, 9]))
@@ -203,7 +208,7 @@ def shrunk(folder: Path) -> None:
 
 
 COMPACT = (
-    OPEN
+    PREAMBLE
     + """
 from embedstore.storage import compact
 storage = Storage.open(here / "s")
@@ -213,22 +218,22 @@ with storage.writer("compact") as writer:
 )
 
 
-def is_compact(folder: Path) -> None:
+def check_compact_done(folder: Path) -> None:
     assert not {digest(n) for n in (2, 9, 17)} & {c for p in folder.rglob("*.vec") for c in Shard(p).contents}
 
 
-def compacted(folder: Path) -> None:
+def check_compact(folder: Path) -> None:
     wanted = {u: v for u, v in expected(24).items() if u not in ("/i/2.jpg", "/i/9.jpg", "/i/17.jpg")}
-    storage = whole(folder / "s", wanted)
+    storage = open_and_compare(folder / "s", wanted)
     with storage.writer("again") as writer:
         compact.compact(storage, writer)
-    whole(folder / "s", wanted)
+    open_and_compare(folder / "s", wanted)
     stored = [c for p in (folder / "s").rglob("*.vec") if "quarantine" not in p.parts for c in Shard(p).contents]
-    assert sorted(stored) == sorted(digest(int(u[3:-4])) for u in wanted), "what was forgotten left the disk"
+    assert sorted(stored) == sorted(digest(int(u[3:-4])) for u in wanted), "purged vectors are not on the disk any more"
 
 
 BACKUP = (
-    OPEN
+    PREAMBLE
     + """
 from embedstore.storage.integrity.backup import backup, restore
 backup(Storage.open(here / "s"), here / "b")
@@ -237,12 +242,12 @@ restore(here / "b", here / "r")
 )
 
 
-def has_copies(folder: Path) -> None:
+def check_backup_done(folder: Path) -> None:
     assert [rows(Storage.open(folder / name)) for name in "br"] == [expected(16)] * 2
 
 
-def copied(folder: Path) -> None:
-    whole(folder / "s", expected(16))
+def check_backup(folder: Path) -> None:
+    open_and_compare(folder / "s", expected(16))
     for name, again in (("b", lambda: backup(Storage.open(folder / "s"), folder / "b")),
                         ("r", lambda: restore(folder / "b", folder / "r"))):  # fmt: skip
         if not (folder / name).exists():
@@ -253,7 +258,7 @@ def copied(folder: Path) -> None:
 
 
 EXPORT = (
-    OPEN
+    PREAMBLE
     + """
 from embedstore.storage.transfer import read_archive, write_archive
 write_archive.write_archive(Storage.open(here / "s"), here / "e")
@@ -262,57 +267,64 @@ read_archive.read_archive(here / "e", here / "i")
 )
 
 
-def has_export(folder: Path) -> None:
+def check_export_done(folder: Path) -> None:
     assert (folder / "e" / "export.json").exists()
     assert rows(Storage.open(folder / "i")) == expected(16)
 
 
-def exported(folder: Path) -> None:
-    whole(folder / "s", expected(16))
+def check_export(folder: Path) -> None:
+    open_and_compare(folder / "s", expected(16))
     if not (folder / "e").exists():
         writing.write_archive(Storage.open(folder / "s"), folder / "e")
     if not (folder / "i").exists():
         reading.read_archive(folder / "e", folder / "i")
-    whole(folder / "i", expected(16))
+    open_and_compare(folder / "i", expected(16))
     assert {"e", "i", "s"} <= {p.name for p in folder.iterdir()}
 
 
-RUINED = 300 * 8  # a byte of row 300: the second of three blocks of 256
+DAMAGED_OFFSET = 300 * 8  # a byte of row 300, in the second of three blocks of 256 rows
 
 
-def ruined(folder: Path) -> None:
-    """A store of 600 rows of which one byte is another."""
+def make_damaged_store(folder: Path) -> None:
+    """Create a store of 600 rows and change one byte."""
     storage = make(folder / "s", 600)
     path = storage.layout.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())
-    data[read_shard_header(path).data_offset + RUINED] ^= 1
+    data[read_shard_header(path).data_offset + DAMAGED_OFFSET] ^= 1
     path.write_bytes(data)
 
 
-REPAIR = OPEN + "from embedstore.storage.integrity.repair import repair\nrepair(here / 's')\n"
+REPAIR = PREAMBLE + "from embedstore.storage.integrity.repair import repair\nrepair(here / 's')\n"
 
 
-def is_mended(folder: Path) -> None:
+def check_repair_done(folder: Path) -> None:
     assert verify(Storage.open(folder / "s")).ok
 
 
-def mended(folder: Path) -> None:
+def check_repair(folder: Path) -> None:
     repair(folder / "s")
-    whole(folder / "s", {u: v for n, (u, v) in enumerate(expected(600).items()) if not 256 <= n < 512})
-    ruined(folder.with_name("once more"))
-    (wanted,) = folder.with_name("once more").rglob("*.vec")
+    open_and_compare(folder / "s", {u: v for n, (u, v) in enumerate(expected(600).items()) if not 256 <= n < 512})
+    make_damaged_store(folder.with_name("damaged again"))
+    (wanted,) = folder.with_name("damaged again").rglob("*.vec")
     kept = [p.read_bytes() for p in (folder / "s" / "quarantine").glob("*.vec*")]
     assert wanted.read_bytes() in kept, "the damaged file is kept"
-    shutil.rmtree(folder.with_name("once more"))
+    shutil.rmtree(folder.with_name("damaged again"))
 
 
-JOBS = {
-    "migration": Job(golden, OPEN + "with Storage.open(here / 's').writer('migrate'): pass\n", is_new, migrated),
-    "a second space": Job(lambda f: make(f / "s", 8, 8), SECOND, has_both, second_space),
-    "index build": Job(lambda f: make(f / "s", 8, 8), INDEX, has_index, indexed),
-    "head save": Job(one_head, HEAD, has_head, kept),
-    "compact": Job(shrunk, COMPACT, is_compact, compacted),
-    "backup and restore": Job(lambda f: make(f / "s", 8, 8), BACKUP, has_copies, copied),
-    "export and import": Job(lambda f: make(f / "s", 8, 8), EXPORT, has_export, exported),
-    "repair": Job(ruined, REPAIR, is_mended, mended),
+OPERATIONS = {
+    "migration": Operation(
+        copy_golden_store,
+        PREAMBLE + "with Storage.open(here / 's').writer('migrate'): pass\n",
+        check_migration_done,
+        check_migration,
+    ),
+    "a second space": Operation(
+        lambda f: make(f / "s", 8, 8), SECOND_SPACE, check_second_space_done, check_second_space
+    ),
+    "index build": Operation(lambda f: make(f / "s", 8, 8), INDEX, check_index_done, check_index),
+    "head save": Operation(make_store_with_head, HEAD, check_head_done, check_head),
+    "compact": Operation(make_store_to_compact, COMPACT, check_compact_done, check_compact),
+    "backup and restore": Operation(lambda f: make(f / "s", 8, 8), BACKUP, check_backup_done, check_backup),
+    "export and import": Operation(lambda f: make(f / "s", 8, 8), EXPORT, check_export_done, check_export),
+    "repair": Operation(make_damaged_store, REPAIR, check_repair_done, check_repair),
 }

@@ -1,4 +1,4 @@
-"""A folder of everything that has ever hurt somebody: each entry has its exact outcome, and is never tried twice."""
+"""A folder of hostile files: each entry has its exact outcome, and none is decoded twice."""
 
 import io
 import os
@@ -23,123 +23,123 @@ from tests.conftest import TINY, picture
 SIZE = (40, 30)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """An image as a file's bytes."""
+def encode(image: Image.Image, kind: str, **options: object) -> bytes:
+    """Return the bytes of an image file."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
-def grey16() -> Image.Image:
-    """A 16-bit ramp."""
+def gray16() -> Image.Image:
+    """Return a 16-bit ramp."""
     return Image.fromarray(np.linspace(0, 65535, 1200).astype(np.uint16).reshape(30, 40))
 
 
 def bomb_png(width: int, height: int) -> bytes:
-    """A PNG header that claims much and holds nothing."""
+    """Return a PNG whose header claims many pixels that it does not hold."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 def many_scans() -> bytes:
-    """A progressive JPEG whose last scan is there 500 times."""
-    data = encoded(picture(1, SIZE), "JPEG", progressive=True)
+    """Return a progressive JPEG that repeats its last scan 500 times."""
+    data = encode(picture(1, SIZE), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * 500 + data[-2:]
 
 
-def zipped() -> bytes:
-    """An archive."""
+def zip_archive() -> bytes:
+    """Return a ZIP archive."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as z:
         z.writestr("a.txt", "a")
     return out.getvalue()
 
 
-def good() -> dict[bytes, bytes]:
-    """Files that are pictures, by name."""
+def valid_images() -> dict[bytes, bytes]:
+    """Return valid image files by name."""
     rgb = picture(0, SIZE)
     out: dict[bytes, bytes] = {}
     for n, mode in enumerate(["1", "L", "LA", "P", "RGB", "RGBA"]):
-        out[f"mode-{mode}.png".encode()] = encoded(picture(10 + n, SIZE).convert(mode), "PNG")
+        out[f"mode-{mode}.png".encode()] = encode(picture(10 + n, SIZE).convert(mode), "PNG")
     for n, (kind, options) in enumerate(
         [("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"quality": 1}), ("GIF", {}), ("BMP", {}),
          ("WEBP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
          ("PPM", {}), ("TGA", {}), ("ICO", {}), ("PCX", {}), ("JPEG2000", {}), ("SGI", {}), ("DDS", {})]
     ):  # fmt: skip
-        out[f"format-{n}-{kind}".encode()] = encoded(picture(30 + n, SIZE), kind, **options)
-    out[b"cmyk.jpg"] = encoded(picture(50, SIZE).convert("CMYK"), "JPEG")
-    out[b"grey.jpg"] = encoded(picture(51, SIZE).convert("L"), "JPEG")
-    out[b"grey16.png"] = encoded(grey16(), "PNG")
-    out[b"grey16.tif"] = encoded(grey16(), "TIFF")
-    out[b"moving.gif"] = encoded(rgb, "GIF", save_all=True, append_images=[picture(52, SIZE), picture(53, SIZE)])
-    out[b"moving.webp"] = encoded(picture(54, SIZE), "WEBP", save_all=True, append_images=[picture(55, SIZE)])
-    out[b"moving.png"] = encoded(picture(56, SIZE), "PNG", save_all=True, append_images=[picture(57, SIZE)])
+        out[f"format-{n}-{kind}".encode()] = encode(picture(30 + n, SIZE), kind, **options)
+    out[b"cmyk.jpg"] = encode(picture(50, SIZE).convert("CMYK"), "JPEG")
+    out[b"gray.jpg"] = encode(picture(51, SIZE).convert("L"), "JPEG")
+    out[b"gray16.png"] = encode(gray16(), "PNG")
+    out[b"gray16.tif"] = encode(gray16(), "TIFF")
+    out[b"moving.gif"] = encode(rgb, "GIF", save_all=True, append_images=[picture(52, SIZE), picture(53, SIZE)])
+    out[b"moving.webp"] = encode(picture(54, SIZE), "WEBP", save_all=True, append_images=[picture(55, SIZE)])
+    out[b"moving.png"] = encode(picture(56, SIZE), "PNG", save_all=True, append_images=[picture(57, SIZE)])
     for orientation in range(9):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        out[f"turned-{orientation}.jpg".encode()] = encoded(picture(60 + orientation, SIZE), "JPEG", exif=exif)
-    out[b"exif-garbage.jpg"] = encoded(picture(70, SIZE), "JPEG", exif=b"Exif\0\0" + bytes(range(256)) * 8)
-    out[b"one-pixel.png"] = encoded(picture(71, (1, 1)), "PNG")
-    out[b"a-line.png"] = encoded(picture(72, (3000, 1)), "PNG")
+        out[f"turned-{orientation}.jpg".encode()] = encode(picture(60 + orientation, SIZE), "JPEG", exif=exif)
+    out[b"exif-garbage.jpg"] = encode(picture(70, SIZE), "JPEG", exif=b"Exif\0\0" + bytes(range(256)) * 8)
+    out[b"one-pixel.png"] = encode(picture(71, (1, 1)), "PNG")
+    out[b"a-line.png"] = encode(picture(72, (3000, 1)), "PNG")
     names = [
         b"new\nline.png", b"tab\t.png", "émoji 🐈.png".encode(), b"quote'\".png", b"-rf.png", b"%s%n.png",
         b"back\\slash.png", b"percent%20.png", "עברית.png".encode(), b"x" * 251 + b".png", b"not-utf8-\xff\xfe.png",
         b"semicolon;--.png", b"star*?[.png", b" space .png", b"no-suffix", b"wrong.jpg.exe", b"a.store",
     ]  # fmt: skip
     for n, name in enumerate(names):
-        out[name] = encoded(picture(100 + n, SIZE), "PNG")
-    return out | more_good()
+        out[name] = encode(picture(100 + n, SIZE), "PNG")
+    return out | odd_valid_images()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """One piece of a PNG."""
+    """Return one chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def segment(marker: int, data: bytes) -> bytes:
-    """One piece of a JPEG."""
+    """Return one segment of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
 
 
-def more_good() -> dict[bytes, bytes]:
-    """Pictures with something odd about them that is no reason to lose them."""
-    png, jpeg = encoded(picture(200, SIZE), "PNG"), encoded(picture(201, SIZE), "JPEG")
+def odd_valid_images() -> dict[bytes, bytes]:
+    """Return valid images with oddities that are no reason to refuse them."""
+    png, jpeg = encode(picture(200, SIZE), "PNG"), encode(picture(201, SIZE), "JPEG")
     ihdr = png[: 8 + 25]
     out = {
-        b"png-called.jpg": encoded(picture(202, SIZE), "PNG"),
-        b"jpeg-called.png": encoded(picture(203, SIZE), "JPEG"),
+        b"png-called.jpg": encode(picture(202, SIZE), "PNG"),
+        b"jpeg-called.png": encode(picture(203, SIZE), "JPEG"),
         b"text-after.jpg": jpeg + b"and then some text" * 50,
-        b"zip-after.png": png + zipped(),
+        b"zip-after.png": png + zip_archive(),
         b"icc-junk.png": ihdr + chunk(b"iCCP", b"junk\0\0" + zlib.compress(b"no profile" * 9)) + png[33:],
         b"icc-junk.jpg": jpeg[:2] + segment(0xE2, b"ICC_PROFILE\0\1\1" + bytes(300)) + jpeg[2:],
         b"exif-loop.jpg": jpeg[:2] + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack(
-            "<HHII", 0x8769, 4, 1, 8) + struct.pack("<I", 8)) + encoded(picture(204, SIZE), "JPEG")[2:],
+            "<HHII", 0x8769, 4, 1, 8) + struct.pack("<I", 8)) + encode(picture(204, SIZE), "JPEG")[2:],
         b"exif-huge.jpg": jpeg[:2] + segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack(
-            "<HHII", 0x9286, 7, (1 << 31) - 1, 26)) + encoded(picture(205, SIZE), "JPEG")[2:],
-        b"many-comments.jpg": jpeg[:2] + segment(0xFE, b"c" * 60000) * 40 + encoded(picture(206, SIZE), "JPEG")[2:],
+            "<HHII", 0x9286, 7, (1 << 31) - 1, 26)) + encode(picture(205, SIZE), "JPEG")[2:],
+        b"many-comments.jpg": jpeg[:2] + segment(0xFE, b"c" * 60000) * 40 + encode(picture(206, SIZE), "JPEG")[2:],
         b"plain.ppm": b"P3 2 2 255 " + b"10 20 30 " * 4,
         b"bits.pbm": b"P4\n16 4\n" + bytes([0b10101010, 0b11110000] * 4),
     }  # fmt: skip
     for n, kind in enumerate(["AVIF", "QOI", "ICNS", "XBM", "MSP", "IM", "SPIDER"]):
         mode = {"XBM": "1", "MSP": "1", "SPIDER": "F", "IM": "RGB"}.get(kind, "RGB")
         size = (64, 64) if kind == "ICNS" else SIZE
-        out[f"also-{kind}".encode()] = encoded(picture(210 + n, size).convert(mode), kind)
+        out[f"also-{kind}".encode()] = encode(picture(210 + n, size).convert(mode), kind)
     return out
 
 
-def bad() -> dict[bytes, tuple[bytes, str]]:
-    """Files that are none, by name, with the reason."""
-    png, jpeg = encoded(picture(0, (200, 150)), "PNG"), encoded(picture(0, (200, 150)), "JPEG")
-    gif, webp = encoded(picture(0, (200, 150)), "GIF"), encoded(picture(0, (200, 150)), "WEBP")
-    tiff, bmp = encoded(picture(0, (200, 150)), "TIFF"), encoded(picture(0, (200, 150)), "BMP")
-    return more_bad(png, jpeg, tiff, bmp) | {
+def invalid_files() -> dict[bytes, tuple[bytes, str]]:
+    """Return files that are no valid images by name, with the reason."""
+    png, jpeg = encode(picture(0, (200, 150)), "PNG"), encode(picture(0, (200, 150)), "JPEG")
+    gif, webp = encode(picture(0, (200, 150)), "GIF"), encode(picture(0, (200, 150)), "WEBP")
+    tiff, bmp = encode(picture(0, (200, 150)), "TIFF"), encode(picture(0, (200, 150)), "BMP")
+    return more_invalid_files(png, jpeg, tiff, bmp) | {
         b"empty.jpg": (b"", "empty"),
         b"one-byte.jpg": (b"\xff", "not_an_image"),
         b"text.jpg": (b"a picture of a cat\n" * 40, "not_an_image"),
         b"page.png": (b"<!doctype html><img src=x>", "not_an_image"),
         b"drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image"),
-        b"archive.jpg": (zipped(), "not_an_image"),
+        b"archive.jpg": (zip_archive(), "not_an_image"),
         b"program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not_an_image"),
         b"document.pdf": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "not_an_image"),
         b"pickle.png": (b"\x80\x04\x95cos\nsystem\n(S'true'\ntR.", "not_an_image"),
@@ -158,8 +158,8 @@ def bad() -> dict[bytes, tuple[bytes, str]]:
     }
 
 
-def more_bad(png: bytes, jpeg: bytes, tiff: bytes, bmp: bytes) -> dict[bytes, tuple[bytes, str]]:
-    """Cut at many points, and claims that are not kept."""
+def more_invalid_files(png: bytes, jpeg: bytes, tiff: bytes, bmp: bytes) -> dict[bytes, tuple[bytes, str]]:
+    """Return truncated files and files with false headers, with the reason."""
     out: dict[bytes, tuple[bytes, str]] = {}
     for share in (2, 30, 90):
         out[f"cut-{share}.jpg".encode()] = (jpeg[: len(jpeg) * share // 100], "truncated")
@@ -180,7 +180,7 @@ def more_bad(png: bytes, jpeg: bytes, tiff: bytes, bmp: bytes) -> dict[bytes, tu
             + b"\0\x02\x02\x4c\x01\0;",
             "too_large",
         ),
-        b"palm.bin": (encoded(picture(0, SIZE).convert("1"), "PALM"), "not_an_image"),
+        b"palm.bin": (encode(picture(0, SIZE).convert("1"), "PALM"), "not_an_image"),
         b"bomb.bmp": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0),
                       "too_large"),
         b"no-frames.gif": (b"GIF89a" + struct.pack("<HH", 40, 30) + bytes(3) + b";", "corrupt"),
@@ -192,15 +192,15 @@ def more_bad(png: bytes, jpeg: bytes, tiff: bytes, bmp: bytes) -> dict[bytes, tu
     }  # fmt: skip
 
 
-def special(folder: Path) -> dict[bytes, str]:
-    """Entries that are no files, by name, with the reason."""
+def special_entries(folder: Path) -> dict[bytes, str]:
+    """Create entries that are no regular files; return the reason by name, "" for an image."""
     os.mkfifo(folder / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as s:
         here = os.getcwd()  # noqa: PTH109
-        os.chdir(folder)  # a socket's path may have 107 bytes at most
+        os.chdir(folder)  # the path of a socket has at most 107 bytes
         s.bind("socket.jpg")
         os.chdir(here)
-    (folder / "dangling.jpg").symlink_to("nowhere")
+    (folder / "dangling.jpg").symlink_to("in no table")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "up").symlink_to("..")
     (folder / "zero.jpg").symlink_to("/dev/zero")
@@ -213,7 +213,7 @@ def special(folder: Path) -> dict[bytes, str]:
     for n in range(12):
         deep = deep / f"{n:0120d}"
     deep.mkdir(parents=True)
-    (deep / "deep.png").write_bytes(encoded(picture(300, SIZE), "PNG"))
+    (deep / "deep.png").write_bytes(encode(picture(300, SIZE), "PNG"))
     return {
         b"first.png": "",
         b"second.png": "",
@@ -231,38 +231,38 @@ def special(folder: Path) -> dict[bytes, str]:
 
 @pytest.fixture
 def hostile(tmp_path):
-    """The folder, and what is to become of each entry ("" for a picture)."""
+    """Create the folder; return it and the expected outcome of each entry, "" for an image."""
     folder = tmp_path / "hostile"
     folder.mkdir()
     outcomes: dict[bytes, str] = {}
-    for name, data in good().items():
+    for name, data in valid_images().items():
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(data)
         outcomes[name] = ""
-    for name, (data, reason) in bad().items():
+    for name, (data, reason) in invalid_files().items():
         (folder / os.fsdecode(name)).write_bytes(data)
         outcomes[name] = reason
-    outcomes |= special(folder)
+    outcomes |= special_entries(folder)
     return folder, outcomes
 
 
 def outcomes_of(store: es.Store, folder: Path, names: list[bytes]) -> dict[bytes, str]:
-    """What became of each name."""
+    """Return the outcome of each name."""
     rows = store.sql("SELECT uri, '' FROM items UNION ALL SELECT uri, reason FROM failures").rows
     known = dict(rows)
-    assert len(known) == len(rows), "an entry is in one table"
-    return {n: known.get(display_uri(str(folder) + "/" + os.fsdecode(n)), "nowhere") for n in names}
+    assert len(known) == len(rows), "each entry is in one table only"
+    return {n: known.get(display_uri(str(folder) + "/" + os.fsdecode(n)), "in no table") for n in names}
 
 
-def test_every_hostile_entry_has_its_outcome_and_is_not_tried_twice(tmp_path, hostile):
-    """About 130 entries, twice: nothing hangs, nothing is dropped, the second run decodes nothing."""
+def test_hostile_entries_have_exact_outcomes_and_are_not_decoded_twice(tmp_path, hostile):
+    """About 130 entries end as an item or as a failure with its reason, and a second run decodes none of them."""
     folder, expected = hostile
     assert len(expected) >= 130
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    report = store.embed(folder, label=None)
+    report = store.embed(folder, labels_from=None)
     assert outcomes_of(store, folder, list(expected)) == expected
     assert report.scanned == len(expected)
     assert report.failures == sum(r != "" for r in expected.values())
-    again = store.embed(folder, label=None)
+    again = store.embed(folder, labels_from=None)
     assert (again.embedded, again.reused, again.failures) == (0, 0, 0)
     assert again.unchanged + again.known_failures == len(expected)
     assert store.sql(
@@ -271,54 +271,54 @@ def test_every_hostile_entry_has_its_outcome_and_is_not_tried_twice(tmp_path, ho
     assert store.verify(check_images=True).ok
 
 
-EVIL = (
+HOSTILE_WORKER = (
     "import os, sys, json, time; sys.path[:] = json.loads(sys.argv[1]);\n"
     "from embedstore.media.image import isolation_worker as worker\n"
     "decode = worker.open_image\n"
-    "def evil(data):\n"
+    "def hostile(data):\n"
     "    if b'HANG' in data: time.sleep(1000)\n"
     "    if b'SEGV' in data: os.kill(os.getpid(), 11)\n"
     "    if b'EATS' in data: data = bytes(8 << 30)\n"
     "    return decode(data)\n"
-    "worker.open_image = evil\n"
+    "worker.open_image = hostile\n"
     "worker.main({}, {})"
 )
 
 
 def children() -> set[str]:
-    """Processes of ours, zombies too."""
+    """Return the child processes, zombies included."""
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
 
 
-def odd(seed: int, mark: bytes = b"") -> bytes:
-    """A picture that is decoded in a process of its own."""
-    return encoded(picture(seed, SIZE), "TIFF") + mark
+def isolated_image(seed: int, mark: bytes = b"") -> bytes:
+    """Return an image of a format that is decoded in a separate process."""
+    return encode(picture(seed, SIZE), "TIFF") + mark
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts processes in /proc")
-def test_a_file_that_hangs_crashes_or_eats_memory_costs_that_file_only(tmp_path, monkeypatch):
-    """Each becomes a row with its reason; the others are embedded; no process is left."""
-    monkeypatch.setattr(isolation, "_START", EVIL)
+def test_file_that_hangs_crashes_or_exhausts_memory_fails_alone(tmp_path, monkeypatch):
+    """Each such file is a failure with its reason, the others are embedded, and no process is left."""
+    monkeypatch.setattr(isolation, "_START", HOSTILE_WORKER)
     monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()
     for n in range(12):
-        (folder / f"{n:02d}.tif").write_bytes(odd(n))
+        (folder / f"{n:02d}.tif").write_bytes(isolated_image(n))
     for name in ("HANG", "SEGV", "EATS"):
-        (folder / f"0{name}.tif").write_bytes(odd(0, name.encode()))
+        (folder / f"0{name}.tif").write_bytes(isolated_image(0, name.encode()))
     before = children()
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
-    report = store.embed(folder, label=None)
+    report = store.embed(folder, labels_from=None)
     assert report.failures_by_reason == {"timed_out": 1, "crashed": 1, "no_memory": 1}
     assert report.embedded == 12
     reasons = dict(store.sql("SELECT right(uri, 8), reason FROM failures").rows)
     assert reasons == {"HANG.tif": "timed_out", "SEGV.tif": "crashed", "EATS.tif": "no_memory"}
     assert children() == before
-    assert store.embed(folder, label=None).known_failures == 3
+    assert store.embed(folder, labels_from=None).known_failures == 3
 
 
-def compare(files: Iterable[tuple[object, bytes]]) -> int:
-    """Decode each file in this process and in one of its own: equal in pixels, facts and reasons; how many."""
+def compare_decoders(files: Iterable[tuple[object, bytes]]) -> int:
+    """Decode each file in this process and in a worker, compare pixels, facts and reasons, and return their number."""
     p = Preprocess(size=(32, 32), resize=(32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
 
     def here(data):
@@ -343,15 +343,15 @@ def compare(files: Iterable[tuple[object, bytes]]) -> int:
     return count
 
 
-def test_isolated_pixels_are_the_same():
-    """What a process of its own gives is what this process gives, byte by byte; so are the reasons."""
-    files = {**good(), **{n: d for n, (d, _) in bad().items() if d}}
-    assert compare(files.items()) == len(files)
+def test_worker_decodes_the_same_pixels():
+    """A worker process gives the same pixels, facts and reasons as this process."""
+    files = {**valid_images(), **{n: d for n, (d, _) in invalid_files().items() if d}}
+    assert compare_decoders(files.items()) == len(files)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_isolated_pixels_of_the_image_libraries_own_test_files_are_the_same(unpacked):
-    """1,538 files, broken on purpose or odd by nature."""
+def test_worker_decodes_the_same_pixels_of_image_library_test_files(unpacked):
+    """A worker gives the same pixels and reasons for 1,538 odd or broken files of image libraries."""
     files = sorted(p for p in unpacked("nasty").rglob("*") if p.is_file())
-    assert compare((p.name, p.read_bytes()) for p in files) == 1538
+    assert compare_decoders((p.name, p.read_bytes()) for p in files) == 1538

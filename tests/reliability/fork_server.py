@@ -1,8 +1,8 @@
-"""Processes that begin warm: one interpreter imports everything once, and every job is a fork of it.
+"""Run jobs as forks of one process that has imported everything once.
 
-A fresh interpreter spends a second and more on imports for milliseconds of work. A fork is a process of its own, with
-its own files, locks and connections, and ends as any other does; the one that it comes from does no work, has one
-thread and holds nothing. What it is loaded with (the recorder) does nothing until a job says which folder it watches.
+A new interpreter spends more than a second on imports for milliseconds of work. A fork is a separate process with its
+own files, locks and connections, and it ends like any other process. The server itself does no work, has one thread and
+holds no files. The recorder that is loaded with it does nothing until a job names the folder to watch.
 """
 
 import gc
@@ -29,8 +29,8 @@ CLI = "from embedstore.cli import main\nmain()"
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a job ended: the status as ``subprocess`` gives it, and what it said."""
+class ProcessResult:
+    """How a job ended: the exit status as ``subprocess`` reports it, and its output."""
 
     returncode: int
     stdout: str
@@ -38,28 +38,28 @@ class Done:
 
 
 class Process:
-    """One job that runs."""
+    """A running job."""
 
-    def __init__(self, server: "Warm", pid: int, folder: Path) -> None:
+    def __init__(self, server: "ForkServer", pid: int, folder: Path) -> None:
         self.server, self.pid, self.folder = server, pid, folder
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return the exit status, or None while the job runs."""
         if self.returncode is None:
-            self.returncode = self.server.ask({"ended": self.pid})
+            self.returncode = self.server.request({"ended": self.pid})
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """As ``kill`` does."""
+        """Send a signal to the process."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def wait(self, timeout: float = 120.0) -> int:
-        """Its status.
+        """Wait for the end and return the exit status.
 
         Raises:
-            TimeoutError: it runs still, and was killed.
+            TimeoutError: if the job still runs after ``timeout`` seconds; it is killed.
         """
         deadline = time.monotonic() + timeout
         while (status := self.poll()) is None:
@@ -69,19 +69,19 @@ class Process:
             time.sleep(0.002)
         return status
 
-    def done(self, timeout: float = 120.0) -> Done:
-        """Its end, and what it said."""
+    def result(self, timeout: float = 120.0) -> ProcessResult:
+        """Wait for the end and return the exit status and the output."""
         status = self.wait(timeout)
         out, err = ((self.folder / name).read_text() for name in ("out", "err"))
-        return Done(status, out, err)
+        return ProcessResult(status, out, err)
 
 
-class Warm:
-    """An interpreter that has imported modules, and forks.
+class ForkServer:
+    """A process that imports modules and forks jobs.
 
     Args:
-        modules: to import.
-        preload: a library that is loaded before libc.
+        modules: names of the modules to import.
+        preload: a shared library to load before libc.
     """
 
     def __init__(self, *modules: str, preload: Path | None = None) -> None:
@@ -90,7 +90,7 @@ class Warm:
         self._count = 0
         loaded = {"LD_PRELOAD": str(preload)} if preload else {}
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.reliability.warm", *modules],
+            [sys.executable, "-m", "tests.reliability.fork_server", *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -99,21 +99,23 @@ class Warm:
         )
 
     def start(self, code: str, *arguments: object, env: Mapping[str, str] | None = None) -> Process:
-        """Run code in a process of its own, with ``sys.argv[1:]`` and more environment."""
+        """Start code in a new process, with ``sys.argv[1:]`` and additional environment variables."""
         self._count += 1
         folder = Path(self._folder.name, str(self._count))
         folder.mkdir()
         job = {"code": code, "arguments": [*map(str, arguments)], "env": dict(env or {}), "folder": str(folder)}
-        pid = self.ask(job)
+        pid = self.request(job)
         assert pid is not None
         return Process(self, pid, folder)
 
-    def run(self, code: str, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = 120.0) -> Done:
-        """The same, to its end."""
-        return self.start(code, *arguments, env=env).done(timeout)
+    def run(
+        self, code: str, *arguments: object, env: Mapping[str, str] | None = None, timeout: float = 120.0
+    ) -> ProcessResult:
+        """Run code in a new process and wait for its end."""
+        return self.start(code, *arguments, env=env).result(timeout)
 
-    def ask(self, what: dict[str, object]) -> int | None:
-        """One question, one number."""
+    def request(self, what: dict[str, object]) -> int | None:
+        """Send one request to the server and return its answer."""
         assert self._server.stdin
         assert self._server.stdout
         self._server.stdin.write(json.dumps(what) + "\n")
@@ -122,7 +124,7 @@ class Warm:
         return answer
 
     def close(self) -> None:
-        """End the interpreter."""
+        """Stop the server."""
         assert self._server.stdin
         self._server.stdin.close()
         self._server.wait(timeout=60)
@@ -130,7 +132,7 @@ class Warm:
 
 
 def serve(modules: list[str]) -> str:
-    """Import, then fork for every job; returns in the forks, with the code that they are to run."""
+    """Import the modules and fork for every job; return in the forks, with the code to run."""
     for module in modules:
         importlib.import_module(module)
     gc.freeze()
@@ -146,26 +148,26 @@ def serve(modules: list[str]) -> str:
         elif pid := os.fork():
             answer = pid
         else:
-            _become(job)
+            _set_up_job(job)
             return str(job["code"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     os._exit(0)
 
 
-def _become(job: dict) -> None:
-    """Be the job: its arguments, environment, input and outputs."""
+def _set_up_job(job: dict) -> None:
+    """Set the arguments, environment, input and outputs of the job in the fork."""
     sys.argv = ["-c", *job["arguments"]]
     os.environ.update(job["env"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where all of this runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process ignores SIGINT
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = os.fdopen(0)
     for fd, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(Path(job["folder"], name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), fd)
 
 
-def do(code: str) -> int:
-    """Run a job as a script; its exit status."""
+def execute(code: str) -> int:
+    """Run a job as a script and return its exit status."""
     names: dict[str, object] = {"__name__": "__main__"}
     try:
         exec(compile(code, "<job>", "exec"), names)
@@ -175,12 +177,12 @@ def do(code: str) -> int:
         traceback.print_exc()
         return 1
     finally:
-        names.clear()  # as at an interpreter's end: what the job held is closed
+        names.clear()  # as at the end of an interpreter: close what the job had open
     return 0
 
 
 if __name__ == "__main__":
-    status = do(serve(sys.argv[1:]))
+    status = execute(serve(sys.argv[1:]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # without taking apart, copy by copy, what was imported
+    os._exit(status)  # skip the clean-up of the imported modules

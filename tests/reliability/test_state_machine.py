@@ -1,4 +1,4 @@
-"""A store held against a dictionary: every row after every step, and steps that a kill or a power cut interrupts."""
+"""Compare a store with a dictionary after every step of random sequences, some interrupted by a kill or a power cut."""
 
 import json
 import shutil
@@ -22,19 +22,19 @@ from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other, vector
-from tests.reliability.steps import Disk, read_log, run
-from tests.reliability.warm import Warm
+from tests.reliability.disk_simulation import Disk, read_log, run
+from tests.reliability.fork_server import ForkServer
 
 CODE = """
 import json, sys
 from pathlib import Path
-from tests.reliability.test_machine import act
-act(Path(sys.argv[1]) / "s", json.loads((Path(sys.argv[1]) / "step").read_text()))
+from tests.reliability.test_state_machine import perform
+perform(Path(sys.argv[1]) / "s", json.loads((Path(sys.argv[1]) / "step").read_text()))
 """
 
 
-def act(path: Path, step: dict) -> None:
-    """Do one step; in this process, or in one that will not live to see its end."""
+def perform(path: Path, step: dict) -> None:
+    """Perform one step, in this process or in one that will be killed."""
     storage = Storage.open(path)
     kind = step["do"]
     if kind == "index":
@@ -67,7 +67,7 @@ def act(path: Path, step: dict) -> None:
                 writer.commit(made, space=storage.space("other"))
         elif kind == "delete":
             item_changes.delete(writer, ItemSelection(items=step["items"]))
-        elif kind == "forget":
+        elif kind == "purge":
             item_changes.purge(writer, ItemSelection(items=step["items"]))
         elif kind == "relabel":
             item_changes.edit(writer, {"label": f"'{step['label']}'"}, ItemSelection(items=step["items"]))
@@ -76,15 +76,15 @@ def act(path: Path, step: dict) -> None:
 
 
 class Model:
-    """What should be there: items by id with (content number, label); contents that the other space has, too."""
+    """The expected state: items by id as (content number, label), and the contents that the other space has."""
 
     def __init__(self) -> None:
         self.items: dict[int, tuple[int, str | None]] = {}
         self.elsewhere: set[int] = set()
         self.next = 1
 
-    def after(self, step: dict) -> "Model":
-        """The model one step later."""
+    def apply(self, step: dict) -> "Model":
+        """Return the model after one step."""
         out = Model()
         out.items, out.elsewhere, out.next = dict(self.items), set(self.elsewhere), self.next
         kind, chosen = step["do"], step.get("items", [])
@@ -98,7 +98,7 @@ class Model:
             out.items |= {i: (self.items[i][0], step["label"]) for i in chosen}
         elif kind == "delete":
             out.items = {i: v for i, v in self.items.items() if i not in chosen}
-        elif kind == "forget":
+        elif kind == "purge":
             lost = {self.items[i][0] for i in chosen}
             out.items = {i: v for i, v in self.items.items() if v[0] not in lost}
             out.elsewhere -= lost
@@ -107,7 +107,7 @@ class Model:
         return out
 
     def rows(self) -> list[tuple]:
-        """Every item: id, uri, label, content, its vector, and that of the other space or None."""
+        """Return id, label, content, vector and vector of the other space (or None) of every item."""
         return [
             (i, label, digest(n), vector(n).tolist(), other(n).tolist() if n in self.elsewhere else None)
             for i, (n, label) in sorted(self.items.items())
@@ -115,7 +115,7 @@ class Model:
 
 
 def rows(storage: Storage) -> list[tuple]:
-    """The same of the store."""
+    """Return the same of the store."""
     vectors = {}
     for space in (SPACE, OTHER):
         found = storage.sql('SELECT content::VARCHAR, shard, "row" FROM vectors WHERE space = ?', [space.key])[1]
@@ -130,9 +130,9 @@ def rows(storage: Storage) -> list[tuple]:
 
 
 class Machine(RuleBasedStateMachine):
-    """Steps of every kind; some are interrupted, and then the store is as before the step or as after it."""
+    """Steps of every kind; after an interrupted step the store is as before the step or as after it."""
 
-    shim: Warm
+    recorder: ForkServer
 
     def __init__(self):
         super().__init__()
@@ -148,11 +148,11 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def do(self, step, how, moment):
-        """A step that is done, killed, or cut off from its power."""
-        if how == "done":
-            act(self.path, step)
-            self.model = self.model.after(step)
+    def do_step(self, step, how, moment):
+        """Perform a step, or interrupt it by a kill or a power cut."""
+        if how == "finish":
+            perform(self.path, step)
+            self.model = self.model.apply(step)
             return
         folder = self.folder / "d"
         (folder / "step").write_text(json.dumps(step))
@@ -160,23 +160,23 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(base, ignore_errors=True)
         log.unlink(missing_ok=True)
         shutil.copytree(folder, base)
-        done = run(self.shim, folder, code=CODE, log=log)
+        done = run(self.recorder, folder, code=CODE, log=log)
         assert done.returncode == 0, done.stderr
         steps = read_log(log)
         at = 1 + int(moment * (len(steps) - 1)) if steps else 0
-        complete = self.model.after(step)
+        complete = self.model.apply(step)
         if how == "kill":
             shutil.rmtree(folder)
             shutil.copytree(base, folder)
-            done = run(self.shim, folder, code=CODE, kill=at)
+            done = run(self.recorder, folder, code=CODE, kill=at)
             assert done.returncode == (-signal.SIGKILL if steps else 0), done.stderr
             possible = [self.model, complete]
         else:
             disk = Disk(base, str(folder))
             for s in steps[:at]:
-                disk.do(s)
+                disk.apply(s)
             shutil.rmtree(folder)
-            disk.cut(np.random.default_rng(int(moment * 1e6)), folder)
+            disk.cut_power(np.random.default_rng(int(moment * 1e6)), folder)
             possible = [complete] if at == len(steps) else [self.model, complete]
         self.storage = Storage.open(self.path)
         with self.storage.writer("after a crash"):
@@ -184,11 +184,11 @@ class Machine(RuleBasedStateMachine):
         found = rows(self.storage)
         fitting = [m for m in possible if m.rows() == found]
         assert fitting, (step, how, at, len(steps), found, [m.rows() for m in possible])
-        self.model = self.settled(fitting[-1])
+        self.model = self.settle(fitting[-1])
 
-    def settled(self, model):
-        """Ids may be given or not by a step that was cut off, and contents without items are nobody's."""
-        out = model.after({"do": ""})
+    def settle(self, model):
+        """Adopt from the store what an interrupted step may leave either way: used ids, contents without items."""
+        out = model.apply({"do": ""})
         out.next = self.storage.sql("SELECT next_item FROM counters")[1][0][0]
         assert out.next > max(model.items, default=0)
         have = {c.replace("-", "") for (c,) in self.storage.sql(
@@ -196,50 +196,50 @@ class Machine(RuleBasedStateMachine):
         out.elsewhere = {n for n in range(1, 400) if digest(n) in have}
         return out
 
-    HOW = st.sampled_from(["done", "done", "kill", "power"])
+    HOW = st.sampled_from(["finish", "finish", "kill", "power cut"])
     MOMENT = st.floats(0, 1)
 
     @rule(numbers=st.lists(st.integers(1, 60), min_size=1, max_size=9), label=st.sampled_from("ab"), how=HOW, at=MOMENT)
     def add(self, numbers, label, how, at):
-        """New items, of new contents and of known ones."""
-        self.do({"do": "add", "first": self.model.next, "contents": numbers, "label": label}, how, at)
+        """Add items of new and of known contents."""
+        self.do_step({"do": "add", "first": self.model.next, "contents": numbers, "label": label}, how, at)
 
     @precondition(lambda self: self.model.items)
     @rule(share=st.floats(0, 1), how=HOW, at=MOMENT)
     def embed(self, share, how, at):
-        """Vectors of a second model for some contents."""
+        """Add vectors of a second space for some contents."""
         numbers = sorted({n for n, _ in self.model.items.values()})
-        self.do({"do": "embed", "contents": numbers[: 1 + int(share * len(numbers))]}, how, at)
+        self.do_step({"do": "embed", "contents": numbers[: 1 + int(share * len(numbers))]}, how, at)
 
     @precondition(lambda self: self.model.items)
-    @rule(data=st.data(), kind=st.sampled_from(["delete", "forget", "relabel"]), how=HOW, at=MOMENT)
+    @rule(data=st.data(), kind=st.sampled_from(["delete", "purge", "relabel"]), how=HOW, at=MOMENT)
     def alter(self, data, kind, how, at):
-        """Delete, forget or relabel some items."""
+        """Delete, purge or relabel some items."""
         items = data.draw(st.lists(st.sampled_from(sorted(self.model.items)), min_size=1, max_size=5, unique=True))
-        self.do({"do": kind, "items": items, "label": "new"}, how, at)
+        self.do_step({"do": kind, "items": items, "label": "new"}, how, at)
 
     @precondition(lambda self: self.model.items)
     @rule(kind=st.sampled_from(["flat", "hnsw"]), how=HOW, at=MOMENT)
     def index(self, kind, how, at):
         """Build an index."""
         if len(self.storage.vector_reader(SPACE)):
-            self.do({"do": "index", "kind": kind}, how, at)
+            self.do_step({"do": "index", "kind": kind}, how, at)
 
     @rule(how=HOW, at=MOMENT)
     def compact(self, how, at):
-        """Merge files, wipe what nobody needs."""
-        self.do({"do": "compact"}, how, at)
+        """Merge vector files and drop vectors without items."""
+        self.do_step({"do": "compact"}, how, at)
 
     @rule()
     def reopen(self):
-        """Another process would see the same."""
+        """Open the store again, as another process would."""
         self.storage = Storage.open(self.path)
         assert self.storage.notices == []
 
     @precondition(lambda self: self.model.items)
     @rule(n=st.integers(1, 60))
     def search(self, n):
-        """The nearest five are those of a sort."""
+        """Compare the nearest five with a full sort."""
         q = (vector(n) / np.linalg.norm(vector(n).astype(np.float64))).astype(np.float32).astype(np.float64)
         own = []
         for i, (m, _) in self.model.items.items():
@@ -250,19 +250,19 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def every_row_is_right(self):
-        """Every item, label, content and vector of both spaces."""
+        """Compare every item, label, content and vector of both spaces."""
         assert rows(self.storage) == self.model.rows()
 
     @rule()
     def verify(self):
-        """Nothing is damaged."""
+        """Verify that nothing is damaged."""
         assert verify(self.storage).damage == []
 
 
 @pytest.fixture(autouse=True)
-def recorder(shim):
-    """The machine is made by hypothesis, which knows no fixtures."""
-    Machine.shim = shim
+def pass_recorder_to_machine(recorder):
+    """Pass the fixture to the machine, which hypothesis creates."""
+    Machine.recorder = recorder
 
 
 CHECKS = list(HealthCheck)
@@ -272,12 +272,12 @@ Machine.TestCase.settings = settings(
 
 
 class TestStore(Machine.TestCase):
-    """Any sequence of steps, finished or cut off, leaves the rows of the dictionary."""
+    """Any sequence of steps, finished or interrupted, leaves the rows of the dictionary."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 class TestStoreLonger(Machine.TestCase):
-    """The same, for longer."""
+    """Longer sequences, and more of them."""
 
     settings = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=CHECKS)

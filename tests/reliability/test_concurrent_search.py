@@ -1,4 +1,4 @@
-"""Three processes search while a fourth adds, deletes, builds indexes and compacts: no crash, no wrong id."""
+"""Three processes search while a fourth adds, deletes, builds indexes and compacts: every result is right."""
 
 import json
 import os
@@ -23,27 +23,27 @@ from tests.helpers.vector_stores import batch, make
 SEARCHER = """
 import json, sys
 from pathlib import Path
-from tests.reliability.test_searchers import look
-print(json.dumps(look(Path(sys.argv[1]), int(sys.argv[2]))))
+from tests.reliability.test_concurrent_search import search_until_stopped
+print(json.dumps(search_until_stopped(Path(sys.argv[1]), int(sys.argv[2]))))
 """
 
 K = 7
-ENOUGH = 4  # searches of a process, at least
+MIN_SEARCHES = 4  # per process
 
 
 def scores(query: np.ndarray, numbers: list[int]) -> dict[int, float]:
-    """The cosine of every item with a query, by hand."""
+    """Compute the cosine of each item with a query."""
     v = np.array([[1, n % 7, n % 11, n % 13] for n in numbers], np.float64).reshape(-1, 4)
     return dict(zip(numbers, (v @ query / np.sqrt((v * v).sum(axis=1))).tolist(), strict=True))
 
 
-def stable(folder: Path) -> set[int]:
-    """Items that were there when this was written, and stay until it is written anew."""
+def stable_items(folder: Path) -> set[int]:
+    """Return the items that exist from when the writer wrote this list until it writes the next."""
     return set(json.loads((folder / "stable").read_text()))
 
 
-def look(folder: Path, seed: int) -> dict[str, int]:
-    """Search until told to stop: every hit has its own score, and no item that was there throughout is left out."""
+def search_until_stopped(folder: Path, seed: int) -> dict[str, int]:
+    """Search until the stop file exists; check every score, and that no item that existed throughout is missing."""
     rng = np.random.default_rng(seed)
     storage = Storage.open(folder / "s")
     searcher = Searcher(storage)
@@ -52,10 +52,10 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         q = rng.normal(size=4)
         unit = (q / np.linalg.norm(q)).astype(np.float32)
         where = "item % 2 = 0" if done % 3 == 0 else None
-        before = stable(folder)
+        before = stable_items(folder)
         ask = SearchOptions(k=K, where=where, exact=done % 2 == 0)
         found = searcher.search(storage.space(), q.astype(np.float32), ask)
-        there = {i for i in before & stable(folder) if where is None or i % 2 == 0}
+        there = {i for i in before & stable_items(folder) if where is None or i % 2 == 0}
         hits = {h.item: h.score for h in found.hits}
         own = scores(unit.astype(np.float64), list(hits))
         assert all(abs(own[i] - s) < 1e-6 for i, s in hits.items()), (hits, own)
@@ -66,16 +66,16 @@ def look(folder: Path, seed: int) -> dict[str, int]:
         by_index = found.plan.method is SearchMethod.INDEX
         worst = min(hits.values(), default=-2.0)
         missed = [i for i, s in scores(unit.astype(np.float64), sorted(there)).items() if s > worst + 1e-6]
-        assert by_index or set(missed) <= hits.keys(), (missed, hits)  # an index may miss; an exact search may not
+        assert by_index or set(missed) <= hits.keys(), (missed, hits)  # only an index may miss
         done += 1
         filtered += where is not None
         with_index += by_index
-        (folder / f"searched {min(done, ENOUGH)} {seed}").touch()
+        (folder / f"searched {min(done, MIN_SEARCHES)} {seed}").touch()
     return {"searches": done, "filtered": filtered, "with index": with_index}
 
 
-def work(folder: Path, rounds: int) -> dict[str, int]:
-    """Add, delete, index, compact, again and again; says what stays before each change and after it."""
+def change_repeatedly(folder: Path, rounds: int) -> dict[str, int]:
+    """Add, delete, index and compact in turn, and write which items stay before and after each change."""
     storage = Storage.open(folder / "s")
     there = set(range(1, 201))
     rng = np.random.default_rng(0)
@@ -91,39 +91,39 @@ def work(folder: Path, rounds: int) -> dict[str, int]:
         elif doing == "delete":
             gone = sorted(rng.choice(sorted(there), 20, replace=False).tolist())
             there -= set(gone)
-            say(folder, "stable", there)
+            write_items(folder, "stable", there)
             with storage.writer("deleting") as writer:
                 item_changes.delete(writer, ItemSelection(items=gone))
-            say(folder, "gone", set(range(1, following)) - there)
+            write_items(folder, "gone", set(range(1, following)) - there)
         elif doing == "index":
             target = build.IndexTarget(kind=("flat", "ivf", "hnsw")[n // 4 % 3])
             build.build_index(storage, storage.space(), target)
         else:
             with storage.writer("compacting") as writer:
                 compact.compact(storage, writer)
-        say(folder, "stable", there)
+        write_items(folder, "stable", there)
     return counts
 
 
-def say(folder: Path, name: str, items: set[int]) -> None:
-    """Write a list at once."""
+def write_items(folder: Path, name: str, items: set[int]) -> None:
+    """Write a list of items atomically."""
     (folder / f"{name}.new").write_text(json.dumps(sorted(items)))
     (folder / f"{name}.new").replace(folder / name)
 
 
-def wait(folder: Path, searches: int, searchers: list[subprocess.Popen[str]]) -> None:
-    """Until each searcher has searched so often: on a busy machine one takes longer to start than eight changes."""
+def wait_for_searches(folder: Path, searches: int, searchers: list[subprocess.Popen[str]]) -> None:
+    """Wait until each process has searched so often: on a busy machine its start takes longer than eight changes."""
     limit = time.monotonic() + 120
     while len(list(folder.glob(f"searched {searches} *"))) < 3 and all(p.poll() is None for p in searchers):
-        assert time.monotonic() < limit, "the searchers do not search"
+        assert time.monotonic() < limit, "the processes do not search"
         time.sleep(0.05)
 
 
-def together(folder: Path, rounds: int) -> list[dict[str, int]]:
-    """Three searchers beside one writer: what each did."""
+def search_beside_writer(folder: Path, rounds: int) -> list[dict[str, int]]:
+    """Run three searching processes beside one writer and return what each did."""
     make(folder / "s", 100, 100)
-    say(folder, "stable", set(range(1, 201)))
-    say(folder, "gone", set())
+    write_items(folder, "stable", set(range(1, 201)))
+    write_items(folder, "gone", set())
     searchers = [
         subprocess.Popen(
             [sys.executable, "-c", SEARCHER, str(folder), str(seed)],
@@ -136,9 +136,9 @@ def together(folder: Path, rounds: int) -> list[dict[str, int]]:
         for seed in range(3)
     ]
     try:
-        wait(folder, 1, searchers)
-        counts = work(folder, rounds)
-        wait(folder, ENOUGH, searchers)
+        wait_for_searches(folder, 1, searchers)
+        counts = change_repeatedly(folder, rounds)
+        wait_for_searches(folder, MIN_SEARCHES, searchers)
     finally:
         (folder / "stop").touch()
     assert min(counts.values()) >= rounds // 4
@@ -150,15 +150,15 @@ def together(folder: Path, rounds: int) -> list[dict[str, int]]:
     return done
 
 
-def test_three_searchers_beside_a_writer(tmp_path):
-    """Eight changes of four kinds; every search of each process is right."""
-    done = together(tmp_path, 8)
-    assert all(d["searches"] >= ENOUGH and d["filtered"] > 0 for d in done), done
+def test_searches_beside_a_writer_are_right(tmp_path):
+    """Every search of three processes is right during eight changes of four kinds."""
+    done = search_beside_writer(tmp_path, 8)
+    assert all(d["searches"] >= MIN_SEARCHES and d["filtered"] > 0 for d in done), done
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_three_searchers_beside_a_writer_for_long(tmp_path):
-    """Two hundred changes."""
-    done = together(tmp_path, 200)
+def test_searches_beside_a_writer_are_right_for_two_hundred_changes(tmp_path):
+    """Every search of three processes is right during two hundred changes."""
+    done = search_beside_writer(tmp_path, 200)
     assert sum(d["searches"] for d in done) > 300

@@ -1,11 +1,11 @@
-/* Loaded before libc: records what a process does to the files below one folder, kills it at the n-th step, or
+/* Loaded before libc: records what a process does to the files in one folder, kills the process at the n-th step, or
  * makes the n-th step fail.
  *
- * STEPS_UNDER   the folder; nothing else is touched
- * STEPS_LOG     a file that gets a record of every step, with the bytes written
- * STEPS_KILL    the step before which the process kills itself
- * STEPS_FAIL    the step that fails ... and, with STEPS_STICKY=1, every later write
- * STEPS_ERRNO   with this errno
+ * RECORDER_UNDER   the folder; other files are ignored
+ * RECORDER_LOG     file for the records of all steps, with the bytes written
+ * RECORDER_KILL    number of the step before which the process kills itself
+ * RECORDER_FAIL    number of the step that fails; with RECORDER_STICKY=1 every later write fails too
+ * RECORDER_ERRNO   the errno of the failure
  *
  * A record: u8 kind, u32 step, u32 length of the path, path, u64 offset, u64 length of the data, data.
  * kinds: w write, t truncate, s fsync or fdatasync (also of folders), r rename (data: the new path), u unlink,
@@ -40,7 +40,7 @@ static long number(const char *name) {
 }
 
 static int ours(const char *path) {
-    const char *under = getenv("STEPS_UNDER");
+    const char *under = getenv("RECORDER_UNDER");
     return under && strncmp(path, under, strlen(under)) == 0;
 }
 
@@ -79,20 +79,20 @@ static void put(const void *data, size_t size) {
     }
 }
 
-/* Count a step. Returns 0 to go on, or the errno it fails with. The mutex is held until done(). */
+/* Count a step. Returns 0 to go on, or the errno to fail with. The mutex is held until done(). */
 static int step(char kind, const char *path, uint64_t offset, const void *data, uint64_t length) {
     pthread_mutex_lock(&mutex);
     long n = ++count;
     if (out == -2) {
-        const char *log = getenv("STEPS_LOG");
+        const char *log = getenv("RECORDER_LOG");
         int (*o)(const char *, int, ...) = real("open");
         out = log ? o(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
     }
-    if (number("STEPS_KILL") == n) kill(getpid(), SIGKILL);
-    long fail = number("STEPS_FAIL");
-    int sticky = number("STEPS_STICKY") && (kind == 'w' || kind == 'c' || kind == 'm');
+    if (number("RECORDER_KILL") == n) kill(getpid(), SIGKILL);
+    long fail = number("RECORDER_FAIL");
+    int sticky = number("RECORDER_STICKY") && (kind == 'w' || kind == 'c' || kind == 'm');
     if (fail && (n == fail || (n > fail && sticky))) {
-        long e = number("STEPS_ERRNO");
+        long e = number("RECORDER_ERRNO");
         return e ? e : EIO;
     }
     if (out >= 0) {
@@ -200,7 +200,7 @@ static int opened(int (*call)(const char *, int, ...), const char *path, int fla
 OPEN(open)
 OPEN(open64)
 
-/* Copies inside the kernel would pass unseen: Python falls back to reading and writing. */
+/* Copies inside the kernel would not be recorded: refuse them, and Python falls back to read and write. */
 ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t size) { errno = ENOTSOCK; return -1; }
 ssize_t sendfile64(int out_fd, int in_fd, off_t *offset, size_t size) { errno = ENOTSOCK; return -1; }
 ssize_t copy_file_range(int a, off_t *b, int c, off_t *d, size_t e, unsigned f) { errno = ENOSYS; return -1; }

@@ -1,4 +1,4 @@
-"""Files made to hurt, where a stranger's store or export may bring them: refused in one line, in little memory."""
+"""Malicious files in a store or export from a stranger are refused in one line and in little memory."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import make, vector
 
-MOST = 200_000  # KiB of memory that a refusal may take
+MAX_MEMORY_KIB = 200_000  # memory that a refusal may take
 
-ASK = """
+LOAD_CODE = """
 import json, resource, sys
 from pathlib import Path
 import numpy as np, faiss, safetensors.numpy, sklearn.linear_model, zipfile, duckdb
@@ -51,23 +51,23 @@ looks = json.loads(sys.argv[1])
 if looks[0][0] == "weights":
     from embedstore.backbones import loading
     from embedstore.space import Recipe
-    loading.load(Recipe("timm/test_resnet.r160_in1k", random_init=True), device="cpu")  # what a network takes anyway
+    loading.load(Recipe("timm/test_resnet.r160_in1k", random_init=True), device="cpu")  # memory of any network
 out = {}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for what, at in looks:
     try:
-        said = look(what, Path(at))
+        refusal = look(what, Path(at))
     except EmbedstoreError as e:
-        said = f"{type(e).__name__}: {e}"
-    out[at] = said, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        refusal = f"{type(e).__name__}: {e}"
+    out[at] = refusal, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps(out))
 """
 
 
-def ask(*looks: tuple[str, Path]) -> dict[str, str]:
-    """In a process of their own, one after another: what was said of each, in one line, and under 200 MB for all."""
+def load_in_subprocess(*looks: tuple[str, Path]) -> dict[str, str]:
+    """Load files in a new process; return the refusal of each, checked to be one line and to take under 200 MB."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, json.dumps([(what, str(at)) for what, at in looks])],
+        [sys.executable, "-c", LOAD_CODE, json.dumps([(what, str(at)) for what, at in looks])],
         check=False,
         capture_output=True,
         text=True,
@@ -77,20 +77,20 @@ def ask(*looks: tuple[str, Path]) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
-    for at, (said, grown) in out.items():
-        assert said, f"{at} was believed"
-        assert "\n" not in said
-        assert grown < MOST, (at, grown)
-    return {at: said for at, (said, _) in out.items()}
+    for at, (refusal, grown) in out.items():
+        assert refusal, f"{at} was accepted"
+        assert "\n" not in refusal
+        assert grown < MAX_MEMORY_KIB, (at, grown)
+    return {at: refusal for at, (refusal, _) in out.items()}
 
 
-def good_head(folder: Path) -> Path:
+def save_good_head(folder: Path) -> Path:
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
     return head_files.save(NearestPrototype().fit(X, np.array(["a", "b"] * 8)), folder, {"space": "s"})
 
 
-class Trap:
-    """What a pickle would run."""
+class TouchOnUnpickle:
+    """An object whose pickle runs a command."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -103,8 +103,8 @@ def header(claimed: int, text: bytes) -> bytes:
     return claimed.to_bytes(8, "little") + text
 
 
-def seal(folder: Path, data: bytes) -> None:
-    """Make the head's description agree with other arrays: its maker is hostile, not careless."""
+def replace_arrays(folder: Path, data: bytes) -> None:
+    """Replace the arrays of a head and update its description to match."""
     import hashlib
 
     path = folder / "head.safetensors"
@@ -115,20 +115,20 @@ def seal(folder: Path, data: bytes) -> None:
     (folder / "head.json").write_bytes(head_files.seal_description(facts))
 
 
-def huge(shape: list[int]) -> bytes:
-    """A safetensors file of a few bytes whose header claims much."""
+def huge_tensor(shape: list[int]) -> bytes:
+    """Return a small safetensors file whose header claims a huge tensor."""
     size = 4 * int(np.prod([float(s) for s in shape]))
     text = json.dumps({"a0": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
     return header(len(text), text)
 
 
-def evil_head(folder: Path, how: str, mark: Path) -> None:
-    """Spoil a good head."""
+def make_hostile_head(folder: Path, how: str, mark: Path) -> None:
+    """Turn a good head into a malicious one."""
     import pickle
 
-    bomb = pickle.dumps(Trap(mark))
+    bomb = pickle.dumps(TouchOnUnpickle(mark))
     if how == "a pickle for arrays":
-        seal(folder, bomb)
+        replace_arrays(folder, bomb)
     elif how == "a pickle for its description":
         (folder / "head.json").write_bytes(bomb)
     elif how == "skops with a foreign class":
@@ -142,16 +142,16 @@ def evil_head(folder: Path, how: str, mark: Path) -> None:
     elif how == "a zip bomb for arrays":
         with zipfile.ZipFile(folder / "bomb", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
             z.writestr("schema.json", bytes(300 << 20))
-        seal(folder, (folder / "bomb").read_bytes())
+        replace_arrays(folder, (folder / "bomb").read_bytes())
         (folder / "bomb").unlink()
     elif how == "a header of 8 EiB":
-        seal(folder, header((1 << 63) - 1, b"{}"))
+        replace_arrays(folder, header((1 << 63) - 1, b"{}"))
     elif how == "a header of 90 MB":
-        seal(folder, header(90 << 20, b"{" * (90 << 20)))
+        replace_arrays(folder, header(90 << 20, b"{" * (90 << 20)))
     elif how == "arrays of 4 TB":
-        seal(folder, huge([1 << 20, 1 << 20]))
+        replace_arrays(folder, huge_tensor([1 << 20, 1 << 20]))
     elif how == "arrays of 2^64":
-        seal(folder, huge([1 << 32, 1 << 32]))
+        replace_arrays(folder, huge_tensor([1 << 32, 1 << 32]))
     elif how == "a description of 4 GB":
         with (folder / "head.json").open("r+b") as f:
             f.truncate(4 << 30)
@@ -176,8 +176,8 @@ HEADS = [
 ]  # fmt: skip
 
 
-def faiss_claiming(rows: int) -> bytes:
-    """A flat index of a few bytes that claims many."""
+def faiss_index_claiming(rows: int) -> bytes:
+    """Return a small flat index that claims many rows."""
     import faiss
 
     index = faiss.IndexFlatIP(4)
@@ -192,8 +192,8 @@ def faiss_claiming(rows: int) -> bytes:
 INDEXES = ["12 GB of vectors", "nothing like an index", "another file's name", "a sidecar of 4 GB"]
 
 
-def evil_index(path: Path, how: str) -> None:
-    """Spoil a good index, with a sidecar that agrees."""
+def make_hostile_index(path: Path, how: str) -> None:
+    """Turn a good index into a malicious one with a matching sidecar."""
     storage = make(path, 16)
     build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     folder = storage.layout.index_folder(storage.space().key)
@@ -205,7 +205,7 @@ def evil_index(path: Path, how: str) -> None:
     elif how == "nothing like an index":
         target.write_bytes(os.urandom(5000))
     elif how == "12 GB of vectors":
-        target.write_bytes(faiss_claiming(3 << 28))
+        target.write_bytes(faiss_index_claiming(3 << 28))
         facts["rows"] = 3 << 28
     facts |= {"bytes": target.stat().st_size, "xxh3": file_xxh3(target)}
     sidecar.write_text(json.dumps(facts))
@@ -214,31 +214,31 @@ def evil_index(path: Path, how: str) -> None:
             f.truncate(4 << 30)
 
 
-def test_evil_heads_indexes_and_notes_are_refused(tmp_path):
-    """Nothing of them runs, nothing they claim is believed; a head that is not the one that was kept is noticed."""
+def test_malicious_heads_indexes_and_manifests_are_refused(tmp_path):
+    """No code in them runs, no size in them is trusted, and a head that is not the saved one is refused."""
     for how in HEADS:
-        evil_head(good_head(tmp_path / "heads" / how), how, tmp_path / "it ran")
+        make_hostile_head(save_good_head(tmp_path / "heads" / how), how, tmp_path / "it ran")
     for how in INDEXES:
-        evil_index(tmp_path / how, how)
+        make_hostile_index(tmp_path / how, how)
     storage = make(tmp_path / "s", 16)
     X = np.array([vector(n) for n in range(1, 17)], np.float32)
     fitted = NearestPrototype().fit(X, np.array(["a", "b"] * 8))
     registry.save_head(storage, storage.space(), "kind", fitted, label="label", kind="prototype", metadata={})
-    good_head(tmp_path / "s" / "heads" / "kind")
+    save_good_head(tmp_path / "s" / "heads" / "kind")
     (tmp_path / "out").mkdir()
     with (tmp_path / "out" / "export.json").open("wb") as f:
         f.truncate(4 << 30)
     looks = [*(("head", tmp_path / "heads" / how) for how in HEADS), *(("index", tmp_path / how) for how in INDEXES)]
-    said = ask(*looks, ("kept", tmp_path / "s"), ("import", tmp_path / "out"))
+    refusals = load_in_subprocess(*looks, ("kept", tmp_path / "s"), ("import", tmp_path / "out"))
     for how in HEADS:
-        assert said[str(tmp_path / "heads" / how)].startswith(("StoreDamaged", "StoreNotFound", "BadHead")), how
+        assert refusals[str(tmp_path / "heads" / how)].startswith(("StoreDamaged", "StoreNotFound", "BadHead")), how
     assert not (tmp_path / "it ran").exists()
-    assert "StoreDamaged" in said[str(tmp_path / "s")]
-    assert "StoreDamaged" in said[str(tmp_path / "out")]
+    assert "StoreDamaged" in refusals[str(tmp_path / "s")]
+    assert "StoreDamaged" in refusals[str(tmp_path / "out")]
 
 
-def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
-    """Repair moves what a sidecar calls damaged: only files beside it."""
+def test_sidecar_cannot_move_the_catalog_to_the_quarantine(tmp_path):
+    """Repair only moves files in the folder of the sidecar that names them."""
     import embedstore as es
 
     storage = make(tmp_path / "s", 16)
@@ -250,18 +250,18 @@ def test_a_sidecar_cannot_have_the_catalog_set_aside(tmp_path):
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
     store.repair(reembed=False)
     assert (tmp_path / "s" / "embedstore.json").exists()
-    assert es.open(tmp_path / "s").info()["items"] == 16
+    assert es.open(tmp_path / "s").info().items == 16
 
 
-def evil_weights(folder: Path) -> list[Path]:
-    """Weights files that claim what they do not hold."""
+def make_hostile_weights(folder: Path) -> list[Path]:
+    """Write weights files with false headers."""
     import torch
 
     many = ",".join(f'"a{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for n in range(400_000)).encode()
     files = {
-        "exabytes": huge([1 << 29, 1 << 30]),
-        "more-than-2^64": huge([1 << 32, 1 << 32]),
-        "4-terabytes": huge([1 << 20, 1 << 20]),
+        "exabytes": huge_tensor([1 << 29, 1 << 30]),
+        "more-than-2^64": huge_tensor([1 << 32, 1 << 32]),
+        "4-terabytes": huge_tensor([1 << 20, 1 << 20]),
         "header-of-8-EiB": header((1 << 63) - 1, b"{}"),
         "header-of-90-MB": header(90 << 20, b"{" * (90 << 20)),
         "nested-deep": header(1_000_000, b'{"a":' * 200_000),
@@ -279,10 +279,10 @@ def evil_weights(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_weights_that_claim_exabytes_are_refused(tmp_path):
-    """Given with ``--weights``: headers, sizes and archives that are not true, each in one line, the file named."""
-    files = evil_weights(tmp_path)
-    said = ask(*(("weights", path) for path in files))
+def test_weights_files_with_false_sizes_are_refused(tmp_path):
+    """False headers, sizes and archives given with ``--weights`` are refused in one line that names the file."""
+    files = make_hostile_weights(tmp_path)
+    refusals = load_in_subprocess(*(("weights", path) for path in files))
     for path in files:
-        assert said[str(path)].startswith("WeightsMismatch: cannot read weights from"), said[str(path)]
-        assert path.name in said[str(path)]
+        assert refusals[str(path)].startswith("WeightsMismatch: cannot read weights from"), refusals[str(path)]
+        assert path.name in refusals[str(path)]

@@ -1,4 +1,4 @@
-"""A log, a catalog or a count of commits that is gone: refused or made again; what was forgotten stays so."""
+"""A lost log, catalog or commit counter is refused or rebuilt; purged vectors do not come back."""
 
 import os
 
@@ -13,34 +13,34 @@ from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
-from tests.reliability.oracle import missing
+from tests.reliability.oracle import missing_batch
 
-LOSSES = ["deleted", "cut in half", "emptied", "exchanged for an older one"]
+LOSSES = ["deleted", "cut in half", "emptied", "replaced by an older one"]
 
 
-def lose(storage: Storage, what: str, older: bytes) -> None:
-    """Something happens to a catalog's log."""
+def damage_log(storage: Storage, damage: str, older: bytes) -> None:
+    """Remove, cut, empty or replace the log of the catalog."""
     log = storage.layout.wal
-    if what == "deleted":
+    if damage == "deleted":
         log.unlink()
-    elif what == "exchanged for an older one":
+    elif damage == "replaced by an older one":
         log.write_bytes(older)
     else:
-        os.truncate(log, 0 if what == "emptied" else log.stat().st_size // 2)
+        os.truncate(log, 0 if damage == "emptied" else log.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("what", LOSSES)
-def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkeypatch):
-    """Three commits stand only in the log: without it nothing is answered, and repair enters their vectors again."""
+@pytest.mark.parametrize("damage", LOSSES)
+def test_repair_after_a_lost_log_registers_its_vector_files(tmp_path, damage, monkeypatch):
+    """Without the log of three commits the store is refused; repair registers their vectors again."""
     storage = make(tmp_path / "s", 10)
     monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
-    with storage.writer("killed before the log is folded in") as writer:
+    with storage.writer("killed before the checkpoint") as writer:
         for i in range(3):
             writer.commit(batch(11 + 10 * i, 10), space=storage.space())
             logs.append(storage.layout.wal.read_bytes())
     monkeypatch.undo()
-    lose(storage, what, logs[0])
+    damage_log(storage, damage, logs[0])
     for _ in range(2):
         with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged.*embedstore repair"):
             rows(Storage.open(tmp_path / "s"))
@@ -51,46 +51,46 @@ def test_a_lost_log_is_noticed_and_its_vectors_taken_back(tmp_path, what, monkey
     found = rows(again)
     assert found == expected(len(found))
     with again.writer("again") as writer:
-        writer.commit(missing(again, len(found) + 1, 40 - len(found)), space=again.space())
+        writer.commit(missing_batch(again, len(found) + 1, 40 - len(found)), space=again.space())
     assert rows(again) == expected(40)
 
 
 @pytest.mark.parametrize(
-    ("what", "doing"),
-    [*((w, "labels") for w in LOSSES), ("deleted", "items without vectors"), ("cut in half", "a deletion")],
+    ("damage", "change"),
+    [*((damage, "labels") for damage in LOSSES), ("deleted", "items without vectors"), ("cut in half", "a deletion")],
 )
-def test_a_lost_log_of_commits_without_vectors_is_refused(tmp_path, what, doing, monkeypatch):
-    """No vector file speaks for an edit, a deletion or further items of known contents: the count of commits does."""
+def test_lost_log_of_commits_without_vectors_is_refused(tmp_path, damage, change, monkeypatch):
+    """An edit, a deletion and items of known contents write no vector file: the commit counter reveals their loss."""
     storage = make(tmp_path / "s", 10)
     monkeypatch.setattr(checkpoint, "guarded_checkpoint", lambda *_, **__: None)
     logs = []
-    with storage.writer("killed before the log is folded in") as writer:
+    with storage.writer("killed before the checkpoint") as writer:
         for i in range(2):
-            if doing == "labels":
+            if change == "labels":
                 item_changes.edit(writer, {"label": f"'new {i}'"}, ItemSelection("true"))
-            elif doing == "a deletion":
+            elif change == "a deletion":
                 item_changes.delete(writer, ItemSelection(items=[1 + i]))
             else:
                 more = [ItemRow(ImageRef(f"/more/{i}", f"/more/{i}", 1, 1), digest(1 + i))]
                 writer.commit(CommitBatch(items=more), space=storage.space())
             logs.append(storage.layout.wal.read_bytes())
     monkeypatch.undo()
-    lose(storage, what, logs[0])
+    damage_log(storage, damage, logs[0])
     with pytest.raises(StoreDamaged, match=r"commit \d+ was acknowledged"):
         Storage.open(tmp_path / "s")
     lost = repair(tmp_path / "s").actions
     assert [d for d in lost if "acknowledged commits are lost" in d]
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
-    if what != "exchanged for an older one" and what != "cut in half":
+    if damage not in ("replaced by an older one", "cut in half"):
         assert rows(again) == expected(10)
     with again.writer("goes on") as writer:
         writer.commit(batch(100, 2), space=again.space())
     assert verify(Storage.open(tmp_path / "s")).ok
 
 
-def test_a_bit_of_the_witness_is_harmless_or_found(tmp_path):
-    """Bytes of its two records and of the rest: every row is there, and both records gone is named."""
+def test_damaged_commit_counter_has_no_effect_or_is_detected(tmp_path):
+    """One damaged record has no effect; the loss of both is named and repaired."""
     storage = make(tmp_path / "s", 10, 10)
     path = storage.layout.root / "COMMITTED"
     whole = path.read_bytes()
@@ -108,11 +108,11 @@ def test_a_bit_of_the_witness_is_harmless_or_found(tmp_path):
         assert rows(again) == expected(20)
 
 
-@pytest.mark.parametrize("what", ["catalog", "catalog and log", "catalog's tables"])
-def test_a_lost_catalog_is_made_again_from_what_lies_beside(tmp_path, what):
-    """Spaces come from their notes, vectors from their files; only the items have to be named again."""
+@pytest.mark.parametrize("lost", ["catalog", "catalog and log", "catalog's tables"])
+def test_lost_catalog_is_rebuilt_from_the_other_files(tmp_path, lost):
+    """Repair restores spaces from space.json and vectors from their files; only the items must be added again."""
     storage = make(tmp_path / "s", 10, 20)
-    if what == "catalog's tables":
+    if lost == "catalog's tables":
         import duckdb
 
         storage.layout.catalog.unlink()
@@ -126,16 +126,16 @@ def test_a_lost_catalog_is_made_again_from_what_lies_beside(tmp_path, what):
     assert again.space("test").key == SPACE.key
     assert again.sql("SELECT count(*) FROM vectors")[1] == [(30,)]
     with again.writer("again") as writer:
-        writer.commit(missing(again, 1, 30), space=again.space())
+        writer.commit(missing_batch(again, 1, 30), space=again.space())
     assert rows(again) == expected(30)
     assert verify(again).ok
 
 
-def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
-    """Before and after a compaction, with damage in a file of either kind: the rest is saved, nothing comes back."""
+def test_repair_does_not_restore_purged_vectors(tmp_path):
+    """Before and after a compaction, with a damaged file: intact vectors are kept, purged ones do not come back."""
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
-    with storage.writer("forget") as writer:
+    with storage.writer("purge") as writer:
         item_changes.purge(writer, ItemSelection(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
@@ -167,10 +167,10 @@ def test_what_was_forgotten_stays_forgotten_through_repair(tmp_path):
     assert stored == {digest(int(u[3:-4])) for u in wanted}
 
 
-def test_forgotten_vectors_in_files_that_a_killed_compaction_left_are_not_taken_back(tmp_path):
-    """The old files are there still when repair comes: they go, and what was forgotten with them."""
+def test_repair_does_not_restore_purged_vectors_from_files_of_a_killed_compaction(tmp_path):
+    """Repair removes the old files that a killed compaction left, and purged vectors with them."""
     storage = make(tmp_path / "s", 20, 20)
-    with storage.writer("forget") as writer:
+    with storage.writer("purge") as writer:
         item_changes.purge(writer, ItemSelection(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
     with storage.writer("compact") as writer:

@@ -1,0 +1,70 @@
+"""The command line application: its help panels and what all verbs share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import embedstore as es
+from embedstore.cli import options as o
+
+DESCRIPTION = "Embed an image collection once; search it, probe it and label it from the cached features."
+
+
+class Panel(StrEnum):
+    """The groups of verbs in ``embedstore --help``, by what a person wants to do."""
+
+    PUT_IN = "Put in"
+    SEARCH = "Search"
+    CLASSIFY = "Classify"
+    LABEL = "Label and clean"
+    CHANGE = "Change"
+    FINETUNE = "Fine-tune"
+    KEEP_SAFE = "Keep safe"
+    MEASURE = "Measure"
+
+
+class PanelGroup(TyperGroup):
+    """A group that lists its verbs by panel, in plain text."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per panel."""
+        for panel in Panel:
+            verbs = [
+                (name, command.get_short_help_str(limit=200))
+                for name, command in self.commands.items()
+                if getattr(command, "rich_help_panel", None) == panel
+            ]
+            if verbs:
+                with formatter.section(panel):
+                    formatter.write_dl(verbs)
+
+
+app = typer.Typer(
+    cls=PanelGroup,
+    help=DESCRIPTION,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"embedstore {es.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=DESCRIPTION)
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    show_timing: o.Timing = False,
+) -> None:
+    """Handle the options of the program itself."""

@@ -1,0 +1,184 @@
+"""Results of verbs that return counts. Each has ``to_json()``, and shows itself as a table in a notebook."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Base of small results."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in self.to_json().items()
+        )
+        return f"<table>{rows}</table>"
+
+
+@dataclass(frozen=True)
+class StoreInfo(Summary):
+    """What a store holds.
+
+    Attributes:
+        path: the folder.
+        id: the identity of the store.
+        format: the version of the storage format.
+        items: how many items there are.
+        missing: how many of them were not found by the last scan of their folder.
+        contents: how many different contents.
+        failures: how many images could not be embedded.
+        failure_reasons: failures by reason.
+        labels: items by label, the 50 most frequent.
+        splits: items by split.
+        spaces: facts on each space.
+        indexes: facts on each index.
+        heads: name, space, label and kind of each saved head.
+        runs: how many runs are recorded.
+        bytes: bytes on disk.
+    """
+
+    path: str
+    id: str
+    format: int
+    items: int
+    missing: int
+    contents: int
+    failures: int
+    failure_reasons: dict[str, int]
+    labels: dict[str, int]
+    splits: dict[str, int]
+    spaces: list[dict[str, Any]]
+    indexes: list[dict[str, Any]]
+    heads: list[dict[str, Any]]
+    runs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ChangedItems(Summary):
+    """How many items were changed, renamed or deleted."""
+
+    items: int
+
+
+@dataclass(frozen=True)
+class PurgedItems(Summary):
+    """How many items, contents and vectors were removed for good."""
+
+    items: int
+    contents: int
+    vectors: int
+
+
+@dataclass(frozen=True)
+class TableEdit(Summary):
+    """How many items a table changed, and how many of its rows name an item that the store does not have."""
+
+    items: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Compaction(Summary):
+    """What a compaction did.
+
+    Attributes:
+        files_before: vector files before it.
+        files_after: vector files after it.
+        rows_dropped: vectors that no item needed.
+        bytes_freed: bytes that were freed on disk.
+        indexes: index files that were built again.
+    """
+
+    files_before: int
+    files_after: int
+    rows_dropped: int
+    bytes_freed: int
+    indexes: list[str]
+
+
+@dataclass(frozen=True)
+class DefaultSpace(Summary):
+    """The space that is used from now on when none is named.
+
+    Attributes:
+        space: its name.
+        without_vector: contents that have no vector in it yet.
+        refitted: heads that were fitted again in it.
+        skipped: heads that could not be fitted again, with the reason.
+    """
+
+    space: str
+    without_vector: int
+    refitted: list[str]
+    skipped: list[str]
+
+
+@dataclass(frozen=True)
+class DroppedSpace(Summary):
+    """How many vectors and bytes were removed with a space."""
+
+    vectors: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Backup(Summary):
+    """How many vector files and bytes a backup or a restored store has."""
+
+    shards: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ArchiveCounts(Summary):
+    """What an export or import of a whole store held.
+
+    Attributes:
+        tables: rows by table.
+        vectors: vectors of all spaces.
+        files: files of the archive; 0 for an import.
+        bytes: bytes of the archive; 0 for an import.
+    """
+
+    tables: dict[str, int]
+    vectors: int
+    files: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def from_counts(cls, counts: dict[str, int]) -> ArchiveCounts:
+        """Separate the rows of tables from the other counts."""
+        other = {name: counts[name] for name in ("vectors", "files", "bytes") if name in counts}
+        return cls({name: n for name, n in counts.items() if name not in other}, **other)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, the tables beside the other counts."""
+        return {**self.tables, "vectors": self.vectors, "files": self.files, "bytes": self.bytes}
+
+
+@dataclass(frozen=True)
+class PredictionSummary(Summary):
+    """What a head predicted.
+
+    Attributes:
+        head: its name.
+        items: items that have a prediction now.
+        contents: different contents among them.
+        labels: items by predicted class, the most frequent first.
+        seconds: wall time.
+    """
+
+    head: str
+    items: int
+    contents: int
+    labels: dict[str, int]
+    seconds: float

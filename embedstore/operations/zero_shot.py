@@ -1,0 +1,69 @@
+"""Classifiers made of text alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from embedstore.classify import registry
+from embedstore.classify.data.features import load_features
+from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
+from embedstore.classify.registry import HeadRecord
+from embedstore.operations.evaluate import Classes, TextOptions, encode_classes
+from embedstore.operations.session import Session
+from embedstore.storage.spaces import SpaceRecord
+
+
+@dataclass(frozen=True)
+class ZeroShotClassifier:
+    """A zero-shot classifier of one space; nothing is fitted.
+
+    Attributes:
+        head: the scikit-learn classifier inside.
+        space: the space that it classifies.
+        session: the store.
+    """
+
+    head: Any
+    space: SpaceRecord
+    session: Session
+
+    def evaluate(self, label: str = "label", *, where: str | None = None) -> Evaluation:
+        """Evaluate on the labelled items: the held-out ones if the items have a split, else all.
+
+        Args:
+            label: a column of the items.
+            where: a filter on the items.
+
+        Raises:
+            LabelError: if no item has a label.
+        """
+
+        def evaluate() -> Evaluation:
+            data = load_features(self.session.storage, self.space, label, where=where)
+            return evaluate_zero_shot(self.head, data)
+
+        return self.session.recorded("zero_shot", self.space, {"label": label, "where": where}, evaluate)
+
+    def save(self, name: str, *, label: str = "label") -> HeadRecord:
+        """Save the classifier under a name, for :meth:`embedstore.Store.predict`.
+
+        Args:
+            name: letters, digits, ``_`` and ``-``.
+            label: the column that it predicts.
+
+        Raises:
+            BadHead: if the name does not fit.
+        """
+        return registry.save_head(
+            self.session.storage, self.space, name, self.head, label=label, kind="zero_shot", metadata={"train": 0}
+        )
+
+
+def zero_shot(
+    session: Session, classes: Classes, *, text: TextOptions = TextOptions(), space: str | None = None
+) -> ZeroShotClassifier:
+    """Make a zero-shot classifier; see :meth:`embedstore.Store.zero_shot`."""
+    record = session.space(space)
+    head = text_classifiers.make_zero_shot_head(encode_classes(session, record, classes, text))
+    return ZeroShotClassifier(head, record, session)
