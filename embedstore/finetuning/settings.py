@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
-from typing import Any, TypedDict
+from typing import Any
 
 from embedstore.errors import FinetuneError, did_you_mean
 
@@ -200,41 +200,6 @@ STORED_KEYS = {
 def stored_keys(values: dict[str, Any]) -> dict[str, Any]:
     """Return values by field name under their keys on disk."""
     return {STORED_KEYS.get(k, k): v for k, v in values.items()}
-
-
-class FinetuneOptions(TypedDict, total=False):
-    """Keyword arguments of a run: the fields of :class:`FinetuneSettings` and :class:`AugmentationSettings`."""
-
-    layers: str
-    head_init: str
-    weight_average: str
-    selection_metric: str
-    epochs: int
-    patience: int
-    lr: float | None
-    layer_decay: float
-    warmup_ratio: float
-    weight_decay: float
-    label_smoothing: float
-    class_weights: bool
-    batch_size: int
-    micro_batch_size: int | None
-    update_batchnorm: bool
-    refit: bool
-    wise_alpha: float | None
-    lora_rank: int
-    seed: int
-    precision: str
-    num_workers: int
-    min_crop_scale: float | None
-    flip: bool
-    rotate: float
-    color_jitter: float
-    randaugment: int
-    min_jpeg_quality: int
-    cutout: float
-    mixup: float
-    cutmix: float
 
 
 def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
