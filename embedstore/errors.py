@@ -1,47 +1,48 @@
-"""Everything that can go wrong and is not a bug.
+"""Every error that a user can cause or meet.
 
-Each error says what, where, what was expected, what was found, and the cure; the command line prints it as
-one line and exits 1. Every class also derives from the fitting builtin, so ``except FileNotFoundError`` works.
+A message says what happened, where, what was expected, what was found, and the cure. The command line prints it as one
+line and exits with status 1. Every class also derives from the fitting builtin, so ``except FileNotFoundError`` works.
 
 ::
 
     EmbedstoreError
     ├── StoreError
-    │   ├── StoreNotFound      (FileNotFoundError)  no folder there
-    │   ├── NotAStore          (ValueError)         a folder, but not one of ours
-    │   ├── StoreExists        (FileExistsError)    create would overwrite
-    │   ├── StoreTooNew        (ValueError)         written by a later embedstore
+    │   ├── StoreNotFound      (FileNotFoundError)  there is no folder
+    │   ├── NotAStore          (ValueError)         the folder is not a store
+    │   ├── StoreExists        (FileExistsError)    something would be overwritten
+    │   ├── StoreTooNew        (ValueError)         a later embedstore wrote the store
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
-    │   ├── StoreIOError       (OSError)            the disk is full, fails, or refuses to be written
-    │   └── StoreDamaged       (ValueError)         bytes are not what was written
+    │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
+    │   └── StoreDamaged       (ValueError)         stored bytes are not what was written
     ├── SpaceError
-    │   ├── SpaceNotFound      (LookupError)        no space of that name, or none yet
-    │   └── SpaceMismatch      (ValueError)         vectors of another space
-    │       └── DimensionMismatch                   ... visible already in the dimension
+    │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
+    │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
+    │       └── DimensionMismatch                   vectors of another dimension
     ├── BackboneError
-    │   ├── UnknownBackbone    (LookupError)        no such architecture or tag
-    │   ├── WeightsNotFound    (FileNotFoundError)  weights are not on this machine
-    │   ├── WeightsMismatch    (ValueError)         weights do not fit the architecture
-    │   ├── BadBackbone        (ValueError)         an option the backbone does not have
-    │   ├── NoTextTower        (ValueError)         words asked of an image-only space
-    │   ├── RuntimeMismatch    (ValueError)         another runtime gives other vectors than the eager network
-    │   └── CodeNotAllowed     (PermissionError)    a store names code the user did not allow
+    │   ├── UnknownBackbone    (LookupError)        there is no such architecture or tag
+    │   ├── WeightsNotFound    (FileNotFoundError)  the weights are not on this machine
+    │   ├── WeightsMismatch    (ValueError)         the weights do not fit the architecture
+    │   ├── BadBackbone        (ValueError)         the backbone cannot be built or used as requested
+    │   ├── NoTextTower        (ValueError)         a text query in a space of an image-only backbone
+    │   ├── RuntimeMismatch    (ValueError)         a runtime whose vectors differ from the eager backbone's
+    │   └── CodeNotAllowed     (PermissionError)    the store names code that the user did not allow
     ├── SourceError
-    │   ├── SourceNotFound     (FileNotFoundError)  no such folder, file or glob
-    │   ├── NoImages           (ValueError)         nothing to embed
-    │   ├── BadManifest        (ValueError)         a table without uri, or not a table
-    │   └── BadVectors         (ValueError)         wrong shape, NaN, infinite or zero vectors
-    ├── ImageError             (ValueError)         one image cannot be used; carries the reason
-    ├── QueryError             (ValueError)
-    │   ├── BadFilter                               a --where that is not one boolean expression
-    │   └── UnknownColumn                           ... that names a column the items lack
+    │   ├── SourceNotFound     (FileNotFoundError)  there is no such folder, file or glob
+    │   ├── NoImages           (ValueError)         there is nothing to embed
+    │   ├── BadManifest        (ValueError)         a table without uris, or that cannot be read
+    │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
+    ├── ImageError             (ValueError)         one image cannot be used; has the reason
+    ├── QueryError             (ValueError)         a query or change that cannot be done
+    │   ├── BadFilter                               a filter that is not one condition over the items
+    │   └── UnknownColumn                           a column that the items lack
     ├── HeadError
-    │   ├── UnknownHead        (LookupError)        no classifier of that name
-    │   └── BadHead            (ValueError)         an option the head lacks, or a head that cannot be stored so
-    ├── FinetuneError          (ValueError)         fine-tuning that cannot be done so
-    ├── LabelError             (ValueError)         labels cannot support the question asked
-    ├── OutputError            (OSError)            a file that the user named cannot be written
+    │   ├── UnknownHead        (LookupError)        there is no classifier of that name
+    │   └── BadHead            (ValueError)         an option that the head lacks, or a head that cannot be stored
+    ├── FinetuneError          (ValueError)         settings that do not fit the network, the data or each other
+    ├── LabelError             (ValueError)         the labels cannot support what was requested
+    ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
+    ├── OutputError            (OSError)            a file that the user named cannot be written
     └── MissingExtra           (ImportError)        an optional package is not installed
 """
 
@@ -56,35 +57,35 @@ if TYPE_CHECKING:
 
 
 class EmbedstoreError(Exception):
-    """Root of every error a user can cause or meet."""
+    """Root of every error that a user can cause or meet."""
 
 
 class StoreError(EmbedstoreError):
-    """The store on disk."""
+    """Something is wrong with the store on disk."""
 
 
 class StoreNotFound(StoreError, FileNotFoundError):
-    """No folder there."""
+    """There is no folder."""
 
 
 class NotAStore(StoreError, ValueError):
-    """A folder or file, but not a store."""
+    """The folder or file is not a store."""
 
 
 class StoreExists(StoreError, FileExistsError):
-    """``create`` would overwrite something."""
+    """Something would be overwritten."""
 
 
 class StoreTooNew(StoreError, ValueError):
-    """Written by a later embedstore."""
+    """A later embedstore wrote the store."""
 
 
 class StoreBusy(StoreError, BlockingIOError):
-    """Another process holds what is needed."""
+    """Another process is writing."""
 
 
 class StoreIOError(StoreError, OSError):
-    """The disk is full, fails, or may not be written; what was acknowledged before is kept."""
+    """The disk is full, fails, or cannot be written; what was acknowledged before is kept."""
 
 
 class StoreDamaged(StoreError, ValueError):
@@ -92,27 +93,27 @@ class StoreDamaged(StoreError, ValueError):
 
 
 class SpaceError(EmbedstoreError):
-    """What a vector means."""
+    """Something is wrong with a space."""
 
 
 class SpaceNotFound(SpaceError, LookupError):
-    """No space of that name, or none yet."""
+    """There is no space of that name, or none yet."""
 
 
 class SpaceMismatch(SpaceError, ValueError):
-    """Vectors, weights or a head of another space."""
+    """Vectors, weights or a head belong to another space."""
 
 
 class DimensionMismatch(SpaceMismatch):
-    """Vectors of another dimension."""
+    """Vectors have another dimension."""
 
 
 class BackboneError(EmbedstoreError):
-    """The network that makes vectors."""
+    """Something is wrong with a backbone."""
 
 
 class UnknownBackbone(BackboneError, LookupError):
-    """No such architecture or pre-trained tag."""
+    """There is no such architecture or pre-trained tag."""
 
 
 class WeightsNotFound(BackboneError, FileNotFoundError):
@@ -124,47 +125,47 @@ class WeightsMismatch(BackboneError, ValueError):
 
 
 class BadBackbone(BackboneError, ValueError):
-    """An option that the backbone does not have."""
+    """The backbone cannot be built or used as requested."""
 
 
 class NoTextTower(BackboneError, ValueError):
-    """Words asked of a space that knows images only."""
+    """A text query meets a space of an image-only backbone."""
 
 
 class RuntimeMismatch(BackboneError, ValueError):
-    """Another runtime gives other vectors than the eager network."""
+    """A runtime gives vectors that differ from the eager backbone's."""
 
 
 class CodeNotAllowed(BackboneError, PermissionError):
-    """A store names a user's own code, and this user has not allowed it."""
+    """The store names code that the user did not allow."""
 
 
 class SourceError(EmbedstoreError):
-    """Where images come from."""
+    """Something is wrong with a source of items."""
 
 
 class SourceNotFound(SourceError, FileNotFoundError):
-    """No such folder, file or glob."""
+    """There is no such folder, file or glob."""
 
 
 class NoImages(SourceError, ValueError):
-    """Nothing to embed."""
+    """There is nothing to embed."""
 
 
 class BadManifest(SourceError, ValueError):
-    """A table that does not say where the images are."""
+    """A table has no uris or cannot be read."""
 
 
 class BadVectors(SourceError, ValueError):
-    """Precomputed vectors that cannot be stored."""
+    """Precomputed vectors cannot be stored."""
 
 
 class ImageError(EmbedstoreError, ValueError):
     """One image cannot be used.
 
     Args:
-        reason: the code that goes into the ``failures`` table.
-        detail: one line for a person.
+        reason: the code that the table ``failures`` stores.
+        detail: one line that says more.
     """
 
     def __init__(self, reason: FailureReason, detail: str) -> None:
@@ -174,43 +175,47 @@ class ImageError(EmbedstoreError, ValueError):
 
 
 class QueryError(EmbedstoreError, ValueError):
-    """A question that cannot be asked."""
+    """A query or a change cannot be done."""
 
 
 class BadFilter(QueryError):
-    """A filter that is not one boolean expression over the items."""
+    """A filter is not one condition over the items."""
 
 
 class UnknownColumn(QueryError):
-    """A filter that names a column the items lack."""
+    """The items lack a column."""
 
 
 class HeadError(EmbedstoreError):
-    """A classifier over the vectors."""
+    """Something is wrong with a classifier."""
 
 
 class UnknownHead(HeadError, LookupError):
-    """No classifier of that name."""
+    """There is no classifier of that name."""
 
 
 class BadHead(HeadError, ValueError):
-    """An option that the head does not have, or a head that cannot be stored or exported so."""
+    """The head lacks an option, or cannot be stored or exported."""
 
 
 class FinetuneError(EmbedstoreError, ValueError):
-    """Fine-tuning with settings that do not fit the network, the data or each other."""
+    """Settings do not fit the network, the data or each other."""
 
 
 class LabelError(EmbedstoreError, ValueError):
-    """Labels that cannot support the question asked."""
+    """The labels cannot support what was requested."""
 
 
 class OutputError(EmbedstoreError, OSError):
     """A file that the user named cannot be written."""
 
 
+class BadOption(EmbedstoreError, ValueError):
+    """An option does not accept this value."""
+
+
 class UnknownOption(EmbedstoreError, TypeError):
-    """A keyword that a function does not have."""
+    """A function does not have this keyword."""
 
 
 class MissingExtra(EmbedstoreError, ImportError):
@@ -218,6 +223,6 @@ class MissingExtra(EmbedstoreError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
-    """The known names nearest to ``name``, as the end of an error message ("" when none is near)."""
+    """Return the known names nearest to ``name`` as the end of a message, ``""`` if none is near."""
     found = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
     return f"; did you mean {' or '.join(found)}?" if found else ""

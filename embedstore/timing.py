@@ -1,4 +1,4 @@
-"""Where the time of one command goes: named steps, kept in the order in which they ended; and on how many cores."""
+"""Measure where the time of one command goes: named steps, in the order in which they ended."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 @dataclass
 class CommandTiming:
-    """Steps of one command; whether they are to be printed when it ends."""
+    """The steps of one command, and whether to print them when it ends."""
 
     print_requested: bool = False
     steps: list[tuple[str, float]] = field(default_factory=list)
 
 
-_running: list[CommandTiming] = []  # empty in a program that only uses the library: its searches leave nothing behind
+_running: list[CommandTiming] = []  # empty in a program that uses the library, so that its searches record nothing
 
 
 @contextmanager
 def record_command() -> Iterator[CommandTiming]:
-    """Keep the steps of what the block does."""
+    """Record the steps of a block."""
     _running.append(CommandTiming())
     try:
         yield _running[-1]
@@ -33,7 +33,7 @@ def record_command() -> Iterator[CommandTiming]:
 
 @contextmanager
 def time_step(name: str) -> Iterator[None]:
-    """Keep how long the block took; steps stand beside each other, never inside one another."""
+    """Record how long a block takes; steps must not be nested."""
     begin = time.perf_counter()
     try:
         yield
@@ -42,19 +42,19 @@ def time_step(name: str) -> Iterator[None]:
 
 
 def add_step(name: str, seconds: float) -> None:
-    """Keep a step that was timed elsewhere."""
+    """Record a step that was timed elsewhere."""
     if _running:
         _running[-1].steps.append((name, seconds))
 
 
 def request_report() -> None:
-    """The steps of this command are to be printed."""
+    """Print the steps of this command when it ends."""
     if _running:
         _running[-1].print_requested = True
 
 
 def process_age() -> float | None:
-    """Seconds since this process began, to a hundredth; None where the system does not say."""
+    """Return the seconds since this process started, to a hundredth; None where the system does not report it."""
     try:
         started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0])
@@ -64,15 +64,15 @@ def process_age() -> float | None:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def step_report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    """Every step with its seconds; what lies between them, and the whole, last."""
+    """Return every step with its seconds; then the rest, and the total."""
     whole = process_age()
     if whole is None:
         return steps
-    return [*steps, ("other", max(0.0, whole - sum(s for _, s in steps))), ("altogether", whole)]
+    return [*steps, ("other", max(0.0, whole - sum(s for _, s in steps))), ("total", whole)]

@@ -1,4 +1,4 @@
-"""Frozen rows that cross floors. No behaviour beyond what their own fields say."""
+"""Frozen records that several rooms exchange."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Split(StrEnum):
-    """The three splits the field knows."""
+    """The part of a data set that an item belongs to."""
 
     TRAIN = "train"
     VAL = "val"
@@ -20,31 +20,34 @@ class Split(StrEnum):
 class FailureReason(StrEnum):
     """Why an image could not be embedded: the ``reason`` column of ``failures``."""
 
-    MISSING = "missing"  # named, but not there (a dangling link, a manifest row)
-    UNREADABLE = "unreadable"  # the operating system refuses: permission, I/O error
+    MISSING = "missing"  # listed, but absent (a dangling link, a manifest row)
+    UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O
     NOT_A_FILE = "not_a_file"  # a FIFO, a socket, a device
-    NOT_FOLLOWED = "not_followed"  # a link to a folder: following it could loop for ever
+    NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop
     EMPTY = "empty"  # zero bytes
     NOT_AN_IMAGE = "not_an_image"  # no decoder knows the format
-    TRUNCATED = "truncated"  # the data end before the picture does
-    CORRUPT = "corrupt"  # the decoder found broken data
+    TRUNCATED = "truncated"  # the data ends before the image does
+    CORRUPT = "corrupt"  # the decoder found invalid data
     TOO_LARGE = "too_large"  # more pixels than the limit: a decompression bomb
-    TOO_MANY_SCANS = "too_many_scans"  # a progressive JPEG made to be slow
+    TOO_MANY_SCANS = "too_many_scans"  # a progressive JPEG that is built to be slow
     NO_MEMORY = "no_memory"  # decoding ran out of memory
-    TIMED_OUT = "timed_out"  # decoding did not end within its time
-    CRASHED = "crashed"  # the decoder died of it, twice
+    TIMED_OUT = "timed_out"  # decoding exceeded its time limit
+    CRASHED = "crashed"  # the decoder process crashed twice
     NOT_FINITE = "not_finite"  # the backbone gave NaN, infinity or a zero vector
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRef:
-    """One file as a source found it, before anything was read of it.
+    """One file that a source found, before its bytes are read.
 
     Attributes:
-        uri: the name a person sees and a query returns: valid UTF-8. For a local file its absolute path.
-        path: what to open: ``os.fsdecode`` of the file name, equal to ``uri`` unless the name is not UTF-8.
-        size: bytes. mtime_ns: modification time in nanoseconds.
-        label, split, group: what the source says of the image, or None.
+        uri: the name that a query returns, valid UTF-8; for a local file its absolute path.
+        path: the path to open: ``os.fsdecode`` of the file name, equal to ``uri`` unless the name is not UTF-8.
+        size: in bytes.
+        mtime_ns: the modification time in nanoseconds.
+        label: the label that the source states, or None.
+        split: the split that the source states, or None.
+        group: the group that the source states, or None; items of one group stay in one split.
     """
 
     uri: str
@@ -58,7 +61,16 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One image that could not be embedded, and why. Retried only when its size or mtime change."""
+    """One image that could not be embedded. It is tried again only when its size or mtime changes.
+
+    Attributes:
+        uri: as in :class:`ImageRef`.
+        path: as in :class:`ImageRef`.
+        size: in bytes.
+        mtime_ns: the modification time in nanoseconds.
+        reason: why it failed.
+        detail: the message of the decoder or the operating system.
+    """
 
     uri: str
     path: str
@@ -69,13 +81,19 @@ class Failure:
 
     @classmethod
     def from_ref(cls, ref: ImageRef, reason: FailureReason, detail: str) -> Failure:
-        """The failure of one reference."""
+        """Return the failure of a file."""
         return cls(ref.uri, ref.path, ref.size, ref.mtime_ns, reason, detail)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What one file held: facts that go into ``contents``."""
+    """The facts about an image that the table ``contents`` holds.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        format: the name that Pillow uses, such as ``JPEG``.
+    """
 
     width: int
     height: int
@@ -84,12 +102,15 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search.
+    """One result of a search.
 
     Attributes:
         rank: from 1.
         score: cosine similarity in [-1, 1]; higher is nearer.
-        item: the item's id.
+        item: the id of the item.
+        uri: its name.
+        label: its label, or None.
+        split: its split, or None.
         columns: the user's own columns.
     """
 
@@ -108,7 +129,7 @@ def content_digest(data: bytes) -> str:
 
 
 def display_uri(path: str) -> str:
-    r"""The UTF-8 name of an ``os.fsdecode``d path; undecodable bytes are shown as ``\xNN``."""
+    r"""Return the UTF-8 name of an ``os.fsdecode``d path; undecodable bytes become ``\xNN``."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

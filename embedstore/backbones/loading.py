@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.registry import BUNDLED_INFO
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, BadOption
 from embedstore.space import Recipe, Space
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def resolve_device(device: str) -> str:
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not available.get(kind, False) or (number and not (number.isdigit() and int(number) < count)):
         names = ", ".join(name for name, is_available in available.items() if is_available)
-        raise BadBackbone(f"no device {device!r} on this machine; use --device auto or one of: {names}")
+        raise BadOption(f"no device {device!r} on this machine; use --device auto or one of: {names}")
     return device
 
 
@@ -157,7 +157,7 @@ def resolve_precision(precision: str, device: str) -> str:
     import torch
 
     if precision not in PRECISIONS:
-        raise BadBackbone(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
+        raise BadOption(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     if not device.startswith("cuda"):

@@ -202,6 +202,15 @@ def stored_keys(values: dict[str, Any]) -> dict[str, Any]:
     return {STORED_KEYS.get(k, k): v for k, v in values.items()}
 
 
+SETTING_NAMES = tuple(
+    name
+    for settings in (FinetuneSettings, AugmentationSettings)
+    for name in settings.__dataclass_fields__
+    if name != "augment"
+)
+"""Names of the settings that users give."""
+
+
 def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
     """Return settings from plain values by field name.
 
@@ -212,10 +221,9 @@ def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
         FinetuneError: if a name is unknown, or a value has the wrong type or is out of range.
     """
     run_fields, augment_fields = FinetuneSettings.__dataclass_fields__, AugmentationSettings.__dataclass_fields__
-    known = [n for n in (*run_fields, *augment_fields) if n != "augment"]
     for name in values:
-        if name not in known:
-            raise FinetuneError(f"fine-tuning has no setting {name!r}{did_you_mean(name, known)}")
+        if name not in SETTING_NAMES:
+            raise FinetuneError(f"fine-tuning has no setting {name!r}{did_you_mean(name, SETTING_NAMES)}")
     augment = _converted({k: v for k, v in values.items() if k in augment_fields}, augment_fields)
     options = _converted({k: v for k, v in values.items() if k in run_fields}, run_fields)
     return FinetuneSettings(**options, augment=AugmentationSettings(**augment))

@@ -1,1 +1,1 @@
-"""What turns files into arrays, by modality."""
+"""From the bytes of files to arrays, one room for each modality."""

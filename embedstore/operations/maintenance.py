@@ -93,10 +93,10 @@ def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bo
     """Repair a store, also one that cannot be opened; see :func:`embedstore.repair_store`.
 
     Args:
-        path: The folder of the store.
-        open_session: Opens the store once the storage is repaired.
-        reembed: Embed lost vectors again if the backbone can be loaded.
-        wait: Seconds to wait for another writer.
+        path: the folder of the store.
+        open_session: opens the store once the storage is repaired.
+        reembed: embed lost vectors again if the backbone can be loaded.
+        wait: seconds to wait for another writer.
     """
     repaired = storage_repair.repair(path, wait=wait)
     session = open_session()

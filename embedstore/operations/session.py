@@ -61,7 +61,7 @@ class OpenOptions:
         """Return the options that a user gave as text.
 
         Raises:
-            BadBackbone: if there is no such runtime or decoder.
+            BadOption: if there is no such runtime or decoder.
         """
         return cls(device, precision, parse_runtime(runtime), parse_decoder(decoder), frozenset(allow_code))
 

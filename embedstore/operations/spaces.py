@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from embedstore.backbones import load, resolve_name
 from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
 from embedstore.classify.registry import HeadRecord
-from embedstore.errors import BadBackbone, EmbedstoreError, LabelError, StoreExists
+from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
 from embedstore.operations import evaluate, heads, zero_shot
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
@@ -80,7 +80,7 @@ def register_space(
 ) -> SpaceRecord:
     """Add the space of a loaded backbone."""
     if dtype not in DTYPES:
-        raise BadBackbone(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}")
+        raise BadOption(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}")
     name = space_name or default_space_name(recipe.backbone)
     with session.storage.writer(f"add space {recipe.backbone}", wait=wait) as writer:
         writer.add_space(backbone.space, name=name, dtype=dtype, recipe=recipe)

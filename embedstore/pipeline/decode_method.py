@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
-from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import preprocess as reference
 from embedstore.pipeline.decoder import Decoder
 from embedstore.space import Preprocess
@@ -84,32 +84,32 @@ def choose_decode_method(
 
     Raises:
         RuntimeMismatch: if the requested decoder gives other vectors.
-        BadBackbone: if the requested decoder needs a GPU and the run is on another device.
+        BadOption: if the requested decoder needs a GPU and the run is on another device.
     """
-    p = backbone.space.preprocess
+    preprocess = backbone.space.preprocess
     if (
         requested is Decoder.PILLOW
-        or p is None
+        or preprocess is None
         or (requested is Decoder.AUTO and expected_images < MIN_IMAGES_TO_COMPARE)
     ):
         return PILLOW_METHOD
     candidates = {d: way for d, way in fast_decoders(backbone.device).items() if requested in (Decoder.AUTO, d)}
     if not candidates:
-        raise BadBackbone(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
-    sample, pixels = _decodable(sample, p)
+        raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
+    sample, pixels = _decodable(sample, preprocess)
     if not len(pixels):
         return PILLOW_METHOD
     with preserve_torch_threads():
         use_one_torch_thread()
-        pillow_seconds = seconds_per_image(reference.prepare, sample, p)
-        seconds = {d: seconds_per_image(way, sample, p) for d, way in candidates.items()}
+        pillow_seconds = seconds_per_image(reference.prepare, sample, preprocess)
+        seconds = {d: seconds_per_image(way, sample, preprocess) for d, way in candidates.items()}
     if requested is Decoder.AUTO:
         seconds = {d: t for d, t in seconds.items() if t * MIN_SPEEDUP < pillow_seconds}
         saving = (pillow_seconds - min(seconds.values(), default=pillow_seconds)) * expected_images / threads
         if saving < MIN_SAVING_RATIO * comparison_seconds(backbone, pixels):
             return PILLOW_METHOD
     by_speed = {d: candidates[d] for d in sorted(seconds, key=seconds.__getitem__)}
-    return _first_in_agreement(backbone, p, by_speed, sample, pixels, requested)
+    return _first_in_agreement(backbone, preprocess, by_speed, sample, pixels, requested)
 
 
 def use_one_torch_thread() -> None:
@@ -140,7 +140,7 @@ def preserve_torch_threads() -> Iterator[Callable[[], None]]:
 
 def _first_in_agreement(
     backbone: Backbone,
-    p: Preprocess,
+    preprocess: Preprocess,
     candidates: dict[Decoder, PrepareFunction],
     sample: Sequence[bytes],
     pixels: Any,
@@ -150,7 +150,7 @@ def _first_in_agreement(
     notices: list[str] = []
     expected = backbone.encode_images(pixels)
     for decoder, prepare in candidates.items():
-        vectors = backbone.encode_images(stack_pixels([prepare(data, p)[0] for data in sample]))
+        vectors = backbone.encode_images(stack_pixels([prepare(data, preprocess)[0] for data in sample]))
         agreement = compare_vectors(expected, vectors)
         if agreement.is_close:
             return DecodeMethod(decoder, prepare, agreement, tuple(notices))
@@ -163,23 +163,23 @@ def _first_in_agreement(
     return DecodeMethod(Decoder.PILLOW, reference.prepare, None, tuple(notices))
 
 
-def _decodable(files: Sequence[bytes], p: Preprocess) -> tuple[list[bytes], Any]:
+def _decodable(files: Sequence[bytes], preprocess: Preprocess) -> tuple[list[bytes], Any]:
     """Return the files that can be decoded, and their pixels by Pillow ``(B, 3, H, W)``."""
     sample, pixels = [], []
     for data in files[:COMPARISON_IMAGES]:
         try:
-            pixels.append(reference.prepare(data, p)[0])
+            pixels.append(reference.prepare(data, preprocess)[0])
         except ImageError:
             continue
         sample.append(data)
     return sample, np.stack(pixels) if pixels else np.empty(0, np.uint8)
 
 
-def seconds_per_image(prepare: PrepareFunction, sample: Sequence[bytes], p: Preprocess) -> float:
+def seconds_per_image(prepare: PrepareFunction, sample: Sequence[bytes], preprocess: Preprocess) -> float:
     """Return the seconds that one thread takes for an image, after a warm-up; work on a device is waited for."""
-    prepare(sample[0], p)
+    prepare(sample[0], preprocess)
     begin = time.perf_counter()
-    pixels = [prepare(data, p)[0] for data in sample]
+    pixels = [prepare(data, preprocess)[0] for data in sample]
     if not isinstance(pixels[-1], np.ndarray):
         pixels[-1].cpu()
     return (time.perf_counter() - begin) / len(sample)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadOption
 
 
 class Decoder(StrEnum):
@@ -21,9 +21,9 @@ def parse_decoder(name: str) -> Decoder:
     """Return the decoder of that name.
 
     Raises:
-        BadBackbone: if there is no such decoder.
+        BadOption: if there is no such decoder.
     """
     try:
         return Decoder(name)
     except ValueError:
-        raise BadBackbone(f"unknown decoder {name!r}; use one of {', '.join(Decoder)}") from None
+        raise BadOption(f"unknown decoder {name!r}; use one of {', '.join(Decoder)}") from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadVectors, DimensionMismatch
+from embedstore.errors import BadOption, BadVectors, DimensionMismatch
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
 from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows
@@ -100,7 +100,7 @@ def add_vectors(
         StoreBusy: if another process is writing.
     """
     if options.dtype not in DTYPES:
-        raise BadVectors(f"vectors are stored as {' or '.join(DTYPES)}, not {options.dtype!r}")
+        raise BadOption(f"vectors are stored as {' or '.join(DTYPES)}, not {options.dtype!r}")
     source = open_vectors(vectors, table, uri_column=uri_column)
     started = utc_now()
     with (

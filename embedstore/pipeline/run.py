@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from embedstore.pipeline.forward import ForwardStage
 from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
-from embedstore.pipeline.stage_times import StageTimers, StageTimes
+from embedstore.pipeline.stage_times import StageTimers
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -206,27 +206,16 @@ def _embed_files(
     preprocess = space.space.preprocess
     if preprocess is None:
         raise BadBackbone(f"space {space.name} has no preprocessing for images")
+    settings = DecodeSettings(preprocess, threads, run.method, isolate_all)
     timers = StageTimers()
-    begin, begin_cpu = time.perf_counter(), time.process_time()
-    with (
-        closing(run),
-        preserve_torch_threads() as restore_threads,
-        open_prepared_files(
-            job.source,
-            plan,
-            DecodeSettings(preprocess, threads, run.method, isolate_all),
-            stop_requested=lambda: stop.signal_number,
-            timers=timers,
-        ) as files,
-        closing(
-            ForwardStage(
-                run.encoder,
-                batch_size=options.batch_size,
-                max_files=options.commit_rows,
-                initializer=restore_threads,
-            )
-        ) as forward,
-    ):
+    with closing(run), preserve_torch_threads() as restore_threads, ExitStack() as stack:
+        files = stack.enter_context(
+            open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
+        )
+        forward = ForwardStage(
+            run.encoder, batch_size=options.batch_size, max_files=options.commit_rows, initializer=restore_threads
+        )
+        stack.callback(forward.close)
         for batch in forward.run(files):
             with timers.write.measure():
                 commits.add(batch)
@@ -234,16 +223,10 @@ def _embed_files(
             job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
         with timers.write.measure():
             commits.flush()
-    times = StageTimes(
+    times = timers.finish(
         images=forward.image_count,
-        seconds=max(time.perf_counter() - begin, 1e-9),
-        read=timers.read.time,
-        decode=timers.decode.time,
         forward_seconds=forward.seconds,
-        write=timers.write.time,
-        cpu_seconds=time.process_time() - begin_cpu,
         threads=threads,
-        cores=available_cores(),
         shares_cpu=run.encoder.backbone.device == "cpu",
         runtime=run.encoder.choice.runtime.value,
     )

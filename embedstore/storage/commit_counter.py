@@ -1,11 +1,11 @@
-"""How far the catalog had come when its last commit was acknowledged: a second witness beside it.
+"""The number of acknowledged commits, in a file next to the catalog.
 
-DuckDB opens a catalog whose log was deleted, cut or exchanged without an error, with fewer rows. So every transaction
-counts itself in the catalog, and after its commit is on the disk the count is written here, synced, before anybody is
-told. A catalog that counts less than its witness has lost commits that were acknowledged.
+DuckDB opens a catalog whose log was deleted, truncated or replaced without an error, with fewer rows. So every
+transaction counts itself in the catalog, and after its commit is on the disk the count is written to this file and
+synced before the commit is acknowledged. A catalog with a lower count has lost acknowledged commits.
 
-The file has two records, of even and of odd counts, 4 KiB apart: writing one never touches the other, so a write that
-is torn leaves the count before it.
+The file has two records, for even and for odd counts, 4 KiB apart: writing one never touches the other, so a torn
+write leaves the previous count.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import xxhash
 from embedstore.storage.durable_files import write_synced
 from embedstore.storage.layout import COMMIT_COUNTER
 
-_APART = 4096  # bytes: disks write no less at once
+_APART = 4096  # bytes: the least that disks write at once
 _MAGIC = b"EMBEDST1"
 
 
 def read(folder: Path) -> int | None:
-    """The count; None where the file is missing or neither record is whole.
+    """Return the count; None if the file is missing or neither record is valid.
 
     Args:
-        folder: of the store.
+        folder: the store's folder.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: if the file cannot be read.
     """
     try:
         with (folder / COMMIT_COUNTER).open("rb") as f:
@@ -41,10 +41,10 @@ def read(folder: Path) -> int | None:
 
 
 def advance(folder: Path, count: int) -> None:
-    """Write a count down and force it to the disk; one sync, and no room is needed.
+    """Write the next count and force it to the disk; this needs one sync and no disk space.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: if the disk fails.
     """
     fd = os.open(folder / COMMIT_COUNTER, os.O_WRONLY | getattr(os, "O_BINARY", 0))
     try:
@@ -56,27 +56,27 @@ def advance(folder: Path, count: int) -> None:
 
 
 def reset(folder: Path, count: int) -> None:
-    """Make the file, or make it say less than it did.
+    """Create the file, or set a lower count.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: if the disk is full or fails.
     """
     write_synced(folder / COMMIT_COUNTER, 2 * _record(count).ljust(_APART, b"\0"))
 
 
 def exists(folder: Path) -> bool:
-    """The file is there."""
+    """Return whether the file exists."""
     return (folder / COMMIT_COUNTER).exists()
 
 
 def _record(count: int) -> bytes:
-    """24 bytes: what it is, the count, and a checksum of both."""
-    said = _MAGIC + count.to_bytes(8, "little")
-    return said + xxhash.xxh3_64(said).digest()
+    """Return the 24 bytes of a record: magic number, count, and a checksum of both."""
+    data = _MAGIC + count.to_bytes(8, "little")
+    return data + xxhash.xxh3_64(data).digest()
 
 
 def _count(record: bytes) -> int | None:
-    """The count in a record that is whole."""
-    said, checksum = record[:16], record[16:]
-    good = len(checksum) == 8 and said.startswith(_MAGIC) and xxhash.xxh3_64(said).digest() == checksum
-    return int.from_bytes(said[8:], "little") if good else None
+    """Return the count of a valid record."""
+    data, checksum = record[:16], record[16:]
+    valid = len(checksum) == 8 and data.startswith(_MAGIC) and xxhash.xxh3_64(data).digest() == checksum
+    return int.from_bytes(data[8:], "little") if valid else None

@@ -1,13 +1,14 @@
-"""What a disk refuses, in one line of ours."""
+"""Report an error of the disk as an error of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from embedstore.errors import EmbedstoreError, StoreIOError
+from embedstore.errors import EmbedstoreError, OutputError, StoreIOError
 
-DEFAULT_CURE = "make room or mend the disk and run it again; what was committed is kept"
+DEFAULT_CURE = "free disk space or check the disk, then run it again; earlier commits are kept"
 
 
 @contextmanager
@@ -15,10 +16,11 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
     """Raise an error of the disk as :class:`StoreIOError`.
 
     Args:
-        what: could not be done, such as ``write FILE``. so: what to do, and what holds meanwhile.
+        action: what failed, such as ``write FILE``.
+        cure: what the user can do.
 
     Raises:
-        StoreIOError: the disk refused.
+        StoreIOError: if the disk is full or fails.
     """
     try:
         yield
@@ -26,3 +28,19 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
         if isinstance(e, EmbedstoreError):
             raise
         raise StoreIOError(f"cannot {action}: {e.strerror or e}; {cure}") from e
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Create missing parent folders of a file that the user named, and report an error of the disk for that file.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as e:
+        if isinstance(e, EmbedstoreError):
+            raise
+        raise OutputError(f"cannot write {path}: {e.strerror or e}") from e

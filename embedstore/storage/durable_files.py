@@ -73,8 +73,8 @@ def atomic_path(target: Path, suffix: str = ".new") -> Iterator[Path]:
     """Yield a temporary path; force the file written there to the disk and rename it to ``target``.
 
     Args:
-        target: Final path; a file that exists there is replaced.
-        suffix: Suffix of the temporary name.
+        target: final path; a file that exists there is replaced.
+        suffix: suffix of the temporary name.
 
     Yields:
         The temporary path, in the folder of ``target``.
@@ -98,8 +98,8 @@ def atomic_write(target: Path, suffix: str = ".new") -> Iterator[BinaryIO]:
     """Yield a binary file that replaces ``target`` when the block ends; see :func:`atomic_path`.
 
     Args:
-        target: Final path; a file that exists there is replaced.
-        suffix: Suffix of the temporary name.
+        target: final path; a file that exists there is replaced.
+        suffix: suffix of the temporary name.
 
     Yields:
         The temporary file, open for writing.
@@ -115,8 +115,8 @@ def write_synced(target: Path, data: bytes) -> None:
     """Replace ``target`` with a file of these bytes; see :func:`atomic_path`.
 
     Args:
-        target: Final path.
-        data: Content of the file.
+        target: final path.
+        data: content of the file.
 
     Raises:
         OSError: if the disk refuses; ``target`` is unchanged.
@@ -129,8 +129,8 @@ def write_output(target: Path, data: bytes) -> None:
     """Write a file that a user named: create missing parent folders, then write it as :func:`write_synced`.
 
     Args:
-        target: Final path.
-        data: Content of the file.
+        target: final path.
+        data: content of the file.
 
     Raises:
         OSError: if the disk refuses; ``target`` is unchanged.
@@ -146,7 +146,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Temporary folders of the same target that crashed processes left are removed first.
 
     Args:
-        target: Final path; absent, or an empty folder.
+        target: final path; absent, or an empty folder.
 
     Yields:
         The temporary folder.

@@ -1,12 +1,14 @@
-"""A user's filter: one boolean SQL expression over the items, judged by DuckDB's own parser.
+"""Filters: one boolean SQL expression over the items, parsed by DuckDB and checked against a list of what is allowed.
 
-The text is parsed, never run: its syntax tree may hold only comparisons, boolean logic, arithmetic, casts and the
-functions listed here; the SQL made from the checked tree is what runs. No subquery, so no other table or file.
+The user's text is never run: its syntax tree may contain only comparisons, boolean logic, arithmetic, casts and the
+functions listed here, and the SQL made from the checked tree is what runs. Subqueries are not allowed, so a filter
+reads no other table or file.
 
-Beside the items' columns a filter may name what a head predicted: ``pred.NAME`` is its class and ``pred.NAME.score``
-how sure it was, NULL where it has said nothing of the item as it is now. Of a head that answers with sets of classes
-(several labels an item, or conformal sets) the first is a list, the likeliest first and empty where it gives none, and
-the second its highest score. Each becomes one fixed look-up in the table ``predictions`` after the check.
+Besides the items' columns a filter may name predictions: ``pred.NAME`` is the class that a head predicted and
+``pred.NAME.score`` its score, NULL where the head has no prediction for the item's current content. For a head that
+predicts sets of classes (several labels per item, or conformal sets) the first is a list, the most likely class first
+and empty if there is none, and the second the highest score. Each becomes one fixed lookup in the table ``predictions``
+after the check.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
-from embedstore.storage.sql import error_message, quote_literal
+from embedstore.storage.sql import column_types, error_message, fetch_column, fetch_value, quote_literal
 
 _CLASSES = {
     "CONSTANT",
@@ -54,86 +56,91 @@ _TYPES = set(
 
 
 def compile_filter(con: duckdb.DuckDBPyConnection, where: str | None, *, known_heads: Collection[str] = ()) -> str:
-    """A filter as SQL to stand after ``FROM items WHERE`` in the attached catalog; ``true`` for None.
+    """Return a filter as SQL for ``FROM items WHERE`` in the attached catalog; ``true`` for None.
 
     Args:
-        con: the catalog. where: the filter. heads: that may be named though they have predicted nothing yet.
+        con: the open catalog.
+        where: the filter.
+        known_heads: heads that the filter may name although they have no predictions yet.
 
     Raises:
-        BadFilter, UnknownColumn: as :func:`checked`.
+        BadFilter: if the filter is not one boolean expression, or contains something that is not allowed.
+        UnknownColumn: if the filter names a column that the items do not have.
     """
     if where is None:
         return "true"
-    columns = [r[0] for r in con.execute("DESCRIBE items").fetchall()]
+    columns = column_types(con, "items")
     if "pred" not in where.lower():
         return compile_expression(where, columns, known_heads)
-    said = [r[0] for r in con.execute("SELECT DISTINCT head FROM predictions").fetchall()]
-    sets = [r[0] for r in con.execute("SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN").fetchall()]
-    return compile_expression(where, columns, {*said, *known_heads}, sets)
+    predicted = fetch_column(con, "SELECT DISTINCT head FROM predictions")
+    set_valued = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN")
+    return compile_expression(where, columns, {*predicted, *known_heads}, set_valued)
 
 
-VALUE_ERRORS = (
-    duckdb.DataError,
-    duckdb.BinderException,
-    duckdb.InvalidInputException,
-)  # of an expression and its values
+# What an expression raises whose values do not fit.
+VALUE_ERRORS = (duckdb.DataError, duckdb.BinderException, duckdb.InvalidInputException)
 
 
 @contextmanager
 def filter_errors(where: str | None) -> Iterator[None]:
-    """Around the question that runs a filter over the items, whose values it may not fit.
+    """Report an error of a query that runs a filter as an error of the filter.
+
+    Args:
+        where: the filter; None leaves errors as they are.
 
     Raises:
-        BadFilter: it does not fit them, such as a comparison of text with a number.
+        BadFilter: if the filter does not fit the values, such as a comparison of text with a number.
     """
     try:
         yield
     except VALUE_ERRORS as e:
         if where is None:
             raise
-        sets = "; of a head that answers with sets ask list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
-        raise BadFilter(f"the filter {where!r} does not fit the items: {error_message(e)}{sets}") from e
+        hint = "; for a head that predicts sets use list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
+        raise BadFilter(f"the filter {where!r} does not fit the items: {error_message(e)}{hint}") from e
 
 
 def compile_expression(
     expression: str, columns: Collection[str], known_heads: Collection[str] = (), set_valued_heads: Collection[str] = ()
 ) -> str:
-    """The expression, rewritten by DuckDB from its checked syntax tree.
+    """Return the expression as DuckDB writes it from its checked syntax tree.
 
     Args:
         expression: e.g. ``"split = 'val' and year >= 2020"``.
-        columns: the items' columns. heads: names that may stand after ``pred.``. sets: those among them that answer
-            with sets of classes.
+        columns: the items' columns.
+        known_heads: names that may follow ``pred.``.
+        set_valued_heads: those of them that predict sets of classes.
 
     Returns:
         SQL text of a boolean expression.
 
     Raises:
-        BadFilter: not one boolean expression, or something a filter may not do.
-        UnknownColumn: a column the items lack; names the near ones.
+        BadFilter: if it is not one boolean expression, or contains something that is not allowed.
+        UnknownColumn: if it names a column that the items do not have; lists similar names.
     """
     with connection.connect() as con:
         tree = _parse(con, expression)
         for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
-            if (said := _prediction(node, columns, known_heads)) is None:
+            if (prediction := _prediction(node, columns, known_heads)) is None:
                 _check(node, expression, columns)
             else:
-                _become(node, _lookup(con, *said, many=said[0] in set_valued_heads))
-        sql = str(con.execute("SELECT json_deserialize_sql(?)", [json.dumps(tree)]).fetchall()[0][0])
+                lookup = _lookup(con, *prediction, set_valued=prediction[0] in set_valued_heads)
+                node.clear()
+                node.update(lookup)
+        sql = str(fetch_value(con, "SELECT json_deserialize_sql(?)", [json.dumps(tree)]))
     return sql.split(" WHERE ", 1)[1]
 
 
 def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
-    """The tree of ``SELECT 1 FROM items WHERE (expression)``, and nothing beside it."""
+    """Return the tree of ``SELECT 1 FROM items WHERE (expression)``; raise if the text is anything else."""
     if not expression.strip():
-        raise BadFilter("the filter is empty; leave it out, or say e.g. \"split = 'val'\"")
+        raise BadFilter("the filter is empty; omit it, or write e.g. \"split = 'val'\"")
     wrapped = f"SELECT 1 FROM items WHERE ({expression}\n)"
     try:
         statements = duckdb.extract_statements(wrapped)
     except duckdb.Error as e:
         raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}") from e
-    text = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [wrapped]).fetchall()[0][0]
-    tree: dict[str, Any] = json.loads(text)
+    tree = _serialize(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
     node = tree["statements"][0]["node"]
@@ -145,7 +152,7 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every expression node below and including this one."""
+    """Yield every expression node of a tree, its root included."""
     if isinstance(tree, dict):
         if "class" in tree:
             yield tree
@@ -157,7 +164,7 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> None:
-    """Refuse a node that is not on the list."""
+    """Raise if a node is not allowed in a filter."""
     kind = node["class"]
     if kind not in _CLASSES:
         raise BadFilter(f"a filter may not contain a {kind.lower()} ({expression!r}); use comparisons of columns")
@@ -167,14 +174,14 @@ def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> N
         )
     if kind == "TYPE" and node["type_name"].lower() not in _TYPES:
         raise BadFilter(
-            f"a filter knows no type {node['type_name']!r}{did_you_mean(node['type_name'].lower(), _TYPES)}"
+            f"a filter cannot use the type {node['type_name']!r}{did_you_mean(node['type_name'].lower(), _TYPES)}"
         )
     if kind == "COLUMN_REF":
         _check_column(node["column_names"], columns)
 
 
 def _check_column(names: list[str], columns: Collection[str]) -> None:
-    """Refuse a column that the items lack (``items.label`` is ``label``; ``meta.x`` is a struct's field)."""
+    """Raise if the items lack a column (``items.label`` is ``label``; ``meta.x`` is a field of a struct)."""
     name = names[1] if len(names) > 1 and names[0].lower() == "items" else names[0]
     lower = {c.lower() for c in columns}
     if name.lower() not in lower:
@@ -185,38 +192,37 @@ def _check_column(names: list[str], columns: Collection[str]) -> None:
 
 
 def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collection[str]) -> tuple[str, str] | None:
-    """``(head, label or score)`` where the node is ``pred.NAME`` or ``pred.NAME.score``, else None."""
+    """Return ``(head, "label" or "score")`` for the node ``pred.NAME`` or ``pred.NAME.score``, else None."""
     names = node["column_names"] if node["class"] == "COLUMN_REF" else []
     names = names[1:] if names[:1] == ["items"] else names
     if len(names) < 2 or names[0].lower() != "pred" or "pred" in {c.lower() for c in columns}:
         return None
-    found = next((h for h in heads if h.lower() == names[1].lower()), None)
-    if found is None:
+    head = next((h for h in heads if h.lower() == names[1].lower()), None)
+    if head is None:
         raise UnknownColumn(
-            f"no head {names[1]!r} has predicted anything{did_you_mean(names[1], heads)}; make pred.HEAD with "
+            f"no head {names[1]!r} has predicted anything{did_you_mean(names[1], heads)}; create pred.HEAD with "
             f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}"
         )
-    what = names[2].lower() if len(names) == 3 else "label"
-    if len(names) > 3 or what not in ("label", "score"):
-        raise UnknownColumn(f"pred.{found} has .label and .score, not {'.'.join(names[2:])!r}")
-    return found, what
+    field = names[2].lower() if len(names) == 3 else "label"
+    if len(names) > 3 or field not in ("label", "score"):
+        raise UnknownColumn(f"pred.{head} has .label and .score, not {'.'.join(names[2:])!r}")
+    return head, field
 
 
-def _lookup(con: duckdb.DuckDBPyConnection, head: str, what: str, *, many: bool) -> dict[str, Any]:
-    """The tree of a scalar subquery; ``item`` and ``content`` in it are those of the row that is filtered."""
-    label = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
-    said = {"label": label, "score": "max(score)"}[what] if many else what
+def _lookup(con: duckdb.DuckDBPyConnection, head: str, field: str, *, set_valued: bool) -> dict[str, Any]:
+    """Return the tree of a scalar subquery; ``item`` and ``content`` in it are those of the filtered row."""
+    labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
+    value = {"label": labels, "score": "max(score)"}[field] if set_valued else field
     sql = (
-        f"SELECT (SELECT p.said FROM (SELECT item AS of_item, content AS of_content, {said} AS said FROM predictions "
-        f"WHERE head = {quote_literal(head)} {'GROUP BY item, content' if many else ''}) AS p "
+        f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value "
+        f"FROM predictions WHERE head = {quote_literal(head)} {'GROUP BY item, content' if set_valued else ''}) AS p "
         "WHERE p.of_item = item AND p.of_content = content)"
     )
-    tree = json.loads(con.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
-    found: dict[str, Any] = tree["statements"][0]["node"]["select_list"][0]
-    return found
+    node: dict[str, Any] = _serialize(con, sql)["statements"][0]["node"]["select_list"][0]
+    return node
 
 
-def _become(node: dict[str, Any], other: dict[str, Any]) -> None:
-    """Put another tree in a node's place."""
-    node.clear()
-    node.update(other)
+def _serialize(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    """Return the syntax tree of a statement."""
+    tree: dict[str, Any] = json.loads(fetch_value(con, "SELECT json_serialize_sql(?::VARCHAR)", [sql]))
+    return tree

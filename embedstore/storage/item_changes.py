@@ -1,13 +1,14 @@
-"""Items changed by their owner: deleted, forgotten, edited, renamed. Each change is one transaction.
+"""Changes that a user makes to items: delete, purge, edit, rename. Each change is one transaction.
 
-``delete`` takes items out; the vectors of their contents stay until ``compact`` (embedding the files again costs
-nothing until then). ``forget`` takes contents out, with every item that has them: nothing finds them any more, and
-``compact`` removes their vectors from the disk.
+:func:`delete` removes items; the vectors of their contents stay until ``compact``, so embedding the files again until
+then computes nothing. :func:`purge` removes contents with every item that has one of them: no search finds them any
+more, and ``compact`` removes their vectors from the disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
-from embedstore.storage import filters as item_filter
-from embedstore.storage.sql import error_message, first_row, quote_identifier
+from embedstore.storage import filters
+from embedstore.storage.sql import (
+    column_types,
+    error_message,
+    fetch_column,
+    fetch_value,
+    first_row,
+    quote_identifier,
+    temp_tables,
+)  # fmt: skip
 from embedstore.storage.storage import ITEM_COLUMNS
 from embedstore.storage.writer import Writer
 
-EDITABLE_COLUMNS = ("label", "split", "group_id")  # of our own columns; the others say what a file is
+EDITABLE_COLUMNS = ("label", "split", "group_id")  # of the store's own columns; the others describe the file
 _READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
 
 
 @dataclass(frozen=True)
 class ItemSelection:
-    """Items by a filter, by their ids, or both (then they must match both).
+    """Items by a filter, by their ids, or both (then an item must match both).
+
+    Attributes:
+        where: a filter, as in search.
+        items: ids.
 
     Raises:
-        QueryError: neither; "all" has to be said as ``where="true"``.
+        QueryError: if neither is given; ``where="true"`` selects all items.
     """
 
     where: str | None = None
@@ -39,64 +52,55 @@ class ItemSelection:
 
     def __post_init__(self) -> None:
         if self.where is None and self.items is None:
-            raise QueryError("say which items: a filter or ids; all of them are `--where true`")
-
-    def stage_items(self, con: duckdb.DuckDBPyConnection) -> int:
-        """Make the table ``memory.main.changed (item, content)``; how many.
-
-        Raises:
-            QueryError: an id that does not exist. BadFilter, UnknownColumn: the filter cannot be used.
-        """
-        condition = item_filter.compile_filter(con, self.where)
-        ids = None if self.items is None else [int(i) for i in self.items]
-        chosen = "" if ids is None else "AND list_contains($ids, item)"
-        with item_filter.filter_errors(self.where):
-            con.execute(
-                f"CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items WHERE ({condition}) {chosen}",
-                {} if ids is None else {"ids": ids},
-            )
-        if ids is not None:
-            known = {i for (i,) in con.execute("SELECT item FROM items WHERE list_contains(?, item)", [ids]).fetchall()}
-            missing = sorted(set(ids) - known)
-            if missing:
-                raise QueryError(f"there is no item {', '.join(map(str, missing[:5]))}; nothing was changed")
-        return int(first_row(con.execute("SELECT count(*) FROM changed"))[0])
+            raise QueryError("select items by a filter or by ids; `--where true` selects all of them")
 
 
 def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
-    """Take items out of the store.
+    """Remove items.
+
+    Args:
+        writer: of the store.
+        selection: the items.
 
     Returns:
-        ``{"items"}``: how many.
+        ``{"items"}``: how many were removed.
+
+    Raises:
+        QueryError: if an id does not exist.
+        BadFilter: if the filter is not valid.
+        UnknownColumn: if the filter names a column that the items do not have.
     """
-    with writer.transaction() as con:
-        items = selection.stage_items(con)
-        _remove_items(con)
-    return {"items": items}
+    with writer.transaction() as con, _selected(con, selection) as (table, count):
+        _delete_items(con, f"SELECT item FROM {table}")
+    return {"items": count}
 
 
 def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
-    """Take the contents of items out of the store, with every item that has one of them.
+    """Remove the contents of items, with every item that has one of them.
+
+    Args:
+        writer: of the store.
+        selection: the items.
 
     Returns:
-        ``{"items", "contents", "vectors"}``: how many. The vectors leave the disk with ``compact``.
+        ``{"items", "contents", "vectors"}``: how many were removed. ``compact`` removes the vectors from the disk.
+
+    Raises:
+        QueryError: if an id does not exist.
+        BadFilter: if the filter is not valid.
+        UnknownColumn: if the filter names a column that the items do not have.
     """
-    with writer.transaction() as con:
-        selection.stage_items(con)
-        con.execute("CREATE OR REPLACE TEMP TABLE forgotten AS SELECT DISTINCT content FROM changed")
-        con.execute(
-            "CREATE OR REPLACE TEMP TABLE changed AS SELECT item, content FROM items "
-            "WHERE content IN (SELECT content FROM forgotten)"
+    with writer.transaction() as con, _selected(con, selection) as (table, _):
+        contents = f"SELECT content FROM {table}"
+        counts = con.execute(
+            f"SELECT (SELECT count(*) FROM items WHERE content IN ({contents})), count(DISTINCT content), "
+            f"(SELECT count(*) FROM vectors WHERE content IN ({contents})) FROM {table}"
         )
-        found = con.execute(
-            "SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM forgotten), "
-            "(SELECT count(*) FROM vectors WHERE content IN (SELECT content FROM forgotten))"
-        )
-        items, contents, vectors = first_row(found)
-        con.execute("DELETE FROM vectors WHERE content IN (SELECT content FROM forgotten)")
-        con.execute("DELETE FROM contents WHERE content IN (SELECT content FROM forgotten)")
-        _remove_items(con)
-    return {"items": items, "contents": contents, "vectors": vectors}
+        items, purged, vectors = first_row(counts)
+        con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
+        con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
+        _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+    return {"items": items, "contents": purged, "vectors": vectors}
 
 
 def edit(
@@ -107,177 +111,224 @@ def edit(
     Args:
         writer: of the store.
         assignments: SQL expressions over the items' columns, by column, e.g. ``{"label": "lower(label)"}``.
-        chosen: which items.
-        new: make columns that do not exist, with the type of their expression.
+        selection: the items.
+        create_columns: whether to create columns that do not exist, with the type of their expression.
 
     Returns:
-        ``{"items"}``: how many.
+        ``{"items"}``: how many were changed.
 
     Raises:
-        UnknownColumn, BadFilter: a column or an expression that cannot be used.
-        QueryError: a column that may not be edited, or a value that does not fit it.
+        UnknownColumn: if a column does not exist.
+        BadFilter: if the filter or an expression is not valid.
+        QueryError: if an id does not exist, a column cannot be edited, or a value does not fit its column.
     """
     if not assignments:
-        raise QueryError("say what to set, e.g. --set \"label = 'cat'\"")
-    with writer.transaction() as con:
-        items = selection.stage_items(con)
-        columns = {r[0].lower(): r[0] for r in con.execute("DESCRIBE items").fetchall()}
-        expressions = {c: item_filter.compile_filter(con, e) for c, e in assignments.items()}
+        raise QueryError("name the columns to set, e.g. --set \"label = 'cat'\"")
+    with writer.transaction() as con, _selected(con, selection) as (table, count):
+        existing = column_types(con, "items")
+        expressions = {c: filters.compile_filter(con, e) for c, e in assignments.items()}
         for column, expression in expressions.items():
-            if column.lower() not in columns and create_columns and _is_name(column):
-                with item_filter.filter_errors(expression):
-                    kind = con.execute(f"DESCRIBE SELECT ({expression}) AS x FROM items").fetchall()[0][1]
-                con.execute(
-                    f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind.replace('NULL', 'VARCHAR')}"
-                )
+            if create_columns and not _has(existing, column):
+                with filters.filter_errors(expression):
+                    kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
+                _create_column(con, column, kind.replace("NULL", "VARCHAR"))
             else:
-                _check_editable(column, columns.values())
+                _check_editable(column, existing)
         sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
-            con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM changed)")
-        except item_filter.VALUE_ERRORS as e:
+            con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
+        except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
-    return {"items": items}
+    return {"items": count}
 
 
 def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> dict[str, int]:
-    """Set columns of items from a table: CSV, TSV, Parquet or JSON lines with ``item`` or ``uri`` and columns to set.
+    """Set columns of items from a table; an empty cell sets NULL, and columns that do not exist are created.
 
-    An empty cell sets NULL; columns that do not exist are made.
+    Args:
+        writer: of the store.
+        table: CSV, TSV, Parquet or JSON lines with ``item`` or ``uri`` and the columns to set.
+        key: the column with the id or uri of the item; by default ``item``, or else ``uri``.
 
     Returns:
-        ``{"items", "unknown"}``: rows used, and rows whose item or uri the store does not have.
+        ``{"items", "unknown"}``: rows that were used, and rows whose item the store does not have.
 
     Raises:
-        BadManifest: no such file, no key column, a key twice, nothing to set, or a value that does not fit.
-        QueryError: a column that may not be edited.
+        BadManifest: if the table cannot be read, lacks the key or a column to set, has a key twice, or has a value
+            that does not fit its column.
+        QueryError: if a column cannot be edited or created.
     """
     reader = _READERS.get(table.suffix.lower())
     if reader is None:
         raise BadManifest(f"a table is {', '.join(_READERS)}, not {table.name!r}")
     if not table.is_file():
         raise BadManifest(f"there is no table at {table}")
-    with writer.transaction() as con:
+    with writer.transaction() as con, temp_tables(con, "edits") as (edits,):
         try:
-            con.execute(f"CREATE OR REPLACE TEMP TABLE given AS SELECT * FROM {reader}(?)", [str(table)])
+            con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * FROM {reader}(?)", [str(table)])
         except duckdb.Error as e:
             raise BadManifest(f"cannot read {table}: {error_message(e)}") from e
-        given = {r[0]: r[1] for r in con.execute("DESCRIBE given").fetchall()}
-        key = _key(table, given, key)
-        columns = {r[0].lower(): r[0] for r in con.execute("DESCRIBE items").fetchall()}
+        given, existing = column_types(con, edits), column_types(con, "items")
+        key = _key_column(table, given, key)
         to_set = {c: kind for c, kind in given.items() if c.lower() not in ("item", "uri")}
         if not to_set:
-            raise BadManifest(f"{table} has no column to set beside {key}")
+            raise BadManifest(f"{table} has no column to set besides {key}")
         for column, kind in to_set.items():
-            if column.lower() not in columns:
-                con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
+            if _has(existing, column):
+                _check_editable(column, existing)
             else:
-                _check_editable(column, columns.values())
-        return _apply(con, table, key, list(to_set))
-
-
-def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
-    """Give items another uri: the one called ``old``, or, if ``old`` ends in ``/``, all below that folder.
-
-    The files themselves are not touched. A later scan finds the items under their new names.
-
-    Returns:
-        ``{"items"}``: how many.
-
-    Raises:
-        QueryError: nothing is called so, or a new uri is taken.
-    """
-    if old.endswith("/") != new.endswith("/"):
-        raise QueryError("rename a uri to a uri, or a folder (with / at its end) to a folder (likewise)")
-    which = "starts_with(uri, $old)" if old.endswith("/") else "uri = $old"
-    with writer.transaction() as con:
-        con.execute(
-            "CREATE OR REPLACE TEMP TABLE renamed AS SELECT item, $new || substring(uri, length($old) + 1) AS uri, "
-            f"path FROM items WHERE {which}",
-            {"old": old, "new": new},
-        )
-        count = int(first_row(con.execute("SELECT count(*) FROM renamed"))[0])
-        if not count:
-            raise QueryError(f"no item's uri is {old!r}" if not old.endswith("/") else f"no item is below {old!r}")
-        taken = con.execute(
-            "SELECT r.uri FROM renamed r JOIN items i ON i.uri = r.uri AND i.item NOT IN (SELECT item FROM renamed)"
-        ).fetchone()
-        if taken:
-            raise QueryError(f"{taken[0]!r} is the uri of another item; nothing was renamed")
-        for item, path in con.execute("SELECT item, path FROM renamed WHERE path IS NOT NULL").fetchall():
-            raw = new.encode() + bytes(path)[len(old.encode()) :]
-            con.execute("UPDATE renamed SET path = ? WHERE item = ?", [raw, item])
-        con.execute("UPDATE items SET uri = r.uri, path = r.path FROM renamed r WHERE items.item = r.item")
-    return {"items": count}
-
-
-def _remove_items(con: duckdb.DuckDBPyConnection) -> None:
-    """Take the rows of ``changed`` out, and what was predicted of them."""
-    con.execute("DELETE FROM predictions WHERE item IN (SELECT item FROM changed)")
-    con.execute("DELETE FROM items WHERE item IN (SELECT item FROM changed)")
-
-
-def _key(table: Path, given: Mapping[str, str], key: str | None) -> str:
-    """The column that says which item a row is about."""
-    lower = {c.lower(): c for c in given}
-    for name in (key,) if key else ("item", "uri"):
-        if name.lower() in lower:
-            return lower[name.lower()]
-    raise BadManifest(f"{table} needs a column item or uri; it has {', '.join(given)}")
-
-
-def _apply(con: duckdb.DuckDBPyConnection, table: Path, key: str, columns: Sequence[str]) -> dict[str, int]:
-    """Update the items from the table ``given``."""
-    name = "item" if key.lower() == "item" else "uri"
-    kind = "BIGINT" if name == "item" else "VARCHAR"
-    k = quote_identifier(key)
-    try:
-        con.execute(f"CREATE OR REPLACE TEMP TABLE given AS SELECT * REPLACE ({k}::{kind} AS {k}) FROM given")
-        twice = con.execute(f"SELECT {k} FROM given GROUP BY 1 HAVING count(*) > 1 LIMIT 1").fetchone()
-        if twice:
-            raise BadManifest(f"{table} has {key} {twice[0]} more than once; nothing was changed")
-        found = con.execute(f"SELECT count(*), count(i.item) FROM given g LEFT JOIN items i ON i.{name} = g.{k}")
-        rows, used = first_row(found)
-        sets = ", ".join(f"{quote_identifier(c)} = g.{quote_identifier(c)}" for c in columns)
-        con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.{name} = g.{k}")
-    except duckdb.ConversionException as e:
-        raise BadManifest(f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed") from e
-    return {"items": used, "unknown": rows - used}
-
-
-def _check_editable(column: str, columns: Collection[str]) -> None:
-    """Refuse a column that is not there or not the user's to set."""
-    known = list(columns)
-    if column.lower() not in {c.lower() for c in known}:
-        raise UnknownColumn(f"the items have no column {column!r}{did_you_mean(column, known)}; --new makes one")
-    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
-        raise QueryError(f"{column} says what the file is and cannot be set; `rename` changes uris")
-
-
-def _is_name(column: str) -> bool:
-    """A name that can be a new column's."""
-    return bool(column.strip()) and column.lower() not in (*ITEM_COLUMNS, "pred")
+                _create_column(con, column, kind)
+        try:
+            return _apply_edits(con, edits, table, key, to_set)
+        except duckdb.ConversionException as e:
+            message = f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed"
+            raise BadManifest(message) from e
 
 
 def set_columns(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
     """Write computed columns of items; all other items get NULL in them.
 
     Args:
-        writer: of the store. items: int64 ``(n,)``. columns: ``(n,)`` numbers, booleans or text, by name.
+        writer: of the store.
+        items: int64 ``(n,)`` ids.
+        columns: ``(n,)`` numbers, booleans or text, by name.
+
+    Returns:
+        n.
 
     Raises:
-        QueryError: a name that is one of ours.
+        QueryError: if a column cannot be created because the store uses its name.
     """
-    with writer.transaction() as con:
-        have = {r[0].lower() for r in con.execute("DESCRIBE items").fetchall()}
+    with writer.transaction() as con, temp_tables(con, "computed") as (table,):
         computed = {"item": items, **columns}  # noqa: F841 - read by SQL
-        con.execute("CREATE OR REPLACE TEMP TABLE given AS SELECT * FROM computed")
-        for name, kind, *_ in con.execute("DESCRIBE given").fetchall()[1:]:
-            if not _is_name(name):
-                raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
-            if name.lower() not in have:
-                con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
+        con.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM computed")
+        kinds, existing = column_types(con, table), column_types(con, "items")
+        for name in columns:
+            _check_name(name)
+            if not _has(existing, name):
+                _create_column(con, name, kinds[name])
             con.execute(f"UPDATE items SET {quote_identifier(name)} = NULL")
-        sets = ", ".join(f"{quote_identifier(n)} = g.{quote_identifier(n)}" for n in columns)
-        con.execute(f"UPDATE items SET {sets} FROM given g WHERE items.item = g.item")
+        _update_from(con, table, columns, "items.item = t.item")
     return len(items)
+
+
+def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
+    """Change the uri of an item, or, if ``old`` ends in ``/``, of all items below that folder.
+
+    The files are not touched. A later scan finds the items under their new names.
+
+    Args:
+        writer: of the store.
+        old: a uri, or a folder that ends in ``/``.
+        new: the new uri or folder.
+
+    Returns:
+        ``{"items"}``: how many were renamed.
+
+    Raises:
+        QueryError: if no item has the uri, or a new uri belongs to another item.
+    """
+    is_folder = old.endswith("/")
+    if is_folder != new.endswith("/"):
+        raise QueryError("rename a uri to a uri, or a folder to a folder, both with / at the end")
+    with writer.transaction() as con, temp_tables(con, "renamed") as (table,):
+        con.execute(
+            f"CREATE TEMP TABLE {table} AS SELECT item, $new || substring(uri, length($old) + 1) AS uri, path "
+            f"FROM items WHERE {'starts_with(uri, $old)' if is_folder else 'uri = $old'}",
+            {"old": old, "new": new},
+        )
+        count = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
+        if not count:
+            raise QueryError(f"no item is below {old!r}" if is_folder else f"no item has the uri {old!r}")
+        others = f"items i ON i.uri = t.uri AND i.item NOT IN (SELECT item FROM {table})"
+        taken = fetch_column(con, f"SELECT t.uri FROM {table} t JOIN {others} LIMIT 1")
+        if taken:
+            raise QueryError(f"{taken[0]!r} is the uri of another item; nothing was renamed")
+        for item, path in con.execute(f"SELECT item, path FROM {table} WHERE path IS NOT NULL").fetchall():
+            new_path = new.encode() + bytes(path)[len(old.encode()) :]
+            con.execute(f"UPDATE {table} SET path = ? WHERE item = ?", [new_path, item])
+        _update_from(con, table, ["uri", "path"], "items.item = t.item")
+    return {"items": count}
+
+
+@contextmanager
+def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Iterator[tuple[str, int]]:
+    """Yield the name of a temporary table ``(item, content)`` of the selected items, and their number."""
+    condition = filters.compile_filter(con, selection.where)
+    ids = None if selection.items is None else [int(i) for i in selection.items]
+    with temp_tables(con, "selected") as (table,):
+        with filters.filter_errors(selection.where):
+            con.execute(
+                f"CREATE TEMP TABLE {table} AS SELECT item, content FROM items WHERE ({condition})"
+                + ("" if ids is None else " AND list_contains($ids, item)"),
+                {} if ids is None else {"ids": ids},
+            )
+        if ids is not None:
+            known = fetch_column(con, "SELECT item FROM items WHERE list_contains(?, item)", [ids])
+            missing = sorted(set(ids) - set(known))
+            if missing:
+                raise QueryError(f"there is no item {', '.join(map(str, missing[:5]))}; nothing was changed")
+        yield table, int(fetch_value(con, f"SELECT count(*) FROM {table}"))
+
+
+def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> None:
+    """Delete the items that a query returns, and their predictions."""
+    con.execute(f"DELETE FROM predictions WHERE item IN ({items})")
+    con.execute(f"DELETE FROM items WHERE item IN ({items})")
+
+
+def _apply_edits(
+    con: duckdb.DuckDBPyConnection, edits: str, file: Path, key: str, columns: Iterable[str]
+) -> dict[str, int]:
+    """Update the items from a table of edits that was read from a file."""
+    name, kind = ("item", "BIGINT") if key.lower() == "item" else ("uri", "VARCHAR")
+    value = f"t.{quote_identifier(key)}::{kind}"
+    twice = fetch_column(con, f"SELECT {value} FROM {edits} t GROUP BY 1 HAVING count(*) > 1 LIMIT 1")
+    if twice:
+        raise BadManifest(f"{file} has {key} {twice[0]} more than once; nothing was changed")
+    match = f"items.{name} = {value}"
+    rows, used = first_row(con.execute(f"SELECT count(*), count(items.item) FROM {edits} t LEFT JOIN items ON {match}"))
+    _update_from(con, edits, columns, match)
+    return {"items": used, "unknown": rows - used}
+
+
+def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], match: str) -> None:
+    """Set columns of the items to those of the table ``t`` where a condition matches."""
+    sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(c)}" for c in columns)
+    con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
+
+
+def _key_column(table: Path, given: Iterable[str], key: str | None) -> str:
+    """Return the column that names the item of a row."""
+    names = {c.lower(): c for c in given}
+    for name in (key,) if key else ("item", "uri"):
+        if name.lower() in names:
+            return names[name.lower()]
+    raise BadManifest(f"{table} needs a column {key or 'item or uri'}; it has {', '.join(names.values())}")
+
+
+def _has(columns: Iterable[str], name: str) -> bool:
+    """Return whether a column of that name exists, in any case."""
+    return name.lower() in {c.lower() for c in columns}
+
+
+def _check_editable(column: str, existing: Mapping[str, str]) -> None:
+    """Raise if a column does not exist or is not the user's to set."""
+    if not _has(existing, column):
+        raise UnknownColumn(
+            f"the items have no column {column!r}{did_you_mean(column, list(existing))}; --add-columns creates one"
+        )
+    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
+        raise QueryError(f"{column} describes the file and cannot be set; `rename` changes uris")
+
+
+def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> None:
+    """Add a column of the user's own to the items."""
+    _check_name(name)
+    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
+
+
+def _check_name(name: str) -> None:
+    """Raise if the store uses a name itself."""
+    if not name.strip() or name.lower() in (*ITEM_COLUMNS, "pred"):
+        raise QueryError(f"{name!r} cannot be a column of your own; choose another name")

@@ -1,4 +1,4 @@
-"""Where everything in a store's folder is, and how a folder becomes a store: whole or not at all."""
+"""The paths in a store's folder, and how a folder becomes a store: completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, 
 from embedstore.storage import durable_files
 from embedstore.storage.durable_files import copy_synced, sync_folder
 
-FORMAT_VERSION = 1  # of the folder; the catalog's tables have migrations of their own
+FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
 COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
-MAX_JSON_BYTES = 16 << 20  # of a note or a sidecar: what a stranger may make us read
-COMPLETE = "COMPLETE"  # in the guard: the copy is whole, and the catalog may be half rewritten
+MAX_JSON_BYTES = 16 << 20  # of a small JSON file: a limit for stores from somebody else
+COMPLETE = "COMPLETE"  # in the guard folder: the copy is complete, and the catalog may be partly rewritten
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Layout:
 
     @property
     def marker(self) -> Path:
-        """Format version and store id."""
+        """The file with format version and store id."""
         return self.root / MARKER
 
     @property
     def lock(self) -> Path:
-        """One writer at a time."""
+        """The file that the only writer locks."""
         return self.root / "LOCK"
 
     @property
@@ -55,36 +55,36 @@ class Layout:
 
     @property
     def guard(self) -> Path:
-        """The copy of catalog and log that a checkpoint can be undone from."""
+        """The folder with the copy of catalog and log from which a checkpoint can be undone."""
         return self.root / GUARD
 
     @property
     def quarantine(self) -> Path:
-        """What could not be used and was not deleted."""
+        """The folder of files that could not be used and were not deleted."""
         return self.root / "quarantine"
 
     def space_folder(self, space: str) -> Path:
-        """The folder of a space."""
+        """Return the folder of a space."""
         return self.root / "spaces" / space
 
     def shards_folder(self, space: str) -> Path:
-        """The folder of a space's vector files."""
+        """Return the folder of a space's vector files."""
         return self.space_folder(space) / "shards"
 
     def space_file(self, space: str) -> Path:
-        """What the space means, beside its vectors: a lost catalog is made again from it."""
+        """Return the file that says what a space means; a lost catalog is rebuilt from it."""
         return self.space_folder(space) / "space.json"
 
     def shard_file(self, space: str, number: int) -> Path:
-        """One vector file."""
+        """Return the path of a vector file."""
         return self.shards_folder(space) / f"{number:09d}.vec"
 
     def index_folder(self, space: str) -> Path:
-        """The folder of a space's indexes."""
+        """Return the folder of a space's indexes."""
         return self.space_folder(space) / "index"
 
     def towers_folder(self, space: str) -> Path:
-        """The folder of a space's exported networks."""
+        """Return the folder of a space's exported networks."""
         return self.space_folder(space) / "towers"
 
 
@@ -93,8 +93,8 @@ def new_folder(path: Path, action: str) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` when the block ends, or is removed when the block fails.
 
     Args:
-        path: Folder to create; an empty folder may exist there.
-        action: What is done, for the error message, such as ``create STORE``.
+        path: folder to create; an empty folder may exist there.
+        action: what is done, for the error message, such as ``create STORE``.
 
     Yields:
         The temporary folder.
@@ -118,8 +118,8 @@ def require_outside(path: Path, at: Layout) -> None:
     """Refuse a folder inside a store.
 
     Args:
-        path: Folder to create, absolute.
-        at: The store.
+        path: folder to create, absolute.
+        at: the store.
 
     Raises:
         StoreExists: if ``path`` is inside the store.
@@ -132,8 +132,8 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
     """Create a store's folder: the whole store or nothing.
 
     Args:
-        path: Folder to create; an empty folder may exist there.
-        fill: Writes the store's content into the layout of the temporary folder.
+        path: folder to create; an empty folder may exist there.
+        fill: writes the store's content into the layout of the temporary folder.
 
     Returns:
         The layout of the store at ``path``.
@@ -155,36 +155,42 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
 
 
 def find_store(path: Path) -> Layout:
-    """The layout of an existing store.
+    """Return the layout of an existing store.
 
     Raises:
-        StoreNotFound, NotAStore, StoreTooNew, StoreDamaged: as their names say.
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
+        StoreTooNew: if a later version of embedstore wrote the store.
+        StoreDamaged: if the marker file is damaged.
+        StoreIOError: if the marker file cannot be read.
     """
     given, path = path, path.absolute()
     if not path.exists():
-        raise StoreNotFound(f"no store at {path}; make one with `embedstore create {given}`")
+        raise StoreNotFound(f"no store at {path}; create one with `embedstore create {given}`")
     layout = Layout(path)
     if not layout.marker.is_file():
-        raise NotAStore(f"{path} is no embedstore: it has no {MARKER}; make one with `embedstore create FOLDER`")
+        raise NotAStore(f"{path} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
     try:
         with layout.marker.open("rb") as f:
-            found = json.loads(f.read(1 << 16))["format"]
+            version = json.loads(f.read(1 << 16))["format"]
     except OSError as e:
         raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
-    if not isinstance(found, int) or found > FORMAT_VERSION:
+    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreTooNew(
-            f"{path} has format {found}, this embedstore reads up to {FORMAT_VERSION}; run `pip install -U embedstore`"
+            f"{path} has format {version}, this embedstore reads up to {FORMAT_VERSION}; "
+            "run `pip install -U embedstore`"
         )
     return layout
 
 
 def read_small_json(path: Path) -> bytes:
-    """The bytes of a small JSON file that stands beside others.
+    """Return the bytes of a small JSON file.
 
     Raises:
-        OSError: it cannot be read. ValueError: it is longer than any of them.
+        OSError: if the file cannot be read.
+        ValueError: if the file is larger than any that embedstore writes.
     """
     with path.open("rb") as f:
         data = f.read(MAX_JSON_BYTES + 1)

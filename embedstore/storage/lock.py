@@ -1,4 +1,4 @@
-"""One writer at a time, across processes; readers need no lock."""
+"""The lock of the only writer, across processes; readers need no lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if os.name == "nt":  # pragma: no cover - exercised on Windows only
     import msvcrt
 
     def _acquire(f: IO[str]) -> bool:
-        """Take the lock; False if another holds it. The byte lies past the text, which stays readable."""
+        """Take the lock; False if another process holds it. The byte is behind the text, which stays readable."""
         f.seek(1 << 20)
         try:
             msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
@@ -27,7 +27,7 @@ if os.name == "nt":  # pragma: no cover - exercised on Windows only
         return True
 
     def _release(f: IO[str]) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         f.seek(1 << 20)
         with suppress(OSError):
             msvcrt.locking(f.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ else:
     import fcntl
 
     def _acquire(f: IO[str]) -> bool:
-        """Take the lock; False if another holds it."""
+        """Take the lock; False if another process holds it."""
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -43,17 +43,17 @@ else:
         return True
 
     def _release(f: IO[str]) -> None:
-        """Give the lock back, also for a child that was forked meanwhile and holds the same open file."""
+        """Release the lock, also for a child that was forked in the meantime and has the same open file."""
         fcntl.flock(f, fcntl.LOCK_UN)
 
 
 @dataclass(frozen=True)
 class WriterLock:
-    """The writer's place, as it was found.
+    """The lock that a writer holds.
 
     Attributes:
-        pid: who holds it.
-        unclean: the writer before this one ended without giving it back: it was killed, or the power went.
+        pid: the process that holds it.
+        unclean: whether the previous writer ended without releasing it: it was killed, or the power failed.
     """
 
     pid: int
@@ -62,57 +62,57 @@ class WriterLock:
 
 @contextmanager
 def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[WriterLock]:
-    """Hold the store's only writer's place.
+    """Hold the lock of the only writer.
 
     Args:
-        lock: the ``LOCK`` file.
-        doing: a few words for whoever has to wait.
-        wait: seconds to wait for another writer to finish.
+        path: the ``LOCK`` file.
+        operation: a few words for other writers that have to wait.
+        wait: seconds to wait for another writer.
 
     Raises:
-        StoreBusy: another process is writing; the message says which, since when, and what.
-        StoreIOError: the folder cannot be written to.
+        StoreBusy: if another process is writing; names the process, since when, and its operation.
+        StoreIOError: if the folder cannot be written to.
     """
-    f = _locked(path, time.monotonic() + wait)
+    f = _open_locked(path, time.monotonic() + wait)
     held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
     with f:
         _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": operation})
         try:
             yield held
         finally:
-            if os.getpid() == held.pid:  # a forked child leaving the block holds nothing
+            if os.getpid() == held.pid:  # a forked child that leaves the block does not hold the lock
                 _write(f, None)
                 _release(f)
 
 
-def _locked(lock: Path, deadline: float) -> IO[str]:
-    """The lock file, open and locked."""
+def _open_locked(path: Path, deadline: float) -> IO[str]:
+    """Open and lock the lock file."""
     while True:
         try:
-            f = lock.open("a+", encoding="utf-8")
+            f = path.open("a+", encoding="utf-8")
         except OSError as e:
-            raise StoreIOError(f"cannot write to {lock.parent}: {e.strerror}; writing needs permission there") from e
+            raise StoreIOError(f"cannot write to {path.parent}: {e.strerror}; writing needs permission there") from e
         if _acquire(f):
-            if _same(f, lock):
+            if _is_current(f, path):
                 return f
         elif time.monotonic() >= deadline:
             with f:
-                who = _holder(f) or "another process"
-            raise StoreBusy(f"{lock.parent} is being written by {who}; wait for it, or pass --wait SECONDS")
+                holder = _holder(f) or "another process"
+            raise StoreBusy(f"{path.parent} is being written by {holder}; wait for it, or pass --wait SECONDS")
         f.close()
         time.sleep(0.05)
 
 
-def _same(f: IO[str], lock: Path) -> bool:
-    """The locked file is the one that is there by that name (it may have been replaced meanwhile)."""
+def _is_current(f: IO[str], path: Path) -> bool:
+    """Return whether the locked file is still the one at its path; it may have been replaced in the meantime."""
     try:
-        return os.path.samestat(os.fstat(f.fileno()), lock.stat())
+        return os.path.samestat(os.fstat(f.fileno()), path.stat())
     except OSError:
         return False
 
 
 def _holder(f: IO[str]) -> str | None:
-    """Who wrote itself into the lock file; None where nobody did."""
+    """Return who is recorded in the lock file; None if nobody is."""
     f.seek(0)
     try:
         text = f.read(1 << 16)
@@ -126,8 +126,10 @@ def _holder(f: IO[str]) -> str | None:
 
 
 def _write(f: IO[str], holder: dict[str, object] | None) -> None:
-    """Say who holds the lock, or nobody. The lock holds without it, so a full disk is no obstacle."""
-    with suppress(OSError):  # past the file object: its buffer would be written again, and fail again, at the end
+    """Record who holds the lock, or nobody. A full disk does no harm: the lock holds without the record."""
+    with suppress(
+        OSError
+    ):  # not through the file object: its buffer would be written, and fail, again when it is closed
         os.ftruncate(f.fileno(), 0)
         if holder:
             os.write(f.fileno(), json.dumps(holder).encode())

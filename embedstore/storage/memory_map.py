@@ -1,7 +1,7 @@
-"""A file as an array of its bytes, mapped without keeping a file descriptor: thousands of files can be held at once.
+"""Map a file as an array of bytes without keeping a file descriptor, so thousands of files can be mapped at once.
 
 Python's own ``mmap`` keeps a duplicate of the descriptor before 3.13 (``trackfd``), and a process may have 1,024.
-A mapped file can be unlinked by another process and is read on undisturbed.
+A mapped file stays readable after another process unlinked it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def empty_matrix(rows: int, dim: int) -> NDArray[np.float32]:
 
 
 def map_file(path: Path, size: int) -> NDArray[np.uint8]:
-    """The first bytes of a file: uint8 ``(size,)``, read-only, not loaded until touched.
+    """Return the first bytes of a file: uint8 ``(size,)``, read-only, loaded when they are accessed.
 
     Raises:
-        OSError: it cannot be opened or mapped.
+        OSError: if the file cannot be opened or mapped.
     """
     if os.name == "nt":
         return np.memmap(path, np.uint8, "r", shape=(size,))
@@ -44,9 +44,9 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
 
 
 def release_pages(rows: NDArray[Any]) -> None:
-    """Take a mapped array's pages out of this process's memory; what is read again comes from the disk's cache.
+    """Release the pages of a mapped array from this process's memory; later reads come from the page cache.
 
-    The first and last page may be a neighbour's, and stay. Does nothing where the system has no such call.
+    The first and the last page may belong to a neighbor, and stay. Only Linux has this call.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -59,28 +59,28 @@ def release_pages(rows: NDArray[Any]) -> None:
 
 
 class _Map:
-    """One mapping, undone when the last array over it goes."""
+    """One mapping, which ends with the last array over it."""
 
     def __init__(self, fd: int, size: int) -> None:
         import mmap
 
-        found = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
-        if found in (None, ctypes.c_void_p(-1).value):
+        address = _libc().mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+        if address in (None, ctypes.c_void_p(-1).value):
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        self._at, self._size = found, size
-        self._unmap = _libc().munmap  # looked up now: at the interpreter's end names may be gone
+        self._address, self._size = address, size
+        self._unmap = _libc().munmap  # looked up now: names may be gone when the interpreter exits
         self.__array_interface__: dict[str, Any] = {
-            "version": 3, "data": (found, True), "shape": (size,), "typestr": "|u1"
+            "version": 3, "data": (address, True), "shape": (size,), "typestr": "|u1"
         }  # fmt: skip
 
     def __del__(self) -> None:
         if hasattr(self, "_unmap") and not sys.is_finalizing():
-            self._unmap(self._at, self._size)
+            self._unmap(self._address, self._size)
 
 
 @cache
 def _libc() -> Any:
-    """The calls, typed."""
+    """Return the C library with the argument types of the calls."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [

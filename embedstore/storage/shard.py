@@ -1,15 +1,16 @@
-"""A vector file: written once, never changed, describing and checking itself.
+"""A vector file (shard): written once, never changed, with its own description and checksums.
 
 The file is in the safetensors format, so any tool that reads safetensors reads it: a tensor ``vectors``
 ``(rows, dim)`` float16 or float32 and a tensor ``contents`` ``(rows, 16)`` uint8, the digests of the images.
 The header's ``__metadata__`` names the space, the commit's number and a checksum over everything else. Rows are
-read by memory map.
+read through a memory map.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +26,24 @@ from embedstore.storage.memory_map import map_file
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _CODES = {"float16": "F16", "float32": "F32"}
-_ALIGN = 64  # of the first vector's byte, a cache line
+_ALIGN = 64  # bytes: the first vector begins on a cache line
 
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What a shard says of itself."""
+    """The description of a vector file.
+
+    Attributes:
+        space: the key of the space.
+        number: the number of the file, unique in the store.
+        rows: the number of vectors.
+        dim: the length of a vector.
+        dtype: ``float16`` or ``float32``.
+        checksum: XXH3-128 of the description, the vectors and the digests.
+        data_offset: the byte at which the vectors begin.
+        block_rows: the rows of a block; 0 in files without block checksums.
+        blocks: XXH3-64 of each block's vectors and digests.
+    """
 
     space: str
     number: int
@@ -38,29 +51,30 @@ class ShardHeader:
     dim: int
     dtype: str
     checksum: str
-    data_offset: int  # of the vectors, bytes from the beginning of the file
-    block_rows: int = 0  # rows that one of the block checksums covers; 0 in files written without them
-    blocks: tuple[str, ...] = ()  # XXH3-64 of each block's vectors and digests
+    data_offset: int
+    block_rows: int = 0
+    blocks: tuple[str, ...] = ()
 
     @property
     def vector_bytes(self) -> int:
-        """Length of the vectors' part."""
+        """The bytes of the vectors."""
         return self.rows * self.dim * np.dtype(self.dtype).itemsize
 
     @property
     def file_bytes(self) -> int:
-        """Length of the whole file."""
+        """The bytes of the whole file."""
         return self.data_offset + self.vector_bytes + self.rows * 16
 
 
 def write_shard(
     path: Path, *, space: str, number: int, vectors: NDArray[np.floating[Any]], contents: list[str]
 ) -> ShardHeader:
-    """Write a shard under a temporary name, force it to the disk, and rename it into place.
+    """Write a vector file under a temporary name, force it to the disk, and rename it.
 
     Args:
-        path: where it will stand.
-        space: key of the space. number: of the commit.
+        path: the final path.
+        space: the key of the space.
+        number: the number of the file.
         vectors: ``(rows, dim)`` float16 or float32, finite.
         contents: ``rows`` digests, 32 hexadecimal digits each.
 
@@ -68,7 +82,7 @@ def write_shard(
         The header as written.
 
     Raises:
-        OSError: the disk is full or fails; nothing is left at ``path``.
+        OSError: if the disk is full or fails; nothing is left at ``path``.
     """
     rows, dim = vectors.shape
     digests = np.frombuffer(bytes.fromhex("".join(contents)), dtype=np.uint8).reshape(rows, 16)
@@ -89,13 +103,13 @@ def write_shard(
 
 
 class Shard:
-    """One vector file, mapped.
+    """One vector file, mapped when it is read.
 
     Args:
         path: the file.
 
     Raises:
-        StoreDamaged: it is missing, cut short, or not a shard.
+        StoreDamaged: if the file is missing, truncated, or not a vector file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,26 +118,26 @@ class Shard:
 
     @cached_property
     def vectors(self) -> NDArray[np.floating[Any]]:
-        """``(rows, dim)`` as stored, read-only, not loaded until touched."""
+        """``(rows, dim)`` as stored, read-only, loaded when they are accessed."""
         h = self.header
         return self._bytes[h.data_offset : h.data_offset + h.vector_bytes].view(DTYPES[h.dtype]).reshape(h.rows, h.dim)
 
     @cached_property
     def digests(self) -> NDArray[np.uint8]:
-        """``(rows, 16)`` digests of the images."""
+        """uint8 ``(rows, 16)``, the digests of the images."""
         h = self.header
         return self._bytes[h.data_offset + h.vector_bytes :].reshape(h.rows, 16)
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
-        """The whole file, in one map."""
+        """The whole file, mapped."""
         try:
             return map_file(self.path, self.header.file_bytes)
         except OSError as e:
             raise StoreDamaged(f"cannot read the vectors in {self.path}: {e.strerror}") from e
 
     def map(self) -> None:
-        """Map it now: from here on it is read on although another process removes it."""
+        """Map the file now, so that it stays readable if another process removes it."""
         _ = self._bytes
 
     @property
@@ -132,52 +146,53 @@ class Shard:
         return hex_digests(self.digests)
 
     def verify(self) -> None:
-        """Read every byte and compare with the checksum.
+        """Compare every byte with the checksum.
 
         Raises:
-            StoreDamaged: a byte is not what was written.
+            StoreDamaged: if a byte is not what was written.
         """
-        if _checksum(_facts(self.header), self.vectors, self.digests) != self.header.checksum:
+        if not self._is_whole():
             bad = self.corrupt_rows()
             where = f" in {len(bad)} rows from row {bad[0]}" if len(bad) else " in its header"
             raise StoreDamaged(
                 f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
             )
 
-    def verify_rows(self, rows: NDArray[np.int64], verified_blocks: set[int]) -> None:
-        """Compare the blocks that some rows lie in with their checksums.
+    def blocks_of(self, rows: NDArray[np.int64]) -> set[int]:
+        """Return the blocks of some rows; a file without block checksums is one block."""
+        return set((rows // self.header.block_rows).tolist()) if self.header.blocks else {0}
 
-        Args:
-            rows: which. known: blocks that were compared before; those compared now are added.
+    def verify_blocks(self, blocks: Collection[int]) -> None:
+        """Compare blocks with their checksums.
 
         Raises:
-            StoreDamaged: a block is not what was written.
+            StoreDamaged: if a byte is not what was written.
         """
         h = self.header
-        if not h.blocks:
-            if not verified_blocks:
-                self.verify()
-            verified_blocks.add(0)
+        if blocks and not h.blocks:
+            self.verify()
             return
-        for block in sorted(set((rows // h.block_rows).tolist()) - verified_blocks):
+        for block in sorted(blocks):
             part = slice(block * h.block_rows, (block + 1) * h.block_rows)
             if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
                 raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
-            verified_blocks.add(block)
 
     def corrupt_rows(self) -> NDArray[np.int64]:
-        """Rows of the blocks that do not match their checksums, ascending.
+        """Return the rows of the blocks that do not match their checksums: int64 ``(n,)``, ascending.
 
-        Of a file without block checksums that does not match as a whole: all of them.
+        In a damaged file without block checksums all rows are returned.
         """
         h = self.header
         if not h.blocks:
-            whole = _checksum(_facts(h), self.vectors, self.digests) == h.checksum
-            return np.arange(0 if whole else h.rows)
-        found = _block_checksums(self.vectors, self.digests, h.block_rows)
-        bad = [i for i, (a, b) in enumerate(zip(found, h.blocks, strict=True)) if a != b]
+            return np.arange(0 if self._is_whole() else h.rows)
+        checksums = _block_checksums(self.vectors, self.digests, h.block_rows)
+        bad = [i for i, (a, b) in enumerate(zip(checksums, h.blocks, strict=True)) if a != b]
         rows = [np.arange(i * h.block_rows, min((i + 1) * h.block_rows, h.rows)) for i in bad]
         return np.concatenate([np.arange(0), *rows])
+
+    def _is_whole(self) -> bool:
+        """Return whether description, vectors and digests match the checksum."""
+        return _checksum(_facts(self.header), self.vectors, self.digests) == self.header.checksum
 
 
 def hex_digests(digests: NDArray[np.uint8]) -> list[str]:
@@ -187,10 +202,10 @@ def hex_digests(digests: NDArray[np.uint8]) -> list[str]:
 
 
 def read_shard_header(path: Path) -> ShardHeader:
-    """The header of a shard, checked against the file's length.
+    """Return the header of a vector file, checked against the length of the file.
 
     Raises:
-        StoreDamaged: it is missing, cut short, or not a shard.
+        StoreDamaged: if the file is missing, truncated, or not a vector file.
     """
     try:
         with path.open("rb") as f:
@@ -199,44 +214,43 @@ def read_shard_header(path: Path) -> ShardHeader:
                 raise ValueError("no header")
             tensors = json.loads(f.read(size))
             length = f.seek(0, os.SEEK_END)
-        m = tensors["__metadata__"]
-        head = _header(m, 8 + size)
-        if head.dtype not in DTYPES or min(head.rows, head.dim) < 1:
+        header = _header(tensors["__metadata__"], 8 + size)
+        if header.dtype not in DTYPES or min(header.rows, header.dim) < 1:
             raise ValueError("impossible header")
-        if head.blocks and (head.block_rows < 1 or len(head.blocks) != -(-head.rows // head.block_rows)):
+        if header.blocks and (header.block_rows < 1 or len(header.blocks) != -(-header.rows // header.block_rows)):
             raise ValueError("impossible blocks")
-        if length != head.file_bytes:
-            raise ValueError(f"{length} bytes instead of {head.file_bytes}")
+        if length != header.file_bytes:
+            raise ValueError(f"{length} bytes instead of {header.file_bytes}")
     except OSError as e:
         raise StoreDamaged(f"cannot read the vectors in {path}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is not a whole vector file ({e}); run `embedstore repair`, then embed again") from e
-    return head
+    return header
 
 
 def checksum_block_rows(rows: int) -> int:
-    """Rows in a block: 256, or as many as keep a header of a large file under 32 KiB."""
+    """Return the rows of a block: 256, or as many as keep the header of a large file below 32 KiB."""
     return max(256, -(-rows // 1024))
 
 
-def _header(m: dict[str, str], start: int) -> ShardHeader:
-    """The header's metadata, typed."""
-    blocks = tuple(b for b in m.get("blocks", "").split(",") if b)
+def _header(metadata: dict[str, str], data_offset: int) -> ShardHeader:
+    """Parse the metadata of a header."""
+    blocks = tuple(b for b in metadata.get("blocks", "").split(",") if b)
     return ShardHeader(
-        m["space"],
-        int(m["number"]),
-        int(m["rows"]),
-        int(m["dim"]),
-        m["dtype"],
-        m["checksum"],
-        start,
-        int(m.get("block_rows", 0)),
+        metadata["space"],
+        int(metadata["number"]),
+        int(metadata["rows"]),
+        int(metadata["dim"]),
+        metadata["dtype"],
+        metadata["checksum"],
+        data_offset,
+        int(metadata.get("block_rows", 0)),
         blocks,
     )
 
 
 def _facts(h: ShardHeader) -> dict[str, str]:
-    """What the checksum covers beside the data."""
+    """Return the description that the checksum covers."""
     facts = {"space": h.space, "number": str(h.number), "rows": str(h.rows), "dim": str(h.dim), "dtype": h.dtype}
     if h.blocks:
         facts |= {"block_rows": str(h.block_rows), "blocks": ",".join(h.blocks)}
@@ -244,7 +258,7 @@ def _facts(h: ShardHeader) -> dict[str, str]:
 
 
 def _block_checksums(vectors: NDArray[Any], digests: NDArray[np.uint8], rows: int) -> list[str]:
-    """XXH3-64 over the vectors and then the digests of each block."""
+    """Return XXH3-64 over the vectors and then the digests of each block."""
     out = []
     for begin in range(0, len(vectors), rows):
         h = xxhash.xxh3_64(np.ascontiguousarray(vectors[begin : begin + rows]).data)
@@ -254,7 +268,7 @@ def _block_checksums(vectors: NDArray[Any], digests: NDArray[np.uint8], rows: in
 
 
 def _checksum(facts: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> str:
-    """XXH3-128 over the facts, the vectors and the digests (8.2 GB/s on one thread where it was measured)."""
+    """Return XXH3-128 over description, vectors and digests (measured: 8.2 GB/s on one thread)."""
     h = xxhash.xxh3_128(json.dumps(facts, sort_keys=True).encode())
     h.update(vectors.data)
     h.update(digests.data)
@@ -262,7 +276,7 @@ def _checksum(facts: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.
 
 
 def _header_bytes(metadata: dict[str, str], vectors: NDArray[Any], digests: NDArray[np.uint8]) -> bytes:
-    """The safetensors header, padded with spaces so that the vectors begin on a cache line."""
+    """Return the safetensors header, padded with spaces so that the vectors begin on a cache line."""
     end = vectors.nbytes
     tensors = {
         "__metadata__": metadata,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -112,12 +112,36 @@ def scratch_tables(con: duckdb.DuckDBPyConnection, *names: str) -> Iterator[tupl
     Yields:
         The qualified names, ``memory.main.<name>_<number>``, in the order of ``names``.
     """
-    tables = tuple(f"memory.main.{name}_{next(_table_numbers)}" for name in names)
-    try:
+    with _dropped(con, [f"memory.main.{name}_{next(_table_numbers)}" for name in names]) as tables:
         yield tables
+
+
+@contextmanager
+def temp_tables(con: duckdb.DuckDBPyConnection, *names: str) -> Iterator[tuple[str, ...]]:
+    """Reserve unique names for ``CREATE TEMP TABLE`` in a transaction, and drop those tables at the end.
+
+    A transaction may write to one database only, so it cannot create tables in ``memory.main``.
+
+    Args:
+        con: a transaction.
+        names: a word for each table; a number makes it unique in this process.
+
+    Yields:
+        The names, ``<name>_<number>``, in the order of ``names``.
+    """
+    with _dropped(con, [f"{name}_{next(_table_numbers)}" for name in names]) as tables:
+        yield tables
+
+
+@contextmanager
+def _dropped(con: duckdb.DuckDBPyConnection, tables: list[str]) -> Iterator[tuple[str, ...]]:
+    """Yield names of tables, and drop those tables at the end."""
+    try:
+        yield tuple(tables)
     finally:
-        for table in tables:
-            con.execute(f"DROP TABLE IF EXISTS {table}")
+        with suppress(duckdb.Error):  # an error aborted the transaction, or made the connection unusable
+            for table in tables:
+                con.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def first_line(error: Exception) -> str:

@@ -1,41 +1,35 @@
 """All vectors of one space, in one generation, as one array of rows that is never loaded whole.
 
-A *position* is a row's place in that array: shards in the order of their numbers, rows in the order of the shard.
+A *position* is the place of a row in that array: vector files by number, rows in the order of the file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage.memory_map import empty_matrix, release_pages
-from embedstore.storage.shard import Shard
+from embedstore.storage.shard_cache import SHARDS, OpenShard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
-MAX_MAPPED_FILES = (
-    256  # files that stay mapped when nobody needs them: the disk keeps what is mapped although it was removed
-)
-_FEW = 64  # rows
-VERIFY_WHOLE_BYTES = (
-    32 << 20
-)  # bytes of a file that is verified whole before even one row of it is used: 4 ms at 8 GB/s
-
-FileIdentity = tuple[str, int, int, int, int]
+_FEW_ROWS = 64  # that are read one by one: sorting and grouping them by file takes longer
 
 
 class VectorReader:
-    """The shards of a space.
+    """The vectors of a space.
 
     Args:
-        shards: ``(number, rows, file)``, ordered by number.
-        dim: of every vector.
+        shards: ``(number, rows, file)`` of every vector file, by number.
+        dim: the length of a vector.
+
+    Attributes:
+        shard_numbers: int64 ``(files,)``.
+        shard_starts: int64 ``(files + 1,)``, the position of the first row of each file, and the number of rows.
     """
 
     def __init__(self, shards: Sequence[tuple[int, int, Path]], dim: int) -> None:
@@ -44,83 +38,109 @@ class VectorReader:
         self.shard_starts = np.concatenate([[0], np.cumsum([rows for _, rows, _ in shards], dtype=np.int64)])
         self._rows = [rows for _, rows, _ in shards]
         self._files = [file for _, _, file in shards]
-        self._held: dict[int, tuple[Shard, FileIdentity]] = {}
-        self._whole: dict[int, NDArray[np.floating[Any]]] = {}  # held, and compared to the last byte
+        self._mapped: dict[int, OpenShard] = {}
+        self._verified: dict[int, NDArray[np.floating[Any]]] = {}  # the rows of mapped files that are verified whole
 
     def __len__(self) -> int:
         return int(self.shard_starts[-1])
 
     @property
     def shard_sizes(self) -> list[tuple[int, int]]:
-        """``(number, rows)`` of every shard, in order."""
+        """``(number, rows)`` of every vector file, by number."""
         return list(zip(self.shard_numbers.tolist(), self._rows, strict=True))
 
     def map_shards(self, shards: NDArray[np.int64] | None = None) -> VectorReader:
-        """Map the files now, while a reader has their generation open: a compaction may remove them afterwards.
+        """Map files while a reader has their generation open, since a compaction may remove them afterwards.
 
         Args:
-            shards: numbers of the files that will be read; by default all.
+            shards: the numbers of the files to read; by default all.
+
+        Raises:
+            StoreDamaged: if a file is missing, truncated, or not a vector file.
         """
-        which = (
-            range(len(self._files))
-            if shards is None
-            else np.searchsorted(self.shard_numbers, np.unique(shards)).tolist()
-        )
-        for i in which:
-            found, identity = _opened(self._files[i])
-            found.map()
-            self._held[i] = found, identity
+        if shards is None:
+            files = list(range(len(self._files)))
+        else:
+            files = np.searchsorted(self.shard_numbers, np.unique(shards)).tolist()
+        for i in files:
+            self._mapped[i] = SHARDS.open(self._files[i])
+            self._mapped[i].shard.map()
         return self
 
-    def shard_arrays(self, first: int = 0) -> Iterator[NDArray[np.floating[Any]]]:
-        """Every shard's rows as stored, from the ``first`` shard on, mapped: ``(n, dim)`` each.
-
-        They outlive their files' removal. Each is compared with its checksum when it is its turn.
-        """
-        for i in range(first, len(self._files)):
-            yield self._vectors(i, checked=True)
-
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions of ``(shard number, row)`` pairs."""
-        place: NDArray[np.int64] = self.shard_starts[np.searchsorted(self.shard_numbers, shards)] + rows
-        return place
+        """Return the positions of ``(file number, row)`` pairs: int64 ``(n,)`` for two arrays of that shape."""
+        positions: NDArray[np.int64] = self.shard_starts[np.searchsorted(self.shard_numbers, shards)] + rows
+        return positions
 
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """``(shard numbers, rows)`` of positions; the inverse of :meth:`positions`."""
-        which = np.searchsorted(self.shard_starts, positions, side="right") - 1
-        return self.shard_numbers[which], positions - self.shard_starts[which]
+        """Return ``(file numbers, rows)`` of positions; the inverse of :meth:`positions`."""
+        files = self._files_of(positions)
+        return self.shard_numbers[files], positions - self.shard_starts[files]
+
+    def shard_arrays(self, first: int = 0) -> Iterator[NDArray[np.floating[Any]]]:
+        """Yield the rows of every vector file as stored: ``(rows, dim)`` each, mapped and verified.
+
+        The arrays stay valid after their files were removed.
+
+        Args:
+            first: the index of the first file to yield.
+
+        Raises:
+            StoreDamaged: if a file is not what was written.
+        """
+        for i in range(first, len(self._files)):
+            yield self._verified_array(i)
 
     def iter_blocks(self, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Every vector, in order: ``(position of the first, float32 (n, dim))``, n at most ``rows``.
+        """Yield every vector in order: ``(position of the first, float32 (n, dim))``, n at most ``block_rows``.
 
-        What was passed does not stay in this process's memory, however large the space is.
+        Memory does not grow with the space: pages that were read are released.
+
+        Raises:
+            StoreDamaged: if a file is not what was written.
         """
         for i in range(len(self._files)):
-            stored = self._vectors(i, checked=True)
+            stored = self._verified_array(i)
             for begin in range(0, len(stored), block_rows):
                 yield int(self.shard_starts[i]) + begin, stored[begin : begin + block_rows].astype(np.float32)
             release_pages(stored)
 
     def release_memory(self) -> None:
-        """Take the files that are held out of this process's memory; they are read again when they are needed."""
-        for found, _ in self._held.values():
-            release_pages(found.vectors)
+        """Release the pages of mapped files from this process's memory; they are read again when they are used."""
+        for opened in self._mapped.values():
+            release_pages(opened.shard.vectors)
 
     def read_float32(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors at the given positions: float32 ``(len(positions), dim)``, in the order given."""
+        """Return the vectors at positions: float32 ``(len(positions), dim)``, in the order given.
+
+        Raises:
+            StoreDamaged: if a file is not what was written.
+        """
         return self.read_stored(positions).astype(np.float32, copy=False)
 
     def read_stored(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        """The vectors at the given positions as stored: ``(len(positions), dim)``, contiguous, in the order given."""
-        if 0 < len(positions) <= _FEW:
-            return self._few(positions)
+        """Return the vectors at positions as stored: ``(len(positions), dim)``, contiguous, in the order given.
+
+        Raises:
+            StoreDamaged: if a file is not what was written.
+        """
+        if 0 < len(positions) <= _FEW_ROWS:
+            return self._read_few(positions)
         order = None if (positions[1:] >= positions[:-1]).all() else np.argsort(positions, kind="stable")
-        ascending = positions if order is None else positions[order]
-        ends = np.searchsorted(ascending, self.shard_starts)
+        ascending = self._read_ascending(positions if order is None else positions[order])
+        if order is None:
+            return ascending
+        inverse = np.empty_like(order)
+        inverse[order] = np.arange(len(order))
+        return ascending[inverse]
+
+    def _read_ascending(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Return the vectors at ascending positions, read file by file."""
+        ends = np.searchsorted(positions, self.shard_starts)
         parts = []
         for i in np.flatnonzero(np.diff(ends)).tolist():
-            rows = ascending[ends[i] : ends[i + 1]] - self.shard_starts[i]
-            parts.append((self._vectors(i, rows=rows), rows))
+            rows = positions[ends[i] : ends[i + 1]] - self.shard_starts[i]
+            parts.append((self._array(i, rows), rows))
         out: NDArray[np.floating[Any]] = np.empty(
             (len(positions), self.dim), parts[0][0].dtype if parts else np.float32
         )
@@ -128,51 +148,56 @@ class VectorReader:
         for stored, rows in parts:
             stored.take(rows, axis=0, out=out[begin : begin + len(rows)], mode="clip")
             begin += len(rows)
-        if order is None:
-            return out
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return out[back]
+        return out
 
-    def _few(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        """The same, one by one: to sort a few and to group them by file takes longer."""
-        which = np.searchsorted(self.shard_starts, positions, side="right") - 1
-        rows = positions - self.shard_starts[which]
-        found = [
-            self._vectors(i, rows=rows[n : n + 1])[row]
-            for n, (i, row) in enumerate(zip(which.tolist(), rows.tolist(), strict=True))
+    def _read_few(self, positions: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Return the vectors at a few positions, read one by one."""
+        files = self._files_of(positions)
+        rows = positions - self.shard_starts[files]
+        vectors = [
+            self._array(i, rows[n : n + 1])[row]
+            for n, (i, row) in enumerate(zip(files.tolist(), rows.tolist(), strict=True))
         ]
-        return np.concatenate(found).reshape(len(found), self.dim)
+        return np.concatenate(vectors).reshape(len(vectors), self.dim)
 
-    def _vectors(
-        self, i: int, *, checked: bool = False, rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.floating[Any]]:
-        """The rows of the i-th shard, mapped.
+    def _files_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index of the file of each position."""
+        files: NDArray[np.int64] = np.searchsorted(self.shard_starts, positions, side="right") - 1
+        return files
 
-        Args:
-            i: which.
-            checked: compare the whole file with its checksum, once in a process; a small file always is.
-            rows: that are wanted: of a large file their blocks are compared, each once in a process.
+    def _array(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Return the array of the i-th file with some rows verified."""
+        if i in self._verified:
+            return self._verified[i]
+        opened = self._open(i)
+        SHARDS.verify_rows(opened, rows)
+        return self._keep(i, opened)
 
-        Raises:
-            StoreDamaged: the file is missing, cut, not what was written, or another than the catalog says.
-        """
-        if i in self._whole:
-            return self._whole[i]
-        found, identity = self._held.get(i) or _opened(self._files[i])
+    def _verified_array(self, i: int) -> NDArray[np.floating[Any]]:
+        """Return the array of the i-th file, verified whole."""
+        if i in self._verified:
+            return self._verified[i]
+        opened = self._open(i)
+        SHARDS.verify(opened)
+        return self._keep(i, opened)
+
+    def _keep(self, i: int, opened: OpenShard) -> NDArray[np.floating[Any]]:
+        """Return the array of a file, and remember it if the file is mapped and verified whole."""
+        if i in self._mapped and SHARDS.is_verified(opened):
+            self._verified[i] = opened.shard.vectors
+        return opened.shard.vectors
+
+    def _open(self, i: int) -> OpenShard:
+        """Open the i-th file, and compare its header with the catalog."""
+        opened = self._mapped.get(i) or SHARDS.open(self._files[i])
+        header = opened.shard.header
         expected = (self._rows[i], self.dim, int(self.shard_numbers[i]))
-        if (found.header.rows, found.header.dim, found.header.number) != expected:
+        if (header.rows, header.dim, header.number) != expected:
             raise StoreDamaged(
-                f"{self._files[i]} holds {found.vectors.shape} of commit {found.header.number}, the catalog says "
-                f"{expected[:2]} of commit {expected[2]}; run `embedstore repair`"
+                f"{self._files[i]} holds {header.rows} × {header.dim} vectors of file {header.number}, the catalog has "
+                f"{expected[0]} × {expected[1]} of file {expected[2]}; run `embedstore repair`"
             )
-        if checked or found.header.file_bytes <= VERIFY_WHOLE_BYTES:
-            _verify(found, identity)
-        elif rows is not None and identity not in _verified:
-            found.verify_rows(rows, _blocks.setdefault(identity, set()))
-        if i in self._held and identity in _verified:
-            self._whole[i] = found.vectors
-        return found.vectors
+        return opened
 
 
 def gather_vectors(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -181,34 +206,3 @@ def gather_vectors(vectors: VectorReader, positions: NDArray[np.int64]) -> NDArr
     for begin in range(0, len(positions), BLOCK_ROWS):
         out[begin : begin + BLOCK_ROWS] = vectors.read_float32(positions[begin : begin + BLOCK_ROWS])
     return out
-
-
-def _opened(file: Path) -> tuple[Shard, FileIdentity]:
-    """A shard opened once. It never changes, but another store may come to stand where this one stood."""
-    try:
-        s = file.stat()
-    except OSError as e:
-        raise StoreDamaged(f"cannot read the vectors in {file}: {e.strerror}; run `embedstore repair`") from e
-    identity = (str(file), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns)
-    return _mapped(file, identity), identity
-
-
-@lru_cache(maxsize=MAX_MAPPED_FILES)
-def _mapped(file: Path, identity: FileIdentity) -> Shard:
-    """A shard, opened once while anybody holds it."""
-    found = _in_use.get(identity)
-    if found is None:
-        found = _in_use[identity] = Shard(file)
-    return found
-
-
-_in_use: WeakValueDictionary[FileIdentity, Shard] = WeakValueDictionary()
-_blocks: dict[FileIdentity, set[int]] = {}  # that were compared with their checksums
-_verified: set[FileIdentity] = set()
-
-
-def _verify(found: Shard, identity: FileIdentity) -> None:
-    """Compare a shard with its checksum, once in a process, whether or not it stays mapped."""
-    if identity not in _verified:
-        found.verify()
-        _verified.add(identity)

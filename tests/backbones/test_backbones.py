@@ -8,7 +8,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 
 from embedstore.backbones import load
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, BadOption
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Interpolation, Recipe, ResizeMode
 from tests.conftest import TINY, picture
@@ -253,7 +253,7 @@ def test_an_unknown_open_clip_layer_is_an_error_with_the_possible_layers():
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "cuda:x"])
 def test_an_absent_device_is_an_error_with_the_available_devices(device):
     """The error names the device and what to use instead."""
-    with pytest.raises(BadBackbone, match=rf"no device '{device}' on this machine; use --device auto or one of: cpu"):
+    with pytest.raises(BadOption, match=rf"no device '{device}' on this machine; use --device auto or one of: cpu"):
         load(Recipe(TINY, random_init=True), device=device)
 
 
@@ -266,7 +266,7 @@ def test_precision_is_full_on_the_cpu_and_can_be_chosen():
     assert cosines(full.encode_images(pixels), half.encode_images(pixels)).min() > 0.999
     assert not np.array_equal(full.encode_images(pixels), half.encode_images(pixels))
     assert full.space.key == half.space.key
-    with pytest.raises(BadBackbone, match="unknown precision 'int8'"):
+    with pytest.raises(BadOption, match="unknown precision 'int8'"):
         load(Recipe(TINY, random_init=True), device="cpu", precision="int8")
 
 

@@ -12,7 +12,7 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import compare_vectors
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, BadOption
 from embedstore.space import Recipe
 from tests.conftest import TINY
 
@@ -60,6 +60,6 @@ def test_devices_are_separated_by_commas():
     """Every one is checked; a search or fine-tuning uses the first."""
     assert resolve_devices("cpu") == ["cpu"]
     assert resolve_devices("cpu, cpu") == ["cpu", "cpu"]
-    with pytest.raises(BadBackbone, match="no device 'cuda:7' on this machine"):
+    with pytest.raises(BadOption, match="no device 'cuda:7' on this machine"):
         resolve_devices("cpu,cuda:7")
     assert load(Recipe(TINY, random_init=True), device="cpu,cpu").device == "cpu"

@@ -1,7 +1,7 @@
-"""An approximate index within a memory budget, and rows added beside it: time, recall and peak memory.
+"""Measure an approximate index within a memory budget, and rows added after the build: time, recall and peak memory.
 
-``python -m tests.benchmarks.bench_index [ROWS] [--max-memory 4GB] [--folder FOLDER]``. Every line is a process of its
-own; resident memory counts mapped pages too. A folder that is named keeps the vectors for another run.
+``python -m tests.benchmarks.bench_index [ROWS] [--max-memory 4GB] [--folder FOLDER]`` runs every line in its own
+process; resident memory includes mapped pages. A named folder keeps the vectors for another run.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.benchmarks import corpus, peak
 QUERIES = 50
 
 
-def built(path: str, memory: str) -> dict[str, Any]:
+def build(path: str, memory: str) -> dict[str, Any]:
     """Build an index."""
-    return es.open(path).index(recall=0.95, max_memory=memory).to_json()
+    return es.open(path).build_index(recall=0.95, max_memory=memory).to_json()
 
 
-def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
-    """Ask near rows; the first query apart, as it loads what the others find in memory."""
+def search(path: str, rows: int, exact: bool) -> dict[str, Any]:
+    """Search for near rows; the first query is separate, because it loads what the others find in memory."""
     store = es.open(path)
     storage, space = store._session.storage, store.spaces[0]
     rng = np.random.default_rng(3)
@@ -38,69 +38,67 @@ def searched(path: str, rows: int, exact: bool) -> dict[str, Any]:
     begin = time.perf_counter()
     searcher.search(space, queries[0], SearchOptions(exact=exact))
     first = time.perf_counter() - begin
-    times, found, plan = _asked(searcher, space, queries, SearchOptions(exact=exact))
-    return {"first": first, "ms": 1000 * float(np.median(times)), "found": found, "way": plan}
+    times, items, method = _run_queries(searcher, space, queries, SearchOptions(exact=exact))
+    return {"first": first, "ms": 1000 * float(np.median(times)), "items": items, "method": method}
 
 
-def _asked(
-    searcher: Searcher, space: Any, queries: Any, ask: SearchOptions
+def _run_queries(
+    searcher: Searcher, space: Any, queries: Any, options: SearchOptions
 ) -> tuple[list[float], list[list[int]], str]:
-    """Times, items and the way."""
-    times, found, way = [], [], ""
+    """Return the seconds and the items of every query, and the search method."""
+    times, items, method = [], [], ""
     for q in queries:
         begin = time.perf_counter()
-        got = searcher.search(space, q, ask)
+        result = searcher.search(space, q, options)
         times.append(time.perf_counter() - begin)
-        found.append([h.item for h in got.hits])
-        way = str(got.plan.method)
-    return times, found, way
+        items.append([h.item for h in result.hits])
+        method = str(result.plan.method)
+    return times, items, method
 
 
-def added(path: str, rows: int, more: int) -> None:
-    """More rows."""
+def add_rows(path: str, rows: int, more: int) -> None:
+    """Add more rows."""
     corpus.add(es.open(path), rows + more, first=rows)
 
 
 def main() -> None:
-    """Exact, build, search, add one row in a hundred, search again."""
+    """Search exactly, build, search, add one row in a hundred, search again."""
     parser = argparse.ArgumentParser()
     parser.add_argument("rows", type=int, nargs="?", default=1_000_000)
     parser.add_argument("--max-memory", default="4GB")
     parser.add_argument("--folder", type=Path)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.folder or Path(temporary)
-        path = str(corpus.open_or_create_store(folder, given.rows))
+        folder = options.folder or Path(temporary)
+        path = str(corpus.open_or_create_store(folder, options.rows))
         print("| what | seconds | ms a query, warm | recall@10 | peak resident GiB |\n| --- | --- | --- | --- | --- |")
-        _run(path, given.rows, given.max_memory)
+        _run(path, options.rows, options.max_memory)
 
 
 def _run(path: str, rows: int, memory: str) -> None:
-    """The table."""
-    right, _, top = peak.measured(searched, path, rows, True)
-    print(f"| exact search, the first {right['first']:.1f} s | | {right['ms']:.1f} | 1.000 | {top:.2f} |", flush=True)
-    made, seconds, top = peak.measured(built, path, memory)
+    """Print the table."""
+    exact, _, gib = peak.measured(search, path, rows, True)
+    print(f"| exact search, the first {exact['first']:.1f} s | | {exact['ms']:.1f} | 1.000 | {gib:.2f} |", flush=True)
+    index, seconds, gib = peak.measured(build, path, memory)
     print(
-        f"| build of {made['setting']} within {memory}, probe {made['probe']} | {seconds:.0f} | {made['ms']:.1f} "
-        f"(proposals alone) | {made['recall']:.3f} (held out) | {top:.2f} |",
+        f"| build of {index['setting']} within {memory}, probe {index['probe']} | {seconds:.0f} | {index['ms']:.1f} "
+        f"(proposals alone) | {index['recall']:.3f} (held out) | {gib:.2f} |",
         flush=True,
     )
-    _searched("search", path, rows, right["found"])
+    _print_search("search", path, rows, exact["items"])
     more = max(corpus.BLOCK, rows // 100)
-    _, seconds, top = peak.measured(added, path, -(-rows // corpus.BLOCK) * corpus.BLOCK, more)
-    print(f"| {more:,} rows more | {seconds:.1f} | | | {top:.2f} |", flush=True)
-    right, _, _ = peak.measured(searched, path, rows, True)
-    _searched("search, without a build", path, rows, right["found"])
+    _, seconds, gib = peak.measured(add_rows, path, -(-rows // corpus.BLOCK) * corpus.BLOCK, more)
+    print(f"| {more:,} rows more | {seconds:.1f} | | | {gib:.2f} |", flush=True)
+    exact, _, _ = peak.measured(search, path, rows, True)
+    _print_search("search, without a build", path, rows, exact["items"])
 
 
-def _searched(what: str, path: str, rows: int, right: list[list[int]]) -> None:
-    """One line of a search through the index."""
-    got, _, top = peak.measured(searched, path, rows, False)
-    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(got["found"], right, strict=True)])
-    print(
-        f"| {what} by {got['way']}, the first {got['first']:.1f} s | | {got['ms']:.1f} | {recall:.3f} | {top:.2f} |",
-        flush=True,
-    )
+def _print_search(what: str, path: str, rows: int, exact_items: list[list[int]]) -> None:
+    """Print one line of a search with the index."""
+    result, _, gib = peak.measured(search, path, rows, False)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(result["items"], exact_items, strict=True)])
+    name = f"{what} by {result['method']}, the first {result['first']:.1f} s"
+    print(f"| {name} | | {result['ms']:.1f} | {recall:.3f} | {gib:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Folders of files, good and hostile, and what a scan finds in them."""
+"""Folders of files, ordinary and hostile, and what a scan of them yields."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ from embedstore.types import ImageRef
 
 
 def touch(folder: Path, *names: str) -> Path:
-    """Make files that hold their own name."""
+    """Create files that contain their own name."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,8 +18,8 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def found(source, root: Path | str = "") -> list[str]:
-    """The paths of a scan, relative to a folder; failures with their reason."""
+def scanned_paths(source, root: Path | str = "") -> list[str]:
+    """Return the paths of a scan, relative to a folder; a failure with its reason."""
     out = []
     for x in source.scan():
         name = os.path.relpath(x.path, root) if root else x.path
@@ -27,8 +27,8 @@ def found(source, root: Path | str = "") -> list[str]:
     return out
 
 
-def said(source, root: Path) -> dict[str, tuple[str | None, str | None]]:
-    """Label and split by relative path."""
+def labels_by_path(source, root: Path) -> dict[str, tuple[str | None, str | None]]:
+    """Return label and split by relative path."""
     return {os.path.relpath(x.path, root): (x.label, x.split) for x in source.scan()}
 
 
@@ -36,8 +36,8 @@ NAMES = st.sampled_from(["a", "b", "ab", "b.jpg", "c.png", "train", "x y", ".h",
 TREES = st.lists(st.lists(NAMES, min_size=1, max_size=4), max_size=12)
 
 
-def build(root: Path, tree: list[list[str]]) -> None:
-    """Make files; a name that is taken by a folder or by a file above is passed over."""
+def build_tree(root: Path, tree: list[list[str]]) -> None:
+    """Create files; skip a name that is taken by a folder or by a file above it."""
     for parts in tree:
         path = root.joinpath(*parts)
         if not path.is_dir() and not any(p.is_file() for p in path.parents):
@@ -46,7 +46,7 @@ def build(root: Path, tree: list[list[str]]) -> None:
 
 
 def hostile_folder(tmp_path: Path) -> Path:
-    """A folder with everything that has hung or killed an indexer."""
+    """Create a folder with everything that has hung or crashed an indexer."""
     root = touch(tmp_path / "hostile", "ok.jpg", "empty.jpg", "deep/ok.jpg")
     (root / "empty.jpg").write_bytes(b"")
     os.mkfifo(root / "fifo.jpg")

@@ -1,4 +1,4 @@
-"""Image files of every kind, made by hand, and what opening one gives."""
+"""Image files of every kind, built by hand, and the result of opening one."""
 
 import io
 import struct
@@ -20,22 +20,22 @@ FORMATS: dict[str, dict[str, object]] = {f: {} for f in "PNG GIF BMP WEBP PPM TG
 FORMATS |= {"JPEG": {"progressive": True}, "TIFF": {"compression": "tiff_lzw"}}
 
 
-def stored(image: Image.Image, form: str = "PNG", **options) -> bytes:
-    """The bytes of an image file."""
+def encode(image: Image.Image, form: str = "PNG", **options) -> bytes:
+    """Return the bytes of an image file."""
     out = io.BytesIO()
     image.save(out, form, **options)
     return out.getvalue()
 
 
-def pixels(data: bytes) -> list[list[tuple[int, ...]]]:
-    """Rows of RGB pixels of what was decoded."""
+def decoded_pixels(data: bytes) -> list[list[tuple[int, ...]]]:
+    """Return the rows of RGB pixels of a decoded file."""
     image, _ = decode.open_image(data)
     assert image.mode == "RGB"
     return [[tuple(int(c) for c in px) for px in row] for row in np.asarray(image)]
 
 
-def failure(data: bytes) -> ImageError:
-    """The error that opening raises."""
+def decode_error(data: bytes) -> ImageError:
+    """Return the error that decoding raises."""
     with pytest.raises(ImageError) as e:
         decode.open_image(data)
     assert "\n" not in e.value.detail
@@ -43,18 +43,18 @@ def failure(data: bytes) -> ImageError:
     return e.value
 
 
-def reason(data: bytes) -> FailureReason:
-    """Why it cannot be opened."""
-    return failure(data).reason
+def decode_failure(data: bytes) -> FailureReason:
+    """Return the reason why a file cannot be decoded."""
+    return decode_error(data).reason
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
-    """A PNG made by hand: its chunks as the specification says."""
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
+    """Build a PNG chunk by chunk."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     middle = b"".join(chunk(kind, body) for kind, body in extra)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + middle + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
@@ -62,7 +62,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: t
 
 
 def tiff(values: bytes, width: int, bits: int, photometric: int, kind: int = 1) -> bytes:
-    """A TIFF of one row made by hand: little-endian, uncompressed, one sample a pixel."""
+    """Build a TIFF of one row: little-endian, uncompressed, one sample per pixel."""
     tags = [
         (256, 4, width), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
         (273, 4, 8), (277, 3, 1), (278, 4, 1), (279, 4, len(values)), (339, 3, kind),
@@ -72,8 +72,8 @@ def tiff(values: bytes, width: int, bits: int, photometric: int, kind: int = 1) 
     return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0"
 
 
-def many_scans(scans: int) -> bytes:
-    """A progressive JPEG whose last scan is repeated until there are so many."""
-    data = stored(Image.linear_gradient("L").convert("RGB"), "JPEG", progressive=True)
+def jpeg_with_scans(scans: int) -> bytes:
+    """Build a progressive JPEG with a number of scans, by repeating the last one."""
+    data = encode(Image.linear_gradient("L").convert("RGB"), "JPEG", progressive=True)
     last = data[data.rfind(b"\xff\xda") : -2]
     return data[:-2] + last * (scans - data.count(b"\xff\xda")) + data[-2:]

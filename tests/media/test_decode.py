@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB picture as a person sees it, or one reason why not."""
+"""From bytes to an upright RGB image as a person sees it."""
 
 import io
 import struct
@@ -9,21 +9,21 @@ from PIL import Image, ImageCms
 
 from embedstore.media.image import decode
 from embedstore.types import ImageInfo
-from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, pixels, png, stored, tiff
+from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, decoded_pixels, encode, png, tiff
 
 # ---- facts
 
 
-def test_the_facts_are_those_of_the_upright_image():
-    """A 40 × 20 JPEG that lies on its side is 20 wide and 40 high."""
+def test_width_and_height_are_those_of_the_upright_image():
+    """A 40 × 20 JPEG that is stored on its side is 20 wide and 40 high."""
     exif = Image.Exif()
     exif[decode.ORIENTATION_TAG] = 6
-    image, facts = decode.open_image(stored(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
+    image, facts = decode.open_image(encode(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
     assert facts == ImageInfo(20, 40, "JPEG")
     assert image.size == (20, 40)
 
 
-def test_the_decoder_names_its_version():
+def test_the_decoder_version_is_that_of_pillow():
     """Failures are tried again when Pillow changes."""
     import PIL
 
@@ -49,16 +49,16 @@ LYING = {
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_orientation_comes_upright(orientation, form):
-    """All eight EXIF orientations, in every lossless format that carries EXIF."""
+def test_every_orientation_is_turned_upright(orientation, form):
+    """All eight EXIF orientations are turned, in every lossless format that has EXIF."""
     exif = Image.Exif()
     exif[decode.ORIENTATION_TAG] = orientation
     lying = Image.fromarray(np.array(LYING[orientation], dtype=np.uint8))
-    assert pixels(stored(lying, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))) == UPRIGHT
+    assert decoded_pixels(encode(lying, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))) == UPRIGHT
 
 
-def test_the_exif_sample_photos_agree_with_each_other(unpacked):
-    """One photo stored in nine orientations decodes to one picture, within JPEG's losses."""
+def test_one_photo_in_nine_orientations_decodes_to_one_image(unpacked):
+    """The nine files agree within the losses of JPEG."""
     folder = unpacked("nasty") / "exif_orientation"
     pictures = [
         np.asarray(decode.open_image((folder / f"Landscape_{n}.jpg").read_bytes())[0], dtype=np.int16) for n in range(9)
@@ -69,141 +69,145 @@ def test_the_exif_sample_photos_agree_with_each_other(unpacked):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_is_upright(orientation):
-    """Values outside 1 to 8 turn nothing."""
+def test_an_unknown_orientation_is_ignored(orientation):
+    """Values outside 1 to 8 do not turn the image."""
     exif = Image.Exif()
     exif[decode.ORIENTATION_TAG] = orientation
-    assert pixels(stored(Image.fromarray(np.array(UPRIGHT, dtype=np.uint8)), exif=exif)) == UPRIGHT
+    assert decoded_pixels(encode(Image.fromarray(np.array(UPRIGHT, dtype=np.uint8)), exif=exif)) == UPRIGHT
 
 
 @pytest.mark.parametrize(
     "exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"\0"]
 )
-def test_broken_exif_does_not_cost_the_picture(exif):
-    """The picture opens as it is stored."""
-    assert decode.open_image(stored(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == ImageInfo(
+def test_broken_exif_is_ignored(exif):
+    """The image decodes as it is stored."""
+    assert decode.open_image(encode(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == ImageInfo(
         3, 2, "JPEG"
     )
 
 
-# ---- colour
+# ---- color
 
 
-def test_greys_and_bits_become_equal_channels():
-    """Modes 1, L and P of known values."""
-    assert pixels(stored(Image.fromarray(np.array([[0, 7, 255]], dtype=np.uint8)))) == [[BLACK, (7, 7, 7), WHITE]]
-    assert pixels(stored(Image.fromarray(np.array([[True, False]])))) == [[WHITE, BLACK]]
+def test_gray_and_palette_images_become_rgb():
+    """Modes 1, L and P with known values give the RGB values worked out by hand."""
+    assert decoded_pixels(encode(Image.fromarray(np.array([[0, 7, 255]], dtype=np.uint8)))) == [
+        [BLACK, (7, 7, 7), WHITE]
+    ]
+    assert decoded_pixels(encode(Image.fromarray(np.array([[True, False]])))) == [[WHITE, BLACK]]
     palette = Image.new("P", (2, 1))
     palette.putpalette([*RED, *BLUE])
     palette.putdata([0, 1])
-    assert pixels(stored(palette)) == [[RED, BLUE]]
+    assert decoded_pixels(encode(palette)) == [[RED, BLUE]]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_is_laid_over_white_and_hides_what_is_below(mode):
-    """Alpha 0 is white whatever colour it hides; 255 is the colour; 51 of 255 is a fifth of black."""
-    grey = Image.new(mode, (3, 1))
-    colour = (10, 20, 30) if mode == "RGBA" else (10,)
+def test_transparency_is_composed_over_white(mode):
+    """Alpha 0 is white whatever color it hides, 255 is the color, and 51 of 255 is a fifth of black."""
+    gray = Image.new(mode, (3, 1))
+    color = (10, 20, 30) if mode == "RGBA" else (10,)
     for x, alpha in enumerate((0, 255, 51)):
-        grey.putpixel((x, 0), (*((0,) * len(colour) if alpha == 51 else colour), alpha))
+        gray.putpixel((x, 0), (*((0,) * len(color) if alpha == 51 else color), alpha))
     seen = (10, 20, 30) if mode == "RGBA" else (10, 10, 10)
-    assert pixels(stored(grey)) == [[WHITE, seen, (204, 204, 204)]]
+    assert decoded_pixels(encode(gray)) == [[WHITE, seen, (204, 204, 204)]]
 
 
 def test_a_transparent_palette_entry_is_white():
-    """PNG's tRNS with one byte a colour, GIF's one transparent index, and Pillow's PA."""
+    """This holds for PNG's tRNS with a byte per color, GIF's single transparent index, and Pillow's mode PA."""
     image = Image.new("P", (2, 1))
     image.putpalette([*RED, *BLUE])
     image.putdata([0, 1])
-    assert pixels(stored(image, "PNG", transparency=bytes([0, 255]))) == [[WHITE, BLUE]]
-    assert pixels(stored(image, "GIF", transparency=1)) == [[RED, WHITE]]
+    assert decoded_pixels(encode(image, "PNG", transparency=bytes([0, 255]))) == [[WHITE, BLUE]]
+    assert decoded_pixels(encode(image, "GIF", transparency=1)) == [[RED, WHITE]]
     pa = image.convert("PA")
     pa.putalpha(0)
     assert np.asarray(decode.to_rgb_image(pa)).tolist() == [[list(WHITE), list(WHITE)]]
 
 
-def test_a_transparent_colour_is_white_at_every_bit_depth():
-    """tRNS of greys of 1, 2, 4, 8 and 16 bits and of RGB of 8 and 16: by hand, two pixels each."""
+def test_a_transparent_color_is_white_at_every_bit_depth():
+    """tRNS of gray with 1, 2, 4, 8 and 16 bits and of RGB with 8 and 16 bits: two pixels each, worked out by hand."""
     key = lambda *v: (b"tRNS", struct.pack(f">{len(v)}H", *v))  # noqa: E731
-    assert pixels(png(2, 1, 1, 0, b"\0\x40", key(0))) == [[WHITE, WHITE]]
-    assert pixels(png(2, 1, 1, 0, b"\0\x40", key(1))) == [[BLACK, WHITE]]
-    assert pixels(png(2, 1, 2, 0, b"\0\x60", key(1))) == [[WHITE, (170, 170, 170)]]
-    assert pixels(png(2, 1, 4, 0, b"\0\x12", key(2))) == [[(17, 17, 17), WHITE]]
-    assert pixels(png(2, 1, 8, 0, b"\0\x05\x11", key(5))) == [[WHITE, (17, 17, 17)]]
-    assert pixels(png(2, 1, 16, 0, b"\0\x00\x00\x80\x80", key(0))) == [[WHITE, (128, 128, 128)]]
-    assert pixels(png(2, 1, 8, 2, b"\0" + bytes([1, 2, 3, 1, 2, 4]), key(1, 2, 3))) == [[WHITE, (1, 2, 4)]]
+    assert decoded_pixels(png(2, 1, 1, 0, b"\0\x40", key(0))) == [[WHITE, WHITE]]
+    assert decoded_pixels(png(2, 1, 1, 0, b"\0\x40", key(1))) == [[BLACK, WHITE]]
+    assert decoded_pixels(png(2, 1, 2, 0, b"\0\x60", key(1))) == [[WHITE, (170, 170, 170)]]
+    assert decoded_pixels(png(2, 1, 4, 0, b"\0\x12", key(2))) == [[(17, 17, 17), WHITE]]
+    assert decoded_pixels(png(2, 1, 8, 0, b"\0\x05\x11", key(5))) == [[WHITE, (17, 17, 17)]]
+    assert decoded_pixels(png(2, 1, 16, 0, b"\0\x00\x00\x80\x80", key(0))) == [[WHITE, (128, 128, 128)]]
+    assert decoded_pixels(png(2, 1, 8, 2, b"\0" + bytes([1, 2, 3, 1, 2, 4]), key(1, 2, 3))) == [[WHITE, (1, 2, 4)]]
     deep = struct.pack(">6H", 0x0102, 0x0304, 0x0506, 0x1102, 0x0304, 0x0506)
-    assert pixels(png(2, 1, 16, 2, b"\0" + deep, key(0x0102, 0x0304, 0x0506))) == [[WHITE, (0x11, 3, 5)]]
+    assert decoded_pixels(png(2, 1, 16, 2, b"\0" + deep, key(0x0102, 0x0304, 0x0506))) == [[WHITE, (0x11, 3, 5)]]
 
 
-def test_sixteen_bit_greys_are_scaled_and_not_saturated():
-    """0, 256, 32768, 65535 are 0, 1, 128, 255, in PNG and in TIFF of either byte order."""
+def test_sixteen_bit_gray_is_scaled_and_not_saturated():
+    """0, 256, 32768 and 65535 become 0, 1, 128 and 255, in PNG and in TIFF of either byte order."""
     values = [0, 256, 32768, 65535]
     want = [[(v, v, v) for v in (0, 1, 128, 255)]]
-    assert pixels(png(4, 1, 16, 0, b"\0" + struct.pack(">4H", *values))) == want
-    assert pixels(tiff(struct.pack("<4H", *values), 4, 16, 1)) == want
+    assert decoded_pixels(png(4, 1, 16, 0, b"\0" + struct.pack(">4H", *values))) == want
+    assert decoded_pixels(tiff(struct.pack("<4H", *values), 4, 16, 1)) == want
     big = Image.fromarray(np.array([values], dtype=">u2"))
     assert big.mode == "I;16B"
     assert np.asarray(decode.to_rgb_image(big))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_white_is_zero_where_a_tiff_says_so():
+def test_a_tiff_with_photometric_zero_is_inverted():
     """A 16-bit TIFF with photometric 0 is a negative."""
-    assert [p[0] for p in pixels(tiff(struct.pack("<3H", 0, 32768, 65535), 3, 16, 0))[0]] == [255, 127, 0]
+    assert [p[0] for p in decoded_pixels(tiff(struct.pack("<3H", 0, 32768, 65535), 3, 16, 0))[0]] == [255, 127, 0]
 
 
-def test_thirty_two_bit_greys_are_read_by_their_range():
-    """Up to 255 as 8 bits, up to 65535 as 16, beyond it or below zero stretched."""
-    grey = lambda *v: [p[0] for p in pixels(tiff(struct.pack(f"<{len(v)}i", *v), len(v), 32, 1, 2))[0]]  # noqa: E731
-    assert grey(0, 7, 255) == [0, 7, 255]
-    assert grey(0, 32768, 65535) == [0, 128, 255]
-    assert grey(-100, 0, 100) == [0, 128, 255]
-    assert grey(0, 1_000_000_000, 2_000_000_000) == [0, 128, 255]
+def test_thirty_two_bit_gray_is_scaled_by_its_range():
+    """Values up to 255 are 8 bits, up to 65535 16 bits; others are stretched."""
+    gray = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}i", *v), len(v), 32, 1, 2))[0]]  # noqa: E731
+    assert gray(0, 7, 255) == [0, 7, 255]
+    assert gray(0, 32768, 65535) == [0, 128, 255]
+    assert gray(-100, 0, 100) == [0, 128, 255]
+    assert gray(0, 1_000_000_000, 2_000_000_000) == [0, 128, 255]
 
 
-def test_floats_are_read_by_their_range_and_nan_is_black():
-    """0..1 is black to white; any other range is stretched; NaN is black; infinities are the ends."""
-    grey = lambda *v: [p[0] for p in pixels(tiff(struct.pack(f"<{len(v)}f", *v), len(v), 32, 1, 3))[0]]  # noqa: E731
+def test_floats_are_scaled_by_their_range_and_nan_is_black():
+    """0..1 is black to white; any other range is stretched; infinities are black and white."""
+    gray = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}f", *v), len(v), 32, 1, 3))[0]]  # noqa: E731
     nan, inf = float("nan"), float("inf")
-    assert grey(0.0, 0.5, 1.0) == [0, 128, 255]
-    assert grey(0.0, 0.25) == [0, 64]
-    assert grey(-5.0, 0.0, 5.0) == [0, 128, 255]
-    assert grey(0.0, 0.5, nan, 1.0) == [0, 128, 0, 255]
-    assert grey(10.0, 20.0, inf, -inf, nan) == [0, 255, 255, 0, 0]
-    assert grey(nan, nan) == [0, 0]
-    assert grey(7.0, 7.0) == [0, 0]
+    assert gray(0.0, 0.5, 1.0) == [0, 128, 255]
+    assert gray(0.0, 0.25) == [0, 64]
+    assert gray(-5.0, 0.0, 5.0) == [0, 128, 255]
+    assert gray(0.0, 0.5, nan, 1.0) == [0, 128, 0, 255]
+    assert gray(10.0, 20.0, inf, -inf, nan) == [0, 255, 255, 0, 0]
+    assert gray(nan, nan) == [0, 0]
+    assert gray(7.0, 7.0) == [0, 0]
 
 
-def test_cmyk_is_read_whether_adobe_inverted_it_or_not():
-    """A TIFF stores ink as it is, Pillow's JPEG writer inverts as Adobe does: both give the colour meant."""
+def test_cmyk_is_decoded_with_and_without_adobes_inversion():
+    """A TIFF stores ink directly and Pillow's JPEG writer inverts it as Adobe does: both give the same color."""
     ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow: red
-    assert pixels(stored(ink, "TIFF"))[0][0] == RED
-    red = pixels(stored(ink, "JPEG", quality=100))[0][0]
+    assert decoded_pixels(encode(ink, "TIFF"))[0][0] == RED
+    red = decoded_pixels(encode(ink, "JPEG", quality=100))[0][0]
     assert np.abs(np.subtract(red, RED)).max() <= 3
 
 
-def test_lab_hsv_and_ycbcr_become_the_colour_they_mean():
-    """A red in L*a*b*, in HSV and in YCbCr."""
+def test_lab_hsv_and_ycbcr_are_converted():
+    """Red in L*a*b*, in HSV and in YCbCr is red."""
     lab = ImageCms.profileToProfile(
         Image.new("RGB", (1, 1), RED), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
     )
-    assert np.abs(np.subtract(pixels(stored(lab, "TIFF"))[0][0], RED)).max() <= 5  # 8 bits of L, a and b are coarse
+    assert (
+        np.abs(np.subtract(decoded_pixels(encode(lab, "TIFF"))[0][0], RED)).max() <= 5
+    )  # 8 bits of L, a and b are coarse
     assert decode.to_rgb_image(Image.new("HSV", (1, 1), (0, 255, 255))).getpixel((0, 0)) == RED
     red = decode.to_rgb_image(Image.new("RGB", (1, 1), RED).convert("YCbCr")).getpixel((0, 0))
     assert np.abs(np.subtract(red, RED)).max() <= 2
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_the_first_frame_of_an_animation_is_the_picture(form):
-    """Animated GIF, WebP and PNG, and a TIFF of pages."""
+def test_the_first_frame_of_an_animation_is_used(form):
+    """This holds for animated GIF, WebP and PNG, and for a TIFF of several pages."""
     frames = [Image.new("RGB", (4, 4), c) for c in (RED, GREEN, BLUE)]
     options = {"lossless": True} if form == "WEBP" else {}
-    data = stored(frames[0], form, save_all=True, append_images=frames[1:], **options)
+    data = encode(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 3
-    assert pixels(data)[0][0] == RED
+    assert decoded_pixels(data)[0][0] == RED
 
 
-def test_rgb_is_exactly_what_the_libraries_own_loading_gives(unpacked):
+def test_ordinary_photos_decode_as_pillow_converts_them(unpacked):
     """For upright, opaque 8-bit files, nothing differs from ``Image.open(path).convert("RGB")``."""
     for path in sorted(unpacked("imagenet250").rglob("*.JPEG"))[::10]:
         with Image.open(path) as opened:

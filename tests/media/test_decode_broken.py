@@ -1,4 +1,4 @@
-"""Files that are no whole picture, and reading from a disk: one reason each, nothing hangs, no thread is hurt."""
+"""Broken image files: each has one reason, none hangs, and no thread is affected."""
 
 import csv
 import subprocess
@@ -19,88 +19,100 @@ from PIL import Image, ImageFile
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
 from embedstore.types import FailureReason, ImageInfo
-from tests.helpers.image_files import BLUE, FORMATS, NOISE, RED, WHITE, failure, many_scans, pixels, png, reason, stored
+from tests.helpers.image_files import (
+    BLUE,
+    FORMATS,
+    NOISE,
+    RED,
+    WHITE,
+    decode_error,
+    decode_failure,
+    decoded_pixels,
+    encode,
+    jpeg_with_scans,
+    png,
+)
 
 # ---- failures
 
 
-def test_no_bytes_and_no_image_are_told_apart():
-    """Nothing, text, and a header without a body."""
-    assert reason(b"") is FailureReason.EMPTY
-    assert reason(b"hello\n") is FailureReason.NOT_AN_IMAGE
-    assert reason(b"\xff\xd8\xff nonsense") is FailureReason.CORRUPT
+def test_empty_files_other_files_and_bare_headers_have_different_reasons():
+    """No bytes, text, and a header without a body are three reasons."""
+    assert decode_failure(b"") is FailureReason.EMPTY
+    assert decode_failure(b"hello\n") is FailureReason.NOT_AN_IMAGE
+    assert decode_failure(b"\xff\xd8\xff nonsense") is FailureReason.CORRUPT
 
 
-def test_postscript_is_not_run():
-    """EPS would be handed to Ghostscript; here it is refused by name."""
-    e = failure(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+def test_postscript_is_refused_and_not_run():
+    """EPS would be handed to Ghostscript; it is refused by name."""
+    e = decode_error(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     assert e.reason is FailureReason.NOT_AN_IMAGE
     assert "PostScript" in e.detail
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_file_cut_anywhere_is_whole_or_a_failure_and_never_half_a_picture(form):
-    """Grey or black rows in place of what is missing would be embedded in silence."""
-    data = stored(NOISE, form, **FORMATS[form])
-    whole = pixels(data)
+def test_a_truncated_file_never_decodes_to_a_partial_image(form):
+    """Gray or black rows in place of what is missing would be embedded silently."""
+    data = encode(NOISE, form, **FORMATS[form])
+    whole = decoded_pixels(data)
     for cut in range(1, len(data), 1 + len(data) // 150):
         try:
-            got = pixels(data[:cut])
+            got = decoded_pixels(data[:cut])
         except ImageError:
             continue
         assert got == whole, cut  # only what follows the picture was cut off
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
-def test_a_cut_file_is_called_truncated(form):
-    """The common formats say so."""
+def test_a_truncated_file_has_the_reason_truncated(form):
+    """This holds for the common formats."""
     rng = np.random.default_rng(0)
-    data = stored(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), form)
-    assert reason(data[: len(data) // 2]) is FailureReason.TRUNCATED
+    data = encode(Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), form)
+    assert decode_failure(data[: len(data) // 2]) is FailureReason.TRUNCATED
 
 
-def test_a_truncated_file_fails_even_where_a_script_allowed_them(monkeypatch):
-    """Pillow's global switch for grey rows is off while embedstore decodes."""
+def test_a_truncated_file_fails_although_pillow_is_set_to_load_it(monkeypatch):
+    """Pillow's global switch is off while embedstore decodes."""
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    data = stored(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")
-    assert reason(data[: len(data) // 2]) is FailureReason.TRUNCATED
+    data = encode(Image.effect_noise((64, 64), 90).convert("RGB"), "JPEG")
+    assert decode_failure(data[: len(data) // 2]) is FailureReason.TRUNCATED
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
-    """50,000 × 50,000 pixels in a few bytes: no time, no memory."""
+    """50,000 × 50,000 pixels in a few bytes take neither time nor memory."""
     begin = time.perf_counter()
-    e = failure(png(50_000, 50_000, 8, 2, b"\0" * 1000))
+    e = decode_error(png(50_000, 50_000, 8, 2, b"\0" * 1000))
     assert e.reason is FailureReason.TOO_LARGE
     assert time.perf_counter() - begin < 1
 
 
-def test_the_pixel_limit_is_pillows():
-    """One pixel more than the limit is refused by its header; Pillow's own limit is the same number."""
+def test_the_pixel_limit_is_that_of_pillow():
+    """One pixel more than the limit is refused by its header."""
     assert decode.MAX_PIXELS == 2 * (1024 * 1024 * 1024 // 4 // 3)
-    assert reason(png(decode.MAX_PIXELS + 1, 1, 1, 0, b"\0")) is FailureReason.TOO_LARGE
-    assert reason(png(13_377, 13_379, 1, 0, b"\0")) is FailureReason.TOO_LARGE  # 178,970,883 pixels
+    assert decode_failure(png(decode.MAX_PIXELS + 1, 1, 1, 0, b"\0")) is FailureReason.TOO_LARGE
+    assert decode_failure(png(13_377, 13_379, 1, 0, b"\0")) is FailureReason.TOO_LARGE  # 178,970,883 pixels
 
 
-def test_a_jpeg_of_500_scans_is_refused_at_once_and_one_of_20_is_read():
-    """Counting the scans costs nothing; decoding 500 of them costs minutes for a large picture."""
+def test_a_jpeg_of_500_scans_is_refused_and_one_of_20_is_decoded():
+    """Counting the scans is cheap; decoding 500 of them takes minutes for a large image."""
     begin = time.perf_counter()
-    e = failure(many_scans(500))
+    e = decode_error(jpeg_with_scans(500))
     assert e.reason is FailureReason.TOO_MANY_SCANS
     assert "500" in e.detail
     assert time.perf_counter() - begin < 0.5
-    assert decode.open_image(many_scans(20))[1] == ImageInfo(256, 256, "JPEG")
+    assert decode.open_image(jpeg_with_scans(20))[1] == ImageInfo(256, 256, "JPEG")
 
 
-def test_a_zipped_text_bomb_in_a_png_is_refused():
-    """100 MB of zeros as a comment are not unpacked."""
+def test_a_compressed_text_bomb_in_a_png_is_refused():
+    """A comment of 100 MB of zeros is not decompressed."""
     bomb = b"Comment\0\0" + zlib.compress(b"\0" * 100_000_000)
-    assert reason(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb))) in (FailureReason.TOO_LARGE, FailureReason.CORRUPT)
+    assert decode_failure(png(1, 1, 8, 0, b"\0\0", (b"zTXt", bomb))) in (FailureReason.TOO_LARGE, FailureReason.CORRUPT)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_any_damage_gives_a_picture_or_an_image_error(data):
-    """Bytes changed, cut or inserted anywhere in a small file of any format: nothing else ever comes out."""
+def test_any_damage_gives_an_image_or_an_image_error(data):
+    """Bytes are changed, cut or inserted anywhere in a small file of any format: no other error is raised."""
     original = data.draw(st.sampled_from(SMALL))
     damaged = bytearray(original)
     for _ in range(data.draw(st.integers(1, 6))):
@@ -116,13 +128,13 @@ def test_any_damage_gives_a_picture_or_an_image_error(data):
     assert found == (True, False)
 
 
-def _small() -> list[bytes]:
-    """One small file of each format that Pillow writes."""
+def _small_files() -> list[bytes]:
+    """Return one small file of each format that Pillow writes."""
     image = Image.linear_gradient("L").resize((9, 7)).convert("RGB")
-    return [stored(image, form, **options) for form, options in FORMATS.items()] + [stored(image, "TIFF")]
+    return [encode(image, form, **options) for form, options in FORMATS.items()] + [encode(image, "TIFF")]
 
 
-SMALL = _small()
+SMALL = _small_files()
 
 # ---- quiet
 
@@ -140,28 +152,28 @@ print("torch" in sys.modules)
 """
 
 
-def test_nothing_reaches_the_terminal_and_torch_is_not_imported(unpacked):
-    """Every TIFF and PNG of the nasty corpus, in a fresh process with all warnings on, writes nothing to stderr."""
+def test_decoding_prints_nothing_and_does_not_import_torch(unpacked):
+    """Every TIFF and PNG of the corpus, in a fresh process with all warnings on, writes nothing to stderr."""
     files = [str(p) for p in sorted(unpacked("nasty").rglob("*")) if p.suffix in (".tif", ".tiff", ".png", ".gif")]
     done = subprocess.run([sys.executable, "-W", "always", "-c", NOISY, *files], capture_output=True, check=True)
     assert done.stderr == b""
     assert done.stdout == b"False\n"
 
 
-def test_a_warning_made_an_error_does_not_cost_the_picture():
-    """Under ``-W error`` a picture that Pillow reads with a warning is still read."""
+def test_an_image_decodes_when_warnings_are_errors():
+    """Under ``-W error`` an image that Pillow decodes with a warning is still decoded."""
     palette = Image.new("P", (2, 1))
     palette.putpalette([*RED, *BLUE])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode.open_image(stored(palette, "PNG", transparency=b"\0"))[0].mode == "RGB"
+        assert decode.open_image(encode(palette, "PNG", transparency=b"\0"))[0].mode == "RGB"
         row = b"\0" + b"\xff" * 1250
         image, _ = decode.open_image(png(10_000, 9_000, 1, 0, row * 9_000))  # Pillow warns of 90 million pixels
     assert image.getpixel((9_999, 8_999)) == WHITE
 
 
-def test_the_users_own_warnings_are_left_alone():
-    """Outside a decode, and on another thread during one, Pillow and everybody else warn as ever."""
+def test_warnings_outside_of_decoding_are_unchanged():
+    """Outside a decode, and on another thread during one, Pillow and other code warn as before."""
     heard: list[str] = []
 
     def warn() -> None:
@@ -181,8 +193,8 @@ def test_the_users_own_warnings_are_left_alone():
     assert heard == ["mine", "mine"]
 
 
-def test_many_threads_decode_what_one_thread_decodes():
-    """Sixteen threads over all small files, fifty times: the same pixels."""
+def test_many_threads_decode_as_one_thread_does():
+    """Sixteen threads over all small files, fifty times, give the same pixels."""
     want = [np.asarray(decode.open_image(d)[0]) for d in SMALL]
     with ThreadPoolExecutor(16) as pool:
         for i, got in enumerate(
@@ -208,8 +220,8 @@ WHOLE_FIRST_FRAME = {
 }  # fmt: skip
 
 
-def test_every_file_of_the_nasty_corpus_opens_or_says_why_not(unpacked):
-    """1,538 files of other libraries' test suites: RGB where the manifest says so, one reason where it does not."""
+def test_every_file_of_the_corpus_decodes_or_has_a_reason(unpacked):
+    """1,538 files of other libraries' test suites decode to RGB or fail with a reason, as their manifest states."""
     folder = unpacked("nasty")
     with (folder / "MANIFEST.csv").open(newline="") as f:
         manifest = {row["path"]: row for row in csv.DictReader(f)}
@@ -236,9 +248,8 @@ def test_every_file_of_the_nasty_corpus_opens_or_says_why_not(unpacked):
     assert time.perf_counter() - begin < 120
 
 
-def test_upright_sizes_of_the_nasty_corpus_are_the_manifests(unpacked):
-    """Width and height are the manifest's, swapped for the orientations that turn by a quarter (but in a TIFF, whose
-    size Pillow gives upright)."""
+def test_upright_sizes_of_the_corpus_are_those_of_its_manifest(unpacked):
+    """Width and height are swapped for orientations that turn by a quarter, except in TIFF, whose size is upright."""
     folder = unpacked("nasty")
     checked = 0
     with (folder / "MANIFEST.csv").open(newline="") as f:
@@ -247,8 +258,8 @@ def test_upright_sizes_of_the_nasty_corpus_are_the_manifests(unpacked):
             if turned and row["rgb"] == "ok" and (folder / row["path"]).exists():
                 width, height = int(row["width"]), int(row["height"])
                 quarter = int(row["orientation"]) >= 5 and row["format"] != "TIFF"
-                stands = (height, width) if quarter else (width, height)
+                expected = (height, width) if quarter else (width, height)
                 facts = decode.open_image((folder / row["path"]).read_bytes())[1]
-                assert (facts.width, facts.height) == stands, row["path"]
+                assert (facts.width, facts.height) == expected, row["path"]
                 checked += 1
     assert checked == 49

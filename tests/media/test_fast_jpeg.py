@@ -1,4 +1,4 @@
-"""Every way from a file to pixels that is offered: the same pictures, the same vectors, the same failures."""
+"""Every way from a file to pixels gives the same images, the same vectors and the same failures."""
 
 import io
 import threading
@@ -13,7 +13,7 @@ import embedstore as es
 from embedstore.backbones import load
 from embedstore.backbones.base import Backbone
 from embedstore.backbones.runtimes.runtime import compare_vectors
-from embedstore.errors import BadBackbone, ImageError, RuntimeMismatch
+from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import decode, fast_jpeg, preprocess
 from embedstore.media.image.gpu_decode import (
     MAX_CONCURRENT_DECODES,
@@ -23,7 +23,7 @@ from embedstore.media.image.gpu_decode import (
     torchvision_jpeg_decoder,
 )
 from embedstore.media.image.screening import is_safe_in_process
-from embedstore.pipeline import decode_method as ways
+from embedstore.pipeline import decode_method
 from embedstore.pipeline.decode_method import choose_decode_method, stack_pixels
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
@@ -31,105 +31,107 @@ from embedstore.types import ImageInfo
 from tests.conftest import TINY, picture
 
 
-def prep(size, resize, mode="shortest", interpolation="bicubic", fill=0):
-    """A preprocessing from plain values."""
+def make_preprocess(size, resize, mode="shortest", interpolation="bicubic", fill=0):
+    """Return a preprocessing from plain values."""
     half = (0.5, 0.5, 0.5)
     pair = (resize, resize)
     return Preprocess((size, size), pair, half, half, ResizeMode(mode), Interpolation(interpolation), fill)
 
 
 PREPS = [
-    prep(224, 256),
-    prep(64, 64, "squash"),
-    prep(96, 96, "longest", fill=128),
-    prep(160, 160, interpolation="bilinear"),
-    prep(96, 96, interpolation="lanczos"),
-    prep(96, 40),
+    make_preprocess(224, 256),
+    make_preprocess(64, 64, "squash"),
+    make_preprocess(96, 96, "longest", fill=128),
+    make_preprocess(160, 160, interpolation="bilinear"),
+    make_preprocess(96, 96, interpolation="lanczos"),
+    make_preprocess(96, 40),
 ]
 
 
 def jpeg(image, **options):
-    """The bytes of a JPEG file."""
+    """Return the bytes of a JPEG file."""
     out = io.BytesIO()
     image.save(out, "JPEG", **options)
     return out.getvalue()
 
 
 def detailed(seed, size=(300, 220)):
-    """A picture with edges and fine noise."""
+    """Return an image with edges and fine noise."""
     noise = np.random.default_rng(seed).normal(0, 12, (size[1], size[0], 1))
     coarse = np.asarray(picture(seed, (16, 12)).resize(size, Image.Resampling.BICUBIC), np.int16)
     return Image.fromarray(np.clip(coarse + noise, 0, 255).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
-def hardware():
-    """torchvision's CPU decoder in the place of a GPU's own."""
+def jpeg_decoder():
+    """Return torchvision's CPU decoder, in place of a GPU's."""
     return torchvision_jpeg_decoder("cpu")
 
 
 @pytest.fixture(params=["quick", "device", "hardware"])
-def way(request, hardware):
-    """Every quicker way; the GPU's two run on the device ``cpu``."""
-    jpegs = {"device": None, "hardware": hardware}
+def prepare_fast(request, jpeg_decoder):
+    """Return each faster way; the two for a GPU run on the device ``cpu``."""
+    jpegs = {"device": None, "hardware": jpeg_decoder}
     return fast_jpeg.prepare if request.param == "quick" else GpuImagePreparer("cpu", jpegs[request.param]).prepare
 
 
 @pytest.mark.parametrize("p", PREPS, ids=str)
-def test_pixels_are_pillows_within_a_few_levels(way, p):
-    """Every resize mode and filter, wide, tall, tiny and enlarged: no value more than 3 levels off, few off at all."""
+def test_pixels_differ_from_pillows_by_at_most_three_levels(prepare_fast, p):
+    """This holds for every resize mode and filter, and for wide, tall, tiny and enlarged images; few values differ at
+    all.
+    """
     for n, size in enumerate([(300, 220), (220, 300), (500, 375), (64, 64), (31, 200), (1, 1)]):
         data = jpeg(detailed(n, size), quality=92)
         reference, facts = preprocess.prepare(data, p)
-        pixels, told = way(data, p)
+        pixels, facts_fast = prepare_fast(data, p)
         difference = np.abs(reference.astype(int) - np.asarray(pixels))
-        assert told == facts
+        assert facts_fast == facts
         assert difference.max() <= 3, size
         assert (difference > 0).mean() < 0.06
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_every_orientation_comes_upright(way, orientation):
-    """The eight of Exif, and two that do not exist: as Pillow turns them."""
+def test_every_orientation_is_turned_upright(prepare_fast, orientation):
+    """The eight of EXIF, and two that do not exist, are turned as Pillow turns them."""
     exif = Image.Exif()
     exif[decode.ORIENTATION_TAG] = orientation
     data = jpeg(detailed(3, (120, 80)), exif=exif)
-    p = prep(80, 80)
+    p = make_preprocess(80, 80)
     reference, facts = preprocess.prepare(data, p)
-    pixels, told = way(data, p)
-    assert told == facts
+    pixels, facts_fast = prepare_fast(data, p)
+    assert facts_fast == facts
     assert np.abs(reference.astype(int) - np.asarray(pixels)).max() <= 3
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_greys_and_print_colours_are_pillows(way, mode):
-    """A grey JPEG becomes equal channels; CMYK is left to Pillow."""
+def test_gray_and_cmyk_agree_with_pillow(prepare_fast, mode):
+    """A gray JPEG becomes equal channels; CMYK is left to Pillow."""
     data = jpeg(detailed(5).convert(mode))
     reference, _ = preprocess.prepare(data, PREPS[0])
-    assert np.abs(reference.astype(int) - np.asarray(way(data, PREPS[0])[0])).max() <= 3
+    assert np.abs(reference.astype(int) - np.asarray(prepare_fast(data, PREPS[0])[0])).max() <= 3
 
 
-def test_a_file_cut_anywhere_is_pillows_picture_or_pillows_failure(way):
-    """Never half a picture: 40 cuts of a baseline and a progressive file."""
-    p = prep(32, 32)
+def test_a_truncated_file_has_pillows_result(prepare_fast):
+    """40 cuts of a baseline and a progressive file give Pillow's image or Pillow's failure."""
+    p = make_preprocess(32, 32)
     for progressive in (False, True):
         data = jpeg(detailed(7, (90, 60)), progressive=progressive)
         for end in range(len(data) // 20, len(data), len(data) // 20):
-            assert outcome(way, data[:end], p) == outcome(preprocess.prepare, data[:end], p)
+            assert outcome(prepare_fast, data[:end], p) == outcome(preprocess.prepare, data[:end], p)
 
 
 def outcome(prepare, data, p):
-    """The facts, or the reason why not."""
+    """Return the facts, or the reason of the failure."""
     try:
         return prepare(data, p)[1]
     except ImageError as e:
         return e.reason
 
 
-def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
-    """Every ordinary small file of image libraries' own test suites: equal pixels, or the same reason."""
+def test_the_corpus_decodes_to_the_bytes_of_pillow(unpacked):
+    """Every small file of image libraries' test suites that is not isolated gives equal pixels or the same reason."""
     files = [f for f in sorted(unpacked("nasty").rglob("*")) if f.is_file() and 0 < f.stat().st_size < 60_000]
-    compared, p = 0, prep(32, 32)
+    compared, p = 0, make_preprocess(32, 32)
     for file in files:
         data = file.read_bytes()
         if not data.startswith(b"\xff\xd8") or not is_safe_in_process(data):
@@ -142,11 +144,11 @@ def test_the_nasty_corpus_is_read_with_the_very_bytes_of_pillow(unpacked):
     assert compared > 50
 
 
-def test_floats_rounded_twice_are_bytes_resized(unpacked):
-    """The resize of devices without one for bytes: within 2 levels of Pillow's, nearly always the same."""
+def test_resizing_floats_agrees_with_resizing_bytes(unpacked):
+    """The resize for devices without one for bytes is within 2 levels of Pillow's, and nearly always equal."""
     for n, size in enumerate([(500, 375), (375, 500), (40, 30)]):
         image = detailed(n, size)
-        p = prep(224, 256)
+        p = make_preprocess(224, 256)
         width, height = preprocess.resize_dimensions(*size, p)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         found = fast_jpeg.center_crop(fast_jpeg.resize_as_float(pixels, height, width, "bicubic"), p).numpy()
@@ -155,8 +157,8 @@ def test_floats_rounded_twice_are_bytes_resized(unpacked):
         assert (difference > 0).mean() < 0.01
 
 
-def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardware):
-    """Real weights on real photos: at least 0.9999 to Pillow's, plain and centred."""
+def test_vectors_of_real_photos_agree_for_every_way(shared_data, unpacked, jpeg_decoder):
+    """With real weights the cosine to Pillow's vectors is at least 0.9999, plain and centered."""
     weights = shared_data / "weights" / "mobilenetv2_035_imagenet.safetensors"
     recipe = Recipe("timm/mobilenetv2_035", weights=str(weights), args={"pad_type": "same", "bn_eps": 1e-3})
     network = load(recipe, device="cpu")
@@ -164,102 +166,104 @@ def test_vectors_of_real_photos_agree_in_every_way(shared_data, unpacked, hardwa
     files = sorted((unpacked("hymenoptera") / "val" / "bees").glob("*.jpg"))[:16]
     data = [f.read_bytes() for f in files]
     reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
-    for prepare in (fast_jpeg.prepare, GpuImagePreparer("cpu").prepare, GpuImagePreparer("cpu", hardware).prepare):
+    for prepare in (fast_jpeg.prepare, GpuImagePreparer("cpu").prepare, GpuImagePreparer("cpu", jpeg_decoder).prepare):
         vectors = network.encode_images(stack_pixels([prepare(d, p)[0] for d in data]))
         assert compare_vectors(reference, vectors).is_close
 
 
-def test_the_devices_decoder_is_asked_when_it_is_free_and_the_cpu_does_the_rest():
-    """Whole plain JPEGs go there, at most so many at once; what it refuses and every other file is decoded here."""
-    asked = []
+def test_the_gpu_decoder_is_used_when_it_is_free_and_the_cpu_otherwise():
+    """Whole plain JPEGs go to the GPU, a limited number at once; a file that it refuses and every other file is decoded
+    on the CPU.
+    """
+    sizes = []
 
     def refuses(data):
-        asked.append(len(data))
+        sizes.append(len(data))
         raise RuntimeError("not this one")
 
-    way, p = GpuImagePreparer("cpu", refuses), prep(32, 32)
+    preparer, p = GpuImagePreparer("cpu", refuses), make_preprocess(32, 32)
     plain, png = jpeg(detailed(1)), io.BytesIO()
     detailed(1).save(png, "PNG")
     reference = fast_jpeg.prepare(plain, p)[0]
-    assert np.array_equal(way.prepare(plain, p)[0], reference)
-    assert asked == [len(plain)]
-    way.prepare(png.getvalue(), p)
+    assert np.array_equal(preparer.prepare(plain, p)[0], reference)
+    assert sizes == [len(plain)]
+    preparer.prepare(png.getvalue(), p)
     assert not has_end_marker(plain[:-2])
     assert has_end_marker(plain + b"\0\0")
-    assert len(asked) == 1
-    held = [way._free.acquire(blocking=False) for _ in range(MAX_CONCURRENT_DECODES)]
+    assert len(sizes) == 1
+    held = [preparer._free.acquire(blocking=False) for _ in range(MAX_CONCURRENT_DECODES)]
     assert all(held)
-    assert np.array_equal(way.prepare(plain, p)[0], reference)
-    assert len(asked) == 1
+    assert np.array_equal(preparer.prepare(plain, p)[0], reference)
+    assert len(sizes) == 1
 
 
-def test_a_large_picture_is_resized_where_it_was_decoded(monkeypatch):
-    """Whole pictures on their way to the device are bounded."""
-    way, p = GpuImagePreparer("cpu"), prep(32, 32)
+def test_a_large_image_is_resized_on_the_cpu(monkeypatch):
+    """The images that are copied to the device are bounded in size."""
+    preparer, p = GpuImagePreparer("cpu"), make_preprocess(32, 32)
     moved = []
     monkeypatch.setattr(
         "embedstore.media.image.gpu_decode.copy_to_device", lambda x, device: moved.append(x.shape) or x
     )
     big = Image.new("RGB", (4096, MAX_UPLOAD_PIXELS // 4096 + 1), (10, 20, 30))
-    assert way.prepare(jpeg(big), p)[1].width == 4096
+    assert preparer.prepare(jpeg(big), p)[1].width == 4096
     assert moved == []
-    way.prepare(jpeg(detailed(1)), p)
+    preparer.prepare(jpeg(detailed(1)), p)
     assert len(moved) == 1
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A small real network."""
+    """Return a small real network."""
     return load(Recipe(TINY, random_init=True), device="cpu")
 
 
 FILES = [jpeg(detailed(n)) for n in range(8)]
 
 
-def test_a_way_is_compared_before_it_is_taken(network, monkeypatch):
-    """Asked for, it is measured; one with other vectors is an error, and with ``auto`` a notice and Pillow."""
-    took = choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
-    assert took.decoder is Decoder.FAST
-    assert took.agreement.is_close
-    assert took.agreement.rows == 8
+def test_a_decoder_is_used_only_after_its_vectors_were_compared(network, monkeypatch):
+    """A requested decoder with other vectors is an error; with ``auto`` it is a notice, and Pillow is used."""
+    method = choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
+    assert method.decoder is Decoder.FAST
+    assert method.agreement.is_close
+    assert method.agreement.rows == 8
 
     def wrong(data, p):
         return 255 - preprocess.prepare(data, p)[0], None
 
-    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.FAST: wrong})
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: wrong})
     with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
         choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
-    monkeypatch.setattr(ways, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
-    monkeypatch.setattr(ways, "MIN_SAVING_RATIO", -1e9)
+    monkeypatch.setattr(decode_method, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
+    monkeypatch.setattr(decode_method, "MIN_SAVING_RATIO", -1e9)
     found = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=1000, threads=1)
     assert found.decoder is Decoder.PILLOW
     assert "--decoder quick gives other vectors" in found.notices[0]
 
 
-def test_nothing_is_compared_where_it_would_cost_more_than_it_saves(network, monkeypatch):
-    """Worked by hand: 2 s an image on two threads pay for 1,000 s from 1,001 images on; the fastest way is taken."""
+def test_decoders_are_compared_only_if_that_saves_time(network, monkeypatch):
+    """Worked by hand: 2 s per image on two threads save 1,000 s from 1,001 images on; the fastest way is used."""
     slower = GpuImagePreparer("cpu").prepare
-    took = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
+    seconds = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
     monkeypatch.setattr(
-        ways, "fast_decoders", lambda device: {Decoder.GPU_RESIZE: slower, Decoder.FAST: fast_jpeg.prepare}
+        decode_method, "fast_decoders", lambda device: {Decoder.GPU_RESIZE: slower, Decoder.FAST: fast_jpeg.prepare}
     )
-    monkeypatch.setattr(ways, "seconds_per_image", lambda prepare, sample, p: took[prepare])
-    monkeypatch.setattr(ways, "comparison_seconds", lambda network, pixels: 1000.0)
+    monkeypatch.setattr(decode_method, "seconds_per_image", lambda prepare, sample, p: seconds[prepare])
+    monkeypatch.setattr(decode_method, "comparison_seconds", lambda network, pixels: 1000.0)
 
-    def chosen(images, files=FILES):
+    def chosen_decoder(images, files=FILES):
         return choose_decode_method(network, files, requested=Decoder.AUTO, expected_images=images, threads=2).decoder
 
-    assert chosen(999) is Decoder.PILLOW
-    assert chosen(1001) is Decoder.FAST
-    assert chosen(1001, [b"broken"]) is Decoder.PILLOW
-    monkeypatch.setattr(ways, "comparison_seconds", lambda network, pixels: 0.0)
-    assert chosen(ways.MIN_IMAGES_TO_COMPARE - 1) is Decoder.PILLOW
-    took[fast_jpeg.prepare] = took[slower] = 2.9
-    assert chosen(10**9) is Decoder.PILLOW
+    assert chosen_decoder(999) is Decoder.PILLOW
+    assert chosen_decoder(1001) is Decoder.FAST
+    assert chosen_decoder(1001, [b"broken"]) is Decoder.PILLOW
+    monkeypatch.setattr(decode_method, "comparison_seconds", lambda network, pixels: 0.0)
+    assert chosen_decoder(decode_method.MIN_IMAGES_TO_COMPARE - 1) is Decoder.PILLOW
+    seconds[fast_jpeg.prepare] = seconds[slower] = 2.9
+    assert chosen_decoder(10**9) is Decoder.PILLOW
 
 
-def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
-    """On a store: what was asked for is in the report and in the record; one that is not here is refused."""
+def test_a_run_records_its_decoder_and_its_agreement(tmp_path):
+    """The report and the record of the run hold both; a decoder that is not available is refused."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for n, data in enumerate(FILES):
@@ -270,14 +274,14 @@ def test_a_run_records_its_decoder_and_how_near_it_was(tmp_path):
     assert report.decoder_agreement["cosine"] > 0.9999
     assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
     es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
-    with pytest.raises(BadBackbone, match="--decoder hardware needs a GPU, and this run is on cpu"):
+    with pytest.raises(BadOption, match="--decoder hardware needs a GPU, and this run is on cpu"):
         es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
-    with pytest.raises(BadBackbone, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
+    with pytest.raises(BadOption, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
         parse_decoder("cv2")
 
 
-def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_it_was(tmp_path, monkeypatch):
-    """Two decoders with two OpenMP threads each would wait for each other; the network keeps all of them."""
+def test_decoding_threads_use_one_torch_thread_and_the_count_is_restored(tmp_path, monkeypatch):
+    """Two decoders with two OpenMP threads each would wait for each other; the network uses all threads."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for n, data in enumerate(FILES):
@@ -293,7 +297,7 @@ def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_
         look()
         return fast_jpeg.prepare(data, p)
 
-    monkeypatch.setattr(ways, "fast_decoders", lambda device: {Decoder.FAST: prepare})
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: prepare})
     own = Backbone.encode_images
     monkeypatch.setattr(Backbone, "encode_images", lambda self, batch: (look(), own(self, batch))[1])
     torch.set_num_threads(threads)
@@ -306,8 +310,8 @@ def test_decoding_threads_use_one_of_torchs_threads_and_the_run_leaves_torch_as_
         torch.set_num_threads(before)
 
 
-def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
-    """The same bytes either way."""
+def test_without_simplejpeg_the_pixels_are_the_same(monkeypatch):
+    """Pillow decodes and torch resizes."""
     want = [fast_jpeg.prepare(d, PREPS[0])[0] for d in FILES[:3]]
     monkeypatch.setattr(fast_jpeg, "HAS_SIMPLEJPEG", False)
     with warnings.catch_warnings():
@@ -317,14 +321,14 @@ def test_without_simplejpeg_pillow_decodes_and_torch_resizes(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_every_way_gives_pillows_vectors_or_is_refused():
-    """Resizing on the GPU is within the bound; its own decoder is, or the comparison says that it is not."""
+def test_on_a_gpu_every_way_agrees_or_is_refused():
+    """Resizing on the GPU agrees with Pillow; the GPU decoder agrees, or the comparison refuses it."""
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
     assert choose_decode_method(
         network, FILES, requested=Decoder.GPU_RESIZE, expected_images=8, threads=1
     ).agreement.is_close
-    took = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10**9, threads=1)
-    assert took.agreement is None or took.agreement.is_close
-    assert all("--decoder hardware gives other vectors" in n for n in took.notices)
+    method = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10**9, threads=1)
+    assert method.agreement is None or method.agreement.is_close
+    assert all("--decoder hardware gives other vectors" in n for n in method.notices)

@@ -1,4 +1,4 @@
-"""The pixels that a network sees are the very bytes of its library's own transform."""
+"""The network's input has the same bytes as the transform of the network's library."""
 
 import itertools
 import math
@@ -32,12 +32,12 @@ SIZES = [
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Random pixels: a resampling filter or a crop that is off by one shows at once."""
+    """Return random pixels: a filter or a crop that is off by one shows at once."""
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def preprocess(size, resize, mode="shortest", interpolation="bicubic", fill=0) -> Preprocess:
-    """A preprocessing from plain values."""
+    """Return a preprocessing from plain values."""
     pair = lambda v: v if isinstance(v, tuple) else (v, v)  # noqa: E731
     return Preprocess(
         size=pair(size),
@@ -51,7 +51,7 @@ def preprocess(size, resize, mode="shortest", interpolation="bicubic", fill=0) -
 
 
 def timm_pixels(image, size, crop_pct, interpolation, crop_mode):
-    """What timm's own evaluation transform gives, before scaling and normalising."""
+    """Return the result of timm's evaluation transform, before scaling and normalizing."""
     from timm.data import create_transform
 
     shape = size if isinstance(size, tuple) else (size, size)
@@ -63,7 +63,7 @@ def timm_pixels(image, size, crop_pct, interpolation, crop_mode):
 
 
 def open_clip_pixels(image, size, mode, interpolation, fill=0):
-    """What open_clip's own evaluation transform gives, before ToTensor."""
+    """Return the result of open_clip's evaluation transform, before ToTensor."""
     from open_clip import image_transform
 
     transform = image_transform(
@@ -76,8 +76,8 @@ def open_clip_pixels(image, size, mode, interpolation, fill=0):
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize(("crop_mode", "mode"), [("center", "shortest"), ("squash", "squash"), ("border", "longest")])
-def test_pixels_equal_timms_own_transform(crop_mode, mode, interpolation):
-    """Byte by byte, for odd sizes, crop ratios and filters; border fills with the mean, 0.5 being 128."""
+def test_pixels_equal_the_transform_of_timm(crop_mode, mode, interpolation):
+    """Byte by byte, for odd sizes, crop ratios and filters; border mode fills with the mean, 0.5 being 128."""
     for (width, height), (size, pct) in itertools.product(SIZES, [(32, 1.0), (32, 0.875), (31, 0.9), (40, 0.95)]):
         image = noise(width, height)
         scaled = math.floor(size / pct)
@@ -88,8 +88,8 @@ def test_pixels_equal_timms_own_transform(crop_mode, mode, interpolation):
         np.testing.assert_array_equal(resize_and_crop(image, p), want, err_msg=f"{width}x{height} to {size} at {pct}")
 
 
-def test_pixels_equal_timms_for_an_oblong_input():
-    """A network with a 32 × 48 input resizes by ratio, rounding to even, as timm does for such sizes."""
+def test_pixels_equal_timm_for_an_oblong_input():
+    """A network with a 32 × 48 input resizes by ratio and rounds to even, as timm does for such sizes."""
     for width, height in SIZES:
         image = noise(width, height)
         p = preprocess((32, 48), (36, 54), "shortest", "bilinear")
@@ -99,7 +99,7 @@ def test_pixels_equal_timms_for_an_oblong_input():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
-def test_pixels_equal_open_clips_own_transform(mode, interpolation):
+def test_pixels_equal_the_transform_of_open_clip(mode, interpolation):
     """Byte by byte for its three resize modes, padding included."""
     for (width, height), size, fill in itertools.product(SIZES, [16, 33, 64], [0, 77]):
         if mode == "longest" and min(round(v * size / max(width, height)) for v in (width, height)) == 0:
@@ -110,8 +110,8 @@ def test_pixels_equal_open_clips_own_transform(mode, interpolation):
         np.testing.assert_array_equal(got, want, err_msg=f"{width}x{height} to {size}")
 
 
-def test_a_crop_larger_than_the_resized_image_is_padded_with_black_as_torchvision_does():
-    """A crop of 40 from an image resized to 32 has four black pixels on every side."""
+def test_a_crop_larger_than_the_resized_image_is_padded_with_black():
+    """A crop of 40 from an image resized to 32 has four black pixels on every side, as in torchvision."""
     from torchvision.transforms import CenterCrop
 
     image = noise(32, 32)
@@ -123,7 +123,7 @@ def test_a_crop_larger_than_the_resized_image_is_padded_with_black_as_torchvisio
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 70), st.floats(0.5, 1.0), st.sampled_from(ResizeMode))
-def test_any_size_equals_torchvision_stages(width, height, size, pct, mode):
+def test_any_size_equals_the_stages_of_torchvision(width, height, size, pct, mode):
     """Whatever the sizes, resize and crop agree with the libraries' stages where these do not fail."""
     scaled = math.floor(size / pct)
     crop_mode = {"shortest": "center", "squash": "squash", "longest": "border"}[mode.value]
@@ -136,7 +136,7 @@ def test_any_size_equals_torchvision_stages(width, height, size, pct, mode):
 
 
 def test_real_photos_equal_both_libraries(unpacked):
-    """Forty real photographs at the sizes of real networks."""
+    """Forty real photos agree at the sizes of real networks."""
     photos = sorted(unpacked("imagenet250").rglob("*.JPEG"))[::25] + sorted(unpacked("hymenoptera").rglob("*.jpg"))[::8]
     for path in photos:
         image, _ = open_image(path.read_bytes())
@@ -162,15 +162,15 @@ def test_the_result_is_contiguous_uint8_channels_first():
     assert got.tolist() == [[[255, 255], [255, 255]], [[0, 0], [0, 0]], [[0, 0], [0, 0]]]
 
 
-def test_a_thin_strip_fitted_by_its_longer_side_keeps_one_pixel():
-    """1000 × 1 to a longer side of 10 would be 10 × 0; it is 10 × 1, in the middle of the padding."""
+def test_a_thin_strip_keeps_one_pixel():
+    """1000 × 1 with a longer side of 10 would be 10 × 0; it is 10 × 1, in the middle of the padding."""
     got = resize_and_crop(Image.new("RGB", (1000, 1), (9, 9, 9)), preprocess(10, 10, "longest", fill=200))
     assert got[0, :, 0].tolist() == [200] * 4 + [9] + [200] * 5
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_an_endless_strip_costs_no_memory_and_looks_as_if_resized_whole(wide):
-    """Beyond WHOLE pixels only the middle is resized; the crop differs from the whole resize by two levels at most."""
+def test_a_very_long_strip_is_resized_in_bounded_memory(wide):
+    """Above the limit only the middle is resized; the crop differs from the exact one by two levels at most."""
     p = preprocess(64, 64)
     ramp = np.linspace(0, 255, 9001).astype(np.uint8)
     pixels = np.repeat(ramp[None, :, None], 3, axis=2)
@@ -183,15 +183,15 @@ def test_an_endless_strip_costs_no_memory_and_looks_as_if_resized_whole(wide):
     assert np.abs(resize_and_crop(image, p) - want).max() <= 2
 
 
-def test_a_million_to_one_strip_is_a_picture():
+def test_a_strip_of_a_million_to_one_is_resized():
     """Resizing it by its shorter side would need 150 GB."""
     got = resize_and_crop(Image.new("RGB", (1_000_000, 1), (1, 2, 3)), preprocess(224, 256))
     assert got.shape == (3, 224, 224)
     assert [int(c.min()) for c in got] == [int(c.max()) for c in got] == [1, 2, 3]
 
 
-def test_running_out_of_memory_is_the_images_failure():
-    """A size that Pillow cannot allocate is one failed image, not the end of the run."""
+def test_running_out_of_memory_is_a_failure_of_the_image():
+    """A size that Pillow cannot allocate fails one image and does not end the run."""
     with pytest.raises(ImageError) as e:
         resize_and_crop(noise(10, 10), preprocess((600_000_000, 1), (600_000_000, 1), "squash"))
     assert e.value.reason is FailureReason.NO_MEMORY

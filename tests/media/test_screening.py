@@ -1,4 +1,4 @@
-"""Which files are ordinary: the quick look gives what a slow one would."""
+"""Screening decides from the header which files are safe to decode in this process."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,14 +12,14 @@ PIECES = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(PIECES)
-def test_the_scans_counted_are_the_markers_that_stand_there(pieces):
-    """At even places, at odd places, at the end, and after a byte that looks like one."""
+def test_scans_are_counted_at_every_offset(pieces):
+    """Markers count at even and odd offsets, at the end, and after a byte that resembles one."""
     data = b"".join(pieces)
-    assert screening._scans(data) == data.count(b"\xff\xda")
+    assert screening.count_scans(data) == data.count(b"\xff\xda")
 
 
-def test_a_jpeg_of_too_many_scans_is_not_ordinary():
-    """Sixteen are, seventeen are not."""
+def test_a_jpeg_with_too_many_scans_is_isolated():
+    """Sixteen scans are safe in this process, seventeen are not."""
     head = b"\xff\xd8\xff\xc2\x00\x11\x08" + (50).to_bytes(2, "big") * 2 + bytes(12)
     assert screening.is_safe_in_process(head + b"\xff\xda\x00" * 16)
     assert not screening.is_safe_in_process(head + b"\xff\xda\x00" * 17)

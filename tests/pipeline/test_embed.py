@@ -1,4 +1,4 @@
-"""What a run embeds, what it leaves alone, and what a kill costs."""
+"""What a run embeds, what it leaves unchanged, and what a kill loses."""
 
 import os
 import shutil
@@ -18,19 +18,20 @@ from embedstore.errors import NoImages, SourceNotFound, SpaceMismatch, SpaceNotF
 from tests.conftest import ROOT, TINY, picture
 
 
-def tiny(path, **options):
-    """A store with timm's test network at random init and 32 pixels."""
+def tiny_store(path, **options):
+    """Return a store with timm's test network at random init and 32 pixels."""
     return es.create(path, TINY, random_init=True, preprocess={"size": 32, "resize": 32}, **options)
 
 
-def table(store):
-    """Every item with its vector, by uri: what two runs are compared by."""
+def items_with_vectors(store):
+    """Return every item with its vector, by uri, to compare two runs."""
     f = store.sql("SELECT item, uri, label, split, content, size, mtime_ns, present FROM items ORDER BY uri").rows
     x = dict(zip(*_vectors(store), strict=True))
     return {row[1]: (*row, x[row[0]].tolist() if row[0] in x else None) for row in f}
 
 
 def _vectors(store):
+    """Return the ids of the items and their vectors."""
     from embedstore.classify.data.features import load_features
 
     f = load_features(store._session.storage, store._session.storage.space(), "uri")
@@ -38,8 +39,8 @@ def _vectors(store):
 
 
 def test_a_folder_becomes_items_with_labels_and_splits(tmp_path, photos):
-    """Twelve files: twelve items, two labels, two splits, one vector each, all as the folders say."""
-    store = tiny(tmp_path / "s")
+    """Twelve files give twelve items, two labels, two splits and one vector each."""
+    store = tiny_store(tmp_path / "s")
     report = store.embed(photos)
     assert (report.scanned, report.embedded, report.failures) == (12, 12, 0)
     rows = store.sql("SELECT split, label, count(*) FROM items GROUP BY ALL ORDER BY ALL").rows
@@ -49,18 +50,18 @@ def test_a_folder_becomes_items_with_labels_and_splits(tmp_path, photos):
 
 
 def test_a_second_run_reads_nothing(tmp_path, photos):
-    """Nothing new: no file is read, no commit made, and the table is the same."""
-    store = tiny(tmp_path / "s")
+    """If nothing is new, no file is read, no commit is made, and the table is the same."""
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
-    before = table(store)
+    before = items_with_vectors(store)
     report = store.embed(photos)
     assert (report.unchanged, report.embedded, report.reused, report.commits) == (12, 0, 0, 0)
-    assert table(store) == before
+    assert items_with_vectors(store) == before
 
 
-def test_a_rescan_with_nothing_new_never_imports_torch(tmp_path, photos):
-    """Asked of the interpreter that ran it."""
-    tiny(tmp_path / "s").embed(photos)
+def test_a_rescan_with_nothing_new_does_not_import_torch(tmp_path, photos):
+    """The interpreter that ran it has not loaded torch."""
+    tiny_store(tmp_path / "s").embed(photos)
     code = (
         "import sys, embedstore as es\n"
         "assert es.open(sys.argv[1]).embed(sys.argv[2]).unchanged == 12\n"
@@ -69,11 +70,11 @@ def test_a_rescan_with_nothing_new_never_imports_torch(tmp_path, photos):
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "s"), str(photos)], check=True, cwd=ROOT)
 
 
-def test_new_changed_renamed_and_missing_files_are_told_apart(tmp_path, photos):
+def test_new_changed_renamed_and_missing_files_are_distinguished(tmp_path, photos):
     """Each keeps or loses exactly what it should."""
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
-    before = table(store)
+    before = items_with_vectors(store)
     picture(100).save(photos / "train" / "cat" / "new.png")
     picture(101).save(photos / "train" / "cat" / "0.png")
     (photos / "train" / "cat" / "1.png").rename(photos / "train" / "dog" / "renamed.png")
@@ -81,7 +82,7 @@ def test_new_changed_renamed_and_missing_files_are_told_apart(tmp_path, photos):
     report = store.embed(photos)
     assert (report.scanned, report.embedded, report.reused, report.unchanged) == (12, 2, 1, 9)
     assert (report.renamed, report.missing) == (1, 1)
-    after = table(store)
+    after = items_with_vectors(store)
     uri = lambda *parts: str(photos.joinpath(*parts))  # noqa: E731
     old, new = before[uri("train", "cat", "1.png")], after[uri("train", "dog", "renamed.png")]
     assert new[0] == old[0], "a renamed file is the same item"
@@ -98,8 +99,8 @@ def test_new_changed_renamed_and_missing_files_are_told_apart(tmp_path, photos):
 
 
 def test_a_touched_file_is_hashed_but_not_embedded(tmp_path, photos):
-    """Another mtime, the same bytes: the vector stays, the new mtime is noted."""
-    store = tiny(tmp_path / "s")
+    """With another mtime and the same bytes the vector stays, and the new mtime is recorded."""
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     os.utime(photos / "val" / "dog" / "8.png", ns=(1, 12345))
     report = store.embed(photos)
@@ -107,10 +108,10 @@ def test_a_touched_file_is_hashed_but_not_embedded(tmp_path, photos):
     assert store.embed(photos).unchanged == 12
 
 
-def test_equal_files_are_embedded_once_and_stay_two_items(tmp_path, photos):
-    """Copies share a content and a vector, whether they come in one run or in the next."""
+def test_equal_files_are_embedded_once_and_remain_two_items(tmp_path, photos):
+    """Copies share a content and a vector, in one run or in the next."""
     shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "dog" / "copy.png")
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     report = store.embed(photos)
     assert (report.scanned, report.embedded, report.reused) == (13, 12, 1)
     shutil.copy(photos / "train" / "cat" / "0.png", photos / "val" / "dog" / "later.png")
@@ -123,8 +124,8 @@ def test_equal_files_are_embedded_once_and_stay_two_items(tmp_path, photos):
     assert sorted(h.uri.rsplit("/", 1)[1] for h in hits) == ["0.png", "copy.png", "later.png"]
 
 
-def test_bad_images_are_rows_with_reasons_and_are_not_tried_again(tmp_path, photos):
-    """Each reason is named; an unchanged failure is skipped; a mended file becomes an item."""
+def test_broken_images_are_failures_with_reasons_and_are_not_tried_again(tmp_path, photos):
+    """Each reason is named, an unchanged failure is skipped, and a repaired file becomes an item."""
     (photos / "empty.jpg").touch()
     (photos / "notes.txt").write_text("not an image")
     whole = (photos / "val" / "cat" / "2.png").read_bytes()
@@ -132,7 +133,7 @@ def test_bad_images_are_rows_with_reasons_and_are_not_tried_again(tmp_path, phot
     (photos / "cut again.png").write_bytes(whole[: len(whole) // 2])
     os.mkfifo(photos / "pipe.jpg")
     (photos / "dangling.jpg").symlink_to(photos / "nowhere.jpg")
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     report = store.embed(photos)
     assert report.scanned == 18
     assert (report.embedded, report.failures) == (12, 6)
@@ -149,9 +150,9 @@ def test_bad_images_are_rows_with_reasons_and_are_not_tried_again(tmp_path, phot
     assert len(store.failures()) == 5
 
 
-def test_an_item_whose_file_breaks_is_no_longer_found(tmp_path, photos):
-    """The old vector does not stand for the broken file."""
-    store = tiny(tmp_path / "s")
+def test_an_item_whose_file_breaks_is_no_longer_present(tmp_path, photos):
+    """The old vector does not represent the broken file."""
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     broken = photos / "train" / "cat" / "0.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n broken")
@@ -163,9 +164,9 @@ def test_an_item_whose_file_breaks_is_no_longer_found(tmp_path, photos):
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
 
 
-def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
-    """Another network embeds the same items again; both spaces stay searchable, one is current."""
-    store = tiny(tmp_path / "s")
+def test_a_second_space_is_filled_next_to_the_first(tmp_path, photos):
+    """Another network embeds the same items; both spaces can be searched, and one is the default."""
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     other = store.add_space(TINY, random_init=True, seed=1, preprocess={"size": 32, "resize": 32}, space_name="other")
     assert other.key != store.spaces[0].key
@@ -179,8 +180,8 @@ def test_a_second_space_is_filled_beside_the_first(tmp_path, photos):
     assert store.search(image=query, k=1, space="test_resnet")[0].uri == str(query)
 
 
-def test_weights_that_changed_since_are_refused(tmp_path, photos):
-    """A weights file that now holds something else gives another space: an error, not mixed vectors."""
+def test_changed_weights_are_refused(tmp_path, photos):
+    """A weights file with other content is another space: an error, not mixed vectors."""
     import timm
     import torch
     from safetensors.torch import load_file, save_file
@@ -200,8 +201,8 @@ def test_weights_that_changed_since_are_refused(tmp_path, photos):
         es.open(tmp_path / "s").embed(photos)
 
 
-def test_weights_that_moved_are_named_and_found_again(tmp_path, photos):
-    """The error says what to run; after it, the space is the same and loads from the new place."""
+def test_moved_weights_can_be_named_again(tmp_path, photos):
+    """The error says what to run; then the space is the same and loads from the new place."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -224,8 +225,8 @@ def test_weights_that_moved_are_named_and_found_again(tmp_path, photos):
 
 
 def test_nothing_to_embed_is_an_error_with_the_path(tmp_path):
-    """A missing folder and an empty one are different errors; a store without a space says what to add."""
-    store = tiny(tmp_path / "s")
+    """A missing folder and an empty one are different errors; without a space the error says what to add."""
+    store = tiny_store(tmp_path / "s")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoImages, match="empty"):
         store.embed(tmp_path / "empty")
@@ -235,15 +236,15 @@ def test_nothing_to_embed_is_an_error_with_the_path(tmp_path):
         es.create(tmp_path / "t").embed(tmp_path / "empty")
 
 
-def test_the_store_may_lie_inside_the_photos(tmp_path, photos):
-    """Its own files are not images of the collection."""
-    store = tiny(photos / "pets.store")
+def test_a_store_inside_its_source_is_not_embedded(tmp_path, photos):
+    """The files of the store are not images of the collection."""
+    store = tiny_store(photos / "pets.store")
     assert store.embed(photos).scanned == 12
     assert store.embed(photos).unchanged == 12
 
 
-def test_a_manifests_columns_are_typed_queryable_and_kept_up_to_date(tmp_path, photos):
-    """year is a number, taken a date; an edited manifest changes columns and labels without embedding."""
+def test_columns_of_a_manifest_are_typed_and_updated(tmp_path, photos):
+    """year is a number and taken a date; an edited manifest changes columns and labels without embedding."""
     lines = ["uri,label,split,group,year,taken,note"]
     for n, path in enumerate(sorted(photos.rglob("*.png"))):
         lines.append(
@@ -251,7 +252,7 @@ def test_a_manifests_columns_are_typed_queryable_and_kept_up_to_date(tmp_path, p
         )
     manifest = tmp_path / "m.csv"
     manifest.write_text("\n".join(lines))
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     assert store.embed(manifest).embedded == 12
     assert store.sql("SELECT typeof(year), typeof(taken), note, group_id FROM items ORDER BY item LIMIT 1").rows == (
         ("BIGINT", "DATE", 'say "hi"', "g0"),
@@ -267,9 +268,9 @@ def test_a_manifests_columns_are_typed_queryable_and_kept_up_to_date(tmp_path, p
     assert store.sql("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").rows == (("a", 6), ("c", 6))
 
 
-def test_a_manifest_that_says_nothing_of_labels_leaves_them(tmp_path, photos):
+def test_a_manifest_without_labels_keeps_the_known_ones(tmp_path, photos):
     """Labels and splits from the folders survive a manifest of uris and years."""
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     lines = ["uri,year", *(f"{p},2020" for p in sorted(photos.rglob("*.png")))]
     (tmp_path / "m.csv").write_text("\n".join(lines))
@@ -283,19 +284,19 @@ def test_a_manifest_that_says_nothing_of_labels_leaves_them(tmp_path, photos):
     )
 
 
-def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_path, photos):
-    """The folder is a failure of its own; its items stay as they were."""
+def test_items_below_an_unreadable_folder_are_not_missing(tmp_path, photos):
+    """The folder is a failure; its items stay as they were."""
     from embedstore.pipeline.run import embed_source
     from embedstore.sources.open import open_source
     from embedstore.sources.source import Scan
     from embedstore.types import Failure, FailureReason
 
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     source = open_source(photos)
 
-    class Refused:
-        """The same folder, as it looks when val/dog refuses to be listed (root may list everything)."""
+    class UnreadableFolder:
+        """The same folder, as if val/dog could not be listed (root can list everything)."""
 
         def __getattr__(self, name):
             return getattr(source, name)
@@ -305,9 +306,26 @@ def test_items_below_a_folder_that_cannot_be_read_are_not_called_missing(tmp_pat
             refused = Failure(folder, folder, 0, 0, FailureReason.UNREADABLE, "Permission denied")
             return Scan(chain([refused], (r for r in source.scan() if not r.uri.startswith(folder))))
 
-    report = embed_source(store._session.storage, Refused(), store.backbone, store.spaces[0])
+    report = embed_source(store._session.storage, UnreadableFolder(), store.backbone, store.spaces[0])
     assert (report.missing, report.failures_by_reason) == (0, {"unreadable": 1})
     assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((12,),)
+
+
+def test_many_failures_of_a_scan_are_committed_in_parts(tmp_path, photos):
+    """Ten links that lead nowhere fill several commits of four files, and are known failures in the next run."""
+    from embedstore.pipeline.run import EmbedOptions, embed_source
+    from embedstore.sources.open import open_source
+
+    for n in range(10):
+        (photos / f"{n}.jpg").symlink_to(photos / "nowhere")
+    store = tiny_store(tmp_path / "s")
+    source, options = open_source(photos), EmbedOptions(commit_rows=4)
+    report = embed_source(store._session.storage, source, store.backbone, store.spaces[0], options=options)
+    assert (report.scanned, report.embedded, report.failures_by_reason) == (22, 12, {"missing": 10})
+    assert report.commits >= 5
+    assert [uri for uri, *_ in store.failures()] == [str(photos / f"{n}.jpg") for n in range(10)]
+    again = store.embed(photos)
+    assert (again.unchanged, again.known_failures, again.failures, again.commits) == (12, 10, 0, 0)
 
 
 CHILD = """
@@ -321,8 +339,8 @@ embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, s
 """
 
 
-def child(store, photos):
-    """A real process that embeds."""
+def start_embedding(store, photos):
+    """Start a real process that embeds."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD), str(store), str(photos)],
         stdout=subprocess.PIPE,
@@ -331,11 +349,11 @@ def child(store, photos):
     )
 
 
-def started(store, photos):
-    """A child that has made a commit."""
+def start_and_wait_for_commit(store, photos):
+    """Start a process that embeds, and wait until it has made a commit."""
     shards = next((store / "spaces").iterdir()) / "shards"
     before = len(list(shards.glob("*.vec")))
-    process = child(store, photos)
+    process = start_embedding(store, photos)
     deadline = time.monotonic() + 60
     while len(list(shards.glob("*.vec"))) == before and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -344,7 +362,7 @@ def started(store, photos):
 
 @pytest.fixture
 def many(tmp_path):
-    """600 small pictures, some of them equal."""
+    """Create 600 small images, some of them equal."""
     folder = tmp_path / "many"
     for n in range(600):
         path = folder / f"c{n % 5}" / f"{n:04d}.png"
@@ -354,24 +372,24 @@ def many(tmp_path):
 
 
 def test_a_killed_run_resumes_to_the_same_table(tmp_path, many):
-    """SIGKILL twice, then a whole run: every row, id and vector equals those of an uninterrupted run."""
-    straight = tiny(tmp_path / "straight")
+    """After two SIGKILLs and a whole run, every row, id and vector equals those of an uninterrupted run."""
+    straight = tiny_store(tmp_path / "straight")
     straight.embed(many, batch_size=8)
-    tiny(tmp_path / "killed")
+    tiny_store(tmp_path / "killed")
     for _ in range(2):
-        process = started(tmp_path / "killed", many)
+        process = start_and_wait_for_commit(tmp_path / "killed", many)
         process.send_signal(signal.SIGKILL)
         process.wait()
     store = es.open(tmp_path / "killed")
     store.embed(many, batch_size=8)
-    assert table(store) == table(straight)
+    assert items_with_vectors(store) == items_with_vectors(straight)
     assert store.info().contents == straight.info().contents == 589
 
 
-def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
-    """Exit status 143 within seconds; the rest is left for the next run, and nothing is embedded twice."""
-    tiny(tmp_path / "s")
-    process = started(tmp_path / "s", many)
+def test_sigterm_commits_what_was_embedded_and_exits(tmp_path, many):
+    """The exit status is 143 within seconds; the next run embeds the rest, and nothing twice."""
+    tiny_store(tmp_path / "s")
+    process = start_and_wait_for_commit(tmp_path / "s", many)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     store = es.open(tmp_path / "s")
@@ -382,11 +400,11 @@ def test_sigterm_commits_what_was_embedded_and_leaves(tmp_path, many):
     assert report.embedded + report.reused == 600 - kept
 
 
-def test_the_vectors_are_those_of_the_network(tmp_path, photos):
-    """What is stored equals the backbone's own answer for the same pixels, up to float16."""
+def test_the_stored_vectors_are_those_of_the_network(tmp_path, photos):
+    """A stored vector equals the backbone's for the same pixels, up to float16."""
     from embedstore.media.image import decode, preprocess
 
-    store = tiny(tmp_path / "s")
+    store = tiny_store(tmp_path / "s")
     store.embed(photos)
     network = store.backbone()
     ids, X = _vectors(store)

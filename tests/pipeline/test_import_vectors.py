@@ -1,4 +1,4 @@
-"""Vectors brought from elsewhere: what becomes of items that are there already."""
+"""Imported vectors and the items that exist already."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ SECOND = np.array([[1, 2, 3], [3, 2, 1], [0, 1, 0]], np.float32)
 
 @pytest.fixture
 def store(tmp_path):
-    """Three items with vectors of one model."""
+    """Create a store of three items with vectors of one model."""
     store = es.create(tmp_path / "s")
     store.add_vectors(FIRST, {"uri": URIS, "year": [1, 2, 3]}, space="first")
     return store
 
 
-def test_a_second_models_vectors_stand_beside_the_first(store):
-    """The same items in another space: three items, three contents, six vectors, both spaces whole."""
+def test_vectors_of_a_second_model_fill_a_second_space(store):
+    """The same items in another space: three items, three contents, six vectors, both spaces complete."""
     result = store.add_vectors(SECOND, {"uri": URIS}, space="second")
     assert (result.new_items, result.new_vectors) == (0, 3)
     assert np.array_equal(store.features("uri", space="first").X, FIRST)
@@ -30,8 +30,8 @@ def test_a_second_models_vectors_stand_beside_the_first(store):
     assert (info.items, info.contents) == (3, 3)
 
 
-def test_vectors_for_embedded_photos_keep_the_photos_content(tmp_path, photos):
-    """Embedded first, brought second: the network's space stays with the items, and a rescan finds nothing new."""
+def test_vectors_for_embedded_photos_keep_the_content_of_the_photos(tmp_path, photos):
+    """The network's space keeps its vectors, and a rescan finds nothing new."""
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     store.embed(photos)
     before = store.features("uri").X
@@ -42,14 +42,14 @@ def test_vectors_for_embedded_photos_keep_the_photos_content(tmp_path, photos):
     assert store.embed(photos).unchanged == 12
 
 
-def test_the_same_vectors_again_change_nothing(store):
-    """Bringing them twice adds no item and no vector."""
+def test_importing_the_same_vectors_again_changes_nothing(store):
+    """A second import adds no item and no vector."""
     result = store.add_vectors(FIRST, {"uri": URIS}, space="first")
     assert (result.new_items, result.new_vectors) == (0, 0)
 
 
-def test_a_changed_vector_replaces_the_items_own(store):
-    """The item keeps its id and gets the new vector; its year stays."""
+def test_a_changed_vector_replaces_the_one_of_the_item(store):
+    """The item keeps its id and its year and gets the new vector."""
     changed = FIRST.copy()
     changed[1] = [5, 5]
     result = store.add_vectors(changed, {"uri": URIS}, space="first")
@@ -58,8 +58,8 @@ def test_a_changed_vector_replaces_the_items_own(store):
     assert store.sql("SELECT item, year FROM items ORDER BY item").rows == ((1, 1), (2, 2), (3, 3))
 
 
-def test_another_dimension_is_refused(store):
-    """And so is a value that float16 cannot hold; nothing is stored."""
+def test_vectors_that_do_not_fit_the_space_are_refused(store):
+    """Another dimension and a value beyond float16 are errors; nothing is stored."""
     with pytest.raises(DimensionMismatch, match="another name"):
         store.add_vectors(SECOND, {"uri": URIS}, space="first")
     with pytest.raises(BadVectors, match=r"row 1 .*float32"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from embedstore.errors import EmbedstoreError, StoreBusy, StoreDamaged, StoreError
-from embedstore.storage import lock, shard, vectors
+from embedstore.storage import lock, shard, shard_cache
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
@@ -107,8 +107,8 @@ def test_repair_keeps_intact_blocks(tmp_path):
     path.write_bytes(data)
     report = verify(Storage.open(tmp_path / "s"))
     assert [(d.file.rsplit("/", 1)[1], d.location) for d in report.damage] == [("000000001.vec", "block 1")]
-    mended = repair(tmp_path / "s")
-    assert len(mended.lost_contents[SPACE.key]) == 256
+    repaired = repair(tmp_path / "s")
+    assert len(repaired.lost_contents[SPACE.key]) == 256
     again = Storage.open(tmp_path / "s")
     assert verify(again).ok
     kept = rows(again)
@@ -171,7 +171,7 @@ def test_writer_may_open_and_close_the_catalog_file_itself(tmp_path):
 
 def test_rows_of_a_large_file_are_verified_by_block(tmp_path, monkeypatch):
     """In a file that is not verified as a whole, a damaged block is detected when one of its rows is read."""
-    monkeypatch.setattr(vectors, "VERIFY_WHOLE_BYTES", 0)
+    monkeypatch.setattr(shard_cache, "VERIFY_WHOLE_BYTES", 0)
     storage = make(tmp_path / "s", 600)
     path = storage.layout.shard_file(SPACE.key, 1)
     data = bytearray(path.read_bytes())

@@ -298,7 +298,7 @@ def isolated_image(seed: int, mark: bytes = b"") -> bytes:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts processes in /proc")
 def test_file_that_hangs_crashes_or_exhausts_memory_fails_alone(tmp_path, monkeypatch):
     """Each such file is a failure with its reason, the others are embedded, and no process is left."""
-    monkeypatch.setattr(isolation, "_START", HOSTILE_WORKER)
+    monkeypatch.setattr(isolation, "WORKER_CODE", HOSTILE_WORKER)
     monkeypatch.setattr(isolation, "TIMEOUT_SECONDS", 6.0)
     folder = tmp_path / "odd"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Folders: everything that is there is found once, named, and never hangs."""
+"""Folders: every file is found once, named, and never blocks."""
 
 import os
 import tracemalloc
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.open import open_source
 from embedstore.types import Failure, FailureReason, ImageRef
-from tests.helpers.folder_trees import TREES, build, found, hostile_folder, said, touch
+from tests.helpers.folder_trees import TREES, build_tree, hostile_folder, labels_by_path, scanned_paths, touch
 
 # ---- labels
 
@@ -35,16 +35,16 @@ from tests.helpers.folder_trees import TREES, build, found, hostile_folder, said
         ("trainer/cat", "photos", "cat", None),
     ],
 )
-def test_the_class_is_the_last_folder_and_the_split_stands_anywhere(folders, root, label, split):
-    """The rule, case by case."""
+def test_the_label_is_the_last_folder_and_the_split_any_folder(folders, root, label, split):
+    """The rule is checked case by case."""
     assert label_and_split([f for f in folders.split("/") if f], root=root) == (label, split)
 
 
 # ---- folders
 
 
-def test_a_folder_gives_its_files_with_class_split_size_and_time(tmp_path):
-    """One file, every field."""
+def test_a_scan_gives_label_split_size_and_mtime(tmp_path):
+    """Every field of one file is checked."""
     path = touch(tmp_path / "photos", "train/cat/a.jpg") / "train/cat/a.jpg"
     os.utime(path, ns=(5, 1_700_000_000_123_456_789))
     source = open_source(tmp_path / "photos")
@@ -57,28 +57,35 @@ def test_a_folder_gives_its_files_with_class_split_size_and_time(tmp_path):
     assert not source.overrides_metadata
 
 
-def test_the_order_is_that_of_names_files_before_folders(tmp_path):
-    """The same on every file system, however the files came there."""
+def test_files_are_ordered_by_name_before_folders(tmp_path):
+    """The order is the same on every file system, however the files were created."""
     touch(tmp_path, "b/1.jpg", "z.jpg", "a/2.jpg", "a/10.jpg", "a/c/3.jpg", "B.jpg")
-    assert found(open_source(tmp_path), tmp_path) == ["B.jpg", "z.jpg", "a/10.jpg", "a/2.jpg", "a/c/3.jpg", "b/1.jpg"]
+    assert scanned_paths(open_source(tmp_path), tmp_path) == [
+        "B.jpg",
+        "z.jpg",
+        "a/10.jpg",
+        "a/2.jpg",
+        "a/c/3.jpg",
+        "b/1.jpg",
+    ]
 
 
-def test_labels_can_be_switched_off_and_splits_stay(tmp_path):
-    """``label=None``."""
+def test_labels_can_be_switched_off_and_splits_remain(tmp_path):
+    """This is ``label=None``."""
     touch(tmp_path / "photos", "train/cat/a.jpg")
-    assert said(open_source(tmp_path / "photos", label_rule=None), tmp_path) == {
+    assert labels_by_path(open_source(tmp_path / "photos", label_rule=None), tmp_path) == {
         "photos/train/cat/a.jpg": (None, "train")
     }
 
 
-def test_the_folders_own_name_may_be_a_split(tmp_path):
-    """``embed photos/val`` knows that it is the validation split."""
+def test_the_name_of_the_source_folder_can_be_a_split(tmp_path):
+    """``embed photos/val`` is the validation split."""
     touch(tmp_path / "val", "cat/a.jpg")
-    assert said(open_source(tmp_path / "val"), tmp_path) == {"val/cat/a.jpg": ("cat", "val")}
+    assert labels_by_path(open_source(tmp_path / "val"), tmp_path) == {"val/cat/a.jpg": ("cat", "val")}
 
 
-def test_every_file_counts_whatever_its_suffix_and_litter_is_counted_apart(tmp_path):
-    """Text and files without suffix are found; what file browsers leave behind is skipped and counted."""
+def test_files_with_any_suffix_are_found_and_litter_is_counted(tmp_path):
+    """Text and files without suffix are found; files of file browsers are skipped and counted."""
     touch(
         tmp_path,
         "a.JPG",
@@ -91,7 +98,7 @@ def test_every_file_counts_whatever_its_suffix_and_litter_is_counted_apart(tmp_p
         "c/._a.jpg",
     )
     source = open_source(tmp_path)
-    assert found(source, tmp_path) == [".hidden.png", "a.JPG", "noname", "notes.txt"]
+    assert scanned_paths(source, tmp_path) == [".hidden.png", "a.JPG", "noname", "notes.txt"]
     for _ in range(2):  # each scan counts for itself
         scan = source.scan()
         assert len(list(scan)) == 4
@@ -99,23 +106,23 @@ def test_every_file_counts_whatever_its_suffix_and_litter_is_counted_apart(tmp_p
 
 
 def test_stores_and_excluded_folders_are_never_entered(tmp_path):
-    """A store that lies among the photos, and one named by another way."""
+    """This holds for a store among the photos and for one named by another path."""
     touch(tmp_path, "a.jpg", "pets.store/embedstore.json", "pets.store/spaces/x.vec", "out/b.jpg", "keep/out/c.jpg")
     (tmp_path / "alias").symlink_to(tmp_path / "out")
     source = open_source(tmp_path, exclude=[str(tmp_path / "alias")])
-    assert found(source, tmp_path) == ["a.jpg", "alias: not_followed", "keep/out/c.jpg"]
+    assert scanned_paths(source, tmp_path) == ["a.jpg", "alias: not_followed", "keep/out/c.jpg"]
 
 
-def test_a_relative_folder_gives_absolute_names(tmp_path, monkeypatch):
-    """``.``, ``..`` and doubled slashes disappear, links in the path stay."""
+def test_a_relative_folder_gives_absolute_paths(tmp_path, monkeypatch):
+    """``.``, ``..`` and doubled slashes disappear; links in the path stay."""
     touch(tmp_path / "real", "a.jpg")
     (tmp_path / "link").symlink_to("real")
     monkeypatch.chdir(tmp_path)
     for name in ("link", "./link/", "real/../link", "link//."):
-        assert found(open_source(name)) == [str(tmp_path / "link" / "a.jpg")]
+        assert scanned_paths(open_source(name)) == [str(tmp_path / "link" / "a.jpg")]
 
 
-def test_names_that_are_not_utf8_keep_their_bytes_and_show_a_readable_name(tmp_path):
+def test_a_name_that_is_not_utf8_has_a_readable_uri(tmp_path):
     """The path opens the file; the uri is valid UTF-8 and shows the bytes."""
     raw = os.fsencode(tmp_path) + b"/\xff\xfe.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"x")
@@ -126,7 +133,7 @@ def test_names_that_are_not_utf8_keep_their_bytes_and_show_a_readable_name(tmp_p
 
 
 def test_names_of_every_kind_are_found(tmp_path):
-    """Newlines, emoji, quotes, leading dashes, wildcards and 255 bytes."""
+    """Newlines, emoji, quotes, leading dashes, wildcards and 255 bytes are valid names."""
     names = [
         "a\nb.jpg",
         "🐝.jpg",
@@ -139,13 +146,13 @@ def test_names_of_every_kind_are_found(tmp_path):
         "\u00e9.jpg",
     ]
     touch(tmp_path, *names)
-    assert found(open_source(tmp_path), tmp_path) == sorted(names)
+    assert scanned_paths(open_source(tmp_path), tmp_path) == sorted(names)
 
 
-def test_a_hostile_folder_gives_each_entry_its_reason(tmp_path):
-    """FIFO, socket, device, loops, dangling links: every entry once, nothing opened, nothing followed for ever."""
+def test_every_entry_of_a_hostile_folder_has_its_reason(tmp_path):
+    """FIFO, socket, device, loops and dangling links come once; nothing is opened, no loop is followed."""
     hostile = hostile_folder(tmp_path)
-    assert found(open_source(hostile), hostile) == [
+    assert scanned_paths(open_source(hostile), hostile) == [
         "dangling.jpg: missing",
         "device.jpg: not_a_file",
         "empty.jpg",
@@ -161,8 +168,8 @@ def test_a_hostile_folder_gives_each_entry_its_reason(tmp_path):
     ]
 
 
-def test_a_failure_says_what_it_is_in_one_line(tmp_path):
-    """The detail names the kind."""
+def test_the_detail_of_a_failure_names_its_kind(tmp_path):
+    """It is one line."""
     hostile = hostile_folder(tmp_path)
     details = {Path(x.path).name: x.detail for x in open_source(hostile).scan() if isinstance(x, Failure)}
     assert details["fifo.jpg"] == "a FIFO, not a file"
@@ -171,18 +178,18 @@ def test_a_failure_says_what_it_is_in_one_line(tmp_path):
     assert details["dangling.jpg"] == "a link that leads nowhere: No such file or directory"
 
 
-def test_a_folder_that_may_not_be_read_is_a_failure(ordinary):
-    """It is not skipped in silence."""
+def test_an_unreadable_folder_is_a_failure(ordinary):
+    """It is not skipped silently."""
     touch(ordinary, "shut/a.jpg", "b.jpg")
     (ordinary / "shut").chmod(0)
     try:
-        assert found(open_source(ordinary), ordinary) == ["b.jpg", "shut: unreadable"]
+        assert scanned_paths(open_source(ordinary), ordinary) == ["b.jpg", "shut: unreadable"]
     finally:
         (ordinary / "shut").chmod(0o755)
 
 
-def test_a_folder_that_vanishes_during_the_scan_is_a_failure(tmp_path):
-    """The rest is still found."""
+def test_a_folder_that_is_removed_during_the_scan_is_a_failure(tmp_path):
+    """The other files are still found."""
     touch(tmp_path, "a.jpg", "b/b.jpg", "c/c.jpg")
     scan = open_source(tmp_path).scan()
     first = next(scan)
@@ -196,8 +203,8 @@ def test_a_folder_that_vanishes_during_the_scan_is_a_failure(tmp_path):
     ]
 
 
-def test_folders_too_deep_for_the_system_are_a_failure_and_end(tmp_path):
-    """300 levels of long names exceed what a path may have; the walk says so and goes on."""
+def test_folders_too_deep_for_the_system_are_a_failure(tmp_path):
+    """Long names on many levels exceed the limit of a path; the scan reports it and continues."""
     here = os.open(tmp_path, os.O_RDONLY)
     for _ in range(25):
         os.mkdir("d" * 200, dir_fd=here)
@@ -212,7 +219,7 @@ def test_folders_too_deep_for_the_system_are_a_failure_and_end(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
-    """Twenty times the files, less than twice the memory."""
+    """Twenty times the files need less than twice the memory."""
 
     def peak(folder: Path) -> int:
         tracemalloc.start()
@@ -230,10 +237,10 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(TREES)
 def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
-    """Any tree, each file once, twice in the same order."""
+    """For any tree, each file comes once, and two scans have the same order."""
     root = tmp_path_factory.mktemp("tree")
-    build(root, tree)
+    build_tree(root, tree)
     want = sorted(f"{d}/{f}" for d, _, files in os.walk(root) for f in files)
-    got = found(open_source(root))
+    got = scanned_paths(open_source(root))
     assert sorted(got) == want
-    assert found(open_source(root)) == got
+    assert scanned_paths(open_source(root)) == got

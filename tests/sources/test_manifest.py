@@ -1,4 +1,4 @@
-"""A table of uris: what each row says is kept, typed, and a table that cannot be right is refused by its row."""
+"""Manifests: every row is kept with its types, and a table that cannot be used is refused by its row."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from embedstore.types import Failure, FailureReason, ImageRef
 
 @pytest.fixture
 def images(tmp_path) -> Path:
-    """``a.jpg``, ``b.jpg`` and ``sub/c d.jpg``."""
+    """Create ``a.jpg``, ``b.jpg`` and ``sub/c d.jpg``."""
     (tmp_path / "sub").mkdir()
     for name in ("a.jpg", "b.jpg", "sub/c d.jpg"):
         (tmp_path / name).write_bytes(b"x")
@@ -25,13 +25,13 @@ def images(tmp_path) -> Path:
 
 
 def manifest(folder: Path, text: str, name: str = "m.csv"):
-    """The source of a table with this text."""
+    """Return the source of a table with this text."""
     (folder / name).write_text(text, encoding="utf-8")
     return open_source(folder / name)
 
 
-def refused(folder: Path, text: str, name: str = "m.csv") -> str:
-    """The message with which a table is refused; one line, naming the file."""
+def refusal(folder: Path, text: str, name: str = "m.csv") -> str:
+    """Return the message with which a table is refused; it is one line and names the file."""
     with pytest.raises(BadManifest) as e:
         manifest(folder, text, name)
     assert "\n" not in str(e.value)
@@ -39,8 +39,8 @@ def refused(folder: Path, text: str, name: str = "m.csv") -> str:
     return str(e.value)
 
 
-def rows(source, folder: Path) -> list[tuple]:
-    """What a scan finds: relative path, label, split, group, or relative path and reason."""
+def scanned_rows(source, folder: Path) -> list[tuple]:
+    """Return what a scan yields: relative path, label, split and group, or relative path and reason."""
     return [
         (os.path.relpath(x.path, folder), x.label, x.split, x.group)
         if isinstance(x, ImageRef)
@@ -50,7 +50,7 @@ def rows(source, folder: Path) -> list[tuple]:
 
 
 def attributes(source, folder: Path) -> tuple[list[tuple], list[tuple]]:
-    """Names and types, and the rows, of the Parquet file that DuckDB wrote."""
+    """Return names and types, and the rows, of the Parquet file that the source writes."""
     target = folder / "attributes.parquet"
     source.write_columns(target)
     relation = duckdb.sql(f"FROM '{target}'")
@@ -61,9 +61,9 @@ def attributes(source, folder: Path) -> tuple[list[tuple], list[tuple]]:
 
 
 def test_rows_keep_their_order_label_split_and_group(images):
-    """Columns in any case and order; splits by their usual names."""
+    """Columns can be in any case and order; splits have their usual names."""
     source = manifest(images, "Split,URI,group,label\nTraining,b.jpg,g1,bee\nvalid,a.jpg,,ant\nfold3,sub/c d.jpg,g2,\n")
-    assert rows(source, images) == [
+    assert scanned_rows(source, images) == [
         ("b.jpg", "bee", "train", "g1"),
         ("a.jpg", "ant", "val", None),
         ("sub/c d.jpg", None, "fold3", "g2"),
@@ -74,26 +74,26 @@ def test_rows_keep_their_order_label_split_and_group(images):
     assert source.description == str(images / "m.csv")
 
 
-def test_size_and_time_are_those_of_the_file(images):
+def test_size_and_mtime_are_those_of_the_file(images):
     """A row is a file like any other; uri and path are absolute."""
     os.utime(images / "a.jpg", ns=(1, 1_600_000_000_000_000_001))
     (ref,) = manifest(images, "uri\na.jpg\n").scan()
     assert ref == ImageRef(str(images / "a.jpg"), str(images / "a.jpg"), 1, 1_600_000_000_000_000_001)
 
 
-def test_paths_may_be_relative_absolute_or_file_uris(images, monkeypatch):
-    """Relative to the manifest, not to where one stands; percent-encoding only after file://."""
+def test_paths_can_be_relative_absolute_or_file_uris(images, monkeypatch):
+    """They are relative to the manifest, not to the current folder; percent-encoding counts only after file://."""
     monkeypatch.chdir("/")
     text = f"uri\n./a.jpg\n{images}/b.jpg\nfile://{images}/sub/c%20d.jpg\n"
-    assert [r[0] for r in rows(manifest(images, text), images)] == ["a.jpg", "b.jpg", "sub/c d.jpg"]
+    assert [r[0] for r in scanned_rows(manifest(images, text), images)] == ["a.jpg", "b.jpg", "sub/c d.jpg"]
     text = f"uri\nsub/../a.jpg\nfile://localhost{images}/b.jpg\n"
-    assert [r[0] for r in rows(manifest(images, text), images)] == ["a.jpg", "b.jpg"]
+    assert [r[0] for r in scanned_rows(manifest(images, text), images)] == ["a.jpg", "b.jpg"]
 
 
-def test_a_row_without_a_file_is_a_failure_and_not_an_error(images):
-    """Missing files and folders are told apart; the others are found."""
+def test_a_row_without_a_file_is_a_failure(images):
+    """Missing files and folders have different reasons; the other rows are found."""
     source = manifest(images, "uri,label\nnothing.jpg,x\nsub,x\na.jpg,x\n")
-    assert rows(source, images) == [
+    assert scanned_rows(source, images) == [
         ("nothing.jpg", FailureReason.MISSING), ("sub", FailureReason.NOT_A_FILE), ("a.jpg", "x", None, None),
     ]  # fmt: skip
     assert isinstance(next(iter(source.scan())), Failure)
@@ -101,15 +101,15 @@ def test_a_row_without_a_file_is_a_failure_and_not_an_error(images):
 
 def test_labels_that_look_like_numbers_stay_as_written(images):
     """``007`` is a name; so is a label that Parquet or JSON stores as a number."""
-    assert rows(manifest(images, "uri,label,group\na.jpg,007,1e3\n"), images) == [("a.jpg", "007", None, "1e3")]
+    assert scanned_rows(manifest(images, "uri,label,group\na.jpg,007,1e3\n"), images) == [("a.jpg", "007", None, "1e3")]
     source = manifest(images, '{"uri": "a.jpg", "label": 7}\n{"uri": "b.jpg", "label": null}\n', "m.jsonl")
-    assert [r[1] for r in rows(source, images)] == ["7", None]
+    assert [r[1] for r in scanned_rows(source, images)] == ["7", None]
     duckdb.sql(f"COPY (SELECT 'a.jpg' AS uri, 3 AS label) TO '{images}/m.parquet'")
-    assert rows(open_source(images / "m.parquet"), images) == [("a.jpg", "3", None, None)]
+    assert scanned_rows(open_source(images / "m.parquet"), images) == [("a.jpg", "3", None, None)]
 
 
-def test_a_uri_that_is_not_utf8_can_be_named_by_its_bytes(images):
-    """Percent-encoded after file://; the uri shown is the same as in a folder's scan."""
+def test_a_path_that_is_not_utf8_can_be_percent_encoded(images):
+    """This holds after file://; the uri is the same as in a folder's scan."""
     Path(os.fsdecode(os.fsencode(images) + b"/\xff.jpg")).write_bytes(b"x")
     source = manifest(images, f"uri,year\nfile://{images}/%ff.jpg,1999\n")
     (ref,) = source.scan()
@@ -122,7 +122,7 @@ def test_a_uri_that_is_not_utf8_can_be_named_by_its_bytes(images):
 
 
 def test_other_columns_keep_their_types_and_values(images):
-    """Integers, floats, booleans, dates, text, NULL; types from all rows, not from the first."""
+    """Integers, floats, booleans, dates, text and NULL are typed by all rows, not by the first."""
     source = manifest(
         images,
         "uri,year,score,ok,day,note\n"
@@ -161,16 +161,16 @@ def test_a_type_is_decided_by_all_rows(images):
         ("odd [1]*?'.csv", "uri,n\na.jpg,1\nb.jpg,2\n"),
     ],
 )
-def test_every_flavour_of_table_reads_alike(images, name, text):
-    """Semicolons, tabs, quotes, line ends, a byte-order mark, JSON lines, a name full of wildcards."""
+def test_every_variant_of_a_table_is_read_alike(images, name, text):
+    """Semicolons, tabs, quotes, line ends, a byte-order mark, JSON lines, and a file name full of wildcards."""
     source = manifest(images, text, name)
     assert source.columns == {"n": "BIGINT"}
-    assert [r[0] for r in rows(source, images)] == ["a.jpg", "b.jpg"]
+    assert [r[0] for r in scanned_rows(source, images)] == ["a.jpg", "b.jpg"]
     assert [v[1] for v in attributes(source, images)[1]] == [1, 2]
 
 
 def test_parquet_keeps_lists_structs_and_timestamps(images):
-    """Whatever DuckDB stores."""
+    """Every type that DuckDB stores is kept."""
     duckdb.sql(
         f"COPY (SELECT 'a.jpg' AS uri, [1, 2] AS tags, {{'x': 1.5}} AS box, TIMESTAMP '2020-01-01 10:00:00' AS t) "
         f"TO '{images}/m.parquet'"
@@ -182,58 +182,58 @@ def test_parquet_keeps_lists_structs_and_timestamps(images):
     assert values[0][1] == [1, 2]
 
 
-def test_a_compressed_table_reads_like_its_content(images):
-    """``.csv.gz``."""
+def test_a_compressed_table_is_read_like_its_content(images):
+    """This is ``.csv.gz``."""
     import gzip
 
     (images / "m.csv.gz").write_bytes(gzip.compress(b"uri,n\na.jpg,5\n"))
     source = open_source(images / "m.csv.gz")
     assert source.columns == {"n": "BIGINT"}
-    assert rows(source, images) == [("a.jpg", None, None, None)]
+    assert scanned_rows(source, images) == [("a.jpg", None, None, None)]
 
 
-def test_a_single_column_of_names_with_blanks_and_commas_in_quotes(images):
-    """A plain list of names is a manifest."""
+def test_a_single_column_of_quoted_names_is_a_manifest(images):
+    """The names contain blanks and commas."""
     (images / "x, y.jpg").write_bytes(b"x")
     source = manifest(images, 'uri\n"x, y.jpg"\nsub/c d.jpg\n')
-    assert [r[0] for r in rows(source, images)] == ["x, y.jpg", "sub/c d.jpg"]
+    assert [r[0] for r in scanned_rows(source, images)] == ["x, y.jpg", "sub/c d.jpg"]
 
 
 # ---- refused
 
 
-def test_without_a_uri_the_columns_and_the_likely_one_are_named(images):
-    """The cure is in the message."""
-    message = refused(images, "Path,label\na.jpg,x\n")
+def test_without_a_uri_column_the_likely_one_is_named(images):
+    """The message contains the cure and the columns."""
+    message = refusal(images, "Path,label\na.jpg,x\n")
     assert "no column `uri`" in message
     assert "Path, label" in message
     assert "rename `Path` to `uri`" in message
-    assert "did you mean urii?" in refused(images, "urii,label\na.jpg,x\n")
+    assert "did you mean urii?" in refusal(images, "urii,label\na.jpg,x\n")
 
 
 @pytest.mark.parametrize("name", "item content group_id size mtime mtime_ns path present added source".split())
-def test_names_that_the_store_uses_are_refused_with_the_cure(images, name):
-    """In any case."""
-    message = refused(images, f"uri,{name.upper()}\na.jpg,1\n")
+def test_reserved_column_names_are_refused_with_the_cure(images, name):
+    """This holds in upper and lower case."""
+    message = refusal(images, f"uri,{name.upper()}\na.jpg,1\n")
     assert repr(name.upper()) in message
     assert f"my_{name.upper()}" in message
 
 
 def test_an_empty_uri_is_refused_with_its_row(images):
-    """NULL or blank, counted from 1 below the header."""
-    assert "row 2 has no uri" in refused(images, "uri,n\na.jpg,1\n,2\n")
-    assert "row 1 has no uri" in refused(images, '{"uri": " "}\n', "m.jsonl")
+    """NULL and blanks are empty; rows are counted from 1 below the header."""
+    assert "row 2 has no uri" in refusal(images, "uri,n\na.jpg,1\n,2\n")
+    assert "row 1 has no uri" in refusal(images, '{"uri": " "}\n', "m.jsonl")
 
 
-def test_a_uri_that_is_there_twice_is_refused_with_its_rows(images):
-    """Also when it is written in two ways."""
-    message = refused(images, "uri\na.jpg\nb.jpg\nsub/../a.jpg\n./a.jpg\n")
+def test_a_uri_that_occurs_twice_is_refused_with_its_rows(images):
+    """This holds also when it is written in two ways."""
+    message = refusal(images, "uri\na.jpg\nb.jpg\nsub/../a.jpg\n./a.jpg\n")
     assert f"{images}/a.jpg in rows 1, 3, 4;" in message
 
 
 def test_a_remote_uri_is_refused_by_its_scheme(images):
-    """Nothing is downloaded in silence, nothing fails row by row."""
-    message = refused(images, "uri\na.jpg\nhttps://example.org/a.jpg\n")
+    """Nothing is downloaded silently, and nothing fails row by row."""
+    message = refusal(images, "uri\na.jpg\nhttps://example.org/a.jpg\n")
     assert "row 2" in message
     assert "https:// is not read" in message
 
@@ -248,8 +248,8 @@ def test_a_remote_uri_is_refused_by_its_scheme(images):
         ("m.csv", b"uri,n\n\xff\xfe,1\n"),
     ],
 )
-def test_what_is_not_a_table_is_refused_in_one_line(images, name, content):
-    """DuckDB's reason without its advice."""
+def test_a_file_that_is_not_a_table_is_refused_in_one_line(images, name, content):
+    """The message has DuckDB's reason without its advice."""
     (images / name).write_bytes(content)
     with pytest.raises(BadManifest) as e:
         open_source(images / name)
@@ -257,8 +257,8 @@ def test_what_is_not_a_table_is_refused_in_one_line(images, name, content):
     assert name in str(e.value)
 
 
-def test_a_table_that_is_not_there_or_is_no_file_is_not_opened(tmp_path):
-    """A missing file, and a FIFO that would block for ever."""
+def test_a_missing_table_and_a_fifo_are_not_opened(tmp_path):
+    """Opening a FIFO would block for ever."""
     with pytest.raises(SourceNotFound, match=r"nothing\.csv"):
         open_source(tmp_path / "nothing.csv")
     os.mkfifo(tmp_path / "fifo.csv")
@@ -266,16 +266,16 @@ def test_a_table_that_is_not_there_or_is_no_file_is_not_opened(tmp_path):
         open_source(tmp_path / "fifo.csv")
 
 
-def test_a_header_without_rows_finds_nothing(images):
-    """The run says that there are no images."""
-    assert rows(manifest(images, "uri,label\n"), images) == []
+def test_a_table_without_rows_yields_nothing(images):
+    """The run then says that there are no images."""
+    assert scanned_rows(manifest(images, "uri,label\n"), images) == []
 
 
 # ---- size
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(images):
-    """Three times the rows, about the same memory in Python."""
+    """Three times the rows need about the same memory in Python."""
 
     def peak(count: int) -> int:
         body = "".join(f"{i}.jpg,{i}\n" for i in range(count))
@@ -294,8 +294,8 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(TEXT.filter(lambda t: t.strip() and "://" not in t), TEXT, min_size=1, max_size=8))
-def test_any_text_survives_the_way_through_json_lines(tmp_path_factory, table):
-    """Names and notes in any script come out as they went in; nothing is taken for SQL or a pattern."""
+def test_any_text_is_kept_through_json_lines(tmp_path_factory, table):
+    """Names and notes in any script are unchanged; nothing is taken for SQL or a pattern."""
     folder = tmp_path_factory.mktemp("manifest")
     lines = "".join(json.dumps({"uri": f"x{u}", "note": f"n{note}"}) + "\n" for u, note in table.items())
     normal = [os.path.normpath(f"{folder}/x{u}") for u in table]

@@ -1,4 +1,4 @@
-"""Everything out as Parquet and in again: the same store, row by row and bit by bit; anything else is refused."""
+"""Export a store as Parquet and import it: the same store row by row and bit by bit; a damaged export is refused."""
 
 import json
 import os
@@ -23,7 +23,7 @@ VECTORS = np.array([[1, 2, 3], [np.float32(1e-7), -0.0, 60000], [0.1, 0.2, 0.3]]
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
-    """A store with every kind of row: two spaces, failures, columns of odd types, a head with predictions, runs."""
+    """Create a store with every kind of row: two spaces, failures, columns of odd types, a head, predictions, runs."""
     folder = tmp_path_factory.mktemp("full")
     photos = folder / "photos"
     for n in range(12):
@@ -59,7 +59,7 @@ def full(tmp_path_factory):
 
 
 def tables(store: es.Store) -> dict[str, tuple]:
-    """Every row of every table that an export carries, in its columns' order by name."""
+    """Return the rows of every exported table, with columns sorted by name."""
     out = {}
     for name in ARCHIVED_TABLES:
         columns = sorted(r[0] for r in store.sql(f"DESCRIBE {name}").rows)
@@ -71,7 +71,7 @@ def tables(store: es.Store) -> dict[str, tuple]:
 
 
 def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
-    """The stored bytes of every vector by space and content."""
+    """Return the stored bytes of every vector by space and content."""
     out = {}
     for row in store.spaces:
         held = store._session.storage.vector_reader(row.space)
@@ -82,8 +82,8 @@ def vectors(store: es.Store) -> dict[tuple[str, str], bytes]:
     return out
 
 
-def test_everything_comes_back(full, tmp_path):
-    """Every row of every table, every vector of both spaces, the head's answers: equal; and the new store is whole."""
+def test_import_restores_every_table_vector_and_head(full, tmp_path):
+    """Every row, every vector of both spaces and every prediction is equal, and the new store verifies."""
     done = full.export_store(tmp_path / "out")
     counts = import_store(tmp_path / "new", tmp_path / "out")
     again = es.open(tmp_path / "new")
@@ -100,11 +100,11 @@ def test_everything_comes_back(full, tmp_path):
     assert again.spaces[0].recipe == full.spaces[0].recipe
     assert [(h.item, h.score) for h in again.search(2, k=20)] == [(h.item, h.score) for h in full.search(2, k=20)]
     assert again.embed(full.path.parent / "photos").embedded == 0
-    assert again.sql("SELECT max(item) FROM items").rows == ((15,),), "the deleted one's file is there: a new id"
+    assert again.sql("SELECT max(item) FROM items").rows == ((15,),), "the file of the deleted item gets a new id"
 
 
-def test_any_parquet_reader_reads_it(full, tmp_path):
-    """The vectors are lists of floats beside their contents, the tables are tables."""
+def test_export_is_readable_by_any_parquet_reader(full, tmp_path):
+    """DuckDB alone joins items with their vectors, which are lists of floats."""
     full.export_store(tmp_path / "out")
     with duckdb.connect() as con:
         mine = full.spaces[1].key
@@ -115,8 +115,8 @@ def test_any_parquet_reader_reads_it(full, tmp_path):
     assert np.array_equal(np.array([r[0] for r in rows], np.float32), VECTORS[:2])
 
 
-def test_nothing_is_written_over(full, tmp_path):
-    """Neither by an export nor by an import; a half export is no export."""
+def test_export_and_import_overwrite_nothing(full, tmp_path):
+    """Both refuse a folder that exists; a folder without a manifest is no export."""
     full.export_store(tmp_path / "out")
     before = sorted(p.name for p in (tmp_path / "out").iterdir())
     with pytest.raises(StoreExists):
@@ -135,14 +135,14 @@ def test_nothing_is_written_over(full, tmp_path):
 
 
 def rewrite_manifest(folder: Path, change: dict) -> None:
-    """Change the note."""
+    """Change entries of the manifest."""
     found = json.loads((folder / "export.json").read_text())
     found.update(change)
     (folder / "export.json").write_text(json.dumps(found))
 
 
 def update_checksum(folder: Path, name: str) -> None:
-    """Make the note agree with a file that was changed: its maker is hostile, not careless."""
+    """Update the manifest to match a changed file, as an attacker would."""
     found = json.loads((folder / "export.json").read_text())
     for p in [*found["tables"].values(), *found["vectors"], *found["files"]]:
         if p["name"] == name:
@@ -156,7 +156,7 @@ def run_sql(query: str) -> None:
 
 
 def damage_export(folder: Path, how: str) -> None:
-    """Make an export bad."""
+    """Damage an export in one way."""
     items, note = folder / "items.parquet", json.loads((folder / "export.json").read_text())
     first = note["vectors"][0]
     vector_file = folder / first["name"]
@@ -222,15 +222,15 @@ DAMAGES = [
 
 @pytest.fixture(scope="module")
 def exported(full, tmp_path_factory):
-    """One export, to be copied."""
+    """Export the store once, for tests to copy."""
     folder = tmp_path_factory.mktemp("exported") / "out"
     full.export_store(folder)
     return folder
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_bad_export_is_refused_in_one_line(exported, tmp_path, how):
-    """Named, and nothing is left of the store that was not to be."""
+def test_damaged_export_is_refused_in_one_line(exported, tmp_path, how):
+    """The refusal is one line with the path, and nothing is left of the new store."""
     shutil.copytree(exported, tmp_path / "out")
     damage_export(tmp_path / "out", how)
     with pytest.raises(EmbedstoreError) as e:
@@ -241,8 +241,8 @@ def test_a_bad_export_is_refused_in_one_line(exported, tmp_path, how):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_an_export_is_one_generation_while_another_process_writes_and_compacts(tmp_path):
-    """Each holds a whole number of commits and a vector for every item, though files vanish meanwhile."""
+def test_export_beside_a_writer_is_one_generation(tmp_path):
+    """Each export holds whole commits and every vector, although a compaction removes files meanwhile."""
     import subprocess
     import sys
 

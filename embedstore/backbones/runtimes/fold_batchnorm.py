@@ -9,7 +9,7 @@ vectors come out wrong, so they are compared before the folded network is used
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -80,9 +80,7 @@ def _is_foldable(norm: nn.BatchNorm2d) -> bool:
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     """Move a normalization into the weights before it; the activation in timm's layer remains."""
-    mean, var = norm.running_mean, norm.running_var
-    assert mean is not None  # noqa: S101 - see _is_foldable
-    assert var is not None  # noqa: S101
+    mean, var = cast("torch.Tensor", norm.running_mean), cast("torch.Tensor", norm.running_var)  # see _is_foldable
     weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, var, norm.eps, norm.weight, norm.bias)
     if conv.weight.is_contiguous(memory_format=torch.channels_last):
         weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadBackbone, MissingExtra, NoTextTower
+from embedstore.errors import BadOption, MissingExtra, NoTextTower
 from embedstore.space import Space
 
 MIN_COSINE = 0.9999  # of a row to the eager one, plain and centered
@@ -66,12 +66,12 @@ def parse_runtime(value: str) -> Runtime:
     """Return the runtime of that name.
 
     Raises:
-        BadBackbone: when there is no runtime of that name.
+        BadOption: when there is no runtime of that name.
     """
     try:
         return Runtime(value)
     except ValueError:
-        raise BadBackbone(f"unknown runtime {value!r}; use one of {', '.join(Runtime)}") from None
+        raise BadOption(f"unknown runtime {value!r}; use one of {', '.join(Runtime)}") from None
 
 
 def has_onnxruntime() -> bool:

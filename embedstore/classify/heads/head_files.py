@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from embedstore.arrays import Array
-from embedstore.classify.heads.calibration import probabilities
 from embedstore.classify.heads.serialization import decode_head, encode_head
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files
@@ -125,6 +124,8 @@ def seal_description(description: dict[str, Any]) -> bytes:
 
 def _check_probabilities(head: Any) -> Array:
     """Return the head's probabilities for a few fixed rows, float64 ``(2, K)``."""
+    from embedstore.classify.heads.calibration import probabilities  # scikit-learn: opening a store must not load it
+
     rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, int(head.n_features_in_))).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rows without the column names of a data frame

@@ -1,1 +1,1 @@
-"""Images: screening, decoding, color, preprocessing."""
+"""Images: screening, decoding, color and preprocessing."""

@@ -1,7 +1,7 @@
-"""Any Pillow mode to 8-bit RGB, as a person sees the picture.
+"""From any Pillow mode to 8-bit RGB, as a person sees the image.
 
-Pillow's own ``convert("RGB")`` saturates 16-bit greys, clips floats to black and shows the colour hidden under
-transparent pixels. Colour profiles are ignored, as the libraries' own transforms do (docs/decisions).
+Pillow's own ``convert("RGB")`` saturates 16-bit gray, clips floats to black and shows the color transparent under
+transparent pixels. Color profiles are ignored, as the libraries' own transforms do (docs/decisions).
 """
 
 from __future__ import annotations
@@ -16,31 +16,32 @@ from PIL import Image
 WHITE = (255, 255, 255)
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262  # TIFF 6.0, section 8
 WHITE_IS_ZERO = 0
-PNG_GREY_SCALES = {"1": 255, "L;2": 85, "L;4": 17}  # Pillow widens these greys to 8 bits, but not the transparent one
+PNG_GRAY_SCALES = {"1": 255, "L;2": 85, "L;4": 17}  # Pillow scales these grays to 8 bits, but not the transparent value
 
 
 def to_rgb(image: Image.Image, *, raw_mode: str = "") -> Image.Image:
-    """The loaded image in mode RGB; transparency is laid over white.
+    """Return a loaded image in mode RGB, with transparency over white.
 
     Args:
         image: loaded, any mode.
-        raw: how the file holds its pixels, in Pillow's words, e.g. ``"RGB;16B"``; known before loading only.
+        raw_mode: Pillow's name for the layout of the pixels in the file, e.g. ``"RGB;16B"``; it is known before loading
+            only.
     """
     if image.mode.startswith("I") or image.mode == "F":
-        return _grey(_levels(image))
-    hidden = image.info.get("transparency")
-    if image.mode in ("1", "L") and isinstance(hidden, int):
-        return _grey(_cleared(np.asarray(image.convert("L")), hidden * PNG_GREY_SCALES.get(raw_mode, 1)))
-    if image.mode == "RGB" and isinstance(hidden, tuple):
-        colour = [c >> 8 for c in hidden] if ";16" in raw_mode else hidden
-        return Image.fromarray(_cleared(np.asarray(image), colour))
+        return _gray_image(_gray_levels(image))
+    transparent = image.info.get("transparency")
+    if image.mode in ("1", "L") and isinstance(transparent, int):
+        return _gray_image(_whiten(np.asarray(image.convert("L")), transparent * PNG_GRAY_SCALES.get(raw_mode, 1)))
+    if image.mode == "RGB" and isinstance(transparent, tuple):
+        color = [c >> 8 for c in transparent] if ";16" in raw_mode else transparent
+        return Image.fromarray(_whiten(np.asarray(image), color))
     if image.has_transparency_data:
         return _over_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Lay an image with transparency over white."""
+    """Return an image with transparency over white."""
     if image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
     rgba = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -49,70 +50,70 @@ def _over_white(image: Image.Image) -> Image.Image:
     return out
 
 
-def _cleared(pixels: NDArray[np.uint8], hidden: int | Sequence[int]) -> NDArray[np.uint8]:
-    """White where the pixel ``(H, W)`` or ``(H, W, 3)`` has the colour that stands for nothing."""
-    same = pixels == np.asarray(hidden)
+def _whiten(pixels: NDArray[np.uint8], transparent: int | Sequence[int]) -> NDArray[np.uint8]:
+    """Return the pixels ``(H, W)`` or ``(H, W, 3)`` with the transparent color replaced by white."""
+    same = pixels == np.asarray(transparent)
     return np.where(same.all(axis=2, keepdims=True) if same.ndim == 3 else same, np.uint8(255), pixels)
 
 
-def _grey(levels: NDArray[np.uint8]) -> Image.Image:
-    """An RGB image of grey levels ``(H, W)``."""
+def _gray_image(levels: NDArray[np.uint8]) -> Image.Image:
+    """Return an RGB image of gray levels ``(H, W)``."""
     return Image.fromarray(levels).convert("RGB")
 
 
-def _levels(image: Image.Image) -> NDArray[np.uint8]:
-    """Grey levels ``(H, W)`` of an integer or float image; its transparent value becomes white."""
+def _gray_levels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the gray levels ``(H, W)`` of an integer or float image; its transparent value becomes white."""
     values = np.asarray(image)
     levels = _from_floats(values) if image.mode == "F" else _from_integers(values, bits=_bits(image))
     if _tag(image, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
         levels = 255 - levels
-    hidden = image.info.get("transparency")
-    if isinstance(hidden, int):
-        levels = np.where(values == hidden, np.uint8(255), levels)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        levels = np.where(values == transparent, np.uint8(255), levels)
     return levels
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits that the values of an integer image use; 32 where only their range can tell."""
+    """Return the bits that the values of an integer image use; 32 if only their range can tell."""
     if image.mode == "I":
         return 32
-    told = _tag(image, TIFF_BITS)
-    return min(16, told[0]) if told else 16
+    bits = _tag(image, TIFF_BITS)
+    return min(16, bits[0]) if bits else 16
 
 
 def _tag(image: Image.Image, tag: int) -> Any:
-    """A TIFF tag, or None."""
+    """Return a TIFF tag, or None."""
     tags = getattr(image, "tag_v2", None)
     return tags.get(tag) if tags is not None else None
 
 
 def _from_integers(values: NDArray[Any], *, bits: int) -> NDArray[np.uint8]:
-    """Grey levels of integers: all that ``bits`` can hold is scaled evenly, whatever the picture holds.
+    """Return gray levels of integers: the range of ``bits`` is scaled evenly, whatever the image contains.
 
     Args:
         values: ``(H, W)``.
-        bits: of a value; 32 stands for 8 or 16 if the values fit, and for a stretch over their range if not.
+        bits: of a value; 32 means 8 or 16 if the values fit, and otherwise a stretch over their range.
     """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        return _stretched(values.astype(np.float64), low, high)
+        return _stretch(values.astype(np.float64), low, high)
     white = 2**bits - 1 if bits <= 16 else 255 if high <= 255 else 65535
     return ((values.astype(np.uint32) * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
 
 
 def _from_floats(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey levels of floats: 0..1 is black to white; another range is stretched. NaN is black."""
-    known = np.isfinite(values)
-    if not known.any():
+    """Return gray levels of floats: 0..1 is black to white; another range is stretched. NaN is black."""
+    finite = np.isfinite(values)
+    if not finite.any():
         return np.zeros(values.shape, np.uint8)
-    low, high = float(values[known].min()), float(values[known].max())
+    low, high = float(values[finite].min()), float(values[finite].max())
     black, white = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
-    levels = _stretched(np.nan_to_num(values.astype(np.float64), nan=black, posinf=white, neginf=black), black, white)
+    levels = _stretch(np.nan_to_num(values.astype(np.float64), nan=black, posinf=white, neginf=black), black, white)
     levels[np.isnan(values)] = 0
     return levels
 
 
-def _stretched(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    """``low`` is black and ``high`` white; a flat image is black."""
+def _stretch(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Return gray levels with ``low`` as black and ``high`` as white; a flat image is black."""
     span = (high - low) or 1.0
     return ((values - low) * 255.0 / span + 0.5).clip(0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""A file's bytes to an upright RGB picture, or one reason why not.
+"""From the bytes of a file to an upright RGB image, or the reason why there is none.
 
-Pillow decodes. What it raises, and it raises everything, comes out as :class:`~embedstore.errors.ImageError`.
-Safe to call from many threads.
+Pillow decodes, and raises errors of every type; they are raised here as :class:`~embedstore.errors.ImageError`. All
+functions can be called from many threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data
 MAX_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
 
-# Not pictures: EPS is a program that Pillow hands to Ghostscript; the others are stubs without a decoder.
+# Not images: EPS is a program that Pillow hands to Ghostscript; the others are stubs without a decoder.
 DENIED_FORMATS = frozenset({"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"})
 
 ORIENTATION_TAG = 0x0112  # Exif 2.3, table 4
@@ -44,7 +44,7 @@ _MAGIC = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
     b"RIFF": "WebP", b"8BPS": "PSD", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
 }  # fmt: skip
-_CUT_SHORT = re.compile(r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete", re.IGNORECASE)
+_TRUNCATED = re.compile(r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete", re.IGNORECASE)
 _TOO_BIG = re.compile(r"decompressed data too large|exceeds limit|too large", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
@@ -65,7 +65,7 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
     _require_few_scans(data)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # gray rows in place of an error; some training scripts switch it on
     try:
         with suppress_warnings():
             return _decode(data)
@@ -107,40 +107,40 @@ def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
 
 
 def _load_upright_rgb(image: Image.Image) -> Image.Image:
-    """Loaded, RGB and upright."""
+    """Load an opened image and return it as RGB, upright."""
     _require_pixel_limit(image)
-    raw = _raw_mode(image)
+    raw_mode = _raw_mode(image)  # known before loading only
     image.load()
     _require_pixel_limit(image)  # icons learn their size only now
-    return _upright(to_rgb(image, raw_mode=raw), exif_orientation(image))
+    return _upright(to_rgb(image, raw_mode=raw_mode), exif_orientation(image))
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file holds its pixels, in Pillow's words, as far as it says; "" of an image in memory."""
+    """Return Pillow's name for the layout of the pixels in the file; "" if it is unknown or there is no file."""
     tile = getattr(image, "tile", None)
     args = tile[0].args if tile else None
     return args if isinstance(args, str) else ""
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or it cannot be read."""
+    """Return the EXIF orientation; 1 if there is none or it cannot be read."""
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except MemoryError:
         raise
-    except Exception:  # a broken EXIF block does not make the picture unusable
+    except Exception:  # a broken EXIF block does not make the image unusable
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Turned as the camera was held."""
-    turn = ORIENTATION_TRANSPOSES.get(orientation)
-    return image if turn is None else image.transpose(turn)
+    """Return the image turned as its EXIF orientation says."""
+    transpose = ORIENTATION_TRANSPOSES.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _require_pixel_limit(image: Image.Image) -> None:
-    """Refuse more pixels than the limit, and none at all."""
+    """Raise ImageError if the image has more pixels than the limit, or none."""
     pixels = image.width * image.height
     if pixels > MAX_PIXELS:
         raise ImageError(FailureReason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
@@ -149,39 +149,39 @@ def _require_pixel_limit(image: Image.Image) -> None:
 
 
 def _require_few_scans(data: bytes) -> None:
-    """Refuse a JPEG made to be slow. Inside compressed data 0xFF is followed by 0, so this counts markers."""
+    """Raise ImageError for a JPEG that was made to be slow."""
     if data.startswith(b"\xff\xd8"):
-        scans = data.count(START_OF_SCAN)
+        scans = data.count(START_OF_SCAN)  # inside compressed data 0xFF is followed by 0
         if scans > MAX_SCANS:
             raise ImageError(FailureReason.TOO_MANY_SCANS, f"{scans} scans; the limit is {MAX_SCANS}")
 
 
 def _require_end_marker(data: bytes) -> None:
-    """Refuse a JPEG 2000 stream without its end mark: OpenJPEG gives a black picture for one that is cut short.
+    """Raise ImageError for a JPEG 2000 stream without its end marker: OpenJPEG decodes a truncated one as black.
 
-    Packet data hold no byte above 0x8F after 0xFF (ISO 15444-1, B.10.1), so 0xFFD9 is nothing but the mark.
+    Packet data hold no byte above 0x8F after 0xFF (ISO 15444-1, B.10.1), so 0xFFD9 occurs only as the marker.
     """
     if data.find(b"\xff\xd9", data.find(b"\xff\x4f\xff\x51")) < 0:
         raise ImageError(FailureReason.TRUNCATED, "the JPEG 2000 stream has no end")
 
 
 def _image_error(e: Exception, data: bytes) -> ImageError:
-    """The reason behind whatever Pillow raised, with one line for a person that is the same in every run."""
+    """Return the reason behind what Pillow raised, with a one-line detail that is the same in every run."""
     text = " ".join(_ADDRESS.sub("data", str(e)).split())[:200]
-    said = f"{type(e).__name__}: {text}" if text else type(e).__name__
+    detail = f"{type(e).__name__}: {text}" if text else type(e).__name__
     if isinstance(e, MemoryError) or _OUT_OF_MEMORY.search(text):
         return ImageError(FailureReason.NO_MEMORY, "decoding ran out of memory")
     if isinstance(e, Image.DecompressionBombError):
         return ImageError(FailureReason.TOO_LARGE, text)
     if isinstance(e, PIL.UnidentifiedImageError):
         return _unidentified(data)
-    if isinstance(e, EOFError) or _CUT_SHORT.search(text):
-        return ImageError(FailureReason.TRUNCATED, said)
-    return ImageError(FailureReason.TOO_LARGE if _TOO_BIG.search(text) else FailureReason.CORRUPT, said)
+    if isinstance(e, EOFError) or _TRUNCATED.search(text):
+        return ImageError(FailureReason.TRUNCATED, detail)
+    return ImageError(FailureReason.TOO_LARGE if _TOO_BIG.search(text) else FailureReason.CORRUPT, detail)
 
 
 def _unidentified(data: bytes) -> ImageError:
-    """No plugin took the file: another format, or one that starts well and then breaks."""
+    """Return the reason why no plugin of Pillow accepted a file: another format, or a broken header."""
     if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return ImageError(FailureReason.TRUNCATED, "the file ends before the size that its header gives")
     name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
@@ -189,6 +189,7 @@ def _unidentified(data: bytes) -> ImageError:
         return ImageError(FailureReason.NOT_AN_IMAGE, "PostScript is a program, not pixels; convert it to PNG")
     if name:
         return ImageError(
-            FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind not read"
+            FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind that is not supported"
         )
-    return ImageError(FailureReason.NOT_AN_IMAGE, f"not an image, or of a format that {DECODER_VERSION} does not read")
+    detail = f"not an image, or of a format that {DECODER_VERSION} does not support"
+    return ImageError(FailureReason.NOT_AN_IMAGE, detail)

@@ -1,9 +1,9 @@
-"""The quick way from a file to a network's pixels: the same bytes as Pillow's decoder, resized by torch.
+"""The fast way from a file to a network's input: the same bytes as Pillow's decoder, resized by torch.
 
-Pillow reads the header and the orientation in any case. The pixels of an ordinary JPEG come from simplejpeg where it is
+Pillow reads the header and the orientation in any case. The pixels of an ordinary JPEG come from simplejpeg if it is
 installed (the same library and settings as Pillow's, so equal bytes), those of every other file from Pillow. Torch
-resizes on bytes with Pillow's filters and rounds the weights more coarsely: about one value in three hundred is a
-level off. What that means for vectors is measured before it is used (:mod:`embedstore.pipeline.decode_method`).
+resizes bytes with Pillow's filters and rounds the weights more coarsely: about one value in three hundred differs by
+one level. The effect on vectors is measured before this way is used (:mod:`embedstore.pipeline.decode_method`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from embedstore.media.image import decode, preprocess
+from embedstore.media.image import decode
+from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_crop, resize_dimensions
 from embedstore.media.image.screening import MAX_IN_PROCESS_PIXELS
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Interpolation, Preprocess, ResizeMode
@@ -28,10 +29,10 @@ from embedstore.types import ImageInfo
 
 TORCH_FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
 HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
-JPEG_MODES = ("RGB", "L")  # of Pillow, for JPEG files without a colour conversion of their own
+JPEG_MODES = ("RGB", "L")  # of Pillow, for JPEG files that need no other color conversion
 
 OrientationTransform = Callable[[torch.Tensor], torch.Tensor]
-ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.UPRIGHT, on (3, H, W)
+ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.ORIENTATION_TRANSPOSES, on (3, H, W)
     2: lambda x: x.flip(2),
     3: lambda x: x.flip(1, 2),
     4: lambda x: x.flip(1),
@@ -42,52 +43,59 @@ ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.UPRIGHT
 }
 
 
-def prepare(data: bytes, p: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
-    """Do what ``preprocess.prepare`` does, for files that ``screening`` lets pass.
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+    """Decode, resize and crop one file that is safe to decode in this process.
+
+    Args:
+        data: the bytes of the file.
+        preprocess: how to resize and crop.
+
+    Returns:
+        uint8 ``(3, H, W)``, and facts about the image.
 
     Raises:
-        ImageError: as there, with the same reason.
+        ImageError: if the image cannot be decoded, with the same reason as Pillow's way.
     """
-    pixels, picture = decode_to_tensor(data)
-    if not can_resize_in_torch(picture, p):
-        return preprocess.resize_and_crop(Image.fromarray(pixels.permute(1, 2, 0).numpy()), p), picture
-    return np.ascontiguousarray(center_crop(resize_tensor(pixels, p), p).numpy()), picture
+    pixels, image_info = decode_to_tensor(data)
+    if not can_resize_in_torch(image_info, preprocess):
+        return resize_and_crop(Image.fromarray(pixels.permute(1, 2, 0).numpy()), preprocess), image_info
+    return np.ascontiguousarray(center_crop(resize_tensor(pixels, preprocess), preprocess).numpy()), image_info
 
 
 def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
-    """One image, upright, with the very bytes of :func:`embedstore.media.image.decode.open_image`.
+    """Decode one file to the same pixels as :func:`embedstore.media.image.decode.open_image`.
 
     Returns:
-        uint8 ``(3, H, W)``, and the picture's facts.
+        uint8 ``(3, H, W)``, upright, and facts about the image.
 
     Raises:
-        ImageError: as there.
+        ImageError: if the image cannot be decoded; ``reason`` says why.
     """
     if HAS_SIMPLEJPEG and (header := read_jpeg_header(data)):
-        found = _turbo(data, header)
-        if found is not None:
-            return found
-    image, picture = decode.open_image(data)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1), picture
+        decoded = _decode_by_simplejpeg(data, header)
+        if decoded is not None:
+            return decoded
+    image, image_info = decode.open_image(data)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1), image_info
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """Of a plain JPEG: its size as it lies in the file, and its EXIF orientation."""
+    """The size of a plain JPEG as it is stored, and its EXIF orientation."""
 
     width: int
     height: int
     orientation: int
 
     def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
-        """Decoded pixels ``(3, H, W)`` upright, and the picture's facts."""
-        turn = ORIENTATION_TRANSFORMS.get(self.orientation)
-        upright = pixels if turn is None else turn(pixels)
+        """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
+        transform = ORIENTATION_TRANSFORMS.get(self.orientation)
+        upright = pixels if transform is None else transform(pixels)
         return upright, ImageInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
-    """What Pillow says of a plain JPEG of ordinary size; None of every other file."""
+    """Return the header of a plain JPEG of ordinary size, as Pillow reads it; None for every other file."""
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     try:
@@ -99,16 +107,16 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
             ):
                 return None
             return JpegHeader(image.width, image.height, decode.exif_orientation(image))
-    except Exception:  # of every type there is, and Pillow raises the same again
+    except Exception:  # of any type; the slow way raises it again with its reason
         return None
 
 
-def _turbo(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo] | None:
-    """Decoded by simplejpeg, or None where there is the least doubt: then Pillow decides, and names the reason."""
+def _decode_by_simplejpeg(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo] | None:
+    """Decode by simplejpeg; return None if anything is unusual, since Pillow then decides and names the reason."""
     import simplejpeg
 
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)  # strict: what libjpeg warns of is not taken
+        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)  # strict: a warning of libjpeg is an error
     except (ValueError, MemoryError):
         return None
     if pixels.shape != (header.height, header.width, 3):
@@ -116,51 +124,51 @@ def _turbo(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo] | 
     return header.to_upright(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def can_resize_in_torch(picture: ImageInfo, p: Preprocess) -> bool:
-    """Torch has the filter, the resized image is small enough to be made whole, and Pillow resizes rows first.
+def can_resize_in_torch(image_info: ImageInfo, preprocess: Preprocess) -> bool:
+    """Return whether torch has the filter, the resized image is small enough, and Pillow resizes rows first.
 
-    It does columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).
+    Pillow resizes columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).
     """
-    width, height = preprocess.resize_dimensions(picture.width, picture.height, p)
-    columns_first = p.mode is ResizeMode.SQUASH and picture.height * width > picture.width * height
-    return p.interpolation in TORCH_FILTERS and width * height <= preprocess.MAX_RESIZED_PIXELS and not columns_first
+    width, height = resize_dimensions(image_info.width, image_info.height, preprocess)
+    columns_first = preprocess.mode is ResizeMode.SQUASH and image_info.height * width > image_info.width * height
+    return preprocess.interpolation in TORCH_FILTERS and width * height <= MAX_RESIZED_PIXELS and not columns_first
 
 
-def resize_tensor(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
-    """The whole image in its new size, before the crop.
+def resize_tensor(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Resize a whole image, before the crop.
 
     Args:
         pixels: uint8 ``(3, H, W)``, upright, on any device.
-        p: how; see :func:`fits`.
+        preprocess: how to resize; see :func:`can_resize_in_torch`.
 
     Returns:
         uint8 ``(3, h, w)`` on the same device.
     """
-    width, height = preprocess.resize_dimensions(pixels.shape[2], pixels.shape[1], p)
-    mode = TORCH_FILTERS[p.interpolation]
+    width, height = resize_dimensions(pixels.shape[2], pixels.shape[1], preprocess)
+    mode = TORCH_FILTERS[preprocess.interpolation]
     if pixels.device.type == "cpu":
-        return _interpolated(pixels, height, width, mode)
+        return _interpolate(pixels, height, width, mode)
     return resize_as_float(pixels, height, width, mode)
 
 
 def resize_as_float(pixels: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
-    """For devices that resize floats only: rounded to bytes after either direction, as Pillow does."""
+    """Resize on a device that resizes floats only, rounding to bytes after each direction as Pillow does."""
     for size in ((pixels.shape[1], width), (height, width)):
-        pixels = _interpolated(pixels.float(), *size, mode).round_().clamp_(0, 255)
+        pixels = _interpolate(pixels.float(), *size, mode).round_().clamp_(0, 255)
     return pixels.to(torch.uint8)
 
 
-def _interpolated(pixels: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
-    """Torch's resize of one image with antialiasing."""
+def _interpolate(pixels: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
+    """Resize one image by torch, with antialiasing."""
     return functional.interpolate(pixels[None], size=(height, width), mode=mode, antialias=True, align_corners=False)[0]
 
 
-def center_crop(pixels: torch.Tensor, p: Preprocess) -> torch.Tensor:
-    """The centre, padded where a side is too short, as :func:`embedstore.media.image.preprocess.apply` does it."""
-    height, width = p.size
+def center_crop(pixels: torch.Tensor, preprocess: Preprocess) -> torch.Tensor:
+    """Return the center, padded if a side is too short, as :mod:`embedstore.media.image.preprocess` does."""
+    height, width = preprocess.size
     short = max(0, height - pixels.shape[1]), max(0, width - pixels.shape[2])
     if any(short):
-        fill = p.fill if p.mode is ResizeMode.LONGEST else 0
+        fill = preprocess.fill if preprocess.mode is ResizeMode.LONGEST else 0
         before = [s // 2 for s in short]
         sides: list[Any] = [before[1], short[1] - before[1], before[0], short[0] - before[0]]
         pixels = functional.pad(pixels, sides, value=fill)

@@ -1,10 +1,10 @@
-"""Decoding and resizing on a device, beside the decoders of the CPU.
+"""Decoding and resizing on a GPU, in addition to the decoders of the CPU.
 
-A thread that finds the device's JPEG decoder free hands it the file; the others decode on the CPU. Either way the
-picture is turned, resized and cropped on the device, and only bytes that the network takes stay there. Whatever the
-device does not take goes the CPU's way, file by file, with the same reasons for failures.
+A thread that finds the GPU's JPEG decoder free gives it the file; the others decode on the CPU. Either way the image is
+turned, resized and cropped on the GPU, and only the network's input stays there. A file that the GPU does not support
+is decoded on the CPU, with the same reasons for failures.
 
-Tested on the device ``cpu``, with torchvision's CPU decoder in the place of nvJPEG. It has not run on a GPU yet.
+Tested on the device ``cpu``, with torchvision's CPU decoder in place of nvJPEG; it has not been run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -21,42 +21,47 @@ from embedstore.media.image import fast_jpeg
 from embedstore.space import Preprocess
 from embedstore.types import ImageInfo
 
-JpegDecodeFunction = Callable[
-    [torch.Tensor], torch.Tensor
-]  # the bytes of a file, uint8 (N,), to uint8 (3, H, W) on the device
-MAX_CONCURRENT_DECODES = 2  # files in the device's decoder: it has few engines, and CPU decoders take what they leave
-MAX_UPLOAD_PIXELS = (
-    1 << 22
-)  # pixels of a picture that travels to the device: larger ones are resized where they were decoded
+# From the bytes of a file, uint8 (N,), to uint8 (3, H, W) on the device.
+JpegDecodeFunction = Callable[[torch.Tensor], torch.Tensor]
+MAX_CONCURRENT_DECODES = 2  # in the GPU's decoder: it has few engines, and the CPU decodes the rest
+MAX_UPLOAD_PIXELS = 1 << 22  # of an image that is copied to the GPU: a larger one is resized on the CPU
 
 
 class GpuImagePreparer:
-    """Prepares files for a network on a device; for many threads.
+    """Prepares files for a network on a GPU; for many threads.
 
     Args:
-        device: as torch names it. jpeg: its own decoder, or None where the CPU decodes everything.
+        device: the device, as torch names it.
+        jpeg: its JPEG decoder, or None if the CPU decodes everything.
     """
 
     def __init__(self, device: str, jpeg: JpegDecodeFunction | None = None) -> None:
         self._device, self._jpeg = torch.device(device), jpeg
         self._free = threading.BoundedSemaphore(MAX_CONCURRENT_DECODES)
 
-    def prepare(self, data: bytes, p: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], ImageInfo]:
-        """As :func:`embedstore.media.image.fast_jpeg.prepare`, on the device where the picture allows it.
+    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], ImageInfo]:
+        """Decode, resize and crop one file, on the GPU if the image allows it.
+
+        Args:
+            data: the bytes of the file.
+            preprocess: how to resize and crop.
+
+        Returns:
+            uint8 ``(3, H, W)``, a tensor on the GPU or an array, and facts about the image.
 
         Raises:
-            ImageError: as there.
+            ImageError: if the image cannot be decoded; ``reason`` says why.
         """
-        pixels, picture = self._decoded(data) or fast_jpeg.decode_to_tensor(data)
-        if not fast_jpeg.can_resize_in_torch(picture, p) or (
-            picture.width * picture.height > MAX_UPLOAD_PIXELS and pixels.device.type == "cpu"
+        pixels, image_info = self._decode(data) or fast_jpeg.decode_to_tensor(data)
+        if not fast_jpeg.can_resize_in_torch(image_info, preprocess) or (
+            image_info.width * image_info.height > MAX_UPLOAD_PIXELS and pixels.device.type == "cpu"
         ):
-            return fast_jpeg.prepare(data, p)
-        out = fast_jpeg.center_crop(fast_jpeg.resize_tensor(copy_to_device(pixels, self._device), p), p)
-        return out.contiguous(), picture
+            return fast_jpeg.prepare(data, preprocess)
+        resized = fast_jpeg.resize_tensor(copy_to_device(pixels, self._device), preprocess)
+        return fast_jpeg.center_crop(resized, preprocess).contiguous(), image_info
 
-    def _decoded(self, data: bytes) -> tuple[torch.Tensor, ImageInfo] | None:
-        """By the device's decoder, or None where it is busy or the file is not for it."""
+    def _decode(self, data: bytes) -> tuple[torch.Tensor, ImageInfo] | None:
+        """Decode by the GPU's decoder; return None if it is busy or does not support the file."""
         if self._jpeg is None or not self._free.acquire(blocking=False):
             return None
         try:
@@ -65,26 +70,26 @@ class GpuImagePreparer:
                 return None
             pixels = self._jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
             return header.to_upright(pixels) if pixels.shape == (3, header.height, header.width) else None
-        except RuntimeError:  # what the decoder does not take, the CPU does, or says why not
+        except RuntimeError:  # the CPU decodes the file, or says why not
             return None
         finally:
             self._free.release()
 
 
 def has_end_marker(data: bytes) -> bool:
-    """A JPEG with its end mark: nvJPEG fills what is missing of another with grey and says nothing."""
+    """Return whether a JPEG has its end marker: nvJPEG fills the missing part of a truncated one with gray silently."""
     return data.rstrip(b"\0")[-2:] == b"\xff\xd9"
 
 
 def copy_to_device(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device; from pinned memory, so that the copy runs beside other work."""
+    """Copy pixels to the device from pinned memory, so that the copy overlaps with other work."""
     if pixels.device == device or device.type != "cuda":
         return pixels.to(device)
     return pixels.pin_memory().to(device, non_blocking=True)
 
 
 def torchvision_jpeg_decoder(device: str) -> JpegDecodeFunction | None:
-    """Torchvision's decoder, which is there with timm; deprecated since 0.29, torchcodec has it by that name."""
+    """Return torchvision's JPEG decoder, or None without torchvision; it is deprecated there since 0.29."""
     try:
         from torchvision.io import ImageReadMode, decode_jpeg
     except ImportError:

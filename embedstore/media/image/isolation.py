@@ -1,7 +1,7 @@
-"""Odd files decoded in processes of their own: one that hangs, crashes or eats memory costs that file only.
+"""Unusual files decoded in processes of their own: one that hangs, crashes or uses too much memory costs only itself.
 
-The processes are started as plain programs (no fork, no import of the user's ``__main__``), only when the first odd
-file comes, and as many as there are threads that wait for one.
+The processes are started as plain programs (no fork, no import of the user's ``__main__``), only when the first such
+file is decoded, and as many as there are threads that wait for one.
 """
 
 from __future__ import annotations
@@ -23,33 +23,31 @@ from embedstore.media.image.isolation_worker import receive, send
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, ImageInfo
 
-TIMEOUT_SECONDS = 30.0  # seconds; the slowest files that are accepted (100 scans of 12 megapixels) take about one
-MAX_MEMORY_BYTES = (
-    4 << 30
-)  # bytes of address space; the largest image that is accepted takes about half of it on its way to RGB
-MAX_FILES_PER_WORKER = 1000  # files after which a worker is replaced, so that nothing it leaks adds up
+TIMEOUT_SECONDS = 30.0  # for one file; the slowest files that are accepted (100 scans of 12 megapixels) take about one
+MAX_MEMORY_BYTES = 4 << 30  # of address space; the largest image that is accepted takes about half of it
+MAX_FILES_PER_WORKER = 1000  # files after which a worker is replaced, so that a leak in it is bounded
 
-_START = (
+WORKER_CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from embedstore.media.image import isolation_worker; isolation_worker.main({}, {})"
 )
 
 
 class DecodeWorkerPool:
-    """Workers for one preprocessing; used by many threads, closed by leaving the block.
+    """A pool of processes that decode and resize; for many threads.
 
     Args:
-        p: the preprocessing.
-        deadline: seconds a file may take, by default :data:`DEADLINE`.
-        memory: bytes of address space of a worker, by default :data:`MEMORY`.
+        preprocess: how to resize and crop.
+        timeout_seconds: seconds that one file may take; by default :data:`TIMEOUT_SECONDS`.
+        memory_bytes: bytes of address space of one process; by default :data:`MAX_MEMORY_BYTES`.
     """
 
     def __init__(
         self, preprocess: Preprocess, *, timeout_seconds: float | None = None, memory_bytes: int | None = None
     ) -> None:
         self._settings = json.dumps(asdict(preprocess)).encode()
-        self._deadline = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
-        self._memory = MAX_MEMORY_BYTES if memory_bytes is None else memory_bytes
+        self._timeout = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._memory_bytes = MAX_MEMORY_BYTES if memory_bytes is None else memory_bytes
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -62,93 +60,96 @@ class DecodeWorkerPool:
         self.close()
 
     def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
-        """Decode and resize one file.
+        """Decode, resize and crop one file.
+
+        Args:
+            data: the bytes of the file.
 
         Returns:
-            uint8 ``(3, H, W)``, and the picture's facts.
+            uint8 ``(3, H, W)``, and facts about the image.
 
         Raises:
-            ImageError: TIMED_OUT, CRASHED (twice: a worker that was killed from outside gets a second chance), or
-                whatever decoding says.
+            ImageError: if the image cannot be decoded, decoding takes too long, or two processes died of the file (a
+                process may have been killed from outside).
         """
         try:
-            return self._once(data)
+            return self._try(data)
         except ImageError as e:
             if e.reason is not FailureReason.CRASHED or self._closed:
                 raise
-            return self._once(data)
+            return self._try(data)
 
     def close(self) -> None:
-        """End every worker, also one that is at work; none is left behind."""
+        """End every process, also one that is decoding."""
         with self._lock:
             self._closed = True
             workers, self._all, self._idle = list(self._all), set(), []
         for worker in workers:
             worker.end()
 
-    def _once(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
-        """One attempt."""
-        worker = self._take()
+    def _try(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+        """Decode one file in one process."""
+        worker = self._acquire()
         try:
             answer = worker.ask(self._settings, data)
         except BaseException:
-            self._drop(worker)
+            self._discard(worker)
             raise
         if worker.served >= MAX_FILES_PER_WORKER or answer[0].get("reason") == FailureReason.NO_MEMORY:
-            self._drop(worker)
+            self._discard(worker)
         else:
-            self._give(worker)
+            self._release(worker)
         facts, pixels = answer
         if "reason" in facts:
             raise ImageError(FailureReason(facts["reason"]), facts["detail"])
-        shaped = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
-        return shaped, ImageInfo(facts["width"], facts["height"], facts["format"])
+        array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
+        return array, ImageInfo(facts["width"], facts["height"], facts["format"])
 
-    def _take(self) -> _Worker:
-        """An idle worker, or a new one."""
+    def _acquire(self) -> _Worker:
+        """Return an idle worker, or a new one."""
         with self._lock:
             if self._closed:
                 raise ImageError(FailureReason.CRASHED, "decoding was stopped")
             if self._idle:
                 return self._idle.pop()
-            worker = _Worker(self._deadline, self._memory)
+            worker = _Worker(self._timeout, self._memory_bytes)
             self._all.add(worker)
             return worker
 
-    def _give(self, worker: _Worker) -> None:
-        """Back among the idle."""
+    def _release(self, worker: _Worker) -> None:
+        """Make a worker idle."""
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
 
-    def _drop(self, worker: _Worker) -> None:
-        """A worker that is not used any more."""
+    def _discard(self, worker: _Worker) -> None:
+        """End a worker."""
         with self._lock:
             self._all.discard(worker)
         worker.end()
 
 
 class _Worker:
-    """One process."""
+    """One process that decodes one file at a time."""
 
-    def __init__(self, deadline: float, memory: int) -> None:
-        self._deadline = deadline
+    def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
+        self._timeout = timeout_seconds
         self.served = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START.format(deadline, memory), json.dumps(sys.path)],
+            [sys.executable, "-c", WORKER_CODE.format(timeout_seconds, memory_bytes), json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
 
     def ask(self, settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Send a file, wait for the answer.
+        """Send a file and wait for the answer: facts as JSON, and pixels.
 
         Raises:
-            ImageError: TIMED_OUT, CRASHED.
+            ImageError: if the answer takes too long or the process dies.
         """
-        late = threading.Event()
-        timer = threading.Timer(self._deadline, self._too_late, (late,))
+        timed_out = threading.Event()
+        timer = threading.Timer(self._timeout, self._on_timeout, (timed_out,))
         timer.daemon = True
         timer.start()
         try:
@@ -159,15 +160,15 @@ class _Worker:
         finally:
             timer.cancel()
         if answer is None:
-            if late.is_set():
-                raise ImageError(FailureReason.TIMED_OUT, f"decoding took more than {self._deadline:g} s")
-            raise ImageError(FailureReason.CRASHED, f"the decoder died of it ({self._death()})")
+            if timed_out.is_set():
+                raise ImageError(FailureReason.TIMED_OUT, f"decoding took more than {self._timeout:g} s")
+            raise ImageError(FailureReason.CRASHED, f"the decoder crashed ({self._exit_status()})")
         self.served += 1
         facts: dict[str, Any] = json.loads(answer[0])
         return facts, answer[1]
 
     def end(self) -> None:
-        """Kill it and take its remains away."""
+        """Kill the process, wait for it and close its pipes."""
         with suppress(OSError):
             self._process.kill()
         self._process.wait()
@@ -175,20 +176,20 @@ class _Worker:
             with suppress(OSError, ValueError):
                 self._pipe(pipe).close()
 
-    def _too_late(self, late: threading.Event) -> None:
-        """The deadline has passed."""
-        late.set()
+    def _on_timeout(self, timed_out: threading.Event) -> None:
+        """Kill the process: the file takes too long."""
+        timed_out.set()
         with suppress(OSError):
             self._process.kill()
 
-    def _death(self) -> str:
-        """How it ended, in words."""
+    def _exit_status(self) -> str:
+        """Say how the process ended."""
         code = self._process.wait()
         return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     @staticmethod
     def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-        """A pipe that was asked for."""
+        """Return the pipe, which Popen types as optional."""
         if pipe is None:
             raise OSError("no pipe")
         return pipe

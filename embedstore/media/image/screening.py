@@ -1,7 +1,7 @@
-"""Which files are ordinary enough to be decoded beside everything else, judged from their first bytes.
+"""Which files are safe to decode in this process, judged by their headers within microseconds.
 
-Microseconds a file. Ordinary is a JPEG, PNG, WebP, GIF or BMP of the usual kind and size; everything else is decoded
-in a process of its own (:mod:`embedstore.media.image.isolation`), where it can hang, crash or grow without harm.
+Safe is a JPEG, PNG, WebP, GIF or BMP of the usual kind and size; every other file is decoded in a separate process
+(:mod:`embedstore.media.image.isolation`), where it can hang, crash or use memory without harm.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ from __future__ import annotations
 import numpy as np
 
 MAX_IN_PROCESS_PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
-MAX_IN_PROCESS_SCANS = (
-    16  # a progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12
-)
+# A progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12.
+MAX_IN_PROCESS_SCANS = 16
 MAX_JPEG_SEGMENTS = 512  # before the frame of a JPEG: metadata in pieces of 64 KiB
-METADATA_ALLOWANCE_BYTES = 4 << 20  # bytes of metadata, beside twice the size of the raw pixels
+METADATA_ALLOWANCE_BYTES = 4 << 20  # of metadata, in addition to twice the size of the raw pixels
 
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; Huffman-coded
-_SCAN = 0xDAFF  # FF DA, read as a little-endian number
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive; Huffman-coded
+_SCAN_MARKER = 0xDAFF  # FF DA, read as a little-endian number
+_MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def is_safe_in_process(data: bytes) -> bool:
-    """The file can be decoded on a thread of this process.
+    """Return whether a file can be decoded on a thread of this process.
 
     Args:
-        data: a whole file.
+        data: the bytes of the whole file.
     """
     try:
         size = _size(data)
@@ -37,23 +36,23 @@ def is_safe_in_process(data: bytes) -> bool:
 
 
 def _size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of an ordinary file, else None."""
+    """Return width and height of a file of the usual kind, else None."""
     if data.startswith(b"\xff\xd8\xff"):
-        return _jpeg(data)
+        return _jpeg_size(data)
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR":
         return _big(data, 16), _big(data, 20)
     if data[:6] in (b"GIF87a", b"GIF89a"):
         return _little(data, 6, 2), _little(data, 8, 2)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return _webp(data)
+        return _webp_size(data)
     if data.startswith(b"BM") and _little(data, 14, 4) in (40, 108, 124) and _little(data, 30, 4) in (0, 3):
         return _little(data, 18, 4), abs(int.from_bytes(data[22:26], "little", signed=True))
     return None
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
-    """The frame's size, where there are few scans."""
-    if _scans(data) > MAX_IN_PROCESS_SCANS:
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size of the frame, if the JPEG has few scans and is of the usual kind."""
+    if count_scans(data) > MAX_IN_PROCESS_SCANS:
         return None
     at = 2
     for _ in range(MAX_JPEG_SEGMENTS):
@@ -63,24 +62,24 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
             at += 1
         marker = data[at]
         at += 1
-        if marker in _FRAMES:
+        if marker in _FRAME_MARKERS:
             return _big(data, at + 5, 2), _big(data, at + 3, 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return None  # lossless, hierarchical or arithmetic
-        if marker not in _ALONE:
+        if marker not in _MARKERS_WITHOUT_LENGTH:
             at += _big(data, at, 2)
     return None
 
 
-def _scans(data: bytes) -> int:
-    """How often a scan's marker stands in it: pairs of bytes from even and from odd places, without holding the GIL."""
+def count_scans(data: bytes) -> int:
+    """Count the markers of scans, at even and at odd offsets; numpy does so without holding the GIL."""
     even = np.frombuffer(data, "<u2", len(data) // 2)
     odd = np.frombuffer(data, "<u2", (len(data) - 1) // 2, 1)
-    return int(np.count_nonzero(even == _SCAN)) + int(np.count_nonzero(odd == _SCAN))
+    return int(np.count_nonzero(even == _SCAN_MARKER)) + int(np.count_nonzero(odd == _SCAN_MARKER))
 
 
-def _webp(data: bytes) -> tuple[int, int] | None:
-    """The size of a still picture."""
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Return the size of an image that is not an animation."""
     kind = data[12:16]
     if kind == b"VP8 ":
         return _little(data, 26, 2) & 0x3FFF, _little(data, 28, 2) & 0x3FFF
@@ -93,21 +92,21 @@ def _webp(data: bytes) -> tuple[int, int] | None:
 
 
 def _big(data: bytes, at: int, size: int = 4) -> int:
-    """A number, most significant byte first.
+    """Return a number stored with its most significant byte first.
 
     Raises:
-        IndexError: the data end before it.
+        IndexError: if the data end before it.
     """
-    return int.from_bytes(_part(data, at, size), "big")
+    return int.from_bytes(_slice(data, at, size), "big")
 
 
 def _little(data: bytes, at: int, size: int) -> int:
-    """A number, least significant byte first; raises as :func:`_big`."""
-    return int.from_bytes(_part(data, at, size), "little")
+    """Return a number stored with its least significant byte first; raise IndexError if the data end before it."""
+    return int.from_bytes(_slice(data, at, size), "little")
 
 
-def _part(data: bytes, at: int, size: int) -> bytes:
-    """Some bytes, all of them."""
+def _slice(data: bytes, at: int, size: int) -> bytes:
+    """Return ``size`` bytes; raise IndexError if there are fewer."""
     if at + size > len(data):
         raise IndexError
     return data[at : at + size]

@@ -1,8 +1,8 @@
-"""Pillow says some things to the terminal about files that it reads well; a run over many files must not.
+"""Suppression of the warnings that Pillow prints about files that it decodes well.
 
-``warnings.catch_warnings`` changes the whole process and is not safe on threads. Instead one filter is put
-before all others, and its category claims a warning only on a thread that is decoding. The user's own use of
-Pillow, on other threads or outside a decode, warns as ever.
+``warnings.catch_warnings`` changes the whole process and is not safe with threads. Instead one filter is inserted
+before all others, whose category matches a warning only on a thread that is decoding. The user's own use of Pillow, on
+other threads or outside a decode, warns as before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import _imaging
 
 
 class _Decoding(threading.local):
-    """How many decodes are under way on this thread."""
+    """The number of decodes in progress on this thread."""
 
     depth = 0
 
@@ -27,23 +27,23 @@ _decoding = _Decoding()
 
 
 class _OnThisThread(type):
-    """A class whose subclasses are all classes, but only on a thread that is decoding."""
+    """The metaclass of a class that every class is a subclass of, but only on a thread that is decoding."""
 
     def __subclasscheck__(cls, subclass: type) -> bool:
         return _decoding.depth > 0 if cls is DecodeThreadWarning else super().__subclasscheck__(subclass)
 
 
 class DecodeThreadWarning(Warning, metaclass=_OnThisThread):
-    """The category of any warning raised on a thread that is decoding, and of no other."""
+    """The category of every warning raised on a thread that is decoding, and of no other."""
 
 
-# Python prints records that no handler took; Pillow's loggers then reach stderr from inside a decode.
+# Python prints log records that no handler takes, so Pillow's would reach stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def _quiet_libtiff() -> None:
-    """Take away the handlers with which libtiff writes to file descriptor 2; Pillow raises for what matters."""
-    with suppress(OSError, AttributeError):  # linked in such a way that it cannot be reached: then it goes on talking
+def _silence_libtiff() -> None:
+    """Remove the handlers with which libtiff writes to file descriptor 2; Pillow raises what matters."""
+    with suppress(OSError, AttributeError):  # linked so that it cannot be reached: then its messages stay
         library = ctypes.CDLL(_imaging.__file__)
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
             handler = getattr(library, name)
@@ -51,12 +51,12 @@ def _quiet_libtiff() -> None:
             handler(None)
 
 
-_quiet_libtiff()
+_silence_libtiff()
 
 
 @contextmanager
 def suppress_warnings() -> Iterator[None]:
-    """No warning of this thread is shown, recorded or made an error inside the block."""
+    """Ignore every warning of this thread inside the block, also where the user turns warnings into errors."""
     if not warnings.filters or warnings.filters[0][2] is not DecodeThreadWarning:
         warnings.simplefilter("ignore", category=DecodeThreadWarning)
     _decoding.depth += 1

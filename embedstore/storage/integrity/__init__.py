@@ -1,1 +1,1 @@
-"""Recovery, verification, repair, backup."""
+"""Verify, repair and back up a store."""

@@ -32,10 +32,10 @@ def backup(
     vector files never change, so they are copied afterwards.
 
     Args:
-        storage: The store; writers may go on.
-        target: A new folder outside of the store.
-        hard_link: Make hard links to the vector files instead of copies: instant, but on the same disk.
-        progress: Called after every vector file.
+        storage: the store; writers may go on.
+        target: a new folder outside of the store.
+        hard_link: make hard links to the vector files instead of copies: instant, but on the same disk.
+        progress: called after every vector file.
 
     Returns:
         ``{"shards", "bytes"}``: the number of vector files and their size.
@@ -65,9 +65,9 @@ def restore(
     """Make a store from a backup and check every vector file of it.
 
     Args:
-        source: The folder of the backup.
-        target: A new folder.
-        progress: Called after every vector file.
+        source: the folder of the backup.
+        target: a new folder.
+        progress: called after every vector file.
 
     Returns:
         ``{"shards", "bytes"}``: the number of vector files and their size.
@@ -76,7 +76,7 @@ def restore(
         StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
         StoreNotFound: if there is nothing at ``source``.
         NotAStore: if ``source`` is no store.
-        StoreTooNew: if a later version made the backup.
+        StoreTooNew: if a later version created the backup.
         StoreDamaged: if a file of the backup is not what was written.
         StoreIOError: if the disk refuses; nothing is left at ``target``.
     """

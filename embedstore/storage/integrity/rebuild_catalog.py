@@ -25,7 +25,7 @@ def rebuild_catalog(at: Layout) -> list[str]:
     """Replace a catalog that cannot be used; the old one and its log stay in the quarantine.
 
     Args:
-        at: The store; the caller holds the writer's lock.
+        at: the store; the caller holds the writer's lock.
 
     Returns:
         What was done, one sentence each.

@@ -30,8 +30,8 @@ class StorageRepair:
     """The result of a repair of the storage.
 
     Attributes:
-        actions: What was done, one sentence each.
-        lost_contents: By space, the contents (32 hexadecimal digits each) whose vectors could not be saved.
+        actions: what was done, one sentence each.
+        lost_contents: by space, the contents (32 hexadecimal digits each) whose vectors could not be saved.
     """
 
     actions: list[str]
@@ -51,8 +51,8 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     """Repair a store, also one that cannot be opened.
 
     Args:
-        path: Its folder.
-        wait: Seconds to wait for another writer.
+        path: its folder.
+        wait: seconds to wait for another writer.
 
     Returns:
         What was done, and which vectors were lost.
@@ -60,7 +60,7 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
     Raises:
         StoreNotFound: if there is nothing at ``path``.
         NotAStore: if the folder is no store.
-        StoreTooNew: if a later version made the store.
+        StoreTooNew: if a later version created the store.
         StoreBusy: if another process is still writing after ``wait`` seconds.
         StoreDamaged: if neither the catalog nor the descriptions of the spaces can be used.
         StoreIOError: if the disk refuses.

@@ -14,10 +14,10 @@ class Damage:
     """One thing that is wrong.
 
     Attributes:
-        file: Path relative to the store, or the uri of an image.
-        location: The block, table or rows in the file; "" where the whole file is meant.
-        problem: What is wrong with it.
-        cure: What a person can do.
+        file: path relative to the store, or the uri of an image.
+        location: the block, table or rows in the file; "" where the whole file is meant.
+        problem: what is wrong with it.
+        cure: what a person can do.
     """
 
     file: str
@@ -39,13 +39,13 @@ class Checked:
     """How much was read and compared.
 
     Attributes:
-        tables: Tables of the catalog that could be read.
-        rows: Rows in them.
-        shards: Vector files.
-        vectors: Vectors in them.
-        bytes: Size of the vector files.
-        sidecars: Descriptions of indexes, checkpoints and heads.
-        images: Image files.
+        tables: tables of the catalog that could be read.
+        rows: rows in them.
+        shards: vector files.
+        vectors: vectors in them.
+        bytes: size of the vector files.
+        sidecars: descriptions of indexes, checkpoints and heads.
+        images: image files.
     """
 
     tables: int = 0
@@ -65,7 +65,7 @@ class ChangedImage:
     """An image whose file was edited, moved or removed since it was embedded; this is no damage.
 
     Attributes:
-        uri: The item's uri.
+        uri: the item's uri.
     """
 
     uri: str
@@ -76,12 +76,12 @@ Finding = Damage | Checked | ChangedImage
 
 @dataclass(frozen=True, slots=True)
 class CheckProgress:
-    """How far a check has come.
+    """The progress of a check.
 
     Attributes:
         unit: ``vectors`` (counted in bytes) or ``images``.
-        done: How many were checked.
-        total: How many there are.
+        done: how many were checked.
+        total: how many there are.
     """
 
     unit: str
@@ -94,10 +94,10 @@ class VerificationReport:
     """The result of a verification.
 
     Attributes:
-        damage: Everything that is wrong.
-        notices: What was repaired when the store was opened, one sentence each.
-        checked: How much was read.
-        changed_images: Uris of images that were edited or removed since they were embedded.
+        damage: everything that is wrong.
+        notices: what was repaired when the store was opened, one sentence each.
+        checked: how much was read.
+        changed_images: uris of images that were edited or removed since they were embedded.
     """
 
     damage: list[Damage]
@@ -110,8 +110,8 @@ class VerificationReport:
         """Assemble the findings of every check.
 
         Args:
-            findings: What the checks yielded.
-            notices: What was repaired when the store was opened.
+            findings: what the checks yielded.
+            notices: what was repaired when the store was opened.
 
         Returns:
             The report.

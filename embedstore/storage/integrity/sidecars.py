@@ -24,9 +24,9 @@ class SidecarReaders:
     """Readers of descriptions that belong to other rooms.
 
     Attributes:
-        parse_checkpoint: Takes the bytes of ``checkpoint.json`` and returns its facts, with ``files``; raises
+        parse_checkpoint: takes the bytes of ``checkpoint.json`` and returns its facts, with ``files``; raises
             ValueError, TypeError or RecursionError where they are not what was written.
-        load_head: Loads the head in a folder and raises an EmbedstoreError where it is damaged.
+        load_head: loads the head in a folder and raises an EmbedstoreError where it is damaged.
     """
 
     parse_checkpoint: Callable[[bytes], dict[str, Any]]
@@ -37,8 +37,8 @@ def check_sidecars(at: Layout, readers: SidecarReaders) -> Iterator[Finding]:
     """Compare indexes, checkpoints and heads with their descriptions.
 
     Args:
-        at: The store.
-        readers: What reads checkpoints and heads.
+        at: the store.
+        readers: what reads checkpoints and heads.
 
     Yields:
         Damage, and one count per description.
@@ -59,8 +59,8 @@ def quarantine_damaged(at: Layout, readers: SidecarReaders) -> list[str]:
     """Move damaged indexes and heads to the quarantine. Checkpoints stay: nothing can make them again.
 
     Args:
-        at: The store; the caller holds the writer's lock.
-        readers: What reads checkpoints and heads.
+        at: the store; the caller holds the writer's lock.
+        readers: what reads checkpoints and heads.
 
     Returns:
         One sentence per file.

@@ -27,8 +27,8 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
     """Check the catalog, the commit counter, the vector files and the descriptions of the spaces.
 
     Args:
-        storage: An open store. Writers may go on: one generation is checked.
-        progress: Called after every vector file.
+        storage: an open store. Writers may go on: one generation is checked.
+        progress: called after every vector file.
 
     Returns:
         The report.
@@ -40,8 +40,8 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
     """Yield what is found in the catalog, the commit counter, the vector files and the descriptions of the spaces.
 
     Args:
-        storage: An open store.
-        progress: Called after every vector file.
+        storage: an open store.
+        progress: called after every vector file.
 
     Yields:
         Damage, and counts of what was read.
@@ -60,7 +60,7 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     """Read every value of every table; DuckDB compares each block with its checksum on the way.
 
     Args:
-        con: A connection with the catalog attached as ``cat``; not usable any more after a fatal error.
+        con: a connection with the catalog attached as ``cat``; not usable any more after a fatal error.
 
     Yields:
         Damage of a table, or the count of its rows.

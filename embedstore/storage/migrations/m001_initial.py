@@ -32,5 +32,5 @@ INSERT INTO cat.counters VALUES (1, 1, 1);
 
 
 def up(con: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables."""
+    """Create the tables."""
     con.execute(_TABLES)

@@ -1,4 +1,4 @@
-"""A prediction says of which bytes it was made: of a file that changed since, it says nothing."""
+"""A prediction names the content it was computed from, so that it does not apply to a file that changed since."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import duckdb
 
 
 def up(con: duckdb.DuckDBPyConnection) -> None:
-    """Add the content."""
+    """Add the column ``content``."""
     con.execute("ALTER TABLE cat.predictions ADD COLUMN content UUID")

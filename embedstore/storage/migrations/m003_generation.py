@@ -1,4 +1,4 @@
-"""The catalog counts its commits, so that one which was acknowledged and is gone is missed."""
+"""The catalog counts its commits, so that the loss of acknowledged commits is detected."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import duckdb
 
 
 def up(con: duckdb.DuckDBPyConnection) -> None:
-    """Add the count."""
+    """Add the column ``generation``."""
     con.execute("ALTER TABLE cat.counters ADD COLUMN generation BIGINT DEFAULT 0")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from embedstore.storage.sql import content_hex, decode_path
-from embedstore.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from embedstore.storage.storage import Storage
 
 
 def image_files(storage: Storage, items: list[int] | None = None) -> dict[int, tuple[str, str]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from embedstore.storage.storage import Storage
+if TYPE_CHECKING:
+    from embedstore.storage.storage import Storage
+
 
 ItemFile = tuple[str, bytes | None]  # uri, and the raw path where the uri is not valid UTF-8
 

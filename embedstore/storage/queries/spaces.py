@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from embedstore.storage.storage import Storage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedstore.storage.storage import Storage
 
 
 def spaces_with_vectors(storage: Storage) -> set[str]:

@@ -165,7 +165,7 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
     if not path.is_file():
         raise NotAStore(
-            f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` makes one, and "
+            f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
     try:
