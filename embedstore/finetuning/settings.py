@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypedDict
 
 from embedstore.errors import FinetuneError, did_you_mean
 
@@ -202,13 +202,39 @@ def stored_keys(values: dict[str, Any]) -> dict[str, Any]:
     return {STORED_KEYS.get(k, k): v for k, v in values.items()}
 
 
-SETTING_NAMES = tuple(
-    name
-    for settings in (FinetuneSettings, AugmentationSettings)
-    for name in settings.__dataclass_fields__
-    if name != "augment"
-)
-"""Names of the settings that users give."""
+class FinetuneOptions(TypedDict, total=False):
+    """Keyword arguments of a run: the fields of :class:`FinetuneSettings` and :class:`AugmentationSettings`."""
+
+    layers: str
+    head_init: str
+    weight_average: str
+    selection_metric: str
+    epochs: int
+    patience: int
+    lr: float | None
+    layer_decay: float
+    warmup_ratio: float
+    weight_decay: float
+    label_smoothing: float
+    class_weights: bool
+    batch_size: int
+    micro_batch_size: int | None
+    update_batchnorm: bool
+    refit: bool
+    wise_alpha: float | None
+    lora_rank: int
+    seed: int
+    precision: str
+    num_workers: int
+    min_crop_scale: float | None
+    flip: bool
+    rotate: float
+    color_jitter: float
+    randaugment: int
+    min_jpeg_quality: int
+    cutout: float
+    mixup: float
+    cutmix: float
 
 
 def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
@@ -221,9 +247,10 @@ def parse_settings(values: dict[str, Any]) -> FinetuneSettings:
         FinetuneError: if a name is unknown, or a value has the wrong type or is out of range.
     """
     run_fields, augment_fields = FinetuneSettings.__dataclass_fields__, AugmentationSettings.__dataclass_fields__
+    known = [n for n in (*run_fields, *augment_fields) if n != "augment"]
     for name in values:
-        if name not in SETTING_NAMES:
-            raise FinetuneError(f"fine-tuning has no setting {name!r}{did_you_mean(name, SETTING_NAMES)}")
+        if name not in known:
+            raise FinetuneError(f"fine-tuning has no setting {name!r}{did_you_mean(name, known)}")
     augment = _converted({k: v for k, v in values.items() if k in augment_fields}, augment_fields)
     options = _converted({k: v for k, v in values.items() if k in run_fields}, run_fields)
     return FinetuneSettings(**options, augment=AugmentationSettings(**augment))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from embedstore.errors import UnknownOption, did_you_mean
-from embedstore.finetuning.settings import SETTING_NAMES
+from embedstore.finetuning.settings import FinetuneOptions
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 AnyClass = TypeVar("AnyClass", bound=type)
@@ -22,7 +22,7 @@ def check_keywords(function: AnyFunction) -> AnyFunction:
     parameters = inspect.signature(function).parameters.values()
     known = [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        known += SETTING_NAMES
+        known += FinetuneOptions.__annotations__
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:

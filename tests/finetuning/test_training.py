@@ -19,7 +19,7 @@ from embedstore.finetuning import task
 from embedstore.finetuning.augment import build_transform, cutout, recompress_jpeg
 from embedstore.finetuning.model import FinetuneModel
 from embedstore.finetuning.optimization import class_weights, has_diverged, weighted_loss
-from embedstore.finetuning.settings import parse_settings
+from embedstore.finetuning.settings import AugmentationSettings, FinetuneOptions, FinetuneSettings, parse_settings
 from embedstore.space import Preprocess
 from tests.conftest import ROOT
 from tests.helpers.finetune_store import QUICK, store_of, textures
@@ -214,6 +214,12 @@ def test_augmentation_out_of_range_is_refused(name, value):
     """The error names the range."""
     with pytest.raises(FinetuneError, match=f"{name} must be from 0"):
         parse_settings({name: value})
+
+
+def test_every_setting_is_a_typed_keyword():
+    """The keyword arguments of finetune are the fields of the settings."""
+    fields = {*FinetuneSettings.__dataclass_fields__, *AugmentationSettings.__dataclass_fields__} - {"augment"}
+    assert set(FinetuneOptions.__annotations__) == fields
 
 
 @pytest.mark.parametrize(
