@@ -110,7 +110,7 @@ class TextClassOptionGroup:
 
         try:
             return np.load(self.class_vectors, allow_pickle=False)
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, EOFError) as e:
             message = f"{self.class_vectors} is not a .npy file of numbers: {e}"
             raise typer.BadParameter(message, param_hint="--class-vectors") from e
 

@@ -16,7 +16,7 @@ from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
-from embedstore.pipeline.encoder import LoadBackbone, prepare_encoder
+from embedstore.pipeline.encoder import LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
 from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
@@ -192,6 +192,36 @@ def _embed_files(
     isolate_all: bool,
 ) -> EncodingResult:
     """Read, decode, embed and commit the files of the plan, all stages at once."""
+    run, settings = _prepare(job, plan, load_backbone, isolate_all=isolate_all)
+    batch_size, max_files = job.options.batch_size, job.options.commit_rows
+    timers = StageTimers()
+    with closing(run), preserve_torch_threads() as restore_threads, ExitStack() as stack:
+        files = stack.enter_context(
+            open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
+        )
+        forward = ForwardStage(run.encoder, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
+        stack.callback(forward.close)
+        for batch in forward.run(files):
+            with timers.write.measure():
+                commits.add(batch)
+            totals = commits.totals
+            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
+        with timers.write.measure():
+            commits.flush()
+    times = timers.finish(
+        images=forward.image_count,
+        forward_seconds=forward.seconds,
+        threads=settings.threads,
+        shares_cpu=run.encoder.backbone.device == "cpu",
+        runtime=run.encoder.choice.runtime.value,
+    )
+    return EncodingResult(run, times, batch_size or run.encoder.batch_size, commits.totals.files)
+
+
+def _prepare(
+    job: _Job, plan: EmbedPlan, load_backbone: LoadBackbone, *, isolate_all: bool
+) -> tuple[RunEncoder, DecodeSettings]:
+    """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space
     threads = options.threads or available_cores()
     run = prepare_encoder(
@@ -206,28 +236,4 @@ def _embed_files(
     preprocess = space.space.preprocess
     if preprocess is None:
         raise BadBackbone(f"space {space.name} has no preprocessing for images")
-    settings = DecodeSettings(preprocess, threads, run.method, isolate_all)
-    timers = StageTimers()
-    with closing(run), preserve_torch_threads() as restore_threads, ExitStack() as stack:
-        files = stack.enter_context(
-            open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
-        )
-        forward = ForwardStage(
-            run.encoder, batch_size=options.batch_size, max_files=options.commit_rows, initializer=restore_threads
-        )
-        stack.callback(forward.close)
-        for batch in forward.run(files):
-            with timers.write.measure():
-                commits.add(batch)
-            totals = commits.totals
-            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
-        with timers.write.measure():
-            commits.flush()
-    times = timers.finish(
-        images=forward.image_count,
-        forward_seconds=forward.seconds,
-        threads=threads,
-        shares_cpu=run.encoder.backbone.device == "cpu",
-        runtime=run.encoder.choice.runtime.value,
-    )
-    return EncodingResult(run, times, options.batch_size or run.encoder.batch_size, commits.totals.files)
+    return run, DecodeSettings(preprocess, threads, run.method, isolate_all)

@@ -1,6 +1,7 @@
 """The site of the documentation builds without a warning, and every link in it leads somewhere."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import embedstore as es
+import embedstore.errors
 from tests.conftest import ROOT
 
 MARKDOWN_LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -44,7 +47,8 @@ def site(tmp_path_factory):
     shutil.copytree(ROOT / "docs", folder / "docs")
     (folder / "embedstore").symlink_to(ROOT / "embedstore", target_is_directory=True)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stdout + done.stderr, done.stdout + done.stderr
     return folder / "site"
@@ -80,6 +84,14 @@ def test_every_link_leads_to_a_page_and_to_an_anchor_of_it(pages):
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
                 broken.append(f"{path}: {link}: no such section")
     assert broken == []
+
+
+def test_every_public_name_is_in_the_python_reference():
+    """A new result or function gets its entry; the errors are listed as a module."""
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    public = [name for name in es.__all__ if not hasattr(es.errors, name)]
+    assert [name for name in public if not re.search(rf"^::: [\w.]+\.{name}$", page, re.MULTILINE)] == []
+    assert "::: embedstore.errors\n" in page
 
 
 def test_a_page_loads_nothing_from_another_host(pages):

@@ -77,7 +77,7 @@ def test_pages_and_images_are_written(quickstart):
 def test_a_second_run_embeds_nothing_and_gives_the_same_results(quickstart):
     """No image and no vector is written again."""
     before = files_below(quickstart.folder / "images")
-    again = steps_of(run("quickstart", "--folder", quickstart.folder, "--json", timeout=280))
+    again = steps_of(run("quickstart", "-o", quickstart.folder, "--json", timeout=280))
     assert steps_of_verb(again, "embed")[0]["result"]["embedded"] == 0
     assert files_below(quickstart.folder / "images").keys() == before.keys()
     for old, new in zip(steps_of_verb(quickstart.steps, "search"), steps_of_verb(again, "search"), strict=True):
@@ -97,7 +97,7 @@ def test_the_quickstart_runs_on_a_users_own_folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(n).save(path)
     before = files_below(photos)
-    steps = steps_of(run("quickstart", photos, "--folder", tmp_path / "out", "--json", timeout=280))
+    steps = steps_of(run("quickstart", photos, "-o", tmp_path / "out", "--json", timeout=280))
     assert steps_of_verb(steps, "embed")[0]["result"]["embedded"] == 24
     assert len(steps_of_verb(steps, "search")) == 4
     assert len(steps_of_verb(steps, "probe")) == 1
@@ -112,7 +112,7 @@ def test_a_folder_without_labels_is_searched_and_mapped(tmp_path):
         path = tmp_path / "photos" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
         picture(n).save(path)
-    out = run("quickstart", tmp_path / "photos", "--folder", tmp_path / "out", timeout=280)
+    out = run("quickstart", tmp_path / "photos", "-o", tmp_path / "out", timeout=280)
     assert out.returncode == 0, out.stderr
     assert "nothing to probe" in out.stderr
     assert "$ embedstore map" in out.stdout
@@ -120,7 +120,7 @@ def test_a_folder_without_labels_is_searched_and_mapped(tmp_path):
 
 def test_a_missing_folder_is_named_in_the_error(tmp_path):
     """The error is one line, and the exit status is 1."""
-    out = run("quickstart", tmp_path / "nowhere", "--folder", tmp_path / "out")
+    out = run("quickstart", tmp_path / "nowhere", "-o", tmp_path / "out")
     assert out.returncode == 1
     assert str(tmp_path / "nowhere") in out.stderr
     assert len(out.stderr.strip().splitlines()) == 1
