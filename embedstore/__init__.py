@@ -94,8 +94,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, repair_store, restore
-    from embedstore.store import open_store as open
+    from embedstore.store import Store, create, import_store, open, repair_store, restore
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -128,7 +127,6 @@ _MODULES = {
         "NoImages",
         "NoTextTower",
         "NotAStore",
-        "OutputError",
         "OutputError",
         "QueryError",
         "RuntimeMismatch",
@@ -183,6 +181,7 @@ _MODULES = {
         "Store",
         "create",
         "import_store",
+        "open",
         "repair_store",
         "restore",
     ),
@@ -272,8 +271,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open":
-        return importlib.import_module("embedstore.store").open_store
     if name not in _HOME:
         raise AttributeError(f"module 'embedstore' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

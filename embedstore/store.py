@@ -9,7 +9,7 @@ import html
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from embedstore import operations
 from embedstore.operations.keywords import check_keywords, check_public_methods
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.registry import HeadRecord
     from embedstore.finetuning.advice import FinetuningAdvice
+    from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
@@ -526,7 +527,7 @@ class Store:
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
             max_memory: bytes, or text such as ``"4GB"``, that the index may take.
-            kind: ``flat``, ``hnsw``, ``ivf`` or ``pq``; by default chosen by size, recall and memory.
+            kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.
             progress: see :class:`Store`.
@@ -555,7 +556,7 @@ class Store:
         Raises:
             QueryError: if the suffix is neither ``.parquet`` nor ``.npy``.
             BadFilter: if ``where`` is not one condition.
-            StoreIOError: if the disk refuses.
+            OutputError: if the file cannot be written.
         """
         return operations.search.export(self._session, Path(path), space=space, where=where)
 
@@ -569,7 +570,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> Features:
-        """Load the vectors, labels, item ids, groups and splits of the labelled items.
+        """Load the vectors, labels, item ids, groups and splits of the labeled items.
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
@@ -677,7 +678,13 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
-        **evaluation: Any,
+        folds: int = 0,
+        seed: int = 0,
+        near_duplicate_threshold: float | None = None,
+        drop_near_duplicates: bool = False,
+        calibrate: str | None = None,
+        abstain_precision: float | None = None,
+        conformal_alpha: float | None = None,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -689,7 +696,13 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
-            **evaluation: ``folds``, ``seed`` and the other evaluation options of :meth:`probe`.
+            folds: as for :meth:`probe`.
+            seed: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
+            drop_near_duplicates: as for :meth:`probe`.
+            calibrate: as for :meth:`probe`.
+            abstain_precision: as for :meth:`probe`.
+            conformal_alpha: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -702,7 +715,13 @@ class Store:
             separator=separator,
             save_as=save_as,
             head_options={"k": k, "weights": weights},
-            **evaluation,
+            folds=folds,
+            seed=seed,
+            near_duplicate_threshold=near_duplicate_threshold,
+            drop_near_duplicates=drop_near_duplicates,
+            calibrate=calibrate,
+            abstain_precision=abstain_precision,
+            conformal_alpha=conformal_alpha,
         )
 
     def zero_shot(
@@ -749,7 +768,7 @@ class Store:
         class_vectors: NDArray[Any] | None = None,
         logit_scale: float | None = None,
     ) -> Evaluation:
-        """Evaluate a head made from text and a few labelled images per class.
+        """Evaluate a head made from text and a few labeled images per class.
 
         Hyper-parameters are tuned on the split ``val`` if ``test`` is held out, else on shots that are held out for
         it; never on the rows that evaluate. With 0 shots it is zero-shot.
@@ -758,7 +777,7 @@ class Store:
             label: see :class:`Store`.
             classes: as for :meth:`zero_shot`; by default the labels.
             head: ``tip-adapter``, ``tip-adapter-f`` (with trained keys) or ``blend``.
-            shots: labelled images per class, drawn from the training rows.
+            shots: labeled images per class, drawn from the training rows.
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -809,7 +828,7 @@ class Store:
             label: see :class:`Store`.
             classes: as for :meth:`zero_shot`; by default the labels.
             head: as for :meth:`few_shot`.
-            shots: labelled images per class; all training rows come last.
+            shots: labeled images per class; all training rows come last.
             repeats: draws per number of shots.
             seed: random seed of the first draw.
             where: see :class:`Store`.
@@ -1021,7 +1040,9 @@ class Store:
             The path.
 
         Raises:
+            UnknownHead: if there is no such head.
             BadHead: if the head is not linear, or the suffix is another one.
+            OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
@@ -1080,10 +1101,10 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> LabelSuggestions:
-        """Suggest what to label next: unlabelled items that the head is unsure of and that differ from each other.
+        """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other.
 
         Args:
-            label: the column; every labelled item is a training row.
+            label: the column; every labeled item is a training row.
             k: items wanted.
             head: as for :meth:`probe`.
             seed: random seed of the head.
@@ -1259,7 +1280,7 @@ class Store:
         where: str | None = None,
         wait: float = 60.0,
         progress: Progress = None,
-        **settings: Any,
+        **settings: Unpack[FinetuneOptions],
     ) -> FinetuneResult:
         """Train the backbone of a space on a label: a checkpoint and a new space next to the old one.
 
@@ -1283,7 +1304,8 @@ class Store:
             The new space, the history of the training, and the comparison.
 
         Raises:
-            FinetuneError: if a setting is unknown or does not fit the network.
+            UnknownOption: if there is no such setting.
+            FinetuneError: if a setting is out of range or does not fit the network.
             LabelError: if the labels cannot support a training.
             MissingExtra: if accelerate is not installed.
             StoreIOError: if the disk has not enough room; raised before the training.
@@ -1361,7 +1383,7 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         progress: Progress = None,
-        **settings: Any,
+        **settings: Unpack[FinetuneOptions],
     ) -> StrategyComparison:
         """Train from scratch, a frozen probe, the last layers and all layers, and compare them on the same items.
 
@@ -1381,7 +1403,8 @@ class Store:
             The table of results.
 
         Raises:
-            FinetuneError: if a setting is unknown or does not fit the network.
+            UnknownOption: if there is no such setting.
+            FinetuneError: if a setting is out of range or does not fit the network.
             LabelError: if the labels cannot support a training.
             MissingExtra: if accelerate is not installed.
         """
@@ -1560,7 +1583,7 @@ def create(
 
 
 @check_keywords
-def open_store(
+def open(
     path: str | Path,
     *,
     device: str = "auto",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class HeadRecord:
     kind: str
     metadata: dict[str, Any]
     created: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"created": self.created.isoformat()}
 
 
 def list_heads(storage: Storage) -> list[HeadRecord]:

@@ -14,7 +14,7 @@ _INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command; an error of ours is one line on stderr with exit status 1, a usage error has status 2."""
-    gc.set_threshold(100_000)  # imports make no garbage, and collecting it took 5% of a short command
+    gc.set_threshold(100_000)  # imports make no garbage, and looking for some took 5% of the time of a short command
     with timing.record_command() as command:
         try:
             _run(arguments)
@@ -25,12 +25,12 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{seconds:8.3f} s  {name}", file=sys.stderr)
 
 
-def _run(arguments: list[str] | None) -> None:
-    from embedstore.cli import (  # noqa: F401 - each module adds its verbs
+def load_commands() -> None:
+    """Import the modules of the verbs; each adds its verbs to the application."""
+    from embedstore.cli import (  # noqa: F401
         classify,
         edit,
         finetuning,
-        interrupt,
         label_and_clean,
         maintenance,
         measure,
@@ -38,6 +38,12 @@ def _run(arguments: list[str] | None) -> None:
         quickstart,
         search,
     )
+
+
+def _run(arguments: list[str] | None) -> None:
+    """Run one command, and print an error as one line."""
+    load_commands()
+    from embedstore.cli import interrupt
     from embedstore.cli.app import app
     from embedstore.cli.console import StderrLogHandler, one_line
 
@@ -55,7 +61,7 @@ def _run(arguments: list[str] | None) -> None:
         _print_interrupted()
         sys.exit(130)
     except SystemExit as e:
-        if e.code in _INTERRUPTED:  # typer makes this of a KeyboardInterrupt
+        if e.code in _INTERRUPTED:  # Typer raises it in place of a KeyboardInterrupt
             _print_interrupted()
         raise
     except BrokenPipeError:  # the reader of our output closed it
@@ -64,4 +70,4 @@ def _run(arguments: list[str] | None) -> None:
 
 
 def _print_interrupted() -> None:
-    print("embedstore: interrupted; what was committed is kept, run it again to go on", file=sys.stderr)
+    print("embedstore: interrupted; what was committed is kept, run the command again to continue", file=sys.stderr)

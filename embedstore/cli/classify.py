@@ -39,12 +39,10 @@ def probe(
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
     ] = False,
-    output: o.Outputs = [],
+    output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
     """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
-
-    -o writes .html (the report) or .png (the confusion matrix).
 
     `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
@@ -68,19 +66,16 @@ def knn(
     which: ItemOptionGroup,
     evaluation: EvaluationOptionGroup,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="Neighbors.")] = 5,
+    k: Annotated[int, typer.Option("-k", help="The number of neighbors.")] = 5,
     neighbor_weights: Annotated[
         str, typer.Option(help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07)), uniform or distance.")
     ] = "softmax",
     separator: Separator = None,
     save: SaveAs = None,
-    output: o.Outputs = [],
+    output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
-    """Evaluate the k nearest neighbors by cosine on held-out items.
-
-    -o writes .html (the report) or .png (the confusion matrix).
-    """
+    """Evaluate the k nearest neighbors by cosine on held-out items."""
     opened = es.open(store)
     result = opened.knn(
         label,
@@ -103,12 +98,10 @@ def zero_shot(
     text: TextClassOptionGroup,
     label: o.Label = "label",
     save: SaveAs = None,
-    output: o.Outputs = [],
+    output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
-    """Classify by text alone, and evaluate it against a label.
-
-    -o writes .html (the report) or .png (the confusion matrix).
+    """Classify by text alone, and evaluate the result against a label.
 
     `embedstore zero-shot pets.store label --classes cat,dog`
     """
@@ -129,19 +122,16 @@ def few_shot(
     text: TextClassOptionGroup,
     label: o.Label = "label",
     head: Annotated[str, typer.Option(help="The head: tip-adapter, tip-adapter-f or blend.")] = "tip-adapter",
-    shots: Annotated[int, typer.Option(min=0, help="Labelled images per class; 0 is zero-shot.")] = 16,
+    shots: Annotated[int, typer.Option(min=0, help="Labeled images per class; 0 is zero-shot.")] = 16,
     seed: Annotated[int, typer.Option(help="Random seed of the draw.")] = 0,
     save: SaveAs = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the curve over shots, five draws each.")
     ] = False,
-    output: o.Outputs = [],
+    output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
-    """Classify by text and a few labelled images per class; the space needs a text tower.
-
-    -o writes .html (the report) or .png (the confusion matrix).
-    """
+    """Classify by text and a few labeled images per class; the space needs a text tower."""
     opened = es.open(store, device=text.device, precision=text.precision)
     classes = text.load_classes()
     shared: dict[str, Any] = {"head": head, "seed": seed, "where": which.where, "space": which.space}
@@ -159,19 +149,18 @@ def learning_curve(
     label: o.Label = "label",
     head: Head = "logistic",
     labels_per_class: Annotated[
-        str, typer.Option(help="Labels per class, with commas between; all labels come last.")
+        str, typer.Option(help="Labels per class, separated by commas; all labels come last.")
     ] = "1,2,4,8,16",
-    repeats: Annotated[int, typer.Option(min=1, help="Draws per number of labels.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Random draws per number of labels.")] = 5,
     seed: o.Seed = 0,
     separator: Separator = None,
     head_arg: HeadArg = [],
-    output: o.Outputs = [],
+    output: Annotated[
+        list[Path], o.output_option("Write the curve (.html or .png). Repeatable.", ".html", ".png")
+    ] = [],
     as_json: o.Json = False,
 ) -> None:
-    """Measure how many labels are needed: accuracy over labels per class, mean and standard deviation.
-
-    -o writes .html or .png.
-    """
+    """Measure how many labels are needed: accuracy over labels per class, mean and standard deviation."""
     curve = es.open(store).learning_curve(
         label,
         head=head,
@@ -193,21 +182,18 @@ def compare_heads(
     evaluation: EvaluationOptionGroup,
     label: o.Label = "label",
     spaces: Annotated[
-        str | None, typer.Option(help="Names of spaces, with commas between; by default every space with vectors.")
+        str | None, typer.Option(help="Names of spaces, separated by commas; by default every space with vectors.")
     ] = None,
-    heads: Annotated[str, typer.Option(help="Names of heads, with commas between.")] = "logistic,knn,prototype",
+    heads: Annotated[str, typer.Option(help="Names of heads, separated by commas.")] = "logistic,knn,prototype",
     labels_per_class: Annotated[
         str | None, typer.Option(help="Add learning curves at these labels per class, e.g. 1,4,16.")
     ] = None,
     where: o.Where = None,
     separator: Separator = None,
-    output: o.Outputs = [],
+    output: Annotated[list[Path], o.output_option("Write the comparison (.html). Repeatable.", ".html")] = [],
     as_json: o.Json = False,
 ) -> None:
-    """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
-
-    -o writes .html.
-    """
+    """Compare spaces and heads on the same held-out items, with the significance of each difference."""
     comparison = es.open(store).compare_heads(
         label,
         spaces=o.parse_names(spaces) if spaces else None,
@@ -230,7 +216,7 @@ def predict(
 ) -> None:
     """Predict every matching item with a saved head, and write the table `predictions`.
 
-    From then on every --where may use pred.HEAD and pred.HEAD.score.
+    Afterwards every --where may use pred.HEAD and pred.HEAD.score.
 
     `embedstore predict pets.store species --where "pred.species is null"` predicts what is new or changed.
     """
@@ -278,7 +264,7 @@ def heads(
 def export_head(
     store: o.StorePath,
     head: HeadName,
-    path: Annotated[Path, typer.Argument(help="FILE.npz (weights, intercepts, classes) or FILE.onnx.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="FILE.npz (weights, intercepts, classes) or FILE.onnx.")],
     as_json: o.Json = False,
 ) -> None:
     """Write a linear head to a file, for use without the store."""

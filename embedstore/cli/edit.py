@@ -21,7 +21,7 @@ def edit(
     store: o.StorePath,
     table: Annotated[
         Path | None,
-        typer.Argument(metavar="[TABLE]", help="A CSV, Parquet or JSONL table with item or uri, and columns to set."),
+        typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSONL table with item or uri, and columns to set."),
     ] = None,
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="COLUMN=SQL", help="Set a column to an SQL expression. Repeatable.")
@@ -50,12 +50,12 @@ def edit(
 @app.command(rich_help_panel=Panel.CHANGE)
 def rename(
     store: o.StorePath,
-    old: Annotated[str, typer.Argument(help="A uri, or a folder of uris that ends in /.")],
-    new: Annotated[str, typer.Argument(help="What replaces it.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A uri, or a folder that ends in /.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new uri or folder.")],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Give an item, or all items below a folder, another uri; files are not touched."""
+    """Change the uri of an item, or of all items in a folder; files are not touched."""
     console.print_result(es.open(store).rename(old, new, wait=wait).to_json(), as_json)
 
 
@@ -63,7 +63,7 @@ def rename(
 def rename_space(
     store: o.StorePath,
     old: Space,
-    new: Annotated[str, typer.Argument(help="The new name.")],
+    new: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")],
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
@@ -87,7 +87,7 @@ def delete(
 def purge(
     store: o.StorePath, where: o.Where = None, item: o.Items = [], wait: o.Wait = 0.0, as_json: o.Json = False
 ) -> None:
-    """Remove images for good: every item with the same bytes, and with the next `compact` the vectors on disk."""
+    """Remove images for good, with every item of the same bytes; the next `embedstore compact` wipes their vectors."""
     console.print_result(es.open(store).purge(where, items=item or None, wait=wait).to_json(), as_json)
 
 
@@ -96,12 +96,12 @@ def set_default(
     store: o.StorePath,
     space: Space,
     refit_heads: Annotated[
-        bool, typer.Option("--refit-heads", help="First fit the saved heads of related spaces again in it.")
+        bool, typer.Option("--refit-heads", help="Fit the saved heads of related spaces again in it first.")
     ] = False,
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Make a space the default one; it is changed back in the same way."""
+    """Make a space the default, which is used where none is named."""
     result = es.open(store).set_default(space, refit_heads=refit_heads, wait=wait)
     if as_json:
         console.print_json(result.to_json())

@@ -1,7 +1,8 @@
-"""Verbs that fine-tune a backbone and compare what came of it."""
+"""Verbs that fine-tune a backbone and compare the result with the original."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,11 +11,9 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.finetuning.history import AugmentationSheet
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
-    from embedstore.finetuning.history import Epoch, TrainingStep
     from embedstore.finetuning.strategies import StrategyResult
     from embedstore.operations.finetune_result import FinetuneResult
 
@@ -33,31 +32,34 @@ def finetune(
     store: o.StorePath,
     label: o.Label = "label",
     layers: Annotated[
-        str, typer.Option(help="What is trained: head, last-N or first-N blocks, all, or lora adapters.")
+        str, typer.Option(help="The layers to train: head, last-N, first-N (blocks), all, or lora (adapters).")
     ] = "all",
-    epochs: Annotated[int, typer.Option(min=0, help="The most epochs; it stops early without improvement.")] = 10,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="The largest number of epochs; training stops early without improvement.")
+    ] = 10,
     lr: Annotated[
-        float | None, typer.Option(help="The learning rate of the last block [1e-4 for CNNs, 1e-5 for transformers].")
+        float | None,
+        typer.Option(help="The learning rate of the last block. By default 1e-4 for CNNs, 1e-5 for transformers."),
     ] = None,
-    head_init: Annotated[str, typer.Option(help="The head starts as probe (LP-FT), text or random.")] = "probe",
+    head_init: Annotated[str, typer.Option(help="The initial head: probe (LP-FT), text or random.")] = "probe",
     weight_average: Annotated[
-        str, typer.Option(help="Average the weights: ema, wise (chosen on validation) or none.")
+        str, typer.Option(help="The average of the weights: ema, wise (chosen on validation) or none.")
     ] = "ema",
     seed: Annotated[int, typer.Option(help="Random seed of the training.")] = 0,
     setting: Setting = [],
     embed: Annotated[
-        bool, typer.Option("--embed/--no-embed", help="Embed all images into the new space and compare [on].")
+        bool, typer.Option("--embed/--no-embed", help="Embed all images into the new space and compare.")
     ] = True,
-    space_name: Annotated[str | None, typer.Option(help="Name the new space.")] = None,
+    space_name: Annotated[str | None, typer.Option(help="The name of the new space.")] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     allow_code: o.AllowCode = [],
-    wait: Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another writer [60].")] = 60.0,
+    wait: o.Wait = 60.0,
     as_json: o.Json = False,
 ) -> None:
-    """Train the backbone of a space on a label: a checkpoint and a new space next to the old one; resumable.
+    """Train the backbone of a space on a label: a checkpoint and a new space next to the old one. Resumable.
 
     `embedstore finetune pets.store species --layers last-2`
     """
@@ -111,7 +113,7 @@ def advise(
     allow_code: o.AllowCode = [],
     as_json: o.Json = False,
 ) -> None:
-    """Recommend frozen features, a new head, fine-tuning the last layers or all: which fits, why, what to expect."""
+    """Recommend frozen features, a new head, or fine-tuning of the last or all layers, with the expected gain."""
     a = es.open(store, device=device, allow_code=allow_code).advise(label, space=space, where=where, seed=seed)
     facts = a.to_json()
     if as_json:
@@ -133,11 +135,11 @@ def compare_strategies(
     store: o.StorePath,
     label: o.Label = "label",
     labels_per_class: Annotated[
-        str, typer.Option(help="Labels per class, with commas between; all labels come last.")
+        str, typer.Option(help="Labels per class, separated by commas; all labels come last.")
     ] = "10,50",
-    last_layers: Annotated[str, typer.Option(help='What "last layers" means.')] = "last-2",
+    last_layers: Annotated[str, typer.Option(help='The blocks that "last layers" trains.')] = "last-2",
     epochs: Annotated[
-        int, typer.Option(min=0, help="The most epochs of fine-tuning; from scratch three times as many.")
+        int, typer.Option(min=0, help="The largest number of epochs of fine-tuning; three times as many from scratch.")
     ] = 10,
     lr: Annotated[float | None, typer.Option(help="The learning rate of fine-tuning.")] = None,
     setting: Setting = [],
@@ -145,12 +147,12 @@ def compare_strategies(
     space: o.SpaceName = None,
     device: o.Device = "auto",
     allow_code: o.AllowCode = [],
-    output: o.Outputs = [],
+    output: Annotated[list[Path], o.output_option("Write the plot (.png). Repeatable.", ".png")] = [],
     as_json: o.Json = False,
 ) -> None:
     """Compare training strategies on your own data: from scratch, frozen probe, last layers, all layers.
 
-    -o writes .png (the plot). Every result is a training of its own: this takes long.
+    Every result is a training run of its own, so this takes long.
     """
     opened = es.open(store, device=device, allow_code=allow_code)
     settings = {"epochs": epochs, "lr": lr} | o.parse_assignments(setting, "--set")
@@ -179,14 +181,8 @@ def compare_strategies(
     console.print_table(("labels per class", "images", *strategies), rows)
 
 
-def _note_augmentation_sheet(event: AugmentationSheet | TrainingStep | Epoch) -> None:
-    """Print where the augmented training images are drawn, before the training begins."""
-    if isinstance(event, AugmentationSheet):
-        console.print_note(f"augmented training images: {event.path}")
-
-
 def _print_strategy(r: StrategyResult) -> None:
-    """Print one result of a comparison of strategies when it is there."""
+    """Print a result of a comparison of strategies as soon as it is measured."""
     console.print_note(
         f"{r.regime}, {r.labels_per_class or 'all'} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s"
     )

@@ -1,4 +1,4 @@
-"""Ctrl-C while DuckDB is at work: its calls return to Python only when they are done, so a thread tells it to stop."""
+"""Ctrl-C during a DuckDB query: DuckDB returns to Python only when a query is done, so a thread interrupts it."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside the block SIGINT ends a long question at once; what is being written is finished first.
+    """Interrupt running queries at once on SIGINT inside the block; a write is finished first.
 
-    A no-op outside the main thread, and while something else (a run that embeds) handles the signal.
+    Does nothing outside the main thread, or while other code (an embedding run) handles the signal.
 
     Raises:
-        KeyboardInterrupt: in place of whatever the question said when it was ended.
+        KeyboardInterrupt: if a query was interrupted, in place of the error of that query.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    here, there = os.pipe()
-    os.set_blocking(there, False)
-    before = signal.set_wakeup_fd(there, warn_on_full_buffer=False)
-    ended = threading.Event()
-    threading.Thread(target=_listen, args=(here, ended), daemon=True).start()
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    previous = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    interrupted = threading.Event()
+    threading.Thread(target=_watch, args=(read_end, interrupted), daemon=True).start()
     try:
         yield
     except Exception as e:
-        if ended.is_set():
+        if interrupted.is_set():
             raise KeyboardInterrupt from e
         raise
     finally:
-        signal.set_wakeup_fd(before)
-        os.close(there)
+        signal.set_wakeup_fd(previous)
+        os.close(write_end)
 
 
-def _listen(fd: int, ended: threading.Event) -> None:
-    """Until the other end is closed."""
+def _watch(fd: int, interrupted: threading.Event) -> None:
+    """Interrupt queries at each SIGINT, until the other end of the pipe is closed."""
     with os.fdopen(fd, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
             if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                ended.set()
-                _interrupt()
+                interrupted.set()
+                _interrupt_queries()
 
 
-def _interrupt() -> None:
-    """Where DuckDB was never loaded, there is nothing to end (and no reason to load it)."""
+def _interrupt_queries() -> None:
+    """Interrupt the queries of this process. Without a loaded DuckDB there are none, and no reason to load it."""
     catalog = sys.modules.get("embedstore.storage.catalog")
     if catalog is not None:
         catalog.interrupt_queries()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,17 +26,16 @@ def label_errors(
     head: Head = "logistic",
     folds: Folds = 5,
     seed: o.Seed = 0,
-    limit: Annotated[int, typer.Option(min=1, help="Show this many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
-    output: o.Outputs = [],
+    output: o.ContactSheets = [],
     as_json: o.Json = False,
 ) -> None:
     """Find labels that are probably wrong, the most certain first (confident learning).
 
-    With several labels per item: labels that should not be there, and labels that are missing.
-    -o writes .html (a contact sheet).
+    With several labels per item, it finds labels that should not be there and labels that are missing.
     """
     opened = es.open(store)
     report = opened.label_errors(
@@ -67,19 +67,16 @@ def label_errors(
 def suggest_labels(
     store: o.StorePath,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", min=1, help="Items wanted.")] = 20,
+    k: Annotated[int, typer.Option("-k", min=1, help="The number of items to suggest.")] = 20,
     head: Head = "logistic",
     seed: o.Seed = 0,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
-    output: o.Outputs = [],
+    output: o.ContactSheets = [],
     as_json: o.Json = False,
 ) -> None:
-    """Suggest what to label next: unlabelled items that the head is unsure of and that differ from each other.
-
-    -o writes .html (a contact sheet).
-    """
+    """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other."""
     opened = es.open(store)
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
@@ -111,19 +108,19 @@ def duplicates(
     across_splits: Annotated[
         bool, typer.Option("--across-splits", help="Show only pairs of different splits.")
     ] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs, however many items there are.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs; by default only for few items.")] = False,
     write_columns: Annotated[
         bool, typer.Option("--write-columns", help="Write the columns duplicate_group and duplicate_keep.")
     ] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
-    output: o.Outputs = [],
+    output: Annotated[
+        list[Path], o.output_option("Write the pairs (.csv, .parquet or .jsonl). Repeatable.", *o.TABLE_SUFFIXES)
+    ] = [],
     as_json: o.Json = False,
 ) -> None:
-    """Group images that look alike, chains included, with the least cosine of each group; and pairs across splits.
-
-    -o writes .csv, .parquet or .jsonl.
+    """Group images that look alike, with the least cosine similarity of each group, and list pairs across splits.
 
     `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
     `embedstore delete pets.store --where "not duplicate_keep"`
@@ -133,7 +130,7 @@ def duplicates(
     )
     facts = groups.to_json()
     rows = facts["across_splits"] if across_splits else facts["rows"]
-    o.write_outputs(output, dict.fromkeys((".csv", ".parquet", ".jsonl"), lambda path: save_records(rows, path)))
+    o.write_outputs(output, dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path)))
     if as_json:
         console.print_json(facts)
     elif not output and rows:
@@ -147,7 +144,7 @@ def duplicates(
 @app.command(rich_help_panel=Panel.LABEL)
 def cluster(
     store: o.StorePath,
-    n_clusters: Annotated[int, typer.Option("-k", help="Clusters.")] = 20,
+    n_clusters: Annotated[int, typer.Option("-k", help="The number of clusters.")] = 20,
     where: o.Where = None,
     cluster_column: Annotated[str, typer.Option(help="The column for the cluster.")] = "cluster",
     outlier_column: Annotated[str, typer.Option(help="The column for the outlier score.")] = "outlier",
@@ -172,7 +169,7 @@ def cluster(
 
 
 def _write_contact_sheets(
-    output: o.Outputs, cells: Sequence[tuple[int, float, str]], uris: dict[int, str], title: str
+    output: Sequence[Path], cells: Sequence[tuple[int, float, str]], uris: dict[int, str], title: str
 ) -> None:
     """Write contact sheets of items with a score and a text below each image."""
     hits = [Hit(i, score, item, uris.get(item, ""), text, None) for i, (item, score, text) in enumerate(cells, 1)]

@@ -19,7 +19,7 @@ def verify(
     images: Annotated[bool, typer.Option("--images", help="Read every image again too, and compare.")] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Read every byte that matters and compare it with its checksum; damage is named, with exit status 1."""
+    """Read every byte that matters and compare it with its checksum; exit with status 1 if something is damaged."""
     report = es.open(store).verify(check_images=images, progress=None)
     if as_json:
         console.print_json(report.to_json())
@@ -39,7 +39,7 @@ def repair(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Repair what verify finds: correct what is provable, quarantine the rest, delete nothing."""
+    """Repair what `embedstore verify` finds: correct what can be proved, quarantine the rest, delete nothing."""
     report = es.repair_store(store, reembed=reembed, wait=wait, device=device, allow_code=allow_code)
     if as_json:
         console.print_json(report.to_json())
@@ -59,7 +59,7 @@ def backup(
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Copy a store, also while another process embeds into it; every vector is checked on the way."""
+    """Copy a store, also while another process embeds into it; every vector is checked."""
     result = es.open(store).backup(target, hard_link=hard_link, progress=None)
     _print_copy(result, target, as_json)
 
@@ -70,7 +70,7 @@ def restore(
     store: o.NewStorePath,
     as_json: o.Json = False,
 ) -> None:
-    """Make a store from a backup, checked on the way."""
+    """Make a store from a backup; every file is checked."""
     _print_copy(es.restore(source, store, progress=None), store, as_json)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=Panel.MEASURE)
 def bench(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[FOLDER]", help="Your images; by default generated ones.")
+        Path | None, typer.Argument(metavar="FOLDER", help="Your images; by default generated ones.")
     ] = None,
     backbone: Annotated[str, typer.Option(help="The architecture to measure, with random weights.")] = (
         "timm/resnet50"
@@ -33,7 +33,7 @@ def bench(
     runtime: o.Runtime = "auto",
     as_json: o.Json = False,
 ) -> None:
-    """Measure how fast this machine embeds: each stage alone and all together, and which stage is the bottleneck.
+    """Measure how fast this machine embeds: each stage alone, all together, and which one is the bottleneck.
 
     `embedstore bench photos --backbone timm/mobilenetv2_100`
     """
@@ -41,7 +41,7 @@ def bench(
     from embedstore.quickstart import bench as b
     from embedstore.quickstart.bench_result import BenchSettings
 
-    setting = BenchSettings(
+    settings = BenchSettings(
         backbone,
         o.parse_assignments(backbone_arg, "--backbone-arg"),
         o.parse_assignments(preprocess, "--preprocess"),
@@ -52,7 +52,7 @@ def bench(
         precision=precision,
         runtime=parse_runtime(runtime),
     )
-    result = b.run(folder, setting, console.print_note)
+    result = b.run(folder, settings, console.print_note)
     console.print_json(result.to_json()) if as_json else _print(result)
 
 

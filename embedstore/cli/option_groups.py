@@ -1,10 +1,11 @@
-"""Options that belong together: a dataclass of them is one parameter of a verb."""
+"""Groups of options: a dataclass of options is one parameter of a verb."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
@@ -25,12 +26,12 @@ HeadArg = Annotated[
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
 ]
-Separator = Annotated[str | None, typer.Option(help="Split the text of the label here: several labels per item.")]
+Separator = Annotated[str | None, typer.Option(help="The text that separates several labels of an item, e.g. a comma.")]
 
 
 @dataclass(frozen=True)
 class ItemOptionGroup:
-    """Which items, in which space."""
+    """The items to use, and the space of their vectors."""
 
     where: o.Where = None
     space: o.SpaceName = None
@@ -38,14 +39,14 @@ class ItemOptionGroup:
 
 @dataclass(frozen=True)
 class EvaluationOptionGroup:
-    """How a head is evaluated."""
+    """Options of an evaluation."""
 
     folds: Folds = 0
     seed: o.Seed = 0
     near_duplicate_threshold: Annotated[
         float | None,
         typer.Option(
-            help="The cosine from which items across the split are near-duplicates [0.95]; 0 does not search."
+            help="The cosine from which items across the split are near-duplicates. By default 0.95; 0 disables it."
         ),
     ] = None
     drop_near_duplicates: Annotated[
@@ -53,7 +54,8 @@ class EvaluationOptionGroup:
     ] = False
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
-        float | None, typer.Option(help='Answer "none of these" below the threshold that reaches this precision.')
+        float | None,
+        typer.Option(help='Answer "none of these" below the confidence that reaches this precision, e.g. 0.95.'),
     ] = None
     conformal_alpha: Annotated[
         float | None,
@@ -67,11 +69,11 @@ class EvaluationOptionGroup:
 
 @dataclass(frozen=True)
 class TextClassOptionGroup:
-    """Classes as text, and what encodes them."""
+    """Classes as text, and the device that encodes them."""
 
     classes: Annotated[
         str | None,
-        typer.Option(help="Class names with commas between, or a file with one per line; by default the labels."),
+        typer.Option(help="Class names separated by commas, or a text file with one per line; by default the labels."),
     ] = None
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A JSON file {class: prompt or [prompts]} instead of names.")
@@ -81,7 +83,8 @@ class TextClassOptionGroup:
         typer.Option(help="Sentences around a name: photo, name, simple, imagenet, or a file with one {} per line."),
     ] = "photo"
     class_vectors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .npy file (K, D) of text vectors that were made elsewhere.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A .npy file (K, D) of text vectors that were computed elsewhere."),
     ] = None
     device: o.Device = "auto"
     precision: o.Precision = "auto"
@@ -92,13 +95,11 @@ class TextClassOptionGroup:
             return _read_prompts(self.prompts)
         if not self.classes:
             return None
-        if "," not in self.classes and Path(self.classes).is_file():
-            return _read_lines(Path(self.classes))
-        return o.parse_names(self.classes)
+        return _read_lines(self.classes, "--classes") or o.parse_names(self.classes)
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.zero_shot`."""
-        templates = _read_lines(Path(self.templates)) if Path(self.templates).is_file() else self.templates
+        templates = _read_lines(self.templates, "--templates") or self.templates
         return {"templates": templates, "class_vectors": self._load_class_vectors()}
 
     def _load_class_vectors(self) -> Any:
@@ -109,27 +110,25 @@ class TextClassOptionGroup:
 
         try:
             return np.load(self.class_vectors, allow_pickle=False)
-        except (OSError, ValueError) as e:
-            raise typer.BadParameter(f"{self.class_vectors} is not a .npy file of numbers: {e}") from e
+        except (OSError, ValueError, EOFError) as e:
+            message = f"{self.class_vectors} is not a .npy file of numbers: {e}"
+            raise typer.BadParameter(message, param_hint="--class-vectors") from e
 
 
 GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:
-    """Return a verb whose parameters of the classes above become one option per field.
-
-    Typer reads the signature of a verb; this writes it.
-    """
+    """Return a verb whose option groups are expanded into one option per field, in the signature that Typer reads."""
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters.values()
     groups = {p.name: hints[p.name] for p in own if hints[p.name] in GROUPS}
     flat = [q for p in own for q in (_options(groups[p.name]) if p.name in groups else [_keyword_only(p, hints)])]
 
     @functools.wraps(command)
-    def call(**given: Any) -> None:
-        made = {name: cls(**{f.name: given.pop(f.name) for f in fields(cls)}) for name, cls in groups.items()}
-        command(**given, **made)
+    def call(**values: Any) -> None:
+        grouped = {name: cls(**{f.name: values.pop(f.name) for f in fields(cls)}) for name, cls in groups.items()}
+        command(**values, **grouped)
 
     call.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in flat}
@@ -158,12 +157,20 @@ def _read_prompts(path: Path) -> dict[str, Any]:
     try:
         prompts = json.loads(path.read_bytes())
     except (OSError, ValueError) as e:
-        raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}") from e
+        raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}", param_hint="--prompts") from e
     if not isinstance(prompts, dict):
-        raise typer.BadParameter(f"{path} is not a JSON object of prompts by class")
+        raise typer.BadParameter(f"{path} is not a JSON object of prompts by class", param_hint="--prompts")
     return prompts
 
 
-def _read_lines(path: Path) -> list[str]:
-    """Read the lines of a text file that are not blank."""
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _read_lines(text: str, option: str) -> list[str] | None:
+    """Return the lines of a text file that are not blank; None if the text is not the path of a file."""
+    if not os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for a sentence that is too long for a path
+        return None
+    try:
+        lines = Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise typer.BadParameter(f"{text} is not a UTF-8 text file that can be read: {e}", param_hint=option) from e
+    if names := [line.strip() for line in lines if line.strip()]:
+        return names
+    raise typer.BadParameter(f"{text} has no lines", param_hint=option)

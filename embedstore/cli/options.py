@@ -11,7 +11,8 @@ import typer
 
 from embedstore import timing
 from embedstore.cli import console
-from embedstore.errors import OutputError
+from embedstore.storage import durable_files
+from embedstore.storage.disk_errors import output_errors
 
 
 def _request_timing(wanted: bool) -> None:
@@ -29,7 +30,7 @@ Where = Annotated[
     str | None,
     typer.Option("--where", metavar="SQL", help="Use only items that match, e.g. \"split = 'val' and year >= 2020\"."),
 ]
-Label = Annotated[str, typer.Argument(metavar="[LABEL]", help="The label: a column of the items.")]
+Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label: a column of the items.")]
 Device = Annotated[str, typer.Option(help="The device of the backbone: auto, cpu, cuda, cuda:1 or mps.")]
 Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, quick, device or hardware.")]
 Precision = Annotated[str, typer.Option(help="The precision of the backbone: auto, fp32, fp16 or bf16.")]
@@ -48,7 +49,7 @@ PreprocessOverride = Annotated[
     ),
 ]
 Layer = Annotated[
-    str | None, typer.Option(help="Take features at this layer: before-projection, final, 3. By default the last.")
+    str | None, typer.Option(help="Take features at this layer: before-projection, final, 3. By default the last one.")
 ]
 Pool = Annotated[str | None, typer.Option(help="Pool features by avg, max or token. By default as the backbone does.")]
 RandomInit = Annotated[
@@ -61,13 +62,35 @@ AllowCode = Annotated[
 Timing = Annotated[
     bool, typer.Option("--timing", callback=_request_timing, help="Print where the time went to stderr.")
 ]
-Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another writer [0].")]
+Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another process that is writing.")]
 Seed = Annotated[int, typer.Option(help="Random seed for splits, folds and heads.")]
 Items = Annotated[list[int], typer.Option("--item", metavar="ID", help="Use this item. Repeatable.")]
-Outputs = Annotated[
-    list[Path],
-    typer.Option("-o", "--output", metavar="FILE", help="Write a file; the suffix decides its kind. Repeatable."),
+TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+
+
+def output_option(text: str, *suffixes: str) -> Any:
+    """Return the option -o/--output of a verb, which refuses other suffixes before the verb begins its work.
+
+    Args:
+        text: the help of the option.
+        *suffixes: the suffixes that the verb can write.
+    """
+
+    def check(paths: Sequence[Path] | Path) -> Sequence[Path] | Path:
+        for path in [paths] if isinstance(paths, Path) else paths:
+            if path.suffix.lower() not in suffixes:
+                raise typer.BadParameter(f"{path} must end in {' or '.join(suffixes)}")
+            if path.is_dir():
+                raise typer.BadParameter(f"{path} is a folder; name a file")
+        return paths
+
+    return typer.Option("-o", "--output", metavar="FILE", callback=check, help=text)
+
+
+Evaluations = Annotated[
+    list[Path], output_option("Write the report (.html) or the confusion matrix (.png). Repeatable.", ".html", ".png")
 ]
+ContactSheets = Annotated[list[Path], output_option("Write a contact sheet (.html). Repeatable.", ".html")]
 
 
 def write_outputs(paths: Sequence[Path], writers: Mapping[str, Callable[[Path], object]]) -> None:
@@ -77,20 +100,14 @@ def write_outputs(paths: Sequence[Path], writers: Mapping[str, Callable[[Path], 
         OutputError: if a file cannot be written.
     """
     for path in paths:
-        if path.suffix.lower() not in writers:
-            raise typer.BadParameter(f"{path} must end in {' or '.join(writers)}", param_hint="-o/--output")
-    for path in paths:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with output_errors(path):
             writers[path.suffix.lower()](path)
-        except OSError as e:
-            raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
         console.print_note(f"wrote {path}")
 
 
 def text_writer(make: Callable[[], str]) -> Callable[[Path], object]:
     """Return a writer of UTF-8 text that is made when it is needed."""
-    return lambda path: path.write_text(make(), encoding="utf-8")
+    return lambda path: durable_files.write_output(path, make().encode())
 
 
 def parse_query_part(text: str) -> tuple[str | int | Path, float]:

@@ -31,7 +31,7 @@ def create(
     seed: Annotated[int, typer.Option(help="Random seed of random weights.")] = 0,
     dtype: Annotated[str, typer.Option(help="Store vectors as float16 or float32.")] = "float16",
     space_name: Annotated[
-        str | None, typer.Option(help="Name the space; by default a short name of the backbone.")
+        str | None, typer.Option(help="The name of the space; by default a short name of the backbone.")
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -65,14 +65,16 @@ def embed(
     store: o.StorePath,
     source: Annotated[
         list[str] | None,
-        typer.Argument(help="An image folder, files or globs, or a CSV/Parquet/JSONL manifest with a column uri."),
+        typer.Argument(
+            metavar="SOURCE", help="An image folder, files or globs, or a CSV/Parquet/JSONL manifest with a column uri."
+        ),
     ] = None,
     labels_from: Annotated[
         str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
     ] = "folder",
     space: o.SpaceName = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Embed into the space of this backbone; it is added if it is new.")
+        str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
     ] = None,
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -97,7 +99,7 @@ def embed(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Embed what is new or changed; resumable, and images that fail are counted and named.
+    """Embed what is new or changed; resumable. Images that fail are counted and listed.
 
     `embedstore embed pets.store photos/`
     """
@@ -132,7 +134,7 @@ def reembed(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Embed the images of the store into one of its spaces; only what is missing is computed; resumable."""
+    """Embed the images of the store that have no vector in a space yet; resumable."""
     report = es.open(store, device=device, precision=precision, allow_code=allow_code).reembed(space, wait=wait)
     console.print_json(report.to_json()) if as_json else print(report.summary())
 
@@ -158,9 +160,10 @@ def import_(
 @app.command(rich_help_panel=Panel.PUT_IN)
 def report(
     source: Annotated[
-        Path, typer.Argument(help="A labelled image folder, or a manifest with the columns uri and label.")
+        Path,
+        typer.Argument(metavar="SOURCE", help="A labeled image folder, or a manifest with the columns uri and label."),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The HTML page to write.")] = Path("report.html"),
+    output: Annotated[Path, o.output_option("Write the page (.html).", ".html")] = Path("report.html"),
     backbone: Annotated[
         str | None, typer.Option(help="The backbone of a new store: timm/NAME, open_clip/ARCH:TAG or an alias.")
     ] = None,
@@ -174,7 +177,7 @@ def report(
     random_init: o.RandomInit = False,
     as_json: o.Json = False,
 ) -> None:
-    """Go from a labelled folder to a report in one command: embed what is new, probe, learning curve, one HTML page.
+    """Make a report on a labeled folder in one command: embed what is new, probe, measure a learning curve.
 
     `embedstore report photos/ -o report.html --backbone timm/resnet50`
     """
@@ -197,7 +200,7 @@ def report(
 
 @app.command(rich_help_panel=Panel.PUT_IN)
 def backbones(
-    words: Annotated[str, typer.Argument(metavar="[WORDS]", help="Parts of a name or family.")] = "",
+    words: Annotated[str, typer.Argument(metavar="WORDS", help="Parts of a name or family.")] = "",
     text: Annotated[bool, typer.Option("--text", help="List only backbones with a text tower.")] = False,
     as_json: o.Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The verb that shows the whole job once, on images that need no download."""
+"""The verb that runs the whole workflow once, on images that need no download."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ MAX_PRINTED_HITS = 5  # of each search; the contact sheets have all
 @app.command(rich_help_panel=Panel.PUT_IN)
 def quickstart(
     images: Annotated[
-        Path | None, typer.Argument(help="Your own image folder; by default drawn scenes and scanned digits.")
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="Your own image folder; by default drawn scenes and scanned digits."),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Write everything here.")] = Path(
         "quickstart"
     ),
     as_json: o.Json = False,
 ) -> None:
-    """Do the whole job in one command: embed, index, search by text, probe, compare, map. Nothing is downloaded."""
+    """Run the whole workflow once, without a download: embed, index, search by text, probe, compare, map."""
     from embedstore.quickstart import run as q
 
     steps = []
@@ -54,7 +55,7 @@ def quickstart(
 
 
 def _print(step: QuickstartStep) -> None:
-    """Print a step as its verb prints it."""
+    """Print the result of a step in the way of its verb."""
     from embedstore.reports.results import Hits
 
     print(f"\n$ {step.command}")
@@ -82,7 +83,7 @@ def _row(step: QuickstartStep) -> tuple[Any, ...]:
 
 def _plain(step: QuickstartStep) -> dict[str, Any]:
     """Return a step as plain values."""
-    found = step.result.to_json()
+    facts = step.result.to_json()
     if hasattr(step.result, "title"):
-        found = {"title": step.result.title}
-    return {"command": step.command, "seconds": round(step.seconds, 3), "files": list(step.files), "result": found}
+        facts = {"title": step.result.title}
+    return {"command": step.command, "seconds": round(step.seconds, 3), "files": list(step.files), "result": facts}

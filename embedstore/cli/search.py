@@ -18,7 +18,7 @@ from embedstore.cli.app import Panel, app
 @app.command(rich_help_panel=Panel.SEARCH)
 def search(
     store: o.StorePath,
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="Find images that match this text.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Find images that match this text.")] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="Find images like this one.")] = None,
     item: Annotated[int | None, typer.Option(metavar="ID", help="Find items like this one.")] = None,
     plus: Annotated[
@@ -33,18 +33,30 @@ def search(
     templates: Annotated[
         str | None, typer.Option(help="The prompt for text: 'a photo of a {}', or a set such as photo or imagenet.")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", help="Hits wanted [10; with --min-score all].")] = None,
-    offset: Annotated[int, typer.Option(help="Skip this many hits at the front: the next page.")] = 0,
+    k: Annotated[
+        int | None, typer.Option("-k", help="The number of hits. By default 10; with --min-score, all.")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Skip this many hits, to get the next page.")] = 0,
     min_score: Annotated[float | None, typer.Option(help="The least cosine similarity of a hit.")] = None,
     group_by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Return one hit per value of this column, or per content.")
     ] = None,
-    diversity: Annotated[float, typer.Option(help="0 ranks by score alone; towards 1, hits differ more.")] = 0.0,
+    diversity: Annotated[
+        float, typer.Option(help="Diversity from 0 (rank by score alone) to 1 (hits differ as much as possible).")
+    ] = 0.0,
     exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
-    output: o.Outputs = [],
+    output: Annotated[
+        list[Path],
+        o.output_option(
+            "Write a contact sheet (.html or .png) or the hits (.csv, .parquet or .jsonl). Repeatable.",
+            ".html",
+            ".png",
+            *o.TABLE_SUFFIXES,
+        ),
+    ] = [],
     uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per hit.")] = False,
     device: o.Device = "auto",
@@ -54,9 +66,7 @@ def search(
     show_timing: o.Timing = False,
     as_json: o.Json = False,
 ) -> None:
-    """Find the k nearest items to a text, an image or an item; with --where, the k nearest that match.
-
-    -o writes .html or .png (a contact sheet), .csv, .parquet or .jsonl (the hits).
+    """Find the k items nearest to a text, an image or an item; with --where, the k nearest that match.
 
     `embedstore search pets.store "a dog" --plus "snow*0.5" --minus leash --where "split = 'val'" -o hits.html`
     """
@@ -87,7 +97,7 @@ def search(
         console.print_note(note)
     if explain:
         console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
-    tables = dict.fromkeys((".csv", ".parquet", ".jsonl"), hits.save)
+    tables = dict.fromkeys(o.TABLE_SUFFIXES, hits.save)
     o.write_outputs(output, {".html": o.text_writer(hits.html), ".png": hits.png, **tables})
     if as_json:
         console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
@@ -107,7 +117,12 @@ def search(
 @app.command("map", rich_help_panel=Panel.SEARCH)
 def map_(
     store: o.StorePath,
-    output: o.Outputs = [],
+    output: Annotated[
+        list[Path],
+        o.output_option(
+            "Write a page that shows the image of a point (.html), or a plot (.png). Repeatable.", ".html", ".png"
+        ),
+    ] = [],
     color_by: Annotated[str, typer.Option(metavar="COLUMN", help="Color the points by this column.")] = "label",
     max_items: Annotated[int, typer.Option(min=5, help="Show at most this many items: a random sample.")] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and the projection.")] = 0,
@@ -115,9 +130,7 @@ def map_(
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Project the collection onto a plane (t-SNE): what is near in the space is near on the map.
-
-    -o writes .html (move over a point to see its image) or .png.
+    """Draw the items in a plane (t-SNE), so that items that are near in the space are near on the map.
 
     `embedstore map pets.store -o map.html --where "split = 'train'"`
     """
@@ -134,13 +147,13 @@ def map_(
 @app.command(rich_help_panel=Panel.SEARCH)
 def index(
     store: o.StorePath,
-    recall: Annotated[float, typer.Option(help="The least recall of the ten nearest.")] = 0.95,
+    recall: Annotated[float, typer.Option(help="The least recall of the 10 nearest that is accepted.")] = 0.95,
     max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
     kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Build an approximate index and measure its recall; searches go on meanwhile and use it when it is ready.
+    """Build an approximate index and measure its recall; searches continue meanwhile and use it once it is ready.
 
     `embedstore index pets.store --recall 0.95 --max-memory 4GB`
     """
@@ -168,7 +181,9 @@ def failures(store: o.StorePath, as_json: o.Json = False) -> None:
 
 @app.command(rich_help_panel=Panel.SEARCH)
 def sql(
-    store: o.StorePath, query: Annotated[str, typer.Argument(help="One DuckDB query.")], as_json: o.Json = False
+    store: o.StorePath,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One DuckDB query.")],
+    as_json: o.Json = False,
 ) -> None:
     """Run a read-only query over items, contents, spaces, failures, runs and the other tables.
 
@@ -183,20 +198,24 @@ def export(
     store: o.StorePath,
     path: Annotated[
         Path,
-        typer.Argument(help="FILE.parquet, FILE.npy (with a Parquet file of the items), or a new FOLDER for all."),
+        typer.Argument(
+            metavar="PATH", help="FILE.parquet, FILE.npy (with a Parquet file of the items), or a new FOLDER."
+        ),
     ],
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write items and vectors to Parquet or .npy; to a folder, the whole store, which `embedstore import` reads."""
+    """Write items and vectors to a Parquet or .npy file, or the whole store to a folder for `embedstore import`."""
     opened = es.open(store)
     if path.suffix:
         rows = opened.export(path, where=where, space=space)
         console.print_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
         return
     if where or space:
-        raise typer.BadParameter("a folder gets the whole store; --where and --space need FILE.parquet or FILE.npy")
+        raise typer.BadParameter(
+            "the whole store is written to a folder; --where and --space need FILE.parquet or FILE.npy"
+        )
     counts = opened.export_store(path)
     if as_json:
         console.print_json({"path": str(path), **counts.to_json()})

@@ -2,3 +2,7 @@
 
 Only :mod:`settings`, :mod:`history` and :mod:`advice` can be imported without torch.
 """
+
+from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings
+
+__all__ = ["AugmentationSettings", "FinetuneSettings"]

@@ -1,7 +1,7 @@
 """Advice on whether fine-tuning is worth it: the table of the transfer-learning literature, read with measured figures.
 
 Small or large data × similar or different domain is the table of Yosinski et al. 2014 and of later courses; the middle
-row is ours. The thresholds were set on the data of docs/finetune.md.
+row is ours. The thresholds were set on the data of docs/how-to/fine-tune.md.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ IMAGE_QUALITY_COMMAND = (
     "embedstore finetune STORE {label} --layers first-4 --lr 2e-3 --set layer_decay=1 --set update_batchnorm=true "
     "--set wise_alpha=0.6 --embed"
 )
-"""Image damage is best handled in the first blocks (Lee et al. 2023); measured in docs/finetune.md."""
+"""Image damage is best handled in the first blocks (Lee et al. 2023); measured in docs/how-to/fine-tune.md."""
 
 
 @dataclass(frozen=True)

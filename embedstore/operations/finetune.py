@@ -143,7 +143,7 @@ def _fresh_backbones(session: Session, request: FinetuneRequest, loaded: Backbon
 
 
 def _features(session: Session, request: FinetuneRequest) -> Features:
-    """Return the labelled rows of a request."""
+    """Return the labeled rows of a request."""
     return evaluate.features(session, request.label, where=request.where, space=request.space.key)
 
 

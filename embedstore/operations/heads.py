@@ -10,6 +10,7 @@ from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.results import PredictionSummary
 from embedstore.operations.session import Session
+from embedstore.storage.disk_errors import output_errors
 
 
 def saved_heads(session: Session) -> list[HeadRecord]:
@@ -55,4 +56,5 @@ def predict(session: Session, head: str, *, where: str | None, space: str | None
 
 def export(session: Session, name: str, path: Path) -> Path:
     """Write a linear head to a file; see :meth:`embedstore.Store.export_head`."""
-    return registry.export_head(session.storage, name, path)
+    with output_errors(path):
+        return registry.export_head(session.storage, name, path)

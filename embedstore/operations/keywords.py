@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from embedstore.errors import UnknownOption, did_you_mean
+from embedstore.finetuning.settings import FinetuneOptions
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 AnyClass = TypeVar("AnyClass", bound=type)
@@ -16,18 +17,18 @@ AnyClass = TypeVar("AnyClass", bound=type)
 def check_keywords(function: AnyFunction) -> AnyFunction:
     """Return the function with unknown keywords refused by :class:`~embedstore.errors.UnknownOption`.
 
-    A function with ``**options`` of its own checks them with :func:`unknown_option`.
+    A function with ``**settings`` takes the settings of fine-tuning, the only open keywords of the public functions.
     """
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return function
-    known = [name for name in parameters if name != "self"]
+    parameters = inspect.signature(function).parameters.values()
+    known = [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        known += FinetuneOptions.__annotations__
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
-            if name not in parameters:
-                raise unknown_option(function.__name__, name, known)
+            if name not in known:
+                raise _unknown_option(function.__name__, name, known)
         return function(*args, **kwargs)
 
     return checked  # type: ignore[return-value] # the wrapper has the signature of the function
@@ -41,7 +42,7 @@ def check_public_methods(cls: AnyClass) -> AnyClass:
     return cls
 
 
-def unknown_option(function: str, name: str, known: Iterable[str]) -> UnknownOption:
-    """Return the error for an option that a function does not have."""
-    known = list(known)
-    return UnknownOption(f"{function}() has no option {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}")
+def _unknown_option(function: str, name: str, known: Sequence[str]) -> UnknownOption:
+    """Return the error for a keyword that a function does not have: it names the near ones, else all."""
+    near = did_you_mean(name, known) or f"; it has {', '.join(known) or 'none'}"
+    return UnknownOption(f"{function}() has no option {name!r}{near}")

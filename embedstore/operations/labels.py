@@ -49,10 +49,10 @@ def suggest_labels(
     record = session.space(space)
     data = load_features(session.storage, record, label, separator=separator)
     if len(_classes(data)) < 2:
-        raise LabelError(f"suggest-labels needs labelled items of at least two classes in column {label!r}")
+        raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
     estimator = fit.fit_head_to_few(head, data, seed=seed)
-    unlabelled = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
-    with open_vector_stream(session.storage, record, where, extra_condition=unlabelled) as stream:
+    unlabeled = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
+    with open_vector_stream(session.storage, record, where, extra_condition=unlabeled) as stream:
         return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
 
 

@@ -29,6 +29,7 @@ from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.local_files import load_image
+from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.transfer import export as transfer
 
@@ -107,7 +108,8 @@ def build_index(
 
 def export(session: Session, path: Path, *, space: str | None, where: str | None) -> int:
     """Export items and vectors; see :meth:`embedstore.Store.export`."""
-    return transfer.export_items(session.storage, session.space(space), path, where=where)
+    with output_errors(path):
+        return transfer.export_items(session.storage, session.space(space), path, where=where)
 
 
 def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> tuple[Vector, str]:

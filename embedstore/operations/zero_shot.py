@@ -29,7 +29,7 @@ class ZeroShotClassifier:
     session: Session
 
     def evaluate(self, label: str = "label", *, where: str | None = None) -> Evaluation:
-        """Evaluate on the labelled items: the held-out ones if the items have a split, else all.
+        """Evaluate on the labeled items: the held-out ones if the items have a split, else all.
 
         Args:
             label: a column of the items.

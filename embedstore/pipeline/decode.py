@@ -1,6 +1,6 @@
 """Stage "decode": from the bytes of files to pixels, in order, on a pool of threads (decoders release the GIL).
 
-A thread decodes an ordinary file itself and gives an unusual one to a process of its own. A content that has a vector
+A thread decodes an ordinary file itself and gives an unusual one to a separate process. A content that has a vector
 is not decoded. Memory is bounded by one group of files and the queue, whatever the number of files.
 """
 
@@ -63,7 +63,7 @@ class DecodeSettings:
         preprocess: the preprocessing of the space.
         method: from an ordinary file to pixels.
         threads: the size of the pool that reads and decodes.
-        isolate_all: decode ordinary files in a process of their own too: the run before this one was killed, and one
+        isolate_all: decode ordinary files in a separate process too: the run before this one was killed, and one
             of them may be the cause.
     """
 
@@ -173,7 +173,7 @@ class ImageDecoder:
         self._isolation.close()
 
     def _prepare(self, data: bytes) -> tuple[Any, ImageInfo]:
-        """Return pixels and facts, from this thread or from a process of its own."""
+        """Return pixels and facts, from this thread or from a separate process."""
         if not self._settings.isolate_all and is_safe_in_process(data):
             return self._settings.method.prepare(data, self._settings.preprocess)
         return self._isolation.prepare(data)

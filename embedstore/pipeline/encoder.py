@@ -61,7 +61,7 @@ def prepare_encoder(
         source: reads some of the run's files, on which the decoders are compared.
         plan: the files of the run.
         runtime: the runtime that the user requested.
-        decoder: the decoder that the user requested; None if every file is decoded in a process of its own.
+        decoder: the decoder that the user requested; None if every file is decoded in a separate process.
         threads: the size of the decoding pool.
         towers_folder: the folder of the space's exported networks.
 

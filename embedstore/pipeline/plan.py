@@ -57,7 +57,7 @@ class PlanCounts:
 class EmbedPlan:
     """The files that a run has to read, and what is known about the others.
 
-    ``known``, ``learn`` and ``claim_renamed`` are for one thread at a time; the other methods can be called beside it.
+    One thread at a time may call ``known``, ``learn`` and ``claim_renamed``; another may call the rest meanwhile.
 
     Args:
         storage: the store that holds the plan's tables.

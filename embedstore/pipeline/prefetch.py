@@ -1,4 +1,4 @@
-"""An iterator that runs ahead on a thread of its own, by at most a given number of values."""
+"""An iterator that runs ahead on its own thread, by at most a given number of values."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
-from embedstore.pipeline.encoder import LoadBackbone, prepare_encoder
+from embedstore.pipeline.encoder import LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
 from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
-from embedstore.pipeline.stage_times import StageTimers, StageTimes
+from embedstore.pipeline.stage_times import StageTimers
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -192,6 +192,36 @@ def _embed_files(
     isolate_all: bool,
 ) -> EncodingResult:
     """Read, decode, embed and commit the files of the plan, all stages at once."""
+    run, settings = _prepare(job, plan, load_backbone, isolate_all=isolate_all)
+    batch_size, max_files = job.options.batch_size, job.options.commit_rows
+    timers = StageTimers()
+    with closing(run), preserve_torch_threads() as restore_threads, ExitStack() as stack:
+        files = stack.enter_context(
+            open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
+        )
+        forward = ForwardStage(run.encoder, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
+        stack.callback(forward.close)
+        for batch in forward.run(files):
+            with timers.write.measure():
+                commits.add(batch)
+            totals = commits.totals
+            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
+        with timers.write.measure():
+            commits.flush()
+    times = timers.finish(
+        images=forward.image_count,
+        forward_seconds=forward.seconds,
+        threads=settings.threads,
+        shares_cpu=run.encoder.backbone.device == "cpu",
+        runtime=run.encoder.choice.runtime.value,
+    )
+    return EncodingResult(run, times, batch_size or run.encoder.batch_size, commits.totals.files)
+
+
+def _prepare(
+    job: _Job, plan: EmbedPlan, load_backbone: LoadBackbone, *, isolate_all: bool
+) -> tuple[RunEncoder, DecodeSettings]:
+    """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space
     threads = options.threads or available_cores()
     run = prepare_encoder(
@@ -206,45 +236,4 @@ def _embed_files(
     preprocess = space.space.preprocess
     if preprocess is None:
         raise BadBackbone(f"space {space.name} has no preprocessing for images")
-    timers = StageTimers()
-    begin, begin_cpu = time.perf_counter(), time.process_time()
-    with (
-        closing(run),
-        preserve_torch_threads() as restore_threads,
-        open_prepared_files(
-            job.source,
-            plan,
-            DecodeSettings(preprocess, threads, run.method, isolate_all),
-            stop_requested=lambda: stop.signal_number,
-            timers=timers,
-        ) as files,
-        closing(
-            ForwardStage(
-                run.encoder,
-                batch_size=options.batch_size,
-                max_files=options.commit_rows,
-                initializer=restore_threads,
-            )
-        ) as forward,
-    ):
-        for batch in forward.run(files):
-            with timers.write.measure():
-                commits.add(batch)
-            totals = commits.totals
-            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
-        with timers.write.measure():
-            commits.flush()
-    times = StageTimes(
-        images=forward.image_count,
-        seconds=max(time.perf_counter() - begin, 1e-9),
-        read=timers.read.time,
-        decode=timers.decode.time,
-        forward_seconds=forward.seconds,
-        write=timers.write.time,
-        cpu_seconds=time.process_time() - begin_cpu,
-        threads=threads,
-        cores=available_cores(),
-        shares_cpu=run.encoder.backbone.device == "cpu",
-        runtime=run.encoder.choice.runtime.value,
-    )
-    return EncodingResult(run, times, options.batch_size or run.encoder.batch_size, commits.totals.files)
+    return run, DecodeSettings(preprocess, threads, run.method, isolate_all)

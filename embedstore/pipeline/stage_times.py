@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedstore.timing import available_cores
+
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
 MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be reached while cores decode
 BOTTLENECK_NAMES = {
@@ -57,11 +59,33 @@ class StageTimers:
         read: reading and hashing.
         decode: decoding and resizing.
         write: collecting and committing.
+        begin: when the stages began.
+        begin_cpu: the processor time of the process then.
     """
 
     read: StageTimer = field(default_factory=StageTimer)
     decode: StageTimer = field(default_factory=StageTimer)
     write: StageTimer = field(default_factory=StageTimer)
+    begin: float = field(default_factory=time.perf_counter)
+    begin_cpu: float = field(default_factory=time.process_time)
+
+    def finish(
+        self, *, images: int, forward_seconds: float, threads: int, shares_cpu: bool, runtime: str
+    ) -> StageTimes:
+        """Return the times up to now; the arguments are those of :class:`StageTimes`."""
+        return StageTimes(
+            images=images,
+            seconds=max(time.perf_counter() - self.begin, 1e-9),
+            read=self.read.time,
+            decode=self.decode.time,
+            forward_seconds=forward_seconds,
+            write=self.write.time,
+            cpu_seconds=time.process_time() - self.begin_cpu,
+            threads=threads,
+            cores=available_cores(),
+            shares_cpu=shares_cpu,
+            runtime=runtime,
+        )
 
 
 @dataclass(frozen=True)

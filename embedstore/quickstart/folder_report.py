@@ -10,8 +10,10 @@ from typing import Any
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.errors import BadBackbone, OutputError
+from embedstore.errors import BadBackbone
 from embedstore.reports import evaluation_page
+from embedstore.storage import durable_files
+from embedstore.storage.disk_errors import output_errors
 from embedstore.store import Store
 
 
@@ -63,11 +65,8 @@ def folder_report(
     curve = store.learning_curve("label", head=head)
     uris = store.item_uris([m.item for m in evaluation.mistakes])
     page = evaluation_page.evaluation_page(evaluation, uris, curve=curve)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page, encoding="utf-8")
-    except OSError as e:
-        raise OutputError(f"cannot write {output}: {e.strerror or e}") from e
+    with output_errors(output):
+        durable_files.write_output(output, page.encode())
     progress(f"wrote {output}; the vectors are in {path}")
     return FolderReport(store, evaluation, curve)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from embedstore.errors import EmbedstoreError, StoreIOError
+from embedstore.errors import EmbedstoreError, OutputError, StoreIOError
 
 DEFAULT_CURE = "free disk space or check the disk, then run it again; earlier commits are kept"
 
@@ -27,3 +28,19 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
         if isinstance(e, EmbedstoreError):
             raise
         raise StoreIOError(f"cannot {action}: {e.strerror or e}; {cure}") from e
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Create missing parent folders of a file that the user named, and report an error of the disk for that file.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as e:
+        if isinstance(e, EmbedstoreError):
+            raise
+        raise OutputError(f"cannot write {path}: {e.strerror or e}") from e

@@ -316,7 +316,7 @@ def _check_editable(column: str, existing: Mapping[str, str]) -> None:
     """Raise if a column does not exist or is not the user's to set."""
     if not _has(existing, column):
         raise UnknownColumn(
-            f"the items have no column {column!r}{did_you_mean(column, list(existing))}; --new creates one"
+            f"the items have no column {column!r}{did_you_mean(column, list(existing))}; --add-columns creates one"
         )
     if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
         raise QueryError(f"{column} describes the file and cannot be set; `rename` changes uris")

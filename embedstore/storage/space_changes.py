@@ -85,8 +85,8 @@ def _check_unused(storage: Storage, space: SpaceRecord) -> None:
         heads = space_rows.heads_of_space(con, space.key)
     if heads:
         raise SpaceMismatch(
-            f"heads depend on space {space.name}: {', '.join(heads)}; `embedstore set-default STORE OTHER --refit` "
-            "fits them in another space, `embedstore heads STORE --drop NAME` removes one"
+            f"heads depend on space {space.name}: {', '.join(heads)}; `embedstore set-default STORE OTHER "
+            "--refit-heads` fits them in another space, `embedstore heads STORE --delete NAME` removes one"
         )
     others = [s.name for s in storage.spaces() if s.key != space.key]
     if not others:

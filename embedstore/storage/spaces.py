@@ -43,6 +43,17 @@ class SpaceRecord:
         """The bytes of one vector on disk."""
         return self.space.dim * np.dtype(DTYPES[self.dtype]).itemsize
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "name": self.name,
+            "key": self.key,
+            "dim": self.space.dim,
+            "dtype": self.dtype,
+            "is_default": self.is_default,
+            "created": self.created.isoformat(),
+        }
+
     def require_recipe(self) -> RecipeSpace:
         """Return this space if its backbone can be loaded.
 

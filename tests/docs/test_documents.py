@@ -1,6 +1,9 @@
-"""The README's and the tutorial's Python runs, on a real store; the set-up commands are what the gate runs."""
+"""The Python of README and documentation runs on a real store; the set-up commands are those that the gate runs."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -8,16 +11,21 @@ import embedstore as es
 from tests.conftest import ROOT, TINY, picture
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
+TRAINING = "docs/how-to/fine-tune.md"  # it trains a network, in a process of its own
 
 
 def blocks(name):
     """The Python blocks of a document."""
-    return BLOCK.findall((ROOT / name).read_text())
+    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+
+
+WITH_CODE = [name for name in DOCUMENTS if blocks(name) and name not in ("README.md", TRAINING)]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder with photos/, query.jpg and a place for pets.store."""
+    """A working folder with photos/ and query.jpg."""
     for n in range(12):
         path = tmp_path / "photos" / ("val" if n % 3 == 2 else "train") / ("cat" if n < 6 else "dog") / f"{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,38 +35,70 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_readmes_python_runs(folder):
-    """Every line, with the example's backbone replaced by a small one at random init."""
-    (code,) = blocks("README.md")
-    small = f'backbone="{TINY}", random_init=True'
-    assert 'backbone="timm/resnet50"' in code
-    scope = {}
-    exec(code.replace('backbone="timm/resnet50"', small), scope)
-    assert len(scope["hits"]) == 4
-    assert (folder / "pets.store" / "catalog.duckdb").exists()
-
-
-def test_the_tutorials_python_runs(folder, tmp_path):
-    """Every line, on a store whose network understands words."""
+@pytest.fixture
+def pets(folder):
+    """pets.store in the working folder: photos with years, in the space of a network with a text tower."""
     from tests.helpers.networks import local_clip
 
-    (code,) = blocks("docs/tutorial.md")
-    backbone = local_clip(tmp_path / "clip")
-    store = es.create("pets.store", backbone)
     lines = ["uri,label,split,year"]
     for n, path in enumerate(sorted((folder / "photos").rglob("*.png"))):
         lines.append(f"{path},{path.parent.name},{path.parent.parent.name},{2015 + n}")
     (folder / "m.csv").write_text("\n".join(lines))
+    store = es.create("pets.store", local_clip(folder / "clip"))
     store.embed("m.csv")
+    return store
+
+
+def test_the_python_of_the_readme_runs(folder):
+    """Every line, with the backbone of the example replaced by a small one at random weights."""
+    (code,) = blocks("README.md")
+    backbone = re.search(r'backbone="[^"]+"', code).group()
     scope = {}
-    exec(code, scope)
-    assert scope["features"].X.shape == (12, store.spaces[0].space.dim)
+    exec(code.replace(backbone, f'backbone="{TINY}", random_init=True'), scope)
+    assert len(scope["hits"]) == 4
+    assert (folder / "pets.store" / "catalog.duckdb").exists()
 
 
-def test_the_gate_runs_the_readmes_words():
+@pytest.mark.parametrize("name", WITH_CODE)
+def test_the_python_of_a_page_runs(name, pets):
+    """Every block, in the order of the page, on a store as the tutorial makes one."""
+    scope = {}
+    for code in blocks(name):
+        exec(code, scope)
+
+
+def test_the_python_of_the_tutorial_gives_features(pets):
+    """The last blocks do not only run: the features have the shape that the page promises."""
+    scope = {}
+    for code in blocks("docs/tutorial.md"):
+        exec(code, scope)
+    assert scope["features"].X.shape == (12, pets.spaces[0].space.dim)
+
+
+def test_the_python_of_the_fine_tuning_page_runs(pets):
+    """It trains, embeds, compares and changes the default space."""
+    pytest.importorskip("accelerate", reason="the extra finetune is not installed")
+    (code,) = blocks(TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=280)
+    assert len(es.open("pets.store").spaces) == 2
+
+
+def test_the_gate_runs_the_commands_of_the_readme():
     """Both set-up commands are marked, and the test command is pytest itself."""
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = dict(re.findall(r"<!-- setup:(\w+) -->\s*```bash\n(.*?)```", readme, re.DOTALL))
     assert commands["run"].strip() == "pip install -e . && embedstore quickstart"
     assert commands["test"].strip() == "pip install -e .[test] && python -m pytest -n 2 --dist loadfile"
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_files_that_the_journeys_name_exist():
+    """Each journey is a table of at most fifteen files of the package."""
+    page = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+    journeys = page.split("## Journey")[1:]
+    assert len(journeys) == 3
+    for journey in journeys:
+        files = re.findall(r"^\| `([\w/]+\.py)` \|", journey, re.MULTILINE)
+        assert 10 <= len(files) <= 15
+        assert [name for name in files if not (ROOT / "embedstore" / name).is_file()] == []

@@ -121,7 +121,8 @@ def test_the_domain_is_unknown_for_random_weights(tmp_path):
 def test_strategies_are_compared_in_a_table_and_a_plot(tmp_path, capsys):
     """The command trains four regimes on two and on all labels, judges them on the same items, and draws the result."""
     store, png = textures_in(tmp_path / "s", textures(tmp_path / "photos", 5)), tmp_path / "strategies.png"
-    command = ["lore", str(store.path), "label", "--labels-per-class", "2", "--epochs", "1", "--set", "wise_alpha=0.5"]
+    command = ["compare-strategies", str(store.path), "label", "--labels-per-class", "2", "--epochs", "1"]
+    command += ["--set", "wise_alpha=0.5"]
     with pytest.raises(SystemExit) as done:
         main([*command, "-o", str(png), "--json"])
     assert done.value.code == 0

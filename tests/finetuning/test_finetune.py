@@ -133,12 +133,9 @@ def test_batchnorm_statistics_are_updated_with_update_batchnorm(plain):
 
 def test_the_default_space_is_changed_and_changed_back(tuned):
     """One call each way; a search without a space uses the default."""
-    assert tuned.set_default("test_resnet-label") == {
-        "space": "test_resnet-label",
-        "lacking": 0,
-        "refitted": [],
-        "left": [],
-    }
+    change = tuned.set_default("test_resnet-label")
+    assert (change.space, change.without_vector) == ("test_resnet-label", 0)
+    assert (change.refitted, change.skipped) == ([], [])
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet-label"
     tuned.set_default("test_resnet")
     assert es.open(tuned.path).search(1, k=1).space == "test_resnet"
@@ -153,7 +150,7 @@ def test_heads_belong_to_their_space_until_they_are_refitted(tuned):
     assert {h.space_key for h in tuned.heads} == {old}
     with pytest.raises(SpaceMismatch, match="trained in space test_resnet"):
         tuned.head("kinds", space="test_resnet-label")
-    assert tuned.set_default("test_resnet-label", refit_heads=True)["refitted"] == ["kinds", "near"]
+    assert tuned.set_default("test_resnet-label", refit_heads=True).refitted == ["kinds", "near"]
     assert {h.space_key for h in tuned.heads} == {new}
     assert tuned.head("near").k == 3
 
@@ -166,13 +163,13 @@ def test_a_space_is_dropped_only_when_nothing_depends_on_it(tuned):
         tuned.drop_space("test_resnet-label")
     tuned.delete_head("kinds")
     tuned.set_default("test_resnet-label")
-    with pytest.raises(SpaceMismatch, match="when none is named"):
+    with pytest.raises(SpaceMismatch, match="is the default space"):
         tuned.drop_space("test_resnet-label")
     tuned.set_default("test_resnet")
     size = sum(p.stat().st_size for p in (tuned.path / "checkpoints" / key).iterdir())
     done = tuned.drop_space("test_resnet-label")
-    assert done["vectors"] == 60
-    assert done["bytes"] > size
+    assert done.vectors == 60
+    assert done.bytes > size
     assert not (tuned.path / "spaces" / key).exists()
     assert not (tuned.path / "checkpoints" / key).exists()
     with pytest.raises(SpaceMismatch, match="only space"):

@@ -1,6 +1,7 @@
 """Fine-tuning on real photos: JPEG damage costs less accuracy afterwards, and a good probe does not get worse.
 
-Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``. Settings and figures: docs/finetune.md.
+Minutes of training: ``pytest tests/finetuning/test_finetune_real.py -m slow``.
+Settings and figures: docs/how-to/fine-tune.md.
 """
 
 import pytest
@@ -19,7 +20,7 @@ DAMAGE_OPTIONS = {
     "color_jitter": 0.0,
     "refit": True,
     "wise_alpha": 0.6,
-}  # chosen on other photos with the same damage; docs/finetune.md lists every trial
+}  # chosen on other photos with the same damage; docs/how-to/fine-tune.md lists every trial
 
 
 def finetune_comparison(tmp_path, photos, backbone, weights, preprocess, settings, **options):

@@ -243,7 +243,7 @@ def test_a_value_of_the_wrong_type_is_refused(name, value, message):
 
 def test_values_are_converted_to_the_type_of_their_setting():
     """0 is false, NumPy numbers are numbers, and None stays None where it is allowed."""
-    made = parse_settings(
+    settings = parse_settings(
         {
             "update_batchnorm": 1,
             "flip": 0,
@@ -253,15 +253,21 @@ def test_values_are_converted_to_the_type_of_their_setting():
             "min_crop_scale": 1,
         }
     )
-    assert (made.update_batchnorm, made.augment.flip, made.lr, made.batch_size, made.wise_alpha) == (
+    assert (
+        settings.update_batchnorm,
+        settings.augment.flip,
+        settings.lr,
+        settings.batch_size,
+        settings.wise_alpha,
+    ) == (
         True,
         False,
         0.5,
         4,
         None,
     )
-    assert type(made.batch_size) is int
-    assert type(made.augment.min_crop_scale) is float
+    assert type(settings.batch_size) is int
+    assert type(settings.augment.min_crop_scale) is float
 
 
 def test_equal_integers_and_floats_are_the_same_setting():

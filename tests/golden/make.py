@@ -1,4 +1,4 @@
-"""Make the stored store of the current format: ``python -m tests.golden.make vN``. A published one is never remade."""
+"""Create the golden store of the current format: ``python -m tests.golden.make vN``. A published one never changes."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ TABLE = {
 
 
 def main(path: Path) -> None:
-    """Five items in two commits, one failure, one column of the user's."""
+    """Create a store with five items in two commits, one failure and one column of the user's own."""
     store = es.create(path)
     first = {k: v[:3] for k, v in TABLE.items()}
     rest = {k: v[3:] for k, v in TABLE.items()}

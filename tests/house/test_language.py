@@ -33,7 +33,10 @@ PROSE = [
 @pytest.mark.parametrize("path", PROSE, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_phrase_of_the_private_dialect_comes_back(path):
     """Docstrings, comments, messages and documents use the words of the field."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    text = path.read_text(encoding="utf-8")
+    if path.name == "CHANGELOG.md":  # its tables of renamed verbs quote the old names
+        text = re.sub(r"`[^`\n]*`", "", text)
+    lines = text.splitlines()
     found = [f"{n}: {line.strip()}" for n, line in enumerate(lines, 1) if FORBIDDEN.search(line)]
     assert found == []
 

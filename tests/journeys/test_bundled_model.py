@@ -185,6 +185,6 @@ class TestDuplicates:
             Image.open(uri).resize((80, 80)).save(copies / f"{item}.jpg", quality=85)
         own.embed(copies)
         found = own.duplicates(0.97, where="kind = 'several' or kind is null")
-        group = {Path(r["uri"]).stem: r["group"] for r in found.rows}
+        group = {Path(i.uri).stem: i.group for i in found.items}
         for item, uri in rows:
             assert group[str(item)] == group[Path(uri).stem]

@@ -86,7 +86,7 @@ def test_broken_exif_is_ignored(exif):
     )
 
 
-# ---- colour
+# ---- color
 
 
 def test_gray_and_palette_images_become_rgb():
@@ -104,12 +104,12 @@ def test_gray_and_palette_images_become_rgb():
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_composed_over_white(mode):
     """Alpha 0 is white whatever color it hides, 255 is the color, and 51 of 255 is a fifth of black."""
-    grey = Image.new(mode, (3, 1))
-    colour = (10, 20, 30) if mode == "RGBA" else (10,)
+    gray = Image.new(mode, (3, 1))
+    color = (10, 20, 30) if mode == "RGBA" else (10,)
     for x, alpha in enumerate((0, 255, 51)):
-        grey.putpixel((x, 0), (*((0,) * len(colour) if alpha == 51 else colour), alpha))
+        gray.putpixel((x, 0), (*((0,) * len(color) if alpha == 51 else color), alpha))
     seen = (10, 20, 30) if mode == "RGBA" else (10, 10, 10)
-    assert decoded_pixels(encode(grey)) == [[WHITE, seen, (204, 204, 204)]]
+    assert decoded_pixels(encode(gray)) == [[WHITE, seen, (204, 204, 204)]]
 
 
 def test_a_transparent_palette_entry_is_white():
@@ -156,24 +156,24 @@ def test_a_tiff_with_photometric_zero_is_inverted():
 
 def test_thirty_two_bit_gray_is_scaled_by_its_range():
     """Values up to 255 are 8 bits, up to 65535 16 bits; others are stretched."""
-    grey = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}i", *v), len(v), 32, 1, 2))[0]]  # noqa: E731
-    assert grey(0, 7, 255) == [0, 7, 255]
-    assert grey(0, 32768, 65535) == [0, 128, 255]
-    assert grey(-100, 0, 100) == [0, 128, 255]
-    assert grey(0, 1_000_000_000, 2_000_000_000) == [0, 128, 255]
+    gray = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}i", *v), len(v), 32, 1, 2))[0]]  # noqa: E731
+    assert gray(0, 7, 255) == [0, 7, 255]
+    assert gray(0, 32768, 65535) == [0, 128, 255]
+    assert gray(-100, 0, 100) == [0, 128, 255]
+    assert gray(0, 1_000_000_000, 2_000_000_000) == [0, 128, 255]
 
 
 def test_floats_are_scaled_by_their_range_and_nan_is_black():
     """0..1 is black to white; any other range is stretched; infinities are black and white."""
-    grey = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}f", *v), len(v), 32, 1, 3))[0]]  # noqa: E731
+    gray = lambda *v: [p[0] for p in decoded_pixels(tiff(struct.pack(f"<{len(v)}f", *v), len(v), 32, 1, 3))[0]]  # noqa: E731
     nan, inf = float("nan"), float("inf")
-    assert grey(0.0, 0.5, 1.0) == [0, 128, 255]
-    assert grey(0.0, 0.25) == [0, 64]
-    assert grey(-5.0, 0.0, 5.0) == [0, 128, 255]
-    assert grey(0.0, 0.5, nan, 1.0) == [0, 128, 0, 255]
-    assert grey(10.0, 20.0, inf, -inf, nan) == [0, 255, 255, 0, 0]
-    assert grey(nan, nan) == [0, 0]
-    assert grey(7.0, 7.0) == [0, 0]
+    assert gray(0.0, 0.5, 1.0) == [0, 128, 255]
+    assert gray(0.0, 0.25) == [0, 64]
+    assert gray(-5.0, 0.0, 5.0) == [0, 128, 255]
+    assert gray(0.0, 0.5, nan, 1.0) == [0, 128, 0, 255]
+    assert gray(10.0, 20.0, inf, -inf, nan) == [0, 255, 255, 0, 0]
+    assert gray(nan, nan) == [0, 0]
+    assert gray(7.0, 7.0) == [0, 0]
 
 
 def test_cmyk_is_decoded_with_and_without_adobes_inversion():

@@ -258,8 +258,8 @@ def test_upright_sizes_of_the_corpus_are_those_of_its_manifest(unpacked):
             if turned and row["rgb"] == "ok" and (folder / row["path"]).exists():
                 width, height = int(row["width"]), int(row["height"])
                 quarter = int(row["orientation"]) >= 5 and row["format"] != "TIFF"
-                stands = (height, width) if quarter else (width, height)
+                expected = (height, width) if quarter else (width, height)
                 facts = decode.open_image((folder / row["path"]).read_bytes())[1]
-                assert (facts.width, facts.height) == stands, row["path"]
+                assert (facts.width, facts.height) == expected, row["path"]
                 checked += 1
     assert checked == 49

@@ -45,7 +45,7 @@ def test_the_sample_is_spread_over_the_folder_and_bounded_in_bytes(photos, monke
 
 def test_images_are_generated_without_a_folder(capsys):
     """The verb prints one JSON document, or a table whose last line names the bottleneck."""
-    arguments = ["bench", "--backbone", TINY, "--seconds", "0.1", "--images", "4", "--runtime", "eager"]
+    arguments = ["bench", "--backbone", TINY, "--seconds-per-stage", "0.1", "--max-images", "4", "--runtime", "eager"]
     with pytest.raises(SystemExit):
         main([*arguments, "--json"])
     document = json.loads(capsys.readouterr().out)

@@ -13,7 +13,7 @@ from embedstore.media.image import isolation
 from tests.conftest import TINY, picture
 from tests.reliability.fork_server import CLI, ForkServer, Process
 
-INTERRUPTED = "embedstore: interrupted; what was committed is kept, run it again to go on"
+INTERRUPTED = "embedstore: interrupted; what was committed is kept, run the command again to continue"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def start_embed(commands: ForkServer, store: Path, *options: str) -> Process:
 
 def is_decode_worker(pid: int) -> bool:
     """Return whether a process is a running decode worker, by the code in its command line; a zombie has none."""
-    code = isolation._START.partition("{}")[0].encode()
+    code = isolation.WORKER_CODE.partition("{}")[0].encode()
     try:
         return code in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a commit promises, who may write, and what opening mends."""
+"""Commits are durable, one writer writes at a time, and opening a store recovers from a crash."""
 
 import json
 import os
@@ -31,8 +31,8 @@ from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector
 
 
-def python(code: str, *arguments: str) -> subprocess.Popen:
-    """A real second process."""
+def start_python(code: str, *arguments: str) -> subprocess.Popen:
+    """Start a second process."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
         stdout=subprocess.PIPE,
@@ -42,7 +42,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen:
 
 
 def test_committed_rows_are_read_back(tmp_path):
-    """Items, ids, pictures and vectors come back as committed, in order."""
+    """Items, ids, image facts and vectors are read back as committed, in order."""
     make(tmp_path / "s", 3, 2)
     storage = Storage.open(tmp_path / "s")
     assert rows(storage) == expected(5)
@@ -53,7 +53,7 @@ def test_committed_rows_are_read_back(tmp_path):
     assert storage.sql("SELECT width, format FROM contents ORDER BY bytes")[1][2] == (3, "JPEG")
 
 
-def test_an_existing_item_keeps_its_id_and_changes_its_content(tmp_path):
+def test_changed_file_keeps_the_id_of_its_item(tmp_path):
     """A changed file is the same item with another content."""
     storage = make(tmp_path / "s", 3)
     changed = batch(10, 1)
@@ -66,8 +66,8 @@ def test_an_existing_item_keeps_its_id_and_changes_its_content(tmp_path):
     assert storage.sql("SELECT count(*) FROM items")[1] == [(3,)]
 
 
-def test_a_failed_commit_counts_for_nothing(tmp_path):
-    """Vectors of another dimension are refused and leave the store as it was."""
+def test_rejected_commit_changes_nothing(tmp_path):
+    """Vectors of another dimension are rejected, and the store is unchanged."""
     storage = make(tmp_path / "s", 3)
     bad = CommitBatch(digests=[digest(9)], vectors=[np.ones(5, np.float32)])
     with storage.writer("test") as writer, pytest.raises(DimensionMismatch, match="vectors of 4, these have 5"):
@@ -75,16 +75,16 @@ def test_a_failed_commit_counts_for_nothing(tmp_path):
     assert rows(Storage.open(tmp_path / "s")) == expected(3)
 
 
-def test_usable_knows_what_float16_cannot_hold():
-    """NaN, infinity, zero, too large for float16 and too small for it."""
+def test_storable_rows_are_finite_nonzero_and_in_range():
+    """NaN, infinity, zero, and numbers too large or too small for float16 cannot be stored."""
     given = np.array([[1, 2], [np.nan, 1], [np.inf, 1], [0, 0], [1e5, 1], [1e-9, 0]], dtype=np.float32)
     assert storable_rows(given, "float16").tolist() == [True, False, False, False, False, False]
     assert storable_rows(given, "float32").tolist() == [True, False, False, False, True, True]
 
 
 @pytest.mark.parametrize("name", ["a file", "a folder", "nothing"])
-def test_what_is_no_store_is_named(tmp_path, name):
-    """Each wrong path has its own error with the cure."""
+def test_path_without_a_store_is_reported(tmp_path, name):
+    """A path without a store raises an error that names the command to create one."""
     path = tmp_path / name
     if name == "a file":
         path.write_text("x")
@@ -95,7 +95,7 @@ def test_what_is_no_store_is_named(tmp_path, name):
 
 
 def test_create_never_overwrites(tmp_path):
-    """A folder with anything in it is refused and untouched; an empty one is used."""
+    """A folder with a file in it is rejected and unchanged; an empty one is used."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     with pytest.raises(StoreExists):
@@ -106,8 +106,8 @@ def test_create_never_overwrites(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "full"]
 
 
-def test_a_store_of_a_later_version_is_refused(tmp_path):
-    """By its marker, and by its migrations."""
+def test_store_of_a_later_version_is_rejected(tmp_path):
+    """A later version is detected by the marker file and by the migrations."""
     storage = make(tmp_path / "s", 1)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO \"schema\" VALUES (99, 'm099_future', NULL)")
@@ -118,8 +118,8 @@ def test_a_store_of_a_later_version_is_refused(tmp_path):
         Storage.open(tmp_path / "s")
 
 
-def test_no_space_says_how_to_get_one(tmp_path):
-    """The message names the option; a wrong name lists the near ones."""
+def test_missing_space_names_the_cure(tmp_path):
+    """The message names the option that creates a space; for a wrong name it lists similar names."""
     storage = Storage.create(tmp_path / "s")
     with pytest.raises(SpaceNotFound, match="--backbone"):
         storage.space()
@@ -127,10 +127,10 @@ def test_no_space_says_how_to_get_one(tmp_path):
         make(tmp_path / "t", 1).space("tets")
 
 
-def test_a_second_writer_is_told_who_holds_the_store(tmp_path):
-    """Pid, since when, doing what; a reader is not disturbed; with wait it gets its turn."""
+def test_second_writer_learns_who_is_writing(tmp_path):
+    """The error names process, time and operation; readers continue, and a writer that waits gets its turn."""
     make(tmp_path / "s", 3)
-    other = python(
+    other = start_python(
         """
         import sys, time
         from embedstore.storage.storage import Storage
@@ -151,9 +151,9 @@ def test_a_second_writer_is_told_who_holds_the_store(tmp_path):
 
 
 def test_readers_see_whole_commits_while_another_process_writes(tmp_path):
-    """Every generation a reader sees is a multiple of the commit's size, and never shrinks."""
+    """A reader only sees whole commits, and never fewer than before."""
     make(tmp_path / "s")
-    other = python(
+    other = start_python(
         """
         import sys
         from tests.helpers.vector_stores import batch
@@ -179,18 +179,18 @@ def test_readers_see_whole_commits_while_another_process_writes(tmp_path):
 
 
 def test_threads_share_a_store(tmp_path):
-    """Four threads read while a fifth commits: no error, and every answer whole."""
+    """Four threads read while a fifth commits: none fails, and every read sees whole commits."""
     storage = make(tmp_path / "s", 10)
     problems, seen = [], []
 
-    def look():
+    def read_repeatedly():
         try:
             for _ in range(20):
                 seen.append(len(rows(Storage.open(tmp_path / "s"))))
-        except Exception as e:  # any error at all fails the test
+        except Exception as e:  # any error fails the test
             problems.append(e)
 
-    threads = [threading.Thread(target=look) for _ in range(4)]
+    threads = [threading.Thread(target=read_repeatedly) for _ in range(4)]
     for t in threads:
         t.start()
     with storage.writer("adding") as writer:
@@ -204,10 +204,10 @@ def test_threads_share_a_store(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_kill_9_loses_no_acknowledged_row(tmp_path, seed):
-    """Killed at a random moment: every acknowledged commit is there, and every row is right."""
+def test_sigkill_loses_no_acknowledged_row(tmp_path, seed):
+    """After SIGKILL at a random moment every acknowledged commit is there, and every row is correct."""
     make(tmp_path / "s")
-    other = python(
+    other = start_python(
         """
         import sys
         from tests.helpers.vector_stores import batch
@@ -234,9 +234,9 @@ def test_kill_9_loses_no_acknowledged_row(tmp_path, seed):
     assert rows(storage) == expected(len(found) + 8)
 
 
-def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
-    """A catalog set back by two commits is refused; repair takes their vectors from the files, and sets half a file
-    aside."""
+def test_repair_registers_vectors_that_the_catalog_lost(tmp_path):
+    """A catalog from two commits ago is rejected; repair registers their vector files, and quarantines a truncated
+    one."""
     storage = make(tmp_path / "s", 3)
     shutil.copy(storage.layout.catalog, tmp_path / "old")
     with storage.writer("test") as writer:
@@ -262,8 +262,8 @@ def test_vectors_that_the_catalog_lost_are_taken_back(tmp_path):
     assert rows(storage) == expected(6)
 
 
-def test_an_interrupted_checkpoint_is_undone(tmp_path):
-    """With the guard complete and the catalog torn, opening restores the copy and says so."""
+def test_interrupted_checkpoint_is_undone(tmp_path):
+    """If a checkpoint tore the catalog, opening the store restores the guard copy and reports it."""
     storage = make(tmp_path / "t", 5)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO runs VALUES (1, 'x', NULL, NULL, NULL, NULL, 0)")
@@ -273,7 +273,7 @@ def test_an_interrupted_checkpoint_is_undone(tmp_path):
     shutil.copy(at.wal, at.guard)
     (at.guard / "COMPLETE").touch()
     torn = bytearray(at.catalog.read_bytes())
-    torn[4096:12288] = bytes(8192)  # both database headers, as a checkpoint cut half-way
+    torn[4096:12288] = bytes(8192)  # both database headers, as an interrupted checkpoint leaves them
     at.catalog.write_bytes(torn)
     reopened = Storage.open(tmp_path / "t")
     assert rows(reopened) == expected(5)
@@ -282,8 +282,8 @@ def test_an_interrupted_checkpoint_is_undone(tmp_path):
     assert not checkpoint.has_interrupted_checkpoint(at)
 
 
-def test_a_torn_log_is_cut_where_it_broke(tmp_path):
-    """Garbage in the last entry of the log costs that entry only, and the whole log is kept aside."""
+def test_torn_log_loses_only_its_last_entry(tmp_path):
+    """A damaged last entry of the log is cut off, and the whole log is quarantined."""
     storage = make(tmp_path / "s", 5)
     with storage.catalog.write() as con:
         con.execute("INSERT INTO runs VALUES (1, 'kept', NULL, NULL, NULL, NULL, 0)")
@@ -294,7 +294,7 @@ def test_a_torn_log_is_cut_where_it_broke(tmp_path):
     log = bytearray(storage.layout.wal.read_bytes())
     log[whole + 20 : whole + 40] = bytes(20)
     storage.layout.wal.write_bytes(log)
-    (storage.layout.root / "COMMITTED").write_bytes(acknowledged)  # the power went before the commit was acknowledged
+    (storage.layout.root / "COMMITTED").write_bytes(acknowledged)  # the power failed before the commit was acknowledged
     reopened = Storage.open(tmp_path / "s")
     assert reopened.sql("SELECT verb FROM runs")[1] == [("kept",)]
     assert rows(reopened) == expected(5)
@@ -303,8 +303,8 @@ def test_a_torn_log_is_cut_where_it_broke(tmp_path):
     assert len(list(reopened.layout.quarantine.iterdir())) == 1
 
 
-def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
-    """Vectors that are gone are an error with the file's name, never zeros."""
+def test_missing_vector_file_is_named(tmp_path):
+    """Reading vectors of a missing file raises an error that names the file."""
     storage = make(tmp_path / "s", 3, 3)
     file = sorted(storage.layout.shards_folder(SPACE.key).iterdir())[0]
     file.unlink()
@@ -312,8 +312,8 @@ def test_a_missing_or_cut_shard_is_named_not_read(tmp_path):
         rows(Storage.open(tmp_path / "s"))
 
 
-def test_duckdbs_own_shell_opens_the_catalog(tmp_path):
-    """A plain connection sees sensible tables, also while the log is not folded in."""
+def test_plain_duckdb_reads_the_catalog(tmp_path):
+    """A plain DuckDB connection reads the tables of the catalog."""
     storage = make(tmp_path / "s", 3)
     with duckdb.connect(str(storage.layout.catalog), read_only=True) as con:
         assert con.execute("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").fetchall() == [
@@ -321,8 +321,8 @@ def test_duckdbs_own_shell_opens_the_catalog(tmp_path):
         ]  # fmt: skip
 
 
-def test_a_forked_child_does_not_touch_its_parents_connection(tmp_path):
-    """A child forked with a store open reads through a connection of its own, and the parent goes on."""
+def test_forked_child_opens_its_own_connection(tmp_path):
+    """A forked child reads an open store, and the parent can continue to read and write."""
     storage = make(tmp_path / "s", 3)
     rows(storage)
     pid = os.fork()
@@ -334,8 +334,8 @@ def test_a_forked_child_does_not_touch_its_parents_connection(tmp_path):
     assert rows(storage) == expected(5)
 
 
-def test_a_manifest_column_of_another_type_is_refused(tmp_path):
-    """Text does not go into a number's column; a smaller number does."""
+def test_column_of_another_type_is_rejected(tmp_path):
+    """Text cannot be added to a column of numbers; numbers of a smaller type can."""
     from embedstore.errors import BadManifest
 
     storage = make(tmp_path / "s", 1)

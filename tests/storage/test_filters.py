@@ -1,4 +1,4 @@
-"""A filter is one boolean expression over the items, and nothing else."""
+"""A filter is one boolean expression over the items, and nothing else is accepted."""
 
 import random
 from contextlib import suppress
@@ -124,8 +124,8 @@ def items():
 
 
 @pytest.mark.parametrize("expression", GOOD)
-def test_a_filter_selects_what_it_says(items, expression):
-    """The rewritten expression selects the rows worked out by hand."""
+def test_filters_select_the_expected_rows(items, expression):
+    """The rewritten expression selects the rows that were determined by hand."""
     sql = compile_expression(expression, COLUMNS)
     assert [r[0] for r in items.execute(f"SELECT item FROM items WHERE {sql} ORDER BY item").fetchall()] == GOOD[
         expression
@@ -133,22 +133,22 @@ def test_a_filter_selects_what_it_says(items, expression):
 
 
 @pytest.mark.parametrize("expression", HOSTILE)
-def test_anything_else_is_refused_without_running(expression):
-    """One of our errors, on one line, before anything runs."""
+def test_hostile_text_is_rejected_without_running(expression):
+    """Text that is not a filter raises BadFilter on one line, before anything runs."""
     with pytest.raises(BadFilter) as e:
         compile_expression(expression, COLUMNS)
     assert "\n" not in str(e.value).replace(expression, "")
 
 
-def test_an_unknown_column_is_named_with_the_near_ones():
-    """The message says which column is missing and which one may be meant."""
+def test_unknown_column_names_similar_columns():
+    """The message names the missing column and a similar one."""
     with pytest.raises(UnknownColumn, match="no column 'yeer'; did you mean year"):
         compile_expression("yeer > 3", COLUMNS)
 
 
 @pytest.mark.parametrize("texts", [300, pytest.param(3000, marks=pytest.mark.slow)])
-def test_random_text_is_refused_or_harmless(items, texts):
-    """Mixtures of SQL's words: one of our errors, or a filter that runs and changes nothing."""
+def test_random_text_is_rejected_or_harmless(items, texts):
+    """Random mixtures of SQL words raise an EmbedstoreError, or are filters that change nothing."""
     words = [
         *"item uri label year price ( ) ( ) , ; = < > <> + - * / || :: and or not in is null like between".split(),
         *"select from where group by order limit union items runs exists case when then else end true".split(),
@@ -156,30 +156,30 @@ def test_random_text_is_refused_or_harmless(items, texts):
     ]
     rng = random.Random(0)
     before = items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall()
-    passed = 0
+    accepted = 0
     for _ in range(texts):
         text = " ".join(rng.choice(words) for _ in range(rng.randint(1, 9)))
         try:
             sql = compile_expression(text, COLUMNS)
         except (BadFilter, UnknownColumn):
             continue
-        passed += 1
+        accepted += 1
         with suppress(duckdb.BinderException, duckdb.ConversionException, duckdb.InvalidInputException):
             items.execute(f"SELECT item FROM items WHERE {sql}").fetchall()  # types may not fit; nothing else may fail
     assert items.execute("SELECT count(*), sum(hash(items)) FROM items").fetchall() == before
-    assert 0 < passed < texts / 10
+    assert 0 < accepted < texts / 10
 
 
 UNFIT = ["label::INTEGER = 3", "uri + 1 = 2", "n = 'many'", "uri"]
 
 
 @pytest.mark.parametrize("where", UNFIT)
-def test_a_filter_that_does_not_fit_the_values_is_one_line(tmp_path, where):
-    """Wherever a filter may stand: what is no number or no truth value is our error, naming the filter."""
+def test_filter_that_does_not_fit_the_values_is_reported(tmp_path, where):
+    """Every method that takes a filter raises BadFilter for a comparison that does not fit the values."""
     store = create(tmp_path / "s")
     table = {"uri": ["/a", "/b"], "label": ["cat", "dog"], "n": [1, 2]}
     store.add_vectors(np.eye(2, 4, dtype=np.float32), table)
-    for ask in (
+    for use_filter in (
         lambda: store.search(np.ones(4, np.float32), where=where),
         lambda: store.features("label", where=where),
         lambda: store.delete(where=where),
@@ -189,7 +189,7 @@ def test_a_filter_that_does_not_fit_the_values_is_one_line(tmp_path, where):
         lambda: store.map(where=where),
     ):
         with pytest.raises(BadFilter, match="does not fit the items"):
-            ask()
+            use_filter()
     with pytest.raises(QueryError, match=r"nothing was changed|does not fit"):
         store.edit({"n": "label + 1"}, where="true")
     assert store.sql("SELECT sum(n) FROM items").rows == ((3,),)

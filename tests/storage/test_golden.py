@@ -1,4 +1,4 @@
-"""Stores of every published format open for ever."""
+"""Stores of every published format can be opened, read and written."""
 
 import shutil
 
@@ -14,18 +14,18 @@ VERSIONS = sorted(p.name for p in (ROOT / "tests" / "golden").glob("v*"))
 
 @pytest.fixture(params=VERSIONS)
 def store(request, tmp_path):
-    """A copy: the golden folder itself is never written."""
+    """Return a copy of a golden store; the golden folder itself is never written."""
     shutil.copytree(ROOT / "tests" / "golden" / request.param, tmp_path / "s")
     return es.open(tmp_path / "s")
 
 
-def test_there_is_one_of_the_first_format():
-    """v1 is kept."""
+def test_first_format_is_kept():
+    """There is a golden store of the first format."""
     assert "v1" in VERSIONS
 
 
-def test_everything_stored_is_read(store):
-    """Items, columns, failure and vectors, value by value."""
+def test_golden_store_is_read(store):
+    """Items, columns, failure and vectors are read back value by value."""
     rows = store.sql("SELECT uri, label, split, group_id, year FROM items ORDER BY item").rows
     assert rows == tuple(zip(*(TABLE[k] for k in ("uri", "label", "split", "group", "year")), strict=True))
     failure = store.failures()[0][:3]
@@ -33,8 +33,11 @@ def test_everything_stored_is_read(store):
     assert np.array_equal(store.features("uri").X, VECTORS)
 
 
-def test_it_is_searched_and_written(store):
-    """Cosines by hand: (3, 4) with (4, 3) is 24/25, with (0, 1) is 4/5, with (1, 0) is 3/5, with (-3, 4) is 7/25."""
+def test_golden_store_is_searched_and_written(store):
+    """Searches return the cosines computed by hand, and a new item is found after a write.
+
+    (3, 4) with (4, 3) is 24/25, with (0, 1) is 4/5, with (1, 0) is 3/5, with (-3, 4) is 7/25.
+    """
     hits = store.search(1, k=9)
     assert [(h.item, round(h.score, 3)) for h in hits] == [(1, 1.0), (2, 0.96), (4, 0.8), (5, 0.6), (3, 0.28)]
     assert [h.item for h in store.search(1, where="year > 2019 and split = 'val'")] == [2, 4]

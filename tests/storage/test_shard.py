@@ -1,4 +1,4 @@
-"""A vector file is whole and right, or refused."""
+"""A vector file is read as it was written, or rejected."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def written(tmp_path):
     return path, vectors, shard.write_shard(path, space="s" * 16, number=7, vectors=vectors, contents=DIGESTS)
 
 
-def test_what_was_written_is_read(written):
-    """Vectors, digests and facts come back as they were given."""
+def test_reads_what_was_written(written):
+    """Vectors, digests and header are read back as they were written."""
     path, vectors, header = written
     read = shard.Shard(path)
     assert read.header == header
@@ -28,8 +28,8 @@ def test_what_was_written_is_read(written):
     read.verify()
 
 
-def test_safetensors_reads_it(written):
-    """The file is in the safetensors format."""
+def test_file_is_in_the_safetensors_format(written):
+    """The safetensors library reads the tensors of a vector file."""
     path, vectors, _ = written
     tensors = load_file(path)
     assert (tensors["vectors"] == vectors).all()
@@ -38,15 +38,15 @@ def test_safetensors_reads_it(written):
 
 
 def test_vectors_begin_on_a_cache_line(written):
-    """The first vector's byte is a multiple of 64."""
+    """The offset of the first vector is a multiple of 64."""
     assert written[2].data_offset % 64 == 0
 
 
-def test_every_flipped_byte_is_noticed(written):
-    """Whichever byte changes, reading the file or verifying it refuses."""
+def test_every_changed_byte_is_detected(written):
+    """If any byte changes, opening or verifying the file raises StoreDamaged."""
     path, vectors, header = written
     whole = path.read_bytes()
-    missed = []
+    undetected = []
     for i in range(len(whole)):
         path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x10]) + whole[i + 1 :])
         try:
@@ -54,29 +54,29 @@ def test_every_flipped_byte_is_noticed(written):
             read.verify()
             same = (read.vectors == vectors).all() and read.contents == DIGESTS and read.header == header
             if not same:
-                missed.append(i)
+                undetected.append(i)
         except StoreDamaged:
             pass
-    assert missed == []
+    assert undetected == []
 
 
 @pytest.mark.parametrize("length", [0, 7, 40, -1, -48])
-def test_a_cut_file_is_refused(written, length):
-    """A file that lost its end is never mapped."""
+def test_truncated_file_is_rejected(written, length):
+    """A file that lost its end cannot be opened."""
     path = written[0]
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(StoreDamaged, match="embed again"):
         shard.Shard(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    """The message holds the path."""
+def test_missing_file_is_named(tmp_path):
+    """The message for a missing file names its path."""
     with pytest.raises(StoreDamaged, match=r"nothing\.vec"):
         shard.Shard(tmp_path / "nothing.vec")
 
 
 def test_positions_run_across_shards(tmp_path):
-    """Rows of several shards are one array; gather keeps the order asked for."""
+    """Rows of several files are one array, and are read in the order of the positions."""
     rows = np.arange(14, dtype=np.float32).reshape(7, 2) + 1
     sizes, files, start = (3, 1, 3), [], 0
     for number, n in zip((2, 5, 9), sizes, strict=True):

@@ -65,7 +65,7 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
     _require_few_scans(data)
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # grey rows in place of an error; some training scripts switch it on
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # gray rows in place of an error; some training scripts switch it on
     try:
         with suppress_warnings():
             return _decode(data)

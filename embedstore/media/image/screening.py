@@ -1,6 +1,6 @@
 """Which files are safe to decode in this process, judged by their headers within microseconds.
 
-Safe is a JPEG, PNG, WebP, GIF or BMP of the usual kind and size; every other file is decoded in a process of its own
+Safe is a JPEG, PNG, WebP, GIF or BMP of the usual kind and size; every other file is decoded in a separate process
 (:mod:`embedstore.media.image.isolation`), where it can hang, crash or use memory without harm.
 """
 

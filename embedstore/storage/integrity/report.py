@@ -76,7 +76,7 @@ Finding = Damage | Checked | ChangedImage
 
 @dataclass(frozen=True, slots=True)
 class CheckProgress:
-    """How far a check has come.
+    """The progress of a check.
 
     Attributes:
         unit: ``vectors`` (counted in bytes) or ``images``.

@@ -1,4 +1,4 @@
-"""A prediction names the content it was made of, so that it does not apply to a file that changed since."""
+"""A prediction names the content it was computed from, so that it does not apply to a file that changed since."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items changed by their owner: what search and the catalog say right after."""
+"""Delete, purge, edit and rename items, and compact their vectors: search shows the change at once."""
 
 import numpy as np
 import pytest
@@ -25,42 +25,42 @@ def store(tmp_path):
 X = np.array([1, 0], np.float32)
 
 
-def found(store, **options):
+def result_items(store, **options):
     return [h.item for h in store.search(X, **options)]
 
 
-def test_deleted_items_are_not_found_and_their_twins_are(store):
-    """The other item of the same content stays."""
+def test_deleted_items_leave_the_results(store):
+    """Deleted items are not found; another item with the same content is."""
     assert store.delete(items=[1, 3]).to_json() == {"items": 2}
-    assert found(store) == [8, 2, 4, 5, 6, 7]
-    assert found(open_store(store.path)) == [8, 2, 4, 5, 6, 7]
+    assert result_items(store) == [8, 2, 4, 5, 6, 7]
+    assert result_items(open_store(store.path)) == [8, 2, 4, 5, 6, 7]
 
 
-def test_forgotten_contents_leave_the_disk(store):
-    """Every item with the same bytes goes at once, and the vector's bytes with compaction."""
+def test_purged_contents_leave_the_disk(store):
+    """A purge removes every item with the same bytes; compaction removes the bytes of the vector."""
     raw = np.array([np.cos(np.radians(10)), np.sin(np.radians(10))], np.float32).astype(np.float16).tobytes()
     folder = store._session.storage.layout.shards_folder(store.spaces[0].key)
     assert store.purge(items=[1]).to_json() == {"items": 2, "contents": 1, "vectors": 1}
-    assert found(store) == [2, 3, 4, 5, 6, 7]
+    assert result_items(store) == [2, 3, 4, 5, 6, 7]
     assert any(raw in p.read_bytes() for p in folder.iterdir())
     done = store.compact()
     assert (done.files_before, done.files_after, done.rows_dropped) == (4, 1, 1)
     assert not any(raw in p.read_bytes() for p in folder.iterdir())
-    assert found(store) == [2, 3, 4, 5, 6, 7]
+    assert result_items(store) == [2, 3, 4, 5, 6, 7]
 
 
-def test_a_forgotten_vector_leaves_the_index_too(store):
-    """An index over wiped files is built again; its rows are those that are left."""
+def test_purged_vectors_leave_the_index(store):
+    """Compaction rebuilds an index over the files it replaced, with the remaining rows."""
     store.build_index(kind="flat")
     store.purge(items=[2])
     assert store.compact().indexes == [store.info().indexes[0]["file"]]
     listed = store.info().indexes
     assert [(i["rows"], i["usable"], i["rows_since"]) for i in listed] == [(6, True, 0)]
-    assert found(store) == [1, 8, 3, 4, 5, 6, 7]
+    assert result_items(store) == [1, 8, 3, 4, 5, 6, 7]
 
 
-def test_compaction_with_nothing_to_do_changes_nothing(store):
-    """A second compaction leaves every file as it is."""
+def test_second_compaction_changes_nothing(store):
+    """A compaction without anything to merge or drop leaves every file unchanged."""
     store.compact()
     before = {
         p: p.stat().st_mtime_ns for p in store._session.storage.layout.shards_folder(store.spaces[0].key).iterdir()
@@ -71,18 +71,18 @@ def test_compaction_with_nothing_to_do_changes_nothing(store):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
-def test_deleting_everything_and_compacting_leaves_an_empty_store(store):
-    """No file, no hit, no error; and new items come in."""
+def test_compacting_after_deleting_everything_empties_the_store(store):
+    """A store without items has no vector file and no hit, and accepts new items."""
     store.delete("true")
     store.compact()
-    assert found(store) == []
+    assert result_items(store) == []
     assert not list(store._session.storage.layout.shards_folder(store.spaces[0].key).iterdir())
     store.add_vectors(X[None], {"uri": ["/new"]})
-    assert found(store) == [9]
+    assert result_items(store) == [9]
 
 
-def test_a_reader_keeps_what_it_has_mapped(store):
-    """Vectors taken before a compaction are read after it."""
+def test_mapped_vectors_survive_a_compaction(store):
+    """Vectors that were mapped before a compaction are read after it."""
     vectors = store._session.storage.vector_reader(store.spaces[0].space)
     arrays = list(vectors.shard_arrays())
     expected = [a.copy() for a in arrays]
@@ -90,8 +90,8 @@ def test_a_reader_keeps_what_it_has_mapped(store):
     assert all(np.array_equal(a, e) for a, e in zip(arrays, expected, strict=True))
 
 
-def test_a_kill_after_the_swap_loses_nothing(store):
-    """Old files that were not removed any more are removed by the next writer, and change no answer."""
+def test_files_left_by_a_killed_compaction_are_removed(store):
+    """The next writer removes replaced files that a killed compaction left; they change no result."""
     folder = store._session.storage.layout.shards_folder(store.spaces[0].key)
     old = {p.name: p.read_bytes() for p in folder.iterdir()}
     store.purge(items=[2])
@@ -100,12 +100,12 @@ def test_a_kill_after_the_swap_loses_nothing(store):
         (folder / name).write_bytes(content)
     reopened = open_store(store.path)
     reopened.set_default(store.spaces[0].name)
-    assert found(reopened) == [1, 8, 3, 4, 5, 6, 7]
+    assert result_items(reopened) == [1, 8, 3, 4, 5, 6, 7]
     assert len(list(folder.iterdir())) == 1
 
 
-def test_the_plan_merges_small_neighbours_and_cleans_the_rest():
-    """Full files stay; small ones meet; one with dead rows is written anew even alone."""
+def test_compaction_plan_merges_small_neighbors():
+    """Full files stay, small neighbors are merged, and a file with unused rows is rewritten even alone."""
     files = [
         ShardUsage(1, 10, 10),
         ShardUsage(2, 100, 100),
@@ -118,10 +118,10 @@ def test_the_plan_merges_small_neighbours_and_cleans_the_rest():
     assert [[f.number for f in g] for g in compact.plan_compaction([ShardUsage(1, 40, 40)] * 3, 100)] == [[1, 1]]
 
 
-def test_edits_hold_in_the_next_search(store):
-    """By expression, by id, and into a new column."""
+def test_edits_show_in_the_next_search(store):
+    """Edits by filter, by id and into a new column are visible to the next search."""
     assert store.edit({"label": "upper(label)"}, "year < 2004").to_json() == {"items": 4}
-    assert found(store, where="label = 'A'") == [1, 3]
+    assert result_items(store, where="label = 'A'") == [1, 3]
     store.edit({"age": "2010 - year"}, "true", create_columns=True)
     assert [h.columns["age"] for h in store.search(X, k=3)] == [10, 3, 9]
     store.edit({"split": "'val'", "label": "NULL"}, items=[8])
@@ -130,7 +130,7 @@ def test_edits_hold_in_the_next_search(store):
 
 
 def test_edits_from_a_table(store, tmp_path):
-    """By uri or item, CSV or Parquet; unknown rows are counted."""
+    """A table names items by uri or id; rows of unknown items are counted."""
     csv = tmp_path / "t.csv"
     csv.write_text("uri,label,score\n/p/2.jpg,x,0.5\n/p/3.jpg,,1.5\n/nowhere,y,1\n")
     assert store.edit_from_table(csv).to_json() == {"items": 2, "unknown": 1}
@@ -140,7 +140,7 @@ def test_edits_from_a_table(store, tmp_path):
     )
     csv.write_text("item,label\n4,four\n")
     assert store.edit_from_table(csv).to_json() == {"items": 1, "unknown": 0}
-    assert found(store, where="label = 'four'") == [4]
+    assert result_items(store, where="label = 'four'") == [4]
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_edits_from_a_table(store, tmp_path):
         ("uri,year\n/p/1.jpg,soon\n", "does not fit"),
     ],
 )
-def test_tables_that_cannot_be_used_change_nothing(store, tmp_path, text, words):
-    """No key, nothing to set, a key twice, a value of another type."""
+def test_unusable_tables_change_nothing(store, tmp_path, text, words):
+    """A table without a key or a column to set, with a key twice or a value that does not fit is rejected."""
     before = store.sql("FROM items").rows
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(BadManifest, match=words):
@@ -163,8 +163,9 @@ def test_tables_that_cannot_be_used_change_nothing(store, tmp_path, text, words)
         store.edit_from_table(tmp_path / "missing.csv")
 
 
-def test_edits_that_cannot_be_made_are_refused(store):
-    """A column of ours, an unknown column, a subquery, a value that does not fit, no choice of items."""
+def test_invalid_edits_change_nothing(store):
+    """An edit of a column that describes the file, of an unknown column or item, with a subquery, with a value that
+    does not fit, or without a selection is rejected."""
     with pytest.raises(QueryError, match="describes the file"):
         store.edit({"uri": "'x'"}, "true")
     with pytest.raises(UnknownColumn, match="did you mean label"):
@@ -180,8 +181,8 @@ def test_edits_that_cannot_be_made_are_refused(store):
     assert store.info().items == 8
 
 
-def test_renames(store):
-    """One item, a folder of them, a space; a name that is taken is refused."""
+def test_renames_items_folders_and_spaces(store):
+    """An item, a folder of items and a space get new names; a name in use is rejected."""
     assert store.rename("/p/1.jpg", "/q/first.jpg").to_json() == {"items": 1}
     assert store.rename("/p/", "/r/s/").to_json() == {"items": 7}
     assert store.sql("SELECT uri FROM items WHERE item IN (1, 2) ORDER BY item").rows == (
