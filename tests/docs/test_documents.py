@@ -12,7 +12,7 @@ from tests.conftest import ROOT, TINY, picture
 
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
-TRAINING = "docs/how-to/fine-tune.md"  # it trains a network
+TRAINING = "docs/how-to/fine-tune.md"  # it trains a network, in a process of its own
 
 
 def blocks(name):
@@ -75,7 +75,6 @@ def test_the_python_of_the_tutorial_gives_features(pets):
     assert scope["features"].X.shape == (12, pets.spaces[0].space.dim)
 
 
-@pytest.mark.slow
 def test_the_python_of_the_fine_tuning_page_runs(pets):
     """It trains, embeds, compares and changes the default space."""
     pytest.importorskip("accelerate", reason="the extra finetune is not installed")
