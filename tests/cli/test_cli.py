@@ -193,7 +193,7 @@ def bad_vectors(tmp_path, value):
     ("arguments", "words"),
     [
         (lambda s, t: ["info", t / "nowhere"], "no store at"),
-        (lambda s, t: ["info", t], "is no embedstore"),
+        (lambda s, t: ["info", t], "is not a store"),
         (lambda s, t: ["embed", s, t / "nowhere"], "nowhere"),
         (lambda s, t: ["embed", s, t], "has no files"),
         (lambda s, t: ["embed", s, bad_manifest(t)], "uri"),
