@@ -161,7 +161,7 @@ class ArchiveCounts(Summary):
         return cls({name: n for name, n in counts.items() if name not in other}, **other)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, the tables beside the other counts."""
+        """Return plain values, the tables next to the other counts."""
         return {**self.tables, "vectors": self.vectors, "files": self.files, "bytes": self.bytes}
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.quickstart.scenes.collection import ManifestRow, write_manifest, write_scenes
 from embedstore.reports.html_page import write_page
+from embedstore.storage.disk_errors import output_errors
 from embedstore.store import Store
 
 BACKBONE = "embedstore/tiny"
@@ -52,7 +53,8 @@ def run(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
         output: folder of everything that is written.
         images: a user's own folder, or None for scenes and digits.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    with output_errors(output):
+        output.mkdir(exist_ok=True)
     path = output / ("yours.store" if images else "quickstart.store")
     source = images or write_collection(output / "images")
     store = _open_store(path)

@@ -1,4 +1,4 @@
-"""Every verb as a user runs it: what it prints, where, and its exit status."""
+"""Verbs as a user runs them: output, error output and exit status."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ NETWORK = ["--backbone", TINY, "--random-init", "--preprocess", "size=32", "--pr
 
 
 def run(*arguments, cwd=None, timeout=120):
-    """A real process."""
+    """Run the command in a process."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     return subprocess.run(
         [sys.executable, "-m", "embedstore", *map(str, arguments)],
@@ -26,7 +26,7 @@ def run(*arguments, cwd=None, timeout=120):
 
 
 def ok(*arguments, **how):
-    """The JSON document on stdout of a command that succeeds."""
+    """Return the JSON document that a successful command prints."""
     out = run(*arguments, "--json", **how)
     assert out.returncode == 0, out.stderr
     return json.loads(out.stdout)
@@ -34,7 +34,7 @@ def ok(*arguments, **how):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store of twelve pictures and one bad file, made by the verbs."""
+    """A store of twelve images and one file that is no image, made by the verbs."""
     folder = tmp_path_factory.mktemp("cli")
     for n in range(12):
         path = folder / "photos" / ("val" if n % 3 == 2 else "train") / ("cat" if n < 6 else "dog") / f"{n}.png"
@@ -49,8 +49,8 @@ def store(tmp_path_factory):
     return folder / "pets.store"
 
 
-def test_info(store):
-    """Counts of everything, as numbers and as words."""
+def test_info_counts_items_and_failures(store):
+    """As JSON and as text."""
     d = ok("info", store)
     assert (d["items"], d["contents"], d["failures"]) == (12, 12, 1)
     assert d["labels"] == {"cat": 6, "dog": 6}
@@ -62,8 +62,8 @@ def test_info(store):
     assert "preprocessing overridden: resize=32, size=32" in words
 
 
-def test_search_by_image_and_item(store):
-    """The same hits as JSON, as a table and as paths."""
+def test_a_search_by_image_and_by_item_finds_the_same_hits(store):
+    """As JSON, as a table and as uris; a filter restricts them."""
     query = store.parent / "photos" / "val" / "dog" / "8.png"
     d = ok("search", store, "--image", query, "-k", 3)
     first = d["hits"][0]
@@ -80,8 +80,8 @@ def test_search_by_image_and_item(store):
     assert len(filtered["hits"]) == 4
 
 
-def test_contact_sheets(store, tmp_path):
-    """HTML holds every thumbnail inside itself; PNG is an image of the expected width."""
+def test_a_search_writes_contact_sheets(store, tmp_path):
+    """The page contains every thumbnail and links nowhere; the PNG has five columns."""
     from PIL import Image
 
     query = store.parent / "photos" / "val" / "dog" / "8.png"
@@ -93,8 +93,8 @@ def test_contact_sheets(store, tmp_path):
     assert Image.open(tmp_path / "s.png").width == 5 * 188 + 8
 
 
-def test_words_need_a_text_tower(store):
-    """One line that names backbones with one; exit status 1; nothing on stdout."""
+def test_a_text_query_needs_a_text_tower(store):
+    """The error is one line that names a backbone with one; stdout is empty."""
     out = run("search", store, "a bee on a flower", "--json")
     assert (out.returncode, out.stdout) == (1, "")
     assert out.stderr.count("\n") == 1
@@ -104,8 +104,8 @@ def test_words_need_a_text_tower(store):
     assert "--backbone clip" in out.stderr
 
 
-def test_probe_and_knn(store):
-    """Held-out accuracy and the chosen C as JSON; the words name the metric and its interval."""
+def test_probe_and_knn_evaluate_on_held_out_items(store):
+    """Accuracy, its interval and the chosen C as JSON; the text names the metrics."""
     d = ok("probe", store, "label")
     assert (d["split"], d["train"], d["held_out"]) == ("val", 8, 4)
     assert 0 <= d["accuracy"] <= 1
@@ -117,8 +117,8 @@ def test_probe_and_knn(store):
     assert "mean_per_class_recall" in run("knn", store, "label").stdout
 
 
-def test_a_name_cannot_move_the_cursor(tmp_path, capfd):
-    """Line breaks and escape codes in a file's name are written out, in tables and in the list of failures."""
+def test_a_file_name_cannot_control_the_terminal(tmp_path, capfd):
+    """Line breaks and escape codes are printed as text, in tables and in the list of failures."""
     name = "a\n\x1b[2Jb.png"
     picture(1).save(tmp_path / name)
     (tmp_path / "c\x1b]0;x\x07.png").write_bytes(b"none")
@@ -126,15 +126,15 @@ def test_a_name_cannot_move_the_cursor(tmp_path, capfd):
     for verb in (["embed", str(store.path), str(tmp_path / "*.png")], ["search", str(store.path), "--item", "1"]):
         with contextlib.suppress(SystemExit):
             main(verb)
-    said = "".join(capfd.readouterr())
-    assert "a \\x1b[2Jb.png" in said
-    assert "c\\x1b]0;x\\x07.png: not_an_image" in said
-    assert "\x1b" not in said
+    printed = "".join(capfd.readouterr())
+    assert "a \\x1b[2Jb.png" in printed
+    assert "c\\x1b]0;x\\x07.png: not_an_image" in printed
+    assert "\x1b" not in printed
     assert store.item_uris([1]) == {1: str(tmp_path / name)}
 
 
-def test_failures_sql_and_backbones(store):
-    """Tables as JSON lists of objects and as words."""
+def test_failures_sql_and_backbones_print_tables(store):
+    """As text, and as JSON with one object per row."""
     (failure,) = ok("failures", store)
     assert failure["uri"].endswith("bad.jpg")
     assert failure["reason"] == "not_an_image"
@@ -148,8 +148,8 @@ def test_failures_sql_and_backbones(store):
     assert "timm/mobilenetv2_100.ra_in1k" in names
 
 
-def test_export(store, tmp_path):
-    """Parquet with vectors, and .npy with the items beside it, in the same order."""
+def test_export_writes_parquet_and_npy(store, tmp_path):
+    """Both have the same vectors; the rows of .npy are in the order of its Parquet file."""
     import duckdb
 
     assert ok("export", store, tmp_path / "x.parquet")["rows"] == 12
@@ -163,8 +163,8 @@ def test_export(store, tmp_path):
     assert np.array_equal(f.X, np.array([v for _, _, v in rows], np.float32))
 
 
-def test_precomputed_vectors(tmp_path):
-    """A store without a backbone takes a .npy and a table, and is searched by item."""
+def test_precomputed_vectors_are_imported_and_searched(tmp_path):
+    """A store without a backbone imports a .npy file and a table, and is searched by item."""
     np.save(tmp_path / "v.npy", np.eye(4, dtype=np.float32))
     (tmp_path / "t.csv").write_text("uri,label,year\na.jpg,x,2019\nb.jpg,y,2020\nc.jpg,x,2021\nd.jpg,y,2022\n")
     ok("create", tmp_path / "s")
@@ -216,7 +216,7 @@ def bad_vectors(tmp_path, value):
     ],
 )
 def test_bad_input_is_one_clear_line(store, tmp_path, arguments, words):
-    """Exit status 1, nothing on stdout, one line on stderr that names what is wrong."""
+    """The exit status is 1, stdout is empty, and stderr is one line that names the problem."""
     out = run(*arguments(store, tmp_path))
     assert (out.returncode, out.stdout) == (1, "")
     assert out.stderr.count("\n") == 1, out.stderr
@@ -230,7 +230,7 @@ def test_bad_input_is_one_clear_line(store, tmp_path, arguments, words):
      ["create", "n", "--random-init"], ["search", "x.store", "a", "--item", "1"]],
 )  # fmt: skip
 def test_usage_errors_are_status_2(arguments, tmp_path):
-    """Wrong words on the command line."""
+    """Missing or contradictory arguments print no traceback."""
     out = run(*arguments, cwd=tmp_path)
     assert out.returncode == 2
     assert "Traceback" not in out.stderr
@@ -241,7 +241,7 @@ def test_usage_errors_are_status_2(arguments, tmp_path):
     [["--help"], ["info", "STORE"], ["failures", "STORE"], ["sql", "STORE", "select 1"], ["backbones", "vgg"]],
 )
 def test_small_verbs_never_import_torch(store, arguments):
-    """Nor scikit-learn, timm or open_clip: asked of the interpreter that ran the verb."""
+    """Nor scikit-learn, timm or open_clip, in the interpreter that ran the verb."""
     code = (
         "import sys\nfrom embedstore.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as e:\n    assert not e.code\n"
@@ -254,7 +254,7 @@ def test_small_verbs_never_import_torch(store, arguments):
 
 
 def test_every_verb_has_help_and_is_documented():
-    """Each has a sentence of help, and stands in the README or the docs."""
+    """Each has a help text, and is named in the README or the docs."""
     from embedstore.cli import load_commands
     from embedstore.cli.app import app
 
@@ -266,7 +266,7 @@ def test_every_verb_has_help_and_is_documented():
         assert f"embedstore {name}" in documents, f"{name} is not documented"
 
 
-def test_the_shim_is_the_command(store):
+def test_cli_py_is_the_same_command(store):
     """``python cli.py info STORE --json`` prints what ``embedstore info STORE --json`` prints."""
     shim = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), "info", str(store), "--json"], capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""The judging and labelling verbs as a user runs them."""
+"""Verbs that classify and label, as a user runs them."""
 
 import json
 from types import SimpleNamespace
@@ -12,7 +12,7 @@ from tests.helpers.clusters import clusters, store_of
 
 @pytest.fixture
 def run(capsys):
-    """A command in this process: what it prints, where, and its exit status."""
+    """Run a command in this process: output, error output and exit status."""
 
     def one(*arguments):
         status = 0
@@ -28,7 +28,7 @@ def run(capsys):
 
 @pytest.fixture
 def ok(run):
-    """The JSON document on stdout of a command that succeeds."""
+    """Return the JSON document that a successful command prints."""
 
     def one(*arguments):
         out = run(*arguments, "--json")
@@ -48,8 +48,8 @@ def store(tmp_path_factory):
     return store_of(tmp_path_factory.mktemp("cli") / "s", X, label=labels).path
 
 
-def test_from_a_label_to_predictions_in_a_filter(store, tmp_path, ok):
-    """probe --save, heads, predict, search --where, export-head: each says what the one before did."""
+def test_a_saved_head_predicts_and_filters(store, tmp_path, ok):
+    """probe --save, heads, predict, search --where and export-head use the same head."""
     page = tmp_path / "r" / "report.html"
     probe = ok("probe", store, "label", "--head", "ridge", "--folds", 3, "--save", "three", "-o", page)
     assert probe["split"] == "3 folds"
@@ -59,15 +59,15 @@ def test_from_a_label_to_predictions_in_a_filter(store, tmp_path, ok):
     assert (head["head"], head["kind"], head["space"], head["classes"]) == ("three", "ridge", "numbers", 3)
     assert ok("predict", store, "three")["items"] == 200
     hits = ok("search", store, "--item", 2, "-k", 200, "--where", "pred.three = 'c1'")["hits"]
-    said = ok("sql", store, "SELECT count(*) AS n FROM predictions WHERE label = 'c1'")[0]["n"]
-    assert len(hits) == said > 20
+    predicted = ok("sql", store, "SELECT count(*) AS n FROM predictions WHERE label = 'c1'")[0]["n"]
+    assert len(hits) == predicted > 20
     ok("export-head", store, "three", tmp_path / "three.npz")
     assert np.load(tmp_path / "three.npz")["weights"].shape == (3, 16)
     assert ok("info", store)["heads"][0]["head"] == "three"
 
 
-def test_c_may_be_given(store, ok, run):
-    """One value needs no choice, a list is the path; what is no number is refused in one line."""
+def test_a_given_c_is_used(store, ok, run):
+    """One value needs no choice, a list is the path, and text is refused in one line."""
     assert ok("probe", store, "label", "--head-arg", "Cs=[10]")["c_path"] == []
     found = ok("probe", store, "label", "--head-arg", "Cs=[0.1, 10]")
     assert [p["C"] for p in found["c_path"]] == [0.1, 10]
@@ -76,8 +76,8 @@ def test_c_may_be_given(store, ok, run):
     assert len(wrong.stderr.strip().splitlines()) == 1
 
 
-def test_a_curve_and_a_comparison(store, ok, run):
-    """Budgets as given and all; two heads ranked by accuracy with a p for the second."""
+def test_a_learning_curve_and_a_comparison_of_heads(store, ok, run):
+    """The points are the given numbers of labels and all; the second head has a p-value."""
     curve = ok("learning-curve", store, "label", "--head", "prototype", "--labels-per-class", "1,4", "--repeats", 2)
     assert [p["shots"] for p in curve["points"]] == [1, 4, None]
     found = ok("compare-heads", store, "label", "--heads", "ridge,prototype")["contestants"]
@@ -89,13 +89,13 @@ def test_a_curve_and_a_comparison(store, ok, run):
     assert "McNemar" in text.stderr
 
 
-def test_suspects_and_suggestions(store, tmp_path, ok, run):
-    """Listed with their uris, and as contact sheets."""
+def test_label_errors_and_suggestions(store, tmp_path, ok, run):
+    """Each is listed with its uri, and drawn on a contact sheet."""
     found = ok("label-errors", store, "label", "--limit", 3, "-o", tmp_path / "s.html")
     assert len(found["suspects"]) == min(3, found["found"]) > 0
     assert found["suspects"][0]["uri"].startswith("/")
-    asked = ok("suggest-labels", store, "label", "-k", 4, "-o", tmp_path / "n.html")
-    items = [s["item"] for s in asked["suggestions"]]
+    suggested = ok("suggest-labels", store, "label", "-k", 4, "-o", tmp_path / "n.html")
+    items = [s["item"] for s in suggested["suggestions"]]
     assert len(items) == 4
     assert all((i - 1) % 10 == 0 for i in items)
     assert (tmp_path / "s.html").exists()
@@ -103,8 +103,8 @@ def test_suspects_and_suggestions(store, tmp_path, ok, run):
     assert "every image that matches has a label" in run("suggest-labels", store, "--where", "label = 'c1'").stderr
 
 
-def test_words_from_files(store, tmp_path, ok):
-    """Class names one a line, their vectors from a .npy; few-shot with the same."""
+def test_classes_are_read_from_files(store, tmp_path, ok):
+    """Class names from a text file and their vectors from a .npy file, for zero-shot and few-shot."""
     names, vectors = tmp_path / "names.txt", tmp_path / "words.npy"
     names.write_text("c0\nc1\n\nc2\n")
     np.save(vectors, clusters(3, noise=0)[0])
@@ -130,8 +130,8 @@ def test_words_from_files(store, tmp_path, ok):
         (("label-errors", "lable"), 1, "did you mean label"),
     ],
 )
-def test_mistakes_are_one_line(store, arguments, status, words, run):
-    """No traceback; status 1 for what the store says, 2 for usage."""
+def test_a_wrong_argument_is_one_error(store, arguments, status, words, run):
+    """There is no traceback; the status is 1 for an error of the store and 2 for usage."""
     verb, *rest = arguments
     found = run(verb, store, *rest)
     assert found.returncode == status
@@ -139,8 +139,8 @@ def test_mistakes_are_one_line(store, arguments, status, words, run):
     assert "Traceback" not in found.stderr
 
 
-def test_a_report_reads_as_words(store, run):
-    """Name, held-out items, every metric with its interval; notes on stderr, so stdout can be piped."""
+def test_a_report_is_readable_text(store, run):
+    """It has every metric with its interval; notes are printed to stderr, so that stdout can be piped."""
     found = run("probe", store, "label", "--head", "prototype", "--near-duplicate-threshold", "0.9")
     assert found.returncode == 0
     assert found.stdout.startswith("prototype on label in space numbers: ")

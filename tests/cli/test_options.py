@@ -191,3 +191,12 @@ def test_an_output_that_is_a_folder_name_is_not_created(store, tmp_path, run):
     """A refused output leaves nothing behind."""
     run("probe", store, "-o", tmp_path / "x" / "report.txt")
     assert not Path(tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("output", ["file", "file/folder"])
+def test_a_quickstart_into_a_file_is_one_line(tmp_path, run, output):
+    """The folder that is named is a file, or is in one."""
+    (tmp_path / "file").write_text("a file")
+    status, err = run("quickstart", "-o", tmp_path / output)
+    assert status == 1
+    assert err.startswith(f"embedstore: cannot write {tmp_path / output}")

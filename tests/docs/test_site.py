@@ -45,7 +45,8 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     shutil.copy(ROOT / "mkdocs.yml", folder)
     shutil.copytree(ROOT / "docs", folder / "docs")
-    (folder / "embedstore").symlink_to(ROOT / "embedstore", target_is_directory=True)
+    for name in ("embedstore", "tools"):
+        (folder / name).symlink_to(ROOT / name, target_is_directory=True)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     environment = {**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -92,6 +93,11 @@ def test_every_public_name_is_in_the_python_reference():
     public = [name for name in es.__all__ if not hasattr(es.errors, name)]
     assert [name for name in public if not re.search(rf"^::: [\w.]+\.{name}$", page, re.MULTILINE)] == []
     assert "::: embedstore.errors\n" in page
+
+
+def test_no_role_of_another_markup_is_shown(pages):
+    """Docstrings have roles such as ``:meth:``, which Markdown does not know."""
+    assert [path for path in pages if re.search(r":(class|meth|func|mod|attr|data):", path.read_text())] == []
 
 
 def test_a_page_loads_nothing_from_another_host(pages):
