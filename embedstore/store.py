@@ -135,7 +135,10 @@ class Store:
         return operations.info.info(self._session)
 
     def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
-        """Run a read-only DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
+        """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
+
+        The catalog is opened read-only, so no query changes the store. A query can still read and write other files
+        (``COPY … TO``, ``read_text``): never run one that you did not write.
 
         Args:
             query: one SELECT statement.
@@ -982,33 +985,39 @@ class Store:
         """
         return operations.heads.load(self._session, name, space=space)
 
-    def save_head(self, name: str, evaluation: Evaluation) -> HeadRecord:
+    def save_head(self, name: str, evaluation: Evaluation, *, wait: float = 10.0) -> HeadRecord:
         """Save the head of an evaluation, bound to its space, label and classes; a head of that name is replaced.
 
         Args:
             name: letters, digits, ``_`` and ``-``.
             evaluation: what :meth:`probe` or another method returned.
+            wait: see :class:`Store`.
 
         Returns:
             The record of the head.
 
         Raises:
             BadHead: if the name does not fit, or the head cannot be stored without pickle.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
-        return operations.heads.save(self._session, name, evaluation)
+        return operations.heads.save(self._session, name, evaluation, wait=wait)
 
-    def delete_head(self, name: str) -> None:
+    def delete_head(self, name: str, *, wait: float = 10.0) -> None:
         """Delete a saved head and its predictions.
 
         Args:
             name: the name that it was saved under.
+            wait: see :class:`Store`.
 
         Raises:
             UnknownHead: if there is no such head.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
-        operations.heads.delete(self._session, name)
+        operations.heads.delete(self._session, name, wait=wait)
 
-    def predict(self, head: str, *, where: str | None = None, space: str | None = None) -> PredictionSummary:
+    def predict(
+        self, head: str, *, where: str | None = None, space: str | None = None, wait: float = 10.0
+    ) -> PredictionSummary:
         """Predict every matching item with a saved head, and write the table ``predictions``.
 
         From then on every filter may use ``pred.NAME`` (the class) and ``pred.NAME.score``.
@@ -1017,6 +1026,7 @@ class Store:
             head: its name.
             where: see :class:`Store`; ``"pred.NAME is null"`` takes what is new or changed.
             space: the space that the head must belong to; by default its own.
+            wait: see :class:`Store`.
 
         Returns:
             Counts of items by predicted class.
@@ -1026,8 +1036,9 @@ class Store:
             SpaceMismatch: if the head belongs to another space.
             StoreDamaged: if the files of the head are not what was written.
             BadFilter: if ``where`` is not one condition.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
-        return operations.heads.predict(self._session, head, where=where, space=space)
+        return operations.heads.predict(self._session, head, where=where, space=space, wait=wait)
 
     def export_head(self, name: str, path: str | Path) -> Path:
         """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.

@@ -24,7 +24,7 @@ def load(session: Session, name: str, *, space: str | None = None) -> Any:
     return registry.load_head(session.storage, name, space=record)[1]
 
 
-def save(session: Session, name: str, evaluation: Evaluation) -> HeadRecord:
+def save(session: Session, name: str, evaluation: Evaluation, *, wait: float = registry.DEFAULT_WAIT) -> HeadRecord:
     """Save the head of an evaluation; see :meth:`embedstore.Store.save_head`."""
     metadata = {
         "accuracy": evaluation.accuracy,
@@ -40,18 +40,20 @@ def save(session: Session, name: str, evaluation: Evaluation) -> HeadRecord:
         label=evaluation.label,
         kind=evaluation.head,
         metadata=metadata,
+        wait=wait,
     )
 
 
-def delete(session: Session, name: str) -> None:
+def delete(session: Session, name: str, *, wait: float) -> None:
     """Delete a head and its predictions; see :meth:`embedstore.Store.delete_head`."""
-    registry.drop_head(session.storage, name)
+    registry.drop_head(session.storage, name, wait=wait)
 
 
-def predict(session: Session, head: str, *, where: str | None, space: str | None) -> PredictionSummary:
+def predict(session: Session, head: str, *, where: str | None, space: str | None, wait: float) -> PredictionSummary:
     """Predict items and write the table ``predictions``; see :meth:`embedstore.Store.predict`."""
     record = session.space(space) if space else None
-    return PredictionSummary(**registry.write_predictions(session.storage, head, where=where, space=record))
+    counts = registry.write_predictions(session.storage, head, where=where, space=record, wait=wait)
+    return PredictionSummary(**counts)
 
 
 def export(session: Session, name: str, path: Path) -> Path:

@@ -45,18 +45,27 @@ class ZeroShotClassifier:
 
         return self.session.recorded("zero_shot", self.space, {"label": label, "where": where}, evaluate)
 
-    def save(self, name: str, *, label: str = "label") -> HeadRecord:
+    def save(self, name: str, *, label: str = "label", wait: float = 10.0) -> HeadRecord:
         """Save the classifier under a name, for :meth:`embedstore.Store.predict`.
 
         Args:
             name: letters, digits, ``_`` and ``-``.
             label: the column that it predicts.
+            wait: seconds to wait for another process that is writing.
 
         Raises:
             BadHead: if the name does not fit.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return registry.save_head(
-            self.session.storage, self.space, name, self.head, label=label, kind="zero_shot", metadata={"train": 0}
+            self.session.storage,
+            self.space,
+            name,
+            self.head,
+            label=label,
+            kind="zero_shot",
+            metadata={"train": 0},
+            wait=wait,
         )
 
 

@@ -1,4 +1,4 @@
-"""From a labelled folder to a report in one call: create or open the store, embed what is new, probe, write a page."""
+"""From a labeled folder to a report in one call: create or open the store, embed what is new, probe, write a page."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def folder_report(
     progress: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> FolderReport:
-    """Embed a labelled image folder or manifest, and write a report on its label.
+    """Embed a labeled image folder or manifest, and write a report on its label.
 
     Args:
         source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg`` or a manifest.

@@ -1,4 +1,4 @@
-"""A small labelled store whose backbone can be tuned in seconds, for tests of fine-tuning."""
+"""A small labeled store whose backbone can be tuned in seconds, for tests of fine-tuning."""
 
 import numpy as np
 from PIL import Image
