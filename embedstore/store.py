@@ -1018,7 +1018,7 @@ class Store:
     def predict(
         self, head: str, *, where: str | None = None, space: str | None = None, wait: float = 10.0
     ) -> PredictionSummary:
-        """Predict every matching item with a saved head, and write the table ``predictions``.
+        """Predict the class of every matching item with a saved head, and write the table ``predictions``.
 
         From then on every filter may use ``pred.NAME`` (the class) and ``pred.NAME.score``.
 
@@ -1402,7 +1402,7 @@ class Store:
 
         Args:
             label: see :class:`Store`.
-            labels_per_class: labels per class; all labels come last.
+            labels_per_class: numbers of labels per class; a last step uses all labels.
             last_layers: what "last layers" means, such as ``last-2``.
             plot_path: a PNG file for the plot.
             where: see :class:`Store`.
@@ -1434,7 +1434,7 @@ class Store:
     # ---- keep safe
 
     def verify(self, *, check_images: bool = False, progress: Progress = False) -> VerificationReport:
-        """Read every byte that matters and compare it with its checksum.
+        """Read every file that the store needs and compare it with its stored checksum.
 
         Args:
             check_images: read every image again too, and compare it with the content that was embedded.
@@ -1462,7 +1462,7 @@ class Store:
         return operations.maintenance.repair(self.path, lambda: self._session, reembed=reembed, wait=wait)
 
     def compact(self, *, wait: float = 0.0, progress: Progress = False) -> Compaction:
-        """Merge small vector files, wipe vectors that no item needs, and build their indexes again.
+        """Merge small vector files, remove vectors that no item needs, and rebuild the indexes of the changed spaces.
 
         Args:
             wait: see :class:`Store`.

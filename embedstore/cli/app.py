@@ -17,7 +17,7 @@ DESCRIPTION = "Embed an image collection once; search it, probe it and label it 
 class Panel(StrEnum):
     """The groups of verbs in ``embedstore --help``, by what a person wants to do."""
 
-    PUT_IN = "Put in"
+    PUT_IN = "Embed and import"
     SEARCH = "Search"
     CLASSIFY = "Classify"
     LABEL = "Label and clean"

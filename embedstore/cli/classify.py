@@ -149,7 +149,7 @@ def learning_curve(
     label: o.Label = "label",
     head: Head = "logistic",
     labels_per_class: Annotated[
-        str, typer.Option(help="Labels per class, separated by commas; all labels come last.")
+        str, typer.Option(help="Numbers of labels per class, separated by commas; a last step uses all labels.")
     ] = "1,2,4,8,16",
     repeats: Annotated[int, typer.Option(min=1, help="Random draws per number of labels.")] = 5,
     seed: o.Seed = 0,
@@ -211,10 +211,12 @@ def predict(
     store: o.StorePath,
     head: HeadName,
     where: o.Where = None,
-    space: o.SpaceName = None,
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The space that the head must belong to; by default its own.")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
-    """Predict every matching item with a saved head, and write the table `predictions`.
+    """Predict the class of every matching item with a saved head, and write the table `predictions`.
 
     Afterwards every --where may use pred.HEAD and pred.HEAD.score.
 

@@ -135,7 +135,7 @@ def compare_strategies(
     store: o.StorePath,
     label: o.Label = "label",
     labels_per_class: Annotated[
-        str, typer.Option(help="Labels per class, separated by commas; all labels come last.")
+        str, typer.Option(help="Numbers of labels per class, separated by commas; a last step uses all labels.")
     ] = "10,50",
     last_layers: Annotated[str, typer.Option(help='The blocks that "last layers" trains.')] = "last-2",
     epochs: Annotated[

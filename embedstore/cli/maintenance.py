@@ -16,10 +16,12 @@ from embedstore.cli.app import Panel, app
 @app.command(rich_help_panel=Panel.KEEP_SAFE)
 def verify(
     store: o.StorePath,
-    images: Annotated[bool, typer.Option("--images", help="Read every image again too, and compare.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also read every image and check that it is unchanged.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Read every byte that matters and compare it with its checksum; exit with status 1 if something is damaged."""
+    """Compare every file of the store with its checksum; exit with status 1 if something is damaged."""
     report = es.open(store).verify(check_images=images, progress=None)
     if as_json:
         console.print_json(report.to_json())
@@ -39,7 +41,7 @@ def repair(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Repair what `embedstore verify` finds: correct what can be proved, quarantine the rest, delete nothing."""
+    """Repair what `embedstore verify` finds: rebuild what can be rebuilt, quarantine the rest, delete nothing."""
     report = es.repair_store(store, reembed=reembed, wait=wait, device=device, allow_code=allow_code)
     if as_json:
         console.print_json(report.to_json())

@@ -46,7 +46,7 @@ class EvaluationOptionGroup:
     near_duplicate_threshold: Annotated[
         float | None,
         typer.Option(
-            help="The cosine from which items across the split are near-duplicates. By default 0.95; 0 disables it."
+            help="Cosine from which a training and a held-out item are near-duplicates. By default 0.95; 0 disables it."
         ),
     ] = None
     drop_near_duplicates: Annotated[
@@ -55,11 +55,15 @@ class EvaluationOptionGroup:
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
         float | None,
-        typer.Option(help='Answer "none of these" below the confidence that reaches this precision, e.g. 0.95.'),
+        typer.Option(
+            help="Abstain below a confidence, chosen so that the remaining answers reach this precision, e.g. 0.95."
+        ),
     ] = None
     conformal_alpha: Annotated[
         float | None,
-        typer.Option(help="Answer with sets of classes, of which at most this share may miss the true one, e.g. 0.1."),
+        typer.Option(
+            help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
+        ),
     ] = None
 
     def to_kwargs(self) -> dict[str, Any]:

@@ -57,7 +57,11 @@ RandomInit = Annotated[
 ]
 AllowCode = Annotated[
     list[str],
-    typer.Option("--allow-code", metavar="MODULE:FACTORY", help="Let the store import this network. Repeatable."),
+    typer.Option(
+        "--allow-code",
+        metavar="MODULE:FACTORY",
+        help="Allow this Python function to be imported and run as the network. Repeatable.",
+    ),
 ]
 Timing = Annotated[
     bool, typer.Option("--timing", callback=_request_timing, help="Print where the time went to stderr.")

@@ -22,11 +22,14 @@ MAX_PRINTED_HITS = 5  # of each search; the contact sheets have all
 def quickstart(
     images: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="Your own image folder; by default drawn scenes and scanned digits."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Your own image folder; by default bundled data: generated scenes and scanned digits.",
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Write everything here.")] = Path(
-        "quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the store and the reports.")
+    ] = Path("quickstart"),
     as_json: o.Json = False,
 ) -> None:
     """Run the whole workflow once, without a download: embed, index, search by text, probe, compare, map."""

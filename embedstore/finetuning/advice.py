@@ -161,7 +161,7 @@ class FinetuningAdvice:
         return STRATEGY_COMMANDS[self.strategy].format(label=self.label)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values under the stored keys."""
+        """Return the advice as a dict of plain values."""
         return {
             "label": self.label,
             "strategy": self.strategy.value,

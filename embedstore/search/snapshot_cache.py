@@ -56,7 +56,7 @@ class SpaceCache:
             self._lookups += 1
 
     def cached_selection(self, where: str) -> Selection | None:
-        """Return the selection of a filter if it is cached."""
+        """Return the cached rows that match a filter, or None, and mark them as just used."""
         with self._lock:
             if where in self._selections:
                 self._selections.move_to_end(where)

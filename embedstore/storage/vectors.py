@@ -166,7 +166,7 @@ class VectorReader:
         return files
 
     def _array(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-        """Return the array of the i-th file with some rows verified."""
+        """Return the vectors of the i-th file after the checksums of these rows were verified."""
         if i in self._verified:
             return self._verified[i]
         opened = self._open(i)
@@ -174,7 +174,7 @@ class VectorReader:
         return self._keep(i, opened)
 
     def _verified_array(self, i: int) -> NDArray[np.floating[Any]]:
-        """Return the array of the i-th file, verified whole."""
+        """Return the vectors of the i-th file after every checksum was verified."""
         if i in self._verified:
             return self._verified[i]
         opened = self._open(i)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 import embedstore as es
 from embedstore.backbones import load
 from embedstore.backbones.runtimes import adaptive_encoder, fold_batchnorm
-from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, FirstBatch, choose_eager
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, FirstBatch, prepare_eager
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.export import export_tower
 from embedstore.backbones.runtimes.onnx_encoder import (
@@ -183,7 +183,7 @@ def test_folded_batch_normalizations_give_the_same_vectors_and_are_restored(name
             layer.running_var.uniform_(0.5, 2.0)
             layer.weight.data.uniform_(0.5, 1.5)
     first = FirstBatch(prepare(network), network.encode_images(prepare(network)))
-    choice = choose_eager(DevicePool([network]), first, FOLDING)
+    choice = prepare_eager(DevicePool([network]), first, FOLDING)
     norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
     assert choice.folded_batchnorms == norms > 10
     assert choice.agreement.min_cosine > 0.99999
@@ -199,7 +199,7 @@ def test_a_fold_that_changes_vectors_is_restored_at_once(monkeypatch):
     first = FirstBatch(prepare(network), network.encode_images(prepare(network)))
     fold = fold_batchnorm._fold
     monkeypatch.setattr(fold_batchnorm, "_fold", lambda conv, norm: (fold(conv, norm), conv.weight.mul_(-2)))
-    choice = choose_eager(DevicePool([network]), first, FOLDING)
+    choice = prepare_eager(DevicePool([network]), first, FOLDING)
     assert choice.folded_batchnorms == 0
     assert "vectors would change" in choice.notices[0]
     assert np.array_equal(network.encode_images(first.pixels), first.vectors)

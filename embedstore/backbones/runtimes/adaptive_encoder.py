@@ -175,7 +175,7 @@ class AdaptiveEncoder:
         if plan.candidate is Runtime.COMPILE:
             return choose_compiled(self.backbone, first)
         if plan.candidate is Runtime.EAGER:
-            return choose_eager(self._pool, first, plan)
+            return prepare_eager(self._pool, first, plan)
         if self._requested is Runtime.ONNX:
             return choose_onnx(self.backbone, first, self._towers_folder, plan)
         return self._choose_faster(first, plan)
@@ -192,12 +192,12 @@ class AdaptiveEncoder:
                 return onnx
         except (EmbedstoreError, OSError) as e:
             notices = (f"runtime eager: {e}",)
-        eager = choose_eager(self._pool, first, plan)
+        eager = prepare_eager(self._pool, first, plan)
         return replace(eager, notices=(*notices, *eager.notices))
 
 
-def choose_eager(pool: DevicePool, first: FirstBatch, plan: RuntimePlan) -> RuntimeChoice:
-    """Choose torch on every device, with folded normalizations and a tuned batch size where the plan says so."""
+def prepare_eager(pool: DevicePool, first: FirstBatch, plan: RuntimePlan) -> RuntimeChoice:
+    """Prepare eager PyTorch on every device; fold the batch norms and tune the batch size if the plan says so."""
     choice = RuntimeChoice(Runtime.EAGER, pool, pool.concurrency)
     if plan.fold_batchnorms:
         choice = _fold_batchnorms(choice, pool, first)

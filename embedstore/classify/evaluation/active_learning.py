@@ -149,7 +149,10 @@ def _score(estimator: Any, items: NDArray[np.int64], X: NDArray[np.float32]) -> 
 
 
 def _diverse_rows(candidates: _Candidates, k: int) -> list[int]:
-    """Choose rows greedily by uncertainty times the cosine distance to the nearest row chosen before."""
+    """Choose greedily k rows that are uncertain and far from those chosen before.
+
+    The score of a row is its uncertainty times its cosine distance to the nearest chosen row.
+    """
     uncertainty = 1 - candidates.margin
     distance = np.full(len(uncertainty), MAX_COSINE_DISTANCE, dtype=np.float32)
     chosen: list[int] = []

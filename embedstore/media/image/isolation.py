@@ -69,8 +69,8 @@ class DecodeWorkerPool:
             uint8 ``(3, H, W)``, and facts about the image.
 
         Raises:
-            ImageError: if the image cannot be decoded, decoding takes too long, or two processes died of the file (a
-                process may have been killed from outside).
+            ImageError: if the image cannot be decoded, decoding takes too long, or the process crashes twice (one try
+                more, because the first process may have been killed from outside).
         """
         try:
             return self._try(data)

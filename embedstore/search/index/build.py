@@ -276,7 +276,7 @@ def _read_unit_rows(vectors: VectorReader, positions: NDArray[np.int64]) -> NDAr
 
 
 def _sidecar_fields(space: SpaceRecord, vectors: VectorReader, settings: IndexSettings) -> dict[str, Any]:
-    """Return the sidecar's fields that are known before the build."""
+    """Return the fields of the index's metadata file that are known before the build."""
     return {
         "space": space.key, "dim": vectors.dim, "metric": "cosine", "shards": [list(c) for c in vectors.shard_sizes],
         "rows": len(vectors), "kind": settings.kind, "setting": settings.factory, "memory": settings.memory_bytes,
@@ -286,7 +286,7 @@ def _sidecar_fields(space: SpaceRecord, vectors: VectorReader, settings: IndexSe
 
 
 def _measured_fields(tuning: ProbeTuning, truth: GroundTruth, target: IndexTarget, seconds: float) -> dict[str, Any]:
-    """Return the sidecar's fields that were measured."""
+    """Return the fields of the index's metadata file that were measured."""
     return {
         "probe": tuning.probe, "recall": round(tuning.recall, 4), "queries": len(truth.queries),
         "target": target.recall, "ms": round(tuning.milliseconds, 3), "seconds": round(seconds, 2),

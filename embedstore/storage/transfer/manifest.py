@@ -72,17 +72,17 @@ class ArchiveFile:
         }  # fmt: skip
 
     def verify(self, folder: Path) -> Path:
-        """Return the path of the file after its size and checksum were compared.
+        """Compare the size and checksum of the file with the manifest, and return its path.
 
         Raises:
-            StoreDamaged: if the file is missing, no regular file, or not what was exported.
+            StoreDamaged: if the file is missing, is not a regular file, or has another size or checksum.
         """
         path = folder / self.name
         try:
             if path.is_symlink() or not path.is_file():
                 raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
             if path.stat().st_size != self.bytes or durable_files.file_xxh3(path) != self.xxh3:
-                raise StoreDamaged(f"{path} is not what was exported: its checksum differs; export the store again")
+                raise StoreDamaged(f"{path} has another size or checksum than at export; export the store again")
         except OSError as e:
             if isinstance(e, StoreDamaged):
                 raise

@@ -68,10 +68,10 @@ def _write(storage: Storage, folder: Path) -> ArchiveManifest:
 
 
 def _write_table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> ArchiveFile:
-    """Write one table; a column whose type Parquet does not keep is written as text.
+    """Write one table as Parquet; a column whose type changes in the round trip is written as text.
 
     Raises:
-        QueryError: if a column does not read back the same.
+        QueryError: if the values differ when they are read back.
     """
     path = folder / f"{name}.parquet"
     source = f"read_parquet({quote_literal(path)})"
