@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import MissingExtra, QueryError
-from embedstore.storage import connection, durable_files
+from embedstore.storage import durable_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +117,8 @@ def _json_lines(records: Sequence[Record]) -> str:
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
     """Write a table as Parquet. DuckDB infers the type of each column from its values."""
+    from embedstore.storage import connection
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
         lines = Path(folder, "records.jsonl")

@@ -13,8 +13,6 @@ from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import Folds, Head, Separator
-from embedstore.reports.contact_sheet import contact_sheet_html
-from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.tables import save_records
 from embedstore.types import Hit
 
@@ -172,6 +170,9 @@ def _write_contact_sheets(
     output: Sequence[Path], cells: Sequence[tuple[int, float, str]], uris: dict[int, str], title: str
 ) -> None:
     """Write contact sheets of items with a score and a text below each image."""
+    from embedstore.reports.contact_sheet import contact_sheet_html
+    from embedstore.reports.item_images import image_reader_by_uri
+
     hits = [Hit(i, score, item, uris.get(item, ""), text, None) for i, (item, score, text) in enumerate(cells, 1)]
     o.write_outputs(
         output, {".html": o.text_writer(lambda: contact_sheet_html(hits, title, image_reader_by_uri(uris)))}

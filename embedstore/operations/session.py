@@ -13,7 +13,6 @@ from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.errors import SpaceMismatch, StoreBusy, WeightsNotFound
 from embedstore.pipeline.decoder import Decoder, parse_decoder
-from embedstore.search.execute import Searcher
 from embedstore.space import Recipe
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -22,6 +21,7 @@ from embedstore.storage.storage import Storage
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
+    from embedstore.search.execute import Searcher
 
 RECORD_WAIT = 2.0  # seconds: a running `embed` must not delay an answer
 
@@ -99,6 +99,8 @@ class Session:
     @cached_property
     def searcher(self) -> Searcher:
         """The searcher of the store, with its caches."""
+        from embedstore.search.execute import Searcher
+
         return Searcher(self.storage)
 
     def allow_code(self, name: str) -> None:
