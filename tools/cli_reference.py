@@ -8,17 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
-from embedstore.cli import (  # noqa: F401 - each module adds its verbs
-    classify,
-    edit,
-    finetuning,
-    label_and_clean,
-    maintenance,
-    measure,
-    put_in,
-    quickstart,
-    search,
-)
+from embedstore.cli import load_commands
 from embedstore.cli.app import DESCRIPTION, Panel, app
 
 UPDATE_COMMAND = "python -m tools.cli_reference"
@@ -28,6 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "cli.md"
 
 def render() -> str:
     """Return the page as Markdown: a table per group of verbs, then each verb with its arguments and options."""
+    load_commands()
     root: Any = typer.main.get_command(app)
     groups = {
         panel: [(n, c) for n, c in root.commands.items() if getattr(c, "rich_help_panel", None) == panel]

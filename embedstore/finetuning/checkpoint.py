@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
-from embedstore.finetuning.head import LinearHead
 from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files
@@ -109,16 +108,6 @@ def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         raise StoreDamaged(f"{folder / MANIFEST_FILE} names no {HEAD_FILE}; restore it from a backup")
     tensors = read_tensors(folder, entry)
     return tensors["weight"].numpy(), tensors["bias"].numpy()
-
-
-def read_tuned_head(folder: Path, label: str) -> LinearHead | None:
-    """Return the head of a checkpoint as a classifier, None where the checkpoint learned another label.
-
-    Raises:
-        StoreDamaged: if the manifest or the head is damaged.
-    """
-    manifest = read_manifest(folder)
-    return LinearHead(*read_head(folder), manifest["classes"]) if manifest.get("label") == label else None
 
 
 def _write_error(path: Path, error: OSError) -> StoreIOError:

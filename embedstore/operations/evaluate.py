@@ -102,10 +102,7 @@ def probe(
         return evaluation.evaluate_head(head, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
-    result = session.recorded(head, record, run, evaluate)
-    if save_as:
-        heads.save(session, save_as, result)
-    return result
+    return _saved(session, save_as, session.recorded(head, record, run, evaluate))
 
 
 def few_shot(
@@ -130,9 +127,13 @@ def few_shot(
         return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, seed=seed)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed}
-    result = session.recorded(head, record, run, evaluate)
-    if save_as:
-        heads.save(session, save_as, result)
+    return _saved(session, save_as, session.recorded(head, record, run, evaluate))
+
+
+def _saved(session: Session, name: str | None, result: Evaluation) -> Evaluation:
+    """Return the evaluation, after its head is saved if it has a name."""
+    if name:
+        heads.save(session, name, result)
     return result
 
 

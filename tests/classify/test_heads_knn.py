@@ -54,7 +54,7 @@ def test_a_neighbor_at_distance_zero_outvotes_all_others():
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 60))
 def test_ties_go_to_the_earlier_row(seed, k):
-    """Of many equal rows the first k are the neighbors, whatever the number of ties and the block size."""
+    """The first k of many equal rows are the neighbors, whatever the number of ties and the block size."""
     rng = np.random.default_rng(seed)
     vectors = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]])[rng.integers(0, 3, 200)]
     head = WeightedKNN(k, block_size=3).fit(vectors, np.arange(200) % 2)

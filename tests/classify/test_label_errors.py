@@ -84,7 +84,7 @@ def test_suggestions_need_two_labeled_classes(tmp_path):
 
 @pytest.mark.parametrize("head", ["logistic", "ridge"])
 def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
-    """Of 1,500 yes-or-no labels 3% are flipped: at least seven in ten of the first 45 issues are flipped labels (by
+    """3% of 1,500 yes-or-no labels are flipped: at least seven in ten of the first 45 issues are flipped labels (by
     chance 3%), about half of the flipped labels are among them, each issue names the label and the direction, and the
     estimated error rate is near 3%."""
     X, tags = tagged

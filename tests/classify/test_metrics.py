@@ -112,7 +112,7 @@ def test_the_interval_of_accuracy_is_close_to_the_binomial_one():
 
 
 def test_95_percent_intervals_cover_the_truth_at_that_rate():
-    """Of 200 samples of a classifier with accuracy .8, about 190 intervals contain .8."""
+    """About 190 of 200 intervals contain the true accuracy, 0.8."""
     rng = np.random.default_rng(1)
     held = 0
     for seed in range(200):
@@ -205,7 +205,7 @@ def test_large_inputs_have_ranking_intervals(monkeypatch):
 
 
 def test_linearized_intervals_cover_the_true_auroc():
-    """Of 100 samples of 400 rows whose true area is known from 200,000, at least 90 intervals contain it."""
+    """At least 90 of 100 intervals from 400 rows contain the true area, known from 200,000 rows."""
     y, proba = random_scores(200_000, 3)
     truth, held = metrics.compute_metric("auroc_ovr_macro", y, proba), 0
     for n in range(100):

@@ -71,7 +71,7 @@ def test_a_resaved_image_across_the_split_is_a_near_duplicate(photos, unpacked, 
 
 @pytest.mark.slow
 def test_flipped_photo_labels_are_found(photos):
-    """Of the first 12 issues at least 7 are among 12 flipped labels of 240 (by chance 0.6)."""
+    """At least 7 of the first 12 issues are among 12 flipped labels of 240 (by chance 0.6)."""
     from dataclasses import replace
 
     from embedstore.classify.evaluation.label_errors import label_errors

@@ -51,7 +51,7 @@ def network_of(store, **options):
 
 
 def test_class_weights_are_inverse_to_class_frequency(store):
-    """Of 14 images 6, 6 and 2: the last class weighs three times as much, and the mean weight of an image is 1."""
+    """A class of 2 images weighs three times as much as each class of 6, and the mean weight of an image is 1."""
     assert class_weights(train_labels(store), 3).tolist() == pytest.approx([14 / 18, 14 / 18, 14 / 6])
 
 

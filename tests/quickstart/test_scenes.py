@@ -66,7 +66,7 @@ FIRST = [
 
 
 def test_held_out_pairs_are_spread_evenly():
-    """Of 48 pairs every color lacks four shapes and every shape three colors, so each is trained with others."""
+    """The 48 held-out pairs take four shapes from every color, and three colors from every shape."""
     pairs = [(c, s) for c in COLORS for s in SHAPES if is_held_out_pair(c, s)]
     assert len(pairs) == 48
     assert set(Counter(c for c, _ in pairs).values()) == {4}

@@ -90,7 +90,7 @@ def test_groups_equal_connected_components(seed, count, least, block):
 
 
 def test_comparing_within_cells_finds_near_copies():
-    """Of 500 near copies among 6,000 rows in 60 dimensions, at least 99% are found within k-means cells."""
+    """At least 99% of 500 near copies among 6,000 rows in 60 dimensions are found within k-means cells."""
     rng = np.random.default_rng(0)
     rows = unit(rng.standard_normal((6000, 60)).astype(np.float32))
     rows[5500:] = unit(rows[:500] + 0.02 * rng.standard_normal((500, 60)).astype(np.float32))

@@ -63,7 +63,7 @@ def test_many_examples_fit_a_classifier():
 
 
 def test_diversity_prefers_hits_that_differ():
-    """Of two equal rows and a distant one, the distant one is second with diversity and third without."""
+    """After two equal rows a distant one is third; with diversity it is second."""
     rows = np.array([[1, 0], [1, 0], [0.6, 0.8]], np.float32)
     scores = np.array([0.9, 0.9, 0.5])
     assert maximal_marginal_relevance(rows, scores, 3, 0.0).tolist() == [0, 1, 2]

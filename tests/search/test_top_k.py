@@ -8,7 +8,7 @@ from embedstore.search.index.top_k import merge_top_k, no_rows
 
 
 def test_the_best_two_of_three_scores():
-    """Of scores 1, 0 and 0.6 the best two are 1 and 0.6."""
+    """The best two of the scores 1, 0 and 0.6 are 1 and 0.6."""
     scores, ids = merge_top_k([no_rows(), (np.array([1, 0, 0.6], np.float32), np.array([5, 6, 7]))], 2)
     assert ids.tolist() == [5, 7]
     assert np.allclose(scores, [1.0, 0.6])

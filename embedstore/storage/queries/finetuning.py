@@ -1,4 +1,4 @@
-"""Queries about the images that fine-tuning reads, and the vectors that a new space lacks."""
+"""Queries about the images that fine-tuning reads."""
 
 from __future__ import annotations
 
@@ -26,12 +26,3 @@ def count_image_contents(storage: Storage) -> int:
     """Return the number of contents of the present items that came from an image file."""
     query = "SELECT count(DISTINCT content) FROM items JOIN contents USING (content) WHERE present AND bytes > 0"
     return int(storage.sql(query)[1][0][0])
-
-
-def count_missing_vectors(storage: Storage, space_key: str) -> int:
-    """Return the number of contents of the present items that have no vector in a space."""
-    query = (
-        "SELECT count(DISTINCT content) FROM items WHERE present AND content IS NOT NULL "
-        "AND content NOT IN (SELECT content FROM vectors WHERE space = ?)"
-    )
-    return int(storage.sql(query, [space_key])[1][0][0])
