@@ -229,7 +229,7 @@ class Store:
         uri_column: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
-        dtype: str = "float16",
+        dtype: str | None = None,
         wait: float = 0.0,
     ) -> ImportReport:
         """Import vectors that were computed elsewhere.
@@ -240,14 +240,16 @@ class Store:
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
-            dtype: ``float16`` or ``float32`` on disk.
+            dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
             wait: see :class:`Store`.
 
         Returns:
             Counts of rows, new items and new vectors.
 
         Raises:
-            BadVectors: if the array has a wrong shape, or NaN, infinite or zero rows; nothing is stored.
+            BadVectors: if the array has a wrong shape, NaN, infinite or zero rows, or rows that ``dtype`` would change
+                so much that they rank differently; nothing is stored.
+            BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
             StoreBusy: if another process is still writing after ``wait`` seconds.
