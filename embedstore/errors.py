@@ -13,7 +13,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreTooNew        (ValueError)         a later embedstore wrote the store
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
-    │   └── StoreDamaged       (ValueError)         stored bytes are not what was written
+    │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
+    │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
     │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
@@ -90,6 +91,10 @@ class StoreIOError(StoreError, OSError):
 
 class StoreDamaged(StoreError, ValueError):
     """Stored bytes are not the bytes that were written."""
+
+
+class UnsafeStore(StoreError, ValueError):
+    """The store holds what embedstore never writes, such as links, views or macros, and was not opened."""
 
 
 class SpaceError(EmbedstoreError):
