@@ -44,7 +44,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
     ├── OutputError            (OSError)            a file that the user named cannot be written
-    └── MissingExtra           (ImportError)        an optional package is not installed
+    ├── MissingExtra           (ImportError)        an optional package is not installed
+    └── PluginError            (ImportError)        an installed plug-in cannot be used
 """
 
 from __future__ import annotations
@@ -225,6 +226,10 @@ class UnknownOption(EmbedstoreError, TypeError):
 
 class MissingExtra(EmbedstoreError, ImportError):
     """An optional package is not installed."""
+
+
+class PluginError(EmbedstoreError, ImportError):
+    """An installed plug-in cannot be loaded or does not give what its entry point promises."""
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
