@@ -64,9 +64,11 @@ UNION ALL SELECT 'trigger', trigger_name FROM duckdb_triggers() WHERE database_n
 UNION ALL SELECT 'schema', schema_name FROM duckdb_schemas() WHERE database_name = 'cat' AND NOT internal
 ORDER BY ALL
 """
-_QUALIFIED = "if(schema_name = 'main', table_name, schema_name || '.' || table_name)"
-_TABLES = f"SELECT {_QUALIFIED}, sql FROM duckdb_tables() WHERE database_name = 'cat'"
-_COLUMNS = f"SELECT {_QUALIFIED}, column_name, data_type FROM duckdb_columns() WHERE database_name = 'cat' ORDER BY column_index"
+_NAME = "if(schema_name = 'main', table_name, schema_name || '.' || table_name)"
+_TABLES = f"SELECT {_NAME}, sql FROM duckdb_tables() WHERE database_name = 'cat'"
+_COLUMNS = (
+    f"SELECT {_NAME}, column_name, data_type FROM duckdb_columns() WHERE database_name = 'cat' ORDER BY column_index"
+)
 _PLAIN_TYPES = frozenset(
     "boolean tinyint smallint integer bigint hugeint utinyint usmallint uinteger ubigint uhugeint bignum float double "
     "decimal varchar blob bit uuid date time time_ns interval timestamp timestamp_s timestamp_ms timestamp_ns enum "

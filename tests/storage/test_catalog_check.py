@@ -31,7 +31,7 @@ FOREIGN = {
     "constraint": "ALTER TABLE cat.items ALTER uri SET NOT NULL",
     "another type": "ALTER TABLE cat.shards ALTER shard SET DATA TYPE VARCHAR",
     "one column more": "ALTER TABLE cat.counters ADD COLUMN more INTEGER",
-    "an own column in another order": "ALTER TABLE cat.items DROP label; ALTER TABLE cat.items ADD COLUMN label VARCHAR",
+    "another order of columns": "ALTER TABLE cat.items DROP label; ALTER TABLE cat.items ADD COLUMN label VARCHAR",
     "generated column": (
         "DROP TABLE cat.heads; CREATE TABLE cat.heads (head VARCHAR, space VARCHAR, label VARCHAR, kind VARCHAR, "
         "facts JSON AS ('{}'), created TIMESTAMP)"
@@ -148,7 +148,8 @@ def test_confined_connections_reach_nothing(tmp_path):
     variable = [1]  # noqa: F841 - must not be found
     con = connection.connect_confined([file, file.with_name("a.duckdb.wal")])
     for query in (
-        f"FROM read_text('{tmp_path}/secret.txt')", f"FROM glob('{tmp_path}/*')", f"COPY (SELECT 1) TO '{tmp_path}/out'",
+        f"FROM read_text('{tmp_path}/secret.txt')", f"FROM glob('{tmp_path}/*')",
+        f"COPY (SELECT 1) TO '{tmp_path}/out'",
         f"ATTACH '{tmp_path}/b.duckdb' AS b", "INSTALL httpfs", "LOAD httpfs", "SET threads = 2", "FROM variable",
         "FROM 'https://localhost:1/x.parquet'", "CREATE PERSISTENT SECRET s (TYPE s3)",
     ):  # fmt: skip
