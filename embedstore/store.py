@@ -616,6 +616,7 @@ class Store:
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -634,9 +635,12 @@ class Store:
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
-            near_duplicate_threshold: the cosine from which items across the split count as near-duplicates; 0 does
-                not search for them; by default 0.95.
-            drop_near_duplicates: leave near-duplicates of held-out items out of the training rows.
+            near_duplicates: ``group`` keeps near-duplicates together in every split and fold that is drawn and
+                reports them across the items' own split, ``ignore`` does not search for them, ``drop`` also leaves
+                those of held-out items out of training.
+            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen
+                from the vectors of the space; 0 is ``ignore``.
+            drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below the threshold that reaches this precision.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
@@ -663,6 +667,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -683,6 +688,7 @@ class Store:
         save_as: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -701,6 +707,7 @@ class Store:
             save_as: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -720,6 +727,7 @@ class Store:
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
+            near_duplicates=near_duplicates,
             near_duplicate_threshold=near_duplicate_threshold,
             drop_near_duplicates=drop_near_duplicates,
             calibrate=calibrate,
@@ -766,6 +774,8 @@ class Store:
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: NDArray[Any] | None = None,
@@ -784,6 +794,8 @@ class Store:
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
@@ -807,6 +819,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -821,6 +834,8 @@ class Store:
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: NDArray[Any] | None = None,
         logit_scale: float | None = None,
@@ -836,6 +851,8 @@ class Store:
             seed: random seed of the first draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -853,6 +870,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -867,6 +885,8 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         head_options: Mapping[str, Any] | None = None,
     ) -> LearningCurve:
         """Evaluate a head over numbers of labels: how many labels are needed?
@@ -880,6 +900,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             head_options: as for :meth:`probe`.
 
         Returns:
@@ -899,6 +921,7 @@ class Store:
             where=where,
             space=space,
             separator=separator,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             head_options=head_options,
         )
 
@@ -913,6 +936,7 @@ class Store:
         separator: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -930,6 +954,7 @@ class Store:
             separator: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -955,6 +980,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -1070,6 +1096,8 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
         """Find labels that are probably wrong, the most certain first.
 
@@ -1083,6 +1111,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
             The doubtful labels, and the estimated share of wrong ones.
@@ -1098,6 +1128,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
         )
 
