@@ -13,7 +13,7 @@ import duckdb
 
 from embedstore.errors import StoreBusy
 from embedstore.storage.catalog_errors import explain
-from embedstore.storage.connection import PrivateConnection
+from embedstore.storage.connection import PrivateConnection, connect_private, restrict
 from embedstore.storage.layout import COMPLETE, GUARD
 from embedstore.storage.sql import first_line, quote_literal
 
@@ -61,6 +61,26 @@ class Attachment:
                 yield con
             finally:
                 self.detach(con)
+
+    @contextmanager
+    def attach_restricted(self, memory_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach the file read-only as the current database of a connection of its own, which is closed at the end.
+
+        The connection cannot reach other files, the network or a setting.
+
+        Args:
+            memory_bytes: what DuckDB may hold.
+
+        Raises:
+            StoreBusy: if another process has not released the file within 30 s.
+            StoreDamaged: if the file or its log is corrupt.
+            StoreIOError: if the file may not be read.
+        """
+        with self.turn, connect_private() as con:
+            self._attach(con, " (READ_ONLY)")
+            con.execute("USE cat")
+            restrict(con, memory_bytes)
+            yield con
 
     def detach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Release the file, whatever state it is in."""

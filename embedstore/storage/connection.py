@@ -29,6 +29,32 @@ def connect(**config: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def connect_private() -> duckdb.DuckDBPyConnection:
+    """Open a database in memory for text that a user wrote: no spill files, no Python variables, no extensions.
+
+    Attach what the text may read, then :func:`restrict` the connection.
+    """
+    return connect(
+        memory_limit=_MEMORY,
+        temp_directory="",
+        python_enable_replacements="false",
+        autoinstall_known_extensions="false",
+        autoload_known_extensions="false",
+    )
+
+
+def restrict(con: duckdb.DuckDBPyConnection, memory_bytes: int) -> None:
+    """Switch off files, the network and every change of a setting, for as long as the connection lives.
+
+    Args:
+        con: the connection.
+        memory_bytes: what DuckDB may hold from now on.
+    """
+    con.execute(f"SET memory_limit = '{memory_bytes}B'")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET lock_configuration = true")
+
+
 def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
     """Create a DuckDB file in the catalog's storage version, and attach it under a name."""
     con.execute(f"ATTACH {quote_literal(file)} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")

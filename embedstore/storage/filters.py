@@ -11,13 +11,15 @@ See :mod:`embedstore.storage.predicted_columns`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
+from embedstore.storage.interrupt import interrupt_after
 from embedstore.storage.predicted_columns import PREFIX, PredictedColumn, PredictingHeads, predicting_heads
+from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
 
@@ -77,22 +79,45 @@ VALUE_ERRORS = (duckdb.DataError, duckdb.BinderException, duckdb.InvalidInputExc
 
 
 @contextmanager
-def filter_errors(where: str | None) -> Iterator[None]:
-    """Report an error of a query that runs a filter as an error of the filter.
+def filter_errors(con: duckdb.DuckDBPyConnection, where: str | None) -> Iterator[None]:
+    """Limit the time of a query that runs a filter, and report its errors as errors of the filter.
 
     Args:
-        where: the filter; None leaves errors as they are.
+        con: the connection that runs the query.
+        where: the filter; None leaves the query as it is.
 
     Raises:
         BadFilter: if the filter does not fit the values, such as a comparison of text with a number.
+        QueryTimeout: if the query takes too long.
     """
-    try:
+    if where is None:
         yield
+        return
+    try:
+        with time_limit(con, where):
+            yield
     except VALUE_ERRORS as e:
-        if where is None:
-            raise
         hint = "; for a head that predicts sets use list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
         raise BadFilter(f"the filter {where!r} does not fit the items: {error_message(e)}{hint}") from e
+
+
+def time_limit(con: duckdb.DuckDBPyConnection, expression: str) -> AbstractContextManager[None]:
+    """Limit the time of a query that runs a filter or another expression of a user.
+
+    Args:
+        con: the connection that runs the query.
+        expression: what the user wrote, for the message.
+
+    Raises:
+        QueryTimeout: on exit, if the query was interrupted.
+        BadOption: if the environment variable that sets the limit is not a positive number.
+    """
+    seconds = filter_seconds()
+    too_slow = (
+        f"{expression!r} took more than {seconds:g} s; simplify it, or raise the limit with the environment variable "
+        f"{FILTER_VARIABLE}=SECONDS"
+    )
+    return interrupt_after(con, seconds, too_slow)
 
 
 def compile_expression(expression: str, columns: Collection[str], heads: PredictingHeads = PredictingHeads()) -> str:
