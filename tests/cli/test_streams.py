@@ -88,7 +88,9 @@ def test_a_closed_standard_output_is_one_line(store, words):
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_never_become_files_of_the_store(store, tmp_path, closed):
     """A library that prints to descriptor 1 or 2 would write into a file of the store that got its number."""
-    line = " ".join(f"'{w}'" for w in command(store, ["probe", "STORE", "--head", "ridge", "--save", "h"])) + " " + closed
+    line = (
+        " ".join(f"'{w}'" for w in command(store, ["probe", "STORE", "--head", "ridge", "--save", "h"])) + " " + closed
+    )
     out = subprocess.run(["sh", "-c", line], env=environment(), check=False, capture_output=True)
     assert out.returncode == (1 if ">&- 2" in closed else 0)
     assert es.open(store).verify().ok
