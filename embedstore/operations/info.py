@@ -10,13 +10,14 @@ from embedstore.operations.session import Session
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
 from embedstore.storage import info as storage_info
+from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
 
 
 def sql(session: Session, query: str, parameters: Sequence[Any]) -> SqlResult:
     """Run a read-only query; see :meth:`embedstore.Store.sql`."""
     names, rows = session.storage.sql(query, parameters)
-    return SqlResult(tuple(names), tuple(rows))
+    return SqlResult(unique_names(names), tuple(rows))
 
 
 def failures(session: Session) -> SqlResult:

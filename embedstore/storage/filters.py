@@ -4,7 +4,8 @@ The user's text is never run: its syntax tree may contain only comparisons, bool
 functions listed here, and the SQL made from the checked tree is what runs. Subqueries are not allowed, so a filter
 reads no other table or file.
 
-Besides the items' columns a filter may name predictions: ``pred.NAME`` is the class that a head predicted and
+A column is ``NAME`` or ``items.NAME``. In the SQL that runs every column is qualified, so that no name means anything
+else. Besides the items' columns a filter may name predictions: ``pred.NAME`` is the class that a head predicted and
 ``pred.NAME.score`` its score, NULL where the head has no prediction for the item's current content. For a head that
 predicts sets of classes (several labels per item, or conformal sets) the first is a list, the most likely class first
 and empty if there is none, and the second the highest score. Each becomes one fixed lookup in the table ``predictions``
@@ -22,6 +23,7 @@ import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
+from embedstore.storage.column_names import ITEMS, PREDICTIONS, find_item_column
 from embedstore.storage.sql import column_types, error_message, fetch_column, fetch_value, quote_literal
 
 _CLASSES = {
@@ -70,7 +72,7 @@ def compile_filter(con: duckdb.DuckDBPyConnection, where: str | None, *, known_h
     if where is None:
         return "true"
     columns = column_types(con, "items")
-    if "pred" not in where.lower():
+    if PREDICTIONS not in where.lower():
         return compile_expression(where, columns, known_heads)
     predicted = fetch_column(con, "SELECT DISTINCT head FROM predictions")
     set_valued = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN")
@@ -177,31 +179,43 @@ def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> N
             f"a filter cannot use the type {node['type_name']!r}{did_you_mean(node['type_name'].lower(), _TYPES)}"
         )
     if kind == "COLUMN_REF":
-        _check_column(node["column_names"], columns)
+        node["column_names"] = _qualified(node["column_names"], columns)
 
 
-def _check_column(names: list[str], columns: Collection[str]) -> None:
-    """Raise if the items lack a column (``items.label`` is ``label``; ``meta.x`` is a field of a struct)."""
-    name = names[1] if len(names) > 1 and names[0].lower() == "items" else names[0]
-    lower = {c.lower() for c in columns}
-    if name.lower() not in lower:
-        raise UnknownColumn(
-            f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have "
-            f"{', '.join(sorted(columns))}"
-        )
+def _qualified(names: list[str], columns: Collection[str]) -> list[str]:
+    """Return ``label`` and ``items.label`` as ``items.label``, and a field of a struct as ``items.meta.x``.
+
+    Raises:
+        UnknownColumn: if the items lack the column.
+    """
+    qualified = len(names) > 1 and names[0].lower() == ITEMS
+    for rest in [names[1:], names] if qualified else [names]:  # ``items`` may be a column in an old store
+        if (column := find_item_column(rest[0], columns)) is not None:
+            return [ITEMS, column, *rest[1:]]
+    name, lower = names[int(qualified)], {c.lower() for c in columns}
+    raise UnknownColumn(
+        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+    )
 
 
 def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collection[str]) -> tuple[str, str] | None:
-    """Return ``(head, "label" or "score")`` for the node ``pred.NAME`` or ``pred.NAME.score``, else None."""
+    """Return ``(head, "label" or "score")`` for the node ``pred.NAME`` or ``pred.NAME.score``, else None.
+
+    A column ``pred`` of the user's, which old stores may have, is ``items.pred``.
+    """
     names = node["column_names"] if node["class"] == "COLUMN_REF" else []
-    names = names[1:] if names[:1] == ["items"] else names
-    if len(names) < 2 or names[0].lower() != "pred" or "pred" in {c.lower() for c in columns}:
+    if len(names) < 2 or names[0].lower() != PREDICTIONS:
         return None
     head = next((h for h in heads if h.lower() == names[1].lower()), None)
     if head is None:
+        own = (
+            f"; the column {names[0]!r} of the items is {ITEMS}.{names[0]}"
+            if find_item_column(names[0], columns)
+            else ""
+        )
         raise UnknownColumn(
             f"no head {names[1]!r} has predicted anything{did_you_mean(names[1], heads)}; create pred.HEAD with "
-            f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}"
+            f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}{own}"
         )
     field = names[2].lower() if len(names) == 3 else "label"
     if len(names) > 3 or field not in ("label", "score"):
@@ -210,13 +224,13 @@ def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collectio
 
 
 def _lookup(con: duckdb.DuckDBPyConnection, head: str, field: str, *, set_valued: bool) -> dict[str, Any]:
-    """Return the tree of a scalar subquery; ``item`` and ``content`` in it are those of the filtered row."""
+    """Return the tree of a scalar subquery over the predictions of the filtered row of ``items``."""
     labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
     value = {"label": labels, "score": "max(score)"}[field] if set_valued else field
     sql = (
         f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value "
         f"FROM predictions WHERE head = {quote_literal(head)} {'GROUP BY item, content' if set_valued else ''}) AS p "
-        "WHERE p.of_item = item AND p.of_content = content)"
+        "WHERE p.of_item = items.item AND p.of_content = items.content)"
     )
     node: dict[str, Any] = _serialize(con, sql)["statements"][0]["node"]["select_list"][0]
     return node

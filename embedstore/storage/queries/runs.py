@@ -20,8 +20,8 @@ def insert_run(
     settings: Mapping[str, Any],
     result: Mapping[str, Any],
     started: datetime,
-) -> None:
-    """Insert a run that ends now, under the next number.
+) -> int:
+    """Insert a run that ends now, under the next number, and return that number.
 
     Args:
         con: a transaction.
@@ -38,3 +38,4 @@ def insert_run(
         [number, kind, space, json.dumps(settings), json.dumps(result), started, seconds],
     )
     con.execute("UPDATE counters SET next_run = ?", [number + 1])
+    return number
