@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_keywords, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -134,23 +135,36 @@ class Store:
         """
         return operations.info.info(self._session)
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] = (),
+        *,
+        timeout: float = QUERY_SECONDS,
+        memory: str | int = QUERY_MEMORY,
+    ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
-        The catalog is opened read-only, so no query changes the store. A query can still read and write other files
-        (``COPY … TO``, ``read_text``): never run one that you did not write.
+        A query only reads these tables: no files, no network, no settings, no Python variables. As in filters,
+        ``pred.NAME`` is the class that a head predicted for an item, and ``pred.NAME.score`` its score.
 
         Args:
-            query: one SELECT statement.
+            query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
+            timeout: seconds that it may take. Meanwhile, writers of the store wait.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
 
         Raises:
-            QueryError: if DuckDB refuses the query.
+            QueryError: if the query does anything but read these tables, or DuckDB rejects it.
+            QueryTimeout: if it takes longer than ``timeout``.
+            QueryTooLarge: if it takes more than ``memory``.
+            UnknownColumn: if it names a prediction that does not exist.
+            BadOption: if a limit is not above 0.
         """
-        return operations.info.sql(self._session, query, parameters)
+        return operations.info.sql(self._session, query, parameters, timeout=timeout, memory=memory)
 
     def failures(self) -> SqlResult:
         """List the images that could not be embedded, with the reason.

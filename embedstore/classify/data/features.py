@@ -83,7 +83,7 @@ def load_features(
         BadFilter: if the filter is not valid.
         LabelError: if no item is left.
     """
-    with storage.catalog.read() as con, item_filter.filter_errors(where):
+    with storage.catalog.read() as con, item_filter.filter_errors(con, where):
         column = _label_column(con, label)
         rows = feature_rows(con, column, space=space.key, condition=item_filter.compile_filter(con, where))
         usable = [r for r in rows if r.label is not None and r.shard is not None]

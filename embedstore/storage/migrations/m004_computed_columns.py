@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import duckdb
 
@@ -33,10 +34,24 @@ def _computed_by(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
         "SELECT run, verb, settings FROM cat.runs WHERE verb IN ('cluster', 'duplicates', 'edit') ORDER BY run"
     )
     for run, verb, text in rows.fetchall():
-        settings = json.loads(text)
+        settings = _parse(text)
         if verb == "edit":
-            edited = {name.lower() for name in settings["set"]} if "set" in settings else set(computed)
-            computed = {name: n for name, n in computed.items() if name not in edited}
+            edited = settings.get("set")  # without it a table was edited, whose columns nobody knows any more
+            computed = {n: r for n, r in computed.items() if isinstance(edited, dict) and not _names(edited, n)}
         elif settings.get("column", "cluster") == "cluster":  # a run that named another column is not followed
             computed |= dict.fromkeys(_OF_VERB[verb], run)
     return computed
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the settings of a run; none where they are not what a run records."""
+    try:
+        settings = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _names(edited: dict[str, Any], column: str) -> bool:
+    """Return whether an edit set a column."""
+    return any(name.lower() == column for name in edited)

@@ -75,7 +75,7 @@ class _SelectedItems:
 
 def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> _SelectedItems:
     """Number the chosen items and map their vector files, in one read of the catalog."""
-    with storage.catalog.read() as con, filters.filter_errors(where):
+    with storage.catalog.read() as con, filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         columns = {name: f"c{n}" for n, name in enumerate(column_types(con, "items")) if name != "path"}
         values = ", ".join(f"i.{quote_identifier(name)} AS {c}" for name, c in columns.items())
