@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embedstore.classify import heads
+from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.holdout import evaluate_head
@@ -75,10 +78,10 @@ def test_out_of_fold_abstention_keeps_its_precision(n):
     """A threshold that is chosen out of fold misses its target in at most 10% of 40 draws."""
     rng = np.random.default_rng(1)
     X_new, y_new = draw(rng, 20_000, 1.8)
-    settings, missed = EvaluationSettings(abstain_precision=0.9, **IGNORE), []
+    options, missed = EvaluationSettings(abstain_precision=0.9, **IGNORE), []
     for _ in range(40):
         train = features(*draw(rng, n, 1.8))
-        estimator, _ = fit_calibrated_head("prototype", train, train.take(np.zeros(0, np.int64)), settings)
+        estimator, _ = fit_calibrated_head("prototype", train, train.take(np.zeros(0, np.int64)), options)
         precision = precision_of(estimator.threshold_, estimator.predict_proba(X_new), y_new)
         missed.append(precision < 0.9)
     assert np.mean(missed) <= 0.1
@@ -138,13 +141,13 @@ def coverage_out_of_fold(n, draws, head="logistic", alpha=0.1):
     """The share of 20,000 new rows that conformal sets hold, chosen out of fold on ``n`` rows, over draws."""
     rng = np.random.default_rng(0)
     X, y = draw(rng, 20_000)
-    settings, out = EvaluationSettings(conformal_alpha=alpha, **IGNORE), []
+    options, out = EvaluationSettings(conformal_alpha=alpha, **IGNORE), []
     while len(out) < draws:
         X_train, y_train = draw(rng, n)
         if np.bincount(y_train, minlength=5).min() < 2:
             continue
         train = features(X_train, y_train)
-        estimator, _ = fit_calibrated_head(head, train, train.take(np.zeros(0, np.int64)), settings)
+        estimator, _ = fit_calibrated_head(head, train, train.take(np.zeros(0, np.int64)), options)
         out.append(estimator.predict_set(X)[np.arange(len(y)), y].mean())
     return float(np.mean(out))
 
@@ -208,13 +211,31 @@ def grouped_rows(n_pictures, copies, seed=0):
 
 
 def test_early_stopping_of_the_mlp_keeps_copies_together():
-    """With five copies of each picture, training stops long before all epochs, and the log-loss is far lower."""
+    """With five copies of each picture, training stops earlier than where copies of the training rows decide."""
     X, y, splits = grouped_rows(80, 5)
     options = {"hidden": 32, "max_epochs": 100}
     joined = evaluate_head("mlp", features(X, y, splits), EvaluationSettings(), **options)
     apart = evaluate_head("mlp", features(X, y, splits), EvaluationSettings(**IGNORE), **options)
     assert joined.estimator.n_iter_ < apart.estimator.n_iter_
-    assert joined.report["log_loss"] < apart.report["log_loss"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    groups=st.lists(st.integers(0, 12), min_size=6, max_size=60),
+    share=st.floats(0.05, 0.5),
+    seed=st.integers(0, 100),
+)
+def test_a_hold_out_cuts_no_group_and_has_every_class_on_both_sides(groups, share, seed):
+    """Whatever the groups are, also of several classes, both sides hold every class and no group is on both."""
+    codes = np.arange(len(groups)) % 2
+    parts = stratified_group_holdout(codes, np.array(groups), max(2, int(share * len(groups))), seed=seed)
+    if parts is None:
+        return
+    rest, held_out = parts
+    assert sorted([*rest, *held_out]) == list(range(len(groups)))
+    assert set(codes[rest]) == set(codes[held_out]) == {0, 1}
+    if len(set(groups)) < len(groups):
+        assert not {groups[i] for i in rest} & {groups[i] for i in held_out}
 
 
 def test_few_shot_heads_tune_on_other_pictures():

@@ -14,8 +14,8 @@ from embedstore.errors import LabelError
 
 MISS_PROBABILITY = 0.04
 """Level of each test of a threshold. The promise is 0.05; the rest covers that a threshold lies on one of the rows."""
-_START_ERRORS = 1  # wrong answers that the first test allows where there are many rows
-_MANY = 8  # ... that is, so many times the rows of that test
+_START_SHARE = 8  # the first test takes an eighth of the rows, if that is more than the fewest that can show the target
+_POWER_Z = 1.28  # ... but not more than show it in nine samples of ten to a head that is wrong half as often as allowed
 _MAX_ROWS_NEEDED = 1_000_000
 
 
@@ -137,23 +137,21 @@ def choose_threshold(confidence: FloatArray, correct: Array, target_precision: f
 
 
 def _first_size(n_rows: int, target_precision: float) -> int:
-    """Return how many rows the first test needs: it allows no error, or one if there are many rows."""
-    without_error = _rows_of_test(0, target_precision)
-    with_errors = _rows_of_test(_START_ERRORS, target_precision)
-    return with_errors if with_errors * _MANY <= n_rows else without_error
-
-
-def _rows_of_test(errors: int, target_precision: float) -> int:
-    """Return the fewest rows that show the target precision with so many errors."""
-    from scipy.stats import binom
+    """Return how many rows the first test takes; the number does not depend on which answers are right."""
+    from scipy.stats import norm
 
     if target_precision == 1:
-        return _MAX_ROWS_NEEDED
-    sizes = np.unique(np.geomspace(errors + 1, _MAX_ROWS_NEEDED, 2000).astype(np.int64))
-    passes = binom.cdf(errors, sizes, 1 - target_precision) <= MISS_PROBABILITY
-    low = int(sizes[max(int(np.argmax(passes)) - 1, 0)])
-    exact = np.arange(low, int(sizes[int(np.argmax(passes))]) + 1)
-    return int(exact[int(np.argmax(binom.cdf(errors, exact, 1 - target_precision) <= MISS_PROBABILITY))])
+        return n_rows + 1  # nothing shows that a head is never wrong
+    good = (1 + target_precision) / 2
+    deviations = norm.isf(MISS_PROBABILITY) * math.sqrt(target_precision * (1 - target_precision))
+    deviations += _POWER_Z * math.sqrt(good * (1 - good))
+    enough = math.ceil((deviations / (good - target_precision)) ** 2)
+    return max(least_rows(target_precision), min(n_rows // _START_SHARE, enough))
+
+
+def least_rows(target_precision: float) -> int:
+    """Return the fewest rows that can show a target precision below 1: all answers are right."""
+    return math.ceil(math.log(MISS_PROBABILITY) / math.log(target_precision))
 
 
 def rows_needed(error_share: FloatArray, target_precision: float) -> int | None:
@@ -168,8 +166,9 @@ def rows_needed(error_share: FloatArray, target_precision: float) -> int | None:
     """
     from scipy.stats import binom
 
-    n = len(error_share)
-    least = _rows_of_test(0, target_precision)
+    if target_precision == 1:
+        return None
+    n, least = len(error_share), least_rows(target_precision)
     share = np.arange(1, n + 1) / n
     better = (error_share < 1 - target_precision) & (share >= min(0.1, least / n))
     sizes = np.unique(np.geomspace(least, _MAX_ROWS_NEEDED, 200).astype(np.int64))
