@@ -45,17 +45,18 @@ def _run(arguments: list[str] | None) -> None:
     load_commands()
     from embedstore.cli import interrupt
     from embedstore.cli.app import app
-    from embedstore.cli.console import StderrLogHandler, one_line
+    from embedstore.cli.console import StderrLogHandler
+    from embedstore.reports.terminal_text import guarded_streams, visible
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:
         logger.addHandler(StderrLogHandler())
     timing.add_step("Python and the command itself", timing.process_age() or 0.0)
     try:
-        with interrupt.interruptible():
+        with guarded_streams(), interrupt.interruptible():
             app(args=arguments, prog_name="embedstore")
     except EmbedstoreError as e:
-        print(f"embedstore: {one_line(str(e))}", file=sys.stderr)
+        print(f"embedstore: {visible(str(e))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         _print_interrupted()

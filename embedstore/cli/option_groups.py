@@ -6,14 +6,18 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
+from embedstore.cli import console
 from embedstore.cli import options as o
+
+if TYPE_CHECKING:
+    from embedstore.store import Store
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -119,7 +123,38 @@ class TextClassOptionGroup:
             raise typer.BadParameter(message, param_hint="--class-vectors") from e
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup)
+@dataclass(frozen=True)
+class NameOptionGroup:
+    """Print names alone, for other programs."""
+
+    uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the files alone, exactly as the system opens them.")
+    ] = False
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="End each uri or path with a NUL character, for `xargs -0`.")
+    ] = False
+
+    def check(self) -> None:
+        """Refuse -0 without names.
+
+        Raises:
+            typer.BadParameter: if the names are not requested, or both kinds are.
+        """
+        if self.uris and self.paths:
+            raise typer.BadParameter("give one of --uris and --paths")
+        if self.null and not (self.uris or self.paths):
+            raise typer.BadParameter("-0 ends uris or paths: give --paths -0 or --uris -0")
+
+    def print_names(self, store: Store, items: Sequence[int]) -> bool:
+        """Print the names of items if they are requested, and return whether they are."""
+        if self.uris or self.paths:
+            names = store.item_paths(items) if self.paths else store.item_uris(items)
+            console.print_names([names[i] for i in items if i in names], null=self.null)
+        return self.uris or self.paths
+
+
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup, NameOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:
