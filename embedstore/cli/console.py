@@ -9,13 +9,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from embedstore.cli.streams import is_utf8, write_bytes
 from embedstore.reports.terminal_text import visible, visible_json, visible_lines
 from embedstore.tables import to_json_value
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document and nothing else."""
-    _print_document(json.dumps(to_json_value(value), ensure_ascii=False, indent=1))
+    _print_document(json.dumps(to_json_value(value), ensure_ascii=not is_utf8(sys.stdout), indent=1))
 
 
 def print_result(facts: Mapping[str, Any], as_json: bool) -> None:
@@ -26,7 +27,7 @@ def print_result(facts: Mapping[str, Any], as_json: bool) -> None:
 def print_json_lines(rows: Sequence[Any]) -> None:
     """Print one JSON document per line."""
     for row in rows:
-        _print_document(json.dumps(to_json_value(row), ensure_ascii=False))
+        _print_document(json.dumps(to_json_value(row), ensure_ascii=not is_utf8(sys.stdout)))
 
 
 def print_line(text: str = "") -> None:
@@ -44,21 +45,26 @@ def print_note(text: str) -> None:
     print(visible(text), file=sys.stderr)
 
 
-def print_names(names: Iterable[str], *, null: bool) -> None:
-    """Print names or paths alone, for another program: exactly, unless stdout is a terminal.
+def print_uris(uris: Iterable[str], *, null: bool) -> None:
+    """Print uris alone, for another program; with escapes where stdout is a terminal.
 
     Args:
-        names: the names; one that is not UTF-8 as :func:`os.fsdecode` returns it.
-        null: end each name with a NUL character and not with a line break, which a name may contain.
+        uris: the uris.
+        null: end each with a NUL character and not with a line break, which a uri may contain.
     """
-    if sys.stdout.isatty():
-        for name in names:
-            print_line(name)
-        return
-    sys.stdout.flush()
-    for name in names:
-        sys.stdout.buffer.write(os.fsencode(name) + (b"\0" if null else b"\n"))
-    sys.stdout.buffer.flush()
+    for uri in uris:
+        print_line(uri) if sys.stdout.isatty() else print(uri, end="\0" if null else "\n")
+
+
+def print_paths(paths: Iterable[str], *, null: bool) -> None:
+    """Print paths alone, for another program: the bytes that the system knows; with escapes on a terminal.
+
+    Args:
+        paths: as :func:`os.fsdecode` returns them.
+        null: end each with a NUL character and not with a line break, which a path may contain.
+    """
+    for path in paths:
+        print_line(path) if sys.stdout.isatty() else write_bytes(os.fsencode(path) + (b"\0" if null else b"\n"))
 
 
 def _print_document(document: str) -> None:

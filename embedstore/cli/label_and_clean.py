@@ -12,7 +12,14 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.cli.option_groups import Folds, Head, NameOptionGroup, Separator, with_option_groups
+from embedstore.cli.option_groups import (
+    Folds,
+    Head,
+    NameOptionGroup,
+    NearDuplicateOptionGroup,
+    Separator,
+    with_option_groups,
+)
 from embedstore.tables import save_records
 from embedstore.types import Hit
 
@@ -21,6 +28,7 @@ from embedstore.types import Hit
 @with_option_groups
 def label_errors(
     store: o.StorePath,
+    copies: NearDuplicateOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     folds: Folds = 5,
@@ -40,7 +48,14 @@ def label_errors(
     names.check()
     opened = es.open(store)
     report = opened.label_errors(
-        label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator
+        label,
+        head=head,
+        folds=folds,
+        seed=seed,
+        where=where,
+        space=space,
+        separator=separator,
+        **copies.to_kwargs(),
     )
     shown = report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])

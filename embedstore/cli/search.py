@@ -186,8 +186,10 @@ def failures(store: o.StorePath, names: NameOptionGroup = NameOptionGroup(), as_
     rows = opened.failures()
     if as_json:
         console.print_json(rows.to_json())
-    elif names.uris or names.paths:
-        console.print_names(opened.failed_paths() if names.paths else [row[0] for row in rows.rows], null=names.null)
+    elif names.paths:
+        console.print_paths(opened.failed_paths(), null=names.null)
+    elif names.uris:
+        console.print_uris((uri for uri, *_ in rows.rows), null=names.null)
     else:
         console.print_table(rows.column_names, rows.rows)
 

@@ -127,7 +127,7 @@ def test_a_file_name_cannot_control_the_terminal(tmp_path, capfd):
         with contextlib.suppress(SystemExit):
             main(verb)
     printed = "".join(capfd.readouterr())
-    assert "a \\x1b[2Jb.png" in printed
+    assert "a\\n\\x1b[2Jb.png" in printed
     assert "c\\x1b]0;x\\x07.png: not_an_image" in printed
     assert "\x1b" not in printed
     assert store.item_uris([1]) == {1: str(tmp_path / name)}
