@@ -17,7 +17,7 @@ from embedstore.operations.session import Session
 from embedstore.pipeline import run as embedding
 from embedstore.reports.progress import Progress, check_progress
 from embedstore.search.index import build
-from embedstore.sources.local_files import read_file, stat_file
+from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import lock
 from embedstore.storage.integrity import backup as backups
@@ -191,11 +191,11 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     uri, raw, content, size, mtime_ns = row
     path = decode_path(uri, raw)
     try:
-        if content_digest(read_file(path)) == content:
+        if content_digest(read_location(path)) == content:
             return None
     except ImageError:
         return ChangedImage(uri)
-    file = stat_file(path)
+    file = stat_location(path)
     if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):
         return ChangedImage(uri)
     problem = "its size and time are as before, but its bytes are others"

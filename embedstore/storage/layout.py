@@ -54,6 +54,11 @@ class Layout:
         return self.root / "catalog.duckdb.wal"
 
     @property
+    def listings(self) -> Path:
+        """The folder that keeps the listings of archives; they are derived and made again."""
+        return self.root / "listings"
+
+    @property
     def guard(self) -> Path:
         """The folder with the copy of catalog and log from which a checkpoint can be undone."""
         return self.root / GUARD
