@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_keywords, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -134,23 +135,36 @@ class Store:
         """
         return operations.info.info(self._session)
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] = (),
+        *,
+        timeout: float = QUERY_SECONDS,
+        memory: str | int = QUERY_MEMORY,
+    ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
-        The catalog is opened read-only, so no query changes the store. A query can still read and write other files
-        (``COPY … TO``, ``read_text``): never run one that you did not write.
+        A query only reads these tables: no files, no network, no settings, no Python variables. As in filters,
+        ``pred.NAME`` is the class that a head predicted for an item, and ``pred.NAME.score`` its score.
 
         Args:
-            query: one SELECT statement.
+            query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
+            timeout: seconds that it may take. Meanwhile, writers of the store wait.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
 
         Raises:
-            QueryError: if DuckDB refuses the query.
+            QueryError: if the query does anything but read these tables, or DuckDB rejects it.
+            QueryTimeout: if it takes longer than ``timeout``.
+            QueryTooLarge: if it takes more than ``memory``.
+            UnknownColumn: if it names a prediction that does not exist.
+            BadOption: if a limit is not above 0.
         """
-        return operations.info.sql(self._session, query, parameters)
+        return operations.info.sql(self._session, query, parameters, timeout=timeout, memory=memory)
 
     def failures(self) -> SqlResult:
         """List the images that could not be embedded, with the reason.
@@ -616,6 +630,7 @@ class Store:
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -634,9 +649,12 @@ class Store:
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
-            near_duplicate_threshold: the cosine from which items across the split count as near-duplicates; 0 does
-                not search for them; by default 0.95.
-            drop_near_duplicates: leave near-duplicates of held-out items out of the training rows.
+            near_duplicates: ``group`` keeps near-duplicates together in every split and fold that is drawn and
+                reports them across the items' own split, ``ignore`` does not search for them, ``drop`` also leaves
+                those of held-out items out of training.
+            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen
+                from the vectors of the space; 0 is ``ignore``.
+            drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below the threshold that reaches this precision.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
@@ -663,6 +681,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -683,6 +702,7 @@ class Store:
         save_as: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -701,6 +721,7 @@ class Store:
             save_as: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -720,6 +741,7 @@ class Store:
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
+            near_duplicates=near_duplicates,
             near_duplicate_threshold=near_duplicate_threshold,
             drop_near_duplicates=drop_near_duplicates,
             calibrate=calibrate,
@@ -766,6 +788,8 @@ class Store:
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: NDArray[Any] | None = None,
@@ -784,6 +808,8 @@ class Store:
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
@@ -807,6 +833,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -821,6 +848,8 @@ class Store:
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: NDArray[Any] | None = None,
         logit_scale: float | None = None,
@@ -836,6 +865,8 @@ class Store:
             seed: random seed of the first draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -853,6 +884,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -867,6 +899,8 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         head_options: Mapping[str, Any] | None = None,
     ) -> LearningCurve:
         """Evaluate a head over numbers of labels: how many labels are needed?
@@ -880,6 +914,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             head_options: as for :meth:`probe`.
 
         Returns:
@@ -899,6 +935,7 @@ class Store:
             where=where,
             space=space,
             separator=separator,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             head_options=head_options,
         )
 
@@ -913,6 +950,7 @@ class Store:
         separator: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -930,6 +968,7 @@ class Store:
             separator: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -955,6 +994,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -1070,6 +1110,8 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
         """Find labels that are probably wrong, the most certain first.
 
@@ -1083,6 +1125,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
             The doubtful labels, and the estimated share of wrong ones.
@@ -1098,6 +1142,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
         )
 

@@ -13,6 +13,7 @@ from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -34,6 +35,7 @@ from embedstore.storage.spaces import SpaceRecord
 __all__ = [
     "Classes",
     "EvaluationSettings",
+    "NearDuplicateOptions",
     "TextOptions",
     "compare",
     "distinct_labels",
@@ -116,6 +118,7 @@ def few_shot(
     where: str | None,
     space: str | None,
     save_as: str | None,
+    near_duplicates: NearDuplicateOptions,
     text: TextOptions,
 ) -> Evaluation:
     """Evaluate a few-shot head; see :meth:`embedstore.Store.few_shot`."""
@@ -124,7 +127,12 @@ def few_shot(
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, seed=seed)
+        settings = EvaluationSettings(
+            seed=seed,
+            near_duplicates=near_duplicates.policy,
+            near_duplicate_threshold=near_duplicates.threshold,
+        )
+        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=settings)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed}
     return _saved(session, save_as, session.recorded(head, record, run, evaluate))
@@ -148,6 +156,7 @@ def few_shot_learning_curve(
     seed: int,
     where: str | None,
     space: str | None,
+    near_duplicates: NearDuplicateOptions,
     text: TextOptions,
 ) -> LearningCurve:
     """Evaluate a few-shot head over shots; see :meth:`embedstore.Store.few_shot_curve`."""
@@ -156,7 +165,7 @@ def few_shot_learning_curve(
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        settings = LearningCurveSettings(shots, repeats, seed)
+        settings = LearningCurveSettings(shots, repeats, seed, near_duplicates)
         return few_shot_curve.few_shot_curve(data, encoded, head=head, settings=settings)
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(shots), "repeats": repeats}
@@ -174,6 +183,7 @@ def evaluate_learning_curve(
     where: str | None,
     space: str | None,
     separator: str | None,
+    near_duplicates: NearDuplicateOptions,
     head_options: Mapping[str, Any] | None,
 ) -> LearningCurve:
     """Evaluate a head over numbers of labels; see :meth:`embedstore.Store.learning_curve`."""
@@ -181,7 +191,7 @@ def evaluate_learning_curve(
 
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key, separator=separator)
-        settings = LearningCurveSettings(labels_per_class, repeats, seed)
+        settings = LearningCurveSettings(labels_per_class, repeats, seed, near_duplicates)
         return learning_curve.learning_curve(head, data, settings, **(head_options or {}))
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(labels_per_class)}

@@ -54,7 +54,7 @@ def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str
 
 def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> NumberedVectors:
     """Number the chosen items and map their vector files, in one read of the catalog."""
-    with storage.catalog.read() as con, filters.filter_errors(where):
+    with storage.catalog.read() as con, filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         con.execute(_SELECT.format(table=table, condition=condition), {"space": space.key})
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
