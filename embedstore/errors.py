@@ -13,7 +13,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreTooNew        (ValueError)         a later embedstore wrote the store
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
-    │   └── StoreDamaged       (ValueError)         stored bytes are not what was written
+    │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
+    │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
     │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
@@ -43,7 +44,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
     ├── OutputError            (OSError)            a file that the user named cannot be written
-    └── MissingExtra           (ImportError)        an optional package is not installed
+    ├── MissingExtra           (ImportError)        an optional package is not installed
+    └── PluginError            (ImportError)        an installed plug-in cannot be used
 """
 
 from __future__ import annotations
@@ -90,6 +92,10 @@ class StoreIOError(StoreError, OSError):
 
 class StoreDamaged(StoreError, ValueError):
     """Stored bytes are not the bytes that were written."""
+
+
+class UnsafeStore(StoreError, ValueError):
+    """The store holds what embedstore never writes, such as links, views or macros, and was not opened."""
 
 
 class SpaceError(EmbedstoreError):
@@ -220,6 +226,10 @@ class UnknownOption(EmbedstoreError, TypeError):
 
 class MissingExtra(EmbedstoreError, ImportError):
     """An optional package is not installed."""
+
+
+class PluginError(EmbedstoreError, ImportError):
+    """An installed plug-in cannot be loaded or does not give what its entry point promises."""
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
