@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.classify.metrics import MetricName
+from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 
 MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
 MAX_LISTED_CLASSES = 10  # in a note
@@ -57,7 +57,28 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
+    out += _rows_notes(e)
     return out + _uncertainty_notes(e)
+
+
+def _rows_notes(e: Evaluation) -> list[str]:
+    """Return what the held-out rows cannot show."""
+    out = []
+    n_groups = len(np.unique(e.held_out_predictions.groups))
+    if n_groups < e.n_held_out:
+        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups, and a group is one draw in every interval")
+    if rare := e.report.rare_classes:
+        names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
+        out.append(
+            f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision and "
+            f"AUROC: {names}"
+        )
+    if not e.held_out_predictions.has_probabilities:
+        out.append(
+            f"the scores of {e.head} are no probabilities: log-loss, Brier score and calibration error are left out; "
+            "--calibrate makes probabilities of them"
+        )
+    return out
 
 
 def _near_duplicate_notes(e: Evaluation) -> list[str]:
@@ -79,8 +100,8 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
     out = []
     if c := e.calibration:
         out.append(
-            f"calibrated by {c['method']} on {c['rows']} items: expected calibration error "
-            f"{c['expected_calibration_error_before']:.4f} -> {c['expected_calibration_error_after']:.4f}"
+            f"calibrated by {c['method']} on {c['rows']} items: log-loss {c['log_loss_before']:.4f} -> "
+            f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
         )
     if a := e.abstain:
         precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
@@ -99,17 +120,30 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
 
 def score_table(e: Evaluation) -> TextTable:
     """Return every metric with its interval."""
-    rows = [(name, finite(s.value), f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.scores.items()]
+    rows = [(name, finite(s.value), interval(s.low, s.high)) for name, s in e.scores.items()]
     return TextTable(("metric", "value", "95% interval"), rows)
 
 
 def class_table(e: Evaluation) -> TextTable:
     """Return the metrics of every class."""
     rows = [
-        (c.name, c.support, c.predicted, *map(finite, (c.precision, c.recall, c.f1, c.average_precision)))
+        (
+            c.name,
+            c.support,
+            c.predicted,
+            *map(finite, (c.precision, c.recall)),
+            interval(c.recall_low, c.recall_high),
+            *map(finite, (c.f1, c.average_precision)),
+        )
         for c in e.report.per_class
     ]
-    return TextTable(("class", "items", "predicted", "precision", "recall", "F1", "average precision"), rows)
+    columns = ("class", "items", "predicted", "precision", "recall", "95% interval", "F1", "average precision")
+    return TextTable(columns, rows)
+
+
+def interval(low: float, high: float) -> str | None:
+    """Return an interval as text, or None where there is none."""
+    return f"[{low:.3f}, {high:.3f}]" if math.isfinite(low + high) else None
 
 
 def finite(value: float) -> float | None:

@@ -221,7 +221,7 @@ def test_intervals_hold_the_true_accuracy(tmp_path):
     covered = 0
     for n in range(60):
         rows = slice(n * 150, (n + 1) * 150)
-        low, high = metrics.bootstrap_interval("accuracy", y[rows], proba[rows], n_replicates=500, seed=n)
+        low, high = metrics.metric_interval("accuracy", y[rows], proba[rows], n_replicates=500, seed=n)
         covered += low <= truth <= high
     assert covered >= 51
 
