@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 
 MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
@@ -66,12 +67,12 @@ def _rows_notes(e: Evaluation) -> list[str]:
     out = []
     n_groups = len(np.unique(e.held_out_predictions.groups))
     if n_groups < e.n_held_out:
-        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups, and a group is one draw in every interval")
+        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups; a group is one draw in every interval")
     if rare := e.report.rare_classes:
         names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
         out.append(
-            f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision and "
-            f"AUROC: {names}"
+            f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision "
+            f"and AUROC: {names}"
         )
     if not e.held_out_predictions.has_probabilities:
         out.append(
@@ -211,8 +212,8 @@ def comparison_summary(comparison: HeadComparison) -> str:
 def comparison_table(comparison: HeadComparison) -> TextTable:
     """Return one row per space and head, the best first."""
     columns = (
-        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "seconds",
-        "images/s", "bytes/item",
+        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "items needed",
+        "seconds", "images/s", "bytes/item",
     )  # fmt: skip
     rows = []
     for result in comparison.results:
@@ -227,6 +228,7 @@ def comparison_table(comparison: HeadComparison) -> TextTable:
             *(score and score.value for score in others),
             gap and f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]",
             None if result.p_value is None else f"{result.p_value:.3g}",
+            result.items_needed,
             round(e.seconds, 3),
             result.cost.images_per_second,
             result.cost.bytes_per_item,
@@ -250,7 +252,28 @@ def comparison_curve_table(comparison: HeadComparison) -> TextTable:
 
 def comparison_notes(comparison: HeadComparison) -> list[str]:
     """Return how to read the comparison, one sentence per fact."""
-    out = ["p: McNemar's exact test against the first row, with Holm's correction for the number of rows"]
-    if n := comparison.n_without_shared_vector:
+    c = comparison
+    out = []
+    if c.power is not None:
+        out = [
+            f"gap and p hold for all pairs of the {len(c.results)} classifiers together; p is that of McNemar's exact "
+            "test with Holm's correction",
+            *power_notes(c.power, c.n_held_out),
+            f"the first accuracy is the highest of {len(c.results)}, and so too high by selection: evaluate the chosen "
+            "classifier on other items before you state it",
+        ]
+    if n := c.n_without_shared_vector:
         out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
+    evaluations = [r.evaluation for r in c.results]
+    without = sorted({e.head for e in evaluations if not e.held_out_predictions.has_probabilities})
+    if without:
+        out.append(f"no log-loss for {', '.join(without)}: no probabilities; --calibrate makes probabilities of scores")
     return out
+
+
+def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
+    """Return which differences the held-out items can show."""
+    return [
+        f"{n_held_out} held-out items show a true difference of {100 * power.detectable_difference:.1f} points or more "
+        f"in four of five cases; for one point about {power.items_for_one_point:,} would be needed"
+    ]

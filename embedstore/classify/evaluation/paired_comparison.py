@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,24 @@ from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.metrics import McNemarResult, MetricDifference
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences, compare_all
 from embedstore.errors import LabelError
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPower:
+    """Which differences of accuracy the held-out items can show, at 5% for all pairs together and a power of 80%.
+
+    Attributes:
+        detectable_difference: the smallest true difference that is found in four of five cases.
+        items_for_one_point: held-out items that would find a difference of one percentage point.
+    """
+
+    detectable_difference: float
+    items_for_one_point: int
+
+    @classmethod
+    def of(cls, pairs: PairwiseDifferences) -> ComparisonPower:
+        """Return the power of a comparison."""
+        return cls(pairs.detectable_difference, pairs.rows_needed(0.01) or pairs.rows)
 
 
 def pairwise_differences(evaluations: Sequence[Evaluation]) -> PairwiseDifferences:
@@ -29,7 +48,9 @@ def pairwise_differences(evaluations: Sequence[Evaluation]) -> PairwiseDifferenc
     return compare_all(correct, evaluations[0].held_out_predictions.groups[rows[0]])
 
 
-def accuracy_difference(first: Evaluation, second: Evaluation) -> tuple[MetricDifference, McNemarResult]:
+def accuracy_difference(
+    first: Evaluation, second: Evaluation
+) -> tuple[MetricDifference, McNemarResult, ComparisonPower]:
     """Return the accuracy of the second minus the first, with significance.
 
     Args:
@@ -37,7 +58,8 @@ def accuracy_difference(first: Evaluation, second: Evaluation) -> tuple[MetricDi
         second: another one, evaluated on the same items.
 
     Returns:
-        The difference with its 95% interval, and the exact test of the errors; items of one group are one draw in both.
+        The difference with its 95% interval, the exact test of the errors, and what the items can show. Items of one
+        group are one draw.
 
     Raises:
         LabelError: when the two were evaluated on different items.
@@ -46,7 +68,7 @@ def accuracy_difference(first: Evaluation, second: Evaluation) -> tuple[MetricDi
     correct, groups = zip(*(_correct_by_item(e) for e in (first, second)), strict=True)
     truth = np.ones(len(groups[0]), dtype=np.int64)
     test = metrics.mcnemar(truth, *(c.astype(np.int64) for c in correct), groups=groups[0])
-    return differences.interval(1, 0), test
+    return differences.interval(1, 0), test, ComparisonPower.of(differences)
 
 
 def _correct_by_item(e: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

@@ -72,7 +72,7 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
     bins = tuple(_bin(confidence, correct, groups, codes == b) for b in range(int(codes.max()) + 1))
     if n_groups < MIN_GROUPS:
         return CalibrationError(math.nan, math.nan, math.nan, bins)
-    gaps = correct - confidence.astype(np.float64)
+    gaps: FloatArray = correct - confidence.astype(np.float64)
     shares = np.array([b.rows for b in bins]) / len(confidence)
     squares = np.array([(b.accuracy - b.confidence) ** 2 for b in bins])
     noise = np.array([_squared_error(gaps[codes == b], groups[codes == b]) for b in range(len(bins))])
@@ -84,8 +84,7 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
 def _equal_bins(confidence: FloatArray, n_bins: int) -> IntArray:
     """Return bins of about equal numbers of rows, int64 ``(N,)``; equal confidences are never separated."""
     edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins) if n_bins > 1 else np.zeros(0)
-    codes: IntArray = np.unique(np.searchsorted(edges, confidence, side="left"), return_inverse=True)[1].astype(np.int64)
-    return codes
+    return np.asarray(np.unique(np.searchsorted(edges, confidence), return_inverse=True)[1], np.int64)
 
 
 def _bin(

@@ -184,7 +184,7 @@ def loss_interval(
     if low == high:
         unseen = 1 - shares.wilson_interval(1.0, len(np.unique(groups)))[0]
         high += unseen * max(0.0, WORST_LOSS[metric] - high)
-    return low, high
+    return low, max(min(high, WORST_LOSS[metric]), float(losses.mean()))
 
 
 def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArray) -> Interval:
@@ -196,5 +196,5 @@ def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArr
     low, high = expanded_percentiles(replicates, rows.n_groups, center=center)
     if rows.n_groups_with_errors < FEW_ERRORS or rare > 0:
         wilson = shares.wilson_interval(value, rows.independent_draws)
-        low, high = np.fmin(low, wilson[0]), np.fmax(high, wilson[1])
-    return max(0.0, float(low)), min(1.0, float(high))
+        low, high = float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1]))
+    return max(0.0, min(low, value)), min(1.0, max(high, value))

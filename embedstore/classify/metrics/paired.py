@@ -78,7 +78,7 @@ def sign_change_p_value(sums: IntArray) -> float:
     if not len(sizes):
         return 1.0
     total = int(sizes @ counts)
-    distribution = np.ones(1)  # of the sum of all signed differences, from -total to total in steps of 1
+    distribution: FloatArray = np.ones(1)  # of the sum of all signed differences, from -total to total in steps of 1
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         distribution = _convolve(distribution, _spread(_fair_coin(count), 2 * size))
     reach = abs(int(sums.sum()))

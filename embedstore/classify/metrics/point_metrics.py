@@ -46,8 +46,8 @@ def compute_metric(metric: MetricName | str, y: IntArray, proba: FloatArray) -> 
         proba: probabilities ``(N, K)``; for binary tasks both columns.
 
     Raises:
-        LabelError: if there are no rows, another number of scores, a column that ``proba`` does not have, or a score that
-            is no finite number (for log-loss, Brier score and calibration error: no probability).
+        LabelError: if there are no rows, another number of scores, a column that ``proba`` does not have, or a score
+            that is no finite number (for log-loss, Brier score and calibration error: no probability).
         ValueError: if there is no such metric.
     """
     y, proba = check_scores(y, proba)
@@ -65,8 +65,8 @@ def check_scores(y: IntArray, proba: FloatArray) -> tuple[IntArray, FloatArray]:
     """Return both as arrays of fitting shapes.
 
     Raises:
-        LabelError: if there are no rows, another number of scores, a column that ``proba`` does not have, or a score that
-            is no finite number.
+        LabelError: if there are no rows, another number of scores, a column that ``proba`` does not have, or a score
+            that is no finite number.
     """
     y, proba = np.asarray(y), np.asarray(proba)
     if proba.ndim != 2 or len(y) != len(proba):
@@ -76,8 +76,8 @@ def check_scores(y: IntArray, proba: FloatArray) -> tuple[IntArray, FloatArray]:
     if not np.isfinite(proba).all():
         bad = int((~np.isfinite(proba)).any(1).sum())
         raise LabelError(
-            f"{bad} of {len(proba)} rows have scores that are not finite numbers; a head that gives such scores cannot be "
-            "evaluated: look at its options, e.g. a temperature near 0"
+            f"{bad} of {len(proba)} rows have scores that are not finite numbers, which cannot be evaluated; look at "
+            "the options of the head, e.g. a temperature near 0"
         )
     if y.ndim == 1 and (y.min() < 0 or y.max() >= proba.shape[1]):
         raise LabelError(f"labels name columns {y.min()} to {y.max()}, but there are {proba.shape[1]}")
@@ -93,8 +93,8 @@ def check_probabilities(proba: FloatArray) -> None:
     low, high = float(proba.min()), float(proba.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise LabelError(
-            f"expected probabilities in [0, 1], found scores from {low:.4g} to {high:.4g}; calibrate the head, or evaluate "
-            "its accuracy only"
+            f"expected probabilities in [0, 1], found scores from {low:.4g} to {high:.4g}; calibrate the head, or "
+            "evaluate its accuracy only"
         )
 
 
@@ -117,7 +117,7 @@ def _sum_by_group(weights: FloatArray, group: IntArray, n_groups: int) -> FloatA
 
 
 def _accuracy(y: IntArray, proba: FloatArray, weights: FloatArray) -> FloatArray:
-    return _mean(proba.argmax(1) == y, weights)
+    return _mean(np.asarray(proba.argmax(1) == y, np.float64), weights)
 
 
 def top_five(y: IntArray, proba: FloatArray) -> npt.NDArray[np.bool_]:
@@ -128,7 +128,7 @@ def top_five(y: IntArray, proba: FloatArray) -> npt.NDArray[np.bool_]:
 
 
 def _top5(y: IntArray, proba: FloatArray, weights: FloatArray) -> FloatArray:
-    return _mean(top_five(y, proba), weights)
+    return _mean(top_five(y, proba).astype(np.float64), weights)
 
 
 def _recall(y: IntArray, proba: FloatArray, weights: FloatArray) -> FloatArray:

@@ -118,7 +118,8 @@ def studentized_interval(
         The lower and the upper end; NaN with a single group; the mean twice if all losses are equal.
     """
     codes = np.arange(len(losses)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sizes, sums = np.bincount(codes).astype(np.float64), np.bincount(codes, losses)
+    sizes: FloatArray = np.bincount(codes).astype(np.float64)
+    sums: FloatArray = np.asarray(np.bincount(codes, losses), np.float64)
     if len(sizes) < 2:
         return math.nan, math.nan
     mean = float(losses.mean())
@@ -133,7 +134,8 @@ def studentized_interval(
     if not len(drawn) or error == 0:
         return mean, mean
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return max(0.0, mean - float(high) * error), mean - float(low) * error
+    error = float(error)
+    return min(mean, max(0.0, mean - float(high) * error)), max(mean, mean - float(low) * error)
 
 
 def _standard_errors(sums: FloatArray, sizes: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,9 +1,10 @@
 """Intervals of shares of rows: accuracy, top-5 accuracy and recalls.
 
-A share of independent rows has the Wilson interval (1927), which has a width at 20 of 20 and never leaves [0, 1]. With a
-single failure (or success) its end is that of a Poisson count, as Brown, Cai and DasGupta (2001, section 4.1.1) propose. Rows of one group are not independent, and a mean over classes weighs rows
-unequally. Both change the number of independent draws that the rows are worth (Kish 1965), and the interval is that of
-this number (Korn and Graubard 1998; Franco et al. 2019).
+A share of independent rows has the interval of Wilson (1927), which has a width at 20 of 20 and never leaves [0, 1]. At
+a single failure (or success) its end is that of a Poisson count, as Brown, Cai and DasGupta (2001, section 4.1.1)
+propose. Rows of one group are not independent, and a mean over classes weighs rows unequally. Both change the number of
+independent draws that the rows are worth (Kish 1965), and the interval is that of this number (Korn and Graubard 1998;
+Franco et al. 2019).
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def _standard_errors(hits: FloatArray, sizes: FloatArray) -> FloatArray:
     variance = np.diag(covariance)
     effective_groups = rows**2 / (sizes**2).sum()
     squared = variance[:, None] + variance - 2 * covariance
-    return np.sqrt(np.maximum(squared, 0) + 1 / (effective_groups + 2) ** 2)
+    return np.asarray(np.sqrt(np.maximum(squared, 0) + 1 / (effective_groups + 2) ** 2))
 
 
 def _critical_value(hits: FloatArray, sizes: FloatArray, errors: FloatArray, seed: int) -> float:
