@@ -142,6 +142,12 @@ def class_table(e: Evaluation) -> TextTable:
     return TextTable(columns, rows)
 
 
+def reliability_table(e: Evaluation) -> TextTable:
+    """Return the bins of the reliability diagram."""
+    rows = [(b.rows, b.confidence, b.accuracy, interval(b.low, b.high)) for b in e.report.reliability]
+    return TextTable(("items", "confidence", "accuracy", "95% interval"), rows)
+
+
 def interval(low: float, high: float) -> str | None:
     """Return an interval as text, or None where there is none."""
     return f"[{low:.3f}, {high:.3f}]" if math.isfinite(low + high) else None
