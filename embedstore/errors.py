@@ -35,6 +35,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     ├── ImageError             (ValueError)         one image cannot be used; has the reason
     ├── QueryError             (ValueError)         a query or change that cannot be done
     │   ├── BadFilter                               a filter that is not one condition over the items
+    │   ├── QueryTimeout       (TimeoutError)       a query or filter that takes longer than its limit
+    │   ├── QueryTooLarge      (MemoryError)        a query that takes more memory than its limit
     │   └── UnknownColumn                           a column that the items lack
     ├── HeadError
     │   ├── UnknownHead        (LookupError)        there is no classifier of that name
@@ -186,6 +188,14 @@ class QueryError(EmbedstoreError, ValueError):
 
 class BadFilter(QueryError):
     """A filter is not one condition over the items."""
+
+
+class QueryTimeout(QueryError, TimeoutError):
+    """A query or a filter takes longer than its limit."""
+
+
+class QueryTooLarge(QueryError, MemoryError):
+    """A query takes more memory than its limit."""
 
 
 class UnknownColumn(QueryError):

@@ -14,9 +14,10 @@ import duckdb
 from embedstore.errors import StoreBusy
 from embedstore.storage import catalog_check
 from embedstore.storage.catalog_errors import explain
-from embedstore.storage.connection import PrivateConnection
+from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
 from embedstore.storage.layout import COMPLETE, GUARD
 from embedstore.storage.sql import first_line, quote_literal
+from embedstore.storage.store_files import require_writable_in_place
 
 READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB looks which extension a file belongs to
 _PATIENCE = 30.0  # seconds to wait for another process's turn
@@ -55,9 +56,12 @@ class Attachment:
             StoreBusy: if another process has not released the file within 30 s.
             StoreDamaged: if the file or its log is corrupt.
             StoreIOError: if the file may not be read.
-            UnsafeStore: if the file holds what embedstore never creates.
+            UnsafeStore: if the file holds what embedstore never creates, or a change of it would change another file.
         """
         with self.turn:
+            if not read_only:
+                for path in catalog_check.files_of(self._file):
+                    require_writable_in_place(path)
             con = self.connection.get()
             self._attach(con, READ_ONLY if read_only else READ_WRITE)
             try:
@@ -65,6 +69,27 @@ class Attachment:
                 yield con
             finally:
                 self.detach(con)
+
+    @contextmanager
+    def attach_restricted(self, memory_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach the file read-only as the current database of a connection of its own, which is closed at the end.
+
+        The connection cannot reach other files, the network, a setting or a Python variable.
+
+        Args:
+            memory_bytes: what DuckDB may hold.
+
+        Raises:
+            StoreBusy: if another process has not released the file within 30 s.
+            StoreDamaged: if the file or its log is corrupt.
+            StoreIOError: if the file may not be read.
+        """
+        with self.turn, connect(memory_limit=MEMORY_LIMIT, temp_directory="") as con:
+            self._attach(con, READ_ONLY)
+            con.execute("USE cat")
+            con.execute(f"SET memory_limit = '{memory_bytes}B'")  # only now: a large log takes memory when it is opened
+            confine(con)
+            yield con
 
     def detach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Release the file, whatever state it is in."""

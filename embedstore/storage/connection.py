@@ -45,11 +45,22 @@ def connect_confined(allowed_files: Collection[Path] = (), **config: str) -> duc
         config: settings of DuckDB.
     """
     con = connect(**config)
+    confine(con, allowed_files)
+    return con
+
+
+def confine(con: duckdb.DuckDBPyConnection, allowed_files: Collection[Path] = ()) -> None:
+    """Keep a connection, for as long as it lives, from everything but the databases that are attached to it.
+
+    Args:
+        con: the connection.
+        allowed_files: files that it may open all the same.
+    """
     paths = ", ".join(quote_literal(path) for path in allowed_files)
     con.execute(f"SET allowed_paths = [{paths}]")
     con.execute("SET enable_external_access = false")
+    con.execute("SET python_enable_replacements = false")
     con.execute("SET lock_configuration = true")
-    return con
 
 
 def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
