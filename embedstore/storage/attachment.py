@@ -17,6 +17,7 @@ from embedstore.storage.catalog_errors import explain
 from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
 from embedstore.storage.layout import COMPLETE, GUARD
 from embedstore.storage.sql import first_line, quote_literal
+from embedstore.storage.store_files import require_writable_in_place
 
 READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB looks which extension a file belongs to
 _PATIENCE = 30.0  # seconds to wait for another process's turn
@@ -55,9 +56,12 @@ class Attachment:
             StoreBusy: if another process has not released the file within 30 s.
             StoreDamaged: if the file or its log is corrupt.
             StoreIOError: if the file may not be read.
-            UnsafeStore: if the file holds what embedstore never creates.
+            UnsafeStore: if the file holds what embedstore never creates, or a change of it would change another file.
         """
         with self.turn:
+            if not read_only:
+                for path in catalog_check.files_of(self._file):
+                    require_writable_in_place(path)
             con = self.connection.get()
             self._attach(con, READ_ONLY if read_only else READ_WRITE)
             try:

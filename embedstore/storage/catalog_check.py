@@ -31,7 +31,7 @@ _MAX_REMEMBERED = 64  # states of files that passed
 _ALTERED = "items"  # the only table that may have more columns
 
 FileState = tuple[tuple[int, int, int, int, int], ...]
-LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")  # of the files that DuckDB opens with a catalog
+_LOG_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,11 @@ def require_own_objects(file: Path) -> None:
         _passed[file, state] = None
         while len(_passed) > _MAX_REMEMBERED:
             _passed.popitem(last=False)
+
+
+def files_of(file: Path) -> list[Path]:
+    """Return the paths that DuckDB opens with a catalog: the file and its logs."""
+    return [file.with_name(file.name + suffix) for suffix in ("", *_LOG_SUFFIXES)]
 
 
 def foreign_objects(file: Path) -> list[ForeignObject]:
@@ -232,7 +237,7 @@ def _attached(file: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Tabl
         UnsafeStore: if the time is over, or the log asks for something outside of the store.
         duckdb.Error: if the file cannot be attached.
     """
-    files = [file.with_name(file.name + suffix) for suffix in ("", *LOG_SUFFIXES)]
+    files = files_of(file)
     seconds = REPLAY_SECONDS + REPLAY_SECONDS_PER_MIB * sum(_stat_values(p)[2] for p in files[1:]) / (1 << 20)
     with closing(connection.connect_confined(files, memory_limit=connection.MEMORY_LIMIT)) as con:
         known = _known_tables(con)

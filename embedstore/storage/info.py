@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage.layout import read_small_json
-from embedstore.storage.queries import counts, heads
+from embedstore.storage.layout import read_marker
+from embedstore.storage.queries import computed_columns, counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.storage import Storage
 
@@ -21,7 +21,8 @@ def info(storage: Storage) -> dict[str, Any]:
         rows = counts.table_counts(con)
         vectors = counts.vectors_by_space(con)
         head_rows = heads.head_rows(con)
-    marker = json.loads(read_small_json(storage.layout.marker))
+        states = computed_columns.column_states(con)
+    marker = read_marker(storage.layout)
     return {
         "path": str(storage.layout.root),
         "id": marker["id"],
@@ -30,6 +31,7 @@ def info(storage: Storage) -> dict[str, Any]:
         "spaces": [_space_info(record, spaces, vectors.get(record.key, 0)) for record in spaces],
         "indexes": [],
         "heads": [{"head": h, "space": s, "label": lb, "kind": k} for h, s, lb, k, *_ in head_rows],
+        "computed": [state.to_json() for state in states],
         "bytes": _folder_bytes(storage.layout.root),
     }
 
@@ -63,4 +65,4 @@ def _space_info(record: SpaceRecord, spaces: Sequence[SpaceRecord], vectors: int
 
 def _folder_bytes(root: Path) -> int:
     """Return the size of every file below a folder."""
-    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(root) for name in names)
+    return sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(root) for name in names)

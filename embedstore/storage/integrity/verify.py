@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,14 +10,15 @@ import duckdb
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import CATALOG_TABLES, Catalog
+from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
-from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.layout import COMMIT_COUNTER, Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
-from embedstore.storage.sql import fetch_value, first_line, first_row
+from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import read_json_object
 
 _CATALOG = "catalog.duckdb"
 
@@ -67,7 +67,11 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     """
     for table in CATALOG_TABLES:
         try:
-            rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
+            columns = column_types(con, f'cat."{table}"')
+            rows = first_row(con.execute(f'SELECT count(*), bit_xor({row_hash(columns)}) FROM cat."{table}"'))[0]
+        except duckdb.CatalogException as e:
+            if table not in LATER_TABLES:
+                yield Damage(_CATALOG, f"table {table}", first_line(e))
         except duckdb.Error as e:
             yield Damage(_CATALOG, f"table {table}", first_line(e))
             if isinstance(e, duckdb.FatalException):
@@ -199,7 +203,7 @@ def _check_space_descriptions(at: Layout) -> Iterator[Damage]:
     """Check the file ``space.json`` of every space, from which a lost catalog is rebuilt."""
     for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
         try:
-            description = json.loads(read_small_json(path))
+            description = read_json_object(path)
             if Space.from_json(description["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give the name of its folder")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
