@@ -6,21 +6,19 @@ Every signature and docstring is here; the work is done by :mod:`embedstore.oper
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from embedstore import operations
-from embedstore.operations.keywords import check_keywords, check_public_methods
+from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
     from embedstore.classify.evaluation import Evaluation
@@ -33,9 +31,11 @@ if TYPE_CHECKING:
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
-    from embedstore.operations.search import ImageQuery, Query, QueryPart
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -174,7 +173,7 @@ class Store:
         """
         return operations.info.failures(self._session)
 
-    def item_uris(self, items: Sequence[int]) -> dict[int, str]:
+    def item_uris(self, items: ItemIds) -> dict[int, str]:
         """Return the uri of each item.
 
         Args:
@@ -238,13 +237,13 @@ class Store:
 
     def add_vectors(
         self,
-        vectors: str | Path | NDArray[Any],
+        vectors: str | Path | Vectors,
         table: Any = None,
         *,
         uri_column: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
-        dtype: str = "float16",
+        dtype: str | None = None,
         wait: float = 0.0,
     ) -> ImportReport:
         """Import vectors that were computed elsewhere.
@@ -255,14 +254,16 @@ class Store:
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
-            dtype: ``float16`` or ``float32`` on disk.
+            dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
             wait: see :class:`Store`.
 
         Returns:
             Counts of rows, new items and new vectors.
 
         Raises:
-            BadVectors: if the array has a wrong shape, or NaN, infinite or zero rows; nothing is stored.
+            BadVectors: if the array has a wrong shape, NaN, infinite or zero rows, or rows that ``dtype`` would change
+                so much that they rank differently; nothing is stored.
+            BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
             StoreBusy: if another process is still writing after ``wait`` seconds.
@@ -346,7 +347,7 @@ class Store:
         """
         return operations.ingest.reembed(self._session, space, wait=wait, progress=progress)
 
-    def export_towers(self, space: str | None = None, towers: Sequence[str] | None = None) -> list[str]:
+    def export_towers(self, space: str | None = None, towers: Names | None = None) -> list[str]:
         """Export the backbone of a space next to its vectors, in a form that queries load without PyTorch.
 
         An exported tower is compared with the eager backbone on the store's own images, or on sentences, and refused
@@ -391,9 +392,9 @@ class Store:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
         Args:
-            query: text (str), an image (Path, PIL image or uint8 ``(H, W, 3)`` array), a vector (1-D array) or an
-                item id (int).
-            image: the query as an image: a path, encoded bytes, a PIL image or an array.
+            query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+            image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
             like: examples of what is wanted (Rocchio; with eight or more examples and no other query, a logistic
@@ -420,7 +421,9 @@ class Store:
             UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
         """
-        parts = operations.search.QueryParts(query, image, plus, minus, like, unlike, templates)
+        parts = operations.search.QueryParts.parse(
+            query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
+        )
         options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
         return operations.search.search(self._session, parts, space=space, options=options)
 
@@ -462,6 +465,8 @@ class Store:
         keep: str = "first",
         exact: bool | None = None,
         write_columns: bool = False,
+        group_column: str = "duplicate_group",
+        keep_column: str = "duplicate_keep",
         space: str | None = None,
         wait: float = 0.0,
     ) -> DuplicateGroups:
@@ -472,7 +477,10 @@ class Store:
             where: see :class:`Store`.
             keep: which item of a group to keep: ``first`` or ``largest``.
             exact: whether to compare all pairs; None decides by the number of items.
-            write_columns: write the columns ``duplicate_group`` and ``duplicate_keep``.
+            write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
+                group when its kept item is deleted, changed or missing.
+            group_column: the column for the group.
+            keep_column: the column for whether to keep the item.
             space: see :class:`Store`.
             wait: see :class:`Store`.
 
@@ -480,7 +488,7 @@ class Store:
             The groups, and the pairs across splits.
 
         Raises:
-            QueryError: if the threshold is out of range or ``keep`` is unknown.
+            QueryError: if the threshold is out of range, ``keep`` is unknown, or a column to write is your own.
         """
         return operations.clean.duplicates(
             self._session,
@@ -488,7 +496,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
-            write_columns=write_columns,
+            columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
         )
@@ -517,7 +525,7 @@ class Store:
             How many items were written.
 
         Raises:
-            QueryError: if there are fewer items than clusters.
+            QueryError: if there are fewer items than clusters, or a column to write is your own.
         """
         return operations.clean.cluster(
             self._session,
@@ -753,9 +761,9 @@ class Store:
         self,
         classes: Classes,
         *,
-        templates: str | Sequence[str] = "photo",
+        templates: str | Names = "photo",
         space: str | None = None,
-        class_vectors: NDArray[Any] | None = None,
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> ZeroShotClassifier:
         """Make a classifier from text alone.
@@ -791,8 +799,8 @@ class Store:
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
-        templates: str | Sequence[str] = "photo",
-        class_vectors: NDArray[Any] | None = None,
+        templates: str | Names = "photo",
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> Evaluation:
         """Evaluate a head made from text and a few labeled images per class.
@@ -843,15 +851,15 @@ class Store:
         classes: Classes | None = None,
         *,
         head: str = "tip-adapter",
-        shots: Sequence[int] = (1, 2, 4, 8, 16),
+        shots: Counts = (1, 2, 4, 8, 16),
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
-        templates: str | Sequence[str] = "photo",
-        class_vectors: NDArray[Any] | None = None,
+        templates: str | Names = "photo",
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> LearningCurve:
         """Evaluate a few-shot head over numbers of shots.
@@ -893,7 +901,7 @@ class Store:
         label: str = "label",
         *,
         head: str = "logistic",
-        labels_per_class: Sequence[int] = (1, 2, 4, 8, 16),
+        labels_per_class: Counts = (1, 2, 4, 8, 16),
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
@@ -943,9 +951,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        spaces: Sequence[str] | None = None,
-        heads: Sequence[str] = ("logistic", "knn", "prototype"),
-        labels_per_class: Sequence[int] = (),
+        spaces: Names | None = None,
+        heads: Names = ("logistic", "knn", "prototype"),
+        labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
         folds: int = 0,
@@ -1185,7 +1193,7 @@ class Store:
         assignments: Mapping[str, str],
         where: str | None = None,
         *,
-        items: Sequence[int] | None = None,
+        items: ItemIds | None = None,
         create_columns: bool = False,
         wait: float = 0.0,
     ) -> ChangedItems:
@@ -1240,9 +1248,7 @@ class Store:
         """
         return operations.edit.rename(self._session, old, new, wait=wait)
 
-    def delete(
-        self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0
-    ) -> ChangedItems:
+    def delete(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> ChangedItems:
         """Delete items; a later scan of their files brings them back as new items.
 
         Args:
@@ -1258,7 +1264,7 @@ class Store:
         """
         return operations.edit.delete(self._session, where, items, wait=wait)
 
-    def purge(self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0) -> PurgedItems:
+    def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
         """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
 
         Args:
@@ -1433,7 +1439,7 @@ class Store:
         self,
         label: str = "label",
         *,
-        labels_per_class: Sequence[int] = (10, 50),
+        labels_per_class: Counts = (10, 50),
         last_layers: str = "last-2",
         plot_path: str | Path | None = None,
         where: str | None = None,
@@ -1573,7 +1579,7 @@ class Store:
         return self._session.backbone(space)
 
 
-@check_keywords
+@check_arguments
 def create(
     path: str | Path,
     backbone: str | None = None,
@@ -1638,7 +1644,7 @@ def create(
     return Store(operations.spaces.create_store(Path(path), recipe, options, dtype=dtype, space_name=space_name))
 
 
-@check_keywords
+@check_arguments
 def open(
     path: str | Path,
     *,
@@ -1646,7 +1652,7 @@ def open(
     precision: str = "auto",
     runtime: str = "auto",
     decoder: str = "auto",
-    allow_code: Collection[str] = (),
+    allow_code: Names = (),
 ) -> Store:
     """Open a store; what a crash left is repaired first.
 
@@ -1675,7 +1681,7 @@ def open(
     return Store(Session(Storage.open(path), options))
 
 
-@check_keywords
+@check_arguments
 def restore(source: str | Path, target: str | Path, *, progress: Progress = False) -> Backup:
     """Make a store from a backup, and verify it on the way.
 
@@ -1694,7 +1700,7 @@ def restore(source: str | Path, target: str | Path, *, progress: Progress = Fals
     return operations.maintenance.restore(source, target, progress=progress)
 
 
-@check_keywords
+@check_arguments
 def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
     """Make a store from what :meth:`Store.export_store` wrote: all of it or nothing.
 
@@ -1715,14 +1721,14 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
     return operations.maintenance.import_store(Path(path), Path(export_folder))
 
 
-@check_keywords
+@check_arguments
 def repair_store(
     path: str | Path,
     *,
     reembed: bool = True,
     wait: float = 0.0,
     device: str = "auto",
-    allow_code: Collection[str] = (),
+    allow_code: Names = (),
 ) -> RepairReport:
     """Repair a store, also one that cannot be opened.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
@@ -26,6 +27,7 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCo
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.errors import BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
@@ -227,12 +229,29 @@ def compare(
 def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text: TextOptions) -> TextClasses:
     """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
-        vectors = np.asarray(text.class_vectors, dtype=np.float32)
+        vectors = _checked_class_vectors(text.class_vectors)
         return TextClasses(list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
     scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
     return TextClasses(names, vectors, scale)
+
+
+def _checked_class_vectors(class_vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the class vectors as float32.
+
+    Raises:
+        BadVectors: if they are not numbers ``(K, D)``, or a row is zero or not finite: it has no direction.
+    """
+    if class_vectors.ndim != 2 or class_vectors.dtype.kind not in "fiu":
+        raise BadVectors(f"class vectors are numbers (K, D), not {class_vectors.dtype} {class_vectors.shape}")
+    vectors = unit_rows(class_vectors)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1))
+    if len(bad):
+        raise BadVectors(
+            f"the class vector in row {bad[0]} (counted from 0) is zero or not finite; it has no direction"
+        )
+    return vectors
 
 
 def space_cost(session: Session, record: SpaceRecord) -> SpaceCost:

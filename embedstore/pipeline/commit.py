@@ -111,5 +111,5 @@ class CommitStage:
             self._unstorable.add(file.digest)
         if file.digest not in self._unstorable:
             return file.failure
-        detail = f"the backbone's vector is zero, not finite or beyond {self._space.dtype}"
+        detail = f"the backbone's vector is zero, not finite, or cannot be stored as {self._space.dtype} exactly enough"
         return Failure.from_ref(file.planned.ref, FailureReason.NOT_FINITE, detail)

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.storage.disk_errors import duckdb_output
 from embedstore.storage.sql import fetch_value, quote_literal, scratch_tables
 from embedstore.storage.vectors import VectorReader
 
@@ -61,13 +62,14 @@ class NumberedVectors:
             self.con.execute(f"CREATE TABLE {staged} (n BIGINT, vector FLOAT[])")
             for first, block in self.iter_blocks():
                 _insert_vectors(self.con, staged, first, block)
-            rows = f"FROM {self.table} t JOIN {staged} e USING (n) ORDER BY n"
-            write_parquet(self.con, f"SELECT {columns}, e.vector {rows}", path)
+            rows = f"FROM {self.table} t JOIN {staged} e ON e.n = t.n ORDER BY t.n"
+            write_parquet(self.con, f"SELECT {columns}, e.vector AS vector {rows}", path)
 
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the rows of a query to a Parquet file."""
-    con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
+    with duckdb_output(path):
+        con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:
