@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from embedstore.sources.table_entries import RESERVED_COLUMNS
 from embedstore.sources.tables import InputTable
+from embedstore.storage.column_names import find_column, name_problem, stored_name
 from embedstore.storage.sql import object_array, quote_identifier, quote_literal
 
-RESERVED_PREFIX = "meta_"  # before a name that the store uses itself
+RESERVED_PREFIX = "meta_"  # before a name that a column of the user's cannot have
 FLUSH_ROWS = 4096
 _EXACT_AS_DOUBLE = range(-(2**53), 2**53 + 1)
 _INT64 = range(-(2**63), 2**63)
@@ -31,7 +31,6 @@ class CollectedColumns:
         self._tables.con.execute("CREATE TABLE collected (uri VARCHAR, name VARCHAR, value VARCHAR)")
         self._rows: list[tuple[str, str, str]] = []
         self._types: dict[str, str] = {}
-        self._names: dict[str, str] = {}
 
     @property
     def types(self) -> dict[str, str]:
@@ -40,10 +39,12 @@ class CollectedColumns:
 
     def add(self, uri: str, values: Mapping[str, Any]) -> None:
         """Add the values of one item; None is no value."""
+        used: set[str] = set()
         for given, value in values.items():
             if value is None:
                 continue
-            name = self._name(given)
+            name = self._name(given, used)
+            used.add(name)
             kind, text = _typed(value)
             self._types[name] = _wider(self._types.get(name, kind), kind)
             self._rows.append((uri, name, text))
@@ -61,10 +62,13 @@ class CollectedColumns:
             f"COPY (SELECT uri{columns} FROM collected GROUP BY uri) TO {quote_literal(parquet)} (FORMAT parquet)"
         )
 
-    def _name(self, given: str) -> str:
-        """Return the name of the column; names that differ in case only are one column, as everywhere in the store."""
-        name = self._names.setdefault(given.lower(), given)
-        return RESERVED_PREFIX + name if name.lower() in RESERVED_COLUMNS else name
+    def _name(self, given: str, used: Collection[str]) -> str:
+        """Return the column for a name; it is changed if no column can have it, or another value of the item does."""
+        name = stored_name(given)
+        if name_problem(name):
+            name = RESERVED_PREFIX + name.encode("unicode_escape").decode()
+        column = find_column(name, self._types) or name
+        return self._name(RESERVED_PREFIX + name, used) if column in used else column
 
     def _flush(self) -> None:
         """Insert the rows that were collected."""

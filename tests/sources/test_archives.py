@@ -115,6 +115,16 @@ def test_webdataset_sidecars_are_label_caption_and_columns(tmp_path):
     assert rows["tags"].tolist() == [json.dumps(["a", n]) for n in range(3)]
 
 
+def test_values_with_names_of_the_store_are_kept_apart(tmp_path):
+    """A JSON that comes from elsewhere cannot be renamed by hand: its names get a prefix, and no value is lost."""
+    facts = {"uri": "http://x/1.png", "Content": "c", "rowid": 7, "score": 0.5, "": "empty", "SCORE": 1, "a\0": 2}
+    (tmp_path / "s.tar").write_bytes(tar_bytes([("1.json", json.dumps(facts).encode()), ("1.png", picture(1))]))
+    store = es.create(tmp_path / "w.store", "embedstore/tiny", device="cpu")
+    assert store.embed(tmp_path / "s.tar", progress=False).embedded == 1
+    row = store.sql('SELECT meta_uri, "meta_Content", meta_rowid, score, "meta_" FROM items').rows[0]
+    assert row == ("http://x/1.png", "c", 7, 1.0, "empty")
+
+
 def test_a_sidecar_that_cannot_be_used_is_a_failure_and_the_image_an_item(tmp_path):
     """Nothing is dropped in silence."""
     (tmp_path / "s.tar").write_bytes(tar_bytes([("1.png", picture(1)), ("1.json", b"{broken")]))
