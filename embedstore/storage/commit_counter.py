@@ -11,6 +11,8 @@ write leaves the previous count.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
@@ -40,19 +42,28 @@ def read(folder: Path) -> int | None:
     return max((c for c in counts if c is not None), default=None)
 
 
-def advance(folder: Path, count: int) -> None:
-    """Write the next count and force it to the disk; this needs one sync and no disk space.
+@contextmanager
+def open_for_commit(folder: Path) -> Iterator[Callable[[int], None]]:
+    """Open the file before a commit, so that a file that cannot be written to prevents the commit.
+
+    Yields:
+        A function that writes the next count and forces it to the disk; this needs one sync and no disk space.
 
     Raises:
-        OSError: if the disk fails.
+        OSError: if the file cannot be opened; in the function, if the disk fails.
     """
     fd = os.open(folder / COMMIT_COUNTER, os.O_WRONLY | getattr(os, "O_BINARY", 0))
     try:
-        os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
-        os.write(fd, _record(count))
-        os.fsync(fd)
+        yield lambda count: _advance(fd, count)
     finally:
         os.close(fd)
+
+
+def _advance(fd: int, count: int) -> None:
+    """Write a count to its record and force it to the disk."""
+    os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
+    os.write(fd, _record(count))
+    os.fsync(fd)
 
 
 def reset(folder: Path, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreIOError, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 from embedstore.storage.durable_files import copy_synced, sync_folder
 
 FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
+INDEX_LOCK = "LOCK"  # in the folder of a space's indexes: held by the build of one
 COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
 MAX_JSON_BYTES = 16 << 20  # of a small JSON file: a limit for stores from somebody else
 COMPLETE = "COMPLETE"  # in the guard folder: the copy is complete, and the catalog may be partly rewritten
@@ -162,19 +164,19 @@ def find_store(path: Path) -> Layout:
         NotAStore: if the folder is not a store.
         StoreTooNew: if a later version of embedstore wrote the store.
         StoreDamaged: if the marker file is damaged.
-        StoreIOError: if the marker file cannot be read.
+        StoreUnreadable: if the folder or the marker file cannot be read now.
     """
     given, path = path, path.absolute()
-    if not path.exists():
+    if not reading.exists(path):
         raise StoreNotFound(f"no store at {path}; create one with `embedstore create {given}`")
     layout = Layout(path)
-    if not layout.marker.is_file():
+    if not reading.is_file(layout.marker):
         raise NotAStore(f"{path} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
     try:
-        with layout.marker.open("rb") as f:
+        with reading.read_errors(layout.marker), layout.marker.open("rb") as f:
             version = json.loads(f.read(1 << 16))["format"]
-    except OSError as e:
-        raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
+    except StoreDamaged:
+        raise
     except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -189,17 +191,18 @@ def read_small_json(path: Path) -> bytes:
     """Return the bytes of a small JSON file.
 
     Raises:
-        OSError: if the file cannot be read.
+        StoreDamaged: if the file is missing.
+        StoreUnreadable: if the file cannot be read now.
         ValueError: if the file is larger than any that embedstore writes.
     """
-    with path.open("rb") as f:
+    with reading.read_errors(path), path.open("rb") as f:
         data = f.read(MAX_JSON_BYTES + 1)
     if len(data) > MAX_JSON_BYTES:
         raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
     return data
 
 
-def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False) -> Path:
+def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False, link: bool = False) -> Path:
     """Move or copy a file that cannot be used into the quarantine folder.
 
     Args:
@@ -207,6 +210,7 @@ def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False
         path: the file.
         name: its name there; a number follows it if the name is taken.
         copy: leave the file where it is.
+        link: leave the file where it is, under a second name: for files that are never written to again.
 
     Returns:
         The path in the quarantine folder.
@@ -216,13 +220,23 @@ def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False
     """
     layout.quarantine.mkdir(exist_ok=True)
     target, n = layout.quarantine / name, 1
-    while target.exists():
+    while reading.exists(target):
         n += 1
         target = layout.quarantine / f"{name}.{n}"
-    if copy:
+    if link:
+        _link_or_copy(path, target)
+    elif copy:
         copy_synced(path, target)
     else:
         path.replace(target)
         sync_folder(path.parent)
     sync_folder(layout.quarantine)
     return target
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    """Give a file a second name, which needs no room; copy it where the file system has no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        copy_synced(path, target)
