@@ -28,6 +28,20 @@ SaveAs = Annotated[
 ]
 Separator = Annotated[str | None, typer.Option(help="The text that separates several labels of an item, e.g. a comma.")]
 
+NearDuplicates = Annotated[
+    str,
+    typer.Option(
+        help="Near-duplicates: group (one draw in every split and fold), ignore, or drop (group, and do not train on "
+        "those of held-out items)."
+    ),
+]
+NearDuplicateThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Cosine from which two items are near-duplicates. By default it is chosen from the vectors; 0 is ignore."
+    ),
+]
+
 
 @dataclass(frozen=True)
 class ItemOptionGroup:
@@ -43,14 +57,14 @@ class EvaluationOptionGroup:
 
     folds: Folds = 0
     seed: o.Seed = 0
-    near_duplicate_threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Cosine from which a training and a held-out item are near-duplicates. By default 0.95; 0 disables it."
-        ),
-    ] = None
+    near_duplicates: NearDuplicates = "group"
+    near_duplicate_threshold: NearDuplicateThreshold = None
     drop_near_duplicates: Annotated[
-        bool, typer.Option("--drop-near-duplicates", help="Do not train on near-duplicates of held-out items.")
+        bool,
+        typer.Option(
+            "--drop-near-duplicates",
+            help="Do not train on near-duplicates of held-out items; the same as --near-duplicates drop.",
+        ),
     ] = False
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
@@ -65,6 +79,11 @@ class EvaluationOptionGroup:
             help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
         ),
     ] = None
+
+    @property
+    def near_duplicate_policy(self) -> str:
+        """What is done with near-duplicates."""
+        return "drop" if self.drop_near_duplicates else self.near_duplicates
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.probe`."""
@@ -119,7 +138,19 @@ class TextClassOptionGroup:
             raise typer.BadParameter(message, param_hint="--class-vectors") from e
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup)
+@dataclass(frozen=True)
+class NearDuplicateOptionGroup:
+    """Options of near-duplicates."""
+
+    near_duplicates: NearDuplicates = "group"
+    near_duplicate_threshold: NearDuplicateThreshold = None
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return keyword arguments of :meth:`embedstore.Store.label_errors`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:

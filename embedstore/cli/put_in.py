@@ -87,6 +87,12 @@ def embed(
     ] = None,
     table: Annotated[Path | None, typer.Option(help="A CSV/Parquet/JSONL table with one row per vector.")] = None,
     uri_column: Annotated[str | None, typer.Option(help="The column of the table that names the images.")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Store vectors of a new space as float16 or float32; by default float16, else as the space does."
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
     ] = None,
@@ -107,12 +113,16 @@ def embed(
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if vectors is not None:
-        counts = opened.add_vectors(vectors, table, uri_column=uri_column, space=space or "precomputed", wait=wait)
+        counts = opened.add_vectors(
+            vectors, table, uri_column=uri_column, space=space or "precomputed", dtype=dtype, wait=wait
+        )
         console.print_result(counts.to_json(), as_json)
         return
     if backbone:
         described = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
-        space = opened.add_space(backbone, space_name=space, wait=wait, **described).name
+        space = opened.add_space(backbone, space_name=space, dtype=dtype or "float16", wait=wait, **described).name
+    elif dtype:
+        raise typer.BadParameter("--dtype describes a new space; add --vectors or --backbone")
     report = opened.embed(
         source or [],
         labels_from=None if labels_from == "none" else labels_from,

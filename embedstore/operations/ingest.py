@@ -75,7 +75,7 @@ def add_vectors(
     uri_column: str | None,
     space: str,
     unit_norm: bool | None,
-    dtype: str,
+    dtype: str | None,
     wait: float,
 ) -> ImportReport:
     """Import precomputed vectors; see :meth:`embedstore.Store.add_vectors`."""

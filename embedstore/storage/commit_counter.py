@@ -17,8 +17,10 @@ from pathlib import Path
 
 import xxhash
 
+from embedstore.storage import reading
 from embedstore.storage.durable_files import write_synced
 from embedstore.storage.layout import COMMIT_COUNTER
+from embedstore.storage.store_files import open_binary, open_regular
 
 _APART = 4096  # bytes: the least that disks write at once
 _MAGIC = b"EMBEDST1"
@@ -34,7 +36,7 @@ def read(folder: Path) -> int | None:
         OSError: if the file cannot be read.
     """
     try:
-        with (folder / COMMIT_COUNTER).open("rb") as f:
+        with open_binary(folder / COMMIT_COUNTER) as f:
             data = f.read(2 * _APART)
     except FileNotFoundError:
         return None
@@ -52,7 +54,7 @@ def open_for_commit(folder: Path) -> Iterator[Callable[[int], None]]:
     Raises:
         OSError: if the file cannot be opened; in the function, if the disk fails.
     """
-    fd = os.open(folder / COMMIT_COUNTER, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+    fd = open_regular(folder / COMMIT_COUNTER, os.O_WRONLY)
     try:
         yield lambda count: _advance(fd, count)
     finally:
@@ -77,7 +79,7 @@ def reset(folder: Path, count: int) -> None:
 
 def exists(folder: Path) -> bool:
     """Return whether the file exists."""
-    return (folder / COMMIT_COUNTER).exists()
+    return reading.exists(folder / COMMIT_COUNTER)
 
 
 def _record(count: int) -> bytes:

@@ -11,10 +11,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from embedstore.errors import StoreBusy, StoreIOError, StoreNotFound
 from embedstore.storage.reading import cure_of, exists, is_absent
+from embedstore.storage.store_files import open_binary, open_regular
 
 NO_LOCK_CODES = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system without locks
 
@@ -36,7 +37,7 @@ if os.name == "nt":  # pragma: no cover - exercised on Windows only
         with suppress(OSError):
             msvcrt.locking(f.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
 
-    def _can_share(f: IO[str]) -> bool:
+    def _can_share(f: IO[Any]) -> bool:
         """Return whether nobody holds the lock."""
         if not _acquire(f):
             return False
@@ -45,7 +46,7 @@ if os.name == "nt":  # pragma: no cover - exercised on Windows only
 else:
     import fcntl
 
-    def _can_share(f: IO[str]) -> bool:
+    def _can_share(f: IO[Any]) -> bool:
         """Return whether nobody holds the lock."""
         try:
             fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -108,6 +109,7 @@ def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[Wr
     Raises:
         StoreBusy: if another process is writing; names the process, since when, and its operation.
         StoreIOError: if the folder cannot be written to.
+        UnsafeStore: if the lock file is a link, or has a second name.
     """
     f = _open_locked(path, time.monotonic() + wait)
     held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
@@ -139,7 +141,7 @@ def _open_locked(path: Path, deadline: float) -> IO[str]:
 def _open(path: Path) -> IO[str]:
     """Open the lock file, and create it if it is missing."""
     try:
-        return path.open("a+", encoding="utf-8")
+        return os.fdopen(open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+", encoding="utf-8")
     except OSError as e:
         if is_absent(e) and not exists(path.parent):
             raise StoreNotFound(f"there is no {path.parent} any more: it was moved or deleted; open it again") from e
@@ -151,7 +153,7 @@ def _open(path: Path) -> IO[str]:
 def is_locked(path: Path) -> bool:
     """Return whether a process holds the lock; True if that cannot be found out. Needs no permission to write."""
     try:
-        f = path.open(encoding="utf-8")
+        f = open_binary(path)
     except OSError as e:
         return not is_absent(e)
     with f:
@@ -176,7 +178,7 @@ def _holder(f: IO[str]) -> str | None:
     try:
         d = json.loads(text)
         return f"process {d['pid']} since {d['since']} ({d['doing']})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "another process" if text.strip() else None
 
 

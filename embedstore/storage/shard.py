@@ -24,6 +24,7 @@ from embedstore.errors import StoreDamaged
 from embedstore.storage.durable_files import atomic_write
 from embedstore.storage.memory_map import map_file, read_whole
 from embedstore.storage.reading import read_errors
+from embedstore.storage.store_files import open_binary
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _CODES = {"float16": "F16", "float32": "F32"}
@@ -215,7 +216,7 @@ def read_shard_header(path: Path) -> ShardHeader:
         StoreUnreadable: if the file cannot be read now.
     """
     try:
-        with read_errors(path), path.open("rb") as f:
+        with read_errors(path), open_binary(path) as f:
             size = int.from_bytes(f.read(8), "little")
             if not 0 < size <= 1 << 16:
                 raise ValueError("no header")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -19,6 +19,9 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, gather_vectors
+
+if TYPE_CHECKING:
+    from embedstore.classify.data.near_duplicates import NearDuplicates
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Features:
         multilabel: whether an item may have any number of labels.
         label: the column of the labels.
         space: the name of the space.
+        exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
+        near_duplicates: what was found when they were joined; None where nothing was searched for.
     """
 
     X: NDArray[np.float32]
@@ -50,6 +55,8 @@ class Features:
     multilabel: bool = False
     label: str = "label"
     space: str = ""
+    exact_groups: NDArray[np.int64] | None = None
+    near_duplicates: NearDuplicates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,6 +70,7 @@ class Features:
             ids=self.ids[rows],
             groups=self.groups[rows],
             splits=self.splits[rows],
+            exact_groups=None if self.exact_groups is None else self.exact_groups[rows],
         )
 
 
@@ -83,7 +91,7 @@ def load_features(
         BadFilter: if the filter is not valid.
         LabelError: if no item is left.
     """
-    with storage.catalog.read() as con, item_filter.filter_errors(where):
+    with storage.catalog.read() as con, item_filter.filter_errors(con, where):
         column = _label_column(con, label)
         rows = feature_rows(con, column, space=space.key, condition=item_filter.compile_filter(con, where))
         usable = [r for r in rows if r.label is not None and r.shard is not None]

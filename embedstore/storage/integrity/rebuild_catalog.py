@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from embedstore.space import Space
 from embedstore.storage import connection, migrations
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
-from embedstore.storage.layout import Layout, read_small_json
+from embedstore.storage.layout import Layout
 from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, quote_literal, utc_now
+from embedstore.storage.store_files import read_json_object
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -164,7 +164,8 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         if key in known or not exists(path):
             continue
         try:
-            description = json.loads(read_small_json(path))
+            with read_errors(path):
+                description = read_json_object(path)
             space = Space.from_json(description["facts"])
             name, dtype, recipe, facts = (description[k] for k in ("name", "dtype", "recipe", "facts"))
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -16,6 +16,7 @@ from embedstore.storage import durable_files, layout
 from embedstore.storage.integrity.report import REPAIR_CURE, Checked, Damage, Finding, Unread
 from embedstore.storage.layout import Layout
 from embedstore.storage.reading import exists, list_folder, read_errors
+from embedstore.storage.store_files import read_bounded
 
 _CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
 
@@ -118,7 +119,9 @@ def _check_files(at: Layout, sidecar: Path, read: Callable[[bytes], list[Any]], 
     """Compare the files that a description names with the sizes and checksums in it."""
     yield Checked(sidecars=1)
     try:
-        entries = read(layout.read_small_json(sidecar))
+        with read_errors(sidecar):
+            data = read_bounded(sidecar)
+        entries = read(data)
         files = [(_sibling(sidecar, e["file"]), int(e["bytes"]), str(e["xxh3"])) for e in entries]
     except StoreUnreadable as e:
         yield Unread(str(sidecar.relative_to(at.root)), str(e))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from embedstore.storage.catalog import CATALOG_TABLES, Catalog
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.integrity import take_back
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
-from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.layout import COMMIT_COUNTER, Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
@@ -23,6 +22,7 @@ from embedstore.storage.reading import list_folder
 from embedstore.storage.recover import read_acknowledged
 from embedstore.storage.sql import fetch_value, first_line, first_row
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import read_json_object
 
 _CATALOG = "catalog.duckdb"
 
@@ -213,7 +213,8 @@ def _check_space_descriptions(at: Layout) -> Iterator[Finding]:
         if not reading.exists(path):
             continue
         try:
-            description = json.loads(read_small_json(path))
+            with reading.read_errors(path):
+                description = read_json_object(path)
             if Space.from_json(description["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give the name of its folder")
         except StoreUnreadable as e:

@@ -190,4 +190,6 @@ def changed_heads(root: Path, heads: list[tuple[str, str]]) -> list[str]:
     """
     files = {name: root / "heads" / name / "head.json" for name, _ in heads}
     digests = {name: json.loads(facts).get("digest") for name, facts in heads}
-    return [n for n, path in files.items() if not path.is_file() or durable_files.file_sha256(path) != digests[n]]
+    return [
+        n for n, path in files.items() if not reading.is_file(path) or durable_files.file_sha256(path) != digests[n]
+    ]
