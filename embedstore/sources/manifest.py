@@ -11,9 +11,10 @@ import duckdb
 from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.source import LocalFileSource, Scan
-from embedstore.sources.table_entries import ROLE_COLUMNS, TableEntries, column_roles
+from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.tables import READERS, InputTable, table_suffix
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
+from embedstore.storage.column_names import ROLE_COLUMNS
 from embedstore.storage.sql import first_line
 from embedstore.types import Failure, ImageRef
 

@@ -10,7 +10,7 @@ import duckdb
 from embedstore.errors import StoreDamaged, StoreUnreadable
 from embedstore.space import Space
 from embedstore.storage import reading, shard
-from embedstore.storage.catalog import CATALOG_TABLES, Catalog
+from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.integrity import take_back
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
@@ -20,7 +20,7 @@ from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
 from embedstore.storage.reading import list_folder
 from embedstore.storage.recover import read_acknowledged
-from embedstore.storage.sql import fetch_value, first_line, first_row
+from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
 from embedstore.storage.store_files import read_json_object
 
@@ -72,7 +72,11 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     """
     for table in CATALOG_TABLES:
         try:
-            rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
+            columns = column_types(con, f'cat."{table}"')
+            rows = first_row(con.execute(f'SELECT count(*), bit_xor({row_hash(columns)}) FROM cat."{table}"'))[0]
+        except duckdb.CatalogException as e:
+            if table not in LATER_TABLES:
+                yield Damage(_CATALOG, f"table {table}", first_line(e))
         except duckdb.Error as e:
             unreadable = read_problem(e, Path(_CATALOG))
             yield _unread(_CATALOG, unreadable) if unreadable else Damage(_CATALOG, f"table {table}", first_line(e))
