@@ -26,8 +26,8 @@ def verify(
     if as_json:
         console.print_json(report.to_json())
     else:
-        for damage in report.damage:
-            console.print_line(str(damage))
+        for finding in [*report.damage, *report.unread]:
+            console.print_line(str(finding))
         console.print_line(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 
