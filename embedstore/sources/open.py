@@ -11,6 +11,7 @@ from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.manifest import Manifest, is_manifest
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 
@@ -18,7 +19,11 @@ LABEL_RULES = ("folder",)
 
 
 def open_source(
-    source: str | Path | Sequence[str | Path], *, label_rule: str | None = "folder", exclude: Collection[str] = ()
+    source: str | Path | Sequence[str | Path],
+    *,
+    label_rule: str | None = "folder",
+    exclude: Collection[str] = (),
+    rules: SkipRules = SkipRules(),
 ) -> Source:
     """Open the source that a user names.
 
@@ -27,10 +32,11 @@ def open_source(
             ``**``); or several folders, images and globs.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         exclude: absolute folders never entered; stores are never entered anyway.
+        rules: which names in folders are skipped.
 
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or is remote.
-        BadManifest: if a manifest cannot be used, or is given together with other sources.
+        BadManifest: if a manifest cannot be used, or is given together with other sources or with exclusions.
         SourceError: if ``label_rule`` is unknown.
     """
     if label_rule is not None and label_rule not in LABEL_RULES:
@@ -40,11 +46,13 @@ def open_source(
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
+        if rules.exclude or rules.hidden:
+            raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
         return Manifest(names[0])
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a manifest alone")
-    return _combine(names, labels=label_rule is not None, exclude=exclude)
+    return _combine(names, labels=label_rule is not None, exclude=exclude, rules=rules)
 
 
 def _local_name(name: str) -> str:
@@ -58,15 +66,15 @@ def _local_name(name: str) -> str:
     return name
 
 
-def _combine(names: Sequence[str], *, labels: bool, exclude: Collection[str]) -> Source:
+def _combine(names: Sequence[str], *, labels: bool, exclude: Collection[str], rules: SkipRules) -> Source:
     """Return folders, globs and files as one source; the files are one part, in their order."""
     parts: list[LocalSource] = []
     files: list[str] = []
     for name in names:
         if is_glob(name):
-            parts.append(_require_match(Glob(name, labels=labels, exclude=exclude)))
+            parts.append(_require_match(Glob(name, labels=labels, exclude=exclude, rules=rules)))
         elif os.path.isdir(name):  # noqa: PTH112
-            parts.append(Folder(name, labels=labels, exclude=exclude))
+            parts.append(Folder(name, labels=labels, exclude=exclude, rules=rules))
         else:
             files.append(name)
     if files:
