@@ -26,8 +26,8 @@ def verify(
     if as_json:
         console.print_json(report.to_json())
     else:
-        for damage in report.damage:
-            print(console.one_line(str(damage)))
+        for finding in [*report.damage, *report.unread]:
+            print(console.one_line(str(finding)))
         print(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 

@@ -36,8 +36,13 @@ def embed(
 ) -> EmbedReport:
     """Embed a source; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
-    rules = SkipRules(tuple(exclude), hidden)
-    opened = open_source(source, label_rule=labels_from, exclude=[str(session.path)], rules=rules)
+    opened = open_source(
+        source,
+        label_rule=labels_from,
+        exclude=[str(session.path)],
+        rules=SkipRules(tuple(exclude), hidden),
+        listings=session.storage.layout.listings,
+    )
     options = EmbedOptions(
         batch_size=batch_size,
         threads=threads,

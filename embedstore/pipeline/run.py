@@ -120,7 +120,7 @@ def embed_source(
         if plan.counts.todo:
             encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
-        missing = plan.mark_missing(writer) if source.roots and not stop.signal_number else 0
+        missing = plan.mark_missing(writer) if (source.roots or source.archives) and not stop.signal_number else 0
         report = build_report(
             plan.counts,
             commits.totals,
@@ -148,10 +148,11 @@ class _Job:
 
 
 def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
-    """Scan the source and decide what has to be done; raise NoImages if the source has no file."""
+    """Decide what has to be done; raise NoImages without a file, BadManifest if the store cannot take the columns."""
+    job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=decoder_version())
+    plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
         raise NoImages(f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of images")

@@ -85,12 +85,25 @@ class SkipRules:
             return suffix
         return self._hidden_or_excluded(name, below)
 
+    def kind_of_path(self, path: str) -> str | None:
+        """Return how a file is counted that is skipped for its own name or a folder above it, None for one that is not.
+
+        Args:
+            path: relative to the folder or archive that is walked, with ``/``.
+        """
+        *folders, name = path.split("/")
+        for depth, folder in enumerate(folders, 1):
+            if kind := self.kind_of_folder(folder, "/".join(folders[:depth])):
+                return kind
+        return self.kind_of_file(name, path)
+
     def _hidden_or_excluded(self, name: str, below: str) -> str | None:
         for pattern in self.exclude:
             wanted = pattern.rstrip("/")
             if fnmatch.fnmatchcase(below if "/" in wanted else name, wanted.removeprefix("/")):
                 return pattern
-        return HIDDEN if name.startswith(".") and not self.hidden else None
+        is_hidden = name.startswith(".") and name not in (".", "..")  # tar writes names that begin with ./
+        return HIDDEN if is_hidden and not self.hidden else None
 
 
 def skipped_summary(kinds: Mapping[str, int]) -> str:

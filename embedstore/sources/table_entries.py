@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,10 @@ import numpy as np
 from embedstore.errors import BadManifest
 from embedstore.sources.folder_labels import SPLIT_NAMES
 from embedstore.sources.tables import ROW_COLUMN, InputTable
+from embedstore.storage.column_names import ROLE_COLUMNS, find_column, first_double, name_problem, stored_name
 from embedstore.storage.sql import decode_path, encode_paths, object_array, quote_identifier, quote_literal
 from embedstore.types import display_uri
 
-ROLE_COLUMNS = ("uri", "label", "split", "group")
-# Columns of the table ``items`` that the store itself fills, and ``source``, which is reserved.
-RESERVED_COLUMNS = frozenset(
-    "item uri content label split group group_id size mtime mtime_ns path present added source".split()
-)
 CHUNK_ROWS = 8192
 
 TableEntry = tuple[str, str, str | None, str | None, str | None]  # uri, path, label, split, group
@@ -34,11 +30,11 @@ class TableEntries:
         cure: what else than renaming helps against a column with a reserved name.
 
     Attributes:
-        columns: the user's own, name to DuckDB type.
+        columns: the user's own, name in the store to DuckDB type.
         row_count: the number of rows.
 
     Raises:
-        BadManifest: if a column has a reserved name, or a uri occurs twice.
+        BadManifest: if a column has a name that it cannot have in a store, or a uri occurs twice.
     """
 
     def __init__(
@@ -52,8 +48,10 @@ class TableEntries:
     ) -> None:
         self._tables, self._name, self._roles, self._path_of = tables, name, roles, path_of
         self.row_count = tables.row_count()
-        self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
-        self._check_columns(cure)
+        given = tables.columns()
+        self._own = {n: stored_name(n) for n in given if n not in roles.values()}  # by the name in ``given``
+        self._check_columns(given, cure)
+        self.columns = {column: given[n] for n, column in self._own.items()}
         self._create_entries()
         self._check_unique()
 
@@ -70,20 +68,21 @@ class TableEntries:
 
     def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed; no value passes through Python."""
-        names = "".join(f", given.{quote_identifier(n)}" for n in self.columns)
+        names = "".join(f", given.{quote_identifier(n)} AS {quote_identifier(c)}" for n, c in self._own.items())
         self._tables.con.cursor().execute(
             f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
             f"TO {quote_literal(parquet)} (FORMAT parquet)"
         )
 
-    def _check_columns(self, cure: str) -> None:
-        """Refuse a column of the user's that has the name of one that the store fills."""
-        for name in self.columns:
-            if name.lower() in RESERVED_COLUMNS:
-                raise BadManifest(
-                    f"{self._name} has a column {name!r}, a name that the store uses itself; "
-                    f"rename it, for example to {'my_' + name!r}{cure}"
-                )
+    def _check_columns(self, given: Iterable[str], cure: str) -> None:
+        """Refuse columns that a store cannot keep apart from its own or from each other."""
+        for name in self._own:
+            if problem := name_problem(name):
+                raise BadManifest(f"{self._name} has a column {name!r}, {problem}{cure}")
+        if double := first_double(given):
+            raise BadManifest(
+                f"{self._name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"
+            )
 
     def _create_entries(self) -> None:
         """Create and fill the table, chunk by chunk."""
@@ -134,7 +133,7 @@ class TableEntries:
 
 def column_roles(columns: Mapping[str, str]) -> dict[str, str]:
     """Return which columns are the uri, label, split and group, in upper or lower case."""
-    return {name.lower(): name for name in reversed(list(columns)) if name.lower() in ROLE_COLUMNS}
+    return {role: column for role in ROLE_COLUMNS if (column := find_column(role, columns)) is not None}
 
 
 def _split(value: str | None) -> str | None:

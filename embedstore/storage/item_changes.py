@@ -7,18 +7,25 @@ more, and ``compact`` removes their vectors from the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
-import numpy as np
-from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters
+from embedstore.storage.column_names import (
+    EDITABLE_COLUMNS,
+    ITEM_COLUMNS,
+    find_column,
+    find_item_column,
+    first_double,
+    name_problem,
+    stored_name,
+)
+from embedstore.storage.queries import computed_columns
 from embedstore.storage.sql import (
     column_types,
     error_message,
@@ -28,10 +35,8 @@ from embedstore.storage.sql import (
     quote_identifier,
     temp_tables,
 )  # fmt: skip
-from embedstore.storage.storage import ITEM_COLUMNS
 from embedstore.storage.writer import Writer
 
-EDITABLE_COLUMNS = ("label", "split", "group_id")  # of the store's own columns; the others describe the file
 _READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
 
 
@@ -71,7 +76,8 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         UnknownColumn: if the filter names a column that the items do not have.
     """
     with writer.transaction() as con, _selected(con, selection) as (table, count):
-        _delete_items(con, f"SELECT item FROM {table}")
+        notices = _delete_items(con, f"SELECT item FROM {table}")
+    writer.notify(notices)
     return {"items": count}
 
 
@@ -99,7 +105,8 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         items, purged, vectors = first_row(counts)
         con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
         con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+        notices = _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+    writer.notify(notices)
     return {"items": items, "contents": purged, "vectors": vectors}
 
 
@@ -124,22 +131,27 @@ def edit(
     """
     if not assignments:
         raise QueryError("name the columns to set, e.g. --set \"label = 'cat'\"")
+    if double := first_double(assignments):
+        raise QueryError(f"{double[0]!r} and {double[1]!r} are one column; set it once")
     with writer.transaction() as con, _selected(con, selection) as (table, count):
         existing = column_types(con, "items")
-        expressions = {c: filters.compile_filter(con, e) for c, e in assignments.items()}
-        for column, expression in expressions.items():
-            if create_columns and not _has(existing, column):
+        expressions = {}
+        for name, text in assignments.items():
+            expression = filters.compile_filter(con, text)
+            if create_columns and find_item_column(name, existing) is None:
                 with filters.filter_errors(con, expression):
                     kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
-                _create_column(con, column, kind.replace("NULL", "VARCHAR"))
+                column = _create_column(con, name, kind.replace("NULL", "VARCHAR"))
             else:
-                _check_editable(column, existing)
+                column = _editable_column(name, existing)
+            expressions[column] = expression
         sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
             with filters.time_limit(con, ", ".join(assignments.values())):
                 con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
+        computed_columns.mark_edited(con, list(expressions))
     return {"items": count}
 
 
@@ -171,46 +183,24 @@ def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> d
             raise BadManifest(f"cannot read {table}: {error_message(e)}") from e
         given, existing = column_types(con, edits), column_types(con, "items")
         key = _key_column(table, given, key)
-        to_set = {c: kind for c, kind in given.items() if c.lower() not in ("item", "uri")}
+        keys = [find_column(name, given) for name in ("item", "uri")]
+        to_set = {c: kind for c, kind in given.items() if c not in (*keys, key)}
         if not to_set:
             raise BadManifest(f"{table} has no column to set besides {key}")
-        for column, kind in to_set.items():
-            if _has(existing, column):
-                _check_editable(column, existing)
-            else:
-                _create_column(con, column, kind)
+        if double := first_double(given):
+            raise BadManifest(
+                f"{table} has the columns {double[0]!r} and {double[1]!r}, which are one; remove one of them"
+            )
+        targets = {}
+        for name, kind in to_set.items():
+            known = find_item_column(name, existing) is not None
+            targets[name] = _editable_column(name, existing) if known else _create_column(con, name, kind)
+        computed_columns.mark_edited(con, list(targets.values()))
         try:
-            return _apply_edits(con, edits, table, key, to_set)
+            return _apply_edits(con, edits, table, key, targets)
         except duckdb.ConversionException as e:
             message = f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed"
             raise BadManifest(message) from e
-
-
-def set_columns(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
-    """Write computed columns of items; all other items get NULL in them.
-
-    Args:
-        writer: of the store.
-        items: int64 ``(n,)`` ids.
-        columns: ``(n,)`` numbers, booleans or text, by name.
-
-    Returns:
-        n.
-
-    Raises:
-        QueryError: if a column cannot be created because the store uses its name.
-    """
-    with writer.transaction() as con, temp_tables(con, "computed") as (table,):
-        computed = {"item": items, **columns}  # noqa: F841 - read by SQL
-        con.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM computed")
-        kinds, existing = column_types(con, table), column_types(con, "items")
-        for name in columns:
-            _check_name(name)
-            if not _has(existing, name):
-                _create_column(con, name, kinds[name])
-            con.execute(f"UPDATE items SET {quote_identifier(name)} = NULL")
-        _update_from(con, table, columns, "items.item = t.item")
-    return len(items)
 
 
 def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
@@ -248,7 +238,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
         for item, path in con.execute(f"SELECT item, path FROM {table} WHERE path IS NOT NULL").fetchall():
             new_path = new.encode() + bytes(path)[len(old.encode()) :]
             con.execute(f"UPDATE {table} SET path = ? WHERE item = ?", [new_path, item])
-        _update_from(con, table, ["uri", "path"], "items.item = t.item")
+        _update_from(con, table, {"uri": "uri", "path": "path"}, "items.item = t.item")
     return {"items": count}
 
 
@@ -272,17 +262,18 @@ def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Itera
         yield table, int(fetch_value(con, f"SELECT count(*) FROM {table}"))
 
 
-def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> None:
-    """Delete the items that a query returns, and their predictions."""
+def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
+    """Delete the items that a query returns, and their predictions; return which marks were cleared because of that."""
     con.execute(f"DELETE FROM predictions WHERE item IN ({items})")
     con.execute(f"DELETE FROM items WHERE item IN ({items})")
+    return computed_columns.clear_orphaned_marks(con)
 
 
 def _apply_edits(
-    con: duckdb.DuckDBPyConnection, edits: str, file: Path, key: str, columns: Iterable[str]
+    con: duckdb.DuckDBPyConnection, edits: str, file: Path, key: str, columns: Mapping[str, str]
 ) -> dict[str, int]:
-    """Update the items from a table of edits that was read from a file."""
-    name, kind = ("item", "BIGINT") if key.lower() == "item" else ("uri", "VARCHAR")
+    """Update the items from a table of edits; ``columns`` gives the column of the items that each of it fills."""
+    name, kind = ("item", "BIGINT") if find_column("item", [key]) else ("uri", "VARCHAR")
     value = f"t.{quote_identifier(key)}::{kind}"
     twice = fetch_column(con, f"SELECT {value} FROM {edits} t GROUP BY 1 HAVING count(*) > 1 LIMIT 1")
     if twice:
@@ -293,43 +284,36 @@ def _apply_edits(
     return {"items": used, "unknown": rows - used}
 
 
-def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], match: str) -> None:
-    """Set columns of the items to those of the table ``t`` where a condition matches."""
-    sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(c)}" for c in columns)
+def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], match: str) -> None:
+    """Set columns of the items, the values of ``columns``, to those of the table ``t``, its keys, where they match."""
+    sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(given)}" for given, c in columns.items())
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
 
 
-def _key_column(table: Path, given: Iterable[str], key: str | None) -> str:
+def _key_column(table: Path, given: Collection[str], key: str | None) -> str:
     """Return the column that names the item of a row."""
-    names = {c.lower(): c for c in given}
     for name in (key,) if key else ("item", "uri"):
-        if name.lower() in names:
-            return names[name.lower()]
-    raise BadManifest(f"{table} needs a column {key or 'item or uri'}; it has {', '.join(names.values())}")
+        if (column := find_column(name, given)) is not None:
+            return column
+    raise BadManifest(f"{table} needs a column {key or 'item or uri'}; it has {', '.join(given)}")
 
 
-def _has(columns: Iterable[str], name: str) -> bool:
-    """Return whether a column of that name exists, in any case."""
-    return name.lower() in {c.lower() for c in columns}
-
-
-def _check_editable(column: str, existing: Mapping[str, str]) -> None:
-    """Raise if a column does not exist or is not the user's to set."""
-    if not _has(existing, column):
+def _editable_column(name: str, existing: Collection[str]) -> str:
+    """Return the column that a name means; raise if it does not exist or is not the user's to set."""
+    column = find_item_column(name, existing)
+    if column is None:
         raise UnknownColumn(
-            f"the items have no column {column!r}{did_you_mean(column, list(existing))}; --add-columns creates one"
+            f"the items have no column {name!r}{did_you_mean(name, list(existing))}; --add-columns creates one"
         )
-    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
+    if column in ITEM_COLUMNS and column not in EDITABLE_COLUMNS:
         raise QueryError(f"{column} describes the file and cannot be set; `rename` changes uris")
+    return column
 
 
-def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> None:
-    """Add a column of the user's own to the items."""
-    _check_name(name)
-    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
-
-
-def _check_name(name: str) -> None:
-    """Raise if the store uses a name itself."""
-    if not name.strip() or name.lower() in (*ITEM_COLUMNS, "pred"):
-        raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
+def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
+    """Add a column of the user's own to the items, and return its name."""
+    if problem := name_problem(name):
+        raise QueryError(f"the column {name!r} has {problem}")
+    column = stored_name(name)
+    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
+    return column

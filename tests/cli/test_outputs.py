@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest

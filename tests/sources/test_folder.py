@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -320,3 +321,14 @@ def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
     visible = scanned_paths(open_source(root))
     assert visible == [p for p in got if "/.h" not in p]
     assert scanned_paths(open_source(root)) == visible
+
+
+def test_litter_in_an_archive_is_skipped_like_that_of_a_folder(tmp_path):
+    """An archive of a Mac holds a folder of attributes."""
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("./cat/a.jpg", "__MACOSX/cat/._a.jpg", ".DS_Store", "cat/notes.md", "cat/raw/b.jpg"):
+            file.writestr(name, name)
+    scan = open_source(archive, rules=SkipRules(("raw",))).scan()
+    assert [entry.uri.rsplit("/", 1)[-1] for entry in scan if "a.jpg" in entry.uri] != []
+    assert scan.summary.skipped == {"__MACOSX": 1, ".DS_Store": 1, ".md": 1, "raw": 1}

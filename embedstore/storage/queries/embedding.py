@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.commit import FailureRow
+from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
@@ -122,24 +123,26 @@ def add_scan_failures(
     return len(failures) - known, known
 
 
-def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str]) -> None:
-    """Collect the items below the folders ``roots`` that the scan did not find.
+def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str], archives: Sequence[str]) -> None:
+    """Collect the items below the folders ``roots`` and in the archives that the scan did not find.
 
-    Items below a path that failed are left out: a folder that cannot be read says nothing of its files.
+    Items below a path that failed are left out: a folder or archive that cannot be read says nothing of its files.
     """
     con.execute(
         """
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+        WHERE (len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+               OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0)
           AND item NOT IN (SELECT item FROM memory.main.seen)
         ORDER BY item
         """,
-        {"roots": [r.rstrip("/") + "/" for r in roots]},
+        {"roots": [r.rstrip("/") + "/" for r in roots], "archives": [f"::{a}" for a in archives]},
     )
     con.execute("""
         DELETE FROM memory.main.missing m WHERE EXISTS (
-            SELECT 1 FROM memory.main.scan_failures f WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/'))
+            SELECT 1 FROM memory.main.scan_failures f
+            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri))
     """)
 
 
@@ -225,9 +228,14 @@ def mark_present(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)")
 
 
-def mark_missing(con: duckdb.DuckDBPyConnection) -> None:
-    """Mark the missing items as not present."""
+def mark_missing(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Mark the missing items as not present.
+
+    Returns:
+        Which marks of duplicates were cleared because of that, one sentence each.
+    """
     con.execute("UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.missing)")
+    return clear_orphaned_marks(con)
 
 
 def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, NDArray[Any]]:
@@ -258,5 +266,5 @@ LEFT JOIN (SELECT DISTINCT w.content FROM matched w JOIN vectors x
            ON x.content = w.content AND x.space = $space) v ON v.content = m.content
 LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
            ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
-           AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
+           AND g.reason <> 'unreachable' AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
 """

@@ -12,11 +12,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.errors import StoreDamaged, StoreIOError, StoreUnreadable
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
-from embedstore.storage.catalog import ARCHIVED_TABLES, Catalog
-from embedstore.storage.catalog_errors import is_disk_error
+from embedstore.storage.catalog import Catalog
+from embedstore.storage.catalog_errors import is_disk_error, read_problem
+from embedstore.storage.integrity.sidecars import require_readable
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
@@ -27,7 +28,7 @@ from embedstore.storage.sql import (
     fetch_value,
     first_line,
     insert_rows,
-    quote_literal,
+    parquet_source,
 )
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
@@ -52,6 +53,7 @@ def read_archive(folder: Path, target: Path) -> dict[str, int]:
         StoreTooNew: if a later version wrote the archive.
         StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
         StoreDamaged: if a file of the archive is missing, changed, or contradicts another; nothing is created.
+        StoreUnreadable: if a file cannot be read now; nothing is created.
         StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
     folder = folder.absolute()
@@ -71,8 +73,8 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
     """
     Catalog(at.catalog).create()
     with _attached_catalog(at) as con:
-        for name in ARCHIVED_TABLES:
-            _read_table(con, folder, name, manifest.tables[name])
+        for name, file in manifest.tables.items():
+            _read_table(con, folder, name, file)
         _read_vectors(con, folder, manifest.vectors, at)
         for file in manifest.files:
             (at.root / file.name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,7 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
         )
         con.execute("CHECKPOINT cat")
     report = verify(Storage(at))
+    require_readable(report.unread)
     if report.damage:
         first = report.damage[0]
         raise StoreDamaged(f"{folder} contradicts itself: {first.file}: {first.problem}; export the store again")
@@ -108,7 +111,13 @@ def _archive_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, ValueError, AttributeError) as e:
-        if isinstance(e, StoreDamaged) or is_disk_error(e):
+        if isinstance(e, StoreDamaged):
+            raise
+        if isinstance(e, duckdb.Error) and (problem := read_problem(e, path)):
+            raise problem from e
+        if "No files found" in str(e):  # DuckDB hides why; the file was compared with its checksum just before
+            raise StoreUnreadable(f"cannot read {path} now: it was there a moment ago; run it again") from e
+        if is_disk_error(e):
             raise
         raise StoreDamaged(f"{path} is not what an export holds: {first_line(e)}") from e
 
@@ -120,7 +129,7 @@ def _read_table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, file: A
         StoreDamaged: if the file is not the table that the manifest describes.
     """
     path = file.verify(folder)
-    source = f"read_parquet({quote_literal(path)})"
+    source = parquet_source(path)
     with _archive_errors(path):
         con.execute(f"DELETE FROM cat.{name}")
         existing, given = column_types(con, f"cat.{name}").keys(), column_types(con, f"FROM {source}")
@@ -170,7 +179,7 @@ def _convert_vectors(
     Raises:
         StoreDamaged: if the file is not what the manifest describes, or a vector cannot be stored.
     """
-    source = f"read_parquet({quote_literal(path)})"
+    source = parquet_source(path)
     with _archive_errors(path):
         _require_rows(int(fetch_value(con, f"SELECT count(*) FROM {source}")), file, path)
         contents = [content_hex(c) for c in fetch_column(con, f"SELECT content::UUID::VARCHAR FROM {source}")]
