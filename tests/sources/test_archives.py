@@ -122,8 +122,9 @@ def test_values_with_names_of_the_store_are_kept_apart(tmp_path):
     (tmp_path / "s.tar").write_bytes(tar_bytes([("1.json", json.dumps(facts).encode()), ("1.png", picture(1))]))
     store = es.create(tmp_path / "w.store", "embedstore/tiny", device="cpu")
     assert store.embed(tmp_path / "s.tar", progress=False).embedded == 1
-    row = store.sql('SELECT meta_uri, "meta_Content", meta_rowid, score, "meta_" FROM items').rows[0]
-    assert row == ("http://x/1.png", "c", 7, 1.0, "empty")
+    row = store.sql('SELECT meta_uri, "meta_Content", meta_rowid, score, meta_SCORE, "meta_" FROM items').rows[0]
+    assert row == ("http://x/1.png", "c", 7, 0.5, 1, "empty")
+    assert "meta_a\\x00" in store.sql("SELECT * FROM items").df().columns
 
 
 def test_a_sidecar_that_cannot_be_used_is_a_failure_and_the_image_an_item(tmp_path):
