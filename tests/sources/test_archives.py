@@ -18,6 +18,7 @@ from embedstore.sources.archives.member_uri import MemberUri, parse_member_uri
 from embedstore.sources.locations import read_location
 from embedstore.sources.open import open_source
 from embedstore.sources.place import expand_braces
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.types import Failure, FailureReason, ImageRef
 from tests.helpers.image_files import encode
 
@@ -84,7 +85,7 @@ def test_any_names_and_bytes_come_back(tmp_path_factory, files, data):
         files = [(n.replace(os.sep, "/"), c) for n, c in files]
     path = folder / f"a.{kind}"
     path.write_bytes(tar_bytes(files) if kind == "tar" else zip_bytes(files))
-    refs, failures = scan(open_source(path))
+    refs, failures = scan(open_source(path, rules=SkipRules(hidden=True, other_kinds=True)))
     assert failures == []
     assert [read_location(r.uri) for r in refs] == [content for _, content in files]
 
@@ -121,8 +122,9 @@ def test_values_with_names_of_the_store_are_kept_apart(tmp_path):
     (tmp_path / "s.tar").write_bytes(tar_bytes([("1.json", json.dumps(facts).encode()), ("1.png", picture(1))]))
     store = es.create(tmp_path / "w.store", "embedstore/tiny", device="cpu")
     assert store.embed(tmp_path / "s.tar", progress=False).embedded == 1
-    row = store.sql('SELECT meta_uri, "meta_Content", meta_rowid, score, "meta_" FROM items').rows[0]
-    assert row == ("http://x/1.png", "c", 7, 1.0, "empty")
+    row = store.sql('SELECT meta_uri, "meta_Content", meta_rowid, score, meta_SCORE, "meta_" FROM items').rows[0]
+    assert row == ("http://x/1.png", "c", 7, 0.5, 1, "empty")
+    assert "meta_a\\x00" in store.sql("SELECT * FROM items").df().columns
 
 
 def test_a_sidecar_that_cannot_be_used_is_a_failure_and_the_image_an_item(tmp_path):
