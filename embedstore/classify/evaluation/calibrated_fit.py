@@ -12,7 +12,7 @@ from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities
+from embedstore.classify.evaluation.fit import fit_head, max_inner_folds, out_of_fold_probabilities
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
 
@@ -59,7 +59,7 @@ def fit_calibrated_head(
         targets = _targets(calibration, names)
         rows = _CalibrationRows(calibration.X, targets, calibration.groups)
         return _wrap(estimator, estimator, rows, settings), len(calibration)
-    n_folds = splits.DEFAULT_FOLDS if train.multilabel else splits.max_folds(train.y, train.groups)
+    n_folds = splits.DEFAULT_FOLDS if train.multilabel else max_inner_folds(train)
     # A C that is chosen on the rows that calibrate makes their scores too good, which shows where they are few.
     proba = out_of_fold_probabilities(
         train,

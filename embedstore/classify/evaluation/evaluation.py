@@ -38,14 +38,18 @@ class HeldOutPredictions:
         y: ``(M,)`` true labels; tuples of labels where ``multilabel``.
         proba: float32 ``(M, K)`` in the order of ``classes``.
         classes: the K labels.
+        groups: int64 ``(M,)``; items of one group share a content or a declared group, and are one draw.
         multilabel: an item may have any number of labels.
+        has_probabilities: False where ``proba`` only ranks the classes: votes, or margins that nothing calibrated.
     """
 
     ids: NDArray[np.int64]
     y: NDArray[np.object_]
     proba: NDArray[np.float32]
     classes: tuple[str, ...]
+    groups: NDArray[np.int64]
     multilabel: bool = False
+    has_probabilities: bool = True
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -116,6 +120,7 @@ class Evaluation(Table):
         predictions: of the held-out rows.
         report: metrics with 95% intervals, confusion matrix and per-class table.
         hyperparameters: selected without the held-out rows, e.g. ``{"C": 0.1}``.
+        grid_edges: those of them that are the first or the last value tried.
         c_path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
         near_duplicates: across the split; None where nothing was searched for.
         fold_accuracy: accuracy of each fold.
@@ -138,6 +143,7 @@ class Evaluation(Table):
     held_out_predictions: HeldOutPredictions = field(repr=False)
     report: ClassificationReport
     hyperparameters: dict[str, Any]
+    grid_edges: dict[str, float]
     c_path: tuple[tuple[float, float, float], ...]
     near_duplicates: SplitNearDuplicates | None
     fold_accuracy: tuple[float, ...]
@@ -214,6 +220,7 @@ class Evaluation(Table):
             "leak": leak and leak.to_json(),
             "accuracy": self.accuracy,
             **self.hyperparameters,
+            "grid_edges": self.grid_edges,
             "split": self.split,
             "train": self.n_train,
             "held_out": self.n_held_out,
@@ -233,6 +240,8 @@ class Evaluation(Table):
             "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
+            "rare_classes": list(self.report.rare_classes),
+            "reliability": report["reliability"],
             "mistakes": [
                 {"item": m.item, "true": m.true_label, "predicted": m.predicted_label, "score": round(m.score, 6)}
                 for m in self.mistakes
