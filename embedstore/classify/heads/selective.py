@@ -146,7 +146,7 @@ def _first_size(n_rows: int, target_precision: float) -> int:
     deviations = norm.isf(MISS_PROBABILITY) * math.sqrt(target_precision * (1 - target_precision))
     deviations += _POWER_Z * math.sqrt(good * (1 - good))
     enough = math.ceil((deviations / (good - target_precision)) ** 2)
-    return max(least_rows(target_precision), min(n_rows // _START_SHARE, enough))
+    return int(max(least_rows(target_precision), min(n_rows // _START_SHARE, enough)))
 
 
 def least_rows(target_precision: float) -> int:
