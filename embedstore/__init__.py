@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -95,7 +96,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -167,6 +168,7 @@ _MODULES = {
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
@@ -186,6 +188,7 @@ _MODULES = {
         "open",
         "repair_store",
         "restore",
+        "verify_untrusted",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -262,6 +265,7 @@ __all__ = [
     "UnknownHead",
     "UnknownOption",
     "UnsafeStore",
+    "UntrustedReport",
     "VerificationReport",
     "WeightsMismatch",
     "WeightsNotFound",
@@ -271,6 +275,7 @@ __all__ = [
     "open",
     "repair_store",
     "restore",
+    "verify_untrusted",
 ]
 
 

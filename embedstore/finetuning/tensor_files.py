@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from embedstore.errors import StoreDamaged
@@ -38,13 +39,13 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
     """
     cure = f"remove {folder} and run the same command again"
     name = entry.get("file")
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
         raise StoreDamaged(f"the manifest in {folder} names {name!r}, which is not a file of this folder; {cure}")
     path = folder / name
     try:
         if path.stat().st_size != entry["bytes"] or durable_files.file_xxh3(path) != entry["xxh3"]:
             raise StoreDamaged(f"{path} does not match its size and checksum; {cure}")
         tensors: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, KeyError) as e:
+    except (OSError, KeyError, SafetensorError) as e:
         raise StoreDamaged(f"cannot read {path} ({e}); {cure}") from e
     return tensors

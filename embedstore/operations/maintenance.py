@@ -81,7 +81,7 @@ def verify(session: Session, *, check_images: bool, progress: Progress) -> Verif
     with check_progress(progress) as callback:
         findings = [
             *storage_checks.check_storage(storage, progress=callback),
-            *check_sidecars(storage.layout, _READERS),
+            *check_sidecars(storage.layout, SIDECAR_READERS),
         ]
         catalog = storage.layout.catalog.name
         if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
@@ -102,7 +102,7 @@ def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bo
     session = open_session()
     storage = session.storage
     with lock.writer_lock(storage.layout.lock, "repair", wait=wait):
-        actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
+        actions = repaired.actions + quarantine_damaged(storage.layout, SIDECAR_READERS)
     steps = chain(
         (_reembed(session, space, contents, reembed) for space, contents in repaired.lost_contents.items()),
         [_rebuild_indexes(storage)],
@@ -139,7 +139,7 @@ def _load_head(folder: Path) -> object:
     return head_files.load(folder)
 
 
-_READERS = SidecarReaders(parse_manifest, _load_head)
+SIDECAR_READERS = SidecarReaders(parse_manifest, _load_head)
 
 
 def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:

@@ -68,8 +68,18 @@ class VectorReader:
         return self
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the positions of ``(file number, row)`` pairs: int64 ``(n,)`` for two arrays of that shape."""
-        positions: NDArray[np.int64] = self.shard_starts[np.searchsorted(self.shard_numbers, shards)] + rows
+        """Return the positions of ``(file number, row)`` pairs: int64 ``(n,)`` for two arrays of that shape.
+
+        Raises:
+            StoreDamaged: if there is no such file, or no such row in it.
+        """
+        if not len(shards):
+            return np.empty(0, np.int64)
+        files = np.minimum(np.searchsorted(self.shard_numbers, shards), len(self.shard_numbers) - 1)
+        positions: NDArray[np.int64] = self.shard_starts[files] + rows
+        exists = len(self.shard_numbers) and (self.shard_numbers[files] == shards).all()
+        if not exists or (rows < 0).any() or (positions >= self.shard_starts[files + 1]).any():
+            raise StoreDamaged("the catalog names rows of vector files that do not exist; run `embedstore verify`")
         return positions
 
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
