@@ -185,6 +185,25 @@ class Store:
         """
         return operations.info.item_uris(self._session, items)
 
+    def item_paths(self, items: Sequence[int]) -> dict[int, str]:
+        """Return the path that opens each item's file. It differs from the uri where the name is not UTF-8.
+
+        Args:
+            items: item ids.
+
+        Returns:
+            Paths by item id, as :func:`os.fsdecode` returns them; unknown ids are left out.
+        """
+        return operations.info.item_paths(self._session, items)
+
+    def failed_paths(self) -> list[str]:
+        """Return the path of each image that could not be embedded, in the order of :meth:`failures`.
+
+        Returns:
+            Paths, as :func:`os.fsdecode` returns them.
+        """
+        return operations.info.failed_paths(self._session)
+
     # ---- put in
 
     def embed(
@@ -192,6 +211,8 @@ class Store:
         source: str | Path | Sequence[str | Path],
         *,
         labels_from: str | None = "folder",
+        exclude: Names = (),
+        hidden: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -204,6 +225,10 @@ class Store:
         Args:
             source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
+                of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
+                anyway.
+            hidden: embed hidden files and folders too.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -228,6 +253,8 @@ class Store:
             self._session,
             source,
             labels_from=labels_from,
+            exclude=exclude,
+            hidden=hidden,
             space=space,
             batch_size=batch_size,
             threads=threads,

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
 from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 from embedstore.storage.store_files import read_bounded
 
 WEIGHTS_FILE, HEAD_FILE, MANIFEST_FILE = "weights.safetensors", "head.safetensors", "checkpoint.json"
@@ -75,14 +75,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint, or {} where there is none.
 
     Raises:
-        StoreDamaged: if it cannot be read or does not match its checksum.
+        StoreDamaged: if it is not what was written.
+        StoreUnreadable: if it cannot be read now.
     """
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    if not reading.is_file(path):
         return {}
     try:
-        return parse_manifest(read_bounded(path))
-    except (OSError, ValueError, TypeError, RecursionError) as e:
+        with reading.read_errors(path):
+            data = read_bounded(path)
+        return parse_manifest(data)
+    except StoreError:
+        raise
+    except (ValueError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"cannot use {path} ({e}); restore it from a backup") from e
 
 

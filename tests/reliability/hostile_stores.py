@@ -161,7 +161,8 @@ def changed_table(r: Random) -> str:
     return r.choice([
         f'DELETE FROM cat."{table}"', f'INSERT INTO cat."{table}" FROM cat."{table}"', f'DROP TABLE cat."{table}"',
         f'DELETE FROM cat."{table}" WHERE rowid % 2 = 0', f'ALTER TABLE cat."{table}" DROP "{column}"',
-        f'ALTER TABLE cat."{table}" ALTER "{column}" SET DATA TYPE VARCHAR', f'ALTER TABLE cat."{table}" RENAME TO other',
+        f'ALTER TABLE cat."{table}" ALTER "{column}" SET DATA TYPE VARCHAR',
+        f'ALTER TABLE cat."{table}" RENAME TO other',
     ])  # fmt: skip
 
 

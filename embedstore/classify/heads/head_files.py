@@ -21,9 +21,9 @@ import numpy as np
 
 from embedstore.arrays import Array
 from embedstore.classify.heads.serialization import decode_head, encode_head
-from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew, UnsafeStore
-from embedstore.storage import durable_files
-from embedstore.storage.store_files import read_json_object
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew
+from embedstore.storage import durable_files, reading
+from embedstore.storage.store_files import parse_json_object, read_bounded
 
 FORMAT_VERSION = 1
 METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
@@ -81,6 +81,7 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
         StoreNotFound: if the folder holds no head.
         StoreTooNew: if a later embedstore wrote it.
         StoreDamaged: if the files are not what was written, or the installed libraries compute other probabilities.
+        StoreUnreadable: if a file cannot be read now.
         SpaceMismatch: if the head is bound to something else than expected.
     """
     folder = Path(folder)
@@ -102,7 +103,8 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
 
 def file_digest(folder: Path) -> str:
     """Return the SHA-256 of ``head.json``, which itself holds that of the arrays."""
-    return durable_files.file_sha256(folder / METADATA_FILE)
+    with reading.read_errors(folder / METADATA_FILE):
+        return durable_files.file_sha256(folder / METADATA_FILE)
 
 
 def delete_files(folder: Path) -> None:
@@ -142,14 +144,16 @@ def _check_probabilities(head: Any) -> Array:
 def _read_description(folder: Path) -> dict[str, Any]:
     """Read ``head.json`` and compare it with its digest."""
     file = folder / METADATA_FILE
-    if not file.is_file():
+    if not reading.is_file(file):
         raise StoreNotFound(f"no head in {folder}: {METADATA_FILE} is missing")
     try:
-        description = read_json_object(file, _MAX_JSON)
+        with reading.read_errors(file):
+            data = read_bounded(file, _MAX_JSON)
+        description = parse_json_object(data)
         digest = description.pop("digest")
         version = int(description["format"])
         _require_form(description)
-    except UnsafeStore:
+    except StoreError:
         raise
     except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise StoreDamaged(f"{file} is not a description of a head: {e}; train it again") from e
@@ -189,16 +193,18 @@ def _check_binding(folder: Path, binding: dict[str, Any], expected: dict[str, An
 def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
     """Read the arrays after the size and SHA-256 of their file agree with the description."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load as unpack
 
     file, recorded = folder / ARRAYS_FILE, description["files"][ARRAYS_FILE]
-    size = file.stat().st_size if file.is_file() else 0
-    if size != recorded["bytes"]:
-        raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
-    if durable_files.file_sha256(file) != recorded["sha256"]:
+    with reading.read_errors(file):
+        size = file.stat().st_size if reading.is_file(file) else 0
+        if size != recorded["bytes"]:
+            raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
+        packed = file.read_bytes()  # once: safetensors' own reader calls every error a missing file
+    if hashlib.sha256(packed).hexdigest() != recorded["sha256"]:
         raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
     try:
-        arrays: dict[str, Array] = load_file(file)
+        arrays: dict[str, Array] = unpack(packed)
     except SafetensorError as e:
         raise StoreDamaged(f"{file} is not a safetensors file: {e}; train the head again") from e
     if {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()} != description["arrays"]:

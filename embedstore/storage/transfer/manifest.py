@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files
+from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreNotFound, StoreTooNew
+from embedstore.storage import durable_files, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
-from embedstore.storage.store_files import parse_json_object, read_json_object, require_regular_entries
+from embedstore.storage.store_files import parse_json_object, read_bounded, require_regular_entries
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
@@ -79,17 +79,14 @@ class ArchiveFile:
 
         Raises:
             StoreDamaged: if the file is missing, is not a regular file, or has another size or checksum.
+            StoreUnreadable: if the file cannot be read now.
         """
         path = folder / self.name
-        try:
-            if path.is_symlink() or not path.is_file():
-                raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+        if path.is_symlink() or not reading.is_file(path):
+            raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+        with reading.read_errors(path):
             if path.stat().st_size != self.bytes or durable_files.file_xxh3(path) != self.xxh3:
                 raise StoreDamaged(f"{path} has another size or checksum than at export; export the store again")
-        except OSError as e:
-            if isinstance(e, StoreDamaged):
-                raise
-            raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
         return path
 
 
@@ -165,30 +162,31 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         StoreNotFound: if there is nothing at ``folder``.
         NotAStore: if the folder has no ``export.json``.
         StoreTooNew: if a later version wrote it.
-        StoreDamaged: if it cannot be read.
+        StoreDamaged: if it is not what an export holds.
+        StoreUnreadable: if it cannot be read now.
         UnsafeStore: if the archive holds links, named pipes, sockets or devices.
     """
     path = folder / MANIFEST_FILE
-    if not folder.exists():
+    if not reading.exists(folder):
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not path.is_symlink() and not path.is_file():
+    if not path.is_symlink() and not reading.is_file(path):
         raise NotAStore(
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
     require_regular_entries(folder, ("",))
     try:
-        facts = read_json_object(path, MAX_MANIFEST_BYTES)
+        with reading.read_errors(path):
+            data = read_bounded(path, MAX_MANIFEST_BYTES)
+        facts = parse_json_object(data)
         if not isinstance(facts["format"], int) or facts["format"] > ARCHIVE_FORMAT_VERSION:
             raise StoreTooNew(
                 f"{folder} has export format {facts['format']}, this embedstore reads up to {ARCHIVE_FORMAT_VERSION}; "
                 "run `pip install -U embedstore`"
             )
         return ArchiveManifest.from_json(facts)
-    except StoreTooNew:
+    except StoreError:
         raise
-    except OSError as e:
-        raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is damaged ({type(e).__name__}: {e}); export the store again") from e
 
@@ -215,4 +213,4 @@ def _is_changed(root: Path, name: str, facts: str) -> bool:
     except (ValueError, TypeError, KeyError) as e:
         raise StoreDamaged(f"{root} does not describe head {name!r:.80} ({e}); export the store again") from e
     path = root / "heads" / name / "head.json"
-    return not path.is_file() or durable_files.file_sha256(path) != digest
+    return not reading.is_file(path) or durable_files.file_sha256(path) != digest
