@@ -142,9 +142,10 @@ def foreign_objects(file: Path) -> list[ForeignObject]:
         _require_possible_size(con, file)
         objects = [ForeignObject(*row) for row in con.execute(_OBJECTS).fetchall()]
         found = _read_tables(con)
-        expected = {} if objects else known[_migration_count(con, file, found, known)]
+        number = 0 if objects else _migration_count(con, file, found, known)
+        expected = known[number or -1]  # without the count of migrations, the latest tables
         objects += [ForeignObject("table", name) for name in sorted(found.keys() - expected.keys())]
-        if not objects:
+        if found and not objects:
             objects += _foreign_columns(con, file, found, expected)
     return objects
 

@@ -17,6 +17,7 @@ from embedstore.storage.memory_map import empty_matrix, release_pages
 from embedstore.storage.shard_cache import SHARDS, OpenShard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
+_NO_SUCH_ROWS = "the catalog names rows of vector files that do not exist; run `embedstore verify`"
 _FEW_ROWS = 64  # that are read one by one: sorting and grouping them by file takes longer
 
 
@@ -56,13 +57,12 @@ class VectorReader:
             shards: the numbers of the files to read; by default all.
 
         Raises:
-            StoreDamaged: if a file is missing, truncated, or not a vector file.
+            StoreDamaged: if a file is missing, truncated, or not a vector file, or there is no file of a number.
         """
-        if shards is None:
-            files = list(range(len(self._files)))
-        else:
-            files = np.searchsorted(self.shard_numbers, np.unique(shards)).tolist()
-        for i in files:
+        wanted = self.shard_numbers if shards is None else np.unique(shards)
+        if not np.isin(wanted, self.shard_numbers).all():
+            raise StoreDamaged(_NO_SUCH_ROWS)
+        for i in np.searchsorted(self.shard_numbers, wanted).tolist():
             self._mapped[i] = SHARDS.open(self._files[i])
             self._mapped[i].shard.map()
         return self
@@ -79,7 +79,7 @@ class VectorReader:
         positions: NDArray[np.int64] = self.shard_starts[files] + rows
         exists = len(self.shard_numbers) and (self.shard_numbers[files] == shards).all()
         if not exists or (rows < 0).any() or (positions >= self.shard_starts[files + 1]).any():
-            raise StoreDamaged("the catalog names rows of vector files that do not exist; run `embedstore verify`")
+            raise StoreDamaged(_NO_SUCH_ROWS)
         return positions
 
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
