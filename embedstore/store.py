@@ -972,6 +972,10 @@ class Store:
         *,
         spaces: Names | None = None,
         heads: Names = ("logistic", "knn", "prototype"),
+        classes: Classes | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: Vectors | None = None,
+        logit_scale: float | None = None,
         labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
@@ -989,7 +993,12 @@ class Store:
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads.
+            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
+                learn from all training items.
+            classes: as for :meth:`zero_shot`, for these; by default the labels.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
+            logit_scale: as for :meth:`zero_shot`.
             labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
             where: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -1008,6 +1017,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             LabelError: if the labels cannot support an evaluation.
+            NoTextTower: if a head is made from text, and a space has no text tower.
             UnknownHead: if there is no such head.
         """
         return operations.evaluate.compare(
@@ -1015,6 +1025,8 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            classes=classes,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
             where=where,
             separator=separator,

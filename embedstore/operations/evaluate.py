@@ -210,6 +210,8 @@ def compare(
     where: str | None,
     separator: str | None,
     settings: EvaluationSettings,
+    classes: Classes | None = None,
+    text: TextOptions = TextOptions(),
 ) -> HeadComparison:
     """Compare spaces and heads; see :meth:`embedstore.Store.compare_heads`."""
     records = [session.space(s) for s in spaces] if spaces else _spaces_with_vectors(session)
@@ -219,7 +221,13 @@ def compare(
             (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
             for r in records
         ]
-        return compare_heads.compare_heads(data, heads=head_names, settings=settings, labels_per_class=labels_per_class)
+        words: list[TextClasses] = []
+        if set(head_names) & set(text_classifiers.TEXT_HEADS):
+            named = classes or sorted({str(y) for features_of_space, _ in data for y in features_of_space.y.tolist()})
+            words = [encode_classes(session, r, named, text) for r in records]
+        return compare_heads.compare_heads(
+            data, heads=head_names, settings=settings, labels_per_class=labels_per_class, text_classes=words
+        )
 
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
     run |= {"labels_per_class": list(labels_per_class)} | recorded_settings(asdict(settings))
