@@ -672,6 +672,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -693,8 +694,10 @@ class Store:
                 from the vectors of the space; 0 is ``ignore``.
             drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
-            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
+                95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_by_class: keep this share within every class.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -725,6 +728,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
@@ -747,6 +751,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -767,6 +772,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -788,6 +794,7 @@ class Store:
             calibrate=calibrate,
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
+            conformal_by_class=conformal_by_class,
         )
 
     def zero_shot(
@@ -1000,6 +1007,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1018,6 +1026,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1044,6 +1053,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
