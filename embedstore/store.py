@@ -662,6 +662,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
@@ -682,6 +683,7 @@ class Store:
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
             save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
+            wait: seconds to wait for another process that is writing, before ``save_as`` fails.
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
@@ -715,6 +717,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options=head_options,
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
@@ -739,6 +742,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         folds: int = 0,
         seed: int = 0,
         near_duplicates: str = "group",
@@ -759,6 +763,7 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
+            wait: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
             near_duplicates: as for :meth:`probe`.
@@ -779,6 +784,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
@@ -833,6 +839,7 @@ class Store:
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
@@ -853,6 +860,7 @@ class Store:
             near_duplicates: as for :meth:`probe`; copies count as one label.
             near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
+            wait: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -875,6 +883,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
