@@ -663,6 +663,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
@@ -672,6 +673,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -682,6 +684,7 @@ class Store:
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
             save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
+            wait: seconds to wait for another process that is writing, before ``save_as`` fails.
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
@@ -692,8 +695,10 @@ class Store:
                 from the vectors of the space; 0 is ``ignore``.
             drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
-            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
+                95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_by_class: keep this share within every class.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -713,6 +718,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options=head_options,
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
@@ -723,6 +729,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
@@ -736,6 +743,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         folds: int = 0,
         seed: int = 0,
         near_duplicates: str = "group",
@@ -744,6 +752,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -755,6 +764,7 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
+            wait: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
             near_duplicates: as for :meth:`probe`.
@@ -763,6 +773,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -774,6 +785,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
@@ -783,6 +795,7 @@ class Store:
             calibrate=calibrate,
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
+            conformal_by_class=conformal_by_class,
         )
 
     def zero_shot(
@@ -827,6 +840,7 @@ class Store:
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
@@ -847,6 +861,7 @@ class Store:
             near_duplicates: as for :meth:`probe`; copies count as one label.
             near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
+            wait: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -869,6 +884,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
@@ -981,6 +997,10 @@ class Store:
         *,
         spaces: Names | None = None,
         heads: Names = ("logistic", "knn", "prototype"),
+        classes: Classes | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: Vectors | None = None,
+        logit_scale: float | None = None,
         labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
@@ -992,13 +1012,19 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads.
+            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
+                learn from all training items.
+            classes: as for :meth:`zero_shot`, for these; by default the labels.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
+            logit_scale: as for :meth:`zero_shot`.
             labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
             where: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -1010,6 +1036,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1017,6 +1044,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             LabelError: if the labels cannot support an evaluation.
+            NoTextTower: if a head is made from text, and a space has no text tower.
             UnknownHead: if there is no such head.
         """
         return operations.evaluate.compare(
@@ -1024,6 +1052,8 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            classes=classes,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
             where=where,
             separator=separator,
@@ -1036,6 +1066,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
