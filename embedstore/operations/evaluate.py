@@ -30,6 +30,7 @@ from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.text_form import clean_text
 
 __all__ = [
     "Classes",
@@ -218,7 +219,7 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
     """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
         vectors = np.asarray(text.class_vectors, dtype=np.float32)
-        return TextClasses(list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
+        return TextClasses([clean_text(str(c)) for c in classes], vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
     scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
