@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from embedstore.errors import (
         BackboneError,
         BadBackbone,
+        BadEncoding,
         BadFilter,
         BadHead,
         BadManifest,
@@ -110,10 +111,10 @@ _MODULES = {
     "embedstore.errors": (
         "BackboneError",
         "BadBackbone",
+        "BadEncoding",
         "BadFilter",
         "BadHead",
         "BadManifest",
-        "BadOption",
         "BadOption",
         "BadVectors",
         "CodeNotAllowed",
@@ -193,6 +194,7 @@ __all__ = [
     "BackboneError",
     "Backup",
     "BadBackbone",
+    "BadEncoding",
     "BadFilter",
     "BadHead",
     "BadManifest",

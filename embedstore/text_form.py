@@ -1,8 +1,8 @@
 """The one form in which names are compared: labels, classes, groups, splits; and what counts as no name at all.
 
-Two texts that look equal are one name: white space is trimmed and every run of it is one space, invisible characters are
-left out, and letters are composed (Unicode normal form C, UAX #15). Upper and lower case stay different, except in the
-names of splits.
+Two texts that look equal are one name: white space is trimmed and every run of it is one space, invisible characters
+are left out, and letters are composed (Unicode normal form C, UAX #15). Upper and lower case stay different, except in
+the names of splits.
 """
 
 from __future__ import annotations

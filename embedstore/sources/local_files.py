@@ -12,7 +12,7 @@ from PIL import Image
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import to_rgb_image
 from embedstore.storage.sql import decode_path
-from embedstore.types import Failure, FailureReason, ImageRef, display_uri
+from embedstore.types import Failure, FailureReason, ImageRef, display_uri, existing_path
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
 
@@ -29,7 +29,7 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
     Raises:
         ImageError: if the file cannot be read; ``reason`` says why.
     """
-    return read_file(decode_path(uri, path_bytes))
+    return read_file(existing_path(decode_path(uri, path_bytes)))
 
 
 def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
@@ -41,7 +41,7 @@ def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
     Raises:
         ImageError: if the file cannot be read or the image cannot be decoded.
     """
-    return to_rgb_image(read_file(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
+    return to_rgb_image(read_file(existing_path(os.fspath(image))) if isinstance(image, str | os.PathLike) else image)
 
 
 def read_file(path: str) -> bytes:

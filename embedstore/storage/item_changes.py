@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters
+from embedstore.storage.queries import item_rows
 from embedstore.storage.sql import (
     column_types,
     error_message,
@@ -30,9 +31,26 @@ from embedstore.storage.sql import (
 )  # fmt: skip
 from embedstore.storage.storage import ITEM_COLUMNS
 from embedstore.storage.writer import Writer
+from embedstore.text_form import is_absent, known_split, split_words
 
 EDITABLE_COLUMNS = ("label", "split", "group_id")  # of the store's own columns; the others describe the file
-_READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
+
+
+@dataclass(frozen=True)
+class EditRows:
+    """A table of edits that was read and typed.
+
+    Attributes:
+        name: the table's name in messages.
+        parquet: ``embedstore_row``, ``key`` (and ``absolute``, the key as an absolute path) and the columns to set.
+        key: ``item`` or ``uri``.
+        columns: the DuckDB type of each column to set, by name.
+    """
+
+    name: str
+    parquet: Path
+    key: str
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -139,49 +157,36 @@ def edit(
             con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
+        if any(column.lower() == "split" for column in assignments):
+            _normalize_splits(con, table)
     return {"items": count}
 
 
-def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> dict[str, int]:
+def edit_from_table(writer: Writer, rows: EditRows) -> dict[str, int]:
     """Set columns of items from a table; an empty cell sets NULL, and columns that do not exist are created.
 
     Args:
         writer: of the store.
-        table: CSV, TSV, Parquet or JSON lines with ``item`` or ``uri`` and the columns to set.
-        key: the column with the id or uri of the item; by default ``item``, or else ``uri``.
+        rows: the table, which was read and typed before.
 
     Returns:
         ``{"items", "unknown"}``: rows that were used, and rows whose item the store does not have.
 
     Raises:
-        BadManifest: if the table cannot be read, lacks the key or a column to set, has a key twice, or has a value
-            that does not fit its column.
+        BadManifest: if the table has a key twice, a value that does not fit its column, or names no item of the store.
         QueryError: if a column cannot be edited or created.
     """
-    reader = _READERS.get(table.suffix.lower())
-    if reader is None:
-        raise BadManifest(f"a table is {', '.join(_READERS)}, not {table.name!r}")
-    if not table.is_file():
-        raise BadManifest(f"there is no table at {table}")
     with writer.transaction() as con, temp_tables(con, "edits") as (edits,):
+        casts = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in rows.columns.items())
+        con.execute(
+            f"CREATE TEMP TABLE {edits} AS SELECT * REPLACE ({casts}) FROM read_parquet(?)",
+            [str(rows.parquet)],
+        )
+        _prepare_columns(con, rows.columns)
         try:
-            con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * FROM {reader}(?)", [str(table)])
-        except duckdb.Error as e:
-            raise BadManifest(f"cannot read {table}: {error_message(e)}") from e
-        given, existing = column_types(con, edits), column_types(con, "items")
-        key = _key_column(table, given, key)
-        to_set = {c: kind for c, kind in given.items() if c.lower() not in ("item", "uri")}
-        if not to_set:
-            raise BadManifest(f"{table} has no column to set besides {key}")
-        for column, kind in to_set.items():
-            if _has(existing, column):
-                _check_editable(column, existing)
-            else:
-                _create_column(con, column, kind)
-        try:
-            return _apply_edits(con, edits, table, key, to_set)
+            return _apply_edits(con, edits, rows)
         except duckdb.ConversionException as e:
-            message = f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed"
+            message = f"a value in {rows.name} does not fit its column: {error_message(e)}; nothing was changed"
             raise BadManifest(message) from e
 
 
@@ -277,34 +282,65 @@ def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> None:
     con.execute(f"DELETE FROM items WHERE item IN ({items})")
 
 
-def _apply_edits(
-    con: duckdb.DuckDBPyConnection, edits: str, file: Path, key: str, columns: Iterable[str]
-) -> dict[str, int]:
-    """Update the items from a table of edits that was read from a file."""
-    name, kind = ("item", "BIGINT") if key.lower() == "item" else ("uri", "VARCHAR")
-    value = f"t.{quote_identifier(key)}::{kind}"
-    twice = fetch_column(con, f"SELECT {value} FROM {edits} t GROUP BY 1 HAVING count(*) > 1 LIMIT 1")
-    if twice:
-        raise BadManifest(f"{file} has {key} {twice[0]} more than once; nothing was changed")
-    match = f"items.{name} = {value}"
-    rows, used = first_row(con.execute(f"SELECT count(*), count(items.item) FROM {edits} t LEFT JOIN items ON {match}"))
-    _update_from(con, edits, columns, match)
-    return {"items": used, "unknown": rows - used}
+def _normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Give the splits of selected items their usual names, and refuse a word that does not name a split."""
+    selected = f"item IN (SELECT item FROM {table})"
+    for (word,) in con.execute(f"SELECT DISTINCT split FROM items WHERE split IS NOT NULL AND {selected}").fetchall():
+        split = known_split(word)
+        if split is None and not is_absent(word):
+            raise QueryError(f"{word!r} is not a split that is understood; use {split_words()}; nothing was changed")
+        con.execute(f"UPDATE items SET split = ? WHERE split = ? AND {selected}", [split and split.value, word])
+
+
+def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
+    """Create the columns to set that do not exist, and check that the others can be set."""
+    existing = column_types(con, "items")
+    for column, kind in columns.items():
+        if not _has(existing, column):
+            _create_column(con, column, kind)
+            continue
+        _check_editable(column, existing)
+        if column.lower() not in ITEM_COLUMNS:
+            item_rows.add_columns(con, {column: kind})
+
+
+def _apply_edits(con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows) -> dict[str, int]:
+    """Update the items from a table of edits."""
+    count = int(fetch_value(con, f"SELECT count(*) FROM {edits}"))
+    with temp_tables(con, "matched") as (matched,):
+        con.execute(_MATCH_ITEM.format(matched=matched, edits=edits) if rows.key == "item" else
+                    _MATCH_URI.format(matched=matched, edits=edits))  # fmt: skip
+        twice = fetch_column(
+            con,
+            f"SELECT any_value(t.key) FROM {edits} t JOIN {matched} m USING (embedstore_row) GROUP BY m.item "
+            "HAVING count(*) > 1 LIMIT 1",
+        )
+        if twice:
+            raise BadManifest(f"{rows.name} has {rows.key} {twice[0]} more than once; nothing was changed")
+        used = int(fetch_value(con, f"SELECT count(*) FROM {matched}"))
+        if not used:
+            first = con.execute(f"SELECT * FROM {edits} ORDER BY embedstore_row LIMIT 1").fetchone()
+            raise BadManifest(_no_match(rows, count, first))
+        edited = f"(SELECT * FROM {edits} JOIN {matched} USING (embedstore_row))"
+        _update_from(con, edited, rows.columns, "items.item = t.item")
+    return {"items": used, "unknown": count - used}
+
+
+def _no_match(rows: EditRows, count: int, first: Sequence[Any] | None) -> str:
+    """Say that no row of a table names an item."""
+    if first is None:
+        return f"{rows.name} has no rows; nothing was changed"
+    looked = "" if rows.key == "item" else f" (looked for {first[2]}); --root names the folder that uris start from"
+    return (
+        f"none of the {count} rows of {rows.name} names an item of the store: the first names {rows.key} {first[1]}"
+        f"{looked}; nothing was changed"
+    )
 
 
 def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], match: str) -> None:
     """Set columns of the items to those of the table ``t`` where a condition matches."""
     sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(c)}" for c in columns)
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
-
-
-def _key_column(table: Path, given: Iterable[str], key: str | None) -> str:
-    """Return the column that names the item of a row."""
-    names = {c.lower(): c for c in given}
-    for name in (key,) if key else ("item", "uri"):
-        if name.lower() in names:
-            return names[name.lower()]
-    raise BadManifest(f"{table} needs a column {key or 'item or uri'}; it has {', '.join(names.values())}")
 
 
 def _has(columns: Iterable[str], name: str) -> bool:
@@ -332,3 +368,18 @@ def _check_name(name: str) -> None:
     """Raise if the store uses a name itself."""
     if not name.strip() or name.lower() in (*ITEM_COLUMNS, "pred"):
         raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
+
+
+_MATCH_ITEM = """
+CREATE TEMP TABLE {matched} AS
+SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.item = t.key::BIGINT
+"""
+
+# The uri as an absolute path comes first, then the uri as it is written.
+_MATCH_URI = """
+CREATE TEMP TABLE {matched} AS
+WITH path AS (SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.uri = t.absolute)
+FROM path UNION ALL
+SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.uri = t.key
+WHERE t.embedstore_row NOT IN (SELECT embedstore_row FROM path)
+"""

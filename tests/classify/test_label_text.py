@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 import embedstore as es
 from embedstore.classify.data.features import load_features
 from embedstore.errors import LabelError
-from embedstore.text_form import ABSENT_PATTERN, ABSENT_WORDS, SPLIT_WORDS, clean_name, clean_text, is_absent, known_split
+from embedstore.text_form import (
+    ABSENT_PATTERN,
+    ABSENT_WORDS,
+    SPLIT_WORDS,
+    clean_name,
+    clean_text,
+    is_absent,
+    known_split,
+)
 from embedstore.types import Split
 
 SPACES = [c for c in map(chr, range(0x3001)) if c.isspace()]
@@ -120,9 +128,7 @@ def test_members_of_a_list_of_labels_are_compared_in_one_form(tmp_path):
 
 def test_groups_that_look_equal_stay_on_one_side(tmp_path):
     """``visit7`` and ``visit7 `` are one group: a leak otherwise."""
-    store = store_of_labels(
-        tmp_path / "s", {"kind": ["a", "b", "a"], "group": ["visit7", "visit7\u00a0", "visit8"]}
-    )
+    store = store_of_labels(tmp_path / "s", {"kind": ["a", "b", "a"], "group": ["visit7", "visit7\u00a0", "visit8"]})
     groups = features(store, "kind").groups
     assert groups[0] == groups[1] != groups[2]
 

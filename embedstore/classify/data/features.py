@@ -105,9 +105,9 @@ def load_features(
     multilabel = column.is_list or separator is not None
     return Features(
         X=gather_vectors(vectors, vectors.positions(shards, np.array([r.row for r in usable], np.int64))),
-        y=object_array([
-            _label_set(r.label, separator, labels) if multilabel else labels.clean(r.label) for r in usable
-        ]),
+        y=object_array(
+            [_label_set(r.label, separator, labels) if multilabel else labels.clean(r.label) for r in usable]
+        ),
         ids=np.array([r.item for r in usable], dtype=np.int64),
         groups=_groups((r.content, groups.clean(r.group)) for r in usable),
         splits=object_array([clean_split(r.split) for r in usable]),

@@ -120,7 +120,7 @@ def held_out_split(splits: NDArray[np.object_]) -> str | None:
         listed = ", ".join(map(repr, unknown[:MAX_LISTED_NAMES]))
         raise LabelError(
             f"the items have the split {listed}, which is not understood; use {split_words()}: `embedstore edit STORE "
-            f"--set \"split='test'\" --where \"split={_sql_text(unknown[0])}\"`, or leave the split aside with --folds 5"
+            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 instead'
         )
     return next((s.value for s in (Split.TEST, Split.VAL) if s in names), None)
 

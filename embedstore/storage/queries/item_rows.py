@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedstore.errors import BadManifest
 from embedstore.storage.commit import FailureRow, ItemRow
 from embedstore.storage.queries import counters
-from embedstore.storage.sql import column_types, encode_paths, object_array, quote_identifier, utc_now
+from embedstore.storage.sql import column_types, encode_paths, fetch_value, object_array, quote_identifier, utc_now
 from embedstore.types import ImageInfo
 
 _ITEM_VALUES = (
@@ -90,7 +90,7 @@ def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
 
 
 def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
-    """Add the user's own columns to the items.
+    """Add the user's own columns to the items; a column that holds no value yet takes the new type.
 
     Args:
         con: a transaction.
@@ -104,29 +104,41 @@ def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> N
         present = existing.get(name.lower())
         if present is None:
             con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
-        elif present != kind and not _fits(kind, present):
+        elif present == kind:
+            continue
+        elif not fetch_value(con, f"SELECT count({quote_identifier(name)}) FROM items"):
+            con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(name)} SET DATA TYPE {kind}")
+        elif not _fits(kind, present):
             raise BadManifest(
                 f"column {name!r} is {kind} here and {present} in the store; rename it, or convert it to {present}"
             )
 
 
-def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> None:
-    """Update the user's own columns of existing items.
+def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> int:
+    """Update the user's own columns of existing items; an empty cell states nothing, and the stored value stays.
 
     Args:
         con: a transaction.
         attributes: Parquet of ``uri`` and the columns.
         uris: the items to update; None is all that the file names.
+
+    Returns:
+        How many stored values stay because their cells are empty.
     """
     names = column_types(con, "SELECT * EXCLUDE (uri) FROM read_parquet(?)", [str(attributes)])
     if not names:
-        return
+        return 0
+    stored = column_types(con, "items")
+    kinds = {n: next(kind for c, kind in stored.items() if c.lower() == n.lower()) for n in names}
     selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
-    sets = ", ".join(f"{quote_identifier(n)} = a.{quote_identifier(n)}" for n in names)
-    con.execute(
-        f"UPDATE items SET {sets} FROM read_parquet(?) a WHERE items.uri = a.uri {condition}", [str(attributes)]
-    )
+    columns = [(quote_identifier(n), kind) for n, kind in kinds.items()]
+    sets = ", ".join(f"{c} = coalesce(a.{c}::{kind}, items.{c})" for c, kind in columns)
+    kept = " + ".join(f"count(*) FILTER (a.{c} IS NULL AND items.{c} IS NOT NULL)" for c, _ in columns)
+    matched = f"read_parquet(?) a WHERE items.uri = a.uri {condition}"
+    kept_values = con.execute(f"SELECT {kept} FROM items, {matched}", [str(attributes)]).fetchall()[0][0]
+    con.execute(f"UPDATE items SET {sets} FROM {matched}", [str(attributes)])
+    return int(kept_values)
 
 
 def delete_failures(con: duckdb.DuckDBPyConnection, uris: Sequence[str]) -> None:

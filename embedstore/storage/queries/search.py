@@ -164,7 +164,7 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
     with filters.filter_errors(where):
         condition = filters.compile_filter(con, where)
         return con.execute(
-            f"SELECT i.item, i.uri, {text_or_null(column)}, v.shard, v.\"row\"::BIGINT "
+            f'SELECT i.item, i.uri, {text_or_null(column)}, v.shard, v."row"::BIGINT '
             f"FROM (SELECT * FROM items WHERE present AND ({condition})) i "
             "JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
             [space],
