@@ -6,21 +6,20 @@ Every signature and docstring is here; the work is done by :mod:`embedstore.oper
 from __future__ import annotations
 
 import html
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from embedstore import operations
-from embedstore.operations.keywords import check_keywords, check_public_methods
+from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.sources.table_options import TableOptions
+from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
     from embedstore.classify.evaluation import Evaluation
@@ -33,9 +32,11 @@ if TYPE_CHECKING:
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
-    from embedstore.operations.search import ImageQuery, Query, QueryPart
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -135,23 +135,36 @@ class Store:
         """
         return operations.info.info(self._session)
 
-    def sql(self, query: str, parameters: Sequence[Any] = ()) -> SqlResult:
+    def sql(
+        self,
+        query: str,
+        parameters: Sequence[Any] = (),
+        *,
+        timeout: float = QUERY_SECONDS,
+        memory: str | int = QUERY_MEMORY,
+    ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
-        The catalog is opened read-only, so no query changes the store. A query can still read and write other files
-        (``COPY … TO``, ``read_text``): never run one that you did not write.
+        A query only reads these tables: no files, no network, no settings, no Python variables. As in filters,
+        ``pred.NAME`` is the class that a head predicted for an item, and ``pred.NAME.score`` its score.
 
         Args:
-            query: one SELECT statement.
+            query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
+            timeout: seconds that it may take. Meanwhile, writers of the store wait.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
 
         Raises:
-            QueryError: if DuckDB refuses the query.
+            QueryError: if the query does anything but read these tables, or DuckDB rejects it.
+            QueryTimeout: if it takes longer than ``timeout``.
+            QueryTooLarge: if it takes more than ``memory``.
+            UnknownColumn: if it names a prediction that does not exist.
+            BadOption: if a limit is not above 0.
         """
-        return operations.info.sql(self._session, query, parameters)
+        return operations.info.sql(self._session, query, parameters, timeout=timeout, memory=memory)
 
     def failures(self) -> SqlResult:
         """List the images that could not be embedded, with the reason.
@@ -161,7 +174,7 @@ class Store:
         """
         return operations.info.failures(self._session)
 
-    def item_uris(self, items: Sequence[int]) -> dict[int, str]:
+    def item_uris(self, items: ItemIds) -> dict[int, str]:
         """Return the uri of each item.
 
         Args:
@@ -240,7 +253,7 @@ class Store:
 
     def add_vectors(
         self,
-        vectors: str | Path | NDArray[Any],
+        vectors: str | Path | Vectors,
         table: Any = None,
         *,
         uri_column: str | None = None,
@@ -248,7 +261,7 @@ class Store:
         encoding: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
-        dtype: str = "float16",
+        dtype: str | None = None,
         wait: float = 0.0,
     ) -> ImportReport:
         """Import vectors that were computed elsewhere.
@@ -262,14 +275,16 @@ class Store:
             encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
-            dtype: ``float16`` or ``float32`` on disk.
+            dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
             wait: see :class:`Store`.
 
         Returns:
             Counts of rows, new items and new vectors.
 
         Raises:
-            BadVectors: if the array has a wrong shape, or NaN, infinite or zero rows; nothing is stored.
+            BadVectors: if the array has a wrong shape, NaN, infinite or zero rows, or rows that ``dtype`` would change
+                so much that they rank differently; nothing is stored.
+            BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
             BadEncoding: if a text file has another encoding; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
@@ -354,7 +369,7 @@ class Store:
         """
         return operations.ingest.reembed(self._session, space, wait=wait, progress=progress)
 
-    def export_towers(self, space: str | None = None, towers: Sequence[str] | None = None) -> list[str]:
+    def export_towers(self, space: str | None = None, towers: Names | None = None) -> list[str]:
         """Export the backbone of a space next to its vectors, in a form that queries load without PyTorch.
 
         An exported tower is compared with the eager backbone on the store's own images, or on sentences, and refused
@@ -399,9 +414,9 @@ class Store:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
         Args:
-            query: text (str), an image (Path, PIL image or uint8 ``(H, W, 3)`` array), a vector (1-D array) or an
-                item id (int).
-            image: the query as an image: a path, encoded bytes, a PIL image or an array.
+            query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+            image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
             like: examples of what is wanted (Rocchio; with eight or more examples and no other query, a logistic
@@ -428,7 +443,9 @@ class Store:
             UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
         """
-        parts = operations.search.QueryParts(query, image, plus, minus, like, unlike, templates)
+        parts = operations.search.QueryParts.parse(
+            query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
+        )
         options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
         return operations.search.search(self._session, parts, space=space, options=options)
 
@@ -638,6 +655,7 @@ class Store:
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -656,9 +674,12 @@ class Store:
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
-            near_duplicate_threshold: the cosine from which items across the split count as near-duplicates; 0 does
-                not search for them; by default 0.95.
-            drop_near_duplicates: leave near-duplicates of held-out items out of the training rows.
+            near_duplicates: ``group`` keeps near-duplicates together in every split and fold that is drawn and
+                reports them across the items' own split, ``ignore`` does not search for them, ``drop`` also leaves
+                those of held-out items out of training.
+            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen
+                from the vectors of the space; 0 is ``ignore``.
+            drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below the threshold that reaches this precision.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
@@ -685,6 +706,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -705,6 +727,7 @@ class Store:
         save_as: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -723,6 +746,7 @@ class Store:
             save_as: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -742,6 +766,7 @@ class Store:
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
+            near_duplicates=near_duplicates,
             near_duplicate_threshold=near_duplicate_threshold,
             drop_near_duplicates=drop_near_duplicates,
             calibrate=calibrate,
@@ -753,9 +778,9 @@ class Store:
         self,
         classes: Classes,
         *,
-        templates: str | Sequence[str] = "photo",
+        templates: str | Names = "photo",
         space: str | None = None,
-        class_vectors: NDArray[Any] | None = None,
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> ZeroShotClassifier:
         """Make a classifier from text alone.
@@ -788,9 +813,11 @@ class Store:
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
-        templates: str | Sequence[str] = "photo",
-        class_vectors: NDArray[Any] | None = None,
+        templates: str | Names = "photo",
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> Evaluation:
         """Evaluate a head made from text and a few labeled images per class.
@@ -806,6 +833,8 @@ class Store:
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
@@ -829,6 +858,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -838,13 +868,15 @@ class Store:
         classes: Classes | None = None,
         *,
         head: str = "tip-adapter",
-        shots: Sequence[int] = (1, 2, 4, 8, 16),
+        shots: Counts = (1, 2, 4, 8, 16),
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
-        templates: str | Sequence[str] = "photo",
-        class_vectors: NDArray[Any] | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
+        templates: str | Names = "photo",
+        class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
     ) -> LearningCurve:
         """Evaluate a few-shot head over numbers of shots.
@@ -858,6 +890,8 @@ class Store:
             seed: random seed of the first draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -875,6 +909,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
 
@@ -883,12 +918,14 @@ class Store:
         label: str = "label",
         *,
         head: str = "logistic",
-        labels_per_class: Sequence[int] = (1, 2, 4, 8, 16),
+        labels_per_class: Counts = (1, 2, 4, 8, 16),
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
         head_options: Mapping[str, Any] | None = None,
     ) -> LearningCurve:
         """Evaluate a head over numbers of labels: how many labels are needed?
@@ -902,6 +939,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: as for :meth:`probe`.
             head_options: as for :meth:`probe`.
 
         Returns:
@@ -921,6 +960,7 @@ class Store:
             where=where,
             space=space,
             separator=separator,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             head_options=head_options,
         )
 
@@ -928,13 +968,14 @@ class Store:
         self,
         label: str = "label",
         *,
-        spaces: Sequence[str] | None = None,
-        heads: Sequence[str] = ("logistic", "knn", "prototype"),
-        labels_per_class: Sequence[int] = (),
+        spaces: Names | None = None,
+        heads: Names = ("logistic", "knn", "prototype"),
+        labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
         folds: int = 0,
         seed: int = 0,
+        near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         drop_near_duplicates: bool = False,
         calibrate: str | None = None,
@@ -952,6 +993,7 @@ class Store:
             separator: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
             drop_near_duplicates: as for :meth:`probe`.
             calibrate: as for :meth:`probe`.
@@ -977,6 +1019,7 @@ class Store:
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
                 seed=seed,
+                near_duplicates=near_duplicates,
                 near_duplicate_threshold=near_duplicate_threshold,
                 drop_near_duplicates=drop_near_duplicates,
                 calibrate=calibrate,
@@ -1092,6 +1135,8 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
         """Find labels that are probably wrong, the most certain first.
 
@@ -1105,6 +1150,8 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            near_duplicates: as for :meth:`probe`.
+            near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
             The doubtful labels, and the estimated share of wrong ones.
@@ -1120,6 +1167,7 @@ class Store:
             seed=seed,
             where=where,
             space=space,
+            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
         )
 
@@ -1162,7 +1210,7 @@ class Store:
         assignments: Mapping[str, str],
         where: str | None = None,
         *,
-        items: Sequence[int] | None = None,
+        items: ItemIds | None = None,
         create_columns: bool = False,
         wait: float = 0.0,
     ) -> ChangedItems:
@@ -1231,9 +1279,7 @@ class Store:
         """
         return operations.edit.rename(self._session, old, new, wait=wait)
 
-    def delete(
-        self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0
-    ) -> ChangedItems:
+    def delete(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> ChangedItems:
         """Delete items; a later scan of their files brings them back as new items.
 
         Args:
@@ -1249,7 +1295,7 @@ class Store:
         """
         return operations.edit.delete(self._session, where, items, wait=wait)
 
-    def purge(self, where: str | None = None, *, items: Sequence[int] | None = None, wait: float = 0.0) -> PurgedItems:
+    def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
         """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
 
         Args:
@@ -1424,7 +1470,7 @@ class Store:
         self,
         label: str = "label",
         *,
-        labels_per_class: Sequence[int] = (10, 50),
+        labels_per_class: Counts = (10, 50),
         last_layers: str = "last-2",
         plot_path: str | Path | None = None,
         where: str | None = None,
@@ -1564,7 +1610,7 @@ class Store:
         return self._session.backbone(space)
 
 
-@check_keywords
+@check_arguments
 def create(
     path: str | Path,
     backbone: str | None = None,
@@ -1629,7 +1675,7 @@ def create(
     return Store(operations.spaces.create_store(Path(path), recipe, options, dtype=dtype, space_name=space_name))
 
 
-@check_keywords
+@check_arguments
 def open(
     path: str | Path,
     *,
@@ -1637,7 +1683,7 @@ def open(
     precision: str = "auto",
     runtime: str = "auto",
     decoder: str = "auto",
-    allow_code: Collection[str] = (),
+    allow_code: Names = (),
 ) -> Store:
     """Open a store; what a crash left is repaired first.
 
@@ -1666,7 +1712,7 @@ def open(
     return Store(Session(Storage.open(path), options))
 
 
-@check_keywords
+@check_arguments
 def restore(source: str | Path, target: str | Path, *, progress: Progress = False) -> Backup:
     """Make a store from a backup, and verify it on the way.
 
@@ -1685,7 +1731,7 @@ def restore(source: str | Path, target: str | Path, *, progress: Progress = Fals
     return operations.maintenance.restore(source, target, progress=progress)
 
 
-@check_keywords
+@check_arguments
 def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
     """Make a store from what :meth:`Store.export_store` wrote: all of it or nothing.
 
@@ -1706,14 +1752,14 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
     return operations.maintenance.import_store(Path(path), Path(export_folder))
 
 
-@check_keywords
+@check_arguments
 def repair_store(
     path: str | Path,
     *,
     reembed: bool = True,
     wait: float = 0.0,
     device: str = "auto",
-    allow_code: Collection[str] = (),
+    allow_code: Names = (),
 ) -> RepairReport:
     """Repair a store, also one that cannot be opened.
 

@@ -117,13 +117,13 @@ def _json_lines(records: Sequence[Record]) -> str:
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
     """Write a table as Parquet. DuckDB infers the type of each column from its values."""
-    from embedstore.storage import connection
+    from embedstore.storage import connection, disk_errors
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
         lines = Path(folder, "records.jsonl")
         lines.write_text(_json_lines(records), encoding="utf-8")
-        with connection.connect() as con:
+        with connection.connect() as con, disk_errors.duckdb_output(path):
             con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(temporary))
 
 

@@ -27,6 +27,7 @@ class FailureReason(StrEnum):
     NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop
     EMPTY = "empty"  # zero bytes
     NOT_AN_IMAGE = "not_an_image"  # no decoder knows the format
+    MISSING_EXTRA = "missing_extra"  # a package that decodes the format is not installed
     TRUNCATED = "truncated"  # the data ends before the image does
     CORRUPT = "corrupt"  # the decoder found invalid data
     TOO_LARGE = "too_large"  # more pixels than the limit: a decompression bomb

@@ -16,6 +16,7 @@ from embedstore.cli.option_groups import (
     Head,
     HeadArg,
     ItemOptionGroup,
+    NearDuplicateOptionGroup,
     SaveAs,
     Separator,
     TextClassOptionGroup,
@@ -55,7 +56,10 @@ def probe(
         "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
     }
     result = opened.probe(label, save_as=save, **shared, **evaluation.to_kwargs())
-    curve = opened.learning_curve(label, seed=evaluation.seed, **shared) if learning_curve else None
+    curve = None
+    if learning_curve:
+        copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
+        curve = opened.learning_curve(label, seed=evaluation.seed, **shared, **copies.to_kwargs())
     render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
 
 
@@ -119,6 +123,7 @@ def zero_shot(
 def few_shot(
     store: o.StorePath,
     which: ItemOptionGroup,
+    copies: NearDuplicateOptionGroup,
     text: TextClassOptionGroup,
     label: o.Label = "label",
     head: Annotated[str, typer.Option(help="The head: tip-adapter, tip-adapter-f or blend.")] = "tip-adapter",
@@ -135,7 +140,7 @@ def few_shot(
     opened = es.open(store, device=text.device, precision=text.precision)
     classes = text.load_classes()
     shared: dict[str, Any] = {"head": head, "seed": seed, "where": which.where, "space": which.space}
-    shared |= text.to_kwargs()
+    shared |= text.to_kwargs() | copies.to_kwargs()
     result = opened.few_shot(label, classes, shots=shots, save_as=save, **shared)
     curve = opened.few_shot_curve(label, classes, **shared) if learning_curve else None
     render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
@@ -146,6 +151,7 @@ def few_shot(
 def learning_curve(
     store: o.StorePath,
     which: ItemOptionGroup,
+    copies: NearDuplicateOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     labels_per_class: Annotated[
@@ -171,6 +177,7 @@ def learning_curve(
         space=which.space,
         separator=separator,
         head_options=o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+        **copies.to_kwargs(),
     )
     render_evaluation.print_curve(curve, output, as_json)
 

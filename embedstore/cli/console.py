@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embedstore.cli.streams import is_utf8
 from embedstore.tables import to_json_value
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document and nothing else."""
-    print(json.dumps(to_json_value(value), ensure_ascii=False, indent=1))
+    print(json.dumps(to_json_value(value), ensure_ascii=not is_utf8(sys.stdout), indent=1))
 
 
 def print_result(facts: Mapping[str, Any], as_json: bool) -> None:
@@ -24,7 +25,7 @@ def print_result(facts: Mapping[str, Any], as_json: bool) -> None:
 def print_json_lines(rows: Sequence[Any]) -> None:
     """Print one JSON document per line."""
     for row in rows:
-        print(json.dumps(to_json_value(row), ensure_ascii=False))
+        print(json.dumps(to_json_value(row), ensure_ascii=not is_utf8(sys.stdout)))
 
 
 def print_note(text: str) -> None:

@@ -12,14 +12,16 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.cli.option_groups import Folds, Head, Separator
+from embedstore.cli.option_groups import Folds, Head, NearDuplicateOptionGroup, Separator, with_option_groups
 from embedstore.tables import save_records
 from embedstore.types import Hit
 
 
 @app.command("label-errors", rich_help_panel=Panel.LABEL)
+@with_option_groups
 def label_errors(
     store: o.StorePath,
+    copies: NearDuplicateOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     folds: Folds = 5,
@@ -37,7 +39,14 @@ def label_errors(
     """
     opened = es.open(store)
     report = opened.label_errors(
-        label, head=head, folds=folds, seed=seed, where=where, space=space, separator=separator
+        label,
+        head=head,
+        folds=folds,
+        seed=seed,
+        where=where,
+        space=space,
+        separator=separator,
+        **copies.to_kwargs(),
     )
     shown = report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeVar, cast, get_type_hints
 import typer
 
 from embedstore.cli import options as o
-from embedstore.errors import EmbedstoreError
+from embedstore.errors import SourceError
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -28,6 +28,20 @@ SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
 ]
 Separator = Annotated[str | None, typer.Option(help="The text that separates several labels of an item, e.g. a comma.")]
+
+NearDuplicates = Annotated[
+    str,
+    typer.Option(
+        help="Near-duplicates: group (one draw in every split and fold), ignore, or drop (group, and do not train on "
+        "those of held-out items)."
+    ),
+]
+NearDuplicateThreshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Cosine from which two items are near-duplicates. By default it is chosen from the vectors; 0 is ignore."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -44,14 +58,14 @@ class EvaluationOptionGroup:
 
     folds: Folds = 0
     seed: o.Seed = 0
-    near_duplicate_threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Cosine from which a training and a held-out item are near-duplicates. By default 0.95; 0 disables it."
-        ),
-    ] = None
+    near_duplicates: NearDuplicates = "group"
+    near_duplicate_threshold: NearDuplicateThreshold = None
     drop_near_duplicates: Annotated[
-        bool, typer.Option("--drop-near-duplicates", help="Do not train on near-duplicates of held-out items.")
+        bool,
+        typer.Option(
+            "--drop-near-duplicates",
+            help="Do not train on near-duplicates of held-out items; the same as --near-duplicates drop.",
+        ),
     ] = False
     calibrate: Annotated[str | None, typer.Option(help="Calibrate the probabilities: temperature or isotonic.")] = None
     abstain_precision: Annotated[
@@ -66,6 +80,11 @@ class EvaluationOptionGroup:
             help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
         ),
     ] = None
+
+    @property
+    def near_duplicate_policy(self) -> str:
+        """What is done with near-duplicates."""
+        return "drop" if self.drop_near_duplicates else self.near_duplicates
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.probe`."""
@@ -121,7 +140,19 @@ class TextClassOptionGroup:
             raise typer.BadParameter(message, param_hint="--class-vectors") from e
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, TextClassOptionGroup)
+@dataclass(frozen=True)
+class NearDuplicateOptionGroup:
+    """Options of near-duplicates."""
+
+    near_duplicates: NearDuplicates = "group"
+    near_duplicate_threshold: NearDuplicateThreshold = None
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return keyword arguments of :meth:`embedstore.Store.label_errors`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:
@@ -164,9 +195,7 @@ def _read_prompts(path: Path, encoding: str | None) -> dict[str, Any]:
 
     try:
         prompts = json.loads("".join(text_files.decoded_chunks(str(path), encoding=encoding)))
-    except ValueError as e:
-        if isinstance(e, EmbedstoreError):
-            raise
+    except (SourceError, ValueError) as e:
         raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}", param_hint="--prompts") from e
     if not isinstance(prompts, dict):
         raise typer.BadParameter(f"{path} is not a JSON object of prompts by class", param_hint="--prompts")
@@ -179,6 +208,10 @@ def _read_lines(text: str, option: str, encoding: str | None) -> list[str] | Non
         return None
     from embedstore.sources import text_files
 
-    if lines := text_files.read_lines(text, encoding=encoding):
+    try:
+        lines = text_files.read_lines(text, encoding=encoding)
+    except SourceError as e:
+        raise typer.BadParameter(str(e), param_hint=option) from e
+    if lines:
         return lines
     raise typer.BadParameter(f"{text} has no lines", param_hint=option)

@@ -102,6 +102,12 @@ def embed(
             help="Make one item of several rows of an image; columns whose values differ become lists.",
         ),
     ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Store vectors of a new space as float16 or float32; by default float16, else as the space does."
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
     ] = None,
@@ -131,13 +137,16 @@ def embed(
             root=root,
             encoding=encoding,
             space=space or "precomputed",
+            dtype=dtype,
             wait=wait,
         )
         render.print_counts(counts, as_json)
         return
     if backbone:
         described = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
-        space = opened.add_space(backbone, space_name=space, wait=wait, **described).name
+        space = opened.add_space(backbone, space_name=space, dtype=dtype or "float16", wait=wait, **described).name
+    elif dtype:
+        raise typer.BadParameter("--dtype describes a new space; add --vectors or --backbone")
     report = opened.embed(
         source or [],
         labels_from=None if labels_from == "none" else labels_from,

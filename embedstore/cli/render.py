@@ -82,11 +82,9 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
 
 def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
     """Print counts, and on stderr what a person should know about the table that they come from."""
-    if not as_json:
-        for notice in counts.notices:
-            console.print_note(console.one_line(notice))
-    facts = counts.to_json()
-    console.print_result(facts if as_json else {k: v for k, v in facts.items() if k != "notices"}, as_json)
+    for notice in counts.notices:
+        console.print_note(console.one_line(notice))
+    console.print_result(counts.to_json(), as_json)
 
 
 def print_hits(hits: Hits) -> None:

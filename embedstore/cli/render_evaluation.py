@@ -89,6 +89,8 @@ def _print_figures(e: Evaluation) -> None:
     """Print the metrics and the classes."""
     from embedstore.reports import evaluation_text
 
+    if leak := evaluation_text.leak_headline(e):
+        print(leak)
     print(evaluation_text.evaluation_summary(e))
     console.print_table(*evaluation_text.score_table(e))
     if e.fold_accuracy:

@@ -10,9 +10,10 @@ import typer
 
 import embedstore as es
 from embedstore import timing
-from embedstore.cli import console, render
+from embedstore.cli import console, process_limits, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS, QueryLimits
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -182,14 +183,21 @@ def failures(store: o.StorePath, as_json: o.Json = False) -> None:
 @app.command(rich_help_panel=Panel.SEARCH)
 def sql(
     store: o.StorePath,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="One DuckDB query.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="One DuckDB query that only reads.")],
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Stop the query after this time; writers of the store wait for it.")
+    ] = QUERY_SECONDS,
+    memory: Annotated[str, typer.Option(metavar="SIZE", help="Stop the query at this memory.")] = QUERY_MEMORY,
     as_json: o.Json = False,
 ) -> None:
-    """Run a read-only query over items, contents, spaces, failures, runs and the other tables.
+    """Run a query over items, contents, spaces, failures, runs and the other tables; pred.HEAD is a column of items.
+
+    It reads these tables only: no files, no network, no settings.
 
     `embedstore sql pets.store "select label, count(*) from items group by 1"`
     """
-    rows = es.open(store).sql(query)
+    with process_limits.hard_limits(QueryLimits(timeout, memory)):
+        rows = es.open(store).sql(query, timeout=timeout, memory=memory)
     console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
 
 

@@ -53,7 +53,7 @@ class FinetuneRequest:
 
 def checkpoint_folder(storage: Storage, space_key: str) -> Path:
     """Return the folder of a space's checkpoint."""
-    return storage.layout.root / "checkpoints" / space_key
+    return storage.layout.checkpoint_folder(space_key)
 
 
 def run_folder(storage: Storage, run_key: str) -> Path:

@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -25,6 +27,7 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCo
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.errors import BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
@@ -35,6 +38,7 @@ from embedstore.text_form import clean_text
 __all__ = [
     "Classes",
     "EvaluationSettings",
+    "NearDuplicateOptions",
     "TextOptions",
     "compare",
     "distinct_labels",
@@ -117,6 +121,7 @@ def few_shot(
     where: str | None,
     space: str | None,
     save_as: str | None,
+    near_duplicates: NearDuplicateOptions,
     text: TextOptions,
 ) -> Evaluation:
     """Evaluate a few-shot head; see :meth:`embedstore.Store.few_shot`."""
@@ -125,7 +130,12 @@ def few_shot(
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, seed=seed)
+        settings = EvaluationSettings(
+            seed=seed,
+            near_duplicates=near_duplicates.policy,
+            near_duplicate_threshold=near_duplicates.threshold,
+        )
+        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=settings)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed}
     return _saved(session, save_as, session.recorded(head, record, run, evaluate))
@@ -149,6 +159,7 @@ def few_shot_learning_curve(
     seed: int,
     where: str | None,
     space: str | None,
+    near_duplicates: NearDuplicateOptions,
     text: TextOptions,
 ) -> LearningCurve:
     """Evaluate a few-shot head over shots; see :meth:`embedstore.Store.few_shot_curve`."""
@@ -157,7 +168,7 @@ def few_shot_learning_curve(
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key)
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
-        settings = LearningCurveSettings(shots, repeats, seed)
+        settings = LearningCurveSettings(shots, repeats, seed, near_duplicates)
         return few_shot_curve.few_shot_curve(data, encoded, head=head, settings=settings)
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(shots), "repeats": repeats}
@@ -175,6 +186,7 @@ def evaluate_learning_curve(
     where: str | None,
     space: str | None,
     separator: str | None,
+    near_duplicates: NearDuplicateOptions,
     head_options: Mapping[str, Any] | None,
 ) -> LearningCurve:
     """Evaluate a head over numbers of labels; see :meth:`embedstore.Store.learning_curve`."""
@@ -182,7 +194,7 @@ def evaluate_learning_curve(
 
     def evaluate() -> LearningCurve:
         data = features(session, label, where=where, space=record.key, separator=separator)
-        settings = LearningCurveSettings(labels_per_class, repeats, seed)
+        settings = LearningCurveSettings(labels_per_class, repeats, seed, near_duplicates)
         return learning_curve.learning_curve(head, data, settings, **(head_options or {}))
 
     run = {"label": label, "where": where, "head": head, "labels_per_class": list(labels_per_class)}
@@ -218,12 +230,29 @@ def compare(
 def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text: TextOptions) -> TextClasses:
     """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
-        vectors = np.asarray(text.class_vectors, dtype=np.float32)
+        vectors = _checked_class_vectors(text.class_vectors)
         return TextClasses([clean_text(str(c)) for c in classes], vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
     scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
     return TextClasses(names, vectors, scale)
+
+
+def _checked_class_vectors(class_vectors: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the class vectors as float32.
+
+    Raises:
+        BadVectors: if they are not numbers ``(K, D)``, or a row is zero or not finite: it has no direction.
+    """
+    if class_vectors.ndim != 2 or class_vectors.dtype.kind not in "fiu":
+        raise BadVectors(f"class vectors are numbers (K, D), not {class_vectors.dtype} {class_vectors.shape}")
+    vectors = unit_rows(class_vectors)
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1))
+    if len(bad):
+        raise BadVectors(
+            f"the class vector in row {bad[0]} (counted from 0) is zero or not finite; it has no direction"
+        )
+    return vectors
 
 
 def space_cost(session: Session, record: SpaceRecord) -> SpaceCost:

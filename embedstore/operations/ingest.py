@@ -81,7 +81,7 @@ def add_vectors(
     options: TableOptions,
     space: str,
     unit_norm: bool | None,
-    dtype: str,
+    dtype: str | None,
     wait: float,
 ) -> ImportReport:
     """Import precomputed vectors; see :meth:`embedstore.Store.add_vectors`."""

@@ -1,4 +1,4 @@
-"""Refuse a misspelt keyword and name the near ones: the only place that checks the keywords of public functions."""
+"""Check the arguments of public functions: refuse a misspelt keyword with the near ones, and convert the values."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Any, TypeVar
 
 from embedstore.errors import UnknownOption, did_you_mean
 from embedstore.finetuning.settings import FinetuneOptions
+from embedstore.operations.arguments import convert_argument
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 AnyClass = TypeVar("AnyClass", bound=type)
 
 
-def check_keywords(function: AnyFunction) -> AnyFunction:
-    """Return the function with unknown keywords refused by :class:`~embedstore.errors.UnknownOption`.
+def check_arguments(function: AnyFunction) -> AnyFunction:
+    """Return the function with its arguments checked and converted.
 
-    A function with ``**settings`` takes the settings of fine-tuning, the only open keywords of the public functions.
+    An unknown keyword raises :class:`~embedstore.errors.UnknownOption`, and a value of another type than the annotation
+    says :class:`~embedstore.errors.BadOption`; see :mod:`embedstore.operations.arguments`. A function with
+    ``**settings`` takes the settings of fine-tuning, the only open keywords of the public functions.
     """
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     known = [p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD]
+    annotations = {p.name: p.annotation for p in parameters if p.annotation is not inspect.Parameter.empty}
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         known += FinetuneOptions.__annotations__
 
@@ -29,16 +33,21 @@ def check_keywords(function: AnyFunction) -> AnyFunction:
         for name in kwargs:
             if name not in known:
                 raise _unknown_option(function.__name__, name, known)
-        return function(*args, **kwargs)
+        given = [_converted(p.name, value) for p, value in zip(parameters, args, strict=False)]
+        named = {name: _converted(name, value) for name, value in kwargs.items()}
+        return function(*given, *args[len(parameters) :], **named)
+
+    def _converted(name: str, value: Any) -> Any:
+        return convert_argument(function.__name__, name, annotations.get(name, "Any"), value)
 
     return checked  # type: ignore[return-value] # the wrapper has the signature of the function
 
 
 def check_public_methods(cls: AnyClass) -> AnyClass:
-    """Return the class with :func:`check_keywords` applied to its public methods."""
+    """Return the class with :func:`check_arguments` applied to its public methods."""
     for name, member in list(vars(cls).items()):
         if inspect.isfunction(member) and not name.startswith("_"):
-            setattr(cls, name, check_keywords(member))
+            setattr(cls, name, check_arguments(member))
     return cls
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedstore.classify.data.features import Features, load_features
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport
@@ -22,6 +23,7 @@ def find_label_errors(
     where: str | None,
     space: str | None,
     separator: str | None,
+    near_duplicates: NearDuplicateOptions,
 ) -> LabelErrorReport:
     """Find labels that are probably wrong; see :meth:`embedstore.Store.label_errors`."""
     record = session.space(space)
@@ -29,7 +31,7 @@ def find_label_errors(
 
     def find() -> LabelErrorReport:
         data = load_features(session.storage, record, label, where=where, separator=separator)
-        return label_errors.label_errors(data, head=head, n_folds=folds, seed=seed)
+        return label_errors.label_errors(data, head=head, n_folds=folds, seed=seed, near_duplicates=near_duplicates)
 
     return session.recorded("label_errors", record, settings, find)
 
@@ -47,7 +49,7 @@ def suggest_labels(
 ) -> LabelSuggestions:
     """Suggest items to label next; see :meth:`embedstore.Store.suggest_labels`."""
     record = session.space(space)
-    data = load_features(session.storage, record, label, separator=separator)
+    data = NearDuplicateOptions().join(load_features(session.storage, record, label, separator=separator))
     if len(_classes(data)) < 2:
         raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
     estimator = fit.fit_head_to_few(head, data, seed=seed)

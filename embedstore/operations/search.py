@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,23 @@ from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
 from embedstore.errors import BadBackbone, QueryError
 from embedstore.media.image import preprocess
+from embedstore.operations.query_arguments import (
+    ImageQuery,
+    Query,
+    QueryImage,
+    QueryPart,
+    parse_image,
+    parse_parts,
+    parse_query,
+    parse_weighted,
+)
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.reports.item_images import read_item_images
 from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.reports.results import Hits
-from embedstore.search.execute import item_vector
+from embedstore.search.execute import item_vector, unit_query
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
@@ -33,13 +43,6 @@ from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.transfer import export as transfer
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-Query: TypeAlias = "str | Path | int | Image | NDArray[Any]"
-QueryPart: TypeAlias = "Query | tuple[Query, float]"
-ImageQuery: TypeAlias = "str | Path | bytes | Image | NDArray[np.uint8]"
 Vector: TypeAlias = NDArray[np.float32]
 
 
@@ -64,6 +67,25 @@ class QueryParts:
     like: Sequence[Query] = ()
     unlike: Sequence[Query] = ()
     templates: str | None = None
+
+    @classmethod
+    def parse(
+        cls, query: Any, image: Any, *, plus: Any, minus: Any, like: Any, unlike: Any, templates: str | None
+    ) -> QueryParts:
+        """Return the parts that a caller passed in any form.
+
+        Raises:
+            QueryError: if a part is none of what a query can be.
+        """
+        return cls(
+            query,
+            image,
+            parse_parts(plus, "plus"),
+            parse_parts(minus, "minus"),
+            parse_parts(like, "like"),
+            parse_parts(unlike, "unlike"),
+            templates,
+        )
 
 
 def search(session: Session, parts: QueryParts, *, space: str | None, options: SearchOptions) -> Hits:
@@ -119,8 +141,9 @@ def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> t
     terms: list[tuple[float, Vector]] = []
     names: list[str] = []
     if parts.image is not None:
-        terms.append((1.0, _image_vector(session, record, parts.image)))
-        names.append(_image_name(parts.image))
+        image = parse_image(parts.image)
+        terms.append((1.0, _image_vector(session, record, image)))
+        names.append(image.name)
     for weight, part in _weighted_parts(parts):
         vector, name = _part_vector(session, record, part, parts.templates)
         terms.append((weight, vector))
@@ -141,26 +164,22 @@ def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> t
 def _weighted_parts(parts: QueryParts) -> list[tuple[float, Any]]:
     """Return the query and its plus and minus parts with their signed weights."""
     query = [(1.0, parts.query)] if parts.query is not None else []
-    return query + [_weighted(p) for p in parts.plus] + [(-w, p) for w, p in map(_weighted, parts.minus)]
+    plus, minus = (list(map(parse_weighted, side)) for side in (parts.plus, parts.minus))
+    return query + [(w, part) for part, w in plus] + [(-w, part) for part, w in minus]
 
 
-def _weighted(part: Any) -> tuple[float, Any]:
-    """Return the weight of a part (1 if none is given) and the part."""
-    query, weight = part if isinstance(part, tuple) else (part, 1.0)
-    return float(weight), query
-
-
-def _part_vector(session: Session, record: SpaceRecord, query: Any, templates: str | None) -> tuple[Vector, str]:
+def _part_vector(session: Session, record: SpaceRecord, part: Any, templates: str | None) -> tuple[Vector, str]:
     """Return the vector and the description of one part of a query."""
+    query = parse_query(part)
     if isinstance(query, str):
         if not query.strip():
             raise QueryError("the query text is empty")
         return _text_vector(session, record, query, templates), query
-    if isinstance(query, int | np.integer) and not isinstance(query, bool):
-        return item_vector(session.storage, record, int(query)), f"item {query}"
-    if isinstance(query, np.ndarray) and query.ndim == 1:
-        return query, "vector"
-    return _image_vector(session, record, query), _image_name(query)
+    if isinstance(query, int):
+        return item_vector(session.storage, record, query), f"item {query}"
+    if isinstance(query, QueryImage):
+        return _image_vector(session, record, query), query.name
+    return unit_query(record, query), "vector"
 
 
 def _text_vector(session: Session, record: SpaceRecord, text: str, templates: str | None) -> Vector:
@@ -175,18 +194,13 @@ def _text_vector(session: Session, record: SpaceRecord, text: str, templates: st
     return mean
 
 
-def _image_vector(session: Session, record: SpaceRecord, image: Any) -> Vector:
+def _image_vector(session: Session, record: SpaceRecord, image: QueryImage) -> Vector:
     """Encode one image with the preprocessing and backbone of the space."""
     image_encoder = encoder(session, record, Tower.IMAGE)
     wanted = image_encoder.space.preprocess
     if wanted is None:
         raise BadBackbone(f"space {record.name} has no image preprocessing; search with a vector or an item id")
     with timing.time_step("encode the image"):
-        pixels = preprocess.resize_and_crop(load_image(image), wanted)
+        pixels = preprocess.resize_and_crop(load_image(image.source), wanted)
         vector: Vector = image_encoder.encode_images(pixels[None])[0]
     return vector
-
-
-def _image_name(image: Any) -> str:
-    """Return how results describe an image query."""
-    return str(image) if isinstance(image, str | Path) else "image"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.media.image.decode import DECODER_VERSION
+from embedstore.media.image.formats.registry import decoder_version
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
@@ -83,7 +83,7 @@ class CommitStage:
     def flush(self) -> None:
         """Make everything that was added durable."""
         if self._batch:
-            self._writer.commit(self._batch, space=self._space, decoder=DECODER_VERSION, attributes=self._attributes)
+            self._writer.commit(self._batch, space=self._space, decoder=decoder_version(), attributes=self._attributes)
             self.totals.commits += 1
             self._batch = CommitBatch()
         self._committed_at = time.monotonic()
@@ -111,5 +111,5 @@ class CommitStage:
             self._unstorable.add(file.digest)
         if file.digest not in self._unstorable:
             return file.failure
-        detail = f"the backbone's vector is zero, not finite or beyond {self._space.dtype}"
+        detail = f"the backbone's vector is zero, not finite, or cannot be stored as {self._space.dtype} exactly enough"
         return Failure.from_ref(file.planned.ref, FailureReason.NOT_FINITE, detail)

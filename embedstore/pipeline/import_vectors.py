@@ -14,7 +14,7 @@ from embedstore.errors import BadOption, BadVectors, DimensionMismatch
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
-from embedstore.storage.commit import CommitBatch, ItemRow, storable_rows
+from embedstore.storage.commit import MAX_LENGTH, MIN_LENGTH, CommitBatch, ItemRow, storable_rows
 from embedstore.storage.queries import import_vectors as queries
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
@@ -22,6 +22,9 @@ from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 
+DEFAULT_DTYPE = "float16"
+FLOAT32_CURE = "store it with dtype float32 (`--dtype float32`)"
+OTHER_SPACE_CURE = "a space of another name (`--space NAME`)"
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
 COMMIT_VALUES = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which are faster to search
 MIN_COMMIT_ROWS, MAX_COMMIT_ROWS = 8192, 65536
@@ -57,8 +60,8 @@ class ImportReport:
     notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Return the counts as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "notices"}
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,13 @@ class ImportOptions:
     Attributes:
         space_name: name or key of the space; it is created if it does not exist.
         unit: whether the vectors have length 1; None checks them.
-        dtype: of the vectors on disk.
+        dtype: of the vectors on disk; None is that of the space, float16 for a new one.
         wait: seconds to wait for another writer.
     """
 
     space_name: str
     unit: bool | None = None
-    dtype: str = "float16"
+    dtype: str | None = None
     wait: float = 0.0
 
 
@@ -96,13 +99,13 @@ def add_vectors(
         options: where and how the vectors are stored.
 
     Raises:
-        BadVectors: if ``dtype`` is unknown, the vectors cannot be used or do not fit ``dtype``, or the space is filled
-            by a backbone.
+        BadOption: if ``dtype`` is unknown, or is not that of the space.
+        BadVectors: if the vectors cannot be used or do not fit ``dtype``, or the space is filled by a backbone.
         BadManifest: if the table cannot be used.
         DimensionMismatch: if the space holds vectors of another dimension.
         StoreBusy: if another process is writing.
     """
-    if options.dtype not in DTYPES:
+    if options.dtype is not None and options.dtype not in DTYPES:
         raise BadOption(f"vectors are stored as {' or '.join(DTYPES)}, not {options.dtype!r}")
     source = open_vectors(vectors, table, table_options)
     started = utc_now()
@@ -121,11 +124,13 @@ def add_vectors(
 
 
 def _find_or_add_space(storage: Storage, writer: Writer, source: VectorTable, options: ImportOptions) -> SpaceRecord:
-    """Return the space of that name, which must fit the vectors, or add it."""
+    """Return the space of that name, or add it; nothing is added if a vector does not fit."""
     for record in storage.spaces():
         if options.space_name in (record.name, record.key):
-            _require_fit(record, source)
+            _require_fit(record, source, options.dtype)
             return record
+    dtype = options.dtype or DEFAULT_DTYPE
+    _require_storable(source, dtype, cure=FLOAT32_CURE)
     space = Space(
         family=Family.PRECOMPUTED,
         architecture=options.space_name,
@@ -135,11 +140,11 @@ def _find_or_add_space(storage: Storage, writer: Writer, source: VectorTable, op
         unit=_is_unit(source) if options.unit is None else options.unit,
         origin=source.description,
     )
-    writer.add_space(space, name=options.space_name, dtype=options.dtype, recipe=None)
+    writer.add_space(space, name=options.space_name, dtype=dtype, recipe=None)
     return storage.space(space.key)
 
 
-def _require_fit(record: SpaceRecord, source: VectorTable) -> None:
+def _require_fit(record: SpaceRecord, source: VectorTable, dtype: str | None) -> None:
     """Raise unless the space can take the vectors."""
     if record.space.dim != source.dim:
         raise DimensionMismatch(
@@ -150,6 +155,9 @@ def _require_fit(record: SpaceRecord, source: VectorTable) -> None:
         raise BadVectors(
             f"space {record.name} is filled by {record.space.architecture}; import vectors into a space of their own"
         )
+    if dtype not in (None, record.dtype):
+        raise BadOption(f"space {record.name} stores {record.dtype}, not {dtype}; {OTHER_SPACE_CURE}")
+    _require_storable(source, record.dtype, cure=f"{FLOAT32_CURE}, in {OTHER_SPACE_CURE}")
 
 
 def _is_unit(source: VectorTable) -> bool:
@@ -167,7 +175,6 @@ def _commit_rows(
     for refs, digests, vectors in source.batches(
         max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, COMMIT_VALUES // source.dim))
     ):
-        _require_storable(vectors, source.description, space.dtype, first=rows)
         existing = _existing_items(storage, space, [r.uri for r in refs])
         contents = [
             _content(existing.get(r.uri), d, v, space.dtype) for r, d, v in zip(refs, digests, vectors, strict=True)
@@ -189,14 +196,19 @@ def _commit_rows(
     return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, tuple(source.notices))
 
 
-def _require_storable(vectors: NDArray[np.float32], name: str, dtype: str, *, first: int) -> None:
-    """Raise BadVectors if a row, numbered from ``first``, does not fit the dtype."""
-    bad = np.flatnonzero(~storable_rows(vectors, dtype))
-    if len(bad):
-        raise BadVectors(
-            f"row {first + int(bad[0])} of {name} does not fit {dtype}: its largest value is "
-            f"{np.abs(vectors[bad[0]]).max():.4g}; store it with dtype float32"
-        )
+def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:
+    """Raise BadVectors if a row cannot be stored as exactly as a search needs it."""
+    first = 0
+    for _, _, vectors in source.batches():
+        bad = np.flatnonzero(~storable_rows(vectors, dtype))
+        if len(bad):
+            length = float(np.linalg.norm(vectors[bad[0]].astype(np.float64)))
+            row = f"row {first + int(bad[0])} of {source.description} (counted from 0) has length {length:.3g}"
+            if not MIN_LENGTH <= length <= MAX_LENGTH:
+                limits = f"lengths from {MIN_LENGTH:g} to {MAX_LENGTH:g} can be computed with"
+                raise BadVectors(f"{row}, and only {limits}; scale the vectors")
+            raise BadVectors(f"{row}, and {dtype} would change its direction; {cure}")
+        first += len(vectors)
 
 
 def _content(existing: _ExistingItem | None, digest: str, vector: NDArray[np.float32], dtype: str) -> str:

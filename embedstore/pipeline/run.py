@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import BadBackbone, NoImages
-from embedstore.media.image.decode import DECODER_VERSION
+from embedstore.media.image.formats.registry import decoder_version
 from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
@@ -155,7 +155,7 @@ def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
     """Scan the source and decide what has to be done; raise NoImages if the source has no file."""
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=DECODER_VERSION)
+    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=decoder_version())
     if not plan.counts.scanned:
         raise NoImages(f"{job.source.description} has no files; name a folder, files or a manifest of images")
     return plan

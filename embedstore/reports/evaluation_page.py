@@ -29,7 +29,9 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
         curve: the learning curve, where there is one.
     """
     e = evaluation
-    parts = [_paragraph(evaluation_text.evaluation_summary(e)), _notes(evaluation_text.evaluation_notes(e))]
+    leak = evaluation_text.leak_headline(e)
+    parts = [f'<p class="leak">{html.escape(leak)}</p>'] if leak else []
+    parts += [_paragraph(evaluation_text.evaluation_summary(e)), _notes(evaluation_text.evaluation_notes(e))]
     parts.append(f"<h2>Metrics</h2>{_table(evaluation_text.score_table(e))}")
     if e.fold_accuracy:
         parts.append(_paragraph("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import MissingExtra
 from embedstore.reports import evaluation_text
+from embedstore.storage import durable_files
 
 MAX_COUNTED_CLASSES = 20  # in a larger confusion matrix the counts do not fit into the cells
 
@@ -86,11 +88,13 @@ def _new_figure() -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
-        raise MissingExtra("PNG drawings need matplotlib; run `pip install 'embedstore[viz]'`, or use --html") from e
+        raise MissingExtra("PNG drawings need matplotlib; run `pip install 'embedstore[viz]'`, or write .html") from e
     figure = Figure(figsize=(8, 7), layout="constrained")
     return figure, figure.add_subplot()
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    """Write a figure as a whole or not at all."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    durable_files.write_output(path, data.getvalue())

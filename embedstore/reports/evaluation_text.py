@@ -63,17 +63,47 @@ def evaluation_notes(e: Evaluation) -> list[str]:
 
 def _near_duplicate_notes(e: Evaluation) -> list[str]:
     near = e.near_duplicates
-    if near is not None and not near.searched:
-        return [
-            "near-duplicates were not searched for, because the search is long; `--near-duplicate-threshold "
-            f"{near.threshold:g}` searches"
-        ]
-    if near is None or not near.count:
+    if near is None:
         return []
-    effect = "were left out" if near.dropped else "stay in training; `--drop-near-duplicates` leaves them out"
-    return [
-        f"{near.count} training items are near-duplicates of held-out items (cosine >= {near.threshold:g}) and {effect}"
+    found, out = near.found, []
+    if near.count:
+        effect = "were left out" if near.dropped else "stay in training; `--drop-near-duplicates` leaves them out"
+        out.append(f"{near.count} training items are near-duplicates of held-out items and {effect}")
+    thresholds = ", ".join(f"{t:.3f}" for t in found.thresholds.values())
+    if found.n_groups:
+        out.append(
+            f"{found.n_grouped} items are near-duplicates of another one (cosine >= {thresholds}), in {found.n_groups} "
+            f"groups that no fold separates"
+            + (f"; {found.n_across_labels} pairs have different labels" if found.n_across_labels else "")
+        )
+    if found.expected_false_pairs is not None and (found.n_groups or near.count):
+        out.append(
+            f"the cosine was chosen from the distances of all items: about {found.expected_false_pairs:g} pairs of "
+            "different pictures are expected above it; `--near-duplicate-threshold` sets another, "
+            "`--near-duplicates ignore` does without"
+        )
+    if found.separated_classes:
+        names = ", ".join(found.separated_classes[:MAX_LISTED_CLASSES])
+        out.append(f"classes whose items are all near-duplicates of each other were not kept together: {names}")
+    return out
+
+
+def leak_headline(e: Evaluation) -> str | None:
+    """Return how many held-out items have a near-duplicate in training, and what that does to the accuracy."""
+    leak = e.leak
+    if leak is None:
+        return None
+    identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
+    effect = ", which was left out of training" if leak.dropped else ""
+    accuracies = [
+        f"{accuracy:.3f} on {name}"
+        for accuracy, name in ((leak.accuracy_near, "them"), (leak.accuracy_other, f"the other {leak.n_other}"))
+        if accuracy is not None
     ]
+    return (
+        f"{leak.n_near} of {e.n_held_out} held-out items have a near copy in training{identical}{effect}: "
+        f"accuracy {', '.join(accuracies)}"
+    )
 
 
 def _uncertainty_notes(e: Evaluation) -> list[str]:

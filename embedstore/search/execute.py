@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from embedstore.errors import DimensionMismatch, QueryError
 from embedstore.search.mmr import maximal_marginal_relevance
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchPlan
+from embedstore.search.query_arithmetic import normalize
 from embedstore.search.ranker import Ranker, Ranking
 from embedstore.search.snapshot_cache import SearchView, SnapshotCache
 from embedstore.storage.queries import search as queries
@@ -95,24 +97,19 @@ def item_vector(storage: Storage, space: SpaceRecord, item: int) -> NDArray[np.f
     return vector
 
 
-def unit_query(space: SpaceRecord, query: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_query(space: SpaceRecord, query: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
     """Return the query scaled to length 1: float32 ``(dim,)``.
 
     Raises:
         DimensionMismatch: if the query has another length than the space's vectors.
         QueryError: if the query is zero or not finite.
     """
-    q = np.asarray(query, dtype=np.float32)
-    if q.shape != (space.space.dim,):
+    if query.shape != (space.space.dim,):
         raise DimensionMismatch(
-            f"the query has shape {q.shape}, space {space.name} has vectors of {space.space.dim}; "
+            f"the query has shape {query.shape}, space {space.name} has vectors of {space.space.dim}; "
             "make the query with that space's backbone"
         )
-    length = float(np.linalg.norm(q.astype(np.float64)))
-    if not math.isfinite(length) or length == 0:
-        raise QueryError("the query vector is zero or not finite; it has no direction to search in")
-    unit: NDArray[np.float32] = (q.astype(np.float64) / length).astype(np.float32)  # rounded once
-    return unit
+    return normalize(query)
 
 
 def _rank_shown(

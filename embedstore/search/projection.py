@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.arrays import unit_rows
 from embedstore.errors import QueryError
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
@@ -84,13 +85,36 @@ def _sample(count: int, max_items: int, seed: int) -> NDArray[np.int64]:
 
 
 def _to_plane(X: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Project float32 ``(N, D)`` to ``(N, 2)`` in the unit square."""
+    """Project float32 ``(N, D)`` to ``(N, 2)`` in the unit square; near is a high cosine. Equal rows share a place."""
+    distinct, row = np.unique(unit_rows(X), axis=0, return_inverse=True)
+    xy = _plane_of_distinct(distinct, seed)[row.ravel()]
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    out: NDArray[np.float32] = np.where(high > low, (xy - low) / np.maximum(high - low, 1e-30), 0.5).astype(np.float32)
+    return out
+
+
+def _plane_of_distinct(X: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Return a place for each of some different rows: by t-SNE, or if they are few, their two principal components.
+
+    t-SNE needs several points, and it fails, or crashes the process, on points whose distances underflow.
+    """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
-    reduced = PCA(min(COMPONENTS, *X.shape), random_state=seed).fit_transform(X)
+    components = min(COMPONENTS, len(X) - 1, X.shape[1])
+    if components == 0:
+        return np.zeros((len(X), 2))
+    reduced = PCA(components, random_state=seed).fit_transform(X.astype(np.float64) - X[0])
+    reduced /= np.abs(reduced).max()
+    start = np.zeros((len(X), 2))
+    start[:, : min(2, components)] = reduced[:, :2]
+    if len(X) < MIN_ITEMS:
+        return start
     perplexity = min(PERPLEXITY, (len(X) - 1) / 3)
-    xy = TSNE(perplexity=perplexity, init="pca", max_iter=ITERATIONS, random_state=seed).fit_transform(reduced)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    out: NDArray[np.float32] = ((xy - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
-    return out
+    tsne = TSNE(
+        perplexity=perplexity,
+        init=(1e-4 * start / start[:, 0].std()).astype(np.float32),  # as scikit-learn scales its own start
+        max_iter=ITERATIONS,
+        random_state=seed,
+    )
+    return np.asarray(tsne.fit_transform(reduced.astype(np.float32)), np.float64)

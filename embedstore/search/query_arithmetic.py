@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,16 +70,17 @@ def query_from_examples(query: Vector | None, like: Sequence[Vector], unlike: Se
     return combine_vectors([(1.0, total.astype(np.float32))]), "rocchio"
 
 
-def normalize(vector: Vector) -> Vector:
-    """Return a vector scaled to length 1.
+def normalize(vector: NDArray[np.floating[Any]]) -> Vector:
+    """Return a vector scaled to length 1, rounded once.
 
     Raises:
         QueryError: if it is zero or not finite.
     """
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not np.isfinite(length) or length == 0:
-        raise QueryError("a part of the query is zero or not finite; it has no direction")
-    out: Vector = (vector / length).astype(np.float32)
+    largest = float(np.abs(vector).max(initial=0))
+    if not np.isfinite(largest) or largest == 0:
+        raise QueryError("the query vector is zero or not finite; it has no direction to search in")
+    scaled = vector.astype(np.float64) / largest  # squares of 1e200 or 1e-200 would overflow or underflow
+    out: Vector = (scaled / np.linalg.norm(scaled)).astype(np.float32)
     return out
 
 

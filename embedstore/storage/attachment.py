@@ -12,11 +12,14 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import StoreBusy
+from embedstore.storage import catalog_check
 from embedstore.storage.catalog_errors import explain
-from embedstore.storage.connection import PrivateConnection
+from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
 from embedstore.storage.layout import COMPLETE, GUARD
 from embedstore.storage.sql import first_line, quote_literal
+from embedstore.storage.store_files import require_writable_in_place
 
+READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB looks which extension a file belongs to
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
 _turns: dict[str, threading.RLock] = {}  # by the file's real path: one file has one turn, however it is spelled
@@ -37,6 +40,7 @@ class Attachment:
         self._on_interrupted_checkpoint = on_interrupted_checkpoint
         self._real_path = os.path.realpath(file)
         self._checkpoint_mark = file.parent / GUARD / COMPLETE
+        self._checked: tuple[int, int] | None = None  # device and inode of the file whose objects were checked
         self.connection = PrivateConnection()
 
     @property
@@ -52,15 +56,40 @@ class Attachment:
             StoreBusy: if another process has not released the file within 30 s.
             StoreDamaged: if the file or its log is corrupt.
             StoreIOError: if the file may not be read.
+            UnsafeStore: if the file holds what embedstore never creates, or a change of it would change another file.
         """
         with self.turn:
+            if not read_only:
+                for path in catalog_check.files_of(self._file):
+                    require_writable_in_place(path)
             con = self.connection.get()
-            self._attach(con, " (READ_ONLY)" if read_only else "")
+            self._attach(con, READ_ONLY if read_only else READ_WRITE)
             try:
                 con.execute("USE cat")
                 yield con
             finally:
                 self.detach(con)
+
+    @contextmanager
+    def attach_restricted(self, memory_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach the file read-only as the current database of a connection of its own, which is closed at the end.
+
+        The connection cannot reach other files, the network, a setting or a Python variable.
+
+        Args:
+            memory_bytes: what DuckDB may hold.
+
+        Raises:
+            StoreBusy: if another process has not released the file within 30 s.
+            StoreDamaged: if the file or its log is corrupt.
+            StoreIOError: if the file may not be read.
+        """
+        with self.turn, connect(memory_limit=MEMORY_LIMIT, temp_directory="") as con:
+            self._attach(con, READ_ONLY)
+            con.execute("USE cat")
+            con.execute(f"SET memory_limit = '{memory_bytes}B'")  # only now: a large log takes memory when it is opened
+            confine(con)
+            yield con
 
     def detach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Release the file, whatever state it is in."""
@@ -89,15 +118,32 @@ class Attachment:
     def _try_attach(self, con: duckdb.DuckDBPyConnection, options: str) -> str | None:
         """Attach once, and return None or the reason to wait."""
         try:
-            con.execute(f"ATTACH {quote_literal(self._file)} AS cat{options}")
+            self._check_objects()
+            con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({options})")
         except duckdb.Error as e:
             if "Could not set lock" in str(e):
                 return first_line(e)
             raise explain(e, self._file, "open") from e
-        if options and self._checkpoint_mark.exists():  # recovery may have replaced one of the two files only
+        if options != READ_WRITE and self._checkpoint_mark.exists():  # recovery may have replaced one file of the two
             self.detach(con)
             return "a checkpoint is under way"
         return None
+
+    def _check_objects(self) -> None:
+        """Check what the file holds, once: afterwards only embedstore changes it, until another file replaces it."""
+        identity = _identity(self._file)
+        if identity != self._checked:
+            catalog_check.require_own_objects(self._file)
+            self._checked = identity
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None where there is none."""
+    try:
+        s = file.stat()
+    except OSError:
+        return None
+    return s.st_dev, s.st_ino
 
 
 def _run_quietly(con: duckdb.DuckDBPyConnection, statement: str) -> None:

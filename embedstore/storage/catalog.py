@@ -62,16 +62,26 @@ class Catalog:
             StoreDamaged: if the file or its log is corrupt.
             StoreIOError: if the file may not be read.
         """
-        with self._attachment.attach(read_only=True) as con:
-            _reading.add(con)
-            try:
-                yield con
-            except duckdb.Error as e:
-                if concerns_file(e, self.file):
-                    raise explain(e, self.file, "read") from e
-                raise
-            finally:
-                _reading.discard(con)
+        with self._attachment.attach(read_only=True) as con, self._reading(con):
+            yield con
+
+    @contextmanager
+    def read_restricted(self, memory_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open one consistent generation of the tables for text that a user wrote as SQL.
+
+        The text runs on a connection of its own, which cannot reach other files, the network or a setting, and is
+        closed at the end.
+
+        Args:
+            memory_bytes: what DuckDB may hold.
+
+        Raises:
+            StoreBusy: if another process has not released the file within 30 s.
+            StoreDamaged: if the file or its log is corrupt.
+            StoreIOError: if the file may not be read.
+        """
+        with self._attachment.attach_restricted(memory_bytes) as con, self._reading(con):
+            yield con
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -160,6 +170,19 @@ class Catalog:
     def discard_connection(self) -> None:
         """Drop the private connection, which a fatal error made unusable; its scratch tables are lost."""
         self._attachment.connection.discard()
+
+    @contextmanager
+    def _reading(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Let Ctrl-C interrupt a connection, and report its errors about the file as errors of the store."""
+        _reading.add(con)
+        try:
+            yield
+        except duckdb.Error as e:
+            if concerns_file(e, self.file):
+                raise explain(e, self.file, "read") from e
+            raise
+        finally:
+            _reading.discard(con)
 
     def _count_transaction(self, con: duckdb.DuckDBPyConnection) -> int | None:
         """Count the open transaction; None before the migration that added the count."""

@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from embedstore.types import Failure, ImageInfo, ImageRef
 
-FLOAT16_MAX = float(np.finfo(np.float16).max)
+# Lengths whose squares neither overflow nor underflow in float32, with which cosines are computed.
+MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
+# The relative error of a row in float16. Rounding alone gives at most 2^-11; values below 6e-5 lose more and more bits,
+# and beyond 65504 there is only infinity.
+FLOAT16_ERROR = 2.0**-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +72,20 @@ class CommitBatch:
 
 
 def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
-    """Return which rows can be stored: finite, not zero, and in the range of the type.
+    """Return which rows can be stored: of a length that can be computed with, and exact enough in the type.
 
     Args:
         vectors: float32 ``(n, dim)``.
         dtype: ``float16`` or ``float32``, of the vectors on disk.
 
     Returns:
-        bool ``(n,)``.
+        bool ``(n,)``; False for NaN, infinity and zero.
     """
-    limit = FLOAT16_MAX if dtype == "float16" else np.inf
-    largest = np.abs(vectors).max(axis=1, initial=0.0)  # NaN stays NaN, and NaN compares false
-    storable: NDArray[np.bool_] = (largest > 0) & (largest < np.inf) & (largest <= limit)
+    exact = vectors.astype(np.float64)
+    length = np.linalg.norm(exact, axis=1)
+    storable: NDArray[np.bool_] = (length >= MIN_LENGTH) & (length <= MAX_LENGTH)  # NaN compares false
     if dtype == "float16":
         with np.errstate(over="ignore", invalid="ignore"):
-            storable &= vectors.astype(np.float16).any(axis=1)  # 1e-9 becomes 0
+            stored = vectors.astype(np.float16).astype(np.float64)
+            storable &= np.linalg.norm(stored - exact, axis=1) <= FLOAT16_ERROR * length
     return storable

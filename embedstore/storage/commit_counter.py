@@ -17,6 +17,7 @@ import xxhash
 
 from embedstore.storage.durable_files import write_synced
 from embedstore.storage.layout import COMMIT_COUNTER
+from embedstore.storage.store_files import open_binary, open_regular
 
 _APART = 4096  # bytes: the least that disks write at once
 _MAGIC = b"EMBEDST1"
@@ -32,7 +33,7 @@ def read(folder: Path) -> int | None:
         OSError: if the file cannot be read.
     """
     try:
-        with (folder / COMMIT_COUNTER).open("rb") as f:
+        with open_binary(folder / COMMIT_COUNTER) as f:
             data = f.read(2 * _APART)
     except FileNotFoundError:
         return None
@@ -46,7 +47,7 @@ def advance(folder: Path, count: int) -> None:
     Raises:
         OSError: if the disk fails.
     """
-    fd = os.open(folder / COMMIT_COUNTER, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+    fd = open_regular(folder / COMMIT_COUNTER, os.O_WRONLY)
     try:
         os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
         os.write(fd, _record(count))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,21 +13,54 @@ import duckdb
 from embedstore.storage.sql import quote_literal
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
-_MEMORY = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
+MEMORY_LIMIT = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
+# A catalog or a query must never fetch or load code. What embedstore needs (Parquet, JSON, ICU) is part of the package.
+_NO_EXTENSIONS = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_persistent_secrets": "false",
+}
 
 _inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither use nor close its parent's connection
 
 
 def connect(**config: str) -> duckdb.DuckDBPyConnection:
-    """Open a database in memory that draws no progress bar.
+    """Open a database in memory that draws no progress bar, and neither installs nor loads extensions.
 
     At a prompt, in a notebook, in ``python -c`` and in processes that were spawned, DuckDB draws a progress bar on
     stdout for every query of more than two seconds.
     """
-    con = duckdb.connect(":memory:", config=dict(config))
+    con = duckdb.connect(":memory:", config={**_NO_EXTENSIONS, **config})
     with suppress(duckdb.InvalidInputException):  # a notebook without the widgets that DuckDB would draw with
         con.execute("SET enable_progress_bar = false")
     return con
+
+
+def connect_confined(allowed_files: Collection[Path] = (), **config: str) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory that reaches no file, network, extension or Python variable, and cannot be changed.
+
+    Args:
+        allowed_files: files that it may open all the same.
+        config: settings of DuckDB.
+    """
+    con = connect(**config)
+    confine(con, allowed_files)
+    return con
+
+
+def confine(con: duckdb.DuckDBPyConnection, allowed_files: Collection[Path] = ()) -> None:
+    """Keep a connection, for as long as it lives, from everything but the databases that are attached to it.
+
+    Args:
+        con: the connection.
+        allowed_files: files that it may open all the same.
+    """
+    paths = ", ".join(quote_literal(path) for path in allowed_files)
+    con.execute(f"SET allowed_paths = [{paths}]")
+    con.execute("SET enable_external_access = false")
+    con.execute("SET python_enable_replacements = false")
+    con.execute("SET lock_configuration = true")
 
 
 def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
@@ -65,8 +99,9 @@ class PrivateConnection:
 def _connect_private() -> duckdb.DuckDBPyConnection:
     """Open a database in memory that never checkpoints an attached file by itself."""
     folder = Path(tempfile.gettempdir(), f"embedstore-{os.getpid()}")
-    con = connect(memory_limit=_MEMORY, temp_directory=str(folder))
+    con = connect(memory_limit=MEMORY_LIMIT, temp_directory=str(folder))
     con.execute("SET checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
+    con.execute("SET lock_configuration = true")
     return con

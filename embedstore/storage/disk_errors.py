@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,3 +45,18 @@ def output_errors(path: Path) -> Iterator[None]:
         if isinstance(e, EmbedstoreError):
             raise
         raise OutputError(f"cannot write {path}: {e.strerror or e}") from e
+
+
+@contextmanager
+def duckdb_output(path: Path) -> Iterator[None]:
+    """Report that DuckDB could not write a file as :class:`OSError`, as every other writer does.
+
+    Raises:
+        OSError: if the disk is full or fails, or the file may not be written.
+    """
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.HTTPException, duckdb.PermissionException) as e:
+        raise OSError(errno.EIO, str(e).splitlines()[0].split(": ", 1)[-1], str(path)) from e

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import xxhash
 
+from embedstore.storage.store_files import open_binary
+
 _BLOCK = 1 << 22  # bytes read at a time
 
 
@@ -23,7 +25,7 @@ def file_xxh3(path: Path) -> str:
         OSError: if the file cannot be read.
     """
     h = xxhash.xxh3_128()
-    with path.open("rb") as f:
+    with open_binary(path) as f:
         while block := f.read(_BLOCK):
             h.update(block)
     return h.hexdigest()
@@ -35,7 +37,7 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: if the file cannot be read.
     """
-    with path.open("rb") as f:
+    with open_binary(path) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -84,6 +86,7 @@ def atomic_path(target: Path, suffix: str = ".new") -> Iterator[Path]:
     """
     temporary = target.with_name(target.name + suffix)
     try:
+        temporary.unlink(missing_ok=True)  # it may be a link, in a store from somebody else
         yield temporary
         sync_file(temporary)
         temporary.replace(target)

@@ -4,25 +4,24 @@ The user's text is never run: its syntax tree may contain only comparisons, bool
 functions listed here, and the SQL made from the checked tree is what runs. Subqueries are not allowed, so a filter
 reads no other table or file.
 
-Besides the items' columns a filter may name predictions: ``pred.NAME`` is the class that a head predicted and
-``pred.NAME.score`` its score, NULL where the head has no prediction for the item's current content. For a head that
-predicts sets of classes (several labels per item, or conformal sets) the first is a list, the most likely class first
-and empty if there is none, and the second the highest score. Each becomes one fixed lookup in the table ``predictions``
-after the check.
+Besides the items' columns a filter may name predictions: ``pred.NAME`` and ``pred.NAME.score``.
+See :mod:`embedstore.storage.predicted_columns`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
 
 import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
-from embedstore.storage.sql import column_types, error_message, fetch_column, fetch_value, quote_literal
+from embedstore.storage.interrupt import interrupt_after
+from embedstore.storage.predicted_columns import PREFIX, PredictedColumn, PredictingHeads, predicting_heads
+from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
+from embedstore.storage.sql import column_types, error_message
+from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
 
 _CLASSES = {
     "CONSTANT",
@@ -70,11 +69,9 @@ def compile_filter(con: duckdb.DuckDBPyConnection, where: str | None, *, known_h
     if where is None:
         return "true"
     columns = column_types(con, "items")
-    if "pred" not in where.lower():
-        return compile_expression(where, columns, known_heads)
-    predicted = fetch_column(con, "SELECT DISTINCT head FROM predictions")
-    set_valued = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN")
-    return compile_expression(where, columns, {*predicted, *known_heads}, set_valued)
+    if PREFIX not in where.lower():
+        return compile_expression(where, columns)
+    return compile_expression(where, columns, predicting_heads(con, known_heads))
 
 
 # What an expression raises whose values do not fit.
@@ -82,34 +79,54 @@ VALUE_ERRORS = (duckdb.DataError, duckdb.BinderException, duckdb.InvalidInputExc
 
 
 @contextmanager
-def filter_errors(where: str | None) -> Iterator[None]:
-    """Report an error of a query that runs a filter as an error of the filter.
+def filter_errors(con: duckdb.DuckDBPyConnection, where: str | None) -> Iterator[None]:
+    """Limit the time of a query that runs a filter, and report its errors as errors of the filter.
 
     Args:
-        where: the filter; None leaves errors as they are.
+        con: the connection that runs the query.
+        where: the filter; None leaves the query as it is.
 
     Raises:
         BadFilter: if the filter does not fit the values, such as a comparison of text with a number.
+        QueryTimeout: if the query takes too long.
     """
-    try:
+    if where is None:
         yield
+        return
+    try:
+        with time_limit(con, where):
+            yield
     except VALUE_ERRORS as e:
-        if where is None:
-            raise
         hint = "; for a head that predicts sets use list_contains(pred.NAME, 'cat')" if "[]" in str(e) else ""
         raise BadFilter(f"the filter {where!r} does not fit the items: {error_message(e)}{hint}") from e
 
 
-def compile_expression(
-    expression: str, columns: Collection[str], known_heads: Collection[str] = (), set_valued_heads: Collection[str] = ()
-) -> str:
+def time_limit(con: duckdb.DuckDBPyConnection, expression: str) -> AbstractContextManager[None]:
+    """Limit the time of a query that runs a filter or another expression of a user.
+
+    Args:
+        con: the connection that runs the query.
+        expression: what the user wrote, for the message.
+
+    Raises:
+        QueryTimeout: on exit, if the query was interrupted.
+        BadOption: if the environment variable that sets the limit is not a positive number.
+    """
+    seconds = filter_seconds()
+    too_slow = (
+        f"{expression!r} took more than {seconds:g} s; simplify it, or raise the limit with the environment variable "
+        f"{FILTER_VARIABLE}=SECONDS"
+    )
+    return interrupt_after(con, seconds, too_slow)
+
+
+def compile_expression(expression: str, columns: Collection[str], heads: PredictingHeads = PredictingHeads()) -> str:
     """Return the expression as DuckDB writes it from its checked syntax tree.
 
     Args:
         expression: e.g. ``"split = 'val' and year >= 2020"``.
         columns: the items' columns.
-        known_heads: names that may follow ``pred.``.
-        set_valued_heads: those of them that predict sets of classes.
+        heads: what may follow ``pred.``.
 
     Returns:
         SQL text of a boolean expression.
@@ -120,18 +137,17 @@ def compile_expression(
     """
     with connection.connect() as con:
         tree = _parse(con, expression)
-        for node in list(_nodes(tree["statements"][0]["node"]["where_clause"])):
-            if (prediction := _prediction(node, columns, known_heads)) is None:
+        for node in list(iter_expressions(tree["statements"][0]["node"]["where_clause"])):
+            if (column := _prediction(node, columns, heads)) is None:
                 _check(node, expression, columns)
             else:
-                lookup = _lookup(con, *prediction, set_valued=prediction[0] in set_valued_heads)
+                lookup = heads.lookup(con, column)
                 node.clear()
                 node.update(lookup)
-        sql = str(fetch_value(con, "SELECT json_deserialize_sql(?)", [json.dumps(tree)]))
-    return sql.split(" WHERE ", 1)[1]
+        return to_sql(con, tree).split(" WHERE ", 1)[1]
 
 
-def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
+def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     """Return the tree of ``SELECT 1 FROM items WHERE (expression)``; raise if the text is anything else."""
     if not expression.strip():
         raise BadFilter("the filter is empty; omit it, or write e.g. \"split = 'val'\"")
@@ -140,7 +156,7 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
         statements = duckdb.extract_statements(wrapped)
     except duckdb.Error as e:
         raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}") from e
-    tree = _serialize(con, wrapped)
+    tree = parse_select(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
     node = tree["statements"][0]["node"]
@@ -151,19 +167,7 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> dict[str, Any]:
     return tree
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Yield every expression node of a tree, its root included."""
-    if isinstance(tree, dict):
-        if "class" in tree:
-            yield tree
-        for child in tree.values():
-            yield from _nodes(child)
-    elif isinstance(tree, list):
-        for child in tree:
-            yield from _nodes(child)
-
-
-def _check(node: dict[str, Any], expression: str, columns: Collection[str]) -> None:
+def _check(node: Node, expression: str, columns: Collection[str]) -> None:
     """Raise if a node is not allowed in a filter."""
     kind = node["class"]
     if kind not in _CLASSES:
@@ -191,38 +195,10 @@ def _check_column(names: list[str], columns: Collection[str]) -> None:
         )
 
 
-def _prediction(node: dict[str, Any], columns: Collection[str], heads: Collection[str]) -> tuple[str, str] | None:
-    """Return ``(head, "label" or "score")`` for the node ``pred.NAME`` or ``pred.NAME.score``, else None."""
+def _prediction(node: Node, columns: Collection[str], heads: PredictingHeads) -> PredictedColumn | None:
+    """Return the predicted column that a node names, None if it names none."""
     names = node["column_names"] if node["class"] == "COLUMN_REF" else []
     names = names[1:] if names[:1] == ["items"] else names
-    if len(names) < 2 or names[0].lower() != "pred" or "pred" in {c.lower() for c in columns}:
+    if len(names) < 2 or names[0].lower() != PREFIX or PREFIX in {c.lower() for c in columns}:
         return None
-    head = next((h for h in heads if h.lower() == names[1].lower()), None)
-    if head is None:
-        raise UnknownColumn(
-            f"no head {names[1]!r} has predicted anything{did_you_mean(names[1], heads)}; create pred.HEAD with "
-            f"`embedstore predict STORE HEAD`{'; there are ' + ', '.join(sorted(heads)) if heads else ''}"
-        )
-    field = names[2].lower() if len(names) == 3 else "label"
-    if len(names) > 3 or field not in ("label", "score"):
-        raise UnknownColumn(f"pred.{head} has .label and .score, not {'.'.join(names[2:])!r}")
-    return head, field
-
-
-def _lookup(con: duckdb.DuckDBPyConnection, head: str, field: str, *, set_valued: bool) -> dict[str, Any]:
-    """Return the tree of a scalar subquery; ``item`` and ``content`` in it are those of the filtered row."""
-    labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
-    value = {"label": labels, "score": "max(score)"}[field] if set_valued else field
-    sql = (
-        f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value "
-        f"FROM predictions WHERE head = {quote_literal(head)} {'GROUP BY item, content' if set_valued else ''}) AS p "
-        "WHERE p.of_item = item AND p.of_content = content)"
-    )
-    node: dict[str, Any] = _serialize(con, sql)["statements"][0]["node"]["select_list"][0]
-    return node
-
-
-def _serialize(con: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
-    """Return the syntax tree of a statement."""
-    tree: dict[str, Any] = json.loads(fetch_value(con, "SELECT json_serialize_sql(?::VARCHAR)", [sql]))
-    return tree
+    return heads.parse(names[1:])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from embedstore.storage.layout import read_small_json
+from embedstore.storage.layout import read_marker
 from embedstore.storage.queries import counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.storage import Storage
@@ -21,7 +21,7 @@ def info(storage: Storage) -> dict[str, Any]:
         rows = counts.table_counts(con)
         vectors = counts.vectors_by_space(con)
         head_rows = heads.head_rows(con)
-    marker = json.loads(read_small_json(storage.layout.marker))
+    marker = read_marker(storage.layout)
     return {
         "path": str(storage.layout.root),
         "id": marker["id"],
@@ -63,4 +63,4 @@ def _space_info(record: SpaceRecord, spaces: Sequence[SpaceRecord], vectors: int
 
 def _folder_bytes(root: Path) -> int:
     """Return the size of every file below a folder."""
-    return sum(Path(folder, name).stat().st_size for folder, _, names in os.walk(root) for name in names)
+    return sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(root) for name in names)

@@ -147,14 +147,15 @@ def edit(
         expressions = {c: filters.compile_filter(con, e) for c, e in assignments.items()}
         for column, expression in expressions.items():
             if create_columns and not _has(existing, column):
-                with filters.filter_errors(expression):
+                with filters.filter_errors(con, expression):
                     kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
                 _create_column(con, column, kind.replace("NULL", "VARCHAR"))
             else:
                 _check_editable(column, existing)
         sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
-            con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
+            with filters.time_limit(con, ", ".join(assignments.values())):
+                con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
         if any(column.lower() == "split" for column in assignments):
@@ -262,7 +263,7 @@ def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Itera
     condition = filters.compile_filter(con, selection.where)
     ids = None if selection.items is None else [int(i) for i in selection.items]
     with temp_tables(con, "selected") as (table,):
-        with filters.filter_errors(selection.where):
+        with filters.filter_errors(con, selection.where):
             con.execute(
                 f"CREATE TEMP TABLE {table} AS SELECT item, content FROM items WHERE ({condition})"
                 + ("" if ids is None else " AND list_contains($ids, item)"),

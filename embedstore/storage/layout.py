@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreExists, StoreIOError, StoreNotFound, StoreTooNew
+from embedstore.errors import (
+    NotAStore,
+    StoreDamaged,
+    StoreError,
+    StoreExists,
+    StoreIOError,
+    StoreNotFound,
+    StoreTooNew,
+    UnsafeStore,
+)
 from embedstore.storage import durable_files
 from embedstore.storage.durable_files import copy_synced, sync_folder
+from embedstore.storage.store_files import read_json_object, require_regular_entries
 
 FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
 COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
-MAX_JSON_BYTES = 16 << 20  # of a small JSON file: a limit for stores from somebody else
 COMPLETE = "COMPLETE"  # in the guard folder: the copy is complete, and the catalog may be partly rewritten
+# How the entries of a store's folder begin, in lower case; temporary names have a suffix. Others are never opened.
+OWN_ENTRIES = (
+    MARKER, "lock", COMMIT_COUNTER.lower(), "catalog.duckdb", GUARD, "quarantine", "spaces", *COPIED_FOLDERS
+)  # fmt: skip
+_MAX_MARKER_BYTES = 1 << 16
+_SPACE_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -64,8 +81,20 @@ class Layout:
         return self.root / "quarantine"
 
     def space_folder(self, space: str) -> Path:
-        """Return the folder of a space."""
-        return self.root / "spaces" / space
+        """Return the folder of a space.
+
+        Raises:
+            UnsafeStore: if the key is not one that embedstore makes: it may name a folder outside of the store.
+        """
+        return self.root / "spaces" / self._folder_name(space)
+
+    def checkpoint_folder(self, space: str) -> Path:
+        """Return the folder of the fine-tuned network of a space.
+
+        Raises:
+            UnsafeStore: if the key is not one that embedstore makes.
+        """
+        return self.root / "checkpoints" / self._folder_name(space)
 
     def shards_folder(self, space: str) -> Path:
         """Return the folder of a space's vector files."""
@@ -86,6 +115,15 @@ class Layout:
     def towers_folder(self, space: str) -> Path:
         """Return the folder of a space's exported networks."""
         return self.space_folder(space) / "towers"
+
+    def _folder_name(self, space: str) -> str:
+        """Return the key of a space, which the catalog or a description names."""
+        if not isinstance(space, str) or not _SPACE_KEY.fullmatch(space):
+            raise UnsafeStore(
+                f"{self.root} names a space {space!r}, which is not a key of 16 hexadecimal digits; "
+                "restore it from a backup, or ask for an export of the store"
+            )
+        return space
 
 
 @contextmanager
@@ -160,43 +198,57 @@ def find_store(path: Path) -> Layout:
     Raises:
         StoreNotFound: if nothing is at ``path``.
         NotAStore: if the folder is not a store.
+        UnsafeStore: if it holds links, named pipes, sockets or devices.
         StoreTooNew: if a later version of embedstore wrote the store.
         StoreDamaged: if the marker file is damaged.
-        StoreIOError: if the marker file cannot be read.
+        StoreIOError: if the marker file or a folder cannot be read.
     """
-    given, path = path, path.absolute()
-    if not path.exists():
-        raise StoreNotFound(f"no store at {path}; create one with `embedstore create {given}`")
-    layout = Layout(path)
-    if not layout.marker.is_file():
-        raise NotAStore(f"{path} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
-    try:
-        with layout.marker.open("rb") as f:
-            version = json.loads(f.read(1 << 16))["format"]
-    except OSError as e:
-        raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    layout = locate_store(path)
+    require_regular_entries(layout.root, OWN_ENTRIES)
+    version = read_marker(layout)["format"]
+    if version > FORMAT_VERSION:
         raise StoreTooNew(
-            f"{path} has format {version}, this embedstore reads up to {FORMAT_VERSION}; "
+            f"{layout.root} has format {version}, this embedstore reads up to {FORMAT_VERSION}; "
             "run `pip install -U embedstore`"
         )
     return layout
 
 
-def read_small_json(path: Path) -> bytes:
-    """Return the bytes of a small JSON file.
+def locate_store(path: Path) -> Layout:
+    """Return the layout of a folder that has a marker file, without looking at anything else.
 
     Raises:
-        OSError: if the file cannot be read.
-        ValueError: if the file is larger than any that embedstore writes.
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
     """
-    with path.open("rb") as f:
-        data = f.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
-    return data
+    given, layout = path, Layout(path.absolute())
+    if not layout.root.exists():
+        raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {given}`")
+    has_marker = layout.marker.is_symlink() or (layout.marker.exists() and not layout.marker.is_dir())
+    if not has_marker:
+        raise NotAStore(f"{layout.root} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
+    return layout
+
+
+def read_marker(layout: Layout) -> dict[str, Any]:
+    """Return the content of the marker file: ``format``, a number, and ``id`` and ``created``, texts.
+
+    Raises:
+        UnsafeStore: if it is not a regular file.
+        StoreDamaged: if it is damaged.
+        StoreIOError: if it cannot be read.
+    """
+    try:
+        marker = read_json_object(layout.marker, _MAX_MARKER_BYTES)
+        if type(marker["format"]) is not int or not isinstance(marker["id"], str):
+            raise TypeError("it has values of other types")
+    except UnsafeStore:
+        raise
+    except OSError as e:
+        raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
+    return marker
 
 
 def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from embedstore.errors import StoreBusy, StoreIOError
+from embedstore.storage.store_files import open_regular
 
 if os.name == "nt":  # pragma: no cover - exercised on Windows only
     import msvcrt
@@ -72,6 +73,7 @@ def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[Wr
     Raises:
         StoreBusy: if another process is writing; names the process, since when, and its operation.
         StoreIOError: if the folder cannot be written to.
+        UnsafeStore: if the lock file is a link, or has a second name.
     """
     f = _open_locked(path, time.monotonic() + wait)
     held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
@@ -89,7 +91,7 @@ def _open_locked(path: Path, deadline: float) -> IO[str]:
     """Open and lock the lock file."""
     while True:
         try:
-            f = path.open("a+", encoding="utf-8")
+            f = os.fdopen(open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+", encoding="utf-8")
         except OSError as e:
             raise StoreIOError(f"cannot write to {path.parent}: {e.strerror}; writing needs permission there") from e
         if _acquire(f):
@@ -121,7 +123,7 @@ def _holder(f: IO[str]) -> str | None:
     try:
         d = json.loads(text)
         return f"process {d['pid']} since {d['since']} ({d['doing']})"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "another process" if text.strip() else None
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.storage.store_files import open_regular
+
 MAX_IN_MEMORY_BYTES = 1 << 30  # up to which a matrix is an ordinary array; above, a mapped temporary file
 
 
@@ -36,7 +38,7 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     """
     if os.name == "nt":
         return np.memmap(path, np.uint8, "r", shape=(size,))
-    fd = os.open(path, os.O_RDONLY)
+    fd = open_regular(path)
     try:
         return np.asarray(_Map(fd, size))
     finally:

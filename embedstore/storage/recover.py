@@ -19,6 +19,7 @@ from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, quarantine_file
 from embedstore.storage.queries import counters, shards
 from embedstore.storage.sql import fetch_column
+from embedstore.storage.store_files import open_regular
 from embedstore.storage.writer import Writer
 
 _MAX_CUTS = 8  # of one log; a log that is still torn after that has more than a torn end
@@ -135,7 +136,7 @@ def _torn_position(message: str) -> int | None:
 def _cut(layout: Layout, position: int) -> str:
     """Shorten the log; its copy is on the disk first."""
     original = quarantine_file(layout, layout.wal, f"{layout.wal.name}.{time.time_ns()}", copy=True)
-    with layout.wal.open("r+b") as f:
+    with os.fdopen(open_regular(layout.wal, os.O_RDWR), "r+b") as f:
         f.truncate(position)
         os.fsync(f.fileno())
     return f"the log ended in an unfinished entry: it was cut at byte {position}, the original is {original}"

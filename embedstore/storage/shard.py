@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from embedstore.errors import StoreDamaged
 from embedstore.storage.durable_files import atomic_write
 from embedstore.storage.memory_map import map_file
+from embedstore.storage.store_files import open_binary
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
 _CODES = {"float16": "F16", "float32": "F32"}
@@ -208,7 +209,7 @@ def read_shard_header(path: Path) -> ShardHeader:
         StoreDamaged: if the file is missing, truncated, or not a vector file.
     """
     try:
-        with path.open("rb") as f:
+        with open_binary(path) as f:
             size = int.from_bytes(f.read(8), "little")
             if not 0 < size <= 1 << 16:
                 raise ValueError("no header")

@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError
+from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError, UnsafeStore
 from embedstore.space import Space
 from embedstore.storage import recover
 from embedstore.storage.catalog import Catalog
@@ -66,6 +66,7 @@ class Storage:
             NotAStore: if the folder is not a store.
             StoreTooNew: if a later version of embedstore wrote the store.
             StoreDamaged: if the store needs ``embedstore repair``.
+            UnsafeStore: if it holds what embedstore never writes, such as links, views or macros.
         """
         self = cls(find_store(Path(path)))
         try:
@@ -168,6 +169,6 @@ class Storage:
             pass
 
     def _recover_if_idle(self) -> None:
-        """Recover from a crashed writer, unless a writer is active or the folder is read-only."""
-        with suppress(StoreBusy, StoreIOError):
+        """Recover from a crashed writer, unless a writer is active or the folder may not be written to."""
+        with suppress(StoreBusy, StoreIOError, UnsafeStore):
             self._recover(wait=0.0)

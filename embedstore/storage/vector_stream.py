@@ -56,7 +56,7 @@ def open_vector_stream(
         UnknownColumn: if the filter names a column that the items do not have.
     """
     with scratch_tables(storage.catalog.scratch, "streamed_contents", "streamed_items") as (contents, items):
-        with storage.catalog.read() as con, item_filter.filter_errors(where):
+        with storage.catalog.read() as con, item_filter.filter_errors(con, where):
             heads = [known_head] if known_head else []
             condition = f"({item_filter.compile_filter(con, where, known_heads=heads)}) AND ({extra_condition})"
             tables = create_stream_tables(con, (contents, items), space=space.key, condition=condition)

@@ -23,13 +23,6 @@ def test_width_and_height_are_those_of_the_upright_image():
     assert image.size == (20, 40)
 
 
-def test_the_decoder_version_is_that_of_pillow():
-    """Failures are tried again when Pillow changes."""
-    import PIL
-
-    assert f"pillow-{PIL.__version__}" == decode.DECODER_VERSION
-
-
 # ---- orientation
 
 # Corners of a 3 × 2 picture, row by row, once upright: red at the upper left, green right, blue below, white.

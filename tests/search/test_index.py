@@ -14,10 +14,11 @@ from embedstore import create
 from embedstore.errors import QueryError, StoreBusy
 from embedstore.search.execute import Searcher
 from embedstore.search.index import approximate, files
-from embedstore.search.index.build import IndexTarget, build_index, parse_size, rebuild_memory_bytes
+from embedstore.search.index.build import IndexTarget, build_index, rebuild_memory_bytes
 from embedstore.search.index.scan import Scanner
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import IndexCandidate, RowCosts, SearchMethod, plan_search
+from embedstore.storage.query_limits import parse_size
 from embedstore.storage.storage import Storage
 from tests.helpers.vector_stores import SPACE, batch
 

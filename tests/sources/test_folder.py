@@ -241,6 +241,6 @@ def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
     root = tmp_path_factory.mktemp("tree")
     build_tree(root, tree)
     want = sorted(f"{d}/{f}" for d, _, files in os.walk(root) for f in files)
-    got = scanned_paths(open_source(root))
+    got = scanned_paths(open_source(root, split_rule=None))
     assert sorted(got) == want
-    assert scanned_paths(open_source(root)) == got
+    assert scanned_paths(open_source(root, split_rule=None)) == got

@@ -13,7 +13,10 @@ import time
 import duckdb
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from embedstore.arrays import unit_rows
 from embedstore.errors import (
     DimensionMismatch,
     NotAStore,
@@ -76,10 +79,27 @@ def test_rejected_commit_changes_nothing(tmp_path):
 
 
 def test_storable_rows_are_finite_nonzero_and_in_range():
-    """NaN, infinity, zero, and numbers too large or too small for float16 cannot be stored."""
-    given = np.array([[1, 2], [np.nan, 1], [np.inf, 1], [0, 0], [1e5, 1], [1e-9, 0]], dtype=np.float32)
-    assert storable_rows(given, "float16").tolist() == [True, False, False, False, False, False]
-    assert storable_rows(given, "float32").tolist() == [True, False, False, False, True, True]
+    """NaN, infinity, zero, lengths that overflow, and numbers too large or too small for float16 cannot be stored."""
+    rows_given = np.array(
+        [[1, 2], [np.nan, 1], [np.inf, 1], [0, 0], [1e5, 1], [1e-9, 0], [1e30, 1], [1e-30, 0]], np.float32
+    )
+    assert storable_rows(rows_given, "float16").tolist() == [True, *[False] * 7]
+    assert storable_rows(rows_given, "float32").tolist() == [True, False, False, False, True, True, False, False]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-30, 20), st.integers(1, 64), st.integers(0, 10**6))
+def test_storable_rows_in_float16_rank_as_in_float32(exponent, dim, seed):
+    """At any scale: what may be stored has cosines within 0.2% of the exact ones; unit rows always may."""
+    X = np.random.default_rng(seed).standard_normal((20, dim)).astype(np.float32)
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    assert storable_rows(X, "float16").all()
+    scaled = np.ldexp(X, exponent).astype(np.float32)
+    kept = storable_rows(scaled, "float16")
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = unit_rows(scaled.astype(np.float16)[kept])
+    assert np.abs(stored @ X.T - X[kept] @ X.T).max(initial=0) < 2e-3
+    assert kept.all() or not -10 <= exponent <= 10
 
 
 @pytest.mark.parametrize("name", ["a file", "a folder", "nothing"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -20,6 +20,9 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, gather_vectors
+
+if TYPE_CHECKING:
+    from embedstore.classify.data.near_duplicates import NearDuplicates
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Features:
         label: the column of the labels.
         space: the name of the space.
         label_notes: what a person should know about the labels, one sentence each.
+        exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
+        near_duplicates: what was found when they were joined; None where nothing was searched for.
     """
 
     X: NDArray[np.float32]
@@ -54,6 +59,8 @@ class Features:
     label: str = "label"
     space: str = ""
     label_notes: tuple[str, ...] = ()
+    exact_groups: NDArray[np.int64] | None = None
+    near_duplicates: NearDuplicates | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +74,7 @@ class Features:
             ids=self.ids[rows],
             groups=self.groups[rows],
             splits=self.splits[rows],
+            exact_groups=None if self.exact_groups is None else self.exact_groups[rows],
         )
 
 
@@ -89,7 +97,7 @@ def load_features(
         BadFilter: if the filter is not valid.
         LabelError: if no item is left.
     """
-    with storage.catalog.read() as con, item_filter.filter_errors(where):
+    with storage.catalog.read() as con, item_filter.filter_errors(con, where):
         column = _label_column(con, label)
         rows = feature_rows(con, column, space=space.key, condition=item_filter.compile_filter(con, where))
         usable = [r for r in rows if r.label is not None and r.shard is not None]

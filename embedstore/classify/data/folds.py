@@ -29,6 +29,40 @@ def stratified_holdout(codes: IntArray, n_held_out: int, *, seed: int) -> tuple[
     return rest, held_out
 
 
+def stratified_group_holdout(
+    codes: IntArray, groups: Array | None, n_held_out: int, *, seed: int
+) -> tuple[IntArray, IntArray] | None:
+    """Return the remaining and the held-out rows as :func:`stratified_holdout`; a group is never cut.
+
+    Of every class, groups are drawn until the class has its share of the held-out rows; at least one is held out and
+    at least one remains.
+
+    Args:
+        codes: int ``(N,)``, the column of each row's class.
+        groups: ``(N,)``; None if every row is a group of its own.
+        n_held_out: about how many rows to hold out.
+        seed: random seed.
+
+    Returns:
+        Two arrays of row numbers, or None if a class would be missing on one side.
+    """
+    if groups is None or len(np.unique(groups)) == len(codes):
+        return stratified_holdout(codes, n_held_out, seed=seed)
+    rng = np.random.default_rng(seed)
+    held_out = np.zeros(len(codes), bool)
+    for code in np.unique(codes):
+        members = codes == code
+        names, sizes = np.unique(groups[members], return_counts=True)
+        order = rng.permutation(len(names))
+        before = np.cumsum(sizes[order]) - sizes[order]
+        chosen = order[: max(len(names) - 1, 0)][(before < members.mean() * n_held_out)[: len(names) - 1]]
+        held_out |= np.isin(groups, names[chosen])
+    classes = len(np.unique(codes))
+    if any(len(np.unique(codes[side])) < classes for side in (held_out, ~held_out)):
+        return None
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
 def stratified_group_folds(codes: IntArray, groups: Array, n_folds: int, *, seed: int) -> IntArray:
     """Cut the rows into folds with about equal shares of every class; a group is never cut.
 

@@ -1,137 +1,242 @@
-"""Near-duplicates across a split: other bytes, the same picture. They inflate a classifier's scores."""
+"""Near-duplicates: other bytes, the same picture. They inflate a classifier's scores and its confidence.
+
+They are found once, by one join of the rows with themselves, and joined into the groups of the rows. So they stay
+together wherever rows are split: in a split that is drawn, in every fold, and among the rows that stop, tune or
+calibrate. A split that the items bring along is not changed: near-duplicates across it are reported, and left out of
+training on request.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.arrays import unit_rows
+from embedstore.classify.data.copy_groups import DisjointSets, group_copies
+from embedstore.classify.data.copy_threshold import EXPECTED_FALSE_PAIRS, choose_copy_threshold
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.splits import TrainTestSplit
+from embedstore.classify.data.self_join import is_exact, nearest_pairs
+from embedstore.classify.data.splits import groups_per_class
+from embedstore.errors import LabelError, did_you_mean
 
-DEFAULT_NEAR_DUPLICATE_THRESHOLD = 0.95
-"""Cosine from which two images count as near-duplicates.
-
-The cosine that separates copies from similar images depends on the space, so it is reported with every count. Measured
-on MobileNetV2 features of hymenoptera photos: no two different photos across the split are above 0.77; 41 photos
-saved again at JPEG quality 50 have 0.86 to 1 (median 0.93), mirrored 0.89 to 1 (0.93), halved in size 0.73 to 1 (0.85).
-There 0.85 finds nearly all copies; CLIP's spaces are narrower and need 0.95 and more.
-"""
-MAX_MULTIPLICATIONS = 2e12  # of a search that was not requested: about 20 s on two cores
 MAX_LISTED_PAIRS = 1000  # the most similar pairs are listed by item
-_BLOCK = 4096
+_NEIGHBORS = 32  # nearest rows of each row that are looked at; more copies are joined through each other
+
+
+class NearDuplicatePolicy(StrEnum):
+    """What is done with near-duplicates."""
+
+    GROUP = "group"  # keep them together in every split that is drawn; report them across a given split
+    IGNORE = "ignore"  # do not search for them
+    DROP = "drop"  # as group, and leave near-duplicates of held-out items out of training
 
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicatePair:
-    """A training item and its nearest held-out item."""
+    """Two items that look alike, and their cosine."""
 
-    train_item: int
-    held_out_item: int
+    item: int
+    other_item: int
     cosine: float
 
 
 @dataclass(frozen=True)
-class SplitNearDuplicates:
-    """The result of a search for near-duplicates across a split.
+class NearDuplicates:
+    """The near-duplicates among labeled items.
 
     Attributes:
-        threshold: cosine from which a pair counts.
-        count: training rows with such a held-out row.
-        pairs: the most similar pairs by item, at most 1,000.
-        dropped: whether these rows were left out of training.
-        searched: False if the search would have taken long and was not requested; then nothing is known.
+        thresholds: cosine from which a pair counts, by name of the space.
+        expected_false_pairs: pairs of different pictures that are expected among the pairs, from the distances of all
+            rows; None where the threshold was given.
+        items: int64 ``(P, 2)``, the items of each pair, the most similar first.
+        cosine: float32 ``(P,)``.
+        n_groups: groups of near-duplicates.
+        n_grouped: items in them.
+        n_across_labels: pairs with different labels: wrong labels, or pairs of different pictures.
+        separated_classes: classes of nothing but near-duplicates; they are not joined, so that they can be split.
+        exact: whether every item was compared with every other, or only within k-means cells.
     """
 
-    threshold: float
-    count: int
-    pairs: tuple[NearDuplicatePair, ...]
-    dropped: bool
-    searched: bool = True
+    thresholds: dict[str, float]
+    expected_false_pairs: float | None
+    items: NDArray[np.int64]
+    cosine: NDArray[np.float32]
+    n_groups: int
+    n_grouped: int
+    n_across_labels: int
+    separated_classes: tuple[str, ...] = ()
+    exact: bool = True
+
+    @property
+    def threshold(self) -> float:
+        """Return the lowest threshold of the spaces."""
+        return min(self.thresholds.values())
+
+    @property
+    def pairs(self) -> list[NearDuplicatePair]:
+        """Return the most similar pairs, at most 1,000."""
+        rows = zip(self.items[:MAX_LISTED_PAIRS].tolist(), self.cosine.tolist(), strict=False)
+        return [NearDuplicatePair(a, b, cosine) for (a, b), cosine in rows]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; ``count`` is None if nothing was searched."""
+        """Return plain values."""
         return {
-            "threshold": self.threshold,
-            "count": self.count if self.searched else None,
-            "dropped": self.dropped,
-            "pairs": [[p.train_item, p.held_out_item, round(p.cosine, 6)] for p in self.pairs],
+            "thresholds": {name: round(t, 6) for name, t in self.thresholds.items()},
+            "expected_false_pairs": self.expected_false_pairs,
+            "pairs": len(self.cosine),
+            "groups": self.n_groups,
+            "items": self.n_grouped,
+            "pairs_with_different_labels": self.n_across_labels,
+            "separated_classes": list(self.separated_classes),
+            "exact": self.exact,
+            "most_similar": [[p.item, p.other_item, round(p.cosine, 6)] for p in self.pairs],
         }
 
 
-def filter_near_duplicates(
-    data: Features, split: TrainTestSplit, threshold: float | None, *, drop: bool
-) -> tuple[NDArray[np.int64], SplitNearDuplicates | None]:
-    """Find training rows that are near-duplicates of a held-out row, and drop them on request.
+@dataclass(frozen=True)
+class NearDuplicateOptions:
+    """How near-duplicates are found, and what is done with them.
+
+    Attributes:
+        policy: one of :class:`NearDuplicatePolicy`.
+        threshold: cosine in [0, 1] from which two rows count as near-duplicates; None chooses it from the vectors of
+            each space; 0 is ``ignore``.
+    """
+
+    policy: str = NearDuplicatePolicy.GROUP.value
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        policies = [p.value for p in NearDuplicatePolicy]
+        if self.policy not in policies:
+            raise LabelError(
+                f"near_duplicates must be {', '.join(policies[:-1])} or {policies[-1]}, not {self.policy!r}"
+                f"{did_you_mean(str(self.policy), policies)}"
+            )
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise LabelError(f"near_duplicate_threshold must be a cosine in [0, 1], not {self.threshold:g}")
+
+    @property
+    def drops(self) -> bool:
+        """Return whether near-duplicates of held-out rows are left out of training."""
+        return self.policy == NearDuplicatePolicy.DROP
+
+    def join(self, data: Features) -> Features:
+        """Return the rows with near-duplicates joined into their groups, unless they are ignored."""
+        return self.join_shared([data])[0]
+
+    def join_shared(self, spaces: Sequence[Features]) -> list[Features]:
+        """Return the rows of several spaces with the near-duplicates of all of them joined, unless they are ignored.
+
+        Args:
+            spaces: the same items in every space.
+        """
+        if self.policy == NearDuplicatePolicy.IGNORE or (self.threshold == 0 and not self.drops):
+            return list(spaces)
+        return join_shared_near_duplicates(spaces, self.threshold or None)
+
+
+def join_shared_near_duplicates(spaces: Sequence[Features], threshold: float | None = None) -> list[Features]:
+    """Return the rows of several spaces with the same groups: near-duplicates in any space are joined in all of them.
 
     Args:
-        data: the rows that are split.
-        split: the training rows and the held-out rows.
-        threshold: cosine from which a pair counts; None takes the default and skips a very long search; 0 searches
-            only where ``drop`` is set.
-        drop: leave the near-duplicates out of the training rows.
-
-    Returns:
-        The training rows, int64 ``(M,)``, and the result of the search, or None where none was made.
+        spaces: the same items in every space.
+        threshold: cosine from which a pair counts; None chooses it for every space.
     """
-    if threshold == 0 and not drop:
-        return split.train, None
-    requested = threshold is not None or drop
-    threshold = threshold or DEFAULT_NEAR_DUPLICATE_THRESHOLD
-    if not requested and exceeds_search_limit(len(split.train), len(split.held_out), data.X.shape[1]):
-        return split.train, SplitNearDuplicates(threshold, 0, (), dropped=False, searched=False)
-    cosines, places = nearest_held_out(data.X, split.train, split.held_out)
-    rows = np.flatnonzero(cosines >= threshold)
-    nearest_first = rows[np.argsort(-cosines[rows], kind="stable")][:MAX_LISTED_PAIRS]
-    pairs = tuple(
-        NearDuplicatePair(int(data.ids[split.train[i]]), int(data.ids[split.held_out[places[i]]]), float(cosines[i]))
-        for i in nearest_first.tolist()
+    if all(data.near_duplicates is not None for data in spaces):
+        return list(spaces)
+    first = spaces[0]
+    joins = [_join(data, threshold) for data in spaces]
+    groups = _merge_groups([first.groups, *(join.group for join in joins)])
+    separated = _classes_of_one_group(first, groups)
+    if separated:
+        apart = np.isin(first.y.astype(str), separated)
+        groups = _merge_groups([first.groups, *(np.where(apart, -1, join.group) for join in joins)])
+    result = _result(first, joins, groups, separated, given=threshold is not None)
+    return [replace(data, groups=groups, exact_groups=first.groups, near_duplicates=result) for data in spaces]
+
+
+@dataclass(frozen=True)
+class _Join:
+    """Pairs of rows ``a`` and ``b`` of one space, and the group of each row that has a copy, else -1."""
+
+    space: str
+    threshold: float
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    cosine: NDArray[np.float32]
+    group: NDArray[np.int64]
+    exact: bool
+
+
+def _join(data: Features, threshold: float | None) -> _Join:
+    """Find the pairs of one space."""
+    chosen = choose_copy_threshold(data.X) if threshold is None else threshold
+    pairs = nearest_pairs(data.X, _NEIGHBORS, min_cosine=chosen)
+    group = group_copies(data.X, pairs, chosen)
+    group[np.bincount(group, minlength=len(group))[group] < 2] = -1
+    return _Join(data.space, chosen, pairs.a, pairs.b, pairs.cosine, group, is_exact(*data.X.shape))
+
+
+def _merge_groups(labelings: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return groups of rows that are together in any labeling, int64 ``(N,)``; -1 joins nothing.
+
+    A merged group has the lowest number that its rows have in the first labeling.
+    """
+    first = labelings[0]
+    names, code = np.unique(first, return_inverse=True)
+    sets = DisjointSets(len(names))
+    for labeling in labelings[1:]:
+        rows = np.flatnonzero(labeling >= 0)
+        rows = rows[np.argsort(labeling[rows], kind="stable")]
+        same = labeling[rows[1:]] == labeling[rows[:-1]]
+        for a, b in zip(code[rows[:-1][same]].tolist(), code[rows[1:][same]].tolist(), strict=True):
+            sets.join(a, b)
+    return np.asarray(names[sets.roots()][code], dtype=np.int64)
+
+
+def _classes_of_one_group(data: Features, groups: NDArray[np.int64]) -> list[str]:
+    """Return the classes that could be split before the near-duplicates were joined and cannot be split now."""
+    if data.multilabel:
+        return []
+    names, before = groups_per_class(data.y, data.groups)
+    _, after = groups_per_class(data.y, groups)
+    return [str(name) for name in names[(before > 1) & (after < 2)].tolist()]
+
+
+def _result(
+    data: Features, joins: Sequence[_Join], groups: NDArray[np.int64], separated: list[str], *, given: bool
+) -> NearDuplicates:
+    a, b, cosine = (np.concatenate([getattr(j, name) for j in joins]) for name in ("a", "b", "cosine"))
+    order = np.argsort(-cosine, kind="stable")
+    order = order[np.sort(np.unique((a * len(data) + b)[order], return_index=True)[1])]
+    a, b, cosine = a[order], b[order], cosine[order]
+    changed = groups_with_near_duplicates(data.groups, groups)
+    return NearDuplicates(
+        thresholds={j.space: j.threshold for j in joins},
+        expected_false_pairs=None if given else EXPECTED_FALSE_PAIRS * len(joins),
+        items=np.stack([data.ids[a], data.ids[b]], axis=1),
+        cosine=cosine,
+        n_groups=len(np.unique(groups[changed])),
+        n_grouped=int(changed.sum()),
+        n_across_labels=sum(x != y for x, y in zip(data.y[a].tolist(), data.y[b].tolist(), strict=True)),
+        separated_classes=tuple(separated),
+        exact=all(j.exact for j in joins),
     )
-    train = np.delete(split.train, rows) if drop else split.train
-    return train, SplitNearDuplicates(threshold, len(rows), pairs, dropped=drop)
 
 
-def merge_near_duplicates(searches: Sequence[SplitNearDuplicates | None]) -> SplitNearDuplicates | None:
-    """Merge the searches of all folds into one result; None where no fold was searched for."""
-    known = [s for s in searches if s is not None]
-    if len(known) < 2:
-        return known[0] if known else None
-    pairs = sorted((p for s in known for p in s.pairs), key=lambda p: -p.cosine)[:MAX_LISTED_PAIRS]
-    return SplitNearDuplicates(
-        known[0].threshold, sum(s.count for s in known), tuple(pairs), known[0].dropped, all(s.searched for s in known)
-    )
-
-
-def exceeds_search_limit(n_train: int, n_held_out: int, dim: int) -> bool:
-    """Return whether a search among so many rows takes longer than a check should."""
-    return float(n_train) * n_held_out * dim > MAX_MULTIPLICATIONS
-
-
-def nearest_held_out(
-    X: NDArray[np.float32], train: NDArray[np.int64], held_out: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the most similar held-out row of every training row; besides X only the held-out rows are in memory.
+def groups_with_near_duplicates(exact: NDArray[np.int64], joined: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows are in a group that near-duplicates enlarged, bool ``(N,)``.
 
     Args:
-        X: features ``(N, D)`` of any length.
-        train: row numbers.
-        held_out: row numbers, at least one.
-
-    Returns:
-        Cosines float32 ``(len(train),)``, and places in ``held_out`` int64 ``(len(train),)``.
+        exact: int64 ``(N,)``, groups of equal content or of a declared group.
+        joined: int64 ``(N,)``, the same with near-duplicates joined.
     """
-    import faiss
-
-    index = faiss.IndexFlatIP(X.shape[1])
-    for begin in range(0, len(held_out), _BLOCK):
-        index.add(unit_rows(X[held_out[begin : begin + _BLOCK]]))
-    cosines = np.empty(len(train), dtype=np.float32)
-    places = np.empty(len(train), dtype=np.int64)
-    for begin in range(0, len(train), _BLOCK):
-        scores, ids = index.search(unit_rows(X[train[begin : begin + _BLOCK]]), 1)
-        cosines[begin : begin + _BLOCK], places[begin : begin + _BLOCK] = scores[:, 0], ids[:, 0]
-    return cosines, places
+    names, code = np.unique(joined, return_inverse=True)
+    pairs = np.unique(np.stack([code, np.unique(exact, return_inverse=True)[1]], axis=1), axis=0)
+    parts = np.bincount(pairs[:, 0], minlength=len(names))
+    return np.asarray(parts[code] > 1)

@@ -13,7 +13,9 @@ from embedstore.errors import LabelError
 
 
 def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int, seed: int) -> NDArray[np.int64]:
-    """Draw at most a number of rows per class; with one seed a larger sample contains the smaller ones.
+    """Draw at most a number of pictures per class; with one seed a larger sample contains the smaller ones.
+
+    Rows of one group with one label count as one picture: the first that is drawn represents the others.
 
     Args:
         data: labeled rows; with several labels per item the first items of each label are drawn, and of those
@@ -26,6 +28,7 @@ def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int
         The rows, int64, ascending.
     """
     order = np.random.default_rng(seed).permutation(rows)
+    order = order[first_of_each_picture(data, order)]
     counts: dict[str, int] = {}
     selected = np.zeros(len(order), dtype=bool)
     for i, label in enumerate(data.y[order].tolist()):
@@ -33,6 +36,13 @@ def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int
             counts[name] = counts.get(name, 0) + 1
             selected[i] |= counts[name] <= max_per_class
     return np.sort(order[selected])
+
+
+def first_of_each_picture(data: Features, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places in ``rows`` of the first row of each group and label, ascending."""
+    labels = np.unique([str(label) for label in data.y[rows].tolist()], return_inverse=True)[1].ravel()
+    groups = np.unique(data.groups[rows], return_inverse=True)[1]
+    return np.sort(np.unique(groups * (int(labels.max(initial=0)) + 1) + labels, return_index=True)[1])
 
 
 def select_classes(data: Features, class_names: Sequence[str]) -> Features:

@@ -31,6 +31,7 @@ class TrainTestSplit:
         n_leaks: training rows left out because their content or group is also held out.
         calibration: int64, rows on neither side (``val`` if ``test`` is held out) that share no group with either: they
             may choose a threshold or a temperature.
+        leaks: int64, the training rows that were left out, ascending.
     """
 
     train: NDArray[np.int64]
@@ -38,6 +39,7 @@ class TrainTestSplit:
     name: str
     n_leaks: int
     calibration: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    leaks: NDArray[np.int64] = field(default_factory=lambda: _NONE)
 
 
 def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> list[TrainTestSplit]:
@@ -69,11 +71,16 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
     y = data.y
     if data.multilabel:
         y = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # placeholder classes: nothing is stratified
-    return split_rows(y, data.groups, data.splits, seed=seed)
+    return split_rows(y, data.groups, data.splits, exact_groups=data.exact_groups, seed=seed)
 
 
 def split_rows(
-    y: NDArray[np.object_], groups: NDArray[np.int64], splits: NDArray[np.object_], *, seed: int = 0
+    y: NDArray[np.object_],
+    groups: NDArray[np.int64],
+    splits: NDArray[np.object_],
+    *,
+    exact_groups: NDArray[np.int64] | None = None,
+    seed: int = 0,
 ) -> TrainTestSplit:
     """Split by the items' own split if they have one, else hold out a deterministic fifth of every class.
 
@@ -81,11 +88,13 @@ def split_rows(
         y: labels ``(N,)``.
         groups: int64 ``(N,)``; a group stays on one side.
         splits: the items' own split ``(N,)``; None without one.
+        exact_groups: int64 ``(N,)``, the groups without near-duplicates; by default ``groups``. Only these are left
+            out of training where the items' own split cuts them.
         seed: random seed of the fifth; the items' own split does not depend on it.
 
     Returns:
-        The split. Rows of the held-out side's groups never train. The ``test`` rows are held out if there are any,
-        else the ``val`` rows; with ``test``, the ``val`` rows are on neither side.
+        The split. Rows of the held-out side's exact groups never train. The ``test`` rows are held out if there are
+        any, else the ``val`` rows; with ``test``, the ``val`` rows are on neither side.
 
     Raises:
         LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
@@ -101,12 +110,13 @@ def split_rows(
         held_out = splits == name
         train = np.array([s in (None, Split.TRAIN) for s in splits.tolist()], dtype=bool)
         calibration = (splits == Split.VAL) & ~held_out
-    leaks = train & np.isin(groups, groups[held_out])
+    exact = groups if exact_groups is None else exact_groups
+    leaks = train & np.isin(exact, exact[held_out])
     train &= ~leaks
     calibration &= ~np.isin(groups, groups[held_out | train])
     _check_sides(y[train], int(held_out.sum()), name)
-    rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration)]
-    return TrainTestSplit(rows[0], rows[1], name, int(leaks.sum()), rows[2])
+    rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration, leaks)]
+    return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3])
 
 
 def held_out_split(splits: NDArray[np.object_]) -> str | None:

@@ -148,7 +148,7 @@ def compare_heads(
     settings = settings or EvaluationSettings()
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
-    shared = select_shared_items([data for data, _ in spaces])
+    shared = settings.near_duplicate_options.join_shared(select_shared_items([data for data, _ in spaces]))
     budgets = LearningCurveSettings(labels_per_class, seed=settings.seed)
     cells = [
         (evaluate_head(head, data, settings), cost, learning_curve(head, data, budgets) if labels_per_class else None)

@@ -36,7 +36,7 @@ def few_shot_curve(
         LabelError: when the labels do not support the split.
     """
     settings = settings or LearningCurveSettings()
-    data = select_classes(data, classes.names)
+    data = settings.near_duplicates.join(select_classes(data, classes.names))
     validation = data.take(train_test_split(data, seed=settings.seed).calibration)
 
     def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> float:

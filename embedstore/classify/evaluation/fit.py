@@ -58,7 +58,7 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         if not _has_single_c(options) and (few := splits.max_folds(train.y, train.groups)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
         return heads.make_head(head, **options).fit(train.X, train.y, groups=train.groups)
-    return heads.make_head(head, **options).fit(train.X, train.y)
+    return heads.fit_grouped(heads.make_head(head, **options), train.X, train.y, train.groups)
 
 
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from embedstore.classify import heads, metrics
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.near_duplicates import merge_near_duplicates
+from embedstore.classify.data.split_leaks import merge_split_near_duplicates
 from embedstore.classify.data.splits import TrainTestSplit, evaluation_splits
 from embedstore.classify.evaluation import uncertainty_report
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
@@ -43,6 +43,7 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
     settings = settings or EvaluationSettings()
     heads.make_head(head, **options)  # refuses a wrong name early, and its imports do not count as its time
     start = time.perf_counter()
+    data = settings.near_duplicate_options.join(data)
     splits = evaluation_splits(data, n_folds=settings.folds, seed=settings.seed)
     rounds = [run_round(head, data, split, settings, options) for split in splits]
     if settings.folds:
@@ -107,7 +108,7 @@ def build_evaluation(
         report=_report(pooled),
         hyperparameters=first.hyperparameters | selected_hyperparameters(estimator),
         c_path=c_path(estimator),
-        near_duplicates=merge_near_duplicates([r.near_duplicates for r in rounds]),
+        near_duplicates=merge_split_near_duplicates([r.near_duplicates for r in rounds]),
         fold_accuracy=tuple(float(correct.mean()) for correct in folds),
         calibration=uncertainty_report.calibration_report(rounds, pooled, settings.calibrate),
         abstain=uncertainty_report.abstention_report(rounds, settings.abstain_precision),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation.fit import out_of_fold_probabilities
 from embedstore.tables import Record, Table
 
@@ -105,7 +106,14 @@ class _Check:
     skipped_labels: tuple[str, ...] = ()
 
 
-def label_errors(data: Features, *, head: str = "logistic", n_folds: int = 5, seed: int = 0) -> LabelErrorReport:
+def label_errors(
+    data: Features,
+    *,
+    head: str = "logistic",
+    n_folds: int = 5,
+    seed: int = 0,
+    near_duplicates: NearDuplicateOptions = NearDuplicateOptions(),
+) -> LabelErrorReport:
     """Find items whose label the other items contradict with confidence.
 
     Args:
@@ -113,12 +121,14 @@ def label_errors(data: Features, *, head: str = "logistic", n_folds: int = 5, se
         head: name of the head whose out-of-fold probabilities count.
         n_folds: number of folds; a small class lowers it.
         seed: of the folds and of the head.
+        near_duplicates: how they are found; no item is judged by a head that was fitted on its copies.
 
     Raises:
         LabelError: when a class has too few items.
         UnknownHead: when no head has this name.
     """
     start = time.perf_counter()
+    data = near_duplicates.join(data)
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
     possible = n_folds if data.multilabel else splits.max_folds(data.y, data.groups, limit=n_folds)
     proba = out_of_fold_probabilities(data, names, head=head, n_folds=possible, seed=seed)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.sampling import sample_per_class
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
+from embedstore.classify.data.sampling import first_of_each_picture, sample_per_class
+from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation import multilabel
 from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
@@ -36,11 +38,13 @@ class LearningCurveSettings:
         labels_per_class: the budgets; all labels are always the last point.
         repeats: draws per budget, each with its own seed.
         seed: of the split and of the first draw.
+        near_duplicates: how they are found; they count as one label, and stay on one side of every split.
     """
 
     labels_per_class: Sequence[int] = DEFAULT_LABELS_PER_CLASS
     repeats: int = DEFAULT_REPEATS
     seed: int = 0
+    near_duplicates: NearDuplicateOptions = field(default_factory=NearDuplicateOptions)
 
     def __post_init__(self) -> None:
         if self.labels_per_class and min(self.labels_per_class) < 1:
@@ -175,11 +179,13 @@ def score_label_budgets(
         LabelError: when the labels do not support the split, or the fit on all labels.
     """
     start = time.perf_counter()
+    data = settings.near_duplicates.join(data)
     split = train_test_split(data, seed=settings.seed)
-    held_out, largest = data.take(split.held_out), _largest_class(data.take(split.train))
+    split = replace(split, train=split_near_duplicates(data, split, drop=settings.near_duplicates.drops)[0])
+    held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
-    skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]
+    skipped = [(b, f"no class has more than {largest} training pictures") for b in budgets if b >= largest]
     seeds = range(settings.seed, settings.seed + settings.repeats)
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]
@@ -213,7 +219,8 @@ def score_fitted(estimator: Any, held_out: Features) -> float:
     return multilabel.macro_average_precision(held_out.y, proba, names)
 
 
-def _largest_class(train: Features) -> int:
-    """Return the number of rows of the largest class."""
-    labels = [label for row in train.y.tolist() for label in (row if train.multilabel else (row,))]
+def _largest_class(data: Features, train: NDArray[np.int64]) -> int:
+    """Return the number of training pictures of the largest class; copies count once."""
+    pictures = data.y[train[first_of_each_picture(data, train)]].tolist()
+    labels = [label for row in pictures for label in (row if data.multilabel else (row,))]
     return max(Counter(labels).values(), default=0)

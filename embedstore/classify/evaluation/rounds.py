@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.near_duplicates import SplitNearDuplicates, filter_near_duplicates
+from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near_duplicates
 from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
@@ -53,9 +53,7 @@ def run_round(
         UnknownHead: when no head has this name.
         BadHead: when an option is wrong.
     """
-    rows, near_duplicates = filter_near_duplicates(
-        data, split, settings.near_duplicate_threshold, drop=settings.drop_near_duplicates
-    )
+    rows, near_duplicates = split_near_duplicates(data, split, drop=settings.near_duplicate_options.drops)
     if not len(rows):
         raise LabelError(
             "every training row is a near-duplicate of a held-out row; raise near_duplicate_threshold, or leave out "

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions, NearDuplicatePolicy
 from embedstore.errors import BadHead, LabelError
 
 CALIBRATION_METHODS = ("temperature", "isotonic")
@@ -26,9 +27,11 @@ class EvaluationSettings:
     Attributes:
         folds: number of cross-validation folds over all rows; 0 evaluates on the train-test split.
         seed: of the hashed split, the folds and the heads.
-        near_duplicate_threshold: cosine in [0, 1] from which a training row counts as a near-duplicate of a held-out
-            row; None is 0.95 and skips very long searches; 0 does not search.
-        drop_near_duplicates: leave such training rows out.
+        near_duplicates: ``group`` keeps near-duplicates together in every split and fold that is drawn, ``ignore``
+            does not search for them, ``drop`` also leaves those of held-out rows out of training.
+        near_duplicate_threshold: cosine in [0, 1] from which two rows count as near-duplicates; None chooses it from
+            the vectors of the space; 0 is ``ignore``.
+        drop_near_duplicates: another way to say ``drop``.
         calibrate: ``temperature`` or ``isotonic``, fitted on rows of neither side, else out of fold.
         abstain_precision: target precision in (0, 1] of a head that may answer "none of these".
         conformal_alpha: share in (0, 0.5] of the items whose set of classes may miss the true class; the head answers
@@ -37,6 +40,7 @@ class EvaluationSettings:
 
     folds: int = 0
     seed: int = 0
+    near_duplicates: str = NearDuplicatePolicy.GROUP.value
     near_duplicate_threshold: float | None = None
     drop_near_duplicates: bool = False
     calibrate: str | None = None
@@ -44,11 +48,10 @@ class EvaluationSettings:
     conformal_alpha: float | None = None
 
     def __post_init__(self) -> None:
-        near, abstain, alpha = self.near_duplicate_threshold, self.abstain_precision, self.conformal_alpha
+        abstain, alpha = self.abstain_precision, self.conformal_alpha
+        self.near_duplicate_options  # noqa: B018 - refuses what it cannot be
         if self.folds < 0 or self.folds == 1:
             raise LabelError(f"folds must be 0 (the train-test split) or at least 2, not {self.folds}")
-        if near is not None and not 0 <= near <= 1:
-            raise LabelError(f"near_duplicate_threshold must be a cosine in [0, 1], not {near:g}")
         if self.calibrate not in (None, *CALIBRATION_METHODS):
             raise BadHead(f"calibrate must be {' or '.join(CALIBRATION_METHODS)}, not {self.calibrate!r}")
         if abstain is not None and not 0 < abstain <= 1:
@@ -60,6 +63,12 @@ class EvaluationSettings:
             )
         if abstain is not None and alpha is not None:
             raise BadHead("abstain_precision and conformal_alpha exclude each other: give one")
+
+    @property
+    def near_duplicate_options(self) -> NearDuplicateOptions:
+        """Return how near-duplicates are found, and what is done with them."""
+        policy = NearDuplicatePolicy.DROP.value if self.drop_near_duplicates else self.near_duplicates
+        return NearDuplicateOptions(policy, self.near_duplicate_threshold)
 
     @property
     def needs_calibration(self) -> bool:

@@ -15,6 +15,7 @@ from embedstore.arrays import unit_rows
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class, select_classes
+from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import held_out_split, train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fitted
@@ -118,7 +119,8 @@ def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validati
         UnknownHead: when ``head`` is not one of :class:`FewShotHead`.
     """
     estimator = make_few_shot_head(head, classes, seed)
-    return estimator.fit(train.X, train.y, *((validation.X, validation.y) if len(validation) else ()))
+    validation_rows = (validation.X, validation.y) if len(validation) else ()
+    return estimator.fit(train.X, train.y, *validation_rows, groups=train.groups)
 
 
 def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot") -> Evaluation:
@@ -132,27 +134,41 @@ def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot
     return evaluate_fitted(estimator, held_out, head=head, split=split)
 
 
-def evaluate_few_shot(data: Features, classes: TextClasses, *, head: str, shots: int, seed: int = 0) -> Evaluation:
+def evaluate_few_shot(
+    data: Features, classes: TextClasses, *, head: str, shots: int, settings: EvaluationSettings | None = None
+) -> Evaluation:
     """Fit a few-shot head on some training rows per class and evaluate it on the held-out rows.
 
     Args:
         data: labeled rows; rows whose label is not among the classes are left out.
         classes: names, vectors and logit scale.
         head: one of :class:`FewShotHead`.
-        shots: training rows per class, drawn by the seed; 0 is zero-shot.
-        seed: of the split, the draw and the head.
+        shots: training pictures per class, drawn by the seed; 0 is zero-shot. Copies count once.
+        settings: near-duplicates, and the seed of the split, the draw and the head.
 
     Raises:
         UnknownHead: when ``head`` is not one of :class:`FewShotHead`.
         LabelError: when the labels do not support the split.
     """
-    start = time.perf_counter()
-    data = select_classes(data, classes.names)
+    start, settings = time.perf_counter(), settings or EvaluationSettings()
+    seed = settings.seed
+    data = settings.near_duplicate_options.join(select_classes(data, classes.names))
     split = train_test_split(data, seed=seed)
+    drop = settings.near_duplicate_options.drops
+    split = replace(split, train=split_near_duplicates(data, split, drop=drop)[0])
     split = replace(split, train=sample_per_class(data, split.train, shots, seed))
     train, validation = data.take(split.train), data.take(split.calibration)
     estimator = fit_few_shot_head(head, classes, train, validation, seed=seed)
     predictions = predict_held_out(estimator, data.take(split.held_out))
     hyperparameters = {"shots": shots, "tuned_on": estimator.tuning_rows_}
-    rounds = [HoldoutRound(split, estimator, predictions, hyperparameters=hyperparameters)]
-    return build_evaluation(head, data, rounds, estimator, EvaluationSettings(seed=seed), start)
+    leaks = split_near_duplicates(data, split, drop=False)[1]
+    rounds = [
+        HoldoutRound(
+            split,
+            estimator,
+            predictions,
+            near_duplicates=leaks and replace(leaks, dropped=drop),
+            hyperparameters=hyperparameters,
+        )
+    ]
+    return build_evaluation(head, data, rounds, estimator, settings, start)

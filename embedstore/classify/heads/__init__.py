@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from embedstore.errors import BadHead, UnknownHead, did_you_mean
 
 if TYPE_CHECKING:
+    from embedstore.classify.heads.base import fit_grouped
     from embedstore.classify.heads.calibration import (
         CalibratedHead,
         ConformalSets,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
 _MODULES = {
+    "base": ("fit_grouped",),
     "calibration": (
         "CalibratedHead",
         "ConformalSets",
@@ -77,6 +79,7 @@ __all__ = [
     "encode_class_vectors",
     "export_npz",
     "export_onnx",
+    "fit_grouped",
     "load",
     "load_templates",
     "make_head",

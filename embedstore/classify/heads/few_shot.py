@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from embedstore.arrays import Array, FloatArray, IntArray
-from embedstore.classify.data.folds import stratified_holdout
+from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.heads.base import LogitClassifier, unit_features
 from embedstore.classify.heads.numerics import log_loss, softmax
@@ -36,7 +36,15 @@ class _FewShot(LogitClassifier):
     logit_scale: float
     random_state: int
 
-    def fit(self, X: Array, y: Array, X_val: Array | None = None, y_val: Array | None = None) -> _FewShot:
+    def fit(
+        self,
+        X: Array,
+        y: Array,
+        X_val: Array | None = None,
+        y_val: Array | None = None,
+        *,
+        groups: Array | None = None,
+    ) -> _FewShot:
         """Learn from the shots; tune on validation rows.
 
         Without validation rows a quarter of each class's shots is held out for tuning, and the head is then fitted on
@@ -47,6 +55,7 @@ class _FewShot(LogitClassifier):
             y: labels of the shots ``(N,)``.
             X_val: features of rows that only choose hyperparameters.
             y_val: labels of those rows.
+            groups: ``(N,)``; shots of one group are all tuned on or all learned from.
 
         Raises:
             LabelError: if a label is not among the classes, or validation features come without labels.
@@ -65,7 +74,7 @@ class _FewShot(LogitClassifier):
         elif X_val is not None and y_val is not None and len(X_val):
             self.tuning_rows_ = "validation rows"
             self._learn(shots, self._tune(shots, self._encode(X_val, y_val)))
-        elif (parts := stratified_holdout(shots[1], self._tuning_size(shots[1]), seed=self.random_state)) is not None:
+        elif (parts := self._hold_out(shots[1], groups)) is not None:
             self.tuning_rows_ = "held-out shots"
             rest, held_out = [(shots[0][rows], shots[1][rows]) for rows in parts]
             self._learn(shots, self._tune(rest, held_out))
@@ -73,6 +82,10 @@ class _FewShot(LogitClassifier):
             self.tuning_rows_ = "published defaults"
             self._learn(shots, None)
         return self
+
+    def _hold_out(self, y: IntArray, groups: Array | None) -> tuple[IntArray, IntArray] | None:
+        """Return the shots that are learned from and those that tune, or None if there are too few."""
+        return stratified_group_holdout(y, groups, self._tuning_size(y), seed=self.random_state)
 
     def _encode(self, X: Array, y: Array) -> Rows:
         if len(X) == 0:

@@ -7,7 +7,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray
-from embedstore.classify.data.folds import stratified_holdout
+from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.heads.base import LogitClassifier
 from embedstore.classify.heads.mlp_training import MLPTraining
 from embedstore.classify.heads.numerics import blocks
@@ -30,7 +30,7 @@ class MLPHead(LogitClassifier):
         max_epochs: most epochs.
         patience: epochs without a lower held-out loss before training stops.
         validation_fraction: share of the rows, stratified by class, that decide when to stop. If a class has one row
-            or there are too few rows, the training loss decides.
+            or group, or there are too few rows, the training loss decides.
         random_state: random seed of the split, the first weights, dropout and the order of rows.
         device: ``auto`` (CUDA if there is a GPU), ``cpu`` or any torch device.
 
@@ -69,12 +69,13 @@ class MLPHead(LogitClassifier):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Array, y: Array) -> MLPHead:
+    def fit(self, X: Array, y: Array, groups: Array | None = None) -> MLPHead:
         """Train until the held-out loss has stopped falling.
 
         Args:
             X: features ``(N, D)``.
             y: labels ``(N,)``.
+            groups: ``(N,)``; rows of one group are all trained on or all held out.
 
         Raises:
             ValueError: if there is a single class.
@@ -86,13 +87,14 @@ class MLPHead(LogitClassifier):
             raise ValueError(f"labels hold one class, {str(self.classes_[0])!r}; a classifier needs at least two")
         n_held_out = int(np.ceil(self.validation_fraction * len(codes)))
         every = np.arange(len(codes))
-        train, held_out = stratified_holdout(codes, n_held_out, seed=self.random_state) or (every, every)
+        parts = stratified_group_holdout(codes, groups, n_held_out, seed=self.random_state)
+        train, held_out = parts or (every, every)
         self.mean_ = X[train].mean(axis=0, dtype=np.float64).astype(np.float32)
         std = X[train].std(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.where(std > 1e-12, std, 1).astype(np.float32)
         X = self._standardize(X)
-        parts = [(X[rows], codes[rows]) for rows in (train, held_out)]
-        trained = self._training().run(parts[0], parts[1], len(self.classes_))
+        training_rows, stopping_rows = [(X[rows], codes[rows]) for rows in (train, held_out)]
+        trained = self._training().run(training_rows, stopping_rows, len(self.classes_))
         self.coefs_, self.intercepts_ = trained.layers[::2], trained.layers[1::2]
         self.loss_curve_, self.n_iter_ = trained.losses, len(trained.losses)
         return self

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD
 from embedstore.classify.heads import make_head
+from embedstore.classify.heads.base import fit_grouped
 from embedstore.classify.heads.calibration import probabilities
 from embedstore.errors import LabelError
 
@@ -93,7 +94,7 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return float(member.mean())
         options = dict(self.options or {})
         if self.head != "logistic":
-            return make_head(self.head, **options).fit(X, member.astype(np.int64))
+            return fit_grouped(make_head(self.head, **options), X, member.astype(np.int64), groups)
         if n_groups == 1:
             options["Cs"] = [_SINGLE_GROUP_C]
         options.setdefault("cv", min(5, n_groups))

@@ -1,7 +1,7 @@
 """From the bytes of a file to an upright RGB image, or the reason why there is none.
 
-Pillow decodes, and raises errors of every type; they are raised here as :class:`~embedstore.errors.ImageError`. All
-functions can be called from many threads.
+Pillow decodes, and for some formats another library (:mod:`embedstore.media.image.formats`). They raise errors of every
+type, which are raised here as :class:`~embedstore.errors.ImageError`. All functions can be called from many threads.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 import PIL
 from PIL import Image, ImageFile
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, PluginError
 from embedstore.media.image.color import to_rgb
+from embedstore.media.image.formats.image_format import ImageFormat
+from embedstore.media.image.formats.registry import find_built_in, find_plug_in
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.types import FailureReason, ImageInfo
-
-DECODER_VERSION = f"pillow-{PIL.__version__}"
 
 MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data in a quarter of a gibibyte
 
@@ -44,7 +44,9 @@ _MAGIC = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
     b"RIFF": "WebP", b"8BPS": "PSD", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
 }  # fmt: skip
-_TRUNCATED = re.compile(r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete", re.IGNORECASE)
+_TRUNCATED = re.compile(
+    r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete|insufficient", re.IGNORECASE
+)
 _TOO_BIG = re.compile(r"decompressed data too large|exceeds limit|too large", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
@@ -61,6 +63,7 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
 
     Raises:
         ImageError: if the image cannot be decoded; ``reason`` says why.
+        PluginError: if the plug-in of the format cannot be loaded.
     """
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
@@ -69,7 +72,7 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
     try:
         with suppress_warnings():
             return _decode(data)
-    except ImageError:
+    except (ImageError, PluginError):
         raise
     except Exception as e:  # Pillow's plugins raise every type there is
         raise _image_error(e, data) from e
@@ -96,7 +99,33 @@ def to_rgb_image(image: bytes | Image.Image) -> Image.Image:
 
 
 def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
-    """Decode, or raise whatever Pillow raises."""
+    """Decode, or raise whatever the library raises."""
+    image_format = find_built_in(data)
+    if image_format is not None:
+        return _decode_format(data, image_format)
+    try:
+        return _decode_pillow(data)
+    except PIL.UnidentifiedImageError:
+        plug_in = find_plug_in(data)
+        if plug_in is None:
+            raise
+        return _decode_format(data, plug_in)
+
+
+def _decode_format(data: bytes, image_format: ImageFormat) -> tuple[Image.Image, ImageInfo]:
+    """Decode by the library of a format that Pillow does not decode."""
+    if image_format.package_version is None:
+        cure = f"run `pip install '{image_format.install}'` and embed again"
+        raise ImageError(
+            FailureReason.MISSING_EXTRA, f"{image_format.name} needs the package {image_format.package}; {cure}"
+        )
+    image = image_format.open(data)
+    upright = _load_upright_rgb(image, max_pixels=image_format.max_pixels)
+    return upright, ImageInfo(upright.width, upright.height, image_format.name)
+
+
+def _decode_pillow(data: bytes) -> tuple[Image.Image, ImageInfo]:
+    """Decode by Pillow."""
     Image.preinit()
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
     with Image.open(io.BytesIO(data), formats=[f for f in Image.ID if f not in DENIED_FORMATS]) as image:
@@ -106,12 +135,12 @@ def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
         return upright, ImageInfo(upright.width, upright.height, image.format or "unknown")
 
 
-def _load_upright_rgb(image: Image.Image) -> Image.Image:
+def _load_upright_rgb(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Load an opened image and return it as RGB, upright."""
-    _require_pixel_limit(image)
+    _require_pixel_limit(image, max_pixels)
     raw_mode = _raw_mode(image)  # known before loading only
     image.load()
-    _require_pixel_limit(image)  # icons learn their size only now
+    _require_pixel_limit(image, max_pixels)  # icons learn their size only now
     return _upright(to_rgb(image, raw_mode=raw_mode), exif_orientation(image))
 
 
@@ -139,11 +168,11 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
-def _require_pixel_limit(image: Image.Image) -> None:
+def _require_pixel_limit(image: Image.Image, max_pixels: int) -> None:
     """Raise ImageError if the image has more pixels than the limit, or none."""
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS:
-        raise ImageError(FailureReason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {MAX_PIXELS:,}")
+    if pixels > max_pixels:
+        raise ImageError(FailureReason.TOO_LARGE, f"{image.width} × {image.height} pixels; the limit is {max_pixels:,}")
     if pixels == 0:
         raise ImageError(FailureReason.CORRUPT, f"{image.width} × {image.height} pixels")
 
@@ -191,5 +220,5 @@ def _unidentified(data: bytes) -> ImageError:
         return ImageError(
             FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind that is not supported"
         )
-    detail = f"not an image, or of a format that {DECODER_VERSION} does not support"
+    detail = f"not an image, or of a format that Pillow {PIL.__version__} and the installed plug-ins do not decode"
     return ImageError(FailureReason.NOT_AN_IMAGE, detail)

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import DECODER_VERSION, open_image
+from embedstore.media.image.decode import open_image
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import FailureReason, ImageInfo
-
-__all__ = ["DECODER_VERSION", "prepare", "resize_and_crop"]
 
 RESAMPLING = {
     Interpolation.NEAREST: Image.Resampling.NEAREST,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +20,12 @@ from embedstore.search.index.files import IndexSidecar
 from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTuning
 from embedstore.storage.disk_errors import disk_errors
 from embedstore.storage.lock import writer_lock
+from embedstore.storage.query_limits import parse_size
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
 KINDS = ("flat", "hnsw", "ivf")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROGRESS_SECONDS = 5  # between two messages while rows are added
 ProgressCallback = Callable[[str], None]
 
@@ -196,19 +195,6 @@ def indexes_match_shards(storage: Storage, space: SpaceRecord) -> bool:
 def rebuild_memory_bytes(memory_bytes: int, dim: int) -> int:
     """Return the memory in which an index of a loaded size can be built again, with k-means at its least."""
     return max(4 * memory_bytes, approximate.MIN_TRAINING_BYTES_PER_DIM * dim)
-
-
-def parse_size(size: str | int) -> int:
-    """Return the bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
-
-    Raises:
-        QueryError: if it is not a size.
-    """
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(size), re.IGNORECASE)
-    try:
-        return int(float(match[1]) * _UNITS[match[2].upper()]) if match else int(size)
-    except ValueError:
-        raise QueryError(f"a size is written as 4GB or 500MB, not {size!r}") from None
 
 
 @contextmanager

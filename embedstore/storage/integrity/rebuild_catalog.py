@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import connection, migrations
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
-from embedstore.storage.layout import Layout, read_small_json
+from embedstore.storage.layout import Layout
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, quote_literal, utc_now
+from embedstore.storage.store_files import read_json_object
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -151,7 +151,7 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         if key in known:
             continue
         try:
-            description = json.loads(read_small_json(path))
+            description = read_json_object(path)
             space = Space.from_json(description["facts"])
             name, dtype, recipe, facts = (description[k] for k in ("name", "dtype", "recipe", "facts"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -15,6 +15,7 @@ from embedstore.errors import EmbedstoreError
 from embedstore.storage import durable_files, layout
 from embedstore.storage.integrity.report import REPAIR_CURE, Checked, Damage, Finding
 from embedstore.storage.layout import Layout
+from embedstore.storage.store_files import read_bounded
 
 _CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
 
@@ -81,7 +82,7 @@ def _check_files(at: Layout, sidecar: Path, read: Callable[[bytes], list[Any]], 
     """Compare the files that a description names with the sizes and checksums in it."""
     yield Checked(sidecars=1)
     try:
-        entries = read(layout.read_small_json(sidecar))
+        entries = read(read_bounded(sidecar))
         files = [(_sibling(sidecar, e["file"]), int(e["bytes"]), str(e["xxh3"])) for e in entries]
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         problem = f"it does not describe its files ({type(e).__name__}: {e})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
 from embedstore.storage.catalog import CATALOG_TABLES, Catalog
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
-from embedstore.storage.layout import COMMIT_COUNTER, Layout, read_small_json
+from embedstore.storage.layout import COMMIT_COUNTER, Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
 from embedstore.storage.sql import fetch_value, first_line, first_row
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import read_json_object
 
 _CATALOG = "catalog.duckdb"
 
@@ -199,7 +199,7 @@ def _check_space_descriptions(at: Layout) -> Iterator[Damage]:
     """Check the file ``space.json`` of every space, from which a lost catalog is rebuilt."""
     for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
         try:
-            description = json.loads(read_small_json(path))
+            description = read_json_object(path)
             if Space.from_json(description["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give the name of its folder")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:

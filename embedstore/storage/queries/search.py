@@ -59,7 +59,7 @@ def matching_items(con: duckdb.DuckDBPyConnection, where: str) -> NDArray[np.int
         UnknownColumn: if the filter names a column that the items lack.
     """
     condition = filters.compile_filter(con, where)
-    with filters.filter_errors(where):
+    with filters.filter_errors(con, where):
         return _int64(con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()["item"])
 
 
@@ -75,7 +75,7 @@ def placements(con: duckdb.DuckDBPyConnection, space: str, where: str | None = N
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the filter names a column that the items lack.
     """
-    with filters.filter_errors(where):
+    with filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         rows = con.execute(
             f'SELECT i.item, v.shard, v."row"::BIGINT AS r FROM (SELECT * FROM items WHERE present AND ({condition})) '
@@ -161,7 +161,7 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
         BadFilter: if the filter cannot be used.
     """
     require_item_column(column, item_columns(con))
-    with filters.filter_errors(where):
+    with filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         return con.execute(
             f'SELECT i.item, i.uri, {text_or_null(column)}, v.shard, v."row"::BIGINT '

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedstore.errors import QueryError
 from embedstore.storage import filters
-from embedstore.storage.durable_files import atomic_path
+from embedstore.storage.durable_files import atomic_path, atomic_write
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import fetch_column, fetch_value, scratch_tables
 from embedstore.storage.storage import Storage
@@ -54,7 +54,7 @@ def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str
 
 def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> NumberedVectors:
     """Number the chosen items and map their vector files, in one read of the catalog."""
-    with storage.catalog.read() as con, filters.filter_errors(where):
+    with storage.catalog.read() as con, filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         con.execute(_SELECT.format(table=table, condition=condition), {"space": space.key})
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
@@ -64,12 +64,12 @@ def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str)
 
 
 def _write_npy(path: Path, selected: NumberedVectors) -> None:
-    """Write the vectors as a float32 array of NumPy."""
-    with atomic_path(path) as temporary:
-        array = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(selected), selected.reader.dim))
-        for first, block in selected.iter_blocks():
-            array[first : first + len(block)] = block
-        array.flush()
+    """Write the vectors as a float32 array of NumPy. A file that is mapped kills the process where the disk is full."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (len(selected), selected.reader.dim)}
+    with atomic_write(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, block in selected.iter_blocks():
+            file.write(np.ascontiguousarray(block, "<f4").data)
 
 
 _SELECT = """

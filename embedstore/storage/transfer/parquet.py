@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.storage.disk_errors import duckdb_output
 from embedstore.storage.sql import fetch_value, quote_literal, scratch_tables
 from embedstore.storage.vectors import VectorReader
 
@@ -67,7 +68,8 @@ class NumberedVectors:
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     """Write the rows of a query to a Parquet file."""
-    con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
+    with duckdb_output(path):
+        con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:

@@ -17,7 +17,6 @@ from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
 from embedstore.storage.catalog import ARCHIVED_TABLES, Catalog
 from embedstore.storage.catalog_errors import is_disk_error
-from embedstore.storage.commit import FLOAT16_MAX, storable_rows
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
@@ -176,11 +175,10 @@ def _convert_vectors(
         _require_rows(int(fetch_value(con, f"SELECT count(*) FROM {source}")), file, path)
         contents = [content_hex(c) for c in fetch_column(con, f"SELECT content::UUID::VARCHAR FROM {source}")]
         vectors = parquet.read_vectors(con, f"SELECT vector FROM {source}", space.dim)
-    if not storable_rows(vectors, space.dtype).all() or (
-        space.dtype == "float16" and np.abs(vectors).max() > FLOAT16_MAX
-    ):
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = vectors.astype(shard.DTYPES[space.dtype])
+    if not (np.isfinite(stored).all() and stored.any(axis=1).all()):
         raise StoreDamaged(f"{path} has a vector that is not finite, is zero, or does not fit {space.dtype}")
-    stored = vectors.astype(shard.DTYPES[space.dtype])
     number = int(target.stem)
     return shard.write_shard(target, space=space.key, number=number, vectors=stored, contents=contents), contents
 

@@ -63,7 +63,7 @@ def _write(storage: Storage, folder: Path) -> ArchiveManifest:
                 "again, else train it and save it again"
             )
         vectors = [file for key, space in spaces.items() for file in _write_vectors(key, space, folder)]
-    marker = json.loads(layout.read_small_json(storage.layout.marker))
+    marker = layout.read_marker(storage.layout)
     return ArchiveManifest(str(marker["id"]), datetime.now(UTC).isoformat(timespec="seconds"), tables, vectors, files)
 
 

@@ -1,0 +1,1 @@
+"""Image formats that a library other than Pillow decodes: HEIF, camera RAW, and those of plug-ins."""

@@ -1,0 +1,41 @@
+"""What the decoder needs to know about a format that Pillow does not decode; plug-ins give objects of this class."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """A format, how it is recognized, and the library that decodes it.
+
+    Attributes:
+        name: the format as items show it, e.g. ``"HEIF"``.
+        matches: whether a file is of this format, from its bytes. It is called for many files: it looks at a few bytes
+            and does not raise.
+        open: open the bytes as an image of Pillow. Its EXIF orientation, if it has one, is applied afterwards. Any
+            exception becomes a failure of the file.
+        package: the package on PyPI that decodes. Its version belongs to the version of the decoder: files that failed
+            are tried again when it changes.
+        install: what ``pip install`` needs to add the package.
+        max_pixels: the largest image that is decoded, in pixels.
+    """
+
+    name: str
+    matches: Callable[[bytes], bool]
+    open: Callable[[bytes], Image.Image]
+    package: str
+    install: str
+    max_pixels: int
+
+    @property
+    def package_version(self) -> str | None:
+        """The version of the package, or None if it is not installed."""
+        try:
+            return importlib.metadata.version(self.package)
+        except importlib.metadata.PackageNotFoundError:
+            return None

@@ -1,0 +1,96 @@
+"""The names ``pred.NAME`` and ``pred.NAME.score``, which filters and queries read as columns of the items.
+
+``pred.NAME`` is the class that a head predicted and ``pred.NAME.score`` its score, NULL where the head has no
+prediction for the item's current content. For a head that predicts sets of classes (several labels per item, or
+conformal sets) the first is a list, the most likely class first and empty if there is none, and the second the highest
+score. Each name becomes one fixed lookup in the table ``predictions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+from embedstore.errors import UnknownColumn, did_you_mean
+from embedstore.storage.sql import fetch_column, quote_identifier, quote_literal
+from embedstore.storage.syntax_tree import Node, parse_select
+
+PREFIX = "pred"
+
+
+@dataclass(frozen=True)
+class PredictedColumn:
+    """One predicted column: the head, and ``label`` or ``score``."""
+
+    head: str
+    field: str
+
+    @property
+    def name(self) -> str:
+        """The name of the column in a result."""
+        return self.head if self.field == "label" else self.field
+
+
+@dataclass(frozen=True)
+class PredictingHeads:
+    """The heads that a text may name.
+
+    Attributes:
+        names: every head that has predicted something.
+        set_valued: those of them that predict sets of classes.
+    """
+
+    names: Collection[str] = ()
+    set_valued: Collection[str] = ()
+
+    def parse(self, names: Sequence[str]) -> PredictedColumn:
+        """Return the column of ``[NAME]`` or ``[NAME, "score"]``, the parts that follow ``pred``.
+
+        Raises:
+            UnknownColumn: if no head of that name has predicted, or the field is another one.
+        """
+        head = next((h for h in self.names if h.lower() == names[0].lower()), None)
+        if head is None:
+            raise UnknownColumn(
+                f"no head {names[0]!r} has predicted anything{did_you_mean(names[0], self.names)}; create pred.HEAD "
+                f"with `embedstore predict STORE HEAD`"
+                f"{'; there are ' + ', '.join(sorted(self.names)) if self.names else ''}"
+            )
+        field = names[1].lower() if len(names) == 2 else "label"
+        if len(names) > 2 or field not in ("label", "score"):
+            raise UnknownColumn(f"pred.{head} has .label and .score, not {'.'.join(names[1:])!r}")
+        return PredictedColumn(head, field)
+
+    def lookup(self, con: duckdb.DuckDBPyConnection, column: PredictedColumn, table: str | None = None) -> Node:
+        """Return the tree of a scalar subquery that looks the column up.
+
+        Args:
+            con: any connection; it parses the text.
+            column: the column.
+            table: the name of the items in the query; None where only the items have a column ``item``.
+        """
+        labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
+        in_sets = column.head in self.set_valued
+        value = {"label": labels, "score": "max(score)"}[column.field] if in_sets else column.field
+        prefix = "" if table is None else f"{quote_identifier(table)}."
+        sql = (
+            f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value FROM "
+            f"predictions WHERE head = {quote_literal(column.head)} {'GROUP BY item, content' if in_sets else ''}) "
+            f"AS p WHERE p.of_item = {prefix}item AND p.of_content = {prefix}content)"
+        )
+        node: Node = parse_select(con, sql)["statements"][0]["node"]["select_list"][0]
+        return node
+
+
+def predicting_heads(con: duckdb.DuckDBPyConnection, known: Collection[str] = ()) -> PredictingHeads:
+    """Return the heads that have predictions.
+
+    Args:
+        con: the open catalog.
+        known: heads that count too although they have no predictions yet.
+    """
+    predicted = fetch_column(con, "SELECT DISTINCT head FROM predictions")
+    set_valued = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN")
+    return PredictingHeads({*predicted, *known}, set_valued)

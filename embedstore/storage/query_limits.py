@@ -1,0 +1,93 @@
+"""Limits of time and memory for text that a user wrote as SQL. DuckDB is not imported here."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from embedstore.errors import BadOption, QueryError
+
+QUERY_SECONDS = 20.0  # a writer waits up to 30 s for its turn at the catalog
+QUERY_MEMORY = "1GB"
+FILTER_SECONDS = 300.0  # for the whole query that the filter is part of
+FILTER_VARIABLE = "EMBEDSTORE_FILTER_TIMEOUT"
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_size(size: str | int) -> int:
+    """Return the bytes of ``4GB``, ``500 MB``, ``1.5G`` or a number.
+
+    Raises:
+        QueryError: if it is not a size.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?)i?B?\s*", str(size), re.IGNORECASE)
+    try:
+        return int(float(match[1]) * _UNITS[match[2].upper()]) if match else int(size)
+    except ValueError:
+        raise QueryError(f"a size is written as 4GB or 500MB, not {size!r}") from None
+
+
+@dataclass(frozen=True)
+class QueryLimits:
+    """How much one query may take.
+
+    Attributes:
+        seconds: of time.
+        memory: such as ``1GB``, or bytes: what DuckDB may hold, and what the rows of the result may take in Python.
+
+    Raises:
+        BadOption: if one of them is not a positive number.
+        QueryError: if the memory is not a size.
+    """
+
+    seconds: float = QUERY_SECONDS
+    memory: str | int = QUERY_MEMORY
+
+    def __post_init__(self) -> None:
+        if not (_is_positive(self.seconds) and self.seconds <= threading.TIMEOUT_MAX):
+            raise BadOption(f"the time limit of a query is a number of seconds above 0, not {self.seconds!r}")
+        if self.memory_bytes <= 0:
+            raise BadOption(f"the memory limit of a query is a size above 0 like {QUERY_MEMORY}, not {self.memory!r}")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory limit in bytes."""
+        return parse_size(self.memory)
+
+
+def filter_seconds() -> float:
+    """Return the time limit of a filter, which the environment variable ``EMBEDSTORE_FILTER_TIMEOUT`` may set.
+
+    Raises:
+        BadOption: if the variable is not a positive number.
+    """
+    text = os.environ.get(FILTER_VARIABLE)
+    if text is None:
+        return FILTER_SECONDS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (_is_positive(seconds) and seconds <= threading.TIMEOUT_MAX):
+        raise BadOption(f"{FILTER_VARIABLE} is a number of seconds above 0, not {text!r}; unset it, or set it to 300")
+    return seconds
+
+
+def python_bytes(value: Any) -> int:
+    """Return about how much memory a value of a result takes."""
+    if isinstance(value, dict):
+        return sys.getsizeof(value) + sum(python_bytes(k) + python_bytes(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return sys.getsizeof(value) + sum(map(python_bytes, value))
+    return sys.getsizeof(value)
+
+
+def _is_positive(number: float) -> bool:
+    """Return whether a number is finite and above 0."""
+    return math.isfinite(number) and number > 0

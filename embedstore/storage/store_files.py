@@ -1,0 +1,224 @@
+"""The files of a store, which may come from somebody else: regular files and folders, no links, JSON of limited size.
+
+Every store is checked here before it is opened (:func:`require_regular_entries`), and its files are opened here
+(:func:`open_regular`): a link, a named pipe or a device is never followed, waited for, read or written.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from embedstore.errors import StoreIOError, UnsafeStore
+
+MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
+_SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_KINDS = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+@dataclass(frozen=True)
+class IrregularEntry:
+    """Something in a store's folder that is neither a regular file nor a folder.
+
+    Attributes:
+        path: relative to the store, with ``/``.
+        kind: such as ``symbolic link``.
+        target: where a link points.
+    """
+
+    path: str
+    kind: str
+    target: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path!r} is a {self.kind}" + (f" to {self.target!r}" if self.target else "")
+
+
+def irregular_entries(root: Path, names: Sequence[str]) -> Iterator[IrregularEntry]:
+    """Yield what is neither a regular file nor a folder among the entries of a folder, and below them.
+
+    Args:
+        root: the folder; it may itself be a link.
+        names: how the entries of the folder begin that are looked at, in lower case: the others are never opened.
+
+    Yields:
+        The entries, in no order.
+
+    Raises:
+        OSError: if a folder cannot be listed.
+    """
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                path = f"{folder}{entry.name}"
+                if not folder and not entry.name.lower().startswith(tuple(names)):
+                    continue
+                if _is_link(entry) or not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)):
+                    yield _describe(Path(entry.path), path)
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{path}/")
+
+
+def require_regular_entries(root: Path, names: Sequence[str]) -> None:
+    """Refuse a folder that holds links, named pipes, sockets or devices.
+
+    Args:
+        root: the folder; it may itself be a link.
+        names: how the entries of the folder begin that are looked at, in lower case.
+
+    Raises:
+        UnsafeStore: if there is one.
+        StoreIOError: if a folder cannot be listed.
+    """
+    try:
+        found = next(irregular_entries(root, names), None)
+    except OSError as e:
+        raise StoreIOError(f"cannot list {e.filename or root}: {e.strerror}") from e
+    if found is not None:
+        raise UnsafeStore(
+            f"{root} was not opened: {found}, and a store holds regular files and folders only; `embedstore verify "
+            "STORE --untrusted` lists everything; put the file or folder itself in its place"
+        )
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of a regular file; links are not followed, and nothing is waited for.
+
+    Args:
+        path: the file.
+        flags: as for :func:`os.open`.
+
+    Raises:
+        UnsafeStore: if it is a link, a named pipe, a socket or a device; or if it shall be written and has a second
+            name, which may be outside of the store.
+        OSError: if it cannot be opened.
+    """
+    try:
+        fd = os.open(path, flags | _SAFE_FLAGS, 0o666)
+    except OSError as e:
+        if e.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise _unsafe(path, "is a link, a socket or a device, and was not opened") from e
+        raise
+    try:
+        s = os.fstat(fd)
+        if not stat.S_ISREG(s.st_mode) and not stat.S_ISDIR(s.st_mode):
+            raise _unsafe(path, "is not a regular file, and was not opened")
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            _require_one_name(path, s)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_binary(path: Path) -> BufferedReader:
+    """Open a regular file for reading.
+
+    Raises:
+        UnsafeStore: if it is a link, a named pipe, a socket or a device.
+        OSError: if it cannot be opened.
+    """
+    return os.fdopen(open_regular(path), "rb")
+
+
+def require_writable_in_place(path: Path) -> None:
+    """Refuse a file that shall be changed in place, and that is not a regular file with one name.
+
+    Args:
+        path: the file; it may be missing.
+
+    Raises:
+        UnsafeStore: if it is a link, or has a second name, which may be outside of the store.
+    """
+    try:
+        s = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(s.st_mode):
+        raise _unsafe(path, "is not a regular file, and was not opened")
+    _require_one_name(path, s)
+
+
+def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Return the bytes of a file of limited size.
+
+    Raises:
+        UnsafeStore: if it is a link, a named pipe, a socket or a device.
+        OSError: if it cannot be read.
+        ValueError: if it is larger.
+    """
+    with open_binary(path) as f:
+        data = f.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes:,} bytes")
+    return data
+
+
+def parse_json_object(data: str | bytes) -> dict[str, Any]:
+    """Return a JSON object.
+
+    Raises:
+        ValueError: if the text is not JSON, or is nested too deeply.
+        TypeError: if it is not an object.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError as e:
+        raise ValueError("it is nested too deeply") from e
+    if not isinstance(value, dict):
+        raise TypeError("it is not a JSON object")
+    return value
+
+
+def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a file of limited size.
+
+    Raises:
+        UnsafeStore: if it is a link, a named pipe, a socket or a device.
+        OSError: if it cannot be read.
+        ValueError: if it is larger, is not JSON, or is nested too deeply.
+        TypeError: if it is not an object.
+    """
+    return parse_json_object(read_bounded(path, max_bytes))
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a symbolic link, or a junction of Windows."""
+    is_junction = getattr(entry, "is_junction", None)
+    return entry.is_symlink() or bool(is_junction and is_junction())
+
+
+def _describe(path: Path, relative: str) -> IrregularEntry:
+    """Return what an entry is."""
+    kind = _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "junction")
+    try:
+        target = os.fspath(path.readlink()) if kind in ("symbolic link", "junction") else ""
+    except OSError:
+        target = ""
+    return IrregularEntry(relative, kind, target)
+
+
+def _require_one_name(path: Path, s: os.stat_result) -> None:
+    """Refuse a regular file with a second name: a change in place would also change that file."""
+    if stat.S_ISREG(s.st_mode) and s.st_nlink > 1:
+        raise _unsafe(path, "has a second name (a hard link), and a change of it would change that file too")
+
+
+def _unsafe(path: Path, problem: str) -> UnsafeStore:
+    """Return the error for one file."""
+    return UnsafeStore(f"{path} {problem}; copy the store without links (`cp -rL STORE COPY`) and use the copy")

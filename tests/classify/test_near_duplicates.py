@@ -1,0 +1,224 @@
+"""Copies of one picture are found among any rows, stay together, and nothing that is not a copy is joined."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedstore.classify.data.copy_groups import group_copies
+from embedstore.classify.data.copy_threshold import EQUAL_COSINE, LEAST_COSINE, choose_copy_threshold
+from embedstore.classify.data.features import Features
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
+from embedstore.classify.data.sampling import sample_per_class
+from embedstore.classify.data.self_join import nearest_pairs
+from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.label_errors import label_errors
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
+from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.errors import LabelError
+
+
+def features(X, y, splits=None, groups=None, space="numbers") -> Features:
+    """Labeled rows without a store."""
+    n = len(X)
+    return Features(
+        X=np.asarray(X, np.float32),
+        y=np.array([str(v) for v in y], dtype=object),
+        ids=np.arange(1, n + 1),
+        groups=np.arange(n) if groups is None else np.asarray(groups, np.int64),
+        splits=np.array([None] * n if splits is None else splits, dtype=object),
+        n_unlabeled=0,
+        n_without_vector=0,
+        space=space,
+    )
+
+
+def pictures(n, copies=1, *, dim=32, classes=4, noise=0.1, seed=0):
+    """Rows of ``n`` pictures, ``copies`` of each with a little noise, their labels and the number of the picture."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    X = rng.normal(size=(classes, dim))[y] * 0.35 + rng.normal(size=(n, dim))
+    rows = np.concatenate([X] + [X + noise * rng.normal(size=X.shape) for _ in range(copies - 1)])
+    return rows, np.tile(y, copies), np.tile(np.arange(n), copies)
+
+
+def partition(groups):
+    """The sets of rows of equal group."""
+    return {frozenset(np.flatnonzero(groups == g).tolist()) for g in np.unique(groups)}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(60, 200),
+    copies=st.integers(1, 5),
+    dim=st.sampled_from([16, 64, 300]),
+    seed=st.integers(0, 1000),
+)
+def test_copies_form_exactly_the_groups_of_the_pictures(n, copies, dim, seed):
+    """Of any number of pictures with one to five copies each, at most one pair of pictures is joined wrongly."""
+    X, y, picture = pictures(n, copies, dim=dim, seed=seed)
+    joined = NearDuplicateOptions().join(features(X, y))
+    right = partition(picture) & partition(joined.groups)
+    assert len(right) >= n - 2
+    assert joined.near_duplicates.n_grouped >= (len(X) - 2 * copies if copies > 1 else 0)
+
+
+@pytest.mark.parametrize("dim", [6, 16, 64])
+def test_few_pairs_of_rows_without_copies_are_joined(dim):
+    """In 40 stores of 150 rows without copies, about 0.1 pairs each are expected; 15 in all would be 0.4."""
+    found = [
+        NearDuplicateOptions().join(features(*pictures(150, dim=dim, seed=s)[:2])).near_duplicates for s in range(40)
+    ]
+    assert sum(f.n_groups for f in found) <= 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [6, 16, 64])
+def test_the_expected_number_of_wrong_pairs_holds(dim):
+    """In 400 stores of 300 rows without copies, at most 0.2 pairs per store are joined."""
+    found = [
+        NearDuplicateOptions().join(features(*pictures(300, dim=dim, seed=s)[:2])).near_duplicates for s in range(400)
+    ]
+    assert sum(f.n_groups for f in found) / 400 <= 0.2
+
+
+def test_a_tight_class_is_not_a_group_of_copies():
+    """A class of near rows, a tenth of all, is not joined: neither as one chain nor in parts."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 1500)
+    X = rng.normal(size=(10, 32))[y] + rng.normal(size=(1500, 32)) * np.where(y == 0, 0.1, 0.7)[:, None]
+    assert NearDuplicateOptions().join(features(X, y)).near_duplicates.n_grouped == 0
+
+
+def test_a_chain_ends_where_its_ends_are_no_copies():
+    """Of 90 rows along a half circle, each near the next, no group reaches further than its threshold allows."""
+    angle = np.linspace(0, np.pi, 90)
+    X = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    groups = group_copies(X, nearest_pairs(X, 4), 0.99)
+    sizes = np.bincount(groups)
+    assert sizes.max() < 15
+    for g in np.flatnonzero(sizes > 1):
+        rows = X[groups == g]
+        n = len(rows)
+        assert ((rows @ rows.T).sum() - n) / (n * (n - 1)) >= 1 - 2 * (1 - 0.99) - 1e-5
+
+
+@pytest.mark.parametrize(
+    "X",
+    [np.zeros((50, 4)), np.ones((50, 4)), np.eye(50), np.zeros((1, 4)), np.ones((2, 1)), np.full((30, 3), 1e-30)],
+    ids=["zeros", "equal", "orthogonal", "one row", "two equal rows", "tiny"],
+)
+def test_degenerate_rows_have_a_threshold(X):
+    """Whatever the rows are, the threshold lies between 0.7 and that of equal vectors."""
+    assert LEAST_COSINE <= choose_copy_threshold(X.astype(np.float32)) <= EQUAL_COSINE
+
+
+def test_a_class_of_nothing_but_copies_stays_divisible():
+    """A class of two copies of one picture is named and not joined, so that the other classes can be evaluated."""
+    X, y, _ = pictures(100, dim=32)
+    X = np.concatenate([X, X[:1] + 5, X[:1] + 5.001])
+    joined = NearDuplicateOptions().join(features(X, [*y, "twin", "twin"]))
+    assert joined.near_duplicates.separated_classes == ("twin",)
+    assert joined.groups[-1] != joined.groups[-2]
+    assert evaluate_head("prototype", joined).n_held_out > 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), copies=st.integers(2, 4))
+def test_no_split_or_fold_separates_copies(seed, copies):
+    """A drawn split and drawn folds hold all copies of a picture on one side."""
+    X, y, picture = pictures(80, copies, seed=seed % 50)
+    data = NearDuplicateOptions().join(features(X, y))
+    split = train_test_split(data, seed=seed)
+    assert not set(picture[split.train]) & set(picture[split.held_out])
+    e = evaluate_head("prototype", data, EvaluationSettings(folds=3, seed=seed))
+    assert e.near_duplicates.count == 0
+    assert e.leak is None
+
+
+def test_a_given_split_is_kept_and_its_leaks_are_told_from_the_test_side():
+    """Of 100 held-out rows 40 are copies of training rows: counted, listed, scored apart, left out on request."""
+    X, y, _ = pictures(300, dim=32)
+    rng = np.random.default_rng(1)
+    X[200:240] = X[:40] + 0.05 * rng.normal(size=(40, 32))
+    y[200:240] = y[:40]
+    data = features(X, y, ["train"] * 200 + ["test"] * 100)
+    kept = evaluate_head("knn", data, k=1)
+    assert (kept.n_train, kept.near_duplicates.count) == (200, 40)
+    assert {(p.train_item, p.held_out_item) for p in kept.near_duplicates.pairs} == {(i, i + 200) for i in range(1, 41)}
+    leak = kept.leak
+    assert (leak.n_near, leak.n_other, leak.accuracy_near, leak.dropped) == (40, 60, 1.0, False)
+    assert leak.accuracy_other < 0.9
+    assert kept.accuracy == pytest.approx((40 * leak.accuracy_near + 60 * leak.accuracy_other) / 100)
+    assert kept.to_json()["leak"]["n_near"] == 40
+    dropped = evaluate_head("knn", data, EvaluationSettings(near_duplicates="drop"), k=1)
+    assert (dropped.n_train, dropped.leak.dropped) == (160, True)
+    assert dropped.leak.accuracy_near < 1
+    ignored = evaluate_head("knn", data, EvaluationSettings(near_duplicates="ignore"), k=1)
+    assert (ignored.near_duplicates, ignored.leak) == (None, None)
+
+
+def test_calibration_rows_are_no_copies_of_either_side():
+    """Val rows that are copies of test rows or of training rows do not calibrate."""
+    X, y, _ = pictures(400, dim=32)
+    X[200:240], y[200:240] = X[300:340] + 0.01, y[300:340]
+    X[240:250], y[240:250] = X[:10] + 0.01, y[:10]
+    data = features(X, y, ["train"] * 200 + ["val"] * 100 + ["test"] * 100)
+    e = evaluate_head("prototype", data, EvaluationSettings(calibrate="temperature"))
+    assert e.calibration["rows"] == 50
+    ignored = evaluate_head("prototype", data, EvaluationSettings(calibrate="temperature", near_duplicates="ignore"))
+    assert ignored.calibration["rows"] == 100
+
+
+def test_copies_inside_training_change_nothing_that_is_promised():
+    """With five copies of 80 pictures, C, log-loss and the coverage of sets are as if the pictures were declared."""
+    X, y, _ = pictures(480, dim=32)
+    X = np.concatenate([X[:80] + 0.1 * np.random.default_rng(i).normal(size=(80, 32)) for i in range(5)] + [X[80:]])
+    y = np.concatenate([np.tile(y[:80], 5), y[80:]])
+    declared = np.concatenate([np.tile(np.arange(80), 5), np.arange(100, 500)])
+    splits = ["train"] * 400 + ["test"] * 400
+    settings_ = EvaluationSettings(conformal_alpha=0.1)
+    found = evaluate_head("logistic", features(X, y, splits), settings_)
+    known = evaluate_head("logistic", features(X, y, splits, groups=declared), settings_)
+    hidden = evaluate_head(
+        "logistic", features(X, y, splits), EvaluationSettings(conformal_alpha=0.1, near_duplicates="ignore")
+    )
+    assert found.hyperparameters["C"] == known.hyperparameters["C"]
+    assert found.conformal["coverage"] == pytest.approx(known.conformal["coverage"], abs=0.02)
+    assert found.conformal["coverage"] > 0.85
+    assert hidden.conformal["coverage"] < 0.7
+    assert found.report["log_loss"] < hidden.report["log_loss"] / 2
+
+
+def test_a_wrong_label_with_a_copy_is_found():
+    """Wrong labels whose copies carry the same wrong label are found as often as without copies."""
+    X, y, _ = pictures(300, dim=16, classes=3, seed=3)
+    X += 3 * np.eye(3, 16)[y]
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(300, 30, replace=False)
+    y[wrong] = (y[wrong] + 1) % 3
+    alone = {i.item - 1 for i in label_errors(features(X, y)).issues} & set(wrong.tolist())
+    both = np.concatenate([X, X[wrong] + 0.01 * rng.normal(size=(30, 16))]), np.concatenate([y, y[wrong]])
+    with_copies = {i.item - 1 for i in label_errors(features(*both)).issues} & set(wrong.tolist())
+    assert len(alone) > 20
+    assert len(with_copies) >= len(alone) - 2
+
+
+def test_labels_are_counted_by_picture():
+    """Eight labels per class are eight pictures, and budgets end at the number of pictures."""
+    X, y, picture = pictures(60, 4, classes=3)
+    data = NearDuplicateOptions().join(features(X, y))
+    rows = sample_per_class(data, np.arange(len(data)), 8, seed=0)
+    assert len(np.unique(picture[rows])) == len(rows) == 24
+    curve = learning_curve("prototype", data, LearningCurveSettings((2, 50), repeats=2))
+    assert [p.labels_per_class for p in curve.points] == [2, None]
+    assert "training pictures" in curve.skipped_budgets[0][1]
+
+
+def test_a_wrong_policy_is_refused():
+    """A name or a cosine that does not exist is one line with the possible ones."""
+    with pytest.raises(LabelError, match="near_duplicates must be group, ignore or drop, not 'grup'"):
+        NearDuplicateOptions("grup")
+    with pytest.raises(LabelError, match=r"near_duplicate_threshold must be a cosine in \[0, 1\], not 2"):
+        EvaluationSettings(near_duplicate_threshold=2)
