@@ -487,6 +487,8 @@ class Store:
         keep: str = "first",
         exact: bool | None = None,
         write_columns: bool = False,
+        group_column: str = "duplicate_group",
+        keep_column: str = "duplicate_keep",
         space: str | None = None,
         wait: float = 0.0,
     ) -> DuplicateGroups:
@@ -497,7 +499,10 @@ class Store:
             where: see :class:`Store`.
             keep: which item of a group to keep: ``first`` or ``largest``.
             exact: whether to compare all pairs; None decides by the number of items.
-            write_columns: write the columns ``duplicate_group`` and ``duplicate_keep``.
+            write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
+                group when its kept item is deleted, changed or missing.
+            group_column: the column for the group.
+            keep_column: the column for whether to keep the item.
             space: see :class:`Store`.
             wait: see :class:`Store`.
 
@@ -505,7 +510,7 @@ class Store:
             The groups, and the pairs across splits.
 
         Raises:
-            QueryError: if the threshold is out of range or ``keep`` is unknown.
+            QueryError: if the threshold is out of range, ``keep`` is unknown, or a column to write is your own.
         """
         return operations.clean.duplicates(
             self._session,
@@ -513,7 +518,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
-            write_columns=write_columns,
+            columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
         )
@@ -542,7 +547,7 @@ class Store:
             How many items were written.
 
         Raises:
-            QueryError: if there are fewer items than clusters.
+            QueryError: if there are fewer items than clusters, or a column to write is your own.
         """
         return operations.clean.cluster(
             self._session,

@@ -218,6 +218,8 @@ def _print_result(result: FinetuneResult) -> None:
 
 def _print_comparison(c: SpaceComparison) -> None:
     """Print two spaces next to each other."""
+    from embedstore.reports import evaluation_text
+
     print(f"{c.baseline} and {c.space}: {c.n_held_out:,} held-out items ({c.split}), {c.n_train:,} training items")
     rows = [
         (
@@ -230,3 +232,5 @@ def _print_comparison(c: SpaceComparison) -> None:
         for p in c.evaluations
     ]
     console.print_table(("accuracy of", c.baseline, c.space, "gain and 95% interval", "McNemar p"), rows)
+    for note in evaluation_text.power_notes(c.evaluations[0].power, c.n_held_out):
+        console.print_note(note)

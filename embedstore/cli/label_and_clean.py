@@ -117,8 +117,10 @@ def duplicates(
     ] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs; by default only for few items.")] = False,
     write_columns: Annotated[
-        bool, typer.Option("--write-columns", help="Write the columns duplicate_group and duplicate_keep.")
+        bool, typer.Option("--write-columns", help="Write the group and whether to keep the item as columns.")
     ] = False,
+    group_column: Annotated[str, typer.Option(help="The column for the group.")] = "duplicate_group",
+    keep_column: Annotated[str, typer.Option(help="The column for whether to keep the item.")] = "duplicate_keep",
     where: o.Where = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
@@ -133,7 +135,15 @@ def duplicates(
     `embedstore delete pets.store --where "not duplicate_keep"`
     """
     groups = es.open(store).duplicates(
-        threshold, where=where, keep=keep, exact=exact or None, write_columns=write_columns, space=space, wait=wait
+        threshold,
+        where=where,
+        keep=keep,
+        exact=exact or None,
+        write_columns=write_columns,
+        group_column=group_column,
+        keep_column=keep_column,
+        space=space,
+        wait=wait,
     )
     facts = groups.to_json()
     rows = facts["across_splits"] if across_splits else facts["rows"]

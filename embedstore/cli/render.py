@@ -33,6 +33,8 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         _print_index(index)
     if info.heads:
         print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
+    for column in info.computed:
+        _print_computed_column(column)
     if info.labels:
         shown = list(info.labels.items())
         more = ", …" if len(shown) > 12 else ""
@@ -55,6 +57,16 @@ def _print_space(s: dict[str, Any]) -> None:
     print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else ""))
     if s["overrides"]:
         print(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
+
+
+def _print_computed_column(c: dict[str, Any]) -> None:
+    """Print one column that a run computed, and what changed since."""
+    changes = [(c["lost"], "deleted, changed or without a kept copy since"), (c["added"], "added since")]
+    stale = "; ".join(f"{n:,} items {what}" for n, what in changes if n)
+    edited = "; edited since" if c["edited"] else ""
+    run = f"run {c['run']}, {c['verb']}, {str(c['computed'])[:10]}"
+    print(console.one_line(f"computed column {c['column']} ({run}): {c['items']:,} items" + edited)
+          + (f"; stale: {stale}" if stale else ""))  # fmt: skip
 
 
 def _print_index(i: dict[str, Any]) -> None:

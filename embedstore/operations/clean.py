@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
-from embedstore.operations.edit import write
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
 from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
-from embedstore.storage import item_changes
+from embedstore.storage.queries.computed_columns import ColumnRole, ComputedValues, require_writable
+from embedstore.storage.sql import utc_now
 
 
 def duplicates(
@@ -23,28 +22,36 @@ def duplicates(
     where: str | None,
     keep: str,
     exact: bool | None,
-    write_columns: bool,
+    columns: tuple[str, str] | None,
     space: str | None,
     wait: float,
 ) -> DuplicateGroups:
-    """Group near-duplicates; see :meth:`embedstore.Store.duplicates`."""
+    """Group near-duplicates; see :meth:`embedstore.Store.duplicates`. ``columns`` are those to write, if any."""
     if keep not in list(DuplicateKeepPolicy):
         raise QueryError(f"keep must be {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
+    names = dict(zip((ColumnRole.DUPLICATE_GROUP, ColumnRole.DUPLICATE_KEEP), columns or (), strict=False))
+    _check_columns(session, names)
+    record, started = session.space(space), utc_now()
     groups = find_duplicates(
         session.storage,
-        session.space(space),
+        record,
         threshold=threshold,
         where=where,
         keep=DuplicateKeepPolicy(keep),
         exact=exact,
     )
-    if write_columns:
-        columns = {
-            "duplicate_group": np.array([i.group for i in groups.items], np.int64),
-            "duplicate_keep": np.array([i.keep for i in groups.items], np.bool_),
-        }
-        items = np.array([i.item for i in groups.items], np.int64)
-        _write_columns(session, "duplicates", {"threshold": threshold, "where": where}, items, columns, wait)
+    if names:
+        values = ComputedValues(
+            np.array([i.item for i in groups.items], np.int64),
+            {
+                ColumnRole.DUPLICATE_GROUP: np.array([i.group for i in groups.items], np.int64),
+                ColumnRole.DUPLICATE_KEEP: np.array([i.keep for i in groups.items], np.bool_),
+            },
+            names,
+        )
+        settings = {"threshold": threshold, "where": where, "keep": keep, "columns": list(names.values())}
+        with session.storage.writer("duplicates", wait=wait) as writer:
+            writer.put_computed_columns("duplicates", record.key, values, settings, started)
     return groups
 
 
@@ -59,20 +66,19 @@ def cluster(
     wait: float,
 ) -> ChangedItems:
     """Cluster items; see :meth:`embedstore.Store.cluster`."""
-    found = find_clusters(session.storage, session.space(space), n_clusters, where=where)
-    settings = {"k": n_clusters, "where": where, "column": cluster_column}
-    columns: dict[str, NDArray[Any]] = {cluster_column: found.cluster, outlier_column: found.outlier_score}
-    return _write_columns(session, "cluster", settings, found.items, columns, wait)
+    names = {ColumnRole.CLUSTER: cluster_column, ColumnRole.OUTLIER: outlier_column}
+    _check_columns(session, names)
+    record, started = session.space(space), utc_now()
+    found = find_clusters(session.storage, record, n_clusters, where=where)
+    values = ComputedValues(
+        found.items, {ColumnRole.CLUSTER: found.cluster, ColumnRole.OUTLIER: found.outlier_score}, names
+    )
+    settings = {"k": n_clusters, "where": where, "columns": list(names.values())}
+    with session.storage.writer("cluster", wait=wait) as writer:
+        return ChangedItems(**writer.put_computed_columns("cluster", record.key, values, settings, started))
 
 
-def _write_columns(
-    session: Session,
-    operation: str,
-    settings: dict[str, Any],
-    items: NDArray[np.int64],
-    columns: dict[str, NDArray[Any]],
-    wait: float,
-) -> ChangedItems:
-    """Write computed columns of items."""
-    counts = write(session, operation, settings, wait, lambda w: {"items": item_changes.set_columns(w, items, columns)})
-    return ChangedItems(**counts)
+def _check_columns(session: Session, columns: Mapping[ColumnRole, str]) -> None:
+    """Raise QueryError, before any work is done, if a column may not be overwritten."""
+    with session.storage.catalog.read() as con:
+        require_writable(con, columns)

@@ -10,6 +10,7 @@ from embedstore.operations.session import Session
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
 from embedstore.storage import info as storage_info
+from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
 from embedstore.storage.query_limits import QueryLimits
 from embedstore.storage.user_query import run_query
@@ -18,7 +19,7 @@ from embedstore.storage.user_query import run_query
 def sql(session: Session, query: str, parameters: Sequence[Any], *, timeout: float, memory: str | int) -> SqlResult:
     """Run a query of the user; see :meth:`embedstore.Store.sql`."""
     names, rows = run_query(session.storage.catalog, query, parameters, QueryLimits(timeout, memory))
-    return SqlResult(tuple(names), tuple(rows))
+    return SqlResult(unique_names(names), tuple(rows))
 
 
 def failures(session: Session) -> SqlResult:

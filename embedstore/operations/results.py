@@ -41,6 +41,8 @@ class StoreInfo(Summary):
         spaces: facts on each space.
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
+        computed: the columns that runs computed: the run, how many items have a value, and whether items were deleted,
+            changed or added since.
         runs: how many runs are recorded.
         bytes: bytes on disk.
     """
@@ -58,6 +60,7 @@ class StoreInfo(Summary):
     spaces: list[dict[str, Any]]
     indexes: list[dict[str, Any]]
     heads: list[dict[str, Any]]
+    computed: list[dict[str, Any]]
     runs: int
     bytes: int
 

@@ -113,6 +113,7 @@ def add_vectors(
         storage.writer(f"import {source.description}", wait=options.wait) as writer,
         tempfile.TemporaryDirectory() as folder,
     ):
+        storage.check_columns(source.columns)
         space = _find_or_add_space(storage, writer, source, options)
         attributes = Path(folder, "attributes.parquet") if source.columns else None
         if attributes:

@@ -123,7 +123,8 @@ class EmbedPlan:
     def mark_missing(self, writer: Writer) -> int:
         """Mark the items whose files were not found as not present, and return how many there are."""
         with writer.transaction() as con:
-            embedding.mark_missing(con)
+            notices = embedding.mark_missing(con)
+        writer.notify(notices)
         return embedding.missing_count(self._con)
 
     def close(self) -> None:

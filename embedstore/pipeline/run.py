@@ -152,7 +152,8 @@ class _Job:
 
 
 def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
-    """Scan the source and decide what has to be done; raise NoImages if the source has no file."""
+    """Decide what has to be done; raise NoImages without a file, BadManifest if the store cannot take the columns."""
+    job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
     plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=decoder_version())

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from embedstore.storage import durable_files
+from embedstore.storage.column_names import shown_names
 from embedstore.tables import Record, Table, to_json_value
 from embedstore.types import Hit
 
 if TYPE_CHECKING:
     from embedstore.reports.item_images import ImageReader
     from embedstore.search.planner import SearchPlan
+
+HIT_FIELDS = tuple(f.name for f in dataclasses.fields(Hit) if f.name != "columns")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,13 @@ class Hits(Table, Sequence[Hit]):
         }
 
     def records(self) -> list[Record]:
-        """Return one flat mapping per hit, with the user's own columns next to ours."""
-        return [_hit_record(hit) for hit in self.hits]
+        """Return one flat mapping per hit, with the user's own columns next to ours.
+
+        A column of the user's with the name of one of ours (rank, score, …) is called ``items.NAME``.
+        """
+        columns = self.hits[0].columns if self.hits else {}
+        names = shown_names(columns, HIT_FIELDS)
+        return [_hit_record(hit, names) for hit in self.hits]
 
     def html(self) -> str:
         """Return a contact sheet as one self-contained page."""
@@ -89,7 +97,7 @@ class SqlResult(Table, Sequence[tuple[Any, ...]]):
     """The rows of an SQL query.
 
     Attributes:
-        column_names: The names of the columns.
+        column_names: The names of the columns; of two with the same name the second becomes ``NAME_1``.
         rows: The values, one tuple per row.
     """
 
@@ -115,8 +123,13 @@ class SqlResult(Table, Sequence[tuple[Any, ...]]):
         return [dict(zip(self.column_names, row, strict=True)) for row in self.rows]
 
 
-def _hit_record(hit: Hit) -> Record:
-    """Return a hit as one flat mapping."""
-    record = {f.name: getattr(hit, f.name) for f in dataclasses.fields(hit) if f.name != "columns"}
+def _hit_record(hit: Hit, names: Mapping[str, str]) -> Record:
+    """Return a hit as one flat mapping.
+
+    Args:
+        hit: the hit.
+        names: the name in the record of each of the user's own columns.
+    """
+    record = {name: getattr(hit, name) for name in HIT_FIELDS}
     record["score"] = round(hit.score, 6)
-    return record | {k: to_json_value(v) for k, v in hit.columns.items()}
+    return record | {names[column]: to_json_value(value) for column, value in hit.columns.items()}

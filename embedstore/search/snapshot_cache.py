@@ -21,9 +21,10 @@ from embedstore.search.index import files
 from embedstore.search.row_index import RowIndex, Selection
 from embedstore.search.snapshot import SpaceSnapshot
 from embedstore.storage.catalog import CatalogStamp
+from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.storage import ITEM_COLUMNS, Storage
+from embedstore.storage.storage import Storage
 
 MAX_CACHED_FILTERS = 8  # selections per space, two bytes per item each
 MAX_SQL_LOOKUPS = 3  # look-ups by SQL in one generation; then the row index and the column cache are built
@@ -162,7 +163,7 @@ class SearchView:
         Raises:
             UnknownColumn: if the items lack the column.
         """
-        queries.require_item_column(column, self.item_columns)
+        column = queries.require_item_column(column, self.item_columns)
         return queries.column_values(self.con, items, column)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import BadManifest
+from embedstore.storage.column_names import first_double, stored_name
 from embedstore.storage.sql import quote_identifier, quote_literal
-from embedstore.text_form import clean_text
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # in the order in which they are tried
 _SAMPLE_ROWS = 50
@@ -68,17 +68,16 @@ def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, de
 
 
 def column_names(header: Sequence[str], name: str) -> list[str]:
-    """Return the names of columns in the form in which names are compared; an empty one gets its number.
+    """Return the names of columns as a store has them; an empty one gets its number.
 
     Raises:
-        BadManifest: if a name occurs twice, in any case.
+        BadManifest: if two names are one for a person.
     """
-    names = [clean_text(text) or f"column{i}" for i, text in enumerate(header)]
-    seen: set[str] = set()
-    for column in names:
-        if column.lower() in seen:
-            raise BadManifest(f"{name} has the column {column!r} twice (upper and lower case are one); rename one")
-        seen.add(column.lower())
+    names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(header)]
+    if double := first_double(names):
+        raise BadManifest(
+            f"{name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"
+        )
     return names
 
 

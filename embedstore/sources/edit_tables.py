@@ -16,9 +16,10 @@ from embedstore.sources.table_entries import NameReader, parquet_column
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.sources.uris import UriResolver, remote_scheme
+from embedstore.storage.column_names import find_column
 from embedstore.storage.item_changes import EditRows
 from embedstore.storage.sql import object_array, quote_identifier, quote_literal
-from embedstore.text_form import clean_text, is_absent
+from embedstore.text_form import is_absent
 from embedstore.types import display_uri
 
 CHUNK_ROWS = 8192
@@ -57,8 +58,9 @@ def write_edits(table: Any, parquet: Path, options: TableOptions, *, key: str | 
     given = open_table(table, options)
     columns = given.columns()
     key_column = _key_column(given.name, columns, key or options.uri_column)
-    by_item = key_column.lower() == "item"
-    to_set = {c: kind for c, kind in columns.items() if c.lower() not in (key_column.lower(), "item", "uri")}
+    by_item = find_column("item", [key_column]) is not None
+    keys = (key_column, find_column("item", columns), find_column("uri", columns))
+    to_set = {c: kind for c, kind in columns.items() if c not in keys}
     if not to_set:
         raise BadManifest(f"{given.name} has no column to set besides {key_column}")
     uris, names = UriResolver(root_folder(given, options)), NameReader(given.name)
@@ -72,10 +74,9 @@ def write_edits(table: Any, parquet: Path, options: TableOptions, *, key: str | 
 
 def _key_column(name: str, columns: Mapping[str, str], key: str | None) -> str:
     """Return the column that names the item of a row."""
-    by_name = {c.lower(): c for c in columns}
-    for wanted in (clean_text(key),) if key else ("item", "uri"):
-        if wanted.lower() in by_name:
-            return by_name[wanted.lower()]
+    for wanted in (key,) if key else ("item", "uri"):
+        if (column := find_column(wanted, columns)) is not None:
+            return column
     raise BadManifest(f"{name} needs a column {key or 'item or uri'}; it has {', '.join(columns)}")
 
 
@@ -91,7 +92,7 @@ def _create_names(
     """Create the table ``names``: the absolute uri, and the label, split and group of each row in their one form."""
     roles = {c: _NAME_COLUMNS[c.lower()] for c in to_set if c.lower() in _NAME_COLUMNS}
     created = "".join(f", {quote_identifier(c)} VARCHAR" for c in roles)
-    given.con.execute(f"CREATE TABLE names ({ROW_COLUMN} BIGINT, absolute VARCHAR{created})")
+    given.con.execute(f"CREATE TABLE names ({ROW_COLUMN} BIGINT, embedstore_absolute VARCHAR{created})")
     selected = ", ".join(f"{quote_identifier(c)}::VARCHAR" for c in (key_column, *roles))
     for first in range(0, given.row_count(), CHUNK_ROWS):
         rows = given.con.execute(
@@ -101,7 +102,9 @@ def _create_names(
         ).fetchall()
         chunk = {
             ROW_COLUMN: np.array([r[0] for r in rows], dtype=np.int64),
-            "absolute": object_array([None if by_item else _absolute(given.name, uris, r[0], r[1]) for r in rows]),
+            "embedstore_absolute": object_array(
+                [None if by_item else _absolute(given.name, uris, r[0], r[1]) for r in rows]
+            ),
         }
         for i, (column, role) in enumerate(roles.items(), 2):
             read = names.split if role == "split" else lambda _, value, role=role: names.name(role, value)
@@ -122,7 +125,7 @@ def _write(
 ) -> dict[str, str]:
     """Write the Parquet file, and return the types of the columns to set."""
     key = quote_identifier(key_column)
-    keys = f"given.{key} AS key" if by_item else f"given.{key} AS key, names.absolute"
+    keys = f"given.{key} AS embedstore_key" + ("" if by_item else ", names.embedstore_absolute")
     kinds, columns = {}, [f"given.{ROW_COLUMN}", keys]
     for column, kind in to_set.items():
         role = _NAME_COLUMNS.get(column.lower())

@@ -11,10 +11,11 @@ from typing import Any
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.source import LocalFileSource, Scan
-from embedstore.sources.table_entries import ROLE_COLUMNS, TableEntries, column_roles
+from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import InputTable, holds_no_names, table_suffix
 from embedstore.sources.uris import REMOTE_CURE, UriResolver, remote_scheme
+from embedstore.storage.column_names import ROLE_COLUMNS
 from embedstore.text_form import is_absent
 from embedstore.types import Failure, FailureReason, ImageRef
 

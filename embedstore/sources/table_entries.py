@@ -10,6 +10,7 @@ import numpy as np
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
+from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem
 from embedstore.storage.sql import (
     decode_path,
     encode_paths,
@@ -20,11 +21,6 @@ from embedstore.storage.sql import (
 from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
 from embedstore.types import display_uri
 
-ROLE_COLUMNS = ("uri", "label", "split", "group")
-# Columns of the table ``items`` that the store itself fills, and ``source``, which is reserved.
-RESERVED_COLUMNS = frozenset(
-    "item uri content label split group group_id size mtime mtime_ns path present added source".split()
-)
 CHUNK_ROWS = 8192
 _WIDE_INTEGERS = ("HUGEINT", "UHUGEINT")  # Parquet has no such type: they travel as text
 
@@ -46,8 +42,8 @@ class TableEntries:
         row_count: the number of rows, after rows were collected.
 
     Raises:
-        BadManifest: if a column has a reserved name, a split is not understood, or a uri occurs twice (with
-            ``collect_rows``: with several labels, splits or groups).
+        BadManifest: if a column has a name that it cannot have in a store, a split is not understood, or a uri occurs
+            twice (with ``collect_rows``: with several labels, splits or groups).
     """
 
     def __init__(
@@ -95,13 +91,10 @@ class TableEntries:
         )
 
     def _check_columns(self, cure: str) -> None:
-        """Refuse a column of the user's that has the name of one that the store fills."""
+        """Refuse columns that a store cannot keep apart from its own."""
         for name in self.columns:
-            if name.lower() in RESERVED_COLUMNS:
-                raise BadManifest(
-                    f"{self._name} has a column {name!r}, a name that the store uses itself; "
-                    f"rename it, for example to {'my_' + name!r}{cure}"
-                )
+            if problem := name_problem(name):
+                raise BadManifest(f"{self._name} has a column {name!r}, {problem}{cure}")
 
     def _create_entries(self) -> None:
         """Create and fill the table, chunk by chunk."""
@@ -255,14 +248,13 @@ def column_roles(columns: Mapping[str, str], uri_column: str | None, table: str)
     Raises:
         BadManifest: if the table lacks the named column of the uris.
     """
-    roles = {name.lower(): name for name in reversed(list(columns)) if name.lower() in ROLE_COLUMNS}
+    roles = {role: column for role in ROLE_COLUMNS if (column := find_column(role, columns)) is not None}
     if uri_column is None:
         return roles
-    wanted = clean_text(uri_column)
-    named = next((c for c in columns if c.lower() == wanted.lower()), None)
+    named = find_column(uri_column, columns)
     if named is None:
         raise BadManifest(
-            f"{table} has no column {uri_column!r} (it has {', '.join(columns)}){did_you_mean(wanted, columns)}"
+            f"{table} has no column {uri_column!r} (it has {', '.join(columns)}){did_you_mean(uri_column, columns)}"
         )
     return {role: c for role, c in roles.items() if c != named} | {"uri": named}
 

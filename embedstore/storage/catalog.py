@@ -24,7 +24,10 @@ from embedstore.storage.queries import counters
 
 _reading: set[duckdb.DuckDBPyConnection] = set()  # the connections of this process that are reading now
 
-ARCHIVED_TABLES = ("spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters")
+LATER_TABLES = frozenset({"computed_columns"})  # which a catalog or an archive from before their migration lacks
+ARCHIVED_TABLES = (
+    "spaces", "contents", "items", "failures", "heads", "predictions", "runs", "counters", "computed_columns"
+)  # fmt: skip
 CATALOG_TABLES = (*ARCHIVED_TABLES, "vectors", "shards", "schema")  # an archive holds the first two otherwise
 
 CatalogStamp = tuple[tuple[int, int, int], ...]

@@ -66,6 +66,12 @@ class CommitBatch:
         return bool(self.items or self.failures or self.digests)
 
     @property
+    def can_orphan_marks(self) -> bool:
+        """Whether an item that exists may lose its content or its file."""
+        ids = [r.item for r in self.items] + [r.item for r in self.failures]
+        return any(item is not None for item in ids)
+
+    @property
     def uris(self) -> list[str]:
         """The files of the batch, those that failed included."""
         return [r.ref.uri for r in self.items] + [r.failure.uri for r in self.failures]

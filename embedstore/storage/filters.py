@@ -4,7 +4,8 @@ The user's text is never run: its syntax tree may contain only comparisons, bool
 functions listed here, and the SQL made from the checked tree is what runs. Subqueries are not allowed, so a filter
 reads no other table or file.
 
-Besides the items' columns a filter may name predictions: ``pred.NAME`` and ``pred.NAME.score``.
+A column is ``NAME`` or ``items.NAME``. In the SQL that runs every column is qualified, so that no name means anything
+else. Besides the items' columns a filter may name predictions: ``pred.NAME`` and ``pred.NAME.score``.
 See :mod:`embedstore.storage.predicted_columns`.
 """
 
@@ -17,8 +18,9 @@ import duckdb
 
 from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
+from embedstore.storage.column_names import ITEMS, PREDICTIONS, find_column, find_item_column
 from embedstore.storage.interrupt import interrupt_after
-from embedstore.storage.predicted_columns import PREFIX, PredictedColumn, PredictingHeads, predicting_heads
+from embedstore.storage.predicted_columns import PredictedColumn, PredictingHeads, predicting_heads
 from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
@@ -69,7 +71,7 @@ def compile_filter(con: duckdb.DuckDBPyConnection, where: str | None, *, known_h
     if where is None:
         return "true"
     columns = column_types(con, "items")
-    if PREFIX not in where.lower():
+    if PREDICTIONS not in where.lower():
         return compile_expression(where, columns)
     return compile_expression(where, columns, predicting_heads(con, known_heads))
 
@@ -181,24 +183,34 @@ def _check(node: Node, expression: str, columns: Collection[str]) -> None:
             f"a filter cannot use the type {node['type_name']!r}{did_you_mean(node['type_name'].lower(), _TYPES)}"
         )
     if kind == "COLUMN_REF":
-        _check_column(node["column_names"], columns)
+        node["column_names"] = _qualified(node["column_names"], columns)
 
 
-def _check_column(names: list[str], columns: Collection[str]) -> None:
-    """Raise if the items lack a column (``items.label`` is ``label``; ``meta.x`` is a field of a struct)."""
-    name = names[1] if len(names) > 1 and names[0].lower() == "items" else names[0]
-    lower = {c.lower() for c in columns}
-    if name.lower() not in lower:
-        raise UnknownColumn(
-            f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have "
-            f"{', '.join(sorted(columns))}"
-        )
+def _qualified(names: list[str], columns: Collection[str]) -> list[str]:
+    """Return ``label`` and ``items.label`` as ``items.label``, and a field of a struct as ``items.meta.x``.
+
+    Raises:
+        UnknownColumn: if the items lack the column.
+    """
+    qualified = len(names) > 1 and names[0].lower() == ITEMS
+    for rest in [names[1:], names] if qualified else [names]:  # ``items`` may be a column in an old store
+        if (column := find_item_column(rest[0], columns)) is not None:
+            return [ITEMS, column, *rest[1:]]
+    name, lower = names[int(qualified)], {c.lower() for c in columns}
+    raise UnknownColumn(
+        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+    )
 
 
 def _prediction(node: Node, columns: Collection[str], heads: PredictingHeads) -> PredictedColumn | None:
-    """Return the predicted column that a node names, None if it names none."""
+    """Return the predicted column that a node names, None if it names none.
+
+    A column ``pred`` of the user's, which old stores may have, is ``items.pred``.
+    """
     names = node["column_names"] if node["class"] == "COLUMN_REF" else []
-    names = names[1:] if names[:1] == ["items"] else names
-    if len(names) < 2 or names[0].lower() != PREFIX or PREFIX in {c.lower() for c in columns}:
+    own = find_column(PREDICTIONS, columns)
+    if own is None and names[:1] == [ITEMS]:
+        names = names[1:]
+    if len(names) < 2 or names[0].lower() != PREDICTIONS:
         return None
-    return heads.parse(names[1:])
+    return heads.parse(names[1:], own_column=own)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.storage.layout import read_marker
-from embedstore.storage.queries import counts, heads
+from embedstore.storage.queries import computed_columns, counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.storage import Storage
 
@@ -21,6 +21,7 @@ def info(storage: Storage) -> dict[str, Any]:
         rows = counts.table_counts(con)
         vectors = counts.vectors_by_space(con)
         head_rows = heads.head_rows(con)
+        states = computed_columns.column_states(con)
     marker = read_marker(storage.layout)
     return {
         "path": str(storage.layout.root),
@@ -30,6 +31,7 @@ def info(storage: Storage) -> dict[str, Any]:
         "spaces": [_space_info(record, spaces, vectors.get(record.key, 0)) for record in spaces],
         "indexes": [],
         "heads": [{"head": h, "space": s, "label": lb, "kind": k} for h, s, lb, k, *_ in head_rows],
+        "computed": [state.to_json() for state in states],
         "bytes": _folder_bytes(storage.layout.root),
     }
 

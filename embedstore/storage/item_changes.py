@@ -7,33 +7,37 @@ more, and ``compact`` removes their vectors from the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters
-from embedstore.storage.queries import item_rows
+from embedstore.storage.column_names import (
+    EDITABLE_COLUMNS,
+    ITEM_COLUMNS,
+    find_item_column,
+    first_double,
+    name_problem,
+    stored_name,
+)
+from embedstore.storage.queries import computed_columns, item_rows
 from embedstore.storage.sql import (
     column_types,
     error_message,
     fetch_column,
     fetch_value,
     first_row,
+    parquet_source,
     quote_identifier,
     temp_tables,
 )  # fmt: skip
-from embedstore.storage.storage import ITEM_COLUMNS
 from embedstore.storage.writer import Writer
 from embedstore.text_form import is_absent, known_split, split_words
-
-EDITABLE_COLUMNS = ("label", "split", "group_id")  # of the store's own columns; the others describe the file
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class EditRows:
 
     Attributes:
         name: the table's name in messages.
-        parquet: ``embedstore_row``, ``key`` (and ``absolute``, the key as an absolute path) and the columns to set.
+        parquet: the columns to set, ``embedstore_row``, ``embedstore_key``, and for uris ``embedstore_absolute``, the
+            key as an absolute path.
         key: ``item`` or ``uri``.
         columns: the DuckDB type of each column to set, by name.
     """
@@ -89,7 +94,8 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         UnknownColumn: if the filter names a column that the items do not have.
     """
     with writer.transaction() as con, _selected(con, selection) as (table, count):
-        _delete_items(con, f"SELECT item FROM {table}")
+        notices = _delete_items(con, f"SELECT item FROM {table}")
+    writer.notify(notices)
     return {"items": count}
 
 
@@ -117,7 +123,8 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         items, purged, vectors = first_row(counts)
         con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
         con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+        notices = _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+    writer.notify(notices)
     return {"items": items, "contents": purged, "vectors": vectors}
 
 
@@ -142,16 +149,20 @@ def edit(
     """
     if not assignments:
         raise QueryError("name the columns to set, e.g. --set \"label = 'cat'\"")
+    if double := first_double(assignments):
+        raise QueryError(f"{double[0]!r} and {double[1]!r} are one column; set it once")
     with writer.transaction() as con, _selected(con, selection) as (table, count):
         existing = column_types(con, "items")
-        expressions = {c: filters.compile_filter(con, e) for c, e in assignments.items()}
-        for column, expression in expressions.items():
-            if create_columns and not _has(existing, column):
+        expressions = {}
+        for name, text in assignments.items():
+            expression = filters.compile_filter(con, text)
+            if create_columns and find_item_column(name, existing) is None:
                 with filters.filter_errors(con, expression):
                     kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
-                _create_column(con, column, kind.replace("NULL", "VARCHAR"))
+                column = _create_column(con, name, kind.replace("NULL", "VARCHAR"))
             else:
-                _check_editable(column, existing)
+                column = _editable_column(name, existing)
+            expressions[column] = expression
         sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
             with filters.time_limit(con, ", ".join(assignments.values())):
@@ -160,6 +171,7 @@ def edit(
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
         if any(column.lower() == "split" for column in assignments):
             _normalize_splits(con, table)
+        computed_columns.mark_edited(con, list(expressions))
     return {"items": count}
 
 
@@ -179,43 +191,13 @@ def edit_from_table(writer: Writer, rows: EditRows) -> dict[str, int]:
     """
     with writer.transaction() as con, temp_tables(con, "edits") as (edits,):
         casts = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in rows.columns.items())
-        con.execute(
-            f"CREATE TEMP TABLE {edits} AS SELECT * REPLACE ({casts}) FROM read_parquet(?)",
-            [str(rows.parquet)],
-        )
-        _prepare_columns(con, rows.columns)
+        con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * REPLACE ({casts}) FROM {parquet_source(rows.parquet)}")
+        targets = _prepare_columns(con, rows.columns)
         try:
-            return _apply_edits(con, edits, rows)
+            return _apply_edits(con, edits, rows, targets)
         except duckdb.ConversionException as e:
             message = f"a value in {rows.name} does not fit its column: {error_message(e)}; nothing was changed"
             raise BadManifest(message) from e
-
-
-def set_columns(writer: Writer, items: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> int:
-    """Write computed columns of items; all other items get NULL in them.
-
-    Args:
-        writer: of the store.
-        items: int64 ``(n,)`` ids.
-        columns: ``(n,)`` numbers, booleans or text, by name.
-
-    Returns:
-        n.
-
-    Raises:
-        QueryError: if a column cannot be created because the store uses its name.
-    """
-    with writer.transaction() as con, temp_tables(con, "computed") as (table,):
-        computed = {"item": items, **columns}  # noqa: F841 - read by SQL
-        con.execute(f"CREATE TEMP TABLE {table} AS SELECT * FROM computed")
-        kinds, existing = column_types(con, table), column_types(con, "items")
-        for name in columns:
-            _check_name(name)
-            if not _has(existing, name):
-                _create_column(con, name, kinds[name])
-            con.execute(f"UPDATE items SET {quote_identifier(name)} = NULL")
-        _update_from(con, table, columns, "items.item = t.item")
-    return len(items)
 
 
 def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
@@ -253,7 +235,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
         for item, path in con.execute(f"SELECT item, path FROM {table} WHERE path IS NOT NULL").fetchall():
             new_path = new.encode() + bytes(path)[len(old.encode()) :]
             con.execute(f"UPDATE {table} SET path = ? WHERE item = ?", [new_path, item])
-        _update_from(con, table, ["uri", "path"], "items.item = t.item")
+        _update_from(con, table, {"uri": "uri", "path": "path"}, "items.item = t.item")
     return {"items": count}
 
 
@@ -277,10 +259,11 @@ def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Itera
         yield table, int(fetch_value(con, f"SELECT count(*) FROM {table}"))
 
 
-def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> None:
-    """Delete the items that a query returns, and their predictions."""
+def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
+    """Delete the items that a query returns, and their predictions; return which marks were cleared because of that."""
     con.execute(f"DELETE FROM predictions WHERE item IN ({items})")
     con.execute(f"DELETE FROM items WHERE item IN ({items})")
+    return computed_columns.clear_orphaned_marks(con)
 
 
 def _normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -293,28 +276,32 @@ def _normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
         con.execute(f"UPDATE items SET split = ? WHERE split = ? AND {selected}", [split and split.value, word])
 
 
-def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
-    """Create the columns to set that do not exist, and check that the others can be set."""
+def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
+    """Create the columns to set that do not exist, and check the others; return the column of the items by name."""
     existing = column_types(con, "items")
-    for column, kind in columns.items():
-        if not _has(existing, column):
-            _create_column(con, column, kind)
+    targets = {}
+    for name, kind in columns.items():
+        if find_item_column(name, existing) is None:
+            targets[name] = _create_column(con, name, kind)
             continue
-        _check_editable(column, existing)
-        if column.lower() not in ITEM_COLUMNS:
-            item_rows.add_columns(con, {column: kind})
+        targets[name] = _editable_column(name, existing)
+        item_rows.retype_if_empty(con, targets[name], existing[targets[name]], kind)
+    computed_columns.mark_edited(con, list(targets.values()))
+    return targets
 
 
-def _apply_edits(con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows) -> dict[str, int]:
-    """Update the items from a table of edits."""
+def _apply_edits(
+    con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows, columns: Mapping[str, str]
+) -> dict[str, int]:
+    """Update the items from a table of edits; ``columns`` gives the column of the items that each of it fills."""
     count = int(fetch_value(con, f"SELECT count(*) FROM {edits}"))
     with temp_tables(con, "matched") as (matched,):
-        con.execute(_MATCH_ITEM.format(matched=matched, edits=edits) if rows.key == "item" else
-                    _MATCH_URI.format(matched=matched, edits=edits))  # fmt: skip
+        match = _MATCH_ITEM if rows.key == "item" else _MATCH_URI
+        con.execute(match.format(matched=matched, edits=edits))
         twice = fetch_column(
             con,
-            f"SELECT any_value(t.key) FROM {edits} t JOIN {matched} m USING (embedstore_row) GROUP BY m.item "
-            "HAVING count(*) > 1 LIMIT 1",
+            f"SELECT any_value(t.embedstore_key) FROM {edits} t JOIN {matched} m USING (embedstore_row) "
+            "GROUP BY m.embedstore_item HAVING count(*) > 1 LIMIT 1",
         )
         if twice:
             raise BadManifest(f"{rows.name} has {rows.key} {twice[0]} more than once; nothing was changed")
@@ -323,7 +310,7 @@ def _apply_edits(con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows) -> 
             first = con.execute(f"SELECT * FROM {edits} ORDER BY embedstore_row LIMIT 1").fetchone()
             raise BadManifest(_no_match(rows, count, first))
         edited = f"(SELECT * FROM {edits} JOIN {matched} USING (embedstore_row))"
-        _update_from(con, edited, rows.columns, "items.item = t.item")
+        _update_from(con, edited, columns, "items.item = t.embedstore_item")
     return {"items": used, "unknown": count - used}
 
 
@@ -338,49 +325,45 @@ def _no_match(rows: EditRows, count: int, first: Sequence[Any] | None) -> str:
     )
 
 
-def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Iterable[str], match: str) -> None:
-    """Set columns of the items to those of the table ``t`` where a condition matches."""
-    sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(c)}" for c in columns)
+def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], match: str) -> None:
+    """Set columns of the items, the values of ``columns``, to those of the table ``t``, its keys, where they match."""
+    sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(given)}" for given, c in columns.items())
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
 
 
-def _has(columns: Iterable[str], name: str) -> bool:
-    """Return whether a column of that name exists, in any case."""
-    return name.lower() in {c.lower() for c in columns}
-
-
-def _check_editable(column: str, existing: Mapping[str, str]) -> None:
-    """Raise if a column does not exist or is not the user's to set."""
-    if not _has(existing, column):
+def _editable_column(name: str, existing: Collection[str]) -> str:
+    """Return the column that a name means; raise if it does not exist or is not the user's to set."""
+    column = find_item_column(name, existing)
+    if column is None:
         raise UnknownColumn(
-            f"the items have no column {column!r}{did_you_mean(column, list(existing))}; --add-columns creates one"
+            f"the items have no column {name!r}{did_you_mean(name, list(existing))}; --add-columns creates one"
         )
-    if column.lower() in ITEM_COLUMNS and column.lower() not in EDITABLE_COLUMNS:
+    if column in ITEM_COLUMNS and column not in EDITABLE_COLUMNS:
         raise QueryError(f"{column} describes the file and cannot be set; `rename` changes uris")
+    return column
 
 
-def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> None:
-    """Add a column of the user's own to the items."""
-    _check_name(name)
-    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
-
-
-def _check_name(name: str) -> None:
-    """Raise if the store uses a name itself."""
-    if not name.strip() or name.lower() in (*ITEM_COLUMNS, "pred"):
-        raise QueryError(f"{name!r} cannot be a column of your own; choose another name")
+def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
+    """Add a column of the user's own to the items, and return its name."""
+    if problem := name_problem(name):
+        raise QueryError(f"the column {name!r} has {problem}")
+    column = stored_name(name)
+    con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
+    return column
 
 
 _MATCH_ITEM = """
 CREATE TEMP TABLE {matched} AS
-SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.item = t.key::BIGINT
+SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.item = t.embedstore_key::BIGINT
 """
 
 # The uri as an absolute path comes first, then the uri as it is written.
 _MATCH_URI = """
 CREATE TEMP TABLE {matched} AS
-WITH path AS (SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.uri = t.absolute)
+WITH path AS (
+    SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_absolute
+)
 FROM path UNION ALL
-SELECT t.embedstore_row, i.item FROM {edits} t JOIN items i ON i.uri = t.key
+SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_key
 WHERE t.embedstore_row NOT IN (SELECT embedstore_row FROM path)
 """

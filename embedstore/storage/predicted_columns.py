@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import duckdb
 
 from embedstore.errors import UnknownColumn, did_you_mean
+from embedstore.storage.column_names import ITEMS
 from embedstore.storage.sql import fetch_column, quote_identifier, quote_literal
 from embedstore.storage.syntax_tree import Node, parse_select
-
-PREFIX = "pred"
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,12 @@ class PredictingHeads:
     names: Collection[str] = ()
     set_valued: Collection[str] = ()
 
-    def parse(self, names: Sequence[str]) -> PredictedColumn:
+    def parse(self, names: Sequence[str], *, own_column: str | None = None) -> PredictedColumn:
         """Return the column of ``[NAME]`` or ``[NAME, "score"]``, the parts that follow ``pred``.
+
+        Args:
+            names: these parts.
+            own_column: a column ``pred`` of the user's, which an old store may have.
 
         Raises:
             UnknownColumn: if no head of that name has predicted, or the field is another one.
@@ -57,28 +60,29 @@ class PredictingHeads:
                 f"no head {names[0]!r} has predicted anything{did_you_mean(names[0], self.names)}; create pred.HEAD "
                 f"with `embedstore predict STORE HEAD`"
                 f"{'; there are ' + ', '.join(sorted(self.names)) if self.names else ''}"
+                f"{f'; the column {own_column!r} of the items is {ITEMS}.{own_column}' if own_column else ''}"
             )
         field = names[1].lower() if len(names) == 2 else "label"
         if len(names) > 2 or field not in ("label", "score"):
             raise UnknownColumn(f"pred.{head} has .label and .score, not {'.'.join(names[1:])!r}")
         return PredictedColumn(head, field)
 
-    def lookup(self, con: duckdb.DuckDBPyConnection, column: PredictedColumn, table: str | None = None) -> Node:
+    def lookup(self, con: duckdb.DuckDBPyConnection, column: PredictedColumn, table: str = ITEMS) -> Node:
         """Return the tree of a scalar subquery that looks the column up.
 
         Args:
             con: any connection; it parses the text.
             column: the column.
-            table: the name of the items in the query; None where only the items have a column ``item``.
+            table: the name of the items in the query.
         """
         labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
         in_sets = column.head in self.set_valued
         value = {"label": labels, "score": "max(score)"}[column.field] if in_sets else column.field
-        prefix = "" if table is None else f"{quote_identifier(table)}."
+        prefix = quote_identifier(table)
         sql = (
             f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value FROM "
             f"predictions WHERE head = {quote_literal(column.head)} {'GROUP BY item, content' if in_sets else ''}) "
-            f"AS p WHERE p.of_item = {prefix}item AND p.of_content = {prefix}content)"
+            f"AS p WHERE p.of_item = {prefix}.item AND p.of_content = {prefix}.content)"
         )
         node: Node = parse_select(con, sql)["statements"][0]["node"]["select_list"][0]
         return node

@@ -7,7 +7,7 @@ A query that reads a Python variable must be executed where the variable is: Duc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +61,24 @@ def fetch_column(con: duckdb.DuckDBPyConnection, query: str, parameters: object 
 def column_types(con: duckdb.DuckDBPyConnection, relation: str, parameters: object = None) -> dict[str, str]:
     """Return the DuckDB type of each column of a table or query, by name."""
     return {row[0]: row[1] for row in con.execute(f"DESCRIBE {relation}", parameters).fetchall()}
+
+
+def parquet_source(path: str | Path) -> str:
+    """Return SQL for the rows of one Parquet file, as it goes after ``FROM``.
+
+    DuckDB would take ``[``, ``*`` and ``?`` in the path for a pattern, and a folder named ``year=2020`` for a column.
+    """
+    return f"read_parquet({quote_literal(escape_pattern(str(path)))}, hive_partitioning=false)"
+
+
+def escape_pattern(path: str) -> str:
+    """Return a file's name so that DuckDB does not take it for a pattern."""
+    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def row_hash(columns: Iterable[str]) -> str:
+    """Return SQL for a checksum of the columns of a row, whatever their names are."""
+    return f"hash({', '.join(map(quote_identifier, columns))})"
 
 
 def insert_rows(con: duckdb.DuckDBPyConnection, table: str, source: str, types: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError,
 from embedstore.space import Space
 from embedstore.storage import recover
 from embedstore.storage.catalog import Catalog
+from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.layout import Layout, create_folder, find_store
 from embedstore.storage.lock import writer_lock
-from embedstore.storage.queries import shards
+from embedstore.storage.queries import item_rows, shards
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
 from embedstore.storage.sql import column_types, first_row, quote_identifier
 from embedstore.storage.vectors import VectorReader
@@ -25,10 +26,6 @@ from embedstore.storage.writer import Writer
 _log = logging.getLogger(__name__)
 
 _RECOVERY_WAIT = 10.0  # seconds that a reader waits for a writer before it reports damage
-
-ITEM_COLUMNS = (
-    "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
-)  # fmt: skip
 
 
 class Storage:
@@ -125,6 +122,16 @@ class Storage:
             )
         return {n: kind for (n, kind), count in zip(own.items(), filled, strict=True) if count}
 
+    def check_columns(self, columns: Mapping[str, str]) -> None:
+        """Check that the items can take columns of a user's table, given with their DuckDB types.
+
+        Raises:
+            BadManifest: if a column has the name of a computed one, or exists with a type that the new values do not
+                fit.
+        """
+        with self.catalog.read() as con:
+            item_rows.check_columns(con, columns)
+
     def sql(self, query: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run a read-only query, and return column names and rows.
 
@@ -159,7 +166,7 @@ class Storage:
     def _recovered_writer(self, operation: str, *, wait: float) -> Iterator[Writer]:
         """Lock the store for writing, and recover."""
         with writer_lock(self.layout.lock, operation, wait=wait) as lock:
-            writer = Writer(self.layout, self.catalog, lock)
+            writer = Writer(self.layout, self.catalog, lock, self.add_notices)
             self.add_notices(recover.recover(writer))
             yield writer
 

@@ -17,8 +17,9 @@ import duckdb
 
 from embedstore.errors import QueryError, QueryTooLarge, UnknownColumn
 from embedstore.storage.catalog import Catalog
+from embedstore.storage.column_names import PREDICTIONS, find_column
 from embedstore.storage.interrupt import interrupt_after
-from embedstore.storage.predicted_columns import PREFIX, PredictingHeads, predicting_heads
+from embedstore.storage.predicted_columns import PredictingHeads, predicting_heads
 from embedstore.storage.query_limits import QueryLimits, python_bytes
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_nodes, parse_select, to_sql
@@ -93,9 +94,11 @@ def compile_query(con: duckdb.DuckDBPyConnection, query: str) -> str:
         raise _refused(query)
     for node in iter_nodes(tree):
         _check(node, query)
-    if PREFIX not in body.lower() or PREFIX in {c.lower() for c in column_types(con, "items")}:
+    if PREDICTIONS not in body.lower():
         return query
-    _PredictionLookups(con, predicting_heads(con)).replace(tree, [])
+    _PredictionLookups(con, predicting_heads(con), find_column(PREDICTIONS, column_types(con, "items"))).replace(
+        tree, []
+    )
     return f"{prefix} {to_sql(con, tree)}"
 
 
@@ -166,11 +169,13 @@ class _PredictionLookups:
     Args:
         con: the open catalog.
         heads: the heads that may be named.
+        own_column: a column ``pred`` of the user's, which an old store may have: it is ``items.pred``.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, heads: PredictingHeads) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, heads: PredictingHeads, own_column: str | None) -> None:
         self._con = con
         self._heads = heads
+        self._own_column = own_column
 
     def replace(self, tree: Any, scopes: list[list[tuple[str, bool]]]) -> None:
         """Replace the names in a tree.
@@ -198,39 +203,46 @@ class _PredictionLookups:
 
     def _keep_name(self, column: Node, scopes: list[list[tuple[str, bool]]]) -> None:
         """Name a column of the result as if it were a column of the items."""
-        if column.get("class") == "COLUMN_REF" and (parts := _parts(column["column_names"], scopes)):
-            column["alias"] = column["alias"] or self._heads.parse(parts[1]).name
+        if column.get("class") == "COLUMN_REF" and (parts := self._parts(column["column_names"], scopes)):
+            column["alias"] = column["alias"] or self._heads.parse(parts[1], own_column=self._own_column).name
 
     def _replace_column(self, node: Node, scopes: list[list[tuple[str, bool]]]) -> None:
         """Replace one name if it is a prediction."""
-        parts = _parts(node["column_names"], scopes)
+        parts = self._parts(node["column_names"], scopes)
         if parts is None:
             return
         alias = node["alias"]
-        lookup = self._heads.lookup(self._con, self._heads.parse(parts[1]), parts[0])
+        lookup = self._heads.lookup(self._con, self._heads.parse(parts[1], own_column=self._own_column), parts[0])
         node.clear()
         node.update(lookup, alias=alias)
 
+    def _parts(
+        self, names: Sequence[str], scopes: Sequence[Collection[tuple[str, bool]]]
+    ) -> tuple[str, Sequence[str]] | None:
+        """Return the name of the items' table and what follows ``pred``, or None for an ordinary column.
 
-def _parts(names: Sequence[str], scopes: Sequence[Collection[tuple[str, bool]]]) -> tuple[str, Sequence[str]] | None:
-    """Return the name of the items' table and what follows ``pred``, or None for an ordinary column.
-
-    Raises:
-        UnknownColumn: if no enclosing SELECT reads the items, or one reads them twice.
-    """
-    for scope in reversed(scopes):
-        aliases = {name.lower(): name for name, is_items in scope if is_items}
-        if len(names) > 2 and names[0].lower() in aliases and names[1].lower() == PREFIX:
-            return aliases[names[0].lower()], names[2:]
-    if len(names) < 2 or names[0].lower() != PREFIX or any(name.lower() == PREFIX for s in scopes for name, _ in s):
-        return None
-    for scope in reversed(scopes):
-        found = [name for name, is_items in scope if is_items]
-        if len(found) > 1:
-            raise UnknownColumn(f"{'.'.join(names)} may be of {' or '.join(found)}; write {found[0]}.{'.'.join(names)}")
-        if found:
-            return found[0], names[1:]
-    raise UnknownColumn(f"{'.'.join(names)} needs the table items in the same SELECT, e.g. FROM items")
+        Raises:
+            UnknownColumn: if no enclosing SELECT reads the items, or one reads them twice.
+        """
+        for scope in reversed(scopes if self._own_column is None else []):
+            aliases = {name.lower(): name for name, is_items in scope if is_items}
+            if len(names) > 2 and names[0].lower() in aliases and names[1].lower() == PREDICTIONS:
+                return aliases[names[0].lower()], names[2:]
+        if (
+            len(names) < 2
+            or names[0].lower() != PREDICTIONS
+            or any(name.lower() == PREDICTIONS for s in scopes for name, _ in s)
+        ):
+            return None
+        for scope in reversed(scopes):
+            found = [name for name, is_items in scope if is_items]
+            if len(found) > 1:
+                raise UnknownColumn(
+                    f"{'.'.join(names)} may be of {' or '.join(found)}; write {found[0]}.{'.'.join(names)}"
+                )
+            if found:
+                return found[0], names[1:]
+        raise UnknownColumn(f"{'.'.join(names)} needs the table items in the same SELECT, e.g. FROM items")
 
 
 def _tables(table: Any) -> Iterator[tuple[str, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,8 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
-from embedstore.storage.queries import counters, heads, item_rows, runs, shards, space_rows
+from embedstore.storage.queries import computed_columns, counters, heads, item_rows, runs, shards, space_rows
+from embedstore.storage.queries.computed_columns import ComputedValues
 from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
@@ -35,11 +36,19 @@ class Writer:
         layout: the paths of the store.
         catalog: its catalog.
         lock: the lock that this process holds.
+        notify: called with sentences for the user.
     """
 
-    def __init__(self, layout: Layout, catalog: Catalog, lock: WriterLock) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        catalog: Catalog,
+        lock: WriterLock,
+        notify: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
         self.layout = layout
         self.catalog = catalog
+        self.notify = notify
         self._lock = lock
 
     @property
@@ -105,6 +114,8 @@ class Writer:
             item_rows.update_items(con, [r for r in batch.items if r.item is not None], attributes)
             item_rows.delete_failures(con, batch.uris)
             item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
+            notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks else []
+        self.notify(notices)
         self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
 
     def replace_shards(
@@ -202,6 +213,30 @@ class Writer:
             seconds = round((utc_now() - started).total_seconds(), 3)
             result = {"head": head, "items": items, "labels": labels, "contents": stage.stream.rows, "seconds": seconds}
             runs.insert_run(con, "predict", space, settings, result, started)
+        return result
+
+    def put_computed_columns(
+        self, kind: str, space: str, values: ComputedValues, settings: Mapping[str, Any], started: datetime
+    ) -> dict[str, int]:
+        """Write computed columns of the items and record the run, in one transaction.
+
+        Args:
+            kind: the operation, such as ``cluster``.
+            space: the key of the space it used.
+            values: the items and the columns.
+            settings: the settings of the run.
+            started: when the run began.
+
+        Returns:
+            The result of the run: how many ``items`` have a value.
+
+        Raises:
+            QueryError: if a column is the user's own or was edited, or a name cannot be used; nothing is changed.
+        """
+        result = {"items": len(values.items)}
+        with self.transaction() as con:
+            run = runs.insert_run(con, kind, space, settings, result, started)
+            computed_columns.replace_values(con, values, run)
         return result
 
     def record_run(

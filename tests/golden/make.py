@@ -20,7 +20,7 @@ TABLE = {
 
 
 def main(path: Path) -> None:
-    """Create a store with five items in two commits, one failure and one column of the user's own."""
+    """Create a store with five items in two commits, one failure, a column of the user's own and computed columns."""
     store = es.create(path)
     first = {k: v[:3] for k, v in TABLE.items()}
     rest = {k: v[3:] for k, v in TABLE.items()}
@@ -30,6 +30,8 @@ def main(path: Path) -> None:
     storage = store._session.storage
     with storage.writer("golden") as writer:
         writer.commit(CommitBatch(failures=[FailureRow(failure)]), space=storage.space(), decoder="golden")
+    store.duplicates(0.95, write_columns=True)
+    store.cluster(2)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,16 @@ def test_golden_store_is_read(store):
     assert np.array_equal(store.features("uri").X, VECTORS)
 
 
+def test_computed_columns_of_a_golden_store_are_known(store):
+    """Stores from before the table have no computed column; the next writer adds the table, and then there are some."""
+    before = [c["column"] for c in store.info().computed]
+    assert before in ([], ["duplicate_group", "duplicate_keep", "cluster", "outlier"])
+    assert store.verify().ok
+    store.cluster(2, cluster_column="kind", outlier_column="far")
+    assert [c["column"] for c in store.info().computed] == [*before, "far", "kind"]
+    assert store.verify().ok
+
+
 def test_golden_store_is_searched_and_written(store):
     """Searches return the cosines computed by hand, and a new item is found after a write.
 

@@ -1,7 +1,8 @@
 """Index files: written once and never changed, each with a JSON sidecar that describes it. Unusable ones are ignored.
 
 A FAISS file has no checksum: most damaged ones load and answer wrongly. So no file is loaded unless its bytes, space,
-dimension and shards are those of its sidecar. Ids in an index are row numbers over the shards that the sidecar lists,
+dimension and shards are those of its sidecar, and its content is an index that embedstore writes: somebody else's file
+may have a sidecar that fits. Ids in an index are row numbers over the shards that the sidecar lists,
 in that order. Shards are ordered by number and later ones come last, so these are the first positions of the space,
 whatever was added since.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ import xxhash
 
 from embedstore.errors import StoreDamaged
 from embedstore.search.index.approximate import InvertedLists, enable_parallel_search
+from embedstore.search.index.faiss_format import check_index_file
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
+from embedstore.storage.store_files import read_json_object
 
 SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with other numbers of proposals
 SUFFIXES = (".json", ".faiss")
 LOCK = "LOCK"  # held by the build of a space's index
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
-_MAX_SIDECAR_BYTES = 16 << 20  # half a million vector files
 
 FolderState = tuple[tuple[str, int, int], ...]
 
@@ -79,6 +81,10 @@ class IndexSidecar:
     seconds: float
     created: str
     format: int = SIDECAR_FORMAT
+
+
+_FIELD_TYPES = {f.name: {"str": str, "int": int, "float": float, "bool": bool}.get(str(f.type), list)
+                for f in fields(IndexSidecar)}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,14 +193,33 @@ def read_sidecars(folder: Path) -> list[tuple[Path, IndexSidecar | str]]:
 def _read_sidecar(path: Path) -> IndexSidecar | str:
     """Return a sidecar, or why it cannot be read."""
     try:
-        with path.open("rb") as f:
-            data = f.read(_MAX_SIDECAR_BYTES + 1)
-        if len(data) > _MAX_SIDECAR_BYTES:
-            return f"has a sidecar of more than {_MAX_SIDECAR_BYTES >> 20} MiB"
-        fields = json.loads(data)
-        return IndexSidecar(**fields) if fields["format"] == SIDECAR_FORMAT else f"has format {fields['format']}"
+        facts = read_json_object(path)
+        if facts["format"] != SIDECAR_FORMAT:
+            return f"has format {facts['format']!r:.40}"
+        _check_types(facts)
+        return IndexSidecar(**facts)
     except (OSError, ValueError, TypeError, KeyError) as e:
-        return f"cannot be read ({type(e).__name__})"
+        return f"cannot be read ({type(e).__name__}: {e})"
+
+
+def _check_types(facts: dict[str, Any]) -> None:
+    """Check the type of every field of a sidecar, and that its counts agree.
+
+    Raises:
+        TypeError: if a value has another type, or is negative.
+        ValueError: if the rows are not those of the vector files.
+        KeyError: if a field is not known.
+    """
+    for name, value in facts.items():
+        kind = _FIELD_TYPES[name]
+        allowed: tuple[type, ...] = (int, float) if kind is float else (kind,)
+        if type(value) not in allowed or (kind in (int, float) and value < 0):
+            raise TypeError(f"{name} is {value!r:.40}")
+    shards = facts["shards"]
+    if not all(type(s) is list and len(s) == 2 and all(type(n) is int and n >= 0 for n in s) for s in shards):
+        raise TypeError("shards are not pairs of numbers")
+    if facts["rows"] != sum(rows for _, rows in shards):
+        raise ValueError("its rows are not those of its vector files")
 
 
 def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> IndexLookup:
@@ -246,6 +271,7 @@ def _load_faiss(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int
     """Check a FAISS file, then map it."""
     if durable_files.file_xxh3(path) != xxh3:
         raise StoreDamaged("does not match its checksum")
+    check_index_file(path, path.stat().st_size, rows=rows, dim=dim)
     faiss().set_deserialization_vector_byte_limit(_MAX_VECTOR_BYTES)
     try:
         index = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)

@@ -14,7 +14,8 @@ from embedstore.space import Space
 from embedstore.storage import connection, migrations
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout
-from embedstore.storage.sql import column_types, fetch_value, insert_rows, quote_literal, utc_now
+from embedstore.storage.queries.computed_columns import clear_orphaned_marks
+from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, quote_literal, utc_now
 from embedstore.storage.store_files import read_json_object
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
@@ -64,6 +65,9 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
         else:
             actions.append("nothing of the old catalog could be read; embed again: contents with a vector are skipped")
         actions += _restore_spaces(con, at)
+        con.execute("USE cat")
+        actions += clear_orphaned_marks(con)
+        con.execute("USE memory")
         con.execute(_COUNTERS)
         con.execute("CHECKPOINT cat")
         con.execute("DETACH cat")
@@ -102,9 +106,8 @@ def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
     part = old.with_name(f"{old.name}.part.parquet")
     lost = 0
     try:
-        with _attached(old) as source:  # rows that were deleted count too
-            query = f'SELECT coalesce(max(rowid) + 1, 0) FROM old."{table}"'
-            total = int(fetch_value(source, query))
+        with _attached(old) as source:
+            total = _row_numbers(source, table)
         for begin, end in _ranges(0, total, ROW_GROUP):
             if _copy_rows(con, old, table, (begin, end), part):
                 continue
@@ -126,16 +129,30 @@ def _ranges(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
 
 def _copy_rows(con: duckdb.DuckDBPyConnection, old: Path, table: str, rows: tuple[int, int], part: Path) -> bool:
     """Copy a range of rows through a Parquet file; return False where a block among them is damaged."""
-    selection = f'SELECT * FROM old."{table}" WHERE rowid >= {rows[0]} AND rowid < {rows[1]}'
+    begin, end = rows
     try:
         with _attached(old) as source:
+            by_number = f"WHERE rowid >= {begin} AND rowid < {end}"
+            by_order = f"LIMIT {end - begin} OFFSET {begin}"
+            selection = f'SELECT * FROM old."{table}" {by_order if _hides_row_number(source, table) else by_number}'
             source.execute(f"COPY ({selection}) TO {quote_literal(part)} (FORMAT parquet)")
     except duckdb.Error:
         return False
     if table == "counters":
         con.execute("DELETE FROM cat.counters")
-    insert_rows(con, f"cat.{table}", quote_literal(part), column_types(con, f"FROM {quote_literal(part)}"))
+    insert_rows(con, f"cat.{table}", parquet_source(part), column_types(con, f"FROM {parquet_source(part)}"))
     return True
+
+
+def _row_numbers(source: duckdb.DuckDBPyConnection, table: str) -> int:
+    """Return the number past the last row of a table of the old catalog; rows that were deleted count too."""
+    last = "count(*)" if _hides_row_number(source, table) else "coalesce(max(rowid) + 1, 0)"
+    return int(fetch_value(source, f'SELECT {last} FROM old."{table}"'))
+
+
+def _hides_row_number(source: duckdb.DuckDBPyConnection, table: str) -> bool:
+    """Return whether a column of the user's, in an old store, has the name of DuckDB's number of a row."""
+    return "rowid" in {name.lower() for name in column_types(source, f'old."{table}"')}
 
 
 def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:

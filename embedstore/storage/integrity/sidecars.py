@@ -99,7 +99,7 @@ def _sibling(sidecar: Path, name: Any) -> Path:
     Raises:
         ValueError: if the name is not a plain file name: a sidecar from a stranger must not move other files.
     """
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
         raise ValueError("it names a file outside of its folder")
     return sidecar.parent / name
 

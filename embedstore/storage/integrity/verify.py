@@ -10,13 +10,13 @@ import duckdb
 from embedstore.errors import EmbedstoreError, StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import commit_counter, shard
-from embedstore.storage.catalog import CATALOG_TABLES, Catalog
+from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
-from embedstore.storage.sql import fetch_value, first_line, first_row
+from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
 from embedstore.storage.store_files import read_json_object
 
@@ -67,7 +67,11 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
     """
     for table in CATALOG_TABLES:
         try:
-            rows = first_row(con.execute(f'SELECT count(*), bit_xor(hash(t)) FROM cat."{table}" t'))[0]
+            columns = column_types(con, f'cat."{table}"')
+            rows = first_row(con.execute(f'SELECT count(*), bit_xor({row_hash(columns)}) FROM cat."{table}"'))[0]
+        except duckdb.CatalogException as e:
+            if table not in LATER_TABLES:
+                yield Damage(_CATALOG, f"table {table}", first_line(e))
         except duckdb.Error as e:
             yield Damage(_CATALOG, f"table {table}", first_line(e))
             if isinstance(e, duckdb.FatalException):

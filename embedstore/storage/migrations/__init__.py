@@ -10,13 +10,14 @@ from collections.abc import Callable
 import duckdb
 
 from embedstore.errors import StoreTooNew
-from embedstore.storage.migrations import m001_initial, m002_predictions, m003_generation
+from embedstore.storage.migrations import m001_initial, m002_predictions, m003_generation, m004_computed_columns
 from embedstore.storage.sql import fetch_value, utc_now
 
 MIGRATIONS: tuple[tuple[str, Callable[[duckdb.DuckDBPyConnection], None]], ...] = (
     ("m001_initial", m001_initial.up),
     ("m002_predictions", m002_predictions.up),
     ("m003_generation", m003_generation.up),
+    ("m004_computed_columns", m004_computed_columns.up),
 )
 
 

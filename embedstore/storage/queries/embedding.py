@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.commit import FailureRow
+from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
@@ -237,9 +238,14 @@ def mark_present(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)")
 
 
-def mark_missing(con: duckdb.DuckDBPyConnection) -> None:
-    """Mark the missing items as not present."""
+def mark_missing(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Mark the missing items as not present.
+
+    Returns:
+        Which marks of duplicates were cleared because of that, one sentence each.
+    """
     con.execute("UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.missing)")
+    return clear_orphaned_marks(con)
 
 
 def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from embedstore.storage.column_names import find_item_column
 from embedstore.storage.sql import column_types, quote_identifier, quote_literal
 from embedstore.text_form import ABSENT_PATTERN
 
@@ -36,12 +37,12 @@ class FeatureRow(NamedTuple):
 
 def label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn | None:
     """Return the column of a name, whatever its case, or None if the items have none."""
-    types = {column.lower(): kind for column, kind in column_types(con, "items").items()}
-    if name.lower() not in types:
+    types = column_types(con, "items")
+    if (column := find_item_column(name, types)) is None:
         return None
-    if types[name.lower()].endswith("[]"):
-        return LabelColumn(quote_identifier(name), is_list=True)
-    return LabelColumn(text_or_null(name), is_list=False)
+    if types[column].endswith("[]"):
+        return LabelColumn(quote_identifier(column), is_list=True)
+    return LabelColumn(text_or_null(column), is_list=False)
 
 
 def text_or_null(name: str) -> str:

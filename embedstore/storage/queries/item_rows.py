@@ -11,9 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
+from embedstore.storage.column_names import find_column, stored_name
 from embedstore.storage.commit import FailureRow, ItemRow
-from embedstore.storage.queries import counters
-from embedstore.storage.sql import column_types, encode_paths, fetch_value, object_array, quote_identifier, utc_now
+from embedstore.storage.queries import computed_columns, counters
+from embedstore.storage.sql import (
+    column_types,
+    encode_paths,
+    fetch_value,
+    object_array,
+    parquet_source,
+    quote_identifier,
+    utc_now,
+)  # fmt: skip
 from embedstore.types import ImageInfo
 
 _ITEM_VALUES = (
@@ -59,11 +68,11 @@ def insert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
         return
     first = counters.next_item(con)
     rows = _item_columns(items, np.arange(first, first + len(items), dtype=np.int64))  # noqa: F841 - read by SQL
-    extra = ", a.* EXCLUDE (uri)" if attributes else ""
-    join = "LEFT JOIN read_parquet($attributes) a USING (uri)" if attributes else ""
+    columns = _attribute_columns(con, attributes) if attributes else {}
+    extra = "".join(f", a.{quote_identifier(a)} AS {quote_identifier(c)}" for a, c in columns.items())
+    join = f"LEFT JOIN {parquet_source(attributes)} a ON a.uri = r.uri" if attributes else ""
     con.execute(
-        f"INSERT INTO items BY NAME SELECT {_ITEM_VALUES}{extra} FROM rows r {join} ORDER BY r.item",
-        {"now": utc_now()} | ({"attributes": str(attributes)} if attributes else {}),
+        f"INSERT INTO items BY NAME SELECT {_ITEM_VALUES}{extra} FROM rows r {join} ORDER BY r.item", {"now": utc_now()}
     )
     con.execute("UPDATE counters SET next_item = ?", [first + len(items)])
 
@@ -79,6 +88,10 @@ def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
     if not items:
         return
     rows = _item_columns(items, np.array([r.item for r in items], dtype=np.int64))  # noqa: F841 - read by SQL
+    changed = con.execute(
+        "SELECT i.item FROM items i JOIN rows r ON r.item = i.item WHERE r.content::UUID <> i.content"
+    )
+    computed_columns.clear_items(con, [item for (item,) in changed.fetchall()])
     con.execute(
         "UPDATE items SET uri = r.uri, content = r.content::UUID, size = r.size, mtime_ns = r.mtime_ns, "
         "path = r.path::BLOB, present = true, label = coalesce(r.label::VARCHAR, items.label), "
@@ -97,20 +110,49 @@ def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> N
         columns: the DuckDB type of each column, by name.
 
     Raises:
-        BadManifest: if a column exists with a type that the new values do not fit.
+        BadManifest: see :func:`check_columns`.
     """
-    existing = {name.lower(): kind for name, kind in column_types(con, "items").items()}
+    check_columns(con, columns)
+    existing = column_types(con, "items")
     for name, kind in columns.items():
-        present = existing.get(name.lower())
-        if present is None:
-            con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(name)} {kind}")
-        elif present == kind:
-            continue
-        elif not fetch_value(con, f"SELECT count({quote_identifier(name)}) FROM items"):
-            con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(name)} SET DATA TYPE {kind}")
-        elif not _fits(kind, present):
+        column = find_column(name, existing)
+        if column is None:
+            con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(stored_name(name))} {kind}")
+        else:
+            retype_if_empty(con, column, existing[column], kind)
+
+
+def retype_if_empty(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> None:
+    """Give a column that holds no value yet the type of the first values."""
+    if present != kind and not _holds_values(con, column):
+        con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(column)} SET DATA TYPE {kind}")
+
+
+def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
+    """Check that the items can take columns of a user's table.
+
+    Args:
+        con: an open catalog.
+        columns: the DuckDB type of each column, by name.
+
+    Raises:
+        BadManifest: if a column has the name of a computed one, or exists with a type that the new values do not fit.
+    """
+    existing = column_types(con, "items")
+    computed = {c.name: c for c in computed_columns.computed_columns(con)}
+    for name, kind in columns.items():
+        column = find_column(name, existing)
+        if column in computed:
             raise BadManifest(
-                f"column {name!r} is {kind} here and {present} in the store; rename it, or convert it to {present}"
+                f"column {name!r} has the name of a column that run {computed[column].run} computed; rename it, for "
+                f"example to {'my_' + name!r}"
+            )
+        if column is None or existing[column] == kind or _fits(kind, existing[column]):
+            continue
+        if _holds_values(con, column):
+            raise BadManifest(
+                f"column {name!r} is {kind} here and {existing[column]} in the store; rename it, or convert it to "
+                f"{existing[column]}"
             )
 
 
@@ -125,20 +167,26 @@ def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Se
     Returns:
         How many stored values stay because their cells are empty.
     """
-    names = column_types(con, "SELECT * EXCLUDE (uri) FROM read_parquet(?)", [str(attributes)])
-    if not names:
+    columns = _attribute_columns(con, attributes)
+    if not columns:
         return 0
     stored = column_types(con, "items")
-    kinds = {n: next(kind for c, kind in stored.items() if c.lower() == n.lower()) for n in names}
     selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
-    columns = [(quote_identifier(n), kind) for n, kind in kinds.items()]
-    sets = ", ".join(f"{c} = coalesce(a.{c}::{kind}, items.{c})" for c, kind in columns)
-    kept = " + ".join(f"count(*) FILTER (a.{c} IS NULL AND items.{c} IS NOT NULL)" for c, _ in columns)
-    matched = f"read_parquet(?) a WHERE items.uri = a.uri {condition}"
-    kept_values = con.execute(f"SELECT {kept} FROM items, {matched}", [str(attributes)]).fetchall()[0][0]
-    con.execute(f"UPDATE items SET {sets} FROM {matched}", [str(attributes)])
+    pairs = [(f"a.{quote_identifier(a)}::{stored[c]}", quote_identifier(c)) for a, c in columns.items()]
+    sets = ", ".join(f"{c} = coalesce({given}, items.{c})" for given, c in pairs)
+    kept = " + ".join(f"count(*) FILTER ({given} IS NULL AND items.{c} IS NOT NULL)" for given, c in pairs)
+    matched = f"{parquet_source(attributes)} a WHERE items.uri = a.uri {condition}"
+    kept_values = con.execute(f"SELECT {kept} FROM items, {matched}").fetchall()[0][0]
+    con.execute(f"UPDATE items SET {sets} FROM {matched}")
     return int(kept_values)
+
+
+def _attribute_columns(con: duckdb.DuckDBPyConnection, attributes: Path) -> dict[str, str]:
+    """Return the column of the items that each column of a Parquet file of attributes fills, without ``uri``."""
+    existing = column_types(con, "items")
+    given = column_types(con, f"FROM {parquet_source(attributes)}")
+    return {name: find_column(name, existing) or name for name in given if name != "uri"}
 
 
 def delete_failures(con: duckdb.DuckDBPyConnection, uris: Sequence[str]) -> None:
@@ -175,6 +223,11 @@ def insert_failures(con: duckdb.DuckDBPyConnection, rows: Sequence[FailureRow], 
     unreadable = [r.item for r in rows if r.item is not None]
     if unreadable:
         con.execute("UPDATE items SET present = false WHERE list_contains(?, item)", [unreadable])
+
+
+def _holds_values(con: duckdb.DuckDBPyConnection, column: str) -> bool:
+    """Return whether any item has a value in a column; one without takes the type of the first values."""
+    return bool(fetch_value(con, f"SELECT count({quote_identifier(column)}) FROM items"))
 
 
 def _fits(kind: str, column_kind: str) -> bool:

@@ -22,8 +22,8 @@ def insert_run(
     settings: Mapping[str, Any],
     result: Mapping[str, Any],
     started: datetime,
-) -> None:
-    """Insert a run that ends now, under the next number.
+) -> int:
+    """Insert a run that ends now, under the next number, and return that number.
 
     Args:
         con: a transaction.
@@ -40,6 +40,7 @@ def insert_run(
         [number, kind, space, json_text(settings), json_text(result), started, seconds],
     )
     con.execute("UPDATE counters SET next_run = ?", [number + 1])
+    return number
 
 
 def json_text(values: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
+from embedstore.storage.column_names import find_item_column
 from embedstore.storage.queries.features import text_or_null
 from embedstore.storage.sql import column_types, fetch_value, quote_identifier
 
@@ -38,17 +39,18 @@ def item_columns(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     return column_types(con, "items")
 
 
-def require_item_column(column: str, columns: Collection[str]) -> None:
-    """Check that the items have a column, whatever the case of its letters.
+def require_item_column(column: str, columns: Collection[str]) -> str:
+    """Return the column of the items that a name means, whatever the case of its letters.
 
     Raises:
         UnknownColumn: if they do not.
     """
-    if column.lower() not in {c.lower() for c in columns}:
+    if (found := find_item_column(column, columns)) is None:
         raise UnknownColumn(
             f"the items have no column {column!r}{did_you_mean(column, columns)}; they have "
             f"{', '.join(sorted(columns))}"
         )
+    return found
 
 
 def matching_items(con: duckdb.DuckDBPyConnection, where: str) -> NDArray[np.int64]:
@@ -160,12 +162,13 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
         UnknownColumn: if the items lack the column, or a column that the filter names.
         BadFilter: if the filter cannot be used.
     """
-    require_item_column(column, item_columns(con))
+    column = require_item_column(column, item_columns(con))
     with filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         return con.execute(
-            f'SELECT i.item, i.uri, {text_or_null(column)}, v.shard, v."row"::BIGINT '
-            f"FROM (SELECT * FROM items WHERE present AND ({condition})) i "
+            'SELECT i.item, i.uri, i.color, v.shard, v."row"::BIGINT FROM (SELECT item, uri, content, '
+            f"{text_or_null(column)} AS color FROM items "
+            f"WHERE present AND ({condition})) i "
             "JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
             [space],
         ).fetchall()

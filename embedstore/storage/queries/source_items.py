@@ -8,8 +8,8 @@ import duckdb
 
 from embedstore.storage.sql import decode_path, fetch_value, object_array
 
-_FROM_FILES = "JOIN contents USING (content) WHERE present AND bytes IS DISTINCT FROM 0"
-_OF_CONTENTS = "WHERE present AND content IN (SELECT content::UUID FROM rows)"
+_FROM_FILES = "JOIN contents c ON c.content = i.content WHERE i.present AND c.bytes IS DISTINCT FROM 0"
+_OF_CONTENTS = "WHERE i.present AND i.content IN (SELECT content::UUID FROM rows)"
 
 
 def stage_present_items(con: duckdb.DuckDBPyConnection, contents: Sequence[str] | None = None) -> int:
@@ -21,8 +21,8 @@ def stage_present_items(con: duckdb.DuckDBPyConnection, contents: Sequence[str] 
     rows = {"content": object_array(contents or [])}  # noqa: F841 - read by SQL
     con.execute(
         "CREATE OR REPLACE TABLE memory.main.source_items AS "
-        "SELECT row_number() OVER (ORDER BY item) - 1 AS n, uri, path, label, split, group_id "
-        f"FROM items {_FROM_FILES if contents is None else _OF_CONTENTS}"
+        "SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, i.uri, i.path, i.label, i.split, i.group_id "
+        f"FROM items i {_FROM_FILES if contents is None else _OF_CONTENTS}"
     )
     return int(fetch_value(con, "SELECT count(*) FROM memory.main.source_items"))
 

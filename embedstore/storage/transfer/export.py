@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from embedstore.errors import QueryError
 from embedstore.storage import filters
+from embedstore.storage.column_names import shown_names
 from embedstore.storage.durable_files import atomic_path, atomic_write
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import fetch_column, fetch_value, scratch_tables
+from embedstore.storage.sql import column_types, fetch_column, fetch_value, quote_identifier, scratch_tables
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.parquet import NumberedVectors, write_parquet
-
-_ITEMS = "unnest(t.item)"  # every column of the item
 
 
 def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str | None) -> int:
@@ -23,7 +24,8 @@ def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str
     Args:
         storage: the store.
         space: the space of the vectors.
-        path: ``.parquet`` (every column of the items, and ``vector`` as a list of FLOAT), or ``.npy`` (float32
+        path: ``.parquet`` (every column of the items, and ``vector`` as a list of FLOAT; a column of the user's with
+            that name is ``items.vector``), or ``.npy`` (float32
             ``(N, dim)``; the items go to a ``.parquet`` of the same name).
         where: a filter, as in search; None exports every item.
 
@@ -40,27 +42,48 @@ def export_items(storage: Storage, space: SpaceRecord, path: Path, *, where: str
         raise QueryError(f"export writes .parquet or .npy, or everything into a folder (no suffix), not {path.name!r}")
     with scratch_tables(storage.catalog.scratch, "exported_items") as (table,):
         selected = _select(storage, space, where, table)
-        if not len(selected):
+        if not len(selected.vectors):
             raise QueryError("nothing to export: no present item with a vector matches")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path.with_suffix(".parquet")) as items:
             if path.suffix == ".parquet":
-                selected.write_parquet(items, _ITEMS)
+                selected.vectors.write_parquet(items, selected.items(beside=["vector"]))
             else:
-                write_parquet(selected.con, f"SELECT {_ITEMS} FROM {table} t ORDER BY n", items)
-                _write_npy(path, selected)
-    return len(selected)
+                query = f"SELECT {selected.items()} FROM {table} t ORDER BY t.n"
+                write_parquet(selected.vectors.con, query, items)
+                _write_npy(path, selected.vectors)
+    return len(selected.vectors)
 
 
-def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> NumberedVectors:
+@dataclass(frozen=True)
+class _SelectedItems:
+    """The items to export, in a table whose columns cannot be confused with the user's.
+
+    Attributes:
+        columns: the column ``c0``, ``c1``, … of each column of the items.
+        vectors: the vectors of the items; its table also has these columns.
+    """
+
+    columns: Mapping[str, str]
+    vectors: NumberedVectors
+
+    def items(self, *, beside: Sequence[str] = ()) -> str:
+        """Return every column of the items as SQL after ``SELECT``, kept apart from other columns of the file."""
+        names = shown_names(self.columns, beside)
+        return ", ".join(f"t.{c} AS {quote_identifier(names[column])}" for column, c in self.columns.items())
+
+
+def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> _SelectedItems:
     """Number the chosen items and map their vector files, in one read of the catalog."""
     with storage.catalog.read() as con, filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
-        con.execute(_SELECT.format(table=table, condition=condition), {"space": space.key})
+        columns = {name: f"c{n}" for n, name in enumerate(column_types(con, "items")) if name != "path"}
+        values = ", ".join(f"i.{quote_identifier(name)} AS {c}" for name, c in columns.items())
+        con.execute(_SELECT.format(table=table, condition=condition, values=values), {"space": space.key})
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
         count = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
         reader = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
-    return NumberedVectors(storage.catalog.scratch, table, reader, 0, count)
+    return _SelectedItems(columns, NumberedVectors(storage.catalog.scratch, table, reader, 0, count))
 
 
 def _write_npy(path: Path, selected: NumberedVectors) -> None:
@@ -74,7 +97,7 @@ def _write_npy(path: Path, selected: NumberedVectors) -> None:
 
 _SELECT = """
 CREATE TABLE {table} AS
-SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, v.shard, v."row"::BIGINT AS "row", i AS item
-FROM (SELECT * EXCLUDE (path) FROM items WHERE present AND ({condition})) i
+SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, v.shard, v."row"::BIGINT AS "row", {values}
+FROM (SELECT * FROM items WHERE present AND ({condition})) i
 JOIN vectors v ON v.content = i.content AND v.space = $space
 """

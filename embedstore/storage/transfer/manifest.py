@@ -9,7 +9,7 @@ from typing import Any
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files
-from embedstore.storage.catalog import ARCHIVED_TABLES
+from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
 
 ARCHIVE_FORMAT_VERSION = 1
@@ -141,7 +141,7 @@ class ArchiveManifest:
         """
         tables = {str(name): ArchiveFile.from_json(file) for name, file in facts["tables"].items()}
         vectors, files = ([ArchiveFile.from_json(file) for file in facts[k]] for k in ("vectors", "files"))
-        if sorted(tables) != sorted(ARCHIVED_TABLES):
+        if set(ARCHIVED_TABLES) - LATER_TABLES - tables.keys() or tables.keys() - set(ARCHIVED_TABLES):
             raise ValueError(f"its tables are {', '.join(tables)}")
         if any(file.name.split("/")[0] not in COPIED_FOLDERS for file in files):
             raise ValueError("it names a file that belongs neither to a head nor to a checkpoint")

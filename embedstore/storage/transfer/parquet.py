@@ -62,8 +62,8 @@ class NumberedVectors:
             self.con.execute(f"CREATE TABLE {staged} (n BIGINT, vector FLOAT[])")
             for first, block in self.iter_blocks():
                 _insert_vectors(self.con, staged, first, block)
-            rows = f"FROM {self.table} t JOIN {staged} e USING (n) ORDER BY n"
-            write_parquet(self.con, f"SELECT {columns}, e.vector {rows}", path)
+            rows = f"FROM {self.table} t JOIN {staged} e ON e.n = t.n ORDER BY t.n"
+            write_parquet(self.con, f"SELECT {columns}, e.vector AS vector {rows}", path)
 
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:

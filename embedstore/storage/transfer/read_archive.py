@@ -15,7 +15,7 @@ import numpy as np
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
-from embedstore.storage.catalog import ARCHIVED_TABLES, Catalog
+from embedstore.storage.catalog import Catalog
 from embedstore.storage.catalog_errors import is_disk_error
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
@@ -27,7 +27,7 @@ from embedstore.storage.sql import (
     fetch_value,
     first_line,
     insert_rows,
-    quote_literal,
+    parquet_source,
 )
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import parquet
@@ -71,8 +71,8 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
     """
     Catalog(at.catalog).create()
     with _attached_catalog(at) as con:
-        for name in ARCHIVED_TABLES:
-            _read_table(con, folder, name, manifest.tables[name])
+        for name, file in manifest.tables.items():
+            _read_table(con, folder, name, file)
         _read_vectors(con, folder, manifest.vectors, at)
         for file in manifest.files:
             (at.root / file.name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def _read_table(con: duckdb.DuckDBPyConnection, folder: Path, name: str, file: A
         StoreDamaged: if the file is not the table that the manifest describes.
     """
     path = file.verify(folder)
-    source = f"read_parquet({quote_literal(path)})"
+    source = parquet_source(path)
     with _archive_errors(path):
         con.execute(f"DELETE FROM cat.{name}")
         existing, given = column_types(con, f"cat.{name}").keys(), column_types(con, f"FROM {source}")
@@ -170,7 +170,7 @@ def _convert_vectors(
     Raises:
         StoreDamaged: if the file is not what the manifest describes, or a vector cannot be stored.
     """
-    source = f"read_parquet({quote_literal(path)})"
+    source = parquet_source(path)
     with _archive_errors(path):
         _require_rows(int(fetch_value(con, f"SELECT count(*) FROM {source}")), file, path)
         contents = [content_hex(c) for c in fetch_column(con, f"SELECT content::UUID::VARCHAR FROM {source}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from embedstore.errors import QueryError, StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import layout
 from embedstore.storage.catalog import ARCHIVED_TABLES
-from embedstore.storage.sql import column_types, first_line, first_row, quote_identifier, quote_literal, scratch_tables
+from embedstore.storage.sql import (
+    column_types,
+    fetch_column,
+    first_line,
+    first_row,
+    parquet_source,
+    quote_identifier,
+    row_hash,
+    scratch_tables,
+)
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest, changed_heads
 from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, write_parquet
@@ -53,7 +63,8 @@ def _write(storage: Storage, folder: Path) -> ArchiveManifest:
     """Write all files; the tables in one read, the vectors after it, so that writers wait for the tables only."""
     with scratch_tables(storage.catalog.scratch, "exported_vectors") as (table,):
         with storage.catalog.read() as con:
-            tables = {name: _write_table(con, name, folder) for name in ARCHIVED_TABLES}
+            existing = fetch_column(con, "SELECT table_name FROM duckdb_tables() WHERE database_name = 'cat'")
+            tables = {name: _write_table(con, name, folder) for name in ARCHIVED_TABLES if name in existing}
             spaces = _number_vectors(storage, con, table)
             heads = con.execute("SELECT head, facts FROM heads").fetchall()
             files = _copy_files(storage, folder)
@@ -74,7 +85,7 @@ def _write_table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> Arc
         QueryError: if the values differ when they are read back.
     """
     path = folder / f"{name}.parquet"
-    source = f"read_parquet({quote_literal(path)})"
+    source = parquet_source(path)
     types = column_types(con, f"cat.{name}")
     write_parquet(con, f"FROM cat.{name}", path)
     read_back = column_types(con, f"FROM {source}")
@@ -82,11 +93,11 @@ def _write_table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> Arc
     if text:
         casts = ", ".join(f"{quote_identifier(c)}::VARCHAR AS {quote_identifier(c)}" for c in text)
         write_parquet(con, f"SELECT * REPLACE ({casts}) FROM cat.{name}", path)
-    columns = [quote_identifier(c) for c in types]
-    typed = [f"{quote_identifier(c)}::{kind}" if c in text else quote_identifier(c) for c, kind in types.items()]
-    expected = _fingerprint(con, f"SELECT {', '.join(columns)} FROM cat.{name}")
+    names = {c: quote_identifier(c) for c in types}
+    typed = [f"{names[c]}::{kind} AS {names[c]}" if c in text else names[c] for c, kind in types.items()]
+    expected = _fingerprint(con, types, f"cat.{name}")
     try:
-        same = _fingerprint(con, f"SELECT {', '.join(typed)} FROM {source}") == expected
+        same = _fingerprint(con, types, f"(SELECT {', '.join(typed)} FROM {source})") == expected
     except (duckdb.ConversionException, duckdb.InvalidInputException):
         same = False
     if not same:
@@ -94,9 +105,9 @@ def _write_table(con: duckdb.DuckDBPyConnection, name: str, folder: Path) -> Arc
     return ArchiveFile.describe(folder, path.name, rows=expected[0], text_columns=text)
 
 
-def _fingerprint(con: duckdb.DuckDBPyConnection, query: str) -> tuple[int, int]:
-    """Return the number of rows, and a checksum that does not depend on their order."""
-    rows, checksum = first_row(con.execute(f"SELECT count(*), bit_xor(hash(t)) FROM ({query}) t"))
+def _fingerprint(con: duckdb.DuckDBPyConnection, columns: Iterable[str], source: str) -> tuple[int, int]:
+    """Return the number of rows, and a checksum of some columns that does not depend on their order."""
+    rows, checksum = first_row(con.execute(f"SELECT count(*), bit_xor({row_hash(columns)}) FROM {source}"))
     return int(rows), int(checksum or 0)
 
 
