@@ -38,7 +38,12 @@ def embed(
     record = session.space(space)
     table = replace(table, known_types=session.storage.filled_columns())
     opened = open_source(
-        source, label_rule=labels_from, split_rule=splits_from, table=table, exclude=[str(session.path)]
+        source,
+        label_rule=labels_from,
+        split_rule=splits_from,
+        table=table,
+        exclude=[str(session.path)],
+        listings=session.storage.layout.listings,
     )
     options = EmbedOptions(
         batch_size=batch_size,

@@ -60,6 +60,9 @@ def evaluation_notes(e: Evaluation) -> list[str]:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
     out += _rows_notes(e)
+    for name, value in e.grid_edges.items():
+        cure = "; --head-arg Cs=[...] tries others" if name == "C" else ""
+        out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from embedstore.errors import SourceError
-from embedstore.text_form import clean_name, known_split
+from embedstore.text_form import clean_name, is_absent, known_split, split_words
 from embedstore.types import Failure, ImageRef
 
 # Files that count when folders of one level are compared: a folder of annotations beside train and test is no split.
@@ -43,6 +43,20 @@ def label_and_split(folders: Sequence[str], *, root: str = "", splits: bool = Tr
     return (clean_name(rest[-1]) if rest else None), (split.value if split else None)
 
 
+def sidecar_split(path: str, word: str | None) -> str | None:
+    """Return the split that a file beside an image states; None if it is absent.
+
+    Raises:
+        SourceError: if the word does not name a split.
+    """
+    if word is None or is_absent(word):
+        return None
+    split = known_split(word)
+    if split is None:
+        raise SourceError(f"{path} has the split {word!r} beside it, which is not understood; use {split_words()}")
+    return split.value
+
+
 class SplitFolderCheck:
     """Refuse folders of which some name a split and others, beside them, do not: their images would be in no split.
 
@@ -55,7 +69,7 @@ class SplitFolderCheck:
         self._prefix = root.rstrip("/") + "/"
         self._is_split = known_split(os.path.basename(root)) is not None  # noqa: PTH119
         self._levels: dict[tuple[str, ...], set[str]] = {}
-        self._last_folder = ""
+        self._last_folders: tuple[str, ...] = ()
 
     def watch(self, entries: Iterator[ImageRef | Failure]) -> Iterator[ImageRef | Failure]:
         """Yield the entries of a scan, and check the folders of the images at its end.
@@ -65,23 +79,24 @@ class SplitFolderCheck:
         """
         for entry in entries:
             if isinstance(entry, ImageRef):
-                self._add(entry.path)
+                folder, name = os.path.split(entry.path)
+                below = folder.removeprefix(self._prefix).split("/") if folder.startswith(self._prefix) else ()
+                self.add(below, name)
             yield entry
-        self._check()
+        self.check()
 
-    def _add(self, path: str) -> None:
-        """Add the folders of one image."""
-        folder, name = os.path.split(path)
-        if folder == self._last_folder or not name.lower().endswith(_IMAGE_SUFFIXES):
+    def add(self, folders: Sequence[str], name: str) -> None:
+        """Add one file: the folders above it, outermost first, and its name; only images count."""
+        below = tuple(folders)
+        if below == self._last_folders or not name.lower().endswith(_IMAGE_SUFFIXES):
             return
-        self._last_folder = folder
-        below = tuple(folder.removeprefix(self._prefix).split("/")) if folder.startswith(self._prefix) else ()
+        self._last_folders = below
         for depth, child in enumerate(below):
             self._levels.setdefault(below[:depth], set()).add(child)
             if known_split(child):
                 break
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise SourceError for the first level that mixes splits and other names."""
         for above, names in sorted(self._levels.items()):
             splits = sorted(n for n in names if known_split(n))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import BadManifest, did_you_mean
-from embedstore.sources.local_files import stat_file
+from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.table_options import TableOptions
@@ -80,8 +80,7 @@ class Manifest(LocalFileSource):
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every row."""
         for chunk in self._entries.chunks():
-            for _, path, label, split, group in chunk:
-                entry = stat_file(path, label, split, group)
+            for entry in stat_locations(row[1:] for row in chunk):
                 yield self._with_near_miss(entry) if isinstance(entry, Failure) else entry
 
     def _with_near_miss(self, failure: Failure) -> Failure:
@@ -92,6 +91,8 @@ class Manifest(LocalFileSource):
     def _path(self, row: int, uri: str | None) -> str:
         """Return the absolute path that a uri means, without resolving links."""
         uri = required_uri(self._table.name, row, uri)
+        if is_location(uri):
+            return uri
         scheme = remote_scheme(uri)
         if scheme:
             raise BadManifest(f"{self._table.name}: row {row + 1} names {uri!r}; {scheme}:// {REMOTE_CURE}")

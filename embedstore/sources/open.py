@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import BadManifest, SourceError, SourceNotFound
+from embedstore.sources.chained import ChainedSource
 from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
+from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
+from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
@@ -28,21 +31,25 @@ def open_source(
     split_rule: str | None = "folder",
     table: TableOptions = TableOptions(),
     exclude: Collection[str] = (),
+    listings: Path | None = None,
 ) -> Source:
     """Open the source that a user names.
 
     Args:
         source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.json``) or a table in memory; an
-            image or a glob (also with ``**``); or several folders, images and globs.
+            image or a glob (also with ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket (``s3://bucket/photos/``) or a file on a
+            server; or several of them, but for manifests.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
         table: how a manifest is read.
         exclude: absolute folders never entered; stores are never entered anyway.
+        listings: the folder that keeps the listings of archives; None keeps none.
 
     Raises:
-        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or is remote.
+        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
         BadManifest: if a manifest cannot be used, or is given together with other sources.
-        SourceError: if ``label_rule`` or ``split_rule`` is unknown.
+        SourceError: if ``label_rule`` or ``split_rule`` is unknown, or a server refuses or does not answer.
+        MissingExtra: if a scheme needs a package that is not installed.
     """
     for what, rule in (("label", label_rule), ("split", split_rule)):
         if rule is not None and rule not in RULES:
@@ -50,7 +57,7 @@ def open_source(
     if is_frame(source):
         return Manifest(source, table)
     given = [source] if isinstance(source, str | os.PathLike) else source
-    names = [_local_name(os.fspath(name)) for name in given]
+    names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
@@ -60,11 +67,21 @@ def open_source(
             raise BadManifest(f"{name} is given among others; give a manifest alone")
     if table != TableOptions(known_types=table.known_types):
         raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
-    return _combine(names, labels=label_rule is not None, splits=split_rule is not None, exclude=exclude)
+    labels, splits = label_rule is not None, split_rule is not None
+    archives = [name for name in names if is_archive_name(name)]
+    remote = [name for name in names if is_remote(name) and name not in archives]
+    local = [name for name in names if name not in archives and name not in remote]
+    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude)] if local else []
+    if archives:
+        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings))
+    parts += open_remote(remote, labels=labels, splits=splits)
+    return parts[0] if len(parts) == 1 else ChainedSource(parts)
 
 
 def _local_name(name: str) -> str:
-    """Return the name as it can be opened; raise SourceNotFound if it is remote or does not exist."""
+    """Return the name as it can be opened; raise SourceNotFound if its scheme is unknown or it does not exist."""
+    if is_remote(name):
+        return name
     scheme = remote_scheme(name)
     if scheme:
         raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")

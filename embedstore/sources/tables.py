@@ -54,7 +54,7 @@ class InputTable:
         notices: what a person should know about the reading, one sentence each.
     """
 
-    def __init__(self, name: str, folder: str) -> None:
+    def __init__(self, name: str = "the table", folder: str = "") -> None:
         spill = tempfile.mkdtemp(prefix="embedstore-")
         weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
         self.name, self.folder = name, folder

@@ -12,7 +12,7 @@ from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities
+from embedstore.classify.evaluation.fit import fit_head, max_inner_folds, out_of_fold_probabilities
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
 
@@ -56,7 +56,7 @@ def fit_calibrated_head(
     if len(calibration):
         targets = _targets(calibration, names)
         return _wrap(estimator, estimator, calibration.X, targets, settings), len(calibration)
-    n_folds = splits.DEFAULT_FOLDS if train.multilabel else splits.max_folds(train.y, train.groups)
+    n_folds = splits.DEFAULT_FOLDS if train.multilabel else max_inner_folds(train)
     proba = out_of_fold_probabilities(train, names, head=head, n_folds=n_folds, seed=settings.seed, options=options)
     precomputed = _PrecomputedHead(estimator.classes_, len(names), train.multilabel)
     return _wrap(estimator, precomputed, proba, _targets(train, names), settings), len(train)

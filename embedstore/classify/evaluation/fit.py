@@ -56,17 +56,26 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
         return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), groups=train.groups)
     if head == "logistic":
-        if not _has_single_c(options) and (few := splits.max_folds(train.y, train.groups)) < splits.DEFAULT_FOLDS:
+        if not _has_single_c(options) and (few := max_inner_folds(train)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
         return heads.make_head(head, **options).fit(train.X, train.y, groups=train.groups)
     return heads.fit_grouped(heads.make_head(head, **options), train.X, train.y, train.groups)
+
+
+def max_inner_folds(train: Features) -> int:
+    """Return how many folds the smallest class of the training rows can fill.
+
+    Raises:
+        LabelError: if a class is in one group only.
+    """
+    return splits.max_folds(train.y, train.groups, side=f" among the {len(train)} training items")
 
 
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
     """Fit a head as :func:`fit_head`, with C = 1 where a class has one group only and nothing can choose C."""
     options = dict(options or {})
     if head == "logistic" and not train.multilabel and splits.groups_per_class(train.y, train.groups)[1].min() < 2:
-        options["Cs"] = [SINGLE_EXAMPLE_C]
+        options.setdefault("C", SINGLE_EXAMPLE_C)
     return fit_head(head, train, seed=seed, options=options)
 
 
@@ -129,7 +138,7 @@ def _out_of_fold_per_label(
 def _has_single_c(options: dict[str, Any]) -> bool:
     """Return whether one C is given, so that the head needs no folds to choose it."""
     Cs = options.get("Cs")
-    return Cs is not None and (Cs == 1 if isinstance(Cs, int) else np.size(Cs) == 1)
+    return options.get("C") is not None or (Cs is not None and not isinstance(Cs, int) and np.size(Cs) == 1)
 
 
 def align_columns(
@@ -179,6 +188,23 @@ def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
         if np.isfinite(getattr(inner, name, np.inf)):
             out[key] = float(getattr(inner, name))
     return out
+
+
+def hyperparameters_at_grid_edge(estimator: Any) -> dict[str, float]:
+    """Return the selected hyper-parameters that are the first or last value tried: a better one may lie beyond.
+
+    No image features (alpha = 0) and no training (an infinite penalty) are ends of the scale itself and do not count.
+    """
+    inner = unwrap_head(estimator)
+    grids: dict[str, tuple[str, Sequence[float]]] = {}
+    if isinstance(inner, heads.LogisticProbe):
+        grids = {"C": ("C_", inner.grid)}
+    elif getattr(inner, "tuning_rows_", "") in ("validation rows", "held-out shots"):
+        grids = {"alpha": ("alpha_", [a for a in inner.alphas if a > 0])}
+        grids |= {"beta": ("beta_", inner.betas)} if hasattr(inner, "betas") else {}
+        grids |= {"penalty": ("penalty_", inner.penalties)} if hasattr(inner, "penalties") else {}
+    selected = {name: (float(getattr(inner, attribute)), grid) for name, (attribute, grid) in grids.items()}
+    return {name: v for name, (v, grid) in selected.items() if len(grid) > 1 and v in (min(grid), max(grid))}
 
 
 def c_path(estimator: Any) -> tuple[tuple[float, float, float], ...]:
