@@ -37,8 +37,8 @@ def open_source(
 
     Args:
         source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.json``) or a table in memory; an
-            image or a glob (also with ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket (``s3://bucket/photos/``) or a file on a
-            server; or several of them, but for manifests.
+            image or a glob (also with ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket
+            (``s3://bucket/photos/``) or a file on a server; or several of them, but for manifests.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
         table: how a manifest is read.

@@ -223,8 +223,8 @@ def update_metadata(con: duckdb.DuckDBPyConnection, stated: Collection[str]) -> 
         How many stored values stay although the source has a column for them: its cells are empty.
     """
     columns = [{"group": "group_id"}.get(role, role) for role in ("label", "split", "group") if role in stated]
-    kept = " + ".join(f"count(*) FILTER (c.{n} IS NULL AND items.{n} IS NOT NULL)" for n in columns) or "0"
-    count = fetch_value(con, f"SELECT {kept} FROM items JOIN memory.main.changed c USING (item)")
+    kept = " + ".join(f"count(*) FILTER (c.{n} IS NULL AND items.{n} IS NOT NULL)" for n in columns)
+    count = fetch_value(con, f"SELECT {kept} FROM items JOIN memory.main.changed c USING (item)") if columns else 0
     con.execute("""
         UPDATE items SET label = coalesce(c.label, items.label), split = coalesce(c.split, items.split),
                          group_id = coalesce(c.group_id, items.group_id)
