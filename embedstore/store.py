@@ -216,6 +216,8 @@ class Store:
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
+        exclude: Names = (),
+        hidden: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -234,6 +236,10 @@ class Store:
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
+            exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
+                of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
+                anyway.
+            hidden: embed hidden files and folders too.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -262,6 +268,8 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
+            exclude=exclude,
+            hidden=hidden,
             space=space,
             batch_size=batch_size,
             threads=threads,
@@ -685,6 +693,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -705,8 +714,10 @@ class Store:
                 from the vectors of the space; 0 is ``ignore``.
             drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
-            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
+                95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_by_class: keep this share within every class.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -736,6 +747,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
@@ -757,6 +769,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -776,6 +789,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -796,6 +810,7 @@ class Store:
             calibrate=calibrate,
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
+            conformal_by_class=conformal_by_class,
         )
 
     def zero_shot(
@@ -1005,6 +1020,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1023,6 +1039,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1049,6 +1066,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 

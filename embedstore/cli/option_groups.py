@@ -75,7 +75,7 @@ class EvaluationOptionGroup:
     abstain_precision: Annotated[
         float | None,
         typer.Option(
-            help="Abstain below a confidence, chosen so that the remaining answers reach this precision, e.g. 0.95."
+            help="Abstain below a confidence, chosen so that answers to new items reach this precision, e.g. 0.95."
         ),
     ] = None
     conformal_alpha: Annotated[
@@ -84,6 +84,9 @@ class EvaluationOptionGroup:
             help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
         ),
     ] = None
+    conformal_by_class: Annotated[
+        bool, typer.Option("--conformal-by-class", help="Keep the share of --conformal-alpha within every class.")
+    ] = False
 
     @property
     def near_duplicate_policy(self) -> str:

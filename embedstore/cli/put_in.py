@@ -76,6 +76,14 @@ def embed(
     splits_from: Annotated[
         str, typer.Option(help="Where splits come from: folder (one named train, val or test) or none.")
     ] = "folder",
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            metavar="GLOB",
+            help="Skip files and folders of this name, or with / of this path in the folder, e.g. 'raw'. Repeatable.",
+        ),
+    ] = [],
+    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -155,6 +163,8 @@ def embed(
         root=root,
         encoding=encoding,
         collect_rows=collect_rows,
+        exclude=exclude,
+        hidden=hidden,
         space=space,
         batch_size=batch_size,
         threads=threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.open import open_source
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
 
@@ -27,6 +29,8 @@ def embed(
     labels_from: str | None,
     splits_from: str | None,
     table: TableOptions,
+    exclude: Sequence[str],
+    hidden: bool,
     space: str | None,
     batch_size: int | None,
     threads: int | None,
@@ -43,6 +47,7 @@ def embed(
         split_rule=splits_from,
         table=table,
         exclude=[str(session.path)],
+        rules=SkipRules(tuple(exclude), hidden),
         listings=session.storage.layout.listings,
     )
     options = EmbedOptions(

@@ -16,6 +16,7 @@ from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
 from embedstore.sources.remote.filesystem import is_remote
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
@@ -31,6 +32,7 @@ def open_source(
     split_rule: str | None = "folder",
     table: TableOptions = TableOptions(),
     exclude: Collection[str] = (),
+    rules: SkipRules = SkipRules(),
     listings: Path | None = None,
 ) -> Source:
     """Open the source that a user names.
@@ -43,11 +45,12 @@ def open_source(
         split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
         table: how a manifest is read.
         exclude: absolute folders never entered; stores are never entered anyway.
+        rules: which names in folders are skipped.
         listings: the folder that keeps the listings of archives; None keeps none.
 
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
-        BadManifest: if a manifest cannot be used, or is given together with other sources.
+        BadManifest: if a manifest cannot be used, or is given together with other sources or with exclusions.
         SourceError: if ``label_rule`` or ``split_rule`` is unknown, or a server refuses or does not answer.
         MissingExtra: if a scheme needs a package that is not installed.
     """
@@ -61,6 +64,8 @@ def open_source(
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
+        if rules.exclude or rules.hidden:
+            raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
         return Manifest(names[0], table)
     for name in names:
         if is_manifest(name):
@@ -71,10 +76,10 @@ def open_source(
     archives = [name for name in names if is_archive_name(name)]
     remote = [name for name in names if is_remote(name) and name not in archives]
     local = [name for name in names if name not in archives and name not in remote]
-    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude)] if local else []
+    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
     if archives:
-        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings))
-    parts += open_remote(remote, labels=labels, splits=splits)
+        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
+    parts += open_remote(remote, labels=labels, splits=splits, rules=rules)
     return parts[0] if len(parts) == 1 else ChainedSource(parts)
 
 
@@ -92,15 +97,15 @@ def _local_name(name: str) -> str:
     return name
 
 
-def _combine(names: Sequence[str], *, labels: bool, splits: bool, exclude: Collection[str]) -> Source:
+def _combine(names: Sequence[str], *, labels: bool, splits: bool, exclude: Collection[str], rules: SkipRules) -> Source:
     """Return folders, globs and files as one source; the files are one part, in their order."""
     parts: list[LocalSource] = []
     files: list[str] = []
     for name in names:
         if is_glob(name):
-            parts.append(_require_match(Glob(name, labels=labels, splits=splits, exclude=exclude)))
+            parts.append(_require_match(Glob(name, labels=labels, splits=splits, exclude=exclude, rules=rules)))
         elif os.path.isdir(name):  # noqa: PTH112
-            parts.append(Folder(name, labels=labels, splits=splits, exclude=exclude))
+            parts.append(Folder(name, labels=labels, splits=splits, exclude=exclude, rules=rules))
         else:
             files.append(name)
     if files:

@@ -19,6 +19,7 @@ from embedstore.sources.archives.member_uri import MemberUri
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
@@ -32,6 +33,7 @@ class ArchiveSource(LocalFileSource):
         labels: take the label from the folders inside an archive, where no sidecar gives one.
         splits: take the split from them, likewise.
         listings: the folder that keeps listings; None keeps none.
+        rules: which names are skipped.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class ArchiveSource(LocalFileSource):
         labels: bool = True,
         splits: bool = True,
         listings: Path | None = None,
+        rules: SkipRules = SkipRules(),
     ) -> None:
         self._archives = tuple(archives)
         self._labels, self._splits = labels, splits
         self._check = SplitFolderCheck("")
         self._listings = listings
+        self._rules = rules
         self._collected = CollectedColumns()
         first = archives[0][1]
         self.description = first if len(archives) == 1 else f"{len(archives)} archives, first {first}"
@@ -77,6 +81,9 @@ class ArchiveSource(LocalFileSource):
             opened = remember_archive(kind, path, archive)
             opened.add(file.member for file in listing.files)
             for file in listing.files:
+                if kind_of_file := self._rules.kind_of_path(file.member.name):
+                    summary.skipped[kind_of_file] += 1
+                    continue
                 yield from self._entry(MemberUri(kind, file.member.name, path), file, archive.version_ns)
             if listing.failure is not None:
                 reason, detail = listing.failure
