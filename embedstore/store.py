@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -1813,6 +1814,26 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
         StoreDamaged: if a file is missing, changed, or contradicts another; nothing is made.
     """
     return operations.maintenance.import_store(Path(path), Path(export_folder))
+
+
+@check_arguments
+def verify_untrusted(path: str | Path) -> UntrustedReport:
+    """Say what a store from somebody else would have tried, without opening it for work.
+
+    Links, objects of the catalog that embedstore never creates, files of another form, and code that a space names are
+    listed. Nothing of the store is run or changed. :meth:`Store.verify` says whether its vectors are whole.
+
+    Args:
+        path: its folder.
+
+    Returns:
+        What was found; ``.ok`` is True where the store holds data only.
+
+    Raises:
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
+    """
+    return operations.untrusted.verify_untrusted(path)
 
 
 @check_arguments
