@@ -13,6 +13,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreTooNew        (ValueError)         a later embedstore wrote the store
     │   ├── StoreBusy          (BlockingIOError)    another process is writing
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
+    │   │   └── StoreUnreadable                     a file cannot be read now; it may be whole
     │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
     │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
     ├── SpaceError
@@ -90,6 +91,10 @@ class StoreBusy(StoreError, BlockingIOError):
 
 class StoreIOError(StoreError, OSError):
     """The disk is full, fails, or cannot be written; what was acknowledged before is kept."""
+
+
+class StoreUnreadable(StoreIOError):
+    """A file of the store cannot be read now; it was not read and found wrong, so it may be whole."""
 
 
 class StoreDamaged(StoreError, ValueError):

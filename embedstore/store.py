@@ -184,6 +184,25 @@ class Store:
         """
         return operations.info.item_uris(self._session, items)
 
+    def item_paths(self, items: Sequence[int]) -> dict[int, str]:
+        """Return the path that opens each item's file. It differs from the uri where the name is not UTF-8.
+
+        Args:
+            items: item ids.
+
+        Returns:
+            Paths by item id, as :func:`os.fsdecode` returns them; unknown ids are left out.
+        """
+        return operations.info.item_paths(self._session, items)
+
+    def failed_paths(self) -> list[str]:
+        """Return the path of each image that could not be embedded, in the order of :meth:`failures`.
+
+        Returns:
+            Paths, as :func:`os.fsdecode` returns them.
+        """
+        return operations.info.failed_paths(self._session)
+
     # ---- put in
 
     def embed(

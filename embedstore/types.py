@@ -22,8 +22,10 @@ class FailureReason(StrEnum):
 
     MISSING = "missing"  # listed, but absent (a dangling link, a manifest row)
     UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O
+    UNREACHABLE = "unreachable"  # a server does not answer or refuses; tried again in every run
     NOT_A_FILE = "not_a_file"  # a FIFO, a socket, a device
     NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop
+    SUPERSEDED = "superseded"  # a later file of the archive has the same name
     EMPTY = "empty"  # zero bytes
     NOT_AN_IMAGE = "not_an_image"  # no decoder knows the format
     MISSING_EXTRA = "missing_extra"  # a package that decodes the format is not installed

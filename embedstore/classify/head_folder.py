@@ -11,6 +11,7 @@ from embedstore.classify.heads import head_files
 from embedstore.classify.heads.head_files import METADATA_FILE
 from embedstore.errors import BadHead
 from embedstore.storage.durable_files import sync_folder, sync_tree
+from embedstore.storage.reading import is_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -51,7 +52,7 @@ class HeadFolder:
     def find(self, digest: str) -> Path:
         """Return the folder whose files have the digest that the catalog names, or the head's own if none has."""
         for folder in (self.path, self._previous):
-            if (folder / METADATA_FILE).is_file() and head_files.file_digest(folder) == digest:
+            if is_file(folder / METADATA_FILE) and head_files.file_digest(folder) == digest:
                 return folder
         return self.path
 

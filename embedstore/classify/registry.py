@@ -16,6 +16,7 @@ from embedstore.classify.heads import head_files
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, did_you_mean
 from embedstore.storage import disk_errors
 from embedstore.storage.queries.heads import head_rows, open_prediction_stage
+from embedstore.storage.reading import is_file
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
@@ -143,7 +144,7 @@ def load_head(storage: Storage, name: str, *, space: SpaceRecord | None = None) 
     folder = HeadFolder(storage.layout.root, record.name).find(record.metadata["digest"])
     cure = f"train it again: `embedstore probe STORE {record.label} --head {record.kind} --save {record.name}`"
     description = folder / head_files.METADATA_FILE
-    if not description.is_file():
+    if not is_file(description):
         raise StoreDamaged(f"the files of head {record.name} are missing from {folder}; {cure}")
     if head_files.file_digest(folder) != record.metadata["digest"]:
         raise StoreDamaged(f"{description} is not what was saved; {cure}")

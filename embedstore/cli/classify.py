@@ -233,7 +233,7 @@ def predict(
     if as_json:
         console.print_json(result.to_json())
         return
-    print(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
+    console.print_line(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
     console.print_table(("class", "items"), list(result.labels.items())[:50])
 
 
@@ -278,4 +278,4 @@ def export_head(
 ) -> None:
     """Write a linear head to a file, for use without the store."""
     es.open(store).export_head(head, path)
-    console.print_json({"path": str(path)}) if as_json else print(f"wrote {path}")
+    console.print_json({"path": str(path)}) if as_json else console.print_line(f"wrote {path}")

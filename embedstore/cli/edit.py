@@ -106,10 +106,10 @@ def set_default(
     if as_json:
         console.print_json(result.to_json())
         return
-    print(f"default space: {result.space}")
+    console.print_line(f"default space: {result.space}")
     for title, lines in (("refitted", result.refitted), ("skipped", result.skipped)):
         for line in lines:
-            print(f"{title}: {line}")
+            console.print_line(f"{title}: {line}")
     if result.without_vector:
         console.print_note(
             f"{result.without_vector:,} images have no vector in {result.space} yet, so searches there do not find "
@@ -124,7 +124,7 @@ def drop_space(store: o.StorePath, space: Space, wait: o.Wait = 0.0, as_json: o.
     if as_json:
         console.print_json(result.to_json())
     else:
-        print(f"dropped {space}: {result.vectors:,} vectors, {console.format_bytes(result.bytes)} freed")
+        console.print_line(f"dropped {space}: {result.vectors:,} vectors, {console.format_bytes(result.bytes)} freed")
 
 
 def _parse_columns(assignments: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,14 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.cli.option_groups import Folds, Head, NearDuplicateOptionGroup, Separator, with_option_groups
+from embedstore.cli.option_groups import (
+    Folds,
+    Head,
+    NameOptionGroup,
+    NearDuplicateOptionGroup,
+    Separator,
+    with_option_groups,
+)
 from embedstore.tables import save_records
 from embedstore.types import Hit
 
@@ -31,12 +38,14 @@ def label_errors(
     space: o.SpaceName = None,
     separator: Separator = None,
     output: o.ContactSheets = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Find labels that are probably wrong, the most certain first (confident learning).
 
     With several labels per item, it finds labels that should not be there and labels that are missing.
     """
+    names.check()
     opened = es.open(store)
     report = opened.label_errors(
         label,
@@ -57,7 +66,9 @@ def label_errors(
         facts["suspects"] = [s | {"uri": uris.get(s["item"])} for s in facts["suspects"][:limit]]
         console.print_json(facts | {"found": len(report.issues)})
         return
-    print(
+    if names.print_names(opened, [i.item for i in shown]):
+        return
+    console.print_line(
         f"{len(report.issues)} of {report.n_labels} labels are doubtful ({head}, {report.folds} folds, "
         f"{report.seconds:.2f} s); about {report.error_rate:.1%} are estimated to be wrong"
     )
@@ -71,6 +82,7 @@ def label_errors(
 
 
 @app.command("suggest-labels", rich_help_panel=Panel.LABEL)
+@with_option_groups
 def suggest_labels(
     store: o.StorePath,
     label: o.Label = "label",
@@ -81,9 +93,11 @@ def suggest_labels(
     space: o.SpaceName = None,
     separator: Separator = None,
     output: o.ContactSheets = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other."""
+    names.check()
     opened = es.open(store)
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
@@ -94,7 +108,11 @@ def suggest_labels(
         facts["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in facts["suggestions"]]
         console.print_json(facts)
         return
-    print(f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)")
+    if names.print_names(opened, [s.item for s in result.suggestions]):
+        return
+    console.print_line(
+        f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)"
+    )
     if not result.n_candidates:
         console.print_note(f"every image that matches has a {label}; embed some without a label first")
         return
@@ -108,6 +126,7 @@ def suggest_labels(
 
 
 @app.command(rich_help_panel=Panel.LABEL)
+@with_option_groups
 def duplicates(
     store: o.StorePath,
     threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
@@ -127,6 +146,7 @@ def duplicates(
     output: Annotated[
         list[Path], o.output_option("Write the pairs (.csv, .parquet or .jsonl). Repeatable.", *o.TABLE_SUFFIXES)
     ] = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Group images that look alike, with the least cosine similarity of each group, and list pairs across splits.
@@ -134,7 +154,9 @@ def duplicates(
     `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
     `embedstore delete pets.store --where "not duplicate_keep"`
     """
-    groups = es.open(store).duplicates(
+    names.check()
+    opened = es.open(store)
+    groups = opened.duplicates(
         threshold,
         where=where,
         keep=keep,
@@ -147,10 +169,11 @@ def duplicates(
     )
     facts = groups.to_json()
     rows = facts["across_splits"] if across_splits else facts["rows"]
+    items = list(dict.fromkeys(row[key] for row in rows for key in ("item", "other") if key in row))
     o.write_outputs(output, dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path)))
     if as_json:
         console.print_json(facts)
-    elif not output and rows:
+    elif not names.print_names(opened, items) and not output and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(
         f"{facts['items']} items in {facts['groups']} groups, {len(facts['across_splits'])} pairs across splits; "

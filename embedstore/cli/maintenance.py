@@ -26,9 +26,9 @@ def verify(
     if as_json:
         console.print_json(report.to_json())
     else:
-        for damage in report.damage:
-            print(console.one_line(str(damage)))
-        print(report.summary())
+        for finding in [*report.damage, *report.unread]:
+            console.print_line(str(finding))
+        console.print_line(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -47,9 +47,9 @@ def repair(
         console.print_json(report.to_json())
         return
     for line in [*report.actions, *report.unresolved]:
-        print(console.one_line(line))
+        console.print_line(line)
     lost, again = report.n_lost_vectors, report.n_reembedded
-    print(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
+    console.print_line(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
 
 
 @app.command(rich_help_panel=Panel.KEEP_SAFE)
@@ -88,4 +88,4 @@ def _print_copy(result: es.Backup, folder: Path, as_json: bool) -> None:
     if as_json:
         console.print_json(result.to_json())
     else:
-        print(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")
+        console.print_line(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")

@@ -6,14 +6,18 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
+from embedstore.cli import console
 from embedstore.cli import options as o
+
+if TYPE_CHECKING:
+    from embedstore.store import Store
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -139,6 +143,40 @@ class TextClassOptionGroup:
 
 
 @dataclass(frozen=True)
+class NameOptionGroup:
+    """Print names alone, for other programs."""
+
+    uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the files alone, exactly as the system opens them.")
+    ] = False
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="End each uri or path with a NUL character, for `xargs -0`.")
+    ] = False
+
+    def check(self) -> None:
+        """Refuse -0 without names.
+
+        Raises:
+            typer.BadParameter: if the names are not requested, or both kinds are.
+        """
+        if self.uris and self.paths:
+            raise typer.BadParameter("give one of --uris and --paths")
+        if self.null and not (self.uris or self.paths):
+            raise typer.BadParameter("-0 ends uris or paths: give --paths -0 or --uris -0")
+
+    def print_names(self, store: Store, items: Sequence[int]) -> bool:
+        """Print the names of items if they are requested, and return whether they are."""
+        if self.paths:
+            paths = store.item_paths(items)
+            console.print_paths((paths[i] for i in items if i in paths), null=self.null)
+        elif self.uris:
+            uris = store.item_uris(items)
+            console.print_uris((uris[i] for i in items if i in uris), null=self.null)
+        return self.uris or self.paths
+
+
+@dataclass(frozen=True)
 class NearDuplicateOptionGroup:
     """Options of near-duplicates."""
 
@@ -150,7 +188,7 @@ class NearDuplicateOptionGroup:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup)
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup, NameOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:

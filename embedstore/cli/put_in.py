@@ -146,7 +146,7 @@ def reembed(
 ) -> None:
     """Embed the images of the store that have no vector in a space yet; resumable."""
     report = es.open(store, device=device, precision=precision, allow_code=allow_code).reembed(space, wait=wait)
-    console.print_json(report.to_json()) if as_json else print(report.summary())
+    console.print_json(report.to_json()) if as_json else console.print_line(report.summary())
 
 
 @app.command("import", rich_help_panel=Panel.PUT_IN)
@@ -164,7 +164,9 @@ def import_(
         console.print_json(counts.to_json())
         return
     tables = counts.tables
-    print(f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}")
+    console.print_line(
+        f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}"
+    )
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)

@@ -13,7 +13,7 @@ from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
 from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 
 WEIGHTS_FILE, HEAD_FILE, MANIFEST_FILE = "weights.safetensors", "head.safetensors", "checkpoint.json"
 
@@ -74,14 +74,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint, or {} where there is none.
 
     Raises:
-        StoreDamaged: if it cannot be read or does not match its checksum.
+        StoreDamaged: if it is not what was written.
+        StoreUnreadable: if it cannot be read now.
     """
     path = folder / MANIFEST_FILE
-    if not path.is_file():
+    if not reading.is_file(path):
         return {}
+    with reading.read_errors(path):
+        data = path.read_bytes()
     try:
-        return parse_manifest(path.read_bytes())
-    except (OSError, ValueError, TypeError, RecursionError) as e:
+        return parse_manifest(data)
+    except (ValueError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"cannot use {path} ({e}); restore it from a backup") from e
 
 

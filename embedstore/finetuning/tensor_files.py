@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from embedstore.errors import StoreDamaged
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 
 FileEntry = dict[str, Any]
 """``{"file", "bytes", "xxh3"}``: name, size and checksum of a file, as manifests store them."""
@@ -35,6 +35,7 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
 
     Raises:
         StoreDamaged: if the entry names no file of the folder, or the file is missing or differs from it.
+        StoreUnreadable: if the file cannot be read now.
     """
     cure = f"remove {folder} and run the same command again"
     name = entry.get("file")
@@ -42,9 +43,13 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
         raise StoreDamaged(f"the manifest in {folder} names {name!r}, which is not a file of this folder; {cure}")
     path = folder / name
     try:
-        if path.stat().st_size != entry["bytes"] or durable_files.file_xxh3(path) != entry["xxh3"]:
-            raise StoreDamaged(f"{path} does not match its size and checksum; {cure}")
+        with reading.read_errors(path):
+            if path.stat().st_size != entry["bytes"] or durable_files.file_xxh3(path) != entry["xxh3"]:
+                raise StoreDamaged(f"{path} does not match its size and checksum; {cure}")
+    except KeyError as e:
+        raise StoreDamaged(f"the manifest in {folder} lacks {e} of {name}; {cure}") from e
+    try:
         tensors: dict[str, torch.Tensor] = load_file(path)
-    except (OSError, KeyError) as e:
-        raise StoreDamaged(f"cannot read {path} ({e}); {cure}") from e
+    except OSError as e:  # the file was read a moment ago, but safetensors calls every error a missing file
+        raise reading.unreadable(path, e) from e
     return tensors

@@ -33,7 +33,9 @@ def embed(
 ) -> EmbedReport:
     """Embed a source; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
-    opened = open_source(source, label_rule=labels_from, exclude=[str(session.path)])
+    opened = open_source(
+        source, label_rule=labels_from, exclude=[str(session.path)], listings=session.storage.layout.listings
+    )
     options = EmbedOptions(
         batch_size=batch_size,
         threads=threads,

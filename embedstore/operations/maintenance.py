@@ -17,11 +17,12 @@ from embedstore.operations.session import Session
 from embedstore.pipeline import run as embedding
 from embedstore.reports.progress import Progress, check_progress
 from embedstore.search.index import build
-from embedstore.sources.local_files import read_file, stat_file
+from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.store_items import StoreItemsSource
-from embedstore.storage import lock
+from embedstore.storage import disk_errors, lock
 from embedstore.storage.integrity import backup as backups
 from embedstore.storage.integrity import repair as storage_repair
+from embedstore.storage.integrity import take_back
 from embedstore.storage.integrity import verify as storage_checks
 from embedstore.storage.integrity.report import (
     ChangedImage,
@@ -101,8 +102,10 @@ def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bo
     repaired = storage_repair.repair(path, wait=wait)
     session = open_session()
     storage = session.storage
-    with lock.writer_lock(storage.layout.lock, "repair", wait=wait):
+    disk = disk_errors.disk_errors(f"repair {session.path}", cure="make room and run it again")
+    with lock.writer_lock(storage.layout.lock, "repair", wait=wait), disk:
         actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
+        actions += take_back.take_back_heads(storage.layout, storage.catalog, _load_head)
     steps = chain(
         (_reembed(session, space, contents, reembed) for space, contents in repaired.lost_contents.items()),
         [_rebuild_indexes(storage)],
@@ -191,11 +194,11 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     uri, raw, content, size, mtime_ns = row
     path = decode_path(uri, raw)
     try:
-        if content_digest(read_file(path)) == content:
+        if content_digest(read_location(path)) == content:
             return None
     except ImageError:
         return ChangedImage(uri)
-    file = stat_file(path)
+    file = stat_location(path)
     if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):
         return ChangedImage(uri)
     problem = "its size and time are as before, but its bytes are others"

@@ -38,7 +38,7 @@ from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-from embedstore.sources.local_files import load_image
+from embedstore.sources.locations import load_image
 from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.transfer import export as transfer

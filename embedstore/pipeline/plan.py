@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedstore.sources.source import Scan
+from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries import embedding
 from embedstore.storage.storage import Storage
@@ -128,7 +128,7 @@ def build_plan(
     space: str,
     scan: Scan,
     *,
-    roots: Sequence[str],
+    source: Source,
     decoder_version: str,
 ) -> EmbedPlan:
     """Compare a scan with the catalog chunk by chunk, in the memory of one chunk.
@@ -137,7 +137,7 @@ def build_plan(
         storage: the store.
         space: the key of the space that is filled.
         scan: what the source finds; it is read once.
-        roots: the folders that the scan covers completely.
+        source: what is scanned: the folders and archives that it covers completely.
         decoder_version: failures of another version are tried again.
     """
     counts: Counter[str] = Counter()
@@ -152,7 +152,7 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, roots)
+        embedding.find_missing_items(con, source.roots, source.archives)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
     return EmbedPlan(

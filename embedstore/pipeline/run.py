@@ -119,7 +119,7 @@ def embed_source(
         if plan.counts.todo:
             encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
-        missing = plan.mark_missing(writer) if source.roots and not stop.signal_number else 0
+        missing = plan.mark_missing(writer) if (source.roots or source.archives) and not stop.signal_number else 0
         report = build_report(
             plan.counts,
             commits.totals,
@@ -151,7 +151,7 @@ def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
     job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=decoder_version())
+    plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
     if not plan.counts.scanned:
         raise NoImages(f"{job.source.description} has no files; name a folder, files or a manifest of images")
     return plan

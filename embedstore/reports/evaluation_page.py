@@ -38,6 +38,8 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if e.confusion:
         parts.append(_confusion(e))
     parts.append(f"<h2>Classes</h2>{_table(evaluation_text.class_table(e))}")
+    if e.report.reliability:
+        parts.append(f"<h2>Reliability: accuracy by confidence</h2>{_reliability(e)}")
     if len(e.c_path) > 1:
         parts.append(f"<h2>C, chosen inside the training items</h2>{_c_path(e)}")
     if curve is not None:
@@ -115,6 +117,20 @@ def _shade(share: float) -> str:
     return f"background:rgba(20,90,200,{share:.2f}){letters}"
 
 
+def _reliability(e: Evaluation) -> str:
+    """Return accuracy over confidence with the line on which both are equal, and the bins as a table."""
+    bins = e.report.reliability
+    chart = svg.line_chart(
+        [(b.confidence, b.accuracy) for b in bins],
+        x_label="confidence (probability of the predicted class)",
+        y_label="accuracy",
+        error_ends=[(b.low, b.high) for b in bins],
+        reference=[(b.confidence, b.confidence) for b in bins],
+    )
+    note = "Bins of about equal numbers of items. On the dashed line a head is as often right as it says."
+    return chart + _paragraph(note) + _table(evaluation_text.reliability_table(e))
+
+
 def _c_path(e: Evaluation) -> str:
     points = [(math.log10(c), loss) for c, loss, _ in e.c_path]
     chart = svg.line_chart(points, x_label="log10 C", y_label="log-loss out of fold")
@@ -130,7 +146,7 @@ def _curve(curve: LearningCurve) -> str:
         x_label=table.columns[0],
         y_label=evaluation_text.curve_metric(curve),
         tick_labels=[str(row[0]) for row in table.rows],
-        error_bars=[p.std for p in curve.points],
+        error_ends=[(p.mean - p.std, p.mean + p.std) for p in curve.points],
     )
     return chart + _table(table) + _notes(evaluation_text.curve_notes(curve))
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.classify.metrics import MetricName
+from embedstore.classify.evaluation.paired_comparison import ComparisonPower
+from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 
 MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
 MAX_LISTED_CLASSES = 10  # in a note
@@ -57,7 +58,28 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
+    out += _rows_notes(e)
     return out + _uncertainty_notes(e)
+
+
+def _rows_notes(e: Evaluation) -> list[str]:
+    """Return what the held-out rows cannot show."""
+    out = []
+    n_groups = len(np.unique(e.held_out_predictions.groups))
+    if n_groups < e.n_held_out:
+        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups; a group is one draw in every interval")
+    if rare := e.report.rare_classes:
+        names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
+        out.append(
+            f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision "
+            f"and AUROC: {names}"
+        )
+    if not e.held_out_predictions.has_probabilities:
+        out.append(
+            f"the scores of {e.head} are no probabilities: log-loss, Brier score and calibration error are left out; "
+            "--calibrate makes probabilities of them"
+        )
+    return out
 
 
 def _near_duplicate_notes(e: Evaluation) -> list[str]:
@@ -109,8 +131,8 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
     out = []
     if c := e.calibration:
         out.append(
-            f"calibrated by {c['method']} on {c['rows']} items: expected calibration error "
-            f"{c['expected_calibration_error_before']:.4f} -> {c['expected_calibration_error_after']:.4f}"
+            f"calibrated by {c['method']} on {c['rows']} items: log-loss {c['log_loss_before']:.4f} -> "
+            f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
         )
     if a := e.abstain:
         precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
@@ -129,17 +151,36 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
 
 def score_table(e: Evaluation) -> TextTable:
     """Return every metric with its interval."""
-    rows = [(name, finite(s.value), f"[{s.low:.3f}, {s.high:.3f}]") for name, s in e.scores.items()]
+    rows = [(name, finite(s.value), interval(s.low, s.high)) for name, s in e.scores.items()]
     return TextTable(("metric", "value", "95% interval"), rows)
 
 
 def class_table(e: Evaluation) -> TextTable:
     """Return the metrics of every class."""
     rows = [
-        (c.name, c.support, c.predicted, *map(finite, (c.precision, c.recall, c.f1, c.average_precision)))
+        (
+            c.name,
+            c.support,
+            c.predicted,
+            *map(finite, (c.precision, c.recall)),
+            interval(c.recall_low, c.recall_high),
+            *map(finite, (c.f1, c.average_precision)),
+        )
         for c in e.report.per_class
     ]
-    return TextTable(("class", "items", "predicted", "precision", "recall", "F1", "average precision"), rows)
+    columns = ("class", "items", "predicted", "precision", "recall", "95% interval", "F1", "average precision")
+    return TextTable(columns, rows)
+
+
+def reliability_table(e: Evaluation) -> TextTable:
+    """Return the bins of the reliability diagram."""
+    rows = [(b.rows, b.confidence, b.accuracy, interval(b.low, b.high)) for b in e.report.reliability]
+    return TextTable(("items", "confidence", "accuracy", "95% interval"), rows)
+
+
+def interval(low: float, high: float) -> str | None:
+    """Return an interval as text, or None where there is none."""
+    return f"[{low:.3f}, {high:.3f}]" if math.isfinite(low + high) else None
 
 
 def finite(value: float) -> float | None:
@@ -207,8 +248,8 @@ def comparison_summary(comparison: HeadComparison) -> str:
 def comparison_table(comparison: HeadComparison) -> TextTable:
     """Return one row per space and head, the best first."""
     columns = (
-        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "seconds",
-        "images/s", "bytes/item",
+        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "items needed",
+        "seconds", "images/s", "bytes/item",
     )  # fmt: skip
     rows = []
     for result in comparison.results:
@@ -223,6 +264,7 @@ def comparison_table(comparison: HeadComparison) -> TextTable:
             *(score and score.value for score in others),
             gap and f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]",
             None if result.p_value is None else f"{result.p_value:.3g}",
+            result.items_needed,
             round(e.seconds, 3),
             result.cost.images_per_second,
             result.cost.bytes_per_item,
@@ -246,7 +288,28 @@ def comparison_curve_table(comparison: HeadComparison) -> TextTable:
 
 def comparison_notes(comparison: HeadComparison) -> list[str]:
     """Return how to read the comparison, one sentence per fact."""
-    out = ["p: McNemar's exact test against the first row, with Holm's correction for the number of rows"]
-    if n := comparison.n_without_shared_vector:
+    c = comparison
+    out = []
+    if c.power is not None:
+        out = [
+            f"gap and p hold for all pairs of the {len(c.results)} classifiers together; p is that of McNemar's exact "
+            "test with Holm's correction",
+            *power_notes(c.power, c.n_held_out),
+            f"the first accuracy is the highest of {len(c.results)}, and so too high by selection: evaluate the chosen "
+            "classifier on other items before you state it",
+        ]
+    if n := c.n_without_shared_vector:
         out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
+    evaluations = [r.evaluation for r in c.results]
+    without = sorted({e.head for e in evaluations if not e.held_out_predictions.has_probabilities})
+    if without:
+        out.append(f"no log-loss for {', '.join(without)}: no probabilities; --calibrate makes probabilities of scores")
     return out
+
+
+def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
+    """Return which differences the held-out items can show."""
+    return [
+        f"{n_held_out} held-out items show a true difference of {100 * power.detectable_difference:.1f} points or more "
+        f"in four of five cases; for one point about {power.items_for_one_point:,} would be needed"
+    ]

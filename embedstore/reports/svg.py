@@ -38,7 +38,8 @@ def line_chart(
     x_label: str,
     y_label: str,
     tick_labels: Sequence[str] | None = None,
-    error_bars: Sequence[float] | None = None,
+    error_ends: Sequence[tuple[float, float]] | None = None,
+    reference: Sequence[tuple[float, float]] = (),
 ) -> str:
     """Draw points joined in order, with axes.
 
@@ -47,18 +48,16 @@ def line_chart(
         x_label: name of the horizontal axis.
         y_label: name of the vertical axis.
         tick_labels: a label below each point; by default its x.
-        error_bars: half the length of the bar at each point; by default no bars.
+        error_ends: the lower and upper end of the bar at each point; by default no bars.
+        reference: points of a dashed line; by default none.
     """
-    bars = list(error_bars or [0.0] * len(points))
-    xs, lows, highs = (
-        [x for x, _ in points],
-        [y - bar for (_, y), bar in zip(points, bars, strict=True)],
-        [y + bar for (_, y), bar in zip(points, bars, strict=True)],
-    )
-    axes = _Axes(min(xs), max(xs), *_padded(min(lows), max(highs)))
+    bars = list(error_ends or [(y, y) for _, y in points])
+    xs = [x for x, _ in points]
+    ys = [y for ends in bars for y in ends] + [y for _, y in (*points, *reference)]
+    axes = _Axes(min(xs), max(xs), *_padded(min(ys), max(ys)))
     ticks = list(tick_labels) if tick_labels is not None else [f"{x:.3g}" for x in xs]
     step = max(1, len(ticks) // _MAX_TICK_LABELS)
-    parts = [_grid(axes)]
+    parts = [_grid(axes), _dashed(axes, reference)]
     parts += [_marker(axes, point, bar) for point, bar in zip(points, bars, strict=True)]
     parts += [_text(axes.x(x), HEIGHT - _BOTTOM + 17, ticks[i], "middle") for i, x in enumerate(xs) if i % step == 0]
     path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
@@ -71,13 +70,19 @@ def line_chart(
     )
 
 
-def _marker(axes: _Axes, point: tuple[float, float], bar: float) -> str:
+def _dashed(axes: _Axes, points: Sequence[tuple[float, float]]) -> str:
+    """Draw a dashed line through the points."""
+    path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
+    return f'<polyline points="{path}" fill="none" stroke="#888" stroke-dasharray="5 4"/>' if points else ""
+
+
+def _marker(axes: _Axes, point: tuple[float, float], bar: tuple[float, float]) -> str:
     """Draw a point with its error bar; hovering shows the value."""
     x, y = axes.x(point[0]), axes.y(point[1])
     marker = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_COLOR}"><title>{point[1]:.4f}</title></circle>'
-    if not bar:
+    if bar[0] == bar[1]:
         return marker
-    top, bottom = axes.y(point[1] + bar), axes.y(point[1] - bar)
+    top, bottom = axes.y(bar[1]), axes.y(bar[0])
     return f'<path d="M{x:.1f} {top:.1f}V{bottom:.1f}" stroke="{_COLOR}" opacity=".5" stroke-width="3"/>{marker}'
 
 

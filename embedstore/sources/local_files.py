@@ -5,43 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
-
-from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import to_rgb_image
-from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
 
 _FILE_KINDS = {"p": "FIFO", "s": "socket", "c": "character device", "b": "block device", "d": "folder"}
-
-
-def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
-    """Return the bytes of an item's file.
-
-    Args:
-        uri: the item's uri.
-        path_bytes: the column ``items.path``: the file's name where it is not valid UTF-8, else None.
-
-    Raises:
-        ImageError: if the file cannot be read; ``reason`` says why.
-    """
-    return read_file(decode_path(uri, path_bytes))
-
-
-def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
-    """Return an image that a user gave in any form as RGB, upright, with transparency over white.
-
-    Args:
-        image: the bytes of a file, its path, or an image opened by Pillow.
-
-    Raises:
-        ImageError: if the file cannot be read or the image cannot be decoded.
-    """
-    return to_rgb_image(read_file(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
 
 
 def read_file(path: str) -> bytes:
@@ -64,7 +34,7 @@ def read_file(path: str) -> bytes:
     except ImageError:
         raise
     except (OSError, ValueError) as e:
-        raise ImageError(_reason(e), _detail(e)) from e
+        raise file_failure(e) from e
     except MemoryError as e:
         raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
     if status.st_size > MAX_FILE_BYTES:
@@ -89,6 +59,11 @@ def stat_file(
     if stat.S_ISREG(status.st_mode):
         return ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split, group)
     return failed_entry(path, status, FailureReason.NOT_A_FILE, f"a {_file_kind(status.st_mode)}, not a file")
+
+
+def file_failure(error: OSError | ValueError) -> ImageError:
+    """Return the error of a file that the operating system refuses."""
+    return ImageError(_reason(error), _detail(error))
 
 
 def unreadable_path(path: str, error: OSError | ValueError) -> Failure:

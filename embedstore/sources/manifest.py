@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
-from embedstore.sources.local_files import stat_file
+from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.tables import READERS, InputTable, table_suffix
@@ -68,13 +68,14 @@ class Manifest(LocalFileSource):
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every row."""
         for chunk in self._entries.chunks():
-            for _, path, label, split, group in chunk:
-                yield stat_file(path, label, split, group)
+            yield from stat_locations(row[1:] for row in chunk)
 
     def _path(self, row: int, uri: str | None) -> str:
         """Return the absolute path that a uri means, without resolving links."""
         if uri is None or not uri.strip():
             raise BadManifest(f"{self.path}: row {row + 1} has no uri")
+        if is_location(uri):
+            return uri
         scheme = remote_scheme(uri)
         if scheme:
             raise BadManifest(f"{self.path}: row {row + 1} names {uri!r}; {scheme}:// {REMOTE_CURE}")

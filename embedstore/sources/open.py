@@ -7,10 +7,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from embedstore.errors import BadManifest, SourceError, SourceNotFound
+from embedstore.sources.chained import ChainedSource
 from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.manifest import Manifest, is_manifest
+from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
+from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.source import Source
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 
@@ -18,25 +21,32 @@ LABEL_RULES = ("folder",)
 
 
 def open_source(
-    source: str | Path | Sequence[str | Path], *, label_rule: str | None = "folder", exclude: Collection[str] = ()
+    source: str | Path | Sequence[str | Path],
+    *,
+    label_rule: str | None = "folder",
+    exclude: Collection[str] = (),
+    listings: Path | None = None,
 ) -> Source:
     """Open the source that a user names.
 
     Args:
         source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``); an image or a glob (also with
-            ``**``); or several folders, images and globs.
+            ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket (``s3://bucket/photos/``) or a file on a
+            server; or several of them, but for manifests.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         exclude: absolute folders never entered; stores are never entered anyway.
+        listings: the folder that keeps the listings of archives; None keeps none.
 
     Raises:
-        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or is remote.
+        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
         BadManifest: if a manifest cannot be used, or is given together with other sources.
-        SourceError: if ``label_rule`` is unknown.
+        SourceError: if ``label_rule`` is unknown, or a server refuses or does not answer.
+        MissingExtra: if a scheme needs a package that is not installed.
     """
     if label_rule is not None and label_rule not in LABEL_RULES:
         raise SourceError(f"unknown label rule {label_rule!r}; use 'folder', or None for no labels")
     given = [source] if isinstance(source, str | os.PathLike) else source
-    names = [_local_name(os.fspath(name)) for name in given]
+    names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
@@ -44,11 +54,21 @@ def open_source(
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a manifest alone")
-    return _combine(names, labels=label_rule is not None, exclude=exclude)
+    labels = label_rule is not None
+    archives = [name for name in names if is_archive_name(name)]
+    remote = [name for name in names if is_remote(name) and name not in archives]
+    local = [name for name in names if name not in archives and name not in remote]
+    parts: list[Source] = [_combine(local, labels=labels, exclude=exclude)] if local else []
+    if archives:
+        parts.append(open_archives(archives, labels=labels, listings=listings))
+    parts += open_remote(remote, labels=labels)
+    return parts[0] if len(parts) == 1 else ChainedSource(parts)
 
 
 def _local_name(name: str) -> str:
-    """Return the name as it can be opened; raise SourceNotFound if it is remote or does not exist."""
+    """Return the name as it can be opened; raise SourceNotFound if its scheme is unknown or it does not exist."""
+    if is_remote(name):
+        return name
     scheme = remote_scheme(name)
     if scheme:
         raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from embedstore.errors import ImageError
-from embedstore.sources.local_files import read_file
+from embedstore.sources.locations import read_location
 from embedstore.types import Failure, ImageRef
 
 
@@ -45,7 +45,8 @@ class Source(Protocol):
     Attributes:
         description: one line for the run's record.
         roots: absolute folders that the source covers completely: an item below one that a scan does not find is gone.
-        columns: the user's own columns, name to DuckDB type.
+        archives: archives that the source covers completely, likewise.
+        columns: the user's own columns, name to DuckDB type; asked for after the scan.
         overrides_metadata: whether its label, split and group replace those that the store holds.
     """
 
@@ -53,6 +54,8 @@ class Source(Protocol):
     def description(self) -> str: ...  # noqa: D102
     @property
     def roots(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def archives(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def columns(self) -> dict[str, str]: ...  # noqa: D102
     @property
@@ -69,10 +72,11 @@ class Source(Protocol):
 
 
 class LocalFileSource:
-    """A source of files on this machine; by itself it has no columns and covers no folder completely."""
+    """A source of files that their uri locates; by itself it has no columns and covers no folder completely."""
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:
@@ -83,7 +87,7 @@ class LocalFileSource:
         """Yield the bytes of every file, or why they cannot be read."""
         for ref in refs:
             try:
-                yield read_file(ref.path)
+                yield read_location(ref.path)
             except ImageError as e:
                 yield Failure.from_ref(ref, e.reason, e.detail)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import StoreBusy
-from embedstore.storage import catalog_check
-from embedstore.storage.catalog_errors import explain
+from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreNotFound
+from embedstore.storage import catalog_check, reading
+from embedstore.storage.catalog_errors import explain, lock_problem
 from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
-from embedstore.storage.layout import COMPLETE, GUARD
+from embedstore.storage.layout import COMPLETE, GUARD, MARKER
 from embedstore.storage.sql import first_line, quote_literal
 from embedstore.storage.store_files import require_writable_in_place
 
@@ -53,9 +53,11 @@ class Attachment:
         """Attach the file as the current database ``cat`` of the private connection.
 
         Raises:
-            StoreBusy: if another process has not released the file within 30 s.
-            StoreDamaged: if the file or its log is corrupt.
-            StoreIOError: if the file may not be read.
+            StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
+            StoreNotFound: if the store was moved or deleted.
+            StoreDamaged: if the file is missing, or it or its log is corrupt.
+            StoreUnreadable: if the file or its log cannot be read now.
+            StoreIOError: if its file system has no locks, or an interrupted checkpoint cannot be undone here.
             UnsafeStore: if the file holds what embedstore never creates, or a change of it would change another file.
         """
         with self.turn:
@@ -117,17 +119,29 @@ class Attachment:
 
     def _try_attach(self, con: duckdb.DuckDBPyConnection, options: str) -> str | None:
         """Attach once, and return None or the reason to wait."""
+        self._require_file()  # DuckDB would create it
         try:
             self._check_objects()
             con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({options})")
         except duckdb.Error as e:
-            if "Could not set lock" in str(e):
+            if "Could not set lock" in str(e) and lock_problem(e, self._file) is None:
                 return first_line(e)
+            self._require_file()
             raise explain(e, self._file, "open") from e
-        if options != READ_WRITE and self._checkpoint_mark.exists():  # recovery may have replaced one file of the two
+        if options != READ_WRITE and reading.exists(self._checkpoint_mark):  # recovery may have replaced one file only
             self.detach(con)
             return "a checkpoint is under way"
         return None
+
+    def _require_file(self) -> None:
+        """Raise the error for a file that is not there, if it is not."""
+        if reading.exists(self._file):
+            return
+        folder = self._file.parent
+        missing: StoreError = StoreDamaged(f"{self._file} is missing; run `embedstore repair`")
+        if not reading.exists(folder / MARKER):
+            missing = StoreNotFound(f"there is no store at {folder} any more: it was moved or deleted; open it again")
+        raise missing
 
     def _check_objects(self) -> None:
         """Check what the file holds, once: afterwards only embedstore changes it, until another file replaces it."""

@@ -9,18 +9,21 @@ a plan is stored there and joined with the catalog in SQL.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import StoreDamaged, StoreIOError
-from embedstore.storage import commit_counter, migrations
+from embedstore.errors import StoreDamaged, StoreError, StoreIOError
+from embedstore.storage import commit_counter, migrations, reading
 from embedstore.storage.attachment import Attachment
 from embedstore.storage.catalog_errors import FAILURES, concerns_file, explain
 from embedstore.storage.connection import attach_new_file
+from embedstore.storage.disk_errors import disk_errors
 from embedstore.storage.durable_files import sync_folder
+from embedstore.storage.layout import COMMIT_COUNTER
 from embedstore.storage.queries import counters
+from embedstore.storage.reading import cure_of
 
 _reading: set[duckdb.DuckDBPyConnection] = set()  # the connections of this process that are reading now
 
@@ -45,6 +48,7 @@ class Catalog:
         self.file = file
         self._log = file.with_name(file.name + ".wal")
         self._attachment = Attachment(file, on_interrupted_checkpoint)
+        self._known_version: CatalogStamp | None = None  # the generation whose migrations are known to this version
 
     @property
     def scratch(self) -> duckdb.DuckDBPyConnection:
@@ -61,11 +65,14 @@ class Catalog:
         """Open one consistent generation of the tables, which are visible by their bare names.
 
         Raises:
-            StoreBusy: if another process has not released the file within 30 s.
+            StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
+            StoreNotFound: if the store was moved or deleted.
+            StoreTooNew: if a later version of embedstore changed the tables.
             StoreDamaged: if the file or its log is corrupt.
-            StoreIOError: if the file may not be read.
+            StoreUnreadable: if the file or its log cannot be read now.
         """
         with self._attachment.attach(read_only=True) as con, self._reading(con):
+            self._require_known_version(con)
             yield con
 
     @contextmanager
@@ -79,11 +86,14 @@ class Catalog:
             memory_bytes: what DuckDB may hold.
 
         Raises:
-            StoreBusy: if another process has not released the file within 30 s.
+            StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
+            StoreNotFound: if the store was moved or deleted.
+            StoreTooNew: if a later version of embedstore changed the tables.
             StoreDamaged: if the file or its log is corrupt.
-            StoreIOError: if the file may not be read.
+            StoreUnreadable: if the file or its log cannot be read now.
         """
         with self._attachment.attach_restricted(memory_bytes) as con, self._reading(con):
+            self._require_known_version(con)
             yield con
 
     @contextmanager
@@ -93,27 +103,26 @@ class Catalog:
         Only :class:`embedstore.storage.writer.Writer` calls this, which holds the writer's lock.
 
         Raises:
-            StoreBusy: if another process has not released the file within 30 s.
+            StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
+            StoreNotFound: if the store was moved or deleted.
             StoreDamaged: if the file or its log is corrupt.
-            StoreIOError: if the disk is full or fails; the outcome is determined when the store is opened next.
+            StoreIOError: if the disk is full or fails; the message says whether the change is committed.
         """
-        new_log = not self._log.exists()
-        with self._attachment.attach(read_only=False) as con:
-            con.execute("BEGIN")
+        new_log = not reading.exists(self._log)
+        committing, count = False, None
+        with ExitStack() as stack:
             try:
-                yield con
-                count = self._count_transaction(con)
-                con.execute("COMMIT")
-            except BaseException as e:
-                with suppress(duckdb.Error):
-                    con.execute("ROLLBACK")
-                if isinstance(e, FAILURES) or (isinstance(e, duckdb.Error) and concerns_file(e, self.file)):
-                    raise explain(e, self.file, "commit to", writing=True) from e
-                raise
-        if new_log:  # DuckDB forces the bytes of a new log to the disk, but not its name
-            self._in_folder(sync_folder)
-        if count is not None:
-            self._in_folder(lambda folder: commit_counter.advance(folder, count))
+                with self._attachment.attach(read_only=False) as con, self._rollback_on_error(con):
+                    yield con
+                    count = self._count_transaction(con)
+                    advance = None if count is None else stack.enter_context(self._open_counter())
+                    committing = True
+                    con.execute("COMMIT")
+            except StoreError as e:
+                if not committing:
+                    raise
+                raise StoreIOError(f"{e}; {self._outcome(count)}") from e
+            self._acknowledge(advance, count, new_log=new_log)
 
     def create(self) -> None:
         """Create the file with every table, fully written, without a log.
@@ -126,7 +135,8 @@ class Catalog:
             attach_new_file(con, self.file)
             migrations.apply_pending(con)
             con.execute("CHECKPOINT cat")
-            self._in_folder(lambda folder: commit_counter.reset(folder, 0))
+            with disk_errors(f"create {self.file}"):
+                commit_counter.reset(self.file.parent, 0)
         except FAILURES as e:
             raise explain(e, self.file, "create", writing=True) from e
         finally:
@@ -187,22 +197,63 @@ class Catalog:
         finally:
             _reading.discard(con)
 
+    @contextmanager
+    def _rollback_on_error(self, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Begin a transaction, and roll it back on any exception."""
+        con.execute("BEGIN")
+        try:
+            yield
+        except BaseException as e:
+            with suppress(duckdb.Error):
+                con.execute("ROLLBACK")
+            if isinstance(e, FAILURES) or (isinstance(e, duckdb.Error) and concerns_file(e, self.file)):
+                raise explain(e, self.file, "commit to", writing=True) from e
+            raise
+
+    @contextmanager
+    def _open_counter(self) -> Iterator[Callable[[int], None]]:
+        """Open the file of the count before the commit: where it cannot be written to, nothing is committed."""
+        folder = self.file.parent
+        with ExitStack() as stack:
+            with disk_errors(f"commit to {self.file}, as {COMMIT_COUNTER} cannot be written to"):
+                advance = stack.enter_context(commit_counter.open_for_commit(folder))
+            yield advance
+
+    def _acknowledge(self, advance: Callable[[int], None] | None, count: int | None, *, new_log: bool) -> None:
+        """Make a committed transaction safe from the loss of its log."""
+        folder = self.file.parent
+        try:
+            if new_log:  # DuckDB forces the bytes of a new log to the disk, but not its name
+                sync_folder(folder)
+            if advance is not None and count is not None:
+                advance(count)
+        except OSError as e:
+            raise StoreIOError(
+                f"cannot record the commit in {folder}: {e.strerror or e}; the change itself is committed, "
+                f"do not repeat it; {cure_of(e.errno)}"
+            ) from e
+
+    def _outcome(self, count: int | None) -> str:
+        """Say whether a transaction whose commit failed is in the file all the same."""
+        try:
+            committed = count is not None and self.commit_count() >= count
+        except StoreError:
+            return "whether this change is committed is decided when the store is opened next"
+        return "this change is committed, do not repeat it" if committed else "this change is not committed"
+
+    def _require_known_version(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Raise StoreTooNew if a later version migrated the tables; looked up once per generation."""
+        if self._known_version != (stamp := self.stamp):
+            migrations.applied_count(con)
+            self._known_version = stamp
+
     def _count_transaction(self, con: duckdb.DuckDBPyConnection) -> int | None:
         """Count the open transaction; None before the migration that added the count."""
         count = counters.increment_commit_count(con)
         if count is not None and not commit_counter.exists(self.file.parent):
-            self._in_folder(lambda folder: commit_counter.reset(folder, count - 1))
+            with disk_errors(f"commit to {self.file}"):
+                commit_counter.reset(self.file.parent, count - 1)
         return count
-
-    def _in_folder(self, action: Callable[[Path], None]) -> None:
-        """Run an action that makes a commit durable in the store's folder."""
-        try:
-            action(self.file.parent)
-        except OSError as e:
-            raise StoreIOError(
-                f"cannot commit to {self.file}: {e.strerror or e}; check the disk and run it again; "
-                "acknowledged commits are kept"
-            ) from e
 
 
 def interrupt_queries() -> None:
@@ -215,6 +266,8 @@ def _file_stamp(path: Path) -> tuple[int, int, int]:
     """Return inode, size and time of a file; zeros where there is none."""
     try:
         s = path.stat()
-    except FileNotFoundError:
-        return 0, 0, 0
+    except OSError as e:
+        if reading.is_absent(e):
+            return 0, 0, 0
+        raise reading.unreadable(path, e) from e
     return s.st_ino, s.st_size, s.st_mtime_ns

@@ -13,13 +13,14 @@ from embedstore.storage import disk_errors
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.layout import COMPLETE, Layout, quarantine_file
+from embedstore.storage.reading import exists, list_folder
 
 CHECKPOINT_BYTES = 16 << 20  # of log, which is replayed whenever the store is opened: about 5 ms per MiB
 
 
 def has_interrupted_checkpoint(layout: Layout) -> bool:
     """Return whether a checkpoint is under way or was interrupted: then not even a reader may use the catalog."""
-    return (layout.guard / COMPLETE).exists()
+    return exists(layout.guard / COMPLETE)
 
 
 def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int = 0) -> None:
@@ -36,7 +37,7 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int =
         StoreIOError: if the disk fails during the checkpoint; the copy was restored, or is restored when the store
             is opened next.
     """
-    if not layout.wal.exists() or layout.wal.stat().st_size <= min_log_bytes:
+    if not exists(layout.wal) or layout.wal.stat().st_size <= min_log_bytes:
         return
     with disk_errors.disk_errors(f"clear {layout.guard}", cure="check the disk and run it again"), catalog.exclusive():
         restore_interrupted_checkpoint(layout, catalog)
@@ -59,10 +60,10 @@ def restore_interrupted_checkpoint(layout: Layout, catalog: Catalog) -> list[str
     with catalog.exclusive():
         for suffix in (".checkpoint", ".recovery"):
             stray = layout.wal.with_name(layout.wal.name + suffix)
-            if stray.exists():
+            if exists(stray):
                 quarantine_file(layout, stray, f"{stray.name}.{time.time_ns()}")
         for name in (layout.catalog.name, layout.wal.name):
-            if (layout.guard / name).exists():
+            if exists(layout.guard / name):
                 (layout.guard / name).replace(layout.root / name)
         sync_folder(layout.root)
         sync_folder(layout.guard)
@@ -103,10 +104,10 @@ def _mark_complete(path: Path) -> None:
 
 def _remove_guard(guard: Path) -> None:
     """Remove the guard folder, its mark first."""
-    if not guard.exists():
+    if not exists(guard):
         return
     (guard / COMPLETE).unlink(missing_ok=True)
     sync_folder(guard)
-    for path in guard.iterdir():
+    for path in list_folder(guard):
         path.unlink()
     guard.rmdir()

@@ -11,10 +11,13 @@ write leaves the previous count.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import xxhash
 
+from embedstore.storage import reading
 from embedstore.storage.durable_files import write_synced
 from embedstore.storage.layout import COMMIT_COUNTER
 from embedstore.storage.store_files import open_binary, open_regular
@@ -41,19 +44,28 @@ def read(folder: Path) -> int | None:
     return max((c for c in counts if c is not None), default=None)
 
 
-def advance(folder: Path, count: int) -> None:
-    """Write the next count and force it to the disk; this needs one sync and no disk space.
+@contextmanager
+def open_for_commit(folder: Path) -> Iterator[Callable[[int], None]]:
+    """Open the file before a commit, so that a file that cannot be written to prevents the commit.
+
+    Yields:
+        A function that writes the next count and forces it to the disk; this needs one sync and no disk space.
 
     Raises:
-        OSError: if the disk fails.
+        OSError: if the file cannot be opened; in the function, if the disk fails.
     """
     fd = open_regular(folder / COMMIT_COUNTER, os.O_WRONLY)
     try:
-        os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
-        os.write(fd, _record(count))
-        os.fsync(fd)
+        yield lambda count: _advance(fd, count)
     finally:
         os.close(fd)
+
+
+def _advance(fd: int, count: int) -> None:
+    """Write a count to its record and force it to the disk."""
+    os.lseek(fd, _APART * (count % 2), os.SEEK_SET)
+    os.write(fd, _record(count))
+    os.fsync(fd)
 
 
 def reset(folder: Path, count: int) -> None:
@@ -67,7 +79,7 @@ def reset(folder: Path, count: int) -> None:
 
 def exists(folder: Path) -> bool:
     """Return whether the file exists."""
-    return (folder / COMMIT_COUNTER).exists()
+    return reading.exists(folder / COMMIT_COUNTER)
 
 
 def _record(count: int) -> bytes:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedstore.errors import EmbedstoreError, OutputError, StoreIOError
+from embedstore.storage.reading import cure_of
 
 DEFAULT_CURE = "free disk space or check the disk, then run it again; earlier commits are kept"
 
@@ -18,7 +19,7 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
 
     Args:
         action: what failed, such as ``write FILE``.
-        cure: what the user can do.
+        cure: what the user can do where the error itself does not say.
 
     Raises:
         StoreIOError: if the disk is full or fails.
@@ -28,7 +29,7 @@ def disk_errors(action: str, *, cure: str = DEFAULT_CURE) -> Iterator[None]:
     except OSError as e:
         if isinstance(e, EmbedstoreError):
             raise
-        raise StoreIOError(f"cannot {action}: {e.strerror or e}; {cure}") from e
+        raise StoreIOError(f"cannot {action}: {e.strerror or e}; {cure_of(e.errno, cure)}") from e
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from embedstore.errors import (
     StoreTooNew,
     UnsafeStore,
 )
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.store_files import read_json_object, require_regular_entries
 
@@ -30,6 +31,7 @@ FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
+INDEX_LOCK = "LOCK"  # in the folder of a space's indexes: held by the build of one
 COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
 COMPLETE = "COMPLETE"  # in the guard folder: the copy is complete, and the catalog may be partly rewritten
 # How the entries of a store's folder begin, in lower case; temporary names have a suffix. Others are never opened.
@@ -69,6 +71,11 @@ class Layout:
     def wal(self) -> Path:
         """DuckDB's write-ahead log."""
         return self.root / "catalog.duckdb.wal"
+
+    @property
+    def listings(self) -> Path:
+        """The folder that keeps the listings of archives; they are derived and made again."""
+        return self.root / "listings"
 
     @property
     def guard(self) -> Path:
@@ -201,7 +208,7 @@ def find_store(path: Path) -> Layout:
         UnsafeStore: if it holds links, named pipes, sockets or devices.
         StoreTooNew: if a later version of embedstore wrote the store.
         StoreDamaged: if the marker file is damaged.
-        StoreIOError: if the marker file or a folder cannot be read.
+        StoreUnreadable: if the marker file or a folder cannot be read now.
     """
     layout = locate_store(path)
     require_regular_entries(layout.root, OWN_ENTRIES)
@@ -220,11 +227,13 @@ def locate_store(path: Path) -> Layout:
     Raises:
         StoreNotFound: if nothing is at ``path``.
         NotAStore: if the folder is not a store.
+        StoreUnreadable: if the folder cannot be read now.
     """
     given, layout = path, Layout(path.absolute())
-    if not layout.root.exists():
+    if not reading.exists(layout.root):
         raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {given}`")
-    has_marker = layout.marker.is_symlink() or (layout.marker.exists() and not layout.marker.is_dir())
+    with reading.read_errors(layout.marker):
+        has_marker = layout.marker.is_symlink() or (reading.exists(layout.marker) and not layout.marker.is_dir())
     if not has_marker:
         raise NotAStore(f"{layout.root} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
     return layout
@@ -236,22 +245,21 @@ def read_marker(layout: Layout) -> dict[str, Any]:
     Raises:
         UnsafeStore: if it is not a regular file.
         StoreDamaged: if it is damaged.
-        StoreIOError: if it cannot be read.
+        StoreUnreadable: if it cannot be read now.
     """
     try:
-        marker = read_json_object(layout.marker, _MAX_MARKER_BYTES)
+        with reading.read_errors(layout.marker):
+            marker = read_json_object(layout.marker, _MAX_MARKER_BYTES)
         if type(marker["format"]) is not int or not isinstance(marker["id"], str):
             raise TypeError("it has values of other types")
-    except UnsafeStore:
+    except (UnsafeStore, StoreDamaged):
         raise
-    except OSError as e:
-        raise StoreIOError(f"cannot read {layout.marker}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
     return marker
 
 
-def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False) -> Path:
+def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False, link: bool = False) -> Path:
     """Move or copy a file that cannot be used into the quarantine folder.
 
     Args:
@@ -259,6 +267,7 @@ def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False
         path: the file.
         name: its name there; a number follows it if the name is taken.
         copy: leave the file where it is.
+        link: leave the file where it is, under a second name: for files that are never written to again.
 
     Returns:
         The path in the quarantine folder.
@@ -268,13 +277,23 @@ def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False
     """
     layout.quarantine.mkdir(exist_ok=True)
     target, n = layout.quarantine / name, 1
-    while target.exists():
+    while reading.exists(target):
         n += 1
         target = layout.quarantine / f"{name}.{n}"
-    if copy:
+    if link:
+        _link_or_copy(path, target)
+    elif copy:
         copy_synced(path, target)
     else:
         path.replace(target)
         sync_folder(path.parent)
     sync_folder(layout.quarantine)
     return target
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    """Give a file a second name, which needs no room; copy it where the file system has no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        copy_synced(path, target)

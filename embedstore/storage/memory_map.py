@@ -45,6 +45,24 @@ def map_file(path: Path, size: int) -> NDArray[np.uint8]:
         os.close(fd)
 
 
+def read_whole(path: Path, size: int) -> NDArray[np.uint8]:
+    """Return the first bytes of a file in memory: uint8 ``(size,)``, read-only.
+
+    Raises:
+        OSError: if the file cannot be read.
+        EOFError: if the file has fewer bytes.
+    """
+    data = np.empty(size, np.uint8)
+    rest = data.data
+    with path.open("rb", buffering=0) as f:
+        while rest and (count := f.readinto(rest)):
+            rest = rest[count:]
+    if rest:
+        raise EOFError(f"{path} has {size - len(rest)} bytes instead of {size}")
+    data.flags.writeable = False
+    return data
+
+
 def release_pages(rows: NDArray[Any]) -> None:
     """Release the pages of a mapped array from this process's memory; later reads come from the page cache.
 

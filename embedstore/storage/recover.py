@@ -18,6 +18,8 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, quarantine_file
 from embedstore.storage.queries import counters, shards
+from embedstore.storage.reading import exists, list_folder, read_errors
+from embedstore.storage.shard_cache import SHARDS
 from embedstore.storage.sql import fetch_column
 from embedstore.storage.store_files import open_regular
 from embedstore.storage.writer import Writer
@@ -43,7 +45,7 @@ def recover(writer: Writer, *, accept_data_loss: bool = False) -> list[str]:
     layout, catalog = writer.layout, writer.catalog
     with disk_errors.disk_errors(f"recover {layout.root}", cure="free disk space and open it again"):
         actions = checkpoint.restore_interrupted_checkpoint(layout, catalog)
-        if layout.wal.exists():
+        if exists(layout.wal):
             sync_folder(layout.root)  # the last writer may have crashed before the log's name was on the disk
         actions += _cut_torn_log(layout, catalog)
         catalog.migrate()
@@ -59,7 +61,7 @@ def has_unregistered_shards(layout: Layout, catalog: Catalog) -> bool:
     Raises:
         StoreDamaged: if acknowledged commits or the tables are missing.
     """
-    acknowledged = commit_counter.read(layout.root) or 0  # before the catalog, since a writer may be active
+    acknowledged = read_acknowledged(layout) or 0  # before the catalog, since a writer may be active
     with catalog.read() as con:
         try:
             count = counters.read_commit_count(con)
@@ -70,6 +72,16 @@ def has_unregistered_shards(layout: Layout, catalog: Catalog) -> bool:
         except duckdb.CatalogException as e:
             raise StoreDamaged(f"{layout.catalog} lacks the store's tables; run `embedstore repair`") from e
     return any(number >= next_shard for s in spaces for number, _ in _shard_files(layout, s))
+
+
+def read_acknowledged(layout: Layout) -> int | None:
+    """Return how many commits were acknowledged; None if the file is missing or neither of its records is whole.
+
+    Raises:
+        StoreUnreadable: if the file cannot be read now.
+    """
+    with read_errors(layout.root / COMMIT_COUNTER):
+        return commit_counter.read(layout.root)
 
 
 def register_unknown_shards(writer: Writer) -> list[str]:
@@ -89,7 +101,7 @@ def register_unknown_shards(writer: Writer) -> list[str]:
 
 def _check_commit_count(layout: Layout, catalog: Catalog, *, accept_data_loss: bool) -> list[str]:
     """Compare the catalog's count of commits with the acknowledged one."""
-    acknowledged, count = commit_counter.read(layout.root), catalog.commit_count()
+    acknowledged, count = read_acknowledged(layout), catalog.commit_count()
     if acknowledged == count:
         return []
     if acknowledged is not None and acknowledged > count and not accept_data_loss:
@@ -120,7 +132,7 @@ def _cut_torn_log(layout: Layout, catalog: Catalog) -> list[str]:
                 return actions
         except StoreDamaged as e:
             position = _torn_position(str(e))
-            if position is None or not layout.wal.exists() or position >= layout.wal.stat().st_size:
+            if position is None or not exists(layout.wal) or position >= layout.wal.stat().st_size:
                 raise
         actions.append(_cut(layout, position))
     with catalog.read():
@@ -144,7 +156,7 @@ def _cut(layout: Layout, position: int) -> str:
 
 def _shard_files(layout: Layout, space: str) -> list[tuple[int, Path]]:
     """Return the vector files of a space by number; files with other names are ignored."""
-    paths = [(p.stem, p) for p in layout.shards_folder(space).glob("*.vec")]
+    paths = [(p.stem, p) for p in list_folder(layout.shards_folder(space), "*.vec")]
     return sorted((int(stem), p) for stem, p in paths if stem.isdecimal())
 
 
@@ -156,7 +168,7 @@ def _register_new_shards(writer: Writer) -> list[str]:
         next_shard = counters.next_shard(con)
     actions: list[str] = []
     for space in spaces:
-        for stray in writer.layout.shards_folder(space).glob("*.tmp"):
+        for stray in list_folder(writer.layout.shards_folder(space), "*.tmp"):
             stray.unlink()
         for number, path in _shard_files(writer.layout, space):
             if (space, number) not in known:
@@ -177,20 +189,20 @@ def _remove_replaced(writer: Writer, space: str, path: Path) -> str:
 def _has_unique_vectors(writer: Writer, space: str, path: Path, *, of_items: bool = False) -> bool:
     """Return whether a vector (of an item) is in this file and no other whole file, or the file is damaged."""
     try:
-        file = shard.Shard(path)
+        file = shard.Shard(path, in_memory=True)
         file.verify()
     except StoreDamaged:
         return True
     with writer.catalog.read() as con:
-        others = [n for n, _ in shards.shard_rows(con, space) if n != int(path.stem)]
+        others = [n for n in shards.shards_of_contents(con, space, file.contents) if n != int(path.stem)]
         whole = [n for n in others if _is_whole(path.with_name(f"{n:09d}.vec"))]
         return shards.has_unique_contents(con, space, file.contents, whole, of_items=of_items)
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a vector file exists in its full length."""
+    """Return whether every byte of a vector file is what was written; each file is read once in a process."""
     try:
-        shard.read_shard_header(path)
+        SHARDS.verify(SHARDS.open(path))
     except StoreDamaged:
         return False
     return True
@@ -199,7 +211,7 @@ def _is_whole(path: Path) -> bool:
 def _register(writer: Writer, space: str, path: Path) -> str:
     """Register one vector file in the catalog, or quarantine it."""
     try:
-        file = shard.Shard(path)
+        file = shard.Shard(path, in_memory=True)
         file.verify()
         if (file.header.space, file.header.number) != (space, int(path.stem)):
             raise StoreDamaged(f"{path} is file {file.header.number} of space {file.header.space} by its own header")

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage.durable_files import atomic_write
-from embedstore.storage.memory_map import map_file
+from embedstore.storage.memory_map import map_file, read_whole
+from embedstore.storage.reading import read_errors
 from embedstore.storage.store_files import open_binary
 
 DTYPES: dict[str, type[np.floating[Any]]] = {"float16": np.float16, "float32": np.float32}
@@ -108,13 +109,17 @@ class Shard:
 
     Args:
         path: the file.
+        in_memory: read the file instead of mapping it. A disk that fails under a mapped file ends the process with
+            SIGBUS, so whatever judges files reads them.
 
     Raises:
         StoreDamaged: if the file is missing, truncated, or not a vector file.
+        StoreUnreadable: if the file cannot be read now.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, in_memory: bool = False) -> None:
         self.path = path
+        self._load = read_whole if in_memory else map_file
         self.header = read_shard_header(path)
 
     @cached_property
@@ -131,11 +136,12 @@ class Shard:
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
-        """The whole file, mapped."""
-        try:
-            return map_file(self.path, self.header.file_bytes)
-        except OSError as e:
-            raise StoreDamaged(f"cannot read the vectors in {self.path}: {e.strerror}") from e
+        """The whole file."""
+        with read_errors(self.path):
+            try:
+                return self._load(self.path, self.header.file_bytes)
+            except EOFError as e:
+                raise StoreDamaged(f"{self.path} was truncated meanwhile; run `embedstore repair`") from e
 
     def map(self) -> None:
         """Map the file now, so that it stays readable if another process removes it."""
@@ -207,9 +213,10 @@ def read_shard_header(path: Path) -> ShardHeader:
 
     Raises:
         StoreDamaged: if the file is missing, truncated, or not a vector file.
+        StoreUnreadable: if the file cannot be read now.
     """
     try:
-        with open_binary(path) as f:
+        with read_errors(path), open_binary(path) as f:
             size = int.from_bytes(f.read(8), "little")
             if not 0 < size <= 1 << 16:
                 raise ValueError("no header")
@@ -222,8 +229,8 @@ def read_shard_header(path: Path) -> ShardHeader:
             raise ValueError("impossible blocks")
         if length != header.file_bytes:
             raise ValueError(f"{length} bytes instead of {header.file_bytes}")
-    except OSError as e:
-        raise StoreDamaged(f"cannot read the vectors in {path}: {e.strerror}") from e
+    except StoreDamaged:  # which is a ValueError, too
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is not a whole vector file ({e}); run `embedstore repair`, then embed again") from e
     return header

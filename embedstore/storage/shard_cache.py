@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged
+from embedstore.storage.reading import read_errors
 from embedstore.storage.shard import Shard
 
 # Files that stay mapped when nobody uses them; the disk keeps what is mapped even after the file was removed.
@@ -43,11 +43,10 @@ class ShardCache:
 
         Raises:
             StoreDamaged: if the file is missing, truncated, or not a vector file.
+            StoreUnreadable: if the file cannot be read now.
         """
-        try:
+        with read_errors(file):
             s = file.stat()
-        except OSError as e:
-            raise StoreDamaged(f"cannot read the vectors in {file}: {e.strerror}; run `embedstore repair`") from e
         identity = (str(file), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns)
         return OpenShard(self._recent(file, identity), identity)
 

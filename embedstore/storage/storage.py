@@ -10,12 +10,12 @@ from typing import Any
 
 import duckdb
 
-from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError, UnsafeStore
+from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError, StoreUnreadable, UnsafeStore
 from embedstore.space import Space
 from embedstore.storage import recover
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.layout import Layout, create_folder, find_store
-from embedstore.storage.lock import writer_lock
+from embedstore.storage.lock import is_locked, writer_lock
 from embedstore.storage.queries import item_rows, shards
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
 from embedstore.storage.sql import column_types
@@ -39,7 +39,7 @@ class Storage:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.catalog = Catalog(layout.catalog, self._recover_if_idle)
+        self.catalog = Catalog(layout.catalog, self._undo_interrupted_checkpoint)
         self.notices: list[str] = []
         self._space_table = SpaceTable(layout.root, self.catalog)
 
@@ -62,6 +62,7 @@ class Storage:
             NotAStore: if the folder is not a store.
             StoreTooNew: if a later version of embedstore wrote the store.
             StoreDamaged: if the store needs ``embedstore repair``.
+            StoreUnreadable: if a file cannot be read now.
             UnsafeStore: if it holds what embedstore never writes, such as links, views or macros.
         """
         self = cls(find_store(Path(path)))
@@ -70,6 +71,8 @@ class Storage:
         except StoreDamaged as damage:
             try:
                 self._recover(wait=_RECOVERY_WAIT)
+            except StoreUnreadable:
+                raise
             except (StoreBusy, StoreIOError) as e:
                 raise damage from e
         else:
@@ -162,6 +165,23 @@ class Storage:
         """Recover for a reader that found damage."""
         with self._recovered_writer("recovering", wait=wait):
             pass
+
+    def _undo_interrupted_checkpoint(self) -> None:
+        """Undo a checkpoint that no writer will finish.
+
+        Raises:
+            StoreIOError: if the folder is read-only.
+        """
+        try:
+            self._recover(wait=0.0)
+        except StoreBusy:
+            return  # a writer is active, and its checkpoint will end
+        except StoreIOError as e:
+            if not is_locked(self.layout.lock):
+                raise StoreIOError(
+                    f"a checkpoint of {self.layout.root} was interrupted, and undoing it needs to write there: open "
+                    f"the store once, or a copy of it, where it can be written to ({str(e).split(';')[0]})"
+                ) from e
 
     def _recover_if_idle(self) -> None:
         """Recover from a crashed writer, unless a writer is active or the folder may not be written to."""

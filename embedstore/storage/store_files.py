@@ -11,12 +11,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import StoreIOError, UnsafeStore
+from embedstore.errors import UnsafeStore
+from embedstore.storage.reading import unreadable
 
 MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
 _SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -63,7 +65,7 @@ def irregular_entries(root: Path, names: Sequence[str]) -> Iterator[IrregularEnt
     folders = [""]
     while folders:
         folder = folders.pop()
-        with os.scandir(root / folder) as entries:
+        with _scan(root / folder) as entries:
             for entry in entries:
                 path = f"{folder}{entry.name}"
                 if not folder and not entry.name.lower().startswith(tuple(names)):
@@ -72,6 +74,14 @@ def irregular_entries(root: Path, names: Sequence[str]) -> Iterator[IrregularEnt
                     yield _describe(Path(entry.path), path)
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append(f"{path}/")
+
+
+def _scan(folder: Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    """List a folder; one that a writer removed meanwhile has no entries."""
+    try:
+        return os.scandir(folder)
+    except FileNotFoundError:
+        return nullcontext(iter(()))
 
 
 def require_regular_entries(root: Path, names: Sequence[str]) -> None:
@@ -83,12 +93,12 @@ def require_regular_entries(root: Path, names: Sequence[str]) -> None:
 
     Raises:
         UnsafeStore: if there is one.
-        StoreIOError: if a folder cannot be listed.
+        StoreUnreadable: if a folder cannot be listed now.
     """
     try:
         found = next(irregular_entries(root, names), None)
     except OSError as e:
-        raise StoreIOError(f"cannot list {e.filename or root}: {e.strerror}") from e
+        raise unreadable(Path(e.filename or root), e) from e
     if found is not None:
         raise UnsafeStore(
             f"{root} was not opened: {found}, and a store holds regular files and folders only; `embedstore verify "

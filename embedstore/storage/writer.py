@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import DimensionMismatch, StoreError
 from embedstore.space import Recipe, Space
-from embedstore.storage import checkpoint, disk_errors, durable_files, shard
+from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.layout import Layout
@@ -69,7 +69,7 @@ class Writer:
                 f"process {self._lock.pid} holds {self.layout.root} for writing, and this is a fork of it; "
                 "open the store in this process"
             )
-        if self.layout.guard.exists():  # its removal failed, or is not on the disk yet
+        if reading.exists(self.layout.guard):  # its removal failed, or is not on the disk yet
             checkpoint.restore_interrupted_checkpoint(self.layout, self.catalog)
         with self.catalog.write() as con:
             yield con

@@ -9,7 +9,7 @@ from embedstore.classify import metrics
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import EvaluationSettings
-from embedstore.classify.evaluation.compare_heads import holm_correction
+from embedstore.classify.metrics.simultaneous import holm_correction
 from embedstore.errors import BadHead, LabelError, UnknownHead
 from tests.helpers.clusters import add, clusters, store_of
 
@@ -191,13 +191,13 @@ def test_a_comparison_without_heads_is_refused(store):
 
 
 def test_calibration_lowers_the_calibration_error_of_held_out_rows(store):
-    """The softmax of ridge margins is underconfident: out-of-fold calibration lowers ECE and log-loss."""
+    """The softmax of ridge margins is underconfident: out-of-fold calibration lowers both errors."""
     e = store.probe("label", head="ridge", calibrate="temperature")
     c = e.calibration
     assert c["rows"] == 225
-    assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"]
+    assert c["calibration_error_after"] < c["calibration_error_before"]
     assert c["log_loss_after"] < c["log_loss_before"]
-    assert e.report["expected_calibration_error"] == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
+    assert e.report["calibration_error"] == pytest.approx(c["calibration_error_after"], abs=1e-6)
 
 
 def test_abstention_reports_precision_and_coverage_of_held_out_rows(store):
@@ -221,7 +221,7 @@ def test_intervals_hold_the_true_accuracy(tmp_path):
     covered = 0
     for n in range(60):
         rows = slice(n * 150, (n + 1) * 150)
-        low, high = metrics.bootstrap_interval("accuracy", y[rows], proba[rows], n_replicates=500, seed=n)
+        low, high = metrics.metric_interval("accuracy", y[rows], proba[rows], n_replicates=500, seed=n)
         covered += low <= truth <= high
     assert covered >= 51
 

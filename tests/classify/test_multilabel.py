@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from embedstore.classify import metrics
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import multilabel
 from embedstore.errors import BadHead
@@ -38,18 +37,14 @@ def tagged(tmp_path):
 
 
 def test_a_probability_of_one_half_predicts_the_label_in_every_metric():
-    """Isotonic curves give exactly one half: the calibration error of the report is that of the decisions."""
+    """Isotonic curves give exactly one half: the report's accuracy at this confidence is that of the decisions."""
     y = np.empty(3, object)
     y[:] = [("a",), ("a", "b"), ("a", "b")]
     proba = np.full((3, 2), 0.5, np.float32)
-    said = multilabel.multilabel_report(y, proba, ["a", "b"]).scores["expected_calibration_error"].value
-    assert (
-        said
-        == metrics.compute_metric(
-            metrics.MetricName.EXPECTED_CALIBRATION_ERROR, *multilabel.binary_decisions(y, proba, ["a", "b"])
-        )
-        == pytest.approx(1 / 3)
-    )
+    y_true, scores = multilabel.binary_decisions(y, proba, ["a", "b"])
+    (bin_of_all,) = multilabel.multilabel_report(y, proba, ["a", "b"]).reliability
+    assert bin_of_all.accuracy == pytest.approx((scores.argmax(1) == y_true).mean()) == pytest.approx(5 / 6)
+    assert (bin_of_all.rows, bin_of_all.confidence) == (6, 0.5)
 
 
 @pytest.mark.parametrize("method", ["temperature", "isotonic"])
@@ -57,10 +52,10 @@ def test_multilabel_probabilities_are_calibrated(tagged, method):
     """The calibration error and log-loss of ridge regression on held-out items are lower after calibration."""
     e = tagged.probe("tags", separator=",", head="ridge", calibrate=method)
     c = e.calibration
-    assert c["expected_calibration_error_after"] < c["expected_calibration_error_before"] / 1.5
+    assert c["calibration_error_after"] < c["calibration_error_before"] / 1.5
     assert c["log_loss_after"] < c["log_loss_before"]
-    score = e.scores["expected_calibration_error"]
-    assert score.value == pytest.approx(c["expected_calibration_error_after"], abs=1e-6)
+    score = e.scores["calibration_error"]
+    assert score.value == pytest.approx(c["calibration_error_after"], abs=1e-6)
     assert score.low <= score.value <= score.high + 1e-9
 
 

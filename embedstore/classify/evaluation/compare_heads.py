@@ -13,9 +13,10 @@ from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings, learning_curve
-from embedstore.classify.evaluation.paired_comparison import accuracy_difference
+from embedstore.classify.evaluation.paired_comparison import ComparisonPower, pairwise_differences
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import MetricDifference, MetricName
+from embedstore.classify.metrics.simultaneous import PairwiseDifferences
 from embedstore.errors import UnknownHead
 from embedstore.tables import Record, Table
 
@@ -45,8 +46,10 @@ class ComparedHead:
         evaluation: its figures.
         cost: of the space.
         learning_curve: over labels per class, where it was requested.
-        accuracy_gap: accuracy of the best minus its own, with the paired bootstrap's 95% interval; None for the best.
-        p_value: McNemar's exact test against the best, two-sided, Holm-corrected for the number of compared heads.
+        accuracy_gap: accuracy of the best minus its own, with a 95% interval that holds for all pairs together; None
+            for the best.
+        p_value: of an exact test against the best, two-sided, with Holm's correction over all pairs.
+        items_needed: held-out items that would show this gap in four of five cases; None for no gap.
     """
 
     evaluation: Evaluation
@@ -54,6 +57,7 @@ class ComparedHead:
     learning_curve: LearningCurve | None
     accuracy_gap: MetricDifference | None
     p_value: float | None
+    items_needed: int | None
 
     def to_record(self) -> Record:
         """Return one flat row, without the metrics other than accuracy."""
@@ -66,6 +70,7 @@ class ComparedHead:
             "high": accuracy.high,
             "accuracy_gap": self.accuracy_gap and self.accuracy_gap.value,
             "p_value": self.p_value,
+            "items_needed": self.items_needed,
             "seconds": self.evaluation.seconds,
             **asdict(self.cost),
         }
@@ -80,6 +85,7 @@ class ComparedHead:
             **e.hyperparameters,
             "behind": gap and [gap.value, gap.low, gap.high],
             "p_value": self.p_value,
+            "items_needed": self.items_needed,
             "seconds": round(e.seconds, 3),
             "dim": self.cost.dim,
             "bytes_per_item": self.cost.bytes_per_item,
@@ -101,6 +107,7 @@ class HeadComparison(Table):
         n_held_out: held-out rows.
         n_without_shared_vector: labeled items without a vector in one of the spaces, which are left out.
         results: one per space and head.
+        power: what these held-out items can show; None for a single contestant.
     """
 
     label: str
@@ -109,6 +116,7 @@ class HeadComparison(Table):
     n_held_out: int
     n_without_shared_vector: int
     results: tuple[ComparedHead, ...]
+    power: ComparisonPower | None
 
     def records(self) -> list[Record]:
         """Return one mapping per space and head, the best first."""
@@ -122,6 +130,7 @@ class HeadComparison(Table):
             "train": self.n_train,
             "held_out": self.n_held_out,
             "left_out": self.n_without_shared_vector,
+            "power": self.power and asdict(self.power),
             "contestants": [r.to_json() for r in self.results],
         }
 
@@ -157,17 +166,18 @@ def compare_heads(
     ]
     cells.sort(key=lambda cell: _rank(cell[0]))
     evaluations = [e for e, _, _ in cells]
-    best = evaluations[0]
+    best, pairs = evaluations[0], pairwise_differences(evaluations)
     return HeadComparison(
         label=best.label,
         split=best.split,
         n_train=best.n_train,
         n_held_out=best.n_held_out,
-        n_without_shared_vector=max(len(data) for data, _ in spaces) - len(shared[0]),
+        n_without_shared_vector=len(np.unique(np.concatenate([data.ids for data, _ in spaces]))) - len(shared[0]),
         results=tuple(
-            ComparedHead(evaluation, cost, curve, gap, p_value)
-            for (evaluation, cost, curve), (gap, p_value) in zip(cells, _gaps_to_best(evaluations), strict=True)
+            ComparedHead(evaluation, cost, curve, *_gap_to_best(pairs, place))
+            for place, (evaluation, cost, curve) in enumerate(cells)
         ),
+        power=ComparisonPower.of(pairs) if len(cells) > 1 else None,
     )
 
 
@@ -177,19 +187,9 @@ def _rank(e: Evaluation) -> tuple[float, float]:
     return -e.accuracy, log_loss.value if log_loss else 0.0
 
 
-def _gaps_to_best(evaluations: list[Evaluation]) -> list[tuple[MetricDifference | None, float | None]]:
-    """Return the accuracy gap to the first evaluation and its corrected p-value; nothing for the first itself."""
-    best, *others = evaluations
-    tests = [accuracy_difference(other, best) for other in others]
-    p_values = holm_correction([mcnemar.p_value for _, mcnemar in tests])
-    return [(None, None), *((gap, p) for (gap, _), p in zip(tests, p_values, strict=True))]
-
-
-def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values so that they hold for all tests together (Holm 1979)."""
-    order = np.argsort(p_values, kind="stable")
-    out, highest = [0.0] * len(p_values), 0.0
-    for place, i in enumerate(order.tolist()):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[i]))
-        out[i] = highest
-    return out
+def _gap_to_best(pairs: PairwiseDifferences, place: int) -> tuple[MetricDifference | None, float | None, int | None]:
+    """Return the accuracy gap to the first, its p-value and the items that would show it; nothing for the first."""
+    if place == 0:
+        return None, None, None
+    gap = pairs.interval(0, place)
+    return gap, float(pairs.p_values[0, place]), pairs.rows_needed(gap.value)

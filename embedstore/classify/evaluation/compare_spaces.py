@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_head
-from embedstore.classify.evaluation.paired_comparison import accuracy_difference
+from embedstore.classify.evaluation.paired_comparison import ComparisonPower, accuracy_difference
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import McNemarResult, MetricDifference
 from embedstore.tables import Record, Table
@@ -25,8 +25,9 @@ class PairedEvaluation:
         name: of the classifier.
         baseline: its evaluation in the old space.
         candidate: its evaluation in the new space.
-        accuracy_gain: accuracy of the candidate minus the baseline, with the paired bootstrap's 95% interval.
-        mcnemar: McNemar's exact test.
+        accuracy_gain: accuracy of the candidate minus the baseline, with its 95% interval.
+        mcnemar: an exact test whether both err equally often; without groups McNemar's.
+        power: what the held-out items can show.
     """
 
     name: str
@@ -34,6 +35,7 @@ class PairedEvaluation:
     candidate: Evaluation
     accuracy_gain: MetricDifference
     mcnemar: McNemarResult
+    power: ComparisonPower
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
@@ -47,6 +49,7 @@ class PairedEvaluation:
             "only_old_right": self.mcnemar.only_first_correct,
             "only_new_right": self.mcnemar.only_second_correct,
             "p_value": self.mcnemar.p_value,
+            "power": asdict(self.power),
             "old_metrics": self.baseline.report.to_json()["scores"],
             "new_metrics": self.candidate.report.to_json()["scores"],
             "seconds": [round(self.baseline.seconds, 3), round(self.candidate.seconds, 3)],

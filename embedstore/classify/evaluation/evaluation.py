@@ -38,14 +38,18 @@ class HeldOutPredictions:
         y: ``(M,)`` true labels; tuples of labels where ``multilabel``.
         proba: float32 ``(M, K)`` in the order of ``classes``.
         classes: the K labels.
+        groups: int64 ``(M,)``; items of one group share a content or a declared group, and are one draw.
         multilabel: an item may have any number of labels.
+        has_probabilities: False where ``proba`` only ranks the classes: votes, or margins that nothing calibrated.
     """
 
     ids: NDArray[np.int64]
     y: NDArray[np.object_]
     proba: NDArray[np.float32]
     classes: tuple[str, ...]
+    groups: NDArray[np.int64]
     multilabel: bool = False
+    has_probabilities: bool = True
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -233,6 +237,8 @@ class Evaluation(Table):
             "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
+            "rare_classes": list(self.report.rare_classes),
+            "reliability": report["reliability"],
             "mistakes": [
                 {"item": m.item, "true": m.true_label, "predicted": m.predicted_label, "score": round(m.score, 6)}
                 for m in self.mistakes

@@ -15,6 +15,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
+_HEADS_WITHOUT_PROBABILITIES = ("knn", "svm", "ridge")
 SINGLE_EXAMPLE_C = 1.0  # the regularization where a class has one group only: cross-validation cannot choose C
 
 
@@ -149,6 +150,21 @@ def unwrap_head(estimator: Any) -> Any:
     while hasattr(estimator, "head") and not isinstance(estimator.head, str):
         estimator = estimator.head
     return estimator
+
+
+def has_probabilities(estimator: Any) -> bool:
+    """Return whether the scores of a fitted head are probabilities of the classes.
+
+    The margins of ``svm`` and ``ridge`` and the votes of ``knn`` (of which most are exactly 0) are not, unless they are
+    calibrated. Log-loss, Brier score and calibration error say nothing about such scores.
+    """
+    while hasattr(estimator, "head"):
+        if isinstance(estimator, heads.CalibratedHead):
+            return True
+        if isinstance(estimator.head, str):  # one head per label
+            return estimator.head not in _HEADS_WITHOUT_PROBABILITIES
+        estimator = estimator.head
+    return hasattr(estimator, "predict_proba") and not isinstance(estimator, heads.WeightedKNN)
 
 
 def selected_hyperparameters(estimator: Any) -> dict[str, Any]:

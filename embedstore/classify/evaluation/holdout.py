@@ -118,9 +118,10 @@ def build_evaluation(
 
 def _report(pooled: HeldOutPredictions) -> ClassificationReport:
     """Return the metrics of the held-out rows, without top-5 accuracy where it is 1 by construction."""
+    settings: dict[str, Any] = {"groups": pooled.groups, "has_probabilities": pooled.has_probabilities}
     if pooled.multilabel:
-        return multilabel_report(pooled.y, pooled.proba, pooled.classes)
-    report = metrics.classification_report(pooled.y, pooled.proba, pooled.classes)
+        return multilabel_report(pooled.y, pooled.proba, pooled.classes, **settings)
+    report = metrics.classification_report(pooled.y, pooled.proba, pooled.classes, **settings)
     if len(pooled.classes) > MAX_CLASSES_WITHOUT_TOP5:
         return report
     return replace(report, scores={name: s for name, s in report.scores.items() if name != MetricName.TOP5_ACCURACY})

@@ -10,43 +10,73 @@ from numpy.typing import NDArray
 
 from embedstore.classify import metrics
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
-from embedstore.classify.metrics import DEFAULT_REPLICATES, ClassificationReport, MetricEstimate, MetricName
+from embedstore.classify.metrics import (
+    CALIBRATION_ERROR,
+    DEFAULT_REPLICATES,
+    ClassificationReport,
+    ClassMetrics,
+    MetricEstimate,
+    MetricName,
+    ReliabilityBin,
+)
+from embedstore.classify.metrics.intervals import FEW_ERRORS, ScoredRows, loss_interval, metric_intervals
+from embedstore.classify.metrics.ranking import RankingMetrics
+from embedstore.classify.metrics.shares import accuracy_rows, share_interval, wilson_interval
 
 LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # it needs no threshold
 
 
-def multilabel_report(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> ClassificationReport:
-    """Compute the metrics of multilabel predictions with 95% bootstrap intervals over items.
+def multilabel_report(
+    y: NDArray[np.object_],
+    proba: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    groups: NDArray[np.int64] | None = None,
+    has_probabilities: bool = True,
+) -> ClassificationReport:
+    """Compute the metrics of multilabel predictions with 95% intervals; items of one group are one draw.
 
     ``accuracy`` is the share of items whose labels are all correct. Micro and macro F1 take labels at a probability of
-    one half. Macro average precision and AUROC need no threshold. Log-loss and calibration error go over all
-    yes-or-no decisions. There is no confusion matrix.
+    one half. Macro average precision and AUROC need no threshold. Log-loss, Brier score and calibration error go over
+    all yes-or-no decisions. There is no confusion matrix.
 
     Args:
         y: tuples of labels ``(M,)``.
         proba: float32 ``(M, K)``.
         names: the K labels.
+        groups: int64 ``(M,)``; by default every item is one group.
+        has_probabilities: False for scores that only rank: log-loss, Brier score and calibration error are left out.
     """
-    true, predicted = label_indicators(y, names), proba >= LABEL_THRESHOLD
+    groups = np.arange(len(y)) if groups is None else groups
+    rows = ScoredRows(label_indicators(y, names).astype(np.int64), proba, groups)
+    true, predicted = rows.y.astype(bool), proba >= LABEL_THRESHOLD
     ranks = metrics.ranking_metrics(true, proba)
-    scores = _weighted_scores(true, proba)
-    for metric, value in (
-        (MetricName.AVERAGE_PRECISION, ranks.macro_average_precision),
-        (MetricName.AUROC, ranks.macro_auroc),
-    ):
-        low, high = metrics.bootstrap_interval(metric, true.astype(np.int64), proba)
-        scores[metric.value] = MetricEstimate(value, low, high, DEFAULT_REPLICATES)
-    counts = zip((true & predicted).sum(0).tolist(), true.sum(0).tolist(), predicted.sum(0).tolist(), strict=True)
+    scores = _scores(rows, has_probabilities)
+    values = {MetricName.AVERAGE_PRECISION: ranks.macro_average_precision, MetricName.AUROC: ranks.macro_auroc}
+    intervals = metric_intervals(list(values), rows)
+    scores |= {m.value: MetricEstimate(value, *intervals[m]) for m, value in values.items()}
+    reliability: tuple[ReliabilityBin, ...] = ()
+    if has_probabilities:
+        confidence, correct = np.maximum(proba, 1 - proba).ravel(), (true == predicted).ravel()
+        error = metrics.calibration_error(confidence, correct, np.repeat(groups, proba.shape[1]))
+        scores[CALIBRATION_ERROR], reliability = metrics.calibration_estimate(error), error.bins
     return ClassificationReport(
         rows=len(y),
         classes=tuple(names),
         scores=scores,
         confusion=(),
-        per_class=tuple(
-            metrics.class_metrics(name, c, float(ranks.auroc[k]), float(ranks.average_precision[k]))
-            for k, (name, c) in enumerate(zip(names, counts, strict=True))
-        ),
+        per_class=tuple(_label_metrics(k, name, rows, ranks) for k, name in enumerate(names)),
+        reliability=reliability,
     )
+
+
+def _label_metrics(k: int, name: str, rows: ScoredRows, ranks: RankingMetrics) -> ClassMetrics:
+    """Return the metrics of one label."""
+    true, predicted = rows.y[:, k] > 0, rows.proba[:, k] >= LABEL_THRESHOLD
+    counts = int((true & predicted).sum()), int(true.sum()), int(predicted.sum())
+    recall = share_interval(accuracy_rows(predicted[true], rows.groups[true]))
+    auroc, precision = float(ranks.auroc[k]), float(ranks.average_precision[k])
+    return metrics.class_metrics(name, counts, recall, auroc=auroc, average_precision=precision)
 
 
 def exact_match(y: NDArray[np.object_], proba: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.bool_]:
@@ -83,54 +113,58 @@ def macro_average_precision(y: NDArray[np.object_], proba: NDArray[np.float32], 
     return metrics.ranking_metrics(label_indicators(y, names), proba).macro_average_precision
 
 
-def _weighted_scores(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> dict[str, MetricEstimate]:
-    """Compute the metrics that are ratios of sums over items, with intervals from reweighted items."""
-    columns: dict[str, list[NDArray[np.float64]]] = {}
-    ones = np.ones((1, len(true)), dtype=np.float32)
-    for weights in (ones, *metrics.bootstrap_counts(len(true), DEFAULT_REPLICATES, 0)):
-        for name, values in _weighted(true, proba, weights).items():
-            columns.setdefault(name, []).append(values)
-    return {name: _estimate(name, np.concatenate(values)) for name, values in columns.items()}
+def _scores(rows: ScoredRows, has_probabilities: bool) -> dict[str, MetricEstimate]:
+    """Compute the metrics that are ratios of sums over items, with intervals from resampled groups of items."""
+    true = rows.y.astype(bool)
+    value = {n: float(v[0]) for n, v in _f1_scores(true, rows.proba, np.ones((1, len(true)), np.float32)).items()}
+    drawn: dict[str, list[NDArray[np.float64]]] = {name: [] for name in value}
+    for weights in metrics.bootstrap_counts(len(true), DEFAULT_REPLICATES, 0, groups=rows.groups):
+        for name, values in _f1_scores(true, rows.proba, weights).items():
+            drawn[name].append(values)
+    out = {MetricName.ACCURACY.value: _accuracy(rows)}
+    for name, figure in value.items():
+        low, high = metrics.expanded_percentiles(np.concatenate(drawn[name]), rows.n_groups, center=figure)
+        if rows.n_groups_with_errors < FEW_ERRORS:
+            wilson = wilson_interval(figure, rows.independent_draws)
+            low, high = float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1]))
+        out[name] = MetricEstimate(figure, max(low, 0.0), min(high, 1.0))
+    return out | (_losses(rows) if has_probabilities else {})
 
 
-def _weighted(
+def _accuracy(rows: ScoredRows) -> MetricEstimate:
+    """Return the share of items whose labels are all correct."""
+    return MetricEstimate(float(rows.correct.mean()), *share_interval(accuracy_rows(rows.correct, rows.groups)))
+
+
+def _losses(rows: ScoredRows) -> dict[str, MetricEstimate]:
+    """Return log-loss and Brier score over all decisions, averaged over the labels of each item."""
+    true, proba = rows.y.astype(bool), rows.proba.astype(np.float64)
+    of_truth = np.where(true, proba, 1 - proba)
+    losses = {
+        MetricName.LOG_LOSS: -np.log(np.clip(of_truth, np.finfo(np.float32).eps, 1)).mean(1),
+        MetricName.BRIER_SCORE: 2 * ((1 - of_truth) ** 2).mean(1),  # of both columns, no and yes
+    }
+    return {
+        m.value: MetricEstimate(float(loss.mean()), *loss_interval(m, loss, rows.groups)) for m, loss in losses.items()
+    }
+
+
+def _f1_scores(
     true: NDArray[np.bool_], proba: NDArray[np.float32], weights: NDArray[Any]
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute each metric once per row of weights, ``(B, M)``: arrays ``(B,)`` by name."""
+    """Compute micro and macro F1 once per row of weights, ``(B, M)``: arrays ``(B,)`` by name."""
     predicted = proba >= LABEL_THRESHOLD
-    total = weights.sum(1)
     # F1 = 2 hits / (2 hits + misses + false alarms)
     hits, errors = weights @ (true & predicted), weights @ (true ^ predicted)
     f1 = _ratio(2 * hits, 2 * hits + errors)
     with np.errstate(invalid="ignore"):
         macro_f1 = np.nansum(f1, 1) / np.isfinite(f1).sum(1)
-    p = np.clip(np.where(true, proba, 1 - proba).astype(np.float64), np.finfo(np.float32).eps, 1)
     return {
-        MetricName.ACCURACY.value: weights @ (true == predicted).all(1) / total,
         "micro_f1": _ratio(2 * hits.sum(1), 2 * hits.sum(1) + errors.sum(1)),
         MetricName.MACRO_F1.value: macro_f1,
-        MetricName.LOG_LOSS.value: weights @ -np.log(p).mean(1) / total,
-        MetricName.EXPECTED_CALIBRATION_ERROR.value: np.abs(weights @ _calibration_gaps(true, proba)).sum(1) / total,
     }
-
-
-def _calibration_gaps(true: NDArray[np.bool_], proba: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return correct minus confidence, averaged over the labels of an item, by bin of confidence: ``(M, bins)``."""
-    confidence = np.maximum(proba, 1 - proba).astype(np.float64)
-    bins = np.clip(np.ceil(confidence * metrics.ECE_BINS).astype(int) - 1, 0, metrics.ECE_BINS - 1)
-    gap = (true == (proba >= LABEL_THRESHOLD)) - confidence
-    out = np.zeros((len(true), metrics.ECE_BINS))
-    np.add.at(out, (np.arange(len(true))[:, None], bins), gap / true.shape[1])
-    return out
 
 
 def _ratio(numerator: NDArray[np.floating[Any]], denominator: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(denominator > 0, numerator / denominator, np.nan).astype(np.float64)
-
-
-def _estimate(name: str, values: NDArray[np.float64]) -> MetricEstimate:
-    """Return the first value with the interval of the others, its replicates."""
-    value = float(values[0])
-    center = value if name == MetricName.EXPECTED_CALIBRATION_ERROR else None
-    return MetricEstimate(value, *metrics.percentile_interval(values[1:], center=center), DEFAULT_REPLICATES)

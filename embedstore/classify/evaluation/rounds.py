@@ -15,7 +15,7 @@ from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near
 from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
-from embedstore.classify.evaluation.fit import align_columns, unwrap_head
+from embedstore.classify.evaluation.fit import align_columns, has_probabilities, unwrap_head
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
 
@@ -77,7 +77,13 @@ def predict_held_out(estimator: Any, held_out: Features) -> HeldOutPredictions:
     """Predict held-out rows by a fitted classifier, in the order of its classes."""
     classes = tuple(str(c) for c in estimator.classes_)
     return HeldOutPredictions(
-        held_out.ids, held_out.y, _probabilities(estimator, held_out), classes, held_out.multilabel
+        held_out.ids,
+        held_out.y,
+        _probabilities(estimator, held_out),
+        classes,
+        held_out.groups,
+        held_out.multilabel,
+        has_probabilities(estimator),
     )
 
 
@@ -99,5 +105,7 @@ def pool_rounds(rounds: Sequence[HoldoutRound]) -> HeldOutPredictions:
         y=np.concatenate([p.y for p in parts]),
         proba=np.concatenate([align_columns(p.proba, p.classes, names) for p in parts]),
         classes=tuple(names),
+        groups=np.concatenate([p.groups for p in parts]),
         multilabel=multilabel,
+        has_probabilities=all(p.has_probabilities for p in parts),
     )

@@ -20,7 +20,7 @@ from embedstore.classify.metrics import MetricName
 def calibration_report(
     rounds: Sequence[HoldoutRound], pooled: HeldOutPredictions, method: str | None
 ) -> dict[str, Any] | None:
-    """Return calibration error and log-loss of the held-out rows, before and after calibration.
+    """Return log-loss, Brier score and calibration error of the held-out rows, before and after calibration.
 
     Args:
         rounds: of the head.
@@ -36,14 +36,28 @@ def calibration_report(
     ]
     out: dict[str, Any] = {"method": method, "rows": rounds[0].n_calibration}
     for name, proba in (("before", np.concatenate(uncalibrated)), ("after", pooled.proba)):
-        y, scores = (
-            binary_decisions(pooled.y, proba, pooled.classes)
-            if pooled.multilabel
-            else (encode_labels(pooled.y, pooled.classes), proba)
-        )
-        for metric in (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.LOG_LOSS):
-            out[f"{metric.value}_{name}"] = round(metrics.compute_metric(metric, y, scores), 6)
+        out |= {f"{metric}_{name}": value for metric, value in _calibration_metrics(pooled, proba).items()}
     return out
+
+
+def _calibration_metrics(pooled: HeldOutPredictions, proba: NDArray[np.float32]) -> dict[str, float | None]:
+    """Return the metrics of calibration by name; None where there are too few rows."""
+    y, groups, scores = _columns_and_scores(pooled, proba)
+    out: dict[str, float | None] = {
+        m.value: round(metrics.compute_metric(m, y, scores), 6) for m in (MetricName.LOG_LOSS, MetricName.BRIER_SCORE)
+    }
+    error = metrics.calibration_error(scores.max(1), scores.argmax(1) == y, groups).value
+    return out | {metrics.CALIBRATION_ERROR: round(error, 6) if np.isfinite(error) else None}
+
+
+def _columns_and_scores(
+    pooled: HeldOutPredictions, proba: NDArray[np.float32]
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.int64], NDArray[np.float32]]:
+    """Return true columns, groups and probabilities: of every row, or with several labels of every decision."""
+    if not pooled.multilabel:
+        return encode_labels(pooled.y, pooled.classes), pooled.groups, proba
+    y, scores = binary_decisions(pooled.y, proba, pooled.classes)
+    return y, np.repeat(pooled.groups, proba.shape[1]), scores
 
 
 def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | None) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ import numpy as np
 from embedstore.arrays import Array
 from embedstore.classify.heads.serialization import decode_head, encode_head
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 
 FORMAT_VERSION = 1
 METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
@@ -77,6 +77,7 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
         StoreNotFound: if the folder holds no head.
         StoreTooNew: if a later embedstore wrote it.
         StoreDamaged: if the files are not what was written, or the installed libraries compute other probabilities.
+        StoreUnreadable: if a file cannot be read now.
         SpaceMismatch: if the head is bound to something else than expected.
     """
     folder = Path(folder)
@@ -98,7 +99,8 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
 
 def file_digest(folder: Path) -> str:
     """Return the SHA-256 of ``head.json``, which itself holds that of the arrays."""
-    return durable_files.file_sha256(folder / METADATA_FILE)
+    with reading.read_errors(folder / METADATA_FILE):
+        return durable_files.file_sha256(folder / METADATA_FILE)
 
 
 def delete_files(folder: Path) -> None:
@@ -135,12 +137,14 @@ def _check_probabilities(head: Any) -> Array:
 def _read_description(folder: Path) -> dict[str, Any]:
     """Read ``head.json`` and compare it with its digest."""
     file = folder / METADATA_FILE
-    if not file.is_file():
+    if not reading.is_file(file):
         raise StoreNotFound(f"no head in {folder}: {METADATA_FILE} is missing")
-    if file.stat().st_size > _MAX_JSON:
-        raise StoreDamaged(f"{file} has {file.stat().st_size} bytes; a description has at most {_MAX_JSON}")
+    with reading.read_errors(file):
+        if (size := file.stat().st_size) > _MAX_JSON:
+            raise StoreDamaged(f"{file} has {size} bytes; a description has at most {_MAX_JSON}")
+        data = file.read_bytes()
     try:
-        description = json.loads(file.read_bytes())
+        description = json.loads(data)
         digest = description.pop("digest")
         version = int(description["format"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
@@ -166,16 +170,18 @@ def _check_binding(folder: Path, binding: dict[str, Any], expected: dict[str, An
 def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
     """Read the arrays after the size and SHA-256 of their file agree with the description."""
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load as unpack
 
     file, recorded = folder / ARRAYS_FILE, description["files"][ARRAYS_FILE]
-    size = file.stat().st_size if file.is_file() else 0
-    if size != recorded["bytes"]:
-        raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
-    if durable_files.file_sha256(file) != recorded["sha256"]:
+    with reading.read_errors(file):
+        size = file.stat().st_size if reading.is_file(file) else 0
+        if size != recorded["bytes"]:
+            raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
+        packed = file.read_bytes()  # once: safetensors' own reader calls every error a missing file
+    if hashlib.sha256(packed).hexdigest() != recorded["sha256"]:
         raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
     try:
-        arrays: dict[str, Array] = load_file(file)
+        arrays: dict[str, Array] = unpack(packed)
     except SafetensorError as e:
         raise StoreDamaged(f"{file} is not a safetensors file: {e}; train the head again") from e
     if {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()} != description["arrays"]:

@@ -1,197 +1,200 @@
-"""Uncertainty of metrics: the bootstrap over rows (Efron 1979), alone and paired, and McNemar's exact test."""
+"""The 95% interval of each metric: which method, and where the rows cannot carry one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from embedstore.arrays import FloatArray, IntArray
+from embedstore.classify.data.labels import LABEL_THRESHOLD
+from embedstore.classify.metrics import shares
 from embedstore.classify.metrics.point_metrics import (
-    WEIGHTED_METRICS,
+    ROW_LOSSES,
+    WORST_LOSS,
     MetricName,
     check_scores,
     class_indicators,
     compute_metric,
+    top_five,
 )
-from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
+from embedstore.classify.metrics.resampling import (
+    DEFAULT_REPLICATES,
+    RANKING_METRICS,
+    bootstrap_replicates,
+    expanded_percentiles,
+    studentized_interval,
+)
 
-DEFAULT_REPLICATES = 1000
-_BLOCK = 4_000_000  # weights in memory at once: 16 MB of float32
-_EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is recomputed: 0.5 s
-BOOTSTRAP_BIASED = (MetricName.EXPECTED_CALIBRATION_ERROR, MetricName.AVERAGE_PRECISION)
-"""Metrics that are too high on resampled rows, the more so the fewer the rows: repeated rows agree with themselves."""
-_RANKING = (MetricName.AUROC, MetricName.AVERAGE_PRECISION)
+Interval = tuple[float, float]
 
+MIN_POSITIVES = 10
+"""Rows of a class from which its average precision and AUROC can be trusted.
 
-@dataclass(frozen=True, slots=True)
-class MetricDifference:
-    """The difference of two classifiers on the same rows.
-
-    Attributes:
-        value: second minus first.
-        low: 2.5% quantile of the paired bootstrap replicates.
-        high: 97.5% quantile of the paired bootstrap replicates.
-    """
-
-    value: float
-    low: float
-    high: float
+With fewer, the average precision of a sample is too high by itself, and its replicates say little of other samples.
+"""
+MOST = 0.5  # share of rare classes above which a mean over classes has no interval
+FEW_ERRORS = 10  # with fewer groups that have an error, resampling them cannot show how many there might have been
+NO_INTERVAL: Interval = (math.nan, math.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class McNemarResult:
-    """McNemar's exact test.
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows with their true classes and scores.
 
     Attributes:
-        only_first_correct: rows that only the first classifier predicts correctly.
-        only_second_correct: rows that only the second classifier predicts correctly.
-        p_value: two-sided, binomial.
+        y: int ``(N,)``, the true columns; for ranking metrics also bool ``(N, K)``, the labels of each row.
+        proba: probabilities ``(N, K)``.
+        groups: int ``(N,)``; rows of one group are one draw.
     """
 
-    only_first_correct: int
-    only_second_correct: int
-    p_value: float
+    y: IntArray
+    proba: FloatArray
+    groups: IntArray
+
+    @cached_property
+    def n_groups(self) -> int:
+        """Return the number of groups."""
+        return len(np.unique(self.groups))
+
+    @cached_property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Return whether the highest score, or with several labels every label, is right: bool ``(N,)``."""
+        if self.y.ndim == 1:
+            return np.asarray(self.proba.argmax(1) == self.y)
+        return np.asarray(((self.proba >= LABEL_THRESHOLD) == self.y.astype(bool)).all(1))
+
+    @cached_property
+    def share_of_rare_classes(self) -> float:
+        """Return how many of the classes that occur have fewer than :data:`MIN_POSITIVES` rows, as a share."""
+        positives = class_indicators(self.y, self.proba.shape[1]).sum(0)
+        return float((positives[positives > 0] < MIN_POSITIVES).mean()) if positives.any() else 1.0
+
+    @cached_property
+    def n_groups_with_errors(self) -> int:
+        """Return the number of groups that have a wrong row."""
+        return len(np.unique(self.groups[~self.correct]))
+
+    @cached_property
+    def independent_draws(self) -> float:
+        """Return how many independent draws the mean recall (with several labels the accuracy) rests on."""
+        if self.y.ndim == 1:
+            return shares.independent_draws(shares.recall_rows(self.correct, self.y, self.groups))
+        return shares.independent_draws(shares.accuracy_rows(self.correct, self.groups))
 
 
-def bootstrap_interval(
-    metric: MetricName | str, y: IntArray, proba: FloatArray, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95% percentile interval over resampled rows (Efron 1979).
+def metric_interval(
+    metric: MetricName | str,
+    y: IntArray,
+    proba: FloatArray,
+    *,
+    groups: IntArray | None = None,
+    n_replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """Return the 95% interval of one metric; see :func:`metric_intervals`.
 
     Args:
         metric: a member or its value.
-        y: int ``(N,)``, the true columns; for a ranking metric also bool ``(N, K)``.
+        y: int ``(N,)``, the true columns; for a ranking metric also bool ``(N, K)``, the labels of each row.
         proba: probabilities ``(N, K)``.
-        n_replicates: a ranking metric with too many rows x classes x replicates is linearized instead of recomputed
-            in each: see :mod:`embedstore.classify.metrics.ranking`.
-        seed: random seed of the resampling.
+        groups: int ``(N,)``; rows of one group are one draw. By default every row is one group.
+        n_replicates: of the bootstrap.
+        seed: random seed of the bootstrap.
 
-    Returns:
-        The lower and the upper end.
+    Raises:
+        LabelError: if there are no rows, another number of scores, or a score that is not a finite number.
     """
     y, proba = check_scores(y, proba)
-    name = MetricName(metric)
-    replicates = bootstrap_replicates([name], y, [proba], n_replicates=n_replicates, seed=seed)[name][0]
-    center = compute_metric(name, y, proba) if name in BOOTSTRAP_BIASED else None
-    return percentile_interval(replicates, center=center)
+    rows = ScoredRows(y, proba, np.arange(len(y)) if groups is None else np.asarray(groups))
+    return metric_intervals([MetricName(metric)], rows, n_replicates=n_replicates, seed=seed)[MetricName(metric)]
 
 
-def paired_bootstrap(
-    metric: MetricName | str,
-    y: IntArray,
-    first: FloatArray,
-    second: FloatArray,
+def metric_intervals(
+    metrics: Sequence[MetricName], rows: ScoredRows, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
+) -> dict[MetricName, Interval]:
+    """Return the 95% interval of each metric.
+
+    Accuracy, top-5 accuracy and mean recall have the Wilson interval of
+    :mod:`embedstore.classify.metrics.shares`, log-loss and the Brier score the bootstrap-t interval of a mean, F1,
+    AUROC and average precision the expanded percentiles of the bootstrap. Where fewer than ten groups have an error, or
+    a class has fewer than ten rows, these last are at least as wide as Wilson's.
+
+    Args:
+        metrics: the metrics.
+        rows: true classes, scores and groups.
+        n_replicates: of the bootstrap.
+        seed: random seed of the bootstrap.
+
+    Returns:
+        The lower and the upper end by metric; both are NaN where no interval holds its level: for the expected
+        calibration error, which is biased (see :mod:`embedstore.classify.metrics.calibration_error`), for F1, average
+        precision and AUROC where most classes have fewer than ten rows, and in a single group.
+    """
+    resampled = [m for m in metrics if m in (MetricName.MACRO_F1, *RANKING_METRICS)]
+    replicates = bootstrap_replicates(
+        resampled, rows.y, rows.proba, groups=rows.groups, n_replicates=n_replicates, seed=seed
+    )
+    out: dict[MetricName, Interval] = {}
+    for metric in metrics:
+        if metric in resampled:
+            out[metric] = _bounded_interval(metric, rows, replicates[metric])
+        elif metric in ROW_LOSSES:
+            losses = ROW_LOSSES[metric](rows.y, rows.proba)
+            out[metric] = loss_interval(metric, losses, rows.groups, n_replicates=n_replicates, seed=seed)
+        else:
+            out[metric] = _share_interval(metric, rows)
+    return out
+
+
+def _share_interval(metric: MetricName, rows: ScoredRows) -> Interval:
+    match metric:
+        case MetricName.ACCURACY:
+            return shares.share_interval(shares.accuracy_rows(rows.correct, rows.groups))
+        case MetricName.TOP5_ACCURACY:
+            return shares.share_interval(shares.accuracy_rows(top_five(rows.y, rows.proba), rows.groups))
+        case MetricName.MEAN_PER_CLASS_RECALL:
+            return shares.share_interval(shares.recall_rows(rows.correct, rows.y, rows.groups))
+        case _:
+            return NO_INTERVAL
+
+
+def loss_interval(
+    metric: MetricName,
+    losses: FloatArray,
+    groups: IntArray,
     *,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
-) -> MetricDifference:
-    """Return the second classifier's metric minus the first's, with an interval over the same resampled rows.
+) -> Interval:
+    """Return the 95% interval of a mean loss; where all losses are equal, unseen rows may have the worst one.
 
     Args:
-        metric: a member or its value.
-        y: int ``(N,)``, the true columns.
-        first: probabilities ``(N, K)`` of the first classifier.
-        second: probabilities ``(N, K)`` of the second classifier.
+        metric: log-loss or Brier score.
+        losses: float ``(N,)``, one per row.
+        groups: int ``(N,)``; rows of one group are one draw.
         n_replicates: of the bootstrap.
         seed: random seed of the bootstrap.
     """
-    y, first = check_scores(y, first)
-    y, second = check_scores(y, second)
-    name = MetricName(metric)
-    a, b = bootstrap_replicates([name], y, [first, second], n_replicates=n_replicates, seed=seed)[name]
-    low, high = percentile_interval(b - a)
-    return MetricDifference(compute_metric(name, y, second) - compute_metric(name, y, first), low, high)
+    low, high = studentized_interval(losses, groups, n_replicates=n_replicates, seed=seed)
+    if low == high:
+        unseen = 1 - shares.wilson_interval(1.0, len(np.unique(groups)))[0]
+        high += unseen * max(0.0, WORST_LOSS[metric] - high)
+    return low, max(min(high, WORST_LOSS[metric]), float(losses.mean()))
 
 
-def mcnemar(y: IntArray, first: IntArray, second: IntArray) -> McNemarResult:
-    """Test exactly whether two classifiers err equally often (McNemar 1947).
-
-    Args:
-        y: true classes ``(N,)``.
-        first: classes ``(N,)`` that the first classifier predicts.
-        second: classes ``(N,)`` that the second classifier predicts.
-    """
-    correct = np.asarray(first) == np.asarray(y), np.asarray(second) == np.asarray(y)
-    a, b = int((correct[0] & ~correct[1]).sum()), int((correct[1] & ~correct[0]).sum())
-    return McNemarResult(a, b, _binomial_p_value(a, b))
-
-
-def percentile_interval(values: FloatArray, *, center: float | None = None) -> tuple[float, float]:
-    """Return the 2.5% and 97.5% quantiles of the finite replicates; NaN without any.
-
-    Args:
-        values: replicates.
-        center: for a metric of :data:`BOOTSTRAP_BIASED` its value: the replicates are shifted so that this is their
-            mean, and clipped to 0 and 1.
-    """
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return math.nan, math.nan
-    if center is not None:
-        finite = np.clip(finite - (finite.mean() - center), 0, 1)
-    low, high = np.quantile(finite, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def bootstrap_replicates(
-    metrics: Sequence[MetricName],
-    y: IntArray,
-    probas: Sequence[FloatArray],
-    *,
-    n_replicates: int = DEFAULT_REPLICATES,
-    seed: int = 0,
-    rankings: Sequence[RankingMetrics] = (),
-) -> dict[MetricName, list[FloatArray]]:
-    """Return each metric of each classifier on the same resamplings, lists of float ``(n_replicates,)``.
-
-    Args:
-        metrics: the metrics to compute.
-        y: true columns ``(N,)`` or indicators ``(N, K)``.
-        probas: probabilities ``(N, K)`` of each classifier.
-        n_replicates: the number of resamplings.
-        seed: random seed of the resamplings.
-        rankings: ranking metrics of each classifier, if they are known.
-    """
-    rows, width = len(y), probas[0].shape[1]
-    linearized = [m for m in metrics if m in _RANKING and rows * width * n_replicates > _EXACT_RANKING]
-    if linearized and not rankings:
-        rankings = [ranking_metrics(class_indicators(y, proba.shape[1]), proba) for proba in probas]
-    out: dict[MetricName, list[list[FloatArray]]] = {m: [[np.zeros(0)] for _ in probas] for m in metrics}
-    for weights in bootstrap_counts(rows, n_replicates, seed):
-        for metric in metrics:
-            for i, proba in enumerate(probas):
-                if metric in linearized:
-                    value, influence = _influence(rankings[i], metric)
-                    out[metric][i].append(value + weights @ influence)
-                else:
-                    out[metric][i].append(WEIGHTED_METRICS[metric](y, proba, weights))
-    return {m: [np.concatenate(v) for v in lists] for m, lists in out.items()}
-
-
-def bootstrap_counts(rows: int, n_replicates: int, seed: int) -> Iterator[FloatArray]:
-    """Yield how often each row is drawn in each of the resamplings, blocks of float32 ``(B, rows)``."""
-    rng = np.random.default_rng(seed)
-    step = max(1, _BLOCK // rows)
-    for start in range(0, n_replicates, step):
-        b = min(step, n_replicates - start)
-        drawn = rng.integers(0, rows, (b, rows)) + np.arange(b)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=b * rows).reshape(b, rows).astype(np.float32)
-
-
-def _influence(ranking: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:
-    """Return a ranking metric and its influence function, ``(N,)``."""
-    if metric is MetricName.AUROC:
-        return ranking.macro_auroc, ranking.auroc_influence
-    return ranking.macro_average_precision, ranking.average_precision_influence
-
-
-def _binomial_p_value(a: int, b: int) -> float:
-    """Return the two-sided probability of a split at least as uneven as a:b under a fair coin."""
-    n, tail = a + b, min(a, b)
-    if n == 0:
-        return 1.0
-    logs = [math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - n * math.log(2) for i in range(tail + 1)]
-    return min(1.0, 2 * math.fsum(math.exp(v) for v in logs))
+def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArray) -> Interval:
+    """Return the interval of F1 or of a ranking metric, within [0, 1]."""
+    value, rare = compute_metric(metric, rows.y, rows.proba), rows.share_of_rare_classes
+    if not math.isfinite(value) or rows.n_groups < 2 or rare > MOST:
+        return NO_INTERVAL
+    center = None if metric is MetricName.AUROC else value  # the others are biased in replicates, whose rows repeat
+    low, high = expanded_percentiles(replicates, rows.n_groups, center=center)
+    if rows.n_groups_with_errors < FEW_ERRORS or rare > 0:
+        wilson = shares.wilson_interval(value, rows.independent_draws)
+        low, high = float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1]))
+    return max(0.0, min(low, value)), min(1.0, max(high, value))

@@ -12,20 +12,28 @@ import numpy.typing as npt
 
 from embedstore.arrays import FloatArray, IntArray
 from embedstore.classify.data.labels import encode_labels
-from embedstore.classify.metrics.intervals import (
-    BOOTSTRAP_BIASED,
-    DEFAULT_REPLICATES,
-    bootstrap_replicates,
-    percentile_interval,
+from embedstore.classify.metrics.calibration_error import (
+    CALIBRATION_ERROR,
+    CalibrationError,
+    ReliabilityBin,
+    calibration_error,
 )
+from embedstore.classify.metrics.intervals import MIN_POSITIVES, NO_INTERVAL, ScoredRows, metric_intervals
 from embedstore.classify.metrics.point_metrics import (
+    PROBABILITY_METRICS,
     MetricName,
+    check_probabilities,
     check_scores,
     class_indicators,
     compute_metric,
     confusion_matrix,
 )
 from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
+from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES
+from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+
+MIN_ECE_ROWS = 1000
+"""Rows from which the expected calibration error is reported: with fewer its noise is as large as what it measures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +42,39 @@ class MetricEstimate:
 
     Attributes:
         value: the metric on all rows.
-        low: 2.5% quantile of the bootstrap replicates.
-        high: 97.5% quantile of the bootstrap replicates.
-        replicates: the number of replicates.
+        low: lower end of the interval; NaN where no interval holds its level.
+        high: upper end of the interval; NaN where no interval holds its level.
     """
 
     value: float
     low: float
     high: float
-    replicates: int
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """One class of the per-class table. ``support`` counts its true rows, ``predicted`` its predicted ones."""
+    """One class of the per-class table.
+
+    Attributes:
+        name: the class.
+        support: its true rows.
+        predicted: its predicted rows.
+        precision: share of the predicted rows that are true.
+        recall: share of the true rows that are predicted.
+        recall_low: lower end of the 95% interval of the recall.
+        recall_high: upper end of the 95% interval of the recall.
+        f1: harmonic mean of precision and recall.
+        auroc: area under the ROC curve against the other classes.
+        average_precision: average precision against the other classes.
+    """
 
     name: str
     support: int
     predicted: int
     precision: float
     recall: float
+    recall_low: float
+    recall_high: float
     f1: float
     auroc: float
     average_precision: float
@@ -69,6 +90,7 @@ class ClassificationReport:
         scores: the metrics by name.
         confusion: counts ``[true][predicted]``.
         per_class: the metrics of each class.
+        reliability: accuracy by confidence; empty where the scores are no probabilities.
     """
 
     rows: int
@@ -76,6 +98,12 @@ class ClassificationReport:
     scores: dict[str, MetricEstimate]
     confusion: tuple[tuple[int, ...], ...]
     per_class: tuple[ClassMetrics, ...]
+    reliability: tuple[ReliabilityBin, ...] = ()
+
+    @property
+    def rare_classes(self) -> tuple[str, ...]:
+        """Return the classes on fewer than ten rows: their average precision and AUROC are little more than chance."""
+        return tuple(c.name for c in self.per_class if 0 < c.support < MIN_POSITIVES)
 
     def __getitem__(self, name: str) -> float:
         """Return the value of a metric by its name."""
@@ -91,8 +119,9 @@ def classification_report(
     proba: FloatArray,
     classes: Sequence[Any] | npt.NDArray[Any],
     *,
+    groups: IntArray | None = None,
+    has_probabilities: bool = True,
     n_replicates: int = DEFAULT_REPLICATES,
-    seed: int = 0,
 ) -> ClassificationReport:
     """Compute every metric with its interval, the confusion matrix and the per-class table.
 
@@ -100,64 +129,98 @@ def classification_report(
         y_true: labels ``(N,)``.
         proba: probabilities ``(N, K)``.
         classes: the K labels in the order of the columns.
+        groups: int ``(N,)``; rows of one group are one draw. By default every row is one group.
+        has_probabilities: False for scores that only rank: log-loss, Brier score and calibration error are left out.
         n_replicates: of the bootstrap.
-        seed: random seed of the bootstrap.
 
     Raises:
-        LabelError: if there are no rows, or a label is not among the classes.
+        LabelError: if there are no rows, a label is not among the classes, or a score is not a finite number (with
+            ``has_probabilities``: no probability).
     """
     y, proba = check_scores(encode_labels(y_true, classes), proba)
+    rows = ScoredRows(y, proba, np.arange(len(y)) if groups is None else np.asarray(groups))
     names = tuple(str(c) for c in classes)
     confusion = confusion_matrix(y, proba.argmax(1), len(names))
     ranks = ranking_metrics(class_indicators(y, len(names)), proba)
-    replicates = bootstrap_replicates(
-        list(MetricName), y, [proba], n_replicates=n_replicates, seed=seed, rankings=[ranks]
-    )
-    values = {MetricName.AUROC: ranks.macro_auroc, MetricName.AVERAGE_PRECISION: ranks.macro_average_precision}
-    values |= {m: compute_metric(m, y, proba) for m in MetricName if m not in values}
+    scores, reliability = _scores(rows, has_probabilities, n_replicates), None
+    if has_probabilities:
+        check_probabilities(proba)
+        reliability = calibration_error(proba.max(1), rows.correct, rows.groups)
+        scores[CALIBRATION_ERROR] = calibration_estimate(reliability)
     return ClassificationReport(
         rows=len(y),
         classes=names,
-        scores={m.value: _estimate(m, values[m], replicates[m][0]) for m in MetricName},
+        scores=scores,
         confusion=tuple(tuple(int(v) for v in row) for row in confusion),
-        per_class=per_class_metrics(ranks, names, confusion),
+        per_class=per_class_metrics(ranks, names, confusion, recall_intervals(rows)),
+        reliability=reliability.bins if reliability else (),
     )
 
 
-def _estimate(metric: MetricName, value: float, replicates: FloatArray) -> MetricEstimate:
-    center = value if metric in BOOTSTRAP_BIASED and math.isfinite(value) else None
-    return MetricEstimate(value, *percentile_interval(replicates, center=center), len(replicates))
+def calibration_estimate(error: CalibrationError) -> MetricEstimate:
+    """Return the calibration error as a metric with its interval."""
+    return MetricEstimate(error.value, error.low, error.high)
 
 
-def per_class_metrics(ranks: RankingMetrics, names: Sequence[str], confusion: IntArray) -> tuple[ClassMetrics, ...]:
+def recall_intervals(rows: ScoredRows) -> list[tuple[float, float]]:
+    """Return the 95% interval of the recall of each class; NaN for a class without rows."""
+    of_class = (np.flatnonzero(rows.y == k) for k in range(rows.proba.shape[1]))
+    return [share_interval(accuracy_rows(rows.correct[i], rows.groups[i])) if len(i) else NO_INTERVAL for i in of_class]
+
+
+def _scores(rows: ScoredRows, has_probabilities: bool, n_replicates: int) -> dict[str, MetricEstimate]:
+    """Return the metrics that these scores have, with their intervals."""
+    metrics = [m for m in MetricName if has_probabilities or m not in PROBABILITY_METRICS]
+    if len(rows.y) < MIN_ECE_ROWS:
+        metrics = [m for m in metrics if m is not MetricName.EXPECTED_CALIBRATION_ERROR]
+    intervals = metric_intervals(metrics, rows, n_replicates=n_replicates)
+    return {m.value: MetricEstimate(compute_metric(m, rows.y, rows.proba), *intervals[m]) for m in metrics}
+
+
+def per_class_metrics(
+    ranks: RankingMetrics, names: Sequence[str], confusion: IntArray, recalls: Sequence[tuple[float, float]]
+) -> tuple[ClassMetrics, ...]:
     """Return the metrics of every class.
 
     Args:
         ranks: ranking metrics of all classes.
         names: the K classes.
         confusion: counts ``[true, predicted]``.
+        recalls: the interval of each class's recall.
     """
     hits, support, predicted = np.diag(confusion).tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     return tuple(
         class_metrics(
-            name, (hits[k], support[k], predicted[k]), float(ranks.auroc[k]), float(ranks.average_precision[k])
+            name,
+            (hits[k], support[k], predicted[k]),
+            recalls[k],
+            auroc=float(ranks.auroc[k]),
+            average_precision=float(ranks.average_precision[k]),
         )
         for k, name in enumerate(names)
     )
 
 
-def class_metrics(name: str, counts: tuple[int, int, int], auroc: float, average_precision: float) -> ClassMetrics:
+def class_metrics(
+    name: str,
+    counts: tuple[int, int, int],
+    recall_interval: tuple[float, float],
+    *,
+    auroc: float,
+    average_precision: float,
+) -> ClassMetrics:
     """Return the metrics of one class.
 
     Args:
         name: the class.
         counts: its correctly predicted, true and predicted rows.
+        recall_interval: the 95% interval of its recall.
         auroc: area under the ROC curve.
         average_precision: average precision.
     """
     hits, support, predicted = counts
     precision, recall, f1 = _ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, support + predicted)
-    return ClassMetrics(name, support, predicted, precision, recall, f1, auroc, average_precision)
+    return ClassMetrics(name, support, predicted, precision, recall, *recall_interval, f1, auroc, average_precision)
 
 
 def _ratio(numerator: int, denominator: int) -> float:

@@ -19,8 +19,10 @@ from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.files import IndexSidecar
 from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTuning
 from embedstore.storage.disk_errors import disk_errors
+from embedstore.storage.layout import INDEX_LOCK
 from embedstore.storage.lock import writer_lock
 from embedstore.storage.query_limits import parse_size
+from embedstore.storage.reading import list_folder
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
@@ -157,11 +159,14 @@ def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
 
     Raises:
         QueryError: if the index does not reach its recall any more; there is no index then.
+        StoreUnreadable: if an index cannot be read now; it is left as it is.
     """
     folder, vectors = storage.layout.index_folder(space.key), storage.vector_reader(space.space)
-    if not (folder.is_dir() and any(p.suffix in files.SUFFIXES for p in folder.iterdir())):
+    if not any(p.suffix in files.SUFFIXES for p in list_folder(folder)):
         return None
     lookup = files.find_usable_index(folder, space=space.key, dim=vectors.dim, shards=vectors.shard_sizes)
+    if lookup.unread:
+        raise lookup.unread[0]
     if lookup.index is not None and not lookup.notes:
         return None
     return rebuild_index(storage, space) or (build_index(storage, space, IndexTarget()) if len(vectors) else None)
@@ -203,7 +208,7 @@ def _build_lock(storage: Storage, space: SpaceRecord, wait: float) -> Iterator[N
     folder = storage.layout.index_folder(space.key)
     with disk_errors(f"write an index to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    with writer_lock(folder / files.LOCK, f"index {space.name}", wait=wait):
+    with writer_lock(folder / INDEX_LOCK, f"index {space.name}", wait=wait):
         yield
 
 

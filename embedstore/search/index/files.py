@@ -1,33 +1,36 @@
 """Index files: written once and never changed, each with a JSON sidecar that describes it. Unusable ones are ignored.
 
 A FAISS file has no checksum: most damaged ones load and answer wrongly. So no file is loaded unless its bytes, space,
-dimension and shards are those of its sidecar. Ids in an index are row numbers over the shards that the sidecar lists,
+dimension and shards are those of its sidecar, and its content is an index that embedstore writes: somebody else's file
+may have a sidecar that fits. Ids in an index are row numbers over the shards that the sidecar lists,
 in that order. Shards are ordered by number and later ones come last, so these are the first positions of the space,
 whatever was added since.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from embedstore.errors import StoreDamaged
+from embedstore.errors import StoreDamaged, StoreUnreadable
 from embedstore.search.index.approximate import InvertedLists, enable_parallel_search
+from embedstore.search.index.faiss_format import check_index_file
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
+from embedstore.storage.reading import exists, list_folder, passing_error, read_errors, unreadable
+from embedstore.storage.store_files import read_json_object
 
 SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with other numbers of proposals
 SUFFIXES = (".json", ".faiss")
-LOCK = "LOCK"  # held by the build of a space's index
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
-_MAX_SIDECAR_BYTES = 16 << 20  # half a million vector files
 
 FolderState = tuple[tuple[str, int, int], ...]
 
@@ -81,6 +84,10 @@ class IndexSidecar:
     format: int = SIDECAR_FORMAT
 
 
+_FIELD_TYPES = {f.name: {"str": str, "int": int, "float": float, "bool": bool}.get(str(f.type), list)
+                for f in fields(IndexSidecar)}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LoadedIndex:
     """A loaded index.
@@ -106,10 +113,12 @@ class IndexLookup:
     Attributes:
         index: the index, or None.
         notes: why other indexes were ignored, one sentence each.
+        unread: the indexes among them that cannot be read now, and may be whole.
     """
 
     index: LoadedIndex | None
     notes: tuple[str, ...]
+    unread: tuple[StoreUnreadable, ...] = ()
 
 
 def folder_state(folder: Path) -> FolderState:
@@ -179,22 +188,46 @@ def _write_faiss(index: Any, path: Path) -> str:
 
 
 def read_sidecars(folder: Path) -> list[tuple[Path, IndexSidecar | str]]:
-    """Return every sidecar of a folder, newest first; a text says why one cannot be read."""
-    sidecars = [(path, _read_sidecar(path)) for path in (sorted(folder.glob("*.json")) if folder.is_dir() else [])]
+    """Return every sidecar of a folder, newest first; a text says why one cannot be used.
+
+    Raises:
+        StoreUnreadable: if the folder or a sidecar cannot be read now.
+    """
+    sidecars = [(path, _read_sidecar(path)) for path in list_folder(folder, "*.json")]
     return sorted(sidecars, key=lambda s: "" if isinstance(s[1], str) else s[1].created, reverse=True)
 
 
 def _read_sidecar(path: Path) -> IndexSidecar | str:
-    """Return a sidecar, or why it cannot be read."""
+    """Return a sidecar, or why it cannot be used; raise StoreUnreadable if it cannot be read now."""
     try:
-        with path.open("rb") as f:
-            data = f.read(_MAX_SIDECAR_BYTES + 1)
-        if len(data) > _MAX_SIDECAR_BYTES:
-            return f"has a sidecar of more than {_MAX_SIDECAR_BYTES >> 20} MiB"
-        fields = json.loads(data)
-        return IndexSidecar(**fields) if fields["format"] == SIDECAR_FORMAT else f"has format {fields['format']}"
-    except (OSError, ValueError, TypeError, KeyError) as e:
-        return f"cannot be read ({type(e).__name__})"
+        with read_errors(path):
+            facts = read_json_object(path)
+        if facts["format"] != SIDECAR_FORMAT:
+            return f"has format {facts['format']!r:.40}"
+        _check_types(facts)
+        return IndexSidecar(**facts)
+    except (ValueError, TypeError, KeyError) as e:
+        return f"cannot be read ({type(e).__name__}: {e})"
+
+
+def _check_types(facts: dict[str, Any]) -> None:
+    """Check the type of every field of a sidecar, and that its counts agree.
+
+    Raises:
+        TypeError: if a value has another type, or is negative.
+        ValueError: if the rows are not those of the vector files.
+        KeyError: if a field is not known.
+    """
+    for name, value in facts.items():
+        kind = _FIELD_TYPES[name]
+        allowed: tuple[type, ...] = (int, float) if kind is float else (kind,)
+        if type(value) not in allowed or (kind in (int, float) and value < 0):
+            raise TypeError(f"{name} is {value!r:.40}")
+    shards = facts["shards"]
+    if not all(type(s) is list and len(s) == 2 and all(type(n) is int and n >= 0 for n in s) for s in shards):
+        raise TypeError("shards are not pairs of numbers")
+    if facts["rows"] != sum(rows for _, rows in shards):
+        raise ValueError("its rows are not those of its vector files")
 
 
 def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tuple[int, int]]) -> IndexLookup:
@@ -206,9 +239,14 @@ def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tu
         dim: of the space.
         shards: ``(number, rows)`` of the generation that is searched, ordered by number.
     """
+    try:
+        sidecars = read_sidecars(folder)
+    except StoreUnreadable as e:
+        return IndexLookup(None, (f"no index is used: {e}",), (e,))
     notes: list[str] = []
     fitting: list[tuple[Path, IndexSidecar]] = []
-    for path, sidecar in read_sidecars(folder):
+    unread: list[StoreUnreadable] = []
+    for path, sidecar in sidecars:
         if isinstance(sidecar, str):
             notes.append(_ignored(path, sidecar))
         elif problem := mismatch_reason(sidecar, space, dim, shards):
@@ -217,10 +255,13 @@ def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tu
             fitting.append((path, sidecar))
     for path, sidecar in sorted(fitting, key=lambda f: f[1].rows, reverse=True):
         try:
-            return IndexLookup(LoadedIndex(sidecar, load_index(folder, sidecar)), tuple(notes))
+            return IndexLookup(LoadedIndex(sidecar, load_index(folder, sidecar)), tuple(notes), tuple(unread))
         except StoreDamaged as e:
             notes.append(_ignored(path, e))
-    return IndexLookup(None, tuple(notes))
+        except StoreUnreadable as e:
+            notes.append(f"index {path.name} is not used: {e}")
+            unread.append(e)
+    return IndexLookup(None, tuple(notes), tuple(unread))
 
 
 def _ignored(path: Path, problem: object) -> str:
@@ -233,23 +274,31 @@ def load_index(folder: Path, sidecar: IndexSidecar) -> Any:
 
     Raises:
         StoreDamaged: if the file is missing, or is not the one that the sidecar describes.
+        StoreUnreadable: if the file cannot be read now.
     """
     path = folder / sidecar.file
-    if Path(sidecar.file).name != sidecar.file or not path.is_file():
+    if Path(sidecar.file).name != sidecar.file or not exists(path):
         raise StoreDamaged("has lost its .faiss file")
-    stat = path.stat()
+    with read_errors(path):
+        stat = path.stat()
     return _load_faiss(path, sidecar.xxh3, sidecar.rows, sidecar.dim, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
 @lru_cache(maxsize=8)
 def _load_faiss(path: Path, xxh3: str, rows: int, dim: int, _identity: tuple[int, ...]) -> Any:
     """Check a FAISS file, then map it."""
-    if durable_files.file_xxh3(path) != xxh3:
-        raise StoreDamaged("does not match its checksum")
+    with read_errors(path):
+        if durable_files.file_xxh3(path) != xxh3:
+            raise StoreDamaged("does not match its checksum")
+        check_index_file(path, path.stat().st_size, rows=rows, dim=dim)
     faiss().set_deserialization_vector_byte_limit(_MAX_VECTOR_BYTES)
     try:
         index = faiss().read_index(str(path), faiss().IO_FLAG_MMAP_IFC)
-    except RuntimeError as e:
+    except (RuntimeError, MemoryError) as e:
+        if problem := passing_error(path, str(e)):
+            raise problem from e
+        if isinstance(e, MemoryError):
+            raise unreadable(path, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) from e
         raise StoreDamaged("cannot be read by FAISS") from e
     if (index.ntotal, index.d) != (rows, dim):
         raise StoreDamaged(f"holds {index.ntotal} rows of {index.d}, its sidecar says {rows} of {dim}")

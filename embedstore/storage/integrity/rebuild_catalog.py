@@ -12,9 +12,11 @@ import duckdb
 from embedstore.errors import StoreDamaged
 from embedstore.space import Space
 from embedstore.storage import connection, migrations
+from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.computed_columns import clear_orphaned_marks
+from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, quote_literal, utc_now
 from embedstore.storage.store_files import read_json_object
 
@@ -33,13 +35,15 @@ def rebuild_catalog(at: Layout) -> list[str]:
 
     Raises:
         StoreDamaged: if nothing says which spaces the vector files belong to.
+        StoreUnreadable: if a file cannot be read now; the catalog is unchanged.
         OSError: if the disk refuses.
     """
     at.quarantine.mkdir(exist_ok=True)
     old = at.quarantine / f"{at.catalog.name}.{time.time_ns()}"
     for path, copy in ((at.catalog, old), (at.wal, _log(old))):
-        if path.exists():
-            copy_synced(path, copy)
+        if exists(path):
+            with read_errors(path):
+                copy_synced(path, copy)
     sync_folder(at.quarantine)
     new = at.catalog.with_name(at.catalog.name + ".new")
     new.unlink(missing_ok=True)
@@ -49,7 +53,7 @@ def rebuild_catalog(at: Layout) -> list[str]:
     sync_folder(at.root)
     new.replace(at.catalog)
     sync_folder(at.root)
-    return [*actions, "a new catalog was created" + (f"; the old one is {old}" if old.exists() else "")]
+    return [*actions, "a new catalog was created" + (f"; the old one is {old}" if exists(old) else "")]
 
 
 def _fill(at: Layout, new: Path, old: Path) -> list[str]:
@@ -82,12 +86,13 @@ def _log(catalog: Path) -> Path:
 def _make_attachable(old: Path) -> bool:
     """Try to attach the old catalog with its log, then without; return whether one of them works."""
     for with_log in (True, False):
-        if not with_log and _log(old).exists():
+        if not with_log and exists(_log(old)):
             _log(old).rename(_log(old).with_name(_log(old).name + ".unreadable"))
         try:
             with _attached(old) as con:
                 con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
-        except duckdb.Error:
+        except duckdb.Error as e:
+            _require_read(e, old)
             continue
         return True
     return False
@@ -114,7 +119,8 @@ def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
             lost += sum(
                 e - b for b, e in _ranges(begin, end, READ_ROWS) if not _copy_rows(con, old, table, (b, e), part)
             )
-    except duckdb.Error:
+    except duckdb.Error as e:
+        _require_read(e, old)
         return f"table {table} could not be read at all"
     finally:
         part.unlink(missing_ok=True)
@@ -136,12 +142,19 @@ def _copy_rows(con: duckdb.DuckDBPyConnection, old: Path, table: str, rows: tupl
             by_order = f"LIMIT {end - begin} OFFSET {begin}"
             selection = f'SELECT * FROM old."{table}" {by_order if _hides_row_number(source, table) else by_number}'
             source.execute(f"COPY ({selection}) TO {quote_literal(part)} (FORMAT parquet)")
-    except duckdb.Error:
+    except duckdb.Error as e:
+        _require_read(e, old)
         return False
     if table == "counters":
         con.execute("DELETE FROM cat.counters")
     insert_rows(con, f"cat.{table}", parquet_source(part), column_types(con, f"FROM {parquet_source(part)}"))
     return True
+
+
+def _require_read(error: duckdb.Error, old: Path) -> None:
+    """Raise StoreUnreadable for an error that says nothing about the rows: they would be given up as damaged."""
+    if problem := read_problem(error, old):
+        raise problem from error
 
 
 def _row_numbers(source: duckdb.DuckDBPyConnection, table: str) -> int:
@@ -163,15 +176,16 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
     """
     known = {r[0] for r in con.execute("SELECT space FROM cat.spaces").fetchall()}
     actions = []
-    for path in sorted(at.root.glob("spaces/*/space.json")):
-        key = path.parent.name
-        if key in known:
+    for key in [folder.name for folder in list_folder(at.root / "spaces")]:
+        path = at.space_file(key)
+        if key in known or not exists(path):
             continue
         try:
-            description = read_json_object(path)
+            with read_errors(path):
+                description = read_json_object(path)
             space = Space.from_json(description["facts"])
             name, dtype, recipe, facts = (description[k] for k in ("name", "dtype", "recipe", "facts"))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if space.key != key:
             continue
@@ -181,7 +195,8 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         )
         known.add(key)
         actions.append(f"space {name} was added again from its description")
-    if not known and any(at.root.glob("spaces/*/shards/*.vec")):
+    folders = [at.shards_folder(folder.name) for folder in list_folder(at.root / "spaces")]
+    if not known and any(list_folder(folder, "*.vec") for folder in folders):
         raise StoreDamaged(f"nothing in {at.root} says what its vectors mean; restore the store from a backup")
     return actions
 

@@ -6,17 +6,18 @@ A vector that is lost is taken out of the catalog, so that the next ``embed`` co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged
-from embedstore.storage import disk_errors, layout, lock, recover, shard
+from embedstore.errors import StoreBusy, StoreDamaged, StoreUnreadable
+from embedstore.storage import disk_errors, durable_files, layout, lock, reading, recover, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.integrity import rebuild_catalog
-from embedstore.storage.integrity.report import Damage
+from embedstore.storage.integrity import rebuild_catalog, take_back
+from embedstore.storage.integrity.report import Damage, Unread
 from embedstore.storage.integrity.verify import check_tables, misaligned_rows
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries import shards
@@ -63,6 +64,7 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
         StoreTooNew: if a later version created the store.
         StoreBusy: if another process is still writing after ``wait`` seconds.
         StoreDamaged: if neither the catalog nor the descriptions of the spaces can be used.
+        StoreUnreadable: if a file cannot be read now; it is left as it is.
         StoreIOError: if the disk refuses.
     """
     at = layout.find_store(Path(path))
@@ -73,32 +75,58 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
         actions += recover.register_unknown_shards(writer)
         replaced = list(_repair_shards(writer))
         actions += [s.action for s in replaced]
+        actions += take_back.take_back_vectors(writer)
         actions += _remove_unfinished_indexes(at)
         writer.checkpoint()
+        return StorageRepair(actions, _lost_contents(writer, replaced))
+
+
+def _lost_contents(writer: Writer, replaced: list[_ShardRepair]) -> dict[str, list[str]]:
+    """Return the contents, by space, whose vectors were in damaged files and are nowhere else."""
     lost: dict[str, list[str]] = {}
     for s in replaced:
-        if s.lost:
-            lost.setdefault(s.space, []).extend(s.lost)
-    return StorageRepair(actions, lost)
+        lost.setdefault(s.space, []).extend(s.lost)
+    with writer.catalog.read() as con:
+        gone = {s: sorted(shards.contents_without_vector(con, s, c, of_items=False)) for s, c in lost.items() if c}
+    return {space: contents for space, contents in gone.items() if contents}
 
 
 def _open_catalog(at: Layout, held: lock.WriterLock) -> tuple[Writer, list[str]]:
     """Return a writer of the recovered catalog, or of a new one with what could be saved, and what was done."""
     writer, actions = Writer(at, Catalog(at.catalog), held), list[str]()
     try:
-        actions += recover.recover(writer, accept_data_loss=True)
-        with writer.catalog.read() as con:
-            damage = next((f for f in check_tables(con) if isinstance(f, Damage)), None)
-        if damage:
-            raise StoreDamaged(f"{damage.location}: {damage.problem}")
-    except StoreDamaged as e:
-        actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
+        actions += _recover_catalog(writer)
+    except StoreDamaged:
+        writer.catalog.discard_connection()
+        try:  # a catalog is given up only if a second look finds it damaged, too
+            actions += _recover_catalog(writer)
+        except StoreDamaged as e:
+            actions.append(f"the catalog cannot be used ({str(e).split('; run ')[0]})")
+        else:
+            return writer, actions
         writer.catalog.discard_connection()
         actions += rebuild_catalog.rebuild_catalog(at)
         writer = Writer(at, Catalog(at.catalog), held)
         actions += recover.register_unknown_shards(writer)
         actions += recover.recover(writer, accept_data_loss=True)
     return writer, actions
+
+
+def _recover_catalog(writer: Writer) -> list[str]:
+    """Recover the catalog and read every value of it; return what was done.
+
+    Raises:
+        StoreDamaged: if the catalog was read and found wrong.
+        StoreUnreadable: if it cannot be read now.
+    """
+    actions = recover.recover(writer, accept_data_loss=True)
+    with writer.catalog.read() as con:
+        for finding in check_tables(con):
+            if isinstance(finding, Damage):
+                raise StoreDamaged(f"{finding.location}: {finding.problem}")
+            if isinstance(finding, Unread):
+                raise StoreUnreadable(str(finding))
+    return actions
 
 
 _ROWS = {
@@ -152,7 +180,7 @@ def _repair_shards(writer: Writer) -> Iterator[_ShardRepair]:
 def _intact_rows(path: Path, record: ShardRecord) -> tuple[shard.Shard, NDArray[np.int64]] | None:
     """Return a vector file and the rows that match their checksums, or None where nothing in it can be trusted."""
     try:
-        file = shard.Shard(path)
+        file = shard.Shard(path, in_memory=True)
         h = file.header
         if (h.space, h.number, h.rows, h.checksum) != (record.space, record.number, record.rows, record.checksum):
             return None
@@ -167,7 +195,11 @@ def _intact_rows(path: Path, record: ShardRecord) -> tuple[shard.Shard, NDArray[
 def _replace_shard(
     writer: Writer, record: ShardRecord, file: shard.Shard | None, intact: NDArray[np.int64]
 ) -> _ShardRepair:
-    """Write the intact rows in use as a new vector file, register it instead of the old one, quarantine that."""
+    """Keep a damaged file in the quarantine, then register a new file of its intact rows in use instead of it."""
+    path = writer.layout.shard_file(record.space, record.number)
+    kept_as = None
+    if reading.exists(path):
+        kept_as = layout.quarantine_file(writer.layout, path, f"{record.space}-{path.name}", link=True)
     with writer.catalog.read() as con:
         found = shards.shard_contents(con, record.space, record.number)
     used, contents = set(found), file.contents if file else []
@@ -175,20 +207,25 @@ def _replace_shard(
     kept_contents = [contents[r] for r in kept]
     vectors = file.vectors[kept] if file else np.empty((0, 0), np.float32)
     writer.replace_shards(record.space, [record.number], vectors, kept_contents)
-    path = writer.layout.shard_file(record.space, record.number)
     moved = ""
-    if path.exists():
-        target = layout.quarantine_file(writer.layout, path, f"{record.space}-{path.name}")
-        moved = f"; the damaged file is {target}"
+    if kept_as is not None:
+        path.unlink()
+        durable_files.sync_folder(path.parent)
+        moved = f"; the damaged file is {kept_as}"
     lost = sorted(used - set(kept_contents))
     action = f"{path.name}: {len(kept)} of {len(found)} vectors were saved, {len(lost)} are lost{moved}"
     return _ShardRepair(action, record.space, lost)
 
 
 def _remove_unfinished_indexes(at: Layout) -> list[str]:
-    """Remove half-written index files; whole ones are checked whenever they are used."""
+    """Remove half-written index files, unless a build is writing them. Whole ones are checked when they are used."""
     actions = []
-    for path in sorted(at.root.glob("spaces/*/index/*.tmp")):
-        path.unlink()
-        actions.append(f"{path.name}, an unfinished index, was removed")
+    for folder in (at.index_folder(space.name) for space in reading.list_folder(at.root / "spaces")):
+        unfinished = reading.list_folder(folder, "*.tmp")
+        if not unfinished:
+            continue
+        with suppress(StoreBusy), lock.writer_lock(folder / layout.INDEX_LOCK, "repair"):
+            for path in unfinished:
+                path.unlink(missing_ok=True)
+                actions.append(f"{path.name}, an unfinished index, was removed")
     return actions

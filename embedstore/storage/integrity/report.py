@@ -35,6 +35,26 @@ class Damage:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A file that could not be read now: it was not compared, and may be whole.
+
+    Attributes:
+        file: path relative to the store.
+        problem: why it could not be read, and what a person can do.
+    """
+
+    file: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}"
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain values."""
+        return {"file": self.file, "what": self.problem}
+
+
+@dataclass(frozen=True)
 class Checked:
     """How much was read and compared.
 
@@ -71,7 +91,7 @@ class ChangedImage:
     uri: str
 
 
-Finding = Damage | Checked | ChangedImage
+Finding = Damage | Unread | Checked | ChangedImage
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +118,14 @@ class VerificationReport:
         notices: what was repaired when the store was opened, one sentence each.
         checked: how much was read.
         changed_images: uris of images that were edited or removed since they were embedded.
+        unread: files that could not be read now, so that nothing is known about them.
     """
 
     damage: list[Damage]
     notices: list[str]
     checked: Checked
     changed_images: list[str]
+    unread: list[Unread]
 
     @classmethod
     def from_findings(cls, findings: Iterable[Finding], notices: Sequence[str]) -> VerificationReport:
@@ -122,18 +144,20 @@ class VerificationReport:
             notices=list(notices),
             checked=sum((f for f in found if isinstance(f, Checked)), Checked()),
             changed_images=[f.uri for f in found if isinstance(f, ChangedImage)],
+            unread=[f for f in found if isinstance(f, Unread)],
         )
 
     @property
     def ok(self) -> bool:
-        """True where nothing is damaged."""
-        return not self.damage
+        """True where everything was read and nothing is damaged."""
+        return not self.damage and not self.unread
 
     def summary(self) -> str:
         """Return one line for a person."""
         c, changed = self.checked, len(self.changed_images)
         images = f", {c.images:,} images ({changed:,} changed or gone)" if c.images else ""
-        verdict = "no damage" if self.ok else f"{len(self.damage)} damaged"
+        verdict = f"{len(self.damage)} damaged" if self.damage else "no damage"
+        verdict += f", but {len(self.unread)} could not be read" if self.unread else ""
         return (
             f"{c.tables} tables with {c.rows:,} rows, {c.shards:,} vector files with {c.vectors:,} vectors "
             f"({c.bytes:,} bytes), {c.sidecars} other files{images}: {verdict}"
@@ -144,6 +168,7 @@ class VerificationReport:
         return {
             "ok": self.ok,
             "damage": [d.to_json() for d in self.damage],
+            "unread": [u.to_json() for u in self.unread],
             "notices": self.notices,
             **asdict(self.checked),
             "changed_images": self.changed_images,

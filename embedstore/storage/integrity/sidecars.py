@@ -6,15 +6,16 @@ This room knows neither heads nor checkpoints: what reads them is passed in as :
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import EmbedstoreError
+from embedstore.errors import EmbedstoreError, StoreDamaged, StoreUnreadable
 from embedstore.storage import durable_files, layout
-from embedstore.storage.integrity.report import REPAIR_CURE, Checked, Damage, Finding
+from embedstore.storage.integrity.report import REPAIR_CURE, Checked, Damage, Finding, Unread
 from embedstore.storage.layout import Layout
+from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.store_files import read_bounded
 
 _CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
@@ -44,16 +45,49 @@ def check_sidecars(at: Layout, readers: SidecarReaders) -> Iterator[Finding]:
     Yields:
         Damage, and one count per description.
     """
-    for path in sorted(at.root.glob("spaces/*/index/*.json")):
-        yield from _check_files(at, path, lambda data: [json.loads(data)], REPAIR_CURE)
-    for path in sorted(at.root.glob("checkpoints/*/checkpoint.json")):
-        yield from _check_files(at, path, lambda data: readers.parse_checkpoint(data)["files"], _CHECKPOINT_CURE)
-    for folder in sorted(p for p in at.root.glob("heads/*/") if not p.name.startswith(".")):
-        yield Checked(sidecars=1)
-        try:
+    try:
+        yield from _check_sidecars(at, readers)
+    except StoreUnreadable as e:  # a folder that cannot be listed
+        yield Unread("spaces, checkpoints or heads", str(e))
+
+
+def require_readable(findings: Iterable[Finding]) -> list[Damage]:
+    """Return the damage among some findings.
+
+    Raises:
+        StoreUnreadable: if a file could not be read: then it is not known whether it is damaged.
+    """
+    found = list(findings)
+    if unread := next((f for f in found if isinstance(f, Unread)), None):
+        raise StoreUnreadable(str(unread))
+    return [f for f in found if isinstance(f, Damage)]
+
+
+def _check_sidecars(at: Layout, readers: SidecarReaders) -> Iterator[Finding]:
+    """Compare indexes, checkpoints and heads with their descriptions; raise if a folder cannot be listed."""
+    for space in list_folder(at.root / "spaces"):
+        for path in list_folder(at.index_folder(space.name), "*.json"):
+            yield from _check_files(at, path, lambda data: [json.loads(data)], REPAIR_CURE)
+    for folder in list_folder(at.root / "checkpoints"):
+        path = folder / "checkpoint.json"
+        if exists(path):
+            yield from _check_files(at, path, lambda data: readers.parse_checkpoint(data)["files"], _CHECKPOINT_CURE)
+    for folder in list_folder(at.root / "heads"):
+        if not folder.name.startswith("."):
+            yield from _check_head(at, folder, readers)
+
+
+def _check_head(at: Layout, folder: Path, readers: SidecarReaders) -> Iterator[Finding]:
+    """Load a head."""
+    name = str(folder.relative_to(at.root))
+    yield Checked(sidecars=1)
+    try:
+        with read_errors(folder):
             readers.load_head(folder)
-        except EmbedstoreError as e:
-            yield Damage(str(folder.relative_to(at.root)), "", str(e))
+    except StoreUnreadable as e:
+        yield Unread(name, str(e))
+    except EmbedstoreError as e:
+        yield Damage(name, "", str(e))
 
 
 def quarantine_damaged(at: Layout, readers: SidecarReaders) -> list[str]:
@@ -65,13 +99,16 @@ def quarantine_damaged(at: Layout, readers: SidecarReaders) -> list[str]:
 
     Returns:
         One sentence per file.
+
+    Raises:
+        StoreUnreadable: if a file cannot be read now; nothing is moved then.
     """
     actions = []
-    for damage in [f for f in check_sidecars(at, readers) if isinstance(f, Damage)]:
+    for damage in require_readable(check_sidecars(at, readers)):
         if damage.file.startswith("checkpoints/"):
             continue
         path = at.root / damage.file
-        kept = layout.quarantine_file(at, path, damage.file.replace("/", "-")) if path.exists() else None
+        kept = layout.quarantine_file(at, path, damage.file.replace("/", "-")) if exists(path) else None
         moved = f"; it is now {kept}" if kept else ""
         cure = "it is built again" if "index" in path.parts else "train it and save it again"
         actions.append(f"{damage.file}: {damage.problem}{moved}; {cure}")
@@ -82,15 +119,24 @@ def _check_files(at: Layout, sidecar: Path, read: Callable[[bytes], list[Any]], 
     """Compare the files that a description names with the sizes and checksums in it."""
     yield Checked(sidecars=1)
     try:
-        entries = read(read_bounded(sidecar))
+        with read_errors(sidecar):
+            data = read_bounded(sidecar)
+        entries = read(data)
         files = [(_sibling(sidecar, e["file"]), int(e["bytes"]), str(e["xxh3"])) for e in entries]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
+    except StoreUnreadable as e:
+        yield Unread(str(sidecar.relative_to(at.root)), str(e))
+        return
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:
         problem = f"it does not describe its files ({type(e).__name__}: {e})"
         yield Damage(str(sidecar.relative_to(at.root)), "", problem, cure)
         return
     for path, size, xxh3 in files:
-        if problem := _file_problem(path, size, xxh3):
-            yield Damage(str(path.relative_to(at.root)), "", problem, cure)
+        name = str(path.relative_to(at.root))
+        try:
+            if problem := _file_problem(path, size, xxh3):
+                yield Damage(name, "", problem, cure)
+        except StoreUnreadable as e:
+            yield Unread(name, str(e))
 
 
 def _sibling(sidecar: Path, name: Any) -> Path:
@@ -99,16 +145,17 @@ def _sibling(sidecar: Path, name: Any) -> Path:
     Raises:
         ValueError: if the name is not a plain file name: a sidecar from a stranger must not move other files.
     """
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
         raise ValueError("it names a file outside of its folder")
     return sidecar.parent / name
 
 
 def _file_problem(path: Path, size: int, xxh3: str) -> str:
-    """Return how a file differs from its description, or ""."""
+    """Return how a file differs from its description, or ""; raise StoreUnreadable if it cannot be read now."""
     try:
-        if path.stat().st_size != size:
-            return f"it has {path.stat().st_size:,} bytes instead of {size:,}"
-        return "" if durable_files.file_xxh3(path) == xxh3 else "it does not match its checksum"
-    except OSError as e:
-        return f"it cannot be read: {e.strerror}"
+        with read_errors(path):
+            if (found := path.stat().st_size) != size:
+                return f"it has {found:,} bytes instead of {size:,}"
+            return "" if durable_files.file_xxh3(path) == xxh3 else "it does not match its checksum"
+    except StoreDamaged:
+        return "it is missing"

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import EmbedstoreError, StoreDamaged
+from embedstore.errors import StoreDamaged, StoreUnreadable
 from embedstore.space import Space
-from embedstore.storage import commit_counter, shard
+from embedstore.storage import reading, shard
 from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
-from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, VerificationReport
+from embedstore.storage.catalog_errors import read_problem
+from embedstore.storage.integrity import take_back
+from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
+from embedstore.storage.reading import list_folder
+from embedstore.storage.recover import read_acknowledged
 from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
 from embedstore.storage.store_files import read_json_object
@@ -54,6 +58,7 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
         done += f.bytes
         progress(CheckProgress("vectors", done, total))
     yield from _check_space_descriptions(storage.layout)
+    yield from _check_quarantine(storage)
 
 
 def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
@@ -63,7 +68,7 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
         con: a connection with the catalog attached as ``cat``; not usable any more after a fatal error.
 
     Yields:
-        Damage of a table, or the count of its rows.
+        Damage of a table, that it could not be read now, or the count of its rows.
     """
     for table in CATALOG_TABLES:
         try:
@@ -73,7 +78,8 @@ def check_tables(con: duckdb.DuckDBPyConnection) -> Iterator[Finding]:
             if table not in LATER_TABLES:
                 yield Damage(_CATALOG, f"table {table}", first_line(e))
         except duckdb.Error as e:
-            yield Damage(_CATALOG, f"table {table}", first_line(e))
+            unreadable = read_problem(e, Path(_CATALOG))
+            yield _unread(_CATALOG, unreadable) if unreadable else Damage(_CATALOG, f"table {table}", first_line(e))
             if isinstance(e, duckdb.FatalException):
                 return
         else:
@@ -94,17 +100,19 @@ def is_registered(catalog: Catalog, space: str, number: int) -> bool:
 
 def _check_catalog(storage: Storage) -> tuple[list[Finding], list[ShardRecord]]:
     """Check the tables in one read; return the findings and, where the tables are whole, the vector files."""
-    acknowledged = commit_counter.read(storage.layout.root)  # before the catalog: a writer may go on
     findings: list[Finding] = []
     try:
+        acknowledged = read_acknowledged(storage.layout)  # before the catalog: a writer may go on
         with storage.catalog.read() as con:
             findings += check_tables(con)
-            if any(isinstance(f, Damage) for f in findings):
+            if any(isinstance(f, Damage | Unread) for f in findings):
                 return findings, []
             findings += _check_commit_counter(con, acknowledged)
             findings += _check_spaces(con)
             findings += _check_references(con)
             files = shards.all_shards(con)
+    except StoreUnreadable as e:
+        return [*findings, _unread(_CATALOG, e)], []
     except StoreDamaged as e:
         return [*findings, Damage(_CATALOG, "", _problem(e))], []
     return findings, files
@@ -168,7 +176,7 @@ def _check_shard(storage: Storage, record: ShardRecord) -> Iterator[Finding]:
     path = storage.layout.shard_file(record.space, record.number)
     name = str(path.relative_to(storage.layout.root))
     try:
-        file = shard.Shard(path)
+        file = shard.Shard(path, in_memory=True)
         h = file.header
         if ShardRecord(h.space, h.number, h.rows, h.file_bytes, h.checksum) != record:
             yield Damage(name, "header", "it is another file than the one that was registered")
@@ -177,7 +185,10 @@ def _check_shard(storage: Storage, record: ShardRecord) -> Iterator[Finding]:
         if wrong := misaligned_rows(storage.catalog, file):
             problem = f"{wrong:,} rows of {name} name another content than the file"
             yield Damage(_CATALOG, "table vectors", problem)
-    except EmbedstoreError as e:
+    except StoreUnreadable as e:
+        yield _unread(name, e)
+        return
+    except StoreDamaged as e:
         if is_registered(storage.catalog, record.space, record.number):
             yield Damage(name, "", _problem(e))
         return
@@ -199,15 +210,38 @@ def _check_blocks(name: str, file: shard.Shard) -> Iterator[Damage]:
         yield Damage(name, "header", _problem(e))
 
 
-def _check_space_descriptions(at: Layout) -> Iterator[Damage]:
+def _check_space_descriptions(at: Layout) -> Iterator[Finding]:
     """Check the file ``space.json`` of every space, from which a lost catalog is rebuilt."""
-    for path in sorted(Path(at.root, "spaces").glob("*/space.json")):
+    for folder in list_folder(at.root / "spaces"):
+        path = at.space_file(folder.name)
+        if not reading.exists(path):
+            continue
         try:
-            description = read_json_object(path)
+            with reading.read_errors(path):
+                description = read_json_object(path)
             if Space.from_json(description["facts"]).key != path.parent.name:
                 raise ValueError("its facts do not give the name of its folder")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+        except StoreUnreadable as e:
+            yield _unread(str(path.relative_to(at.root)), e)
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
             yield Damage(str(path.relative_to(at.root)), "", f"it cannot be used ({e})")
+
+
+def _check_quarantine(storage: Storage) -> Iterator[Finding]:
+    """Check that no whole file in the quarantine has vectors that items lack."""
+    try:
+        for found in take_back.find_whole_shards(storage.layout, storage.catalog):
+            name = str(found.file.path.relative_to(storage.layout.root))
+            yield Damage(name, "", f"it is whole, and {len(found.rows):,} of its vectors are missing from the catalog")
+    except StoreUnreadable as e:
+        yield _unread(storage.layout.quarantine.name, e)
+    except StoreDamaged:
+        return  # of the catalog, which is a finding already
+
+
+def _unread(name: str, error: StoreUnreadable) -> Unread:
+    """Return the finding for a file that cannot be read now."""
+    return Unread(name, _problem(error))
 
 
 def _problem(error: Exception) -> str:

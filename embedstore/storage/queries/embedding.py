@@ -123,24 +123,26 @@ def add_scan_failures(
     return len(failures) - known, known
 
 
-def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str]) -> None:
-    """Collect the items below the folders ``roots`` that the scan did not find.
+def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str], archives: Sequence[str]) -> None:
+    """Collect the items below the folders ``roots`` and in the archives that the scan did not find.
 
-    Items below a path that failed are left out: a folder that cannot be read says nothing of its files.
+    Items below a path that failed are left out: a folder or archive that cannot be read says nothing of its files.
     """
     con.execute(
         """
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+        WHERE (len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+               OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0)
           AND item NOT IN (SELECT item FROM memory.main.seen)
         ORDER BY item
         """,
-        {"roots": [r.rstrip("/") + "/" for r in roots]},
+        {"roots": [r.rstrip("/") + "/" for r in roots], "archives": [f"::{a}" for a in archives]},
     )
     con.execute("""
         DELETE FROM memory.main.missing m WHERE EXISTS (
-            SELECT 1 FROM memory.main.scan_failures f WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/'))
+            SELECT 1 FROM memory.main.scan_failures f
+            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri))
     """)
 
 
@@ -264,5 +266,5 @@ LEFT JOIN (SELECT DISTINCT w.content FROM matched w JOIN vectors x
            ON x.content = w.content AND x.space = $space) v ON v.content = m.content
 LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
            ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
-           AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
+           AND g.reason <> 'unreachable' AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
 """

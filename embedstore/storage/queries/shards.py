@@ -95,6 +95,35 @@ def misplaced_rows(con: duckdb.DuckDBPyConnection, space: str, number: int, cont
     return int(first_row(con.execute(query, [space, number]))[0])
 
 
+def shards_of_contents(con: duckdb.DuckDBPyConnection, space: str, contents: Sequence[str]) -> list[int]:
+    """Return the numbers of the vector files that the catalog names for some contents, ascending."""
+    rows = {"content": object_array(contents)}  # noqa: F841 - read by SQL
+    query = (
+        "SELECT DISTINCT shard FROM vectors WHERE space = ? AND content IN (SELECT content::UUID FROM rows) "
+        "ORDER BY shard"
+    )
+    return [number for (number,) in con.execute(query, [space]).fetchall()]
+
+
+def contents_without_vector(
+    con: duckdb.DuckDBPyConnection, space: str, contents: Sequence[str], *, of_items: bool
+) -> set[str]:
+    """Return the contents that have no vector in a space.
+
+    Args:
+        con: an open catalog.
+        space: the key of the space.
+        contents: the contents to look up.
+        of_items: whether only contents count that an item has.
+    """
+    rows = {"content": object_array(contents)}  # noqa: F841 - read by SQL
+    query = (
+        "SELECT content FROM rows WHERE content::UUID NOT IN (SELECT content FROM vectors WHERE space = ?) "
+        "AND (NOT ? OR content::UUID IN (SELECT content FROM items))"
+    )
+    return {content for (content,) in con.execute(query, [space, of_items]).fetchall()}
+
+
 def has_unique_contents(
     con: duckdb.DuckDBPyConnection, space: str, contents: Sequence[str], others: Sequence[int], *, of_items: bool
 ) -> bool:

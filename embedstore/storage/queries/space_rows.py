@@ -8,6 +8,12 @@ from embedstore.space import Recipe, Space
 from embedstore.storage.sql import fetch_column, fetch_value, utc_now
 
 
+def stored_form(con: duckdb.DuckDBPyConnection, key: str) -> tuple[int, str] | None:
+    """Return the length and type of the vectors of a space, None if there is no such space."""
+    row = con.execute("SELECT dim, dtype FROM spaces WHERE space = ?", [key]).fetchone()
+    return row and (int(row[0]), str(row[1]))
+
+
 def put_space(con: duckdb.DuckDBPyConnection, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
     """Insert a space; the first one becomes the default. Of a known space only the recipe is replaced.
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
 
@@ -76,17 +76,14 @@ class ArchiveFile:
 
         Raises:
             StoreDamaged: if the file is missing, is not a regular file, or has another size or checksum.
+            StoreUnreadable: if the file cannot be read now.
         """
         path = folder / self.name
-        try:
-            if path.is_symlink() or not path.is_file():
-                raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+        if path.is_symlink() or not reading.is_file(path):
+            raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
+        with reading.read_errors(path):
             if path.stat().st_size != self.bytes or durable_files.file_xxh3(path) != self.xxh3:
                 raise StoreDamaged(f"{path} has another size or checksum than at export; export the store again")
-        except OSError as e:
-            if isinstance(e, StoreDamaged):
-                raise
-            raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
         return path
 
 
@@ -158,18 +155,19 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         StoreNotFound: if there is nothing at ``folder``.
         NotAStore: if the folder has no ``export.json``.
         StoreTooNew: if a later version wrote it.
-        StoreDamaged: if it cannot be read.
+        StoreDamaged: if it is not what an export holds.
+        StoreUnreadable: if it cannot be read now.
     """
     path = folder / MANIFEST_FILE
-    if not folder.exists():
+    if not reading.exists(folder):
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not path.is_file():
+    if not reading.is_file(path):
         raise NotAStore(
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
     try:
-        with path.open("rb") as f:
+        with reading.read_errors(path), path.open("rb") as f:
             facts = json.loads(f.read(MAX_MANIFEST_BYTES))
         if not isinstance(facts["format"], int) or facts["format"] > ARCHIVE_FORMAT_VERSION:
             raise StoreTooNew(
@@ -179,8 +177,6 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         return ArchiveManifest.from_json(facts)
     except StoreTooNew:
         raise
-    except OSError as e:
-        raise StoreDamaged(f"cannot read {path}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is damaged ({type(e).__name__}: {e}); export the store again") from e
 
@@ -194,4 +190,6 @@ def changed_heads(root: Path, heads: list[tuple[str, str]]) -> list[str]:
     """
     files = {name: root / "heads" / name / "head.json" for name, _ in heads}
     digests = {name: json.loads(facts).get("digest") for name, facts in heads}
-    return [n for n, path in files.items() if not path.is_file() or durable_files.file_sha256(path) != digests[n]]
+    return [
+        n for n, path in files.items() if not reading.is_file(path) or durable_files.file_sha256(path) != digests[n]
+    ]

@@ -12,11 +12,12 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.errors import StoreDamaged, StoreIOError, StoreUnreadable
 from embedstore.space import Space
 from embedstore.storage import connection, durable_files, layout, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.catalog_errors import is_disk_error
+from embedstore.storage.catalog_errors import is_disk_error, read_problem
+from embedstore.storage.integrity.sidecars import require_readable
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
@@ -52,6 +53,7 @@ def read_archive(folder: Path, target: Path) -> dict[str, int]:
         StoreTooNew: if a later version wrote the archive.
         StoreExists: if ``target`` exists and is not an empty folder; nothing is overwritten.
         StoreDamaged: if a file of the archive is missing, changed, or contradicts another; nothing is created.
+        StoreUnreadable: if a file cannot be read now; nothing is created.
         StoreIOError: if the disk refuses; nothing is left at ``target``.
     """
     folder = folder.absolute()
@@ -85,6 +87,7 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
         )
         con.execute("CHECKPOINT cat")
     report = verify(Storage(at))
+    require_readable(report.unread)
     if report.damage:
         first = report.damage[0]
         raise StoreDamaged(f"{folder} contradicts itself: {first.file}: {first.problem}; export the store again")
@@ -108,7 +111,13 @@ def _archive_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, ValueError, AttributeError) as e:
-        if isinstance(e, StoreDamaged) or is_disk_error(e):
+        if isinstance(e, StoreDamaged):
+            raise
+        if isinstance(e, duckdb.Error) and (problem := read_problem(e, path)):
+            raise problem from e
+        if "No files found" in str(e):  # DuckDB hides why; the file was compared with its checksum just before
+            raise StoreUnreadable(f"cannot read {path} now: it was there a moment ago; run it again") from e
+        if is_disk_error(e):
             raise
         raise StoreDamaged(f"{path} is not what an export holds: {first_line(e)}") from e
 

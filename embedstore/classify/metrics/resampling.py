@@ -1,0 +1,161 @@
+"""The bootstrap over groups of rows (Efron 1979; Field and Welsh 2007 for groups): replicates of metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from embedstore.arrays import FloatArray, IntArray
+from embedstore.classify.metrics.point_metrics import WEIGHTED_METRICS, MetricName, class_indicators
+from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
+
+DEFAULT_REPLICATES = 1000
+_BLOCK = 4_000_000  # weights in memory at once: 16 MB of float32
+_EXACT_RANKING = 5_000_000  # rows x classes x replicates up to which a ranking metric is recomputed: 0.5 s
+RANKING_METRICS = (MetricName.AUROC, MetricName.AVERAGE_PRECISION)
+
+
+def bootstrap_replicates(
+    metrics: Sequence[MetricName],
+    y: IntArray,
+    proba: FloatArray,
+    *,
+    groups: IntArray | None = None,
+    n_replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    ranking: RankingMetrics | None = None,
+) -> dict[MetricName, FloatArray]:
+    """Return each metric on the same resamplings, float ``(n_replicates,)`` by metric.
+
+    Args:
+        metrics: the metrics to compute.
+        y: true columns ``(N,)`` or indicators ``(N, K)``.
+        proba: probabilities ``(N, K)``.
+        groups: int ``(N,)``; rows of one group are drawn together. By default every row is one group.
+        n_replicates: the number of resamplings.
+        seed: random seed of the resamplings.
+        ranking: ranking metrics of the rows, if they are known.
+    """
+    rows, width = len(y), proba.shape[1]
+    linearized = [m for m in metrics if m in RANKING_METRICS and rows * width * n_replicates > _EXACT_RANKING]
+    if linearized and ranking is None:
+        ranking = ranking_metrics(class_indicators(y, width), proba)
+    out: dict[MetricName, list[FloatArray]] = {m: [np.zeros(0)] for m in metrics}
+    for weights in bootstrap_counts(rows, n_replicates, seed, groups=groups):
+        for metric in metrics:
+            if ranking is not None and metric in linearized:
+                value, influence = _influence(ranking, metric)
+                out[metric].append(value + (weights @ influence) * rows / weights.sum(1, dtype=np.float64))
+            else:
+                out[metric].append(WEIGHTED_METRICS[metric](y, proba, weights))
+    return {m: np.concatenate(parts) for m, parts in out.items()}
+
+
+def bootstrap_counts(
+    rows: int, n_replicates: int, seed: int, *, groups: IntArray | None = None
+) -> Iterator[FloatArray]:
+    """Yield how often each row is drawn in each of the resamplings, blocks of float32 ``(B, rows)``.
+
+    Args:
+        rows: the number of rows.
+        n_replicates: the number of resamplings.
+        seed: random seed of the resamplings.
+        groups: int ``(rows,)``; as many groups as there are are drawn, each with all its rows. By default every row is
+            one group.
+    """
+    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    drawn_units = rows if codes is None else int(codes.max()) + 1
+    rng = np.random.default_rng(seed)
+    step = max(1, _BLOCK // rows)
+    for start in range(0, n_replicates, step):
+        b = min(step, n_replicates - start)
+        drawn = rng.integers(0, drawn_units, (b, drawn_units)) + np.arange(b)[:, None] * drawn_units
+        counts = np.bincount(drawn.ravel(), minlength=b * drawn_units).reshape(b, drawn_units).astype(np.float32)
+        yield counts if codes is None else counts[:, codes]
+
+
+def expanded_percentiles(values: FloatArray, n_groups: int, *, center: float | None = None) -> tuple[float, float]:
+    """Return the 95% percentile interval of the finite replicates, widened for few groups; NaN without any.
+
+    The bootstrap's spread is too small by the factor ``sqrt((n - 1) / n)``, and it knows only normal quantiles where
+    Student's belong: the percentiles are moved outwards by both (Hesterberg 2015, "expanded percentile interval").
+
+    Args:
+        values: replicates.
+        n_groups: the number of groups that were resampled.
+        center: the value that a biased metric's replicates are shifted to, so that it is their mean.
+    """
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0 or n_groups < 2:
+        return math.nan, math.nan
+    if center is not None:
+        finite = finite - (finite.mean() - center)
+    low, high = np.quantile(finite, [tail := _tail(n_groups), 1 - tail])
+    return float(low), float(high)
+
+
+def _tail(n_groups: int) -> float:
+    """Return the share of replicates on either side of the expanded percentile interval."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(ndtr(-math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, 0.975)))
+
+
+def studentized_interval(
+    losses: FloatArray, groups: IntArray | None, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95% bootstrap-t interval of a mean (Efron and Tibshirani 1993, section 12.5), for skewed losses.
+
+    Args:
+        losses: float ``(N,)``, one per row.
+        groups: int ``(N,)``; rows of one group are drawn together. By default every row is one group.
+        n_replicates: the number of resamplings.
+        seed: random seed of the resamplings.
+
+    Returns:
+        The lower and the upper end; NaN with a single group; the mean twice if all losses are equal.
+    """
+    codes = np.arange(len(losses)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sizes: FloatArray = np.bincount(codes).astype(np.float64)
+    sums: FloatArray = np.asarray(np.bincount(codes, losses), np.float64)
+    if len(sizes) < 2:
+        return math.nan, math.nan
+    mean = float(losses.mean())
+    error = _standard_errors(sums, sizes, np.ones((1, len(sizes))))[1][0]
+    statistics = []
+    for counts in bootstrap_counts(len(sizes), n_replicates, seed):
+        means, errors = _standard_errors(sums, sizes, counts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            statistics.append((means - mean) / errors)
+    drawn = np.concatenate(statistics)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn) or error == 0:
+        return mean, mean
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    error = float(error)
+    return min(mean, max(0.0, mean - float(high) * error)), max(mean, mean - float(low) * error)
+
+
+def _standard_errors(sums: FloatArray, sizes: FloatArray, counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the mean of the rows of each resampling and its standard error, both ``(B,)``.
+
+    Args:
+        sums: float ``(G,)``, the sum of each group.
+        sizes: float ``(G,)``, the rows of each group.
+        counts: float ``(B, G)``, how often each group is drawn.
+    """
+    counts = counts.astype(np.float64)
+    rows = counts @ sizes
+    means = counts @ sums / rows
+    squares = counts @ sums**2 - 2 * means * (counts @ (sums * sizes)) + means**2 * (counts @ sizes**2)
+    factor = len(sizes) / (len(sizes) - 1)
+    return means, np.sqrt(factor * np.maximum(squares, 0)) / rows
+
+
+def _influence(ranking: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:
+    """Return a ranking metric and its influence function, ``(N,)``."""
+    if metric is MetricName.AUROC:
+        return ranking.macro_auroc, ranking.auroc_influence
+    return ranking.macro_average_precision, ranking.average_precision_influence
