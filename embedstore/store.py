@@ -210,6 +210,8 @@ class Store:
         source: str | Path | Sequence[str | Path],
         *,
         labels_from: str | None = "folder",
+        exclude: Names = (),
+        hidden: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -222,6 +224,10 @@ class Store:
         Args:
             source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
+                of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
+                anyway.
+            hidden: embed hidden files and folders too.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -246,6 +252,8 @@ class Store:
             self._session,
             source,
             labels_from=labels_from,
+            exclude=exclude,
+            hidden=hidden,
             space=space,
             batch_size=batch_size,
             threads=threads,
@@ -663,6 +671,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -683,8 +692,10 @@ class Store:
                 from the vectors of the space; 0 is ``ignore``.
             drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
-            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
+                95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_by_class: keep this share within every class.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -714,6 +725,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 
@@ -735,6 +747,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -754,6 +767,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -774,6 +788,7 @@ class Store:
             calibrate=calibrate,
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
+            conformal_by_class=conformal_by_class,
         )
 
     def zero_shot(
@@ -983,6 +998,7 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1001,6 +1017,7 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1027,6 +1044,7 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
             ),
         )
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
+from embedstore.storage.spreadsheet_cells import protect_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,11 +103,11 @@ def save_records(records: Sequence[Record], path: Path) -> None:
 
 
 def _csv_text(records: Sequence[Record]) -> str:
-    """Return a table as CSV with a header."""
+    """Return a table as CSV with a header. A spreadsheet shows all its text as text."""
     text = io.StringIO(newline="")
-    table_writer = csv.DictWriter(text, list(records[0]))
-    table_writer.writeheader()
-    table_writer.writerows(records)
+    table_writer = csv.writer(text)
+    table_writer.writerow([protect_cell(name) for name in records[0]])
+    table_writer.writerows([protect_cell(record[name]) for name in records[0]] for record in records)
     return text.getvalue()
 
 

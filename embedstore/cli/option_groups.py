@@ -25,7 +25,7 @@ Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],
-    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, Cs=[10]. Repeatable."),
+    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, C=10, Cs=[1,10]. Repeatable."),
 ]
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
@@ -74,7 +74,7 @@ class EvaluationOptionGroup:
     abstain_precision: Annotated[
         float | None,
         typer.Option(
-            help="Abstain below a confidence, chosen so that the remaining answers reach this precision, e.g. 0.95."
+            help="Abstain below a confidence, chosen so that answers to new items reach this precision, e.g. 0.95."
         ),
     ] = None
     conformal_alpha: Annotated[
@@ -83,6 +83,9 @@ class EvaluationOptionGroup:
             help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
         ),
     ] = None
+    conformal_by_class: Annotated[
+        bool, typer.Option("--conformal-by-class", help="Keep the share of --conformal-alpha within every class.")
+    ] = False
 
     @property
     def near_duplicate_policy(self) -> str:

@@ -72,6 +72,14 @@ def embed(
     labels_from: Annotated[
         str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
     ] = "folder",
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            metavar="GLOB",
+            help="Skip files and folders of this name, or with / of this path in the folder, e.g. 'raw'. Repeatable.",
+        ),
+    ] = [],
+    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -126,6 +134,8 @@ def embed(
     report = opened.embed(
         source or [],
         labels_from=None if labels_from == "none" else labels_from,
+        exclude=exclude,
+        hidden=hidden,
         space=space,
         batch_size=batch_size,
         threads=threads,

@@ -230,10 +230,13 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
     """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
         vectors = _checked_class_vectors(text.class_vectors)
-        return TextClasses(list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
+        return TextClasses(
+            list(classes), vectors, DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale
+        )
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
-    scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    own_scale = text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    scale = own_scale if text.logit_scale is None else text.logit_scale
     return TextClasses(names, vectors, scale)
 
 

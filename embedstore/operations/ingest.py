@@ -16,6 +16,7 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.open import open_source
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.store_items import StoreItemsSource
 
 
@@ -24,6 +25,8 @@ def embed(
     source: str | Path | Sequence[str | Path],
     *,
     labels_from: str | None,
+    exclude: Sequence[str],
+    hidden: bool,
     space: str | None,
     batch_size: int | None,
     threads: int | None,
@@ -34,7 +37,11 @@ def embed(
     """Embed a source; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
     opened = open_source(
-        source, label_rule=labels_from, exclude=[str(session.path)], listings=session.storage.layout.listings
+        source,
+        label_rule=labels_from,
+        exclude=[str(session.path)],
+        rules=SkipRules(tuple(exclude), hidden),
+        listings=session.storage.layout.listings,
     )
     options = EmbedOptions(
         batch_size=batch_size,

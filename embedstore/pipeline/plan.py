@@ -43,7 +43,7 @@ class PlanCounts:
         unchanged: files whose size and mtime are as before, with a vector in the space.
         known_failures: files that failed before and have not changed since.
         new_failures: entries that the scan itself could not use.
-        skipped: operating-system litter that the scan left out; it is in no other count.
+        skipped: what the scan left out, by kind; it is in no other count.
     """
 
     scanned: int
@@ -51,7 +51,7 @@ class PlanCounts:
     unchanged: int
     known_failures: int
     new_failures: int
-    skipped: int
+    skipped: dict[str, int]
 
 
 class EmbedPlan:
@@ -163,6 +163,6 @@ def build_plan(
             unchanged=counts["unchanged"],
             known_failures=counts["failed"] + counts["known"],
             new_failures=counts["new"],
-            skipped=scan.summary.skipped,
+            skipped=dict(scan.summary.skipped),
         ),
     )

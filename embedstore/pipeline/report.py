@@ -9,6 +9,7 @@ from embedstore.pipeline.commit import CommitTotals
 from embedstore.pipeline.encoder import RunEncoder
 from embedstore.pipeline.plan import PlanCounts
 from embedstore.pipeline.stage_times import StageTimes
+from embedstore.sources.skip_rules import skipped_summary
 
 # The keys of the stored reports (table ``runs``) that differ from the attributes.
 _JSON_KEYS = {
@@ -34,7 +35,8 @@ class EmbedReport:
         known_failures: files that failed before and have not changed since; they were not tried again.
         renamed: files among the above that are known items under a new name.
         missing: items whose file does not exist any more.
-        skipped: operating-system litter that the scan left out.
+        skipped: files and folders that the scan left out: litter, hidden names, files of other kinds, exclusions.
+        skipped_by_kind: how many of each kind.
         commits: how many commits were made.
         seconds: wall time of the run.
         images_per_second: files read per second of the embedding stages.
@@ -61,6 +63,7 @@ class EmbedReport:
     renamed: int = 0
     missing: int = 0
     skipped: int = 0
+    skipped_by_kind: dict[str, int] = field(default_factory=dict)
     commits: int = 0
     seconds: float = 0.0
     images_per_second: float = 0.0
@@ -96,6 +99,8 @@ class EmbedReport:
         if self.failures:
             reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.failures_by_reason.items()))
             parts.append(f"{self.failures:,} failed ({reasons})")
+        if self.skipped_by_kind:
+            parts.append(skipped_summary(self.skipped_by_kind))
         speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
         return f"{self.scanned:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
@@ -154,7 +159,8 @@ def build_report(
     return EmbedReport(
         scanned=counts.scanned,
         unchanged=counts.unchanged,
-        skipped=counts.skipped,
+        skipped=sum(counts.skipped.values()),
+        skipped_by_kind=counts.skipped,
         known_failures=counts.known_failures,
         embedded=totals.embedded,
         reused=totals.reused,

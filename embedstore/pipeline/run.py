@@ -22,6 +22,7 @@ from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers
+from embedstore.sources.skip_rules import skipped_summary
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -153,7 +154,8 @@ def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
     plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
     if not plan.counts.scanned:
-        raise NoImages(f"{job.source.description} has no files; name a folder, files or a manifest of images")
+        skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
+        raise NoImages(f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of images")
     return plan
 
 

@@ -44,4 +44,4 @@ class ChainedSource(LocalFileSource):
         for part in self._parts:
             scan = part.scan()
             yield from scan
-            summary.skipped += scan.summary.skipped
+            summary.skipped.update(scan.summary.skipped)

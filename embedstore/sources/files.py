@@ -6,9 +6,11 @@ import fnmatch
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.local_files import stat_file
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.uris import replace_parent
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
@@ -68,9 +70,12 @@ class Glob(LocalFileSource):
         pattern: as typed.
         labels: take the class from the folders in the path as typed.
         exclude: folders never entered.
+        rules: which names are skipped; never those that the pattern writes without a wildcard.
     """
 
-    def __init__(self, pattern: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
+    def __init__(
+        self, pattern: str, *, labels: bool = True, exclude: Collection[str] = (), rules: SkipRules = SkipRules()
+    ) -> None:
         parts = pattern.split("/")
         fixed = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
         typed_base = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
@@ -81,10 +86,22 @@ class Glob(LocalFileSource):
         self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
         self._labels = labels
         self._exclude = tuple(exclude)
+        self._rules = replace(
+            rules,
+            hidden=rules.hidden or any(part.startswith(".") for part in self._parts),
+            other_kinds=not _WILDCARD.search(os.path.splitext(parts[-1])[1] or "*"),  # noqa: PTH122
+            named=frozenset(self._parts),
+        )
 
     def scan(self) -> Scan:
         """Start a pass over the matching files, sorted within their folder."""
-        walk = FolderWalk(self._base, label_function=self._label_and_split, exclude=self._exclude, depth=self._depth)
+        walk = FolderWalk(
+            self._base,
+            label_function=self._label_and_split,
+            exclude=self._exclude,
+            depth=self._depth,
+            rules=self._rules,
+        )
         return Scan((entry for entry in walk if self.contains(entry.path)), walk.summary)
 
     def contains(self, path: str) -> bool:

@@ -6,29 +6,34 @@ import os
 from collections.abc import Collection
 
 from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
 
 
 class Folder(LocalFileSource):
-    """Every file below a folder, whatever its suffix.
+    """Every file below a folder that may be an image.
 
     Args:
         root: an existing folder; made absolute without resolving links.
         labels: take the class from the folders.
         exclude: folders never entered.
+        rules: which names are skipped.
     """
 
-    def __init__(self, root: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
+    def __init__(
+        self, root: str, *, labels: bool = True, exclude: Collection[str] = (), rules: SkipRules = SkipRules()
+    ) -> None:
         self.root = os.path.abspath(root)  # noqa: PTH100 - Path.absolute keeps "..", resolve follows links
         self.description = self.root
         self.roots: tuple[str, ...] = (self.root,)
         self._labels = labels
         self._exclude = tuple(exclude)
+        self._rules = rules
 
     def scan(self) -> Scan:
         """Start a pass over every file, sorted within its folder."""
-        walk = FolderWalk(self.root, label_function=self._label_and_split, exclude=self._exclude)
+        walk = FolderWalk(self.root, label_function=self._label_and_split, exclude=self._exclude, rules=self._rules)
         return Scan(iter(walk), walk.summary)
 
     def contains(self, path: str) -> bool:

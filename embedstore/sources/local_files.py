@@ -57,8 +57,16 @@ def stat_file(
     except (OSError, ValueError) as e:
         return unreadable_path(path, e)
     if stat.S_ISREG(status.st_mode):
-        return ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split, group)
+        return ImageRef(display_uri(path), path, status.st_size, stored_mtime_ns(status), label, split, group)
     return failed_entry(path, status, FailureReason.NOT_A_FILE, f"a {_file_kind(status.st_mode)}, not a file")
+
+
+def stored_mtime_ns(status: os.stat_result) -> int:
+    """Return a modification time in nanoseconds as 64 bits hold it.
+
+    The years 1677 to 2262 are unchanged. Others wrap around as two's complement, so that a change is still seen.
+    """
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
 
 
 def file_failure(error: OSError | ValueError) -> ImageError:
@@ -73,7 +81,7 @@ def unreadable_path(path: str, error: OSError | ValueError) -> Failure:
 
 def failed_entry(path: str, status: os.stat_result, reason: FailureReason, detail: str) -> Failure:
     """Return the failure of a directory entry that exists."""
-    return Failure(display_uri(path), path, status.st_size, status.st_mtime_ns, reason, detail)
+    return Failure(display_uri(path), path, status.st_size, stored_mtime_ns(status), reason, detail)
 
 
 def _follow_link(
@@ -89,7 +97,7 @@ def _follow_link(
         return failed_entry(path, link, FailureReason.NOT_FOLLOWED, detail)
     if not stat.S_ISREG(target.st_mode):
         return failed_entry(path, link, FailureReason.NOT_A_FILE, "a link to something that is not a file")
-    return ImageRef(display_uri(path), path, target.st_size, target.st_mtime_ns, label, split, group)
+    return ImageRef(display_uri(path), path, target.st_size, stored_mtime_ns(target), label, split, group)
 
 
 def _require_regular(mode: int) -> None:

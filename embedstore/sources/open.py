@@ -14,6 +14,7 @@ from embedstore.sources.folder import Folder
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
 from embedstore.sources.remote.filesystem import is_remote
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 
@@ -25,6 +26,7 @@ def open_source(
     *,
     label_rule: str | None = "folder",
     exclude: Collection[str] = (),
+    rules: SkipRules = SkipRules(),
     listings: Path | None = None,
 ) -> Source:
     """Open the source that a user names.
@@ -35,11 +37,12 @@ def open_source(
             server; or several of them, but for manifests.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         exclude: absolute folders never entered; stores are never entered anyway.
+        rules: which names in folders are skipped.
         listings: the folder that keeps the listings of archives; None keeps none.
 
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
-        BadManifest: if a manifest cannot be used, or is given together with other sources.
+        BadManifest: if a manifest cannot be used, or is given together with other sources or with exclusions.
         SourceError: if ``label_rule`` is unknown, or a server refuses or does not answer.
         MissingExtra: if a scheme needs a package that is not installed.
     """
@@ -50,6 +53,8 @@ def open_source(
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
+        if rules.exclude or rules.hidden:
+            raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
         return Manifest(names[0])
     for name in names:
         if is_manifest(name):
@@ -58,10 +63,10 @@ def open_source(
     archives = [name for name in names if is_archive_name(name)]
     remote = [name for name in names if is_remote(name) and name not in archives]
     local = [name for name in names if name not in archives and name not in remote]
-    parts: list[Source] = [_combine(local, labels=labels, exclude=exclude)] if local else []
+    parts: list[Source] = [_combine(local, labels=labels, exclude=exclude, rules=rules)] if local else []
     if archives:
-        parts.append(open_archives(archives, labels=labels, listings=listings))
-    parts += open_remote(remote, labels=labels)
+        parts.append(open_archives(archives, labels=labels, listings=listings, rules=rules))
+    parts += open_remote(remote, labels=labels, rules=rules)
     return parts[0] if len(parts) == 1 else ChainedSource(parts)
 
 
@@ -78,15 +83,15 @@ def _local_name(name: str) -> str:
     return name
 
 
-def _combine(names: Sequence[str], *, labels: bool, exclude: Collection[str]) -> Source:
+def _combine(names: Sequence[str], *, labels: bool, exclude: Collection[str], rules: SkipRules) -> Source:
     """Return folders, globs and files as one source; the files are one part, in their order."""
     parts: list[LocalSource] = []
     files: list[str] = []
     for name in names:
         if is_glob(name):
-            parts.append(_require_match(Glob(name, labels=labels, exclude=exclude)))
+            parts.append(_require_match(Glob(name, labels=labels, exclude=exclude, rules=rules)))
         elif os.path.isdir(name):  # noqa: PTH112
-            parts.append(Folder(name, labels=labels, exclude=exclude))
+            parts.append(Folder(name, labels=labels, exclude=exclude, rules=rules))
         else:
             files.append(name)
     if files:

@@ -14,6 +14,7 @@ from embedstore.sources.archives.source import ArchiveSource
 from embedstore.sources.files import is_glob
 from embedstore.sources.remote.filesystem import glob_remote, is_remote
 from embedstore.sources.remote.folder import RemoteFiles, RemoteFolder
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -44,7 +45,9 @@ def is_archive_name(name: str) -> bool:
     return archive_kind(name) is not None and not os.path.isdir(name)  # noqa: PTH112
 
 
-def open_archives(names: Sequence[str], *, labels: bool, listings: Path | None) -> ArchiveSource:
+def open_archives(
+    names: Sequence[str], *, labels: bool, listings: Path | None, rules: SkipRules = SkipRules()
+) -> ArchiveSource:
     """Return the archives that the names stand for as one source.
 
     Raises:
@@ -57,10 +60,10 @@ def open_archives(names: Sequence[str], *, labels: bool, listings: Path | None) 
             raise SourceNotFound(
                 f"{path}: a path with {SEPARATOR!r} cannot be part of a uri; rename it or a folder above"
             )
-    return ArchiveSource([(archive_kind(p) or "tar", p) for p in paths], labels=labels, listings=listings)
+    return ArchiveSource([(archive_kind(p) or "tar", p) for p in paths], labels=labels, listings=listings, rules=rules)
 
 
-def open_remote(names: Sequence[str], *, labels: bool) -> list[Source]:
+def open_remote(names: Sequence[str], *, labels: bool, rules: SkipRules = SkipRules()) -> list[Source]:
     """Return the prefixes, globs and files on servers that the names stand for.
 
     Raises:
@@ -75,7 +78,7 @@ def open_remote(names: Sequence[str], *, labels: bool) -> list[Source]:
         elif name.startswith("http") or (IMAGE_SUFFIX.search(name) and not name.endswith("/")):
             files.append(name)
         else:
-            parts.append(RemoteFolder(name, labels=labels))
+            parts.append(RemoteFolder(name, labels=labels, rules=rules))
     return [RemoteFiles(files, labels=labels), *parts] if files else parts
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +18,10 @@ class ScanSummary:
     """What a scan left out.
 
     Attributes:
-        skipped: operating-system litter, such as ``.DS_Store``.
+        skipped: how many names of each kind: litter, such as ``.DS_Store``, hidden names, suffixes of other files.
     """
 
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 class Scan(Iterator[ImageRef | Failure]):

@@ -18,6 +18,7 @@ from embedstore.sources.archives.member_uri import MemberUri, parse_member_uri
 from embedstore.sources.locations import read_location
 from embedstore.sources.open import open_source
 from embedstore.sources.place import expand_braces
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.types import Failure, FailureReason, ImageRef
 from tests.helpers.image_files import encode
 
@@ -84,7 +85,7 @@ def test_any_names_and_bytes_come_back(tmp_path_factory, files, data):
         files = [(n.replace(os.sep, "/"), c) for n, c in files]
     path = folder / f"a.{kind}"
     path.write_bytes(tar_bytes(files) if kind == "tar" else zip_bytes(files))
-    refs, failures = scan(open_source(path))
+    refs, failures = scan(open_source(path, rules=SkipRules(hidden=True, other_kinds=True)))
     assert failures == []
     assert [read_location(r.uri) for r in refs] == [content for _, content in files]
 

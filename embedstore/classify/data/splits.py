@@ -193,13 +193,14 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
         raise LabelError(f"training has one class only ({classes[0]!r}); a classifier needs at least two")
 
 
-def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS) -> int:
+def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS, side: str = "") -> int:
     """Return how many cross-validation folds the smallest class can fill.
 
     Args:
         y: labels ``(N,)``.
         groups: int64 ``(N,)``.
         limit: the most folds.
+        side: where the rows are from, for the message.
 
     Raises:
         LabelError: if a class is in one group only (one example): it cannot be on both sides.
@@ -209,8 +210,8 @@ def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int =
     if single:
         listed = ", ".join(repr(label) for label in single[:5])
         raise LabelError(
-            f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only ({listed}), copies and "
-            "groups counted once; label more, or leave out what has too few with --where"
+            f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only{side} ({listed}), copies "
+            "and groups counted once; label more, or leave out what has too few with --where"
         )
     return int(min(limit, counts.min()))
 

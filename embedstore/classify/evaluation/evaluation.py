@@ -120,6 +120,7 @@ class Evaluation(Table):
         predictions: of the held-out rows.
         report: metrics with 95% intervals, confusion matrix and per-class table.
         hyperparameters: selected without the held-out rows, e.g. ``{"C": 0.1}``.
+        grid_edges: those of them that are the first or the last value tried.
         c_path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
         near_duplicates: across the split; None where nothing was searched for.
         fold_accuracy: accuracy of each fold.
@@ -142,6 +143,7 @@ class Evaluation(Table):
     held_out_predictions: HeldOutPredictions = field(repr=False)
     report: ClassificationReport
     hyperparameters: dict[str, Any]
+    grid_edges: dict[str, float]
     c_path: tuple[tuple[float, float, float], ...]
     near_duplicates: SplitNearDuplicates | None
     fold_accuracy: tuple[float, ...]
@@ -218,6 +220,7 @@ class Evaluation(Table):
             "leak": leak and leak.to_json(),
             "accuracy": self.accuracy,
             **self.hyperparameters,
+            "grid_edges": self.grid_edges,
             "split": self.split,
             "train": self.n_train,
             "held_out": self.n_held_out,

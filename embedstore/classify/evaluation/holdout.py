@@ -16,7 +16,7 @@ from embedstore.classify.data.splits import TrainTestSplit, evaluation_splits
 from embedstore.classify.evaluation import uncertainty_report
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
-from embedstore.classify.evaluation.fit import c_path, selected_hyperparameters
+from embedstore.classify.evaluation.fit import c_path, hyperparameters_at_grid_edge, selected_hyperparameters
 from embedstore.classify.evaluation.multilabel import multilabel_report
 from embedstore.classify.evaluation.rounds import HoldoutRound, pool_rounds, predict_held_out, run_round
 from embedstore.classify.evaluation.settings import EvaluationSettings
@@ -106,6 +106,7 @@ def build_evaluation(
         held_out_predictions=pooled,
         report=_report(pooled),
         hyperparameters=first.hyperparameters | selected_hyperparameters(estimator),
+        grid_edges=hyperparameters_at_grid_edge(estimator),
         c_path=c_path(estimator),
         near_duplicates=merge_split_near_duplicates([r.near_duplicates for r in rounds]),
         fold_accuracy=tuple(float(correct.mean()) for correct in folds),

@@ -19,6 +19,7 @@ from embedstore.sources.archives.member_uri import MemberUri
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
@@ -30,14 +31,21 @@ class ArchiveSource(LocalFileSource):
         archives: ``(kind, path or url)`` of each; paths absolute.
         labels: take the label from the folders inside an archive, where no sidecar gives one.
         listings: the folder that keeps listings; None keeps none.
+        rules: which names are skipped.
     """
 
     def __init__(
-        self, archives: Sequence[tuple[str, str]], *, labels: bool = True, listings: Path | None = None
+        self,
+        archives: Sequence[tuple[str, str]],
+        *,
+        labels: bool = True,
+        listings: Path | None = None,
+        rules: SkipRules = SkipRules(),
     ) -> None:
         self._archives = tuple(archives)
         self._labels = labels
         self._listings = listings
+        self._rules = rules
         self._collected = CollectedColumns()
         first = archives[0][1]
         self.description = first if len(archives) == 1 else f"{len(archives)} archives, first {first}"
@@ -69,6 +77,9 @@ class ArchiveSource(LocalFileSource):
             opened = remember_archive(kind, path, archive)
             opened.add(file.member for file in listing.files)
             for file in listing.files:
+                if kind_of_file := self._rules.kind_of_path(file.member.name):
+                    summary.skipped[kind_of_file] += 1
+                    continue
                 yield from self._entry(MemberUri(kind, file.member.name, path), file, archive.version_ns)
             if listing.failure is not None:
                 reason, detail = listing.failure

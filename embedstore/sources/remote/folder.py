@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from embedstore.errors import ImageError, SourceError
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.skip_rules import SkipRules
+from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
 from embedstore.types import Failure, FailureReason, ImageRef
 
 
@@ -17,13 +18,15 @@ class RemoteFolder(LocalFileSource):
     Args:
         url: of the prefix.
         labels: take the label from the folders.
+        rules: which names are skipped.
 
     Raises:
         SourceNotFound: if there is nothing below it.
         SourceError: if the server refuses or does not answer.
     """
 
-    def __init__(self, url: str, *, labels: bool = True) -> None:
+    def __init__(self, url: str, *, labels: bool = True, rules: SkipRules = SkipRules()) -> None:
+        self._rules = rules
         self._url = url.rstrip("/")
         self.description = self._url
         self.roots: tuple[str, ...] = (self._url,)
@@ -32,12 +35,13 @@ class RemoteFolder(LocalFileSource):
 
     def scan(self) -> Scan:
         """Start a pass over every file; a folder that cannot be listed is a failure."""
-        return Scan(self._entries())
+        summary = ScanSummary()
+        return Scan(self._entries(summary), summary)
 
-    def _entries(self) -> Iterator[ImageRef | Failure]:
+    def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
         """Yield the files of a folder, then those of its folders likewise."""
         pending: list[tuple[RemoteEntry, tuple[str, ...]]] = []
-        yield from self._files(self._top, (), pending)
+        yield from self._files(self._kept(self._top, (), summary), (), pending)
         while pending:
             folder, below = pending.pop()
             try:
@@ -45,7 +49,18 @@ class RemoteFolder(LocalFileSource):
             except SourceError as e:
                 yield Failure(folder.url, folder.url, 0, 0, FailureReason.UNREACHABLE, str(e))
                 continue
-            yield from self._files(entries, below, pending)
+            yield from self._files(self._kept(entries, below, summary), below, pending)
+
+    def _kept(self, entries: Sequence[RemoteEntry], below: tuple[str, ...], summary: ScanSummary) -> list[RemoteEntry]:
+        """Return the entries of one folder that are not skipped, and count the others."""
+        kept = []
+        for entry in entries:
+            kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
+            if kind := kind_of(entry.name, "/".join((*below, entry.name))):
+                summary.skipped[kind] += 1
+            else:
+                kept.append(entry)
+        return kept
 
     def _files(
         self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]
