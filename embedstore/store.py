@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -662,6 +663,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
@@ -682,6 +684,7 @@ class Store:
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
             save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
+            wait: seconds to wait for another process that is writing, before ``save_as`` fails.
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
@@ -715,6 +718,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options=head_options,
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
@@ -739,6 +743,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         folds: int = 0,
         seed: int = 0,
         near_duplicates: str = "group",
@@ -759,6 +764,7 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
+            wait: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
             near_duplicates: as for :meth:`probe`.
@@ -779,6 +785,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
@@ -833,6 +840,7 @@ class Store:
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
@@ -853,6 +861,7 @@ class Store:
             near_duplicates: as for :meth:`probe`; copies count as one label.
             near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
+            wait: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -875,6 +884,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
@@ -987,6 +997,10 @@ class Store:
         *,
         spaces: Names | None = None,
         heads: Names = ("logistic", "knn", "prototype"),
+        classes: Classes | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: Vectors | None = None,
+        logit_scale: float | None = None,
         labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
@@ -1005,7 +1019,12 @@ class Store:
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads.
+            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
+                learn from all training items.
+            classes: as for :meth:`zero_shot`, for these; by default the labels.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
+            logit_scale: as for :meth:`zero_shot`.
             labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
             where: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -1025,6 +1044,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             LabelError: if the labels cannot support an evaluation.
+            NoTextTower: if a head is made from text, and a space has no text tower.
             UnknownHead: if there is no such head.
         """
         return operations.evaluate.compare(
@@ -1032,6 +1052,8 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            classes=classes,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
             where=where,
             separator=separator,
@@ -1756,6 +1778,26 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
         StoreDamaged: if a file is missing, changed, or contradicts another; nothing is made.
     """
     return operations.maintenance.import_store(Path(path), Path(export_folder))
+
+
+@check_arguments
+def verify_untrusted(path: str | Path) -> UntrustedReport:
+    """Say what a store from somebody else would have tried, without opening it for work.
+
+    Links, objects of the catalog that embedstore never creates, files of another form, and code that a space names are
+    listed. Nothing of the store is run or changed. :meth:`Store.verify` says whether its vectors are whole.
+
+    Args:
+        path: its folder.
+
+    Returns:
+        What was found; ``.ok`` is True where the store holds data only.
+
+    Raises:
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
+    """
+    return operations.untrusted.verify_untrusted(path)
 
 
 @check_arguments

@@ -67,6 +67,9 @@ Timing = Annotated[
     bool, typer.Option("--timing", callback=_request_timing, help="Print where the time went to stderr.")
 ]
 Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another process that is writing.")]
+SaveWait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", help="Wait this long for another process, to save the head.")
+]
 Seed = Annotated[int, typer.Option(help="Random seed for splits, folds and heads.")]
 Items = Annotated[list[int], typer.Option("--item", metavar="ID", help="Use this item. Repeatable.")]
 TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
