@@ -63,8 +63,8 @@ def _print_space(s: dict[str, Any]) -> None:
 
 def _print_computed_column(c: dict[str, Any]) -> None:
     """Print one column that a run computed, and what changed since."""
-    changes = [(c["lost"], "deleted, changed or without a kept copy since"), (c["added"], "added since")]
-    stale = "; ".join(f"{n:,} items {what}" for n, what in changes if n)
+    changes = [(c["cleared"], "values cleared"), (c["added"], "items added")]
+    stale = ", ".join(f"{n:,} {what} since" for n, what in changes if n)
     edited = "; edited since" if c["edited"] else ""
     run = f"run {c['run']}, {c['verb']}, {str(c['computed'])[:10]}"
     console.print_line(f"computed column {c['column']} ({run}): {c['items']:,} items" + edited

@@ -41,8 +41,8 @@ class StoreInfo(Summary):
         spaces: facts on each space.
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
-        computed: the columns that runs computed: the run, how many items have a value, and whether items were deleted,
-            changed or added since.
+        computed: the columns that runs computed: the run, how many items have a value, and whether values were
+            cleared or items added since.
         runs: how many runs are recorded.
         bytes: bytes on disk.
     """

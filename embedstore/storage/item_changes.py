@@ -94,7 +94,8 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         UnknownColumn: if the filter names a column that the items do not have.
     """
     with writer.transaction() as con, _selected(con, selection) as (table, count):
-        notices = _delete_items(con, f"SELECT item FROM {table}")
+        notices = computed_columns.stale_notes(con, selection.where)
+        notices += _delete_items(con, f"SELECT item FROM {table}")
     writer.notify(notices)
     return {"items": count}
 
@@ -123,7 +124,8 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         items, purged, vectors = first_row(counts)
         con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
         con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        notices = _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
+        notices = computed_columns.stale_notes(con, selection.where)
+        notices += _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
     writer.notify(notices)
     return {"items": items, "contents": purged, "vectors": vectors}
 
@@ -169,9 +171,11 @@ def edit(
                 con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
-        if any(column.lower() == "split" for column in assignments):
+        if any(column.lower() == "split" for column in expressions):
             _normalize_splits(con, table)
+        notices = computed_columns.stale_notes(con, selection.where)
         computed_columns.mark_edited(con, list(expressions))
+    writer.notify(notices)
     return {"items": count}
 
 
