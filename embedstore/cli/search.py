@@ -153,6 +153,7 @@ def index(
     max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
     kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
     space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
     """Build an approximate index and measure its recall; searches continue meanwhile and use it once it is ready.
@@ -160,7 +161,7 @@ def index(
     `embedstore index pets.store --recall 0.95 --max-memory 4GB`
     """
     built = es.open(store).build_index(
-        recall=recall, max_memory=max_memory, kind=kind, space=space, progress=console.print_note
+        recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=console.print_note
     )
     console.print_result(built.to_json(), as_json)
 

@@ -10,10 +10,12 @@ from embedstore.classify.data.features import load_features
 from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.evaluate import Classes, TextOptions, encode_classes
+from embedstore.operations.keywords import check_public_methods
 from embedstore.operations.session import Session
 from embedstore.storage.spaces import SpaceRecord
 
 
+@check_public_methods
 @dataclass(frozen=True)
 class ZeroShotClassifier:
     """A zero-shot classifier of one space; nothing is fitted.

@@ -55,6 +55,7 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     out += _near_duplicate_notes(e)
     if e.n_unlabeled:
         out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
+    out += e.label_notes
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
@@ -138,18 +139,42 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
             f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
         )
     if a := e.abstain:
-        precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
-        out.append(
-            f"abstains below {a['threshold']:.3f} (chosen for precision {a['target_precision']:g} on {a['rows']} "
-            f"items): answers {a['coverage']:.3f} of the held-out items with precision {precision}"
-        )
+        out.append(_abstention_note(a))
     if s := e.conformal:
         out.append(
             f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on {s['rows']} items): "
             f"{s['coverage']:.3f} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
             f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
         )
+        out += _low_coverage_notes(s)
     return out
+
+
+def _abstention_note(a: dict[str, Any]) -> str:
+    """Return what a head that abstains promises, and what it did on the held-out items."""
+    promise = f"precision of at least {a['target_precision']:g} on new items, in 95% of such samples"
+    if a["threshold"] is None:
+        needed = a["rows_needed"]
+        cure = f"about {needed} items would show one" if needed else "the head reaches it on no part of the items"
+        return f"answers nothing: {a['rows']} items show no threshold with a {promise}; {cure}"
+    precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
+    return (
+        f"abstains below {a['threshold']:.3f} (chosen on {a['rows']} items for a {promise}): answers "
+        f"{a['coverage']:.3f} of the held-out items with precision {precision}"
+    )
+
+
+def _low_coverage_notes(s: dict[str, Any]) -> list[str]:
+    """Return the classes whose sets hold the true class more rarely than luck explains."""
+    target = s["target_coverage"]
+    low = [
+        c for c in s["coverage_by_class"] if target - c["coverage"] > 2 * math.sqrt(target * (1 - target) / c["rows"])
+    ]
+    if not low:
+        return []
+    low.sort(key=lambda c: c["coverage"])
+    names = ", ".join(f"{c['class']} {c['coverage']:.3f} of {c['rows']}" for c in low[:MAX_LISTED_CLASSES])
+    return [f"the coverage holds on average, not in every class (`--conformal-by-class` does that): {names}"]
 
 
 def score_table(e: Evaluation) -> TextTable:

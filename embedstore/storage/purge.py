@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embedstore.storage import disk_errors
 from embedstore.storage.item_changes import ItemSelection, delete_items, selected_items
 from embedstore.storage.layout import Layout
+from embedstore.storage.queries import computed_columns
 from embedstore.storage.sql import column_types, content_hex, fetch_column, fetch_value, quote_identifier
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
@@ -116,7 +117,8 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         con.execute(f"DELETE FROM failures WHERE uri IN (SELECT uri FROM items WHERE item IN ({items}))")
         con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
         con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        notices = delete_items(con, items)
+        notices = computed_columns.stale_notes(con, selection.where)
+        notices += delete_items(con, items)
         runs = _purge_runs(con, known)
     writer.notify(notices)
     return {**counts, "runs": runs}

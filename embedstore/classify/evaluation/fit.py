@@ -87,6 +87,7 @@ def out_of_fold_probabilities(
     n_folds: int,
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    nested: bool = False,
 ) -> NDArray[np.float32]:
     """Predict every row by a head that was not fitted on it; logistic regression does so in one pass.
 
@@ -97,11 +98,14 @@ def out_of_fold_probabilities(
         n_folds: number of folds.
         seed: of the folds and of the head.
         options: of the head's constructor.
+        nested: choose the C of logistic regression inside each fold, not once on all folds.
 
     Returns:
         Probabilities, float32 ``(N, K)``.
     """
     options = dict(options or {})
+    if nested and not data.multilabel:
+        return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
     if head == "logistic" and data.multilabel and not _has_single_c(options):
         return _out_of_fold_per_label(data, class_names, n_folds, {"random_state": seed} | options)
     if head == "logistic":
@@ -110,9 +114,17 @@ def out_of_fold_probabilities(
         if hasattr(probe, "out_of_fold_"):  # a single C is fitted without folds
             out: NDArray[np.float32] = np.nan_to_num(np.asarray(probe.out_of_fold_, dtype=np.float32))
             return out
+    return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
+
+
+def _fold_by_fold(
+    data: Features, class_names: Sequence[str], *, head: str, n_folds: int, seed: int, options: dict[str, Any]
+) -> NDArray[np.float32]:
+    """Fit one head per fold and predict the rows that the fold holds out."""
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
-        estimator = fit_head(head, data.take(part.train), seed=seed, options=options)
+        train = data.take(part.train)
+        estimator = (fit_head if data.multilabel else fit_head_to_few)(head, train, seed=seed, options=options)
         held_out = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
         proba[part.held_out] = align_columns(held_out, estimator.classes_, class_names)
     return proba

@@ -18,7 +18,7 @@ from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
 from embedstore.classify.evaluation.fit import c_path, hyperparameters_at_grid_edge, selected_hyperparameters
 from embedstore.classify.evaluation.multilabel import multilabel_report
-from embedstore.classify.evaluation.rounds import HoldoutRound, pool_rounds, predict_held_out, run_round
+from embedstore.classify.evaluation.rounds import FitHead, HoldoutRound, pool_rounds, predict_held_out, run_round
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import ClassificationReport, MetricName
 
@@ -42,14 +42,30 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
     """
     settings = settings or EvaluationSettings()
     heads.make_head(head, **options)  # refuses a wrong name early, and its imports do not count as its time
+
+    def fit(train: Features, calibration: Features) -> tuple[Any, int]:
+        return fit_calibrated_head(head, train, calibration, settings, options)
+
+    return evaluate_fit(head, data, settings, fit)
+
+
+def evaluate_fit(head: str, data: Features, settings: EvaluationSettings, fit: FitHead) -> Evaluation:
+    """Fit anything on the training rows and evaluate it on the held-out rows.
+
+    Args:
+        head: name of the head, for the report.
+        data: labeled rows.
+        settings: folds, seed, near-duplicates.
+        fit: fits a classifier on rows.
+
+    Raises:
+        LabelError: when the labels do not support the split or the head.
+    """
     start = time.perf_counter()
     data = settings.near_duplicate_options.join(data)
     splits = evaluation_splits(data, n_folds=settings.folds, seed=settings.seed)
-    rounds = [run_round(head, data, split, settings, options) for split in splits]
-    if settings.folds:
-        estimator = fit_calibrated_head(head, data, data.take(_NO_ROWS), settings, options)[0]
-    else:
-        estimator = rounds[0].estimator
+    rounds = [run_round(data, split, settings, fit) for split in splits]
+    estimator = fit(data, data.take(_NO_ROWS))[0] if settings.folds else rounds[0].estimator
     return build_evaluation(head, data, rounds, estimator, settings, start)
 
 
@@ -100,6 +116,7 @@ def build_evaluation(
         n_train=len(data) if settings.folds else len(first.split.train),
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
+        label_notes=data.label_notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,

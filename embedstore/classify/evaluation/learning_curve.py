@@ -165,7 +165,12 @@ def learning_curve(
 
 
 def score_label_budgets(
-    score_rows: ScoreRows, head: str, data: Features, settings: LearningCurveSettings
+    score_rows: ScoreRows,
+    head: str,
+    data: Features,
+    settings: LearningCurveSettings,
+    *,
+    classes: Sequence[str] | None = None,
 ) -> LearningCurve:
     """Build the learning curve of anything that learns from training rows.
 
@@ -174,6 +179,7 @@ def score_label_budgets(
         head: name, for the report.
         data: labeled rows.
         settings: label budgets, draws and seed.
+        classes: the labels that rows are drawn from; by default all.
 
     Raises:
         LabelError: when the labels do not support the split, or the fit on all labels.
@@ -182,6 +188,8 @@ def score_label_budgets(
     data = settings.near_duplicates.join(data)
     split = train_test_split(data, seed=settings.seed)
     split = replace(split, train=split_near_duplicates(data, split, drop=settings.near_duplicates.drops)[0])
+    if classes is not None:
+        split = replace(split, train=split.train[np.isin(data.y[split.train].astype(str), classes)])
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))

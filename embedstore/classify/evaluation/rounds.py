@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near_duplicates
 from embedstore.classify.data.splits import TrainTestSplit
-from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
 from embedstore.classify.evaluation.fit import align_columns, has_probabilities, unwrap_head
 from embedstore.classify.evaluation.settings import EvaluationSettings
@@ -43,9 +42,11 @@ class HoldoutRound:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
-def run_round(
-    head: str, data: Features, split: TrainTestSplit, settings: EvaluationSettings, options: dict[str, Any]
-) -> HoldoutRound:
+FitHead = Callable[[Features, Features], tuple[Any, int]]
+"""Fit on the training rows and maybe calibrate on the others; return the classifier and how many calibrated it."""
+
+
+def run_round(data: Features, split: TrainTestSplit, settings: EvaluationSettings, fit: FitHead) -> HoldoutRound:
     """Fit on the training rows and predict the held-out rows.
 
     Raises:
@@ -59,9 +60,7 @@ def run_round(
             "every training row is a near-duplicate of a held-out row; raise near_duplicate_threshold, or leave out "
             "drop_near_duplicates"
         )
-    estimator, n_calibration = fit_calibrated_head(
-        head, data.take(rows), data.take(split.calibration), settings, options
-    )
+    estimator, n_calibration = fit(data.take(rows), data.take(split.calibration))
     held_out = data.take(split.held_out)
     return HoldoutRound(
         split=replace(split, train=rows),

@@ -36,6 +36,7 @@ class EvaluationSettings:
         abstain_precision: target precision in (0, 1] of a head that may answer "none of these".
         conformal_alpha: share in (0, 0.5] of the items whose set of classes may miss the true class; the head answers
             with sets.
+        conformal_by_class: keep this share within every class, also a rare one.
     """
 
     folds: int = 0
@@ -46,6 +47,7 @@ class EvaluationSettings:
     calibrate: str | None = None
     abstain_precision: float | None = None
     conformal_alpha: float | None = None
+    conformal_by_class: bool = False
 
     def __post_init__(self) -> None:
         abstain, alpha = self.abstain_precision, self.conformal_alpha
@@ -63,6 +65,8 @@ class EvaluationSettings:
             )
         if abstain is not None and alpha is not None:
             raise BadHead("abstain_precision and conformal_alpha exclude each other: give one")
+        if self.conformal_by_class and alpha is None:
+            raise BadHead("conformal_by_class needs conformal_alpha, e.g. 0.1")
 
     @property
     def near_duplicate_options(self) -> NearDuplicateOptions:

@@ -95,10 +95,10 @@ class HeadCodec:
 
 HEAD_CODECS: dict[str, HeadCodec] = {
     "Abstain": HeadCodec(
-        f"{_OURS}calibration", "SelectiveClassifier", {"target_precision": "precision", "abstain_label": "other"}
+        f"{_OURS}selective", "SelectiveClassifier", {"target_precision": "precision", "abstain_label": "other"}
     ),
     "Calibrated": HeadCodec(f"{_OURS}calibration", "CalibratedHead"),
-    "ConformalSets": HeadCodec(f"{_OURS}calibration", "ConformalSets"),
+    "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
     "LogisticProbe": HeadCodec(
