@@ -1401,7 +1401,13 @@ class Store:
         return operations.edit.delete(self._session, where, items, wait=wait)
 
     def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
-        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
+        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes their bytes.
+
+        Predictions and failures of the items go too, and the texts about them in the table ``runs``: uris, digests,
+        values that no other item has, and the texts of edits, unless an edit was of other items by their ids. Saved
+        heads that hold a copy of a vector (k-nearest neighbors) or a class of these items only are deleted, and so are
+        the pictures of training images in checkpoints. Other heads and fine-tuned networks may have learned from the
+        items: fit them again. Backups, exports and the folder ``quarantine`` keep theirs.
 
         Args:
             where: a filter, ``"true"`` for all items.
@@ -1409,7 +1415,7 @@ class Store:
             wait: see :class:`Store`.
 
         Returns:
-            How many items, contents and vectors were removed.
+            What was removed.
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
