@@ -146,7 +146,7 @@ def _curve(curve: LearningCurve) -> str:
         x_label=table.columns[0],
         y_label=evaluation_text.curve_metric(curve),
         tick_labels=[str(row[0]) for row in table.rows],
-        error_ends=[(p.mean - p.std, p.mean + p.std) for p in curve.points],
+        error_ends=[(p.low, p.high) for p in curve.points],
     )
     return chart + _table(table) + _notes(evaluation_text.curve_notes(curve))
 

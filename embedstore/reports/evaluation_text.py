@@ -243,12 +243,21 @@ def curve_metric(curve: LearningCurve) -> str:
 
 
 def curve_table(curve: LearningCurve) -> TextTable:
-    """Return the mean and the standard deviation at each label budget."""
-    columns = ("labels per class", "training items", curve_metric(curve), "standard deviation", "draws")
+    """Return the mean, its interval over draws and held-out items, and the standard deviation of the draws."""
+    columns = (
+        "labels per class", "training items", curve_metric(curve), "95% interval", "std of draws", "draws",
+    )  # fmt: skip
     return TextTable(
         columns,
         [
-            (budget_name(p.labels_per_class), p.n_train, p.mean, p.std if len(p.values) > 1 else None, len(p.values))
+            (
+                budget_name(p.labels_per_class),
+                p.n_train,
+                p.mean,
+                f"[{p.low:.3f}, {p.high:.3f}]",
+                p.std if len(p.values) > 1 else None,
+                len(p.values),
+            )
             for p in curve.points
         ],
     )
@@ -301,15 +310,12 @@ def comparison_table(comparison: HeadComparison) -> TextTable:
 
 
 def comparison_curve_table(comparison: HeadComparison) -> TextTable:
-    """Return the learning curves of a comparison: mean and standard deviation at each label budget."""
+    """Return the learning curves of a comparison: the mean and its 95% interval at each label budget."""
     curves = [r.learning_curve for r in comparison.results if r.learning_curve]
     budgets = sorted({p.labels_per_class for c in curves for p in c.points if p.labels_per_class is not None})
     rows = []
     for curve in curves:
-        cells = {
-            p.labels_per_class: f"{p.mean:.3f} ± {p.std:.3f}" if p.labels_per_class else f"{p.mean:.3f}"
-            for p in curve.points
-        }
+        cells = {p.labels_per_class: f"{p.mean:.3f} [{p.low:.3f}, {p.high:.3f}]" for p in curve.points}
         rows.append([curve.space, curve.head, *(cells.get(b, "") for b in (*budgets, None))])
     return TextTable(["space", "head", *(f"{b} per class" for b in budgets), "all"], rows)
 
