@@ -58,7 +58,9 @@ def learning_curve_page(curve: LearningCurve) -> str:
 
 def comparison_page(comparison: HeadComparison) -> str:
     """Return a comparison of heads, with their learning curves where there are some, as a page."""
+    leak = evaluation_text.comparison_leak_headline(comparison)
     parts = [
+        f'<p class="leak">{html.escape(leak)}</p>' if leak else "",
         _table(evaluation_text.comparison_table(comparison)),
         _notes(evaluation_text.comparison_notes(comparison)),
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
+from embedstore.classify.evaluation.evaluation import LeakedAccuracy
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
@@ -118,17 +119,34 @@ def leak_headline(e: Evaluation) -> str | None:
     leak = e.leak
     if leak is None:
         return None
-    identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
-    effect = ", which was left out of training" if leak.dropped else ""
     accuracies = [
         f"{accuracy:.3f} on {name}"
         for accuracy, name in ((leak.accuracy_near, "them"), (leak.accuracy_other, f"the other {leak.n_other}"))
         if accuracy is not None
     ]
-    return (
-        f"{leak.n_near} of {e.n_held_out} held-out items have a near copy in training{identical}{effect}: "
-        f"accuracy {', '.join(accuracies)}"
-    )
+    return f"{_leak_count(leak)}: accuracy {', '.join(accuracies)}"
+
+
+def comparison_leak_headline(comparison: HeadComparison) -> str | None:
+    """Return the same for every classifier of a comparison."""
+    leaks = [(r.evaluation, leak) for r in comparison.results if (leak := r.evaluation.leak) is not None]
+    if not leaks:
+        return None
+    accuracies = [
+        f"{e.head} in {e.space} {leak.accuracy_near:.3f} / {_three_digits(leak.accuracy_other)}" for e, leak in leaks
+    ]
+    return f"{_leak_count(leaks[0][1])}: accuracy on them / on the others: {'; '.join(accuracies)}"
+
+
+def _leak_count(leak: LeakedAccuracy) -> str:
+    identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
+    effect = ", which was left out of training" if leak.dropped else ""
+    total = leak.n_near + leak.n_other
+    return f"{leak.n_near} of {total} held-out items have a near copy in training{identical}{effect}"
+
+
+def _three_digits(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _uncertainty_notes(e: Evaluation) -> list[str]:

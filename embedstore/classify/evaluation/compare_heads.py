@@ -79,7 +79,7 @@ class ComparedHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
-        e, gap = self.evaluation, self.accuracy_gap
+        e, gap, leak = self.evaluation, self.accuracy_gap, self.evaluation.leak
         return {
             "space": e.space,
             "head": e.head,
@@ -93,6 +93,7 @@ class ComparedHead:
             "bytes_per_item": self.cost.bytes_per_item,
             "images_per_second": self.cost.images_per_second,
             "near_duplicates": e.near_duplicates and e.near_duplicates.count,
+            "leak": leak and leak.to_json(),
             "metrics": e.report.to_json()["scores"],
             "curve": self.learning_curve and self.learning_curve.to_json()["points"],
         }
@@ -162,7 +163,9 @@ def compare_heads(
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
     shared = settings.near_duplicate_options.join_shared(select_shared_items([data for data, _ in spaces]))
-    budgets = LearningCurveSettings(labels_per_class, seed=settings.seed)
+    budgets = LearningCurveSettings(
+        labels_per_class, seed=settings.seed, near_duplicates=settings.near_duplicate_options
+    )
     words: list[TextClasses | None] = [*text_classes] or [None] * len(spaces)
     cells = [
         (_evaluate(head, data, settings, text), cost, _curve(head, data, budgets, text))
