@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -207,9 +209,14 @@ class Store:
 
     def embed(
         self,
-        source: str | Path | Sequence[str | Path],
+        source: Any,
         *,
         labels_from: str | None = "folder",
+        splits_from: str | None = "folder",
+        uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        collect_rows: bool = False,
         exclude: Names = (),
         hidden: bool = False,
         space: str | None = None,
@@ -222,8 +229,14 @@ class Store:
         """Embed what is new or changed in a source; incremental, and resumable after a kill.
 
         Args:
-            source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
+            source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
+                a DataFrame of pandas or polars, an Arrow table or a dict of columns.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            splits_from: ``"folder"`` takes the split from folders named train, val or test, None takes none.
+            uri_column: the column of the manifest that names the images; by default ``uri``.
+            root: the folder that relative uris start from; by default the manifest's own folder.
+            encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            collect_rows: make one item of several rows of one image; columns whose values differ become lists.
             exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
                 anyway.
@@ -241,7 +254,9 @@ class Store:
         Raises:
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
+            SourceError: if a folder is beside train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadEncoding: if a text manifest has another encoding.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -252,6 +267,8 @@ class Store:
             self._session,
             source,
             labels_from=labels_from,
+            splits_from=splits_from,
+            table=TableOptions(uri_column, root, encoding, collect_rows),
             exclude=exclude,
             hidden=hidden,
             space=space,
@@ -268,6 +285,8 @@ class Store:
         table: Any = None,
         *,
         uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
         dtype: str | None = None,
@@ -277,8 +296,11 @@ class Store:
 
         Args:
             vectors: ``(N, D)`` array or the path of a ``.npy`` file.
-            table: a CSV, Parquet or JSON lines file, a dict of columns or a DataFrame with N rows, or None.
+            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; or
+                None.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
             dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
@@ -292,6 +314,7 @@ class Store:
                 so much that they rank differently; nothing is stored.
             BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
+            BadEncoding: if a text file has another encoding; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
@@ -299,7 +322,7 @@ class Store:
             self._session,
             vectors,
             table,
-            uri_column=uri_column,
+            options=TableOptions(uri_column, root, encoding),
             space=space,
             unit_norm=unit_norm,
             dtype=dtype,
@@ -1292,21 +1315,35 @@ class Store:
         """
         return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
 
-    def edit_from_table(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> TableEdit:
-        """Set columns from a CSV, Parquet or JSON lines table with a column ``item`` or ``uri``.
+    def edit_from_table(
+        self,
+        table: Any,
+        *,
+        key: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        wait: float = 0.0,
+    ) -> TableEdit:
+        """Set columns from a table with a column ``item`` or ``uri``; an empty cell empties the value.
 
         Args:
-            table: the file.
+            table: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns.
             key: the column that names the items; by default ``item``, else ``uri``.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             wait: see :class:`Store`.
 
         Returns:
             How many rows were used, and how many name an item that the store does not have.
 
         Raises:
-            QueryError: if the table cannot be used; nothing is changed.
+            SourceNotFound: if there is no such file.
+            BadManifest: if the table cannot be used, or names no item of the store; nothing is changed.
+            BadEncoding: if a text file has another encoding; nothing is changed.
+            QueryError: if a column cannot be set; nothing is changed.
         """
-        return operations.edit.edit_from_table(self._session, table, key=key, wait=wait)
+        options = TableOptions(root=root, encoding=encoding)
+        return operations.edit.edit_from_table(self._session, table, key=key, options=options, wait=wait)
 
     def rename(self, old: str, new: str, *, wait: float = 0.0) -> ChangedItems:
         """Give an item another uri, or with ``/`` at the end all items below a folder; files are not touched.
@@ -1795,6 +1832,26 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
         StoreDamaged: if a file is missing, changed, or contradicts another; nothing is made.
     """
     return operations.maintenance.import_store(Path(path), Path(export_folder))
+
+
+@check_arguments
+def verify_untrusted(path: str | Path) -> UntrustedReport:
+    """Say what a store from somebody else would have tried, without opening it for work.
+
+    Links, objects of the catalog that embedstore never creates, files of another form, and code that a space names are
+    listed. Nothing of the store is run or changed. :meth:`Store.verify` says whether its vectors are whole.
+
+    Args:
+        path: its folder.
+
+    Returns:
+        What was found; ``.ok`` is True where the store holds data only.
+
+    Raises:
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
+    """
+    return operations.untrusted.verify_untrusted(path)
 
 
 @check_arguments

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import embedstore as es
-from embedstore.cli import console
+from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 
@@ -21,8 +21,13 @@ def edit(
     store: o.StorePath,
     table: Annotated[
         Path | None,
-        typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSONL table with item or uri, and columns to set."),
+        typer.Argument(metavar="TABLE", help="A CSV, TSV, Parquet or JSON table with item or uri, and columns to set."),
     ] = None,
+    uri_column: Annotated[
+        str | None, typer.Option(help="The column of the table that names the images; by default item, else uri.")
+    ] = None,
+    root: o.Root = None,
+    encoding: o.Encoding = None,
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="COLUMN=SQL", help="Set a column to an SQL expression. Repeatable.")
     ] = [],
@@ -40,7 +45,8 @@ def edit(
         raise typer.BadParameter("give either a TABLE or --set COLUMN=SQL")
     opened = es.open(store)
     if table is not None:
-        console.print_result(opened.edit_from_table(table, wait=wait).to_json(), as_json)
+        edited = opened.edit_from_table(table, key=uri_column, root=root, encoding=encoding, wait=wait)
+        render.print_counts(edited, as_json)
         return
     columns = _parse_columns(assignments)
     result = opened.edit(columns, where, items=item or None, create_columns=add_columns, wait=wait)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from embedstore.operations.results import ChangedItems, Compaction, PurgedItems,
 from embedstore.operations.session import Session
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
+from embedstore.sources.edit_tables import write_edits
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage import compact, item_changes
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.sql import utc_now
@@ -52,11 +56,15 @@ def edit(
     return ChangedItems(**counts)
 
 
-def edit_from_table(session: Session, table: str | Path, *, key: str | None, wait: float) -> TableEdit:
+def edit_from_table(session: Session, table: Any, *, key: str | None, options: TableOptions, wait: float) -> TableEdit:
     """Set columns from a table; see :meth:`embedstore.Store.edit_from_table`."""
-    settings = {"table": str(table)}
-    counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, Path(table), key=key))
-    return TableEdit(**counts)
+    options = replace(options, known_types=session.storage.filled_columns())
+    with tempfile.TemporaryDirectory(prefix="embedstore-") as folder:
+        edits = write_edits(table, Path(folder, "edits.parquet"), options, key=key)
+        settings = {"table": edits.rows.name}
+        counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, edits.rows))
+    unknown = [f"{counts['unknown']:,} rows name an item that the store does not have"] if counts["unknown"] else []
+    return TableEdit(**counts, notices=(*edits.notices, *unknown))
 
 
 def rename(session: Session, old: str, new: str, *, wait: float) -> ChangedItems:

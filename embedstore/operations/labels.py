@@ -9,7 +9,7 @@ from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport
 from embedstore.errors import LabelError
 from embedstore.operations.session import Session
-from embedstore.storage.sql import quote_identifier
+from embedstore.storage.queries.features import absent_condition
 from embedstore.storage.vector_stream import open_vector_stream
 
 
@@ -53,8 +53,7 @@ def suggest_labels(
     if len(_classes(data)) < 2:
         raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
     estimator = fit.fit_head_to_few(head, data, seed=seed)
-    unlabeled = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
-    with open_vector_stream(session.storage, record, where, extra_condition=unlabeled) as stream:
+    with open_vector_stream(session.storage, record, where, extra_condition=absent_condition(label)) as stream:
         return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
 
 

@@ -41,8 +41,8 @@ class StoreInfo(Summary):
         spaces: facts on each space.
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
-        computed: the columns that runs computed: the run, how many items have a value, and whether items were deleted,
-            changed or added since.
+        computed: the columns that runs computed: the run, how many items have a value, and whether values were
+            cleared or items added since.
         runs: how many runs are recorded.
         bytes: bytes on disk.
     """
@@ -83,10 +83,21 @@ class PurgedItems(Summary):
 
 @dataclass(frozen=True)
 class TableEdit(Summary):
-    """How many items a table changed, and how many of its rows name an item that the store does not have."""
+    """What an edit from a table changed.
+
+    Attributes:
+        items: items that were changed.
+        unknown: rows that name an item that the store does not have.
+        notices: what a person should know about the table, one sentence each.
+    """
 
     items: int
     unknown: int
+    notices: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"items": self.items, "unknown": self.unknown}
 
 
 @dataclass(frozen=True)

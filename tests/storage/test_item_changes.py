@@ -5,7 +5,7 @@ import pytest
 
 from embedstore import create
 from embedstore import open as open_store
-from embedstore.errors import BadFilter, BadManifest, QueryError, UnknownColumn
+from embedstore.errors import BadFilter, BadManifest, QueryError, SourceNotFound, UnknownColumn
 from embedstore.storage import compact
 from embedstore.storage.compact import ShardUsage
 
@@ -159,7 +159,7 @@ def test_unusable_tables_change_nothing(store, tmp_path, text, words):
     with pytest.raises(BadManifest, match=words):
         store.edit_from_table(tmp_path / "t.csv")
     assert store.sql("FROM items").rows == before
-    with pytest.raises(BadManifest, match="no table"):
+    with pytest.raises(SourceNotFound, match=r"missing\.csv is not a file"):
         store.edit_from_table(tmp_path / "missing.csv")
 
 

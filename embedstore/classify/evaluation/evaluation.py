@@ -115,6 +115,7 @@ class Evaluation(Table):
         n_unlabeled: items left out because they have no label.
         n_unused_validation: items of the split ``val`` that were used for nothing, because ``test`` evaluates.
         n_train_without_split: training items without a split of their own, where the held-out items have one.
+        label_notes: what a person should know about the labels, one sentence each.
         seed: of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
             rows count as wrong.
@@ -141,6 +142,7 @@ class Evaluation(Table):
     n_unlabeled: int
     n_unused_validation: int
     n_train_without_split: int
+    label_notes: tuple[str, ...]
     seed: int
     unlearned_classes: tuple[str, ...]
     estimator: Any = field(repr=False)
@@ -237,6 +239,7 @@ class Evaluation(Table):
             "unlabelled": self.n_unlabeled,
             "unused_validation": self.n_unused_validation,
             "train_without_split": self.n_train_without_split,
+            "label_notes": list(self.label_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],

@@ -122,6 +122,7 @@ def build_evaluation(
         n_unlabeled=data.n_unlabeled,
         n_unused_validation=first.n_unused_validation,
         n_train_without_split=_count_without_split(data, first.split),
+        label_notes=data.label_notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,
