@@ -60,6 +60,13 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
+    if e.n_unused_validation:
+        out.append(
+            f"{e.n_unused_validation} items of the split val were not used; --choose-on val selects C on them, --refit "
+            "trains on them"
+        )
+    if e.n_train_without_split:
+        out.append(f"{e.n_train_without_split} items without a split of their own train, too")
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
         cure = "; --head-arg Cs=[...] tries others" if name == "C" else ""

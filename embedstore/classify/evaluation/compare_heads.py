@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from embedstore.classify.evaluation.few_shot_curve import few_shot_curve
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower, pairwise_differences
-from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.classify.evaluation.text_classifiers import TEXT_HEADS, ZERO_SHOT, TextClasses, evaluate_text_head
 from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences
@@ -191,6 +191,8 @@ def compare_heads(
 
 def _evaluate(head: str, data: Features, settings: EvaluationSettings, text: TextClasses | None) -> Evaluation:
     """Evaluate a head; one that is made from text needs the classes in words."""
+    if head != "logistic":
+        settings = replace(settings, choose_on=ChoiceRows.FOLDS.value)  # nothing but C is selected by it
     if head not in TEXT_HEADS:
         return evaluate_head(head, data, settings)
     if text is None:
