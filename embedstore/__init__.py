@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from embedstore.errors import (
         BackboneError,
         BadBackbone,
+        BadEncoding,
         BadFilter,
         BadHead,
         BadManifest,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -96,7 +98,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -112,6 +114,7 @@ _MODULES = {
     "embedstore.errors": (
         "BackboneError",
         "BadBackbone",
+        "BadEncoding",
         "BadFilter",
         "BadHead",
         "BadManifest",
@@ -169,6 +172,7 @@ _MODULES = {
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
@@ -188,6 +192,7 @@ _MODULES = {
         "open",
         "repair_store",
         "restore",
+        "verify_untrusted",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -197,6 +202,7 @@ __all__ = [
     "BackboneError",
     "Backup",
     "BadBackbone",
+    "BadEncoding",
     "BadFilter",
     "BadHead",
     "BadManifest",
@@ -265,6 +271,7 @@ __all__ = [
     "UnknownHead",
     "UnknownOption",
     "UnsafeStore",
+    "UntrustedReport",
     "VerificationReport",
     "WeightsMismatch",
     "WeightsNotFound",
@@ -274,6 +281,7 @@ __all__ = [
     "open",
     "repair_store",
     "restore",
+    "verify_untrusted",
 ]
 
 

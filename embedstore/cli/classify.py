@@ -192,11 +192,18 @@ def learning_curve(
 def compare_heads(
     store: o.StorePath,
     evaluation: EvaluationOptionGroup,
+    text: TextClassOptionGroup,
     label: o.Label = "label",
     spaces: Annotated[
         str | None, typer.Option(help="Names of spaces, separated by commas; by default every space with vectors.")
     ] = None,
-    heads: Annotated[str, typer.Option(help="Names of heads, separated by commas.")] = "logistic,knn,prototype",
+    heads: Annotated[
+        str,
+        typer.Option(
+            help="Names of heads, separated by commas; also zero-shot, tip-adapter, tip-adapter-f and blend, "
+            "which need a text tower."
+        ),
+    ] = "logistic,knn,prototype",
     labels_per_class: Annotated[
         str | None, typer.Option(help="Add learning curves at these labels per class, e.g. 1,4,16.")
     ] = None,
@@ -206,13 +213,15 @@ def compare_heads(
     as_json: o.Json = False,
 ) -> None:
     """Compare spaces and heads on the same held-out items, with the significance of each difference."""
-    comparison = es.open(store).compare_heads(
+    comparison = es.open(store, device=text.device, precision=text.precision).compare_heads(
         label,
         spaces=o.parse_names(spaces) if spaces else None,
         heads=o.parse_names(heads),
         labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class") if labels_per_class else (),
         where=where,
         separator=separator,
+        classes=text.load_classes(),
+        **text.to_kwargs(),
         **evaluation.to_kwargs(),
     )
     render_evaluation.print_comparison(comparison, output, as_json)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         query_encoder,
         search,
         spaces,
+        untrusted,
         zero_shot,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "query_encoder",
     "search",
     "spaces",
+    "untrusted",
     "zero_shot",
 ]
 

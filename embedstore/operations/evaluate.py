@@ -35,6 +35,7 @@ from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.text_form import clean_text
 
 __all__ = [
     "Classes",
@@ -216,6 +217,8 @@ def compare(
     where: str | None,
     separator: str | None,
     settings: EvaluationSettings,
+    classes: Classes | None = None,
+    text: TextOptions = TextOptions(),
 ) -> HeadComparison:
     """Compare spaces and heads; see :meth:`embedstore.Store.compare_heads`."""
     records = [session.space(s) for s in spaces] if spaces else _spaces_with_vectors(session)
@@ -225,7 +228,13 @@ def compare(
             (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
             for r in records
         ]
-        return compare_heads.compare_heads(data, heads=head_names, settings=settings, labels_per_class=labels_per_class)
+        words: list[TextClasses] = []
+        if set(head_names) & set(text_classifiers.TEXT_HEADS):
+            named = classes or sorted({str(y) for features_of_space, _ in data for y in features_of_space.y.tolist()})
+            words = [encode_classes(session, r, named, text) for r in records]
+        return compare_heads.compare_heads(
+            data, heads=head_names, settings=settings, labels_per_class=labels_per_class, text_classes=words
+        )
 
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
     run |= {"labels_per_class": list(labels_per_class)} | recorded_settings(asdict(settings))
@@ -237,7 +246,9 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
     if text.class_vectors is not None:
         vectors = _checked_class_vectors(text.class_vectors)
         return TextClasses(
-            list(classes), vectors, DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale
+            [clean_text(str(c)) for c in classes],
+            vectors,
+            DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale,
         )
     text_encoder = TextEncoder(encoder(session, record, Tower.TEXT))
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)

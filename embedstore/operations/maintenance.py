@@ -82,7 +82,7 @@ def verify(session: Session, *, check_images: bool, progress: Progress) -> Verif
     with check_progress(progress) as callback:
         findings = [
             *storage_checks.check_storage(storage, progress=callback),
-            *check_sidecars(storage.layout, _READERS),
+            *check_sidecars(storage.layout, SIDECAR_READERS),
         ]
         catalog = storage.layout.catalog.name
         if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
@@ -104,7 +104,7 @@ def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bo
     storage = session.storage
     disk = disk_errors.disk_errors(f"repair {session.path}", cure="make room and run it again")
     with lock.writer_lock(storage.layout.lock, "repair", wait=wait), disk:
-        actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
+        actions = repaired.actions + quarantine_damaged(storage.layout, SIDECAR_READERS)
         actions += take_back.take_back_heads(storage.layout, storage.catalog, _load_head)
     steps = chain(
         (_reembed(session, space, contents, reembed) for space, contents in repaired.lost_contents.items()),
@@ -142,7 +142,7 @@ def _load_head(folder: Path) -> object:
     return head_files.load(folder)
 
 
-_READERS = SidecarReaders(parse_manifest, _load_head)
+SIDECAR_READERS = SidecarReaders(parse_manifest, _load_head)
 
 
 def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:

@@ -159,7 +159,7 @@ def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
     [
         ({"head": "knn", "head_options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
         ({"head": "knn", "head_options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
-        ({"head_options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"head_options": {"Cs": -1}}, r"Cs must be the values of C, or how many to try \(at least 2\), not -1"),
         ({"head_options": {"scale": "unit"}}, "none or standard, not 'unit'"),
     ],
 )
