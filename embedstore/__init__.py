@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from embedstore.errors import (
         BackboneError,
         BadBackbone,
+        BadEncoding,
         BadFilter,
         BadHead,
         BadManifest,
@@ -113,6 +114,7 @@ _MODULES = {
     "embedstore.errors": (
         "BackboneError",
         "BadBackbone",
+        "BadEncoding",
         "BadFilter",
         "BadHead",
         "BadManifest",
@@ -200,6 +202,7 @@ __all__ = [
     "BackboneError",
     "Backup",
     "BadBackbone",
+    "BadEncoding",
     "BadFilter",
     "BadHead",
     "BadManifest",

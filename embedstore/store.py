@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
@@ -208,9 +209,14 @@ class Store:
 
     def embed(
         self,
-        source: str | Path | Sequence[str | Path],
+        source: Any,
         *,
         labels_from: str | None = "folder",
+        splits_from: str | None = "folder",
+        uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        collect_rows: bool = False,
         exclude: Names = (),
         hidden: bool = False,
         space: str | None = None,
@@ -223,8 +229,14 @@ class Store:
         """Embed what is new or changed in a source; incremental, and resumable after a kill.
 
         Args:
-            source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
+            source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
+                a DataFrame of pandas or polars, an Arrow table or a dict of columns.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            splits_from: ``"folder"`` takes the split from folders named train, val or test, None takes none.
+            uri_column: the column of the manifest that names the images; by default ``uri``.
+            root: the folder that relative uris start from; by default the manifest's own folder.
+            encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            collect_rows: make one item of several rows of one image; columns whose values differ become lists.
             exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
                 anyway.
@@ -242,7 +254,9 @@ class Store:
         Raises:
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
+            SourceError: if a folder is beside train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadEncoding: if a text manifest has another encoding.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -253,6 +267,8 @@ class Store:
             self._session,
             source,
             labels_from=labels_from,
+            splits_from=splits_from,
+            table=TableOptions(uri_column, root, encoding, collect_rows),
             exclude=exclude,
             hidden=hidden,
             space=space,
@@ -269,6 +285,8 @@ class Store:
         table: Any = None,
         *,
         uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
         dtype: str | None = None,
@@ -278,8 +296,11 @@ class Store:
 
         Args:
             vectors: ``(N, D)`` array or the path of a ``.npy`` file.
-            table: a CSV, Parquet or JSON lines file, a dict of columns or a DataFrame with N rows, or None.
+            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; or
+                None.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
             dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
@@ -293,6 +314,7 @@ class Store:
                 so much that they rank differently; nothing is stored.
             BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
+            BadEncoding: if a text file has another encoding; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
@@ -300,7 +322,7 @@ class Store:
             self._session,
             vectors,
             table,
-            uri_column=uri_column,
+            options=TableOptions(uri_column, root, encoding),
             space=space,
             unit_norm=unit_norm,
             dtype=dtype,
@@ -1177,12 +1199,15 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        ranked_by: str = "self_confidence",
+        flagged_by: str = "confident_learning",
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
-        """Find labels that are probably wrong, the most certain first.
+        """Rank all labels by how doubtful they are, and flag those that are probably wrong.
 
-        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities. Labels that :meth:`confirm_labels` has
+        recorded are not listed again.
 
         Args:
             label: see :class:`Store`.
@@ -1192,25 +1217,63 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
+                other label) or ``weighted_entropy``.
+            flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
-            The doubtful labels, and the estimated share of wrong ones.
+            The labels that are probably wrong, the ranking of all, and the estimated share of wrong ones.
 
         Raises:
-            LabelError: if there are too few items per class.
+            LabelError: if there are too few items per class, or a score or filter has another name.
         """
         return operations.labels.find_label_errors(
             self._session,
             label,
-            head=head,
-            folds=folds,
-            seed=seed,
+            operations.labels.LabelErrorSettings(
+                head=head,
+                folds=folds,
+                seed=seed,
+                ranked_by=ranked_by,
+                flagged_by=flagged_by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
             where=where,
             space=space,
-            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
+        )
+
+    def confirm_labels(
+        self,
+        items: ItemIds,
+        label: str = "label",
+        *,
+        separator: str | None = None,
+        space: str | None = None,
+        wait: float = 10.0,
+    ) -> ChangedItems:
+        """Record that the labels of items are right, so that :meth:`label_errors` does not list them again.
+
+        An item whose label changes later is listed again.
+
+        Args:
+            items: ids of items that have the label.
+            label: see :class:`Store`.
+            separator: as for :meth:`label_errors`.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were recorded.
+
+        Raises:
+            LabelError: if an item has no such label.
+            StoreBusy: if another process is writing after ``wait`` seconds.
+        """
+        return operations.labels.confirm_labels(
+            self._session, items, label, separator=separator, space=space, wait=wait
         )
 
     def suggest_labels(
@@ -1275,21 +1338,35 @@ class Store:
         """
         return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
 
-    def edit_from_table(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> TableEdit:
-        """Set columns from a CSV, Parquet or JSON lines table with a column ``item`` or ``uri``.
+    def edit_from_table(
+        self,
+        table: Any,
+        *,
+        key: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        wait: float = 0.0,
+    ) -> TableEdit:
+        """Set columns from a table with a column ``item`` or ``uri``; an empty cell empties the value.
 
         Args:
-            table: the file.
+            table: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns.
             key: the column that names the items; by default ``item``, else ``uri``.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             wait: see :class:`Store`.
 
         Returns:
             How many rows were used, and how many name an item that the store does not have.
 
         Raises:
-            QueryError: if the table cannot be used; nothing is changed.
+            SourceNotFound: if there is no such file.
+            BadManifest: if the table cannot be used, or names no item of the store; nothing is changed.
+            BadEncoding: if a text file has another encoding; nothing is changed.
+            QueryError: if a column cannot be set; nothing is changed.
         """
-        return operations.edit.edit_from_table(self._session, table, key=key, wait=wait)
+        options = TableOptions(root=root, encoding=encoding)
+        return operations.edit.edit_from_table(self._session, table, key=key, options=options, wait=wait)
 
     def rename(self, old: str, new: str, *, wait: float = 0.0) -> ChangedItems:
         """Give an item another uri, or with ``/`` at the end all items below a folder; files are not touched.
@@ -1324,7 +1401,13 @@ class Store:
         return operations.edit.delete(self._session, where, items, wait=wait)
 
     def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
-        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
+        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes their bytes.
+
+        Predictions and failures of the items go too, and the texts about them in the table ``runs``: uris, digests,
+        values that no other item has, and the texts of edits, unless an edit was of other items by their ids. Saved
+        heads that hold a copy of a vector (k-nearest neighbors) or a class of these items only are deleted, and so are
+        the pictures of training images in checkpoints. Other heads and fine-tuned networks may have learned from the
+        items: fit them again. Backups, exports and the folder ``quarantine`` keep theirs.
 
         Args:
             where: a filter, ``"true"`` for all items.
@@ -1332,7 +1415,7 @@ class Store:
             wait: see :class:`Store`.
 
         Returns:
-            How many items, contents and vectors were removed.
+            What was removed.
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.

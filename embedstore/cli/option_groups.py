@@ -15,6 +15,7 @@ import typer
 
 from embedstore.cli import console
 from embedstore.cli import options as o
+from embedstore.errors import SourceError
 
 if TYPE_CHECKING:
     from embedstore.store import Store
@@ -116,20 +117,21 @@ class TextClassOptionGroup:
         Path | None,
         typer.Option(metavar="FILE", help="A .npy file (K, D) of text vectors that were computed elsewhere."),
     ] = None
+    encoding: o.Encoding = None
     device: o.Device = "auto"
     precision: o.Precision = "auto"
 
     def load_classes(self) -> Any:
         """Return class names or prompts by class, None if neither is given."""
         if self.prompts:
-            return _read_prompts(self.prompts)
+            return _read_prompts(self.prompts, self.encoding)
         if not self.classes:
             return None
-        return _read_lines(self.classes, "--classes") or o.parse_names(self.classes)
+        return _read_lines(self.classes, "--classes", self.encoding) or o.parse_names(self.classes)
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.zero_shot`."""
-        templates = _read_lines(self.templates, "--templates") or self.templates
+        templates = _read_lines(self.templates, "--templates", self.encoding) or self.templates
         return {"templates": templates, "class_vectors": self._load_class_vectors()}
 
     def _load_class_vectors(self) -> Any:
@@ -228,25 +230,29 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def _read_prompts(path: Path) -> dict[str, Any]:
+def _read_prompts(path: Path, encoding: str | None) -> dict[str, Any]:
     """Read a prompt file."""
+    from embedstore.sources import text_files
+
     try:
-        prompts = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+        prompts = json.loads("".join(text_files.decoded_chunks(str(path), encoding=encoding)))
+    except (SourceError, ValueError) as e:
         raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}", param_hint="--prompts") from e
     if not isinstance(prompts, dict):
         raise typer.BadParameter(f"{path} is not a JSON object of prompts by class", param_hint="--prompts")
     return prompts
 
 
-def _read_lines(text: str, option: str) -> list[str] | None:
+def _read_lines(text: str, option: str, encoding: str | None) -> list[str] | None:
     """Return the lines of a text file that are not blank; None if the text is not the path of a file."""
     if not os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for a sentence that is too long for a path
         return None
+    from embedstore.sources import text_files
+
     try:
-        lines = Path(text).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise typer.BadParameter(f"{text} is not a UTF-8 text file that can be read: {e}", param_hint=option) from e
-    if names := [line.strip() for line in lines if line.strip()]:
-        return names
+        lines = text_files.read_lines(text, encoding=encoding)
+    except SourceError as e:
+        raise typer.BadParameter(str(e), param_hint=option) from e
+    if lines:
+        return lines
     raise typer.BadParameter(f"{text} has no lines", param_hint=option)

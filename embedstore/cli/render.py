@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from embedstore.cli import console
 
 if TYPE_CHECKING:
-    from embedstore.operations.results import StoreInfo
+    from embedstore.operations.results import StoreInfo, TableEdit
+    from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.results import Hits
     from embedstore.store import Store
@@ -93,6 +94,13 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
     if report.bottleneck:
         console.print_line(report.bottleneck)
     _print_failures(store, report.failures)
+
+
+def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
+    """Print counts, and on stderr what a person should know about the table that they come from."""
+    for notice in counts.notices:
+        console.print_note(notice)
+    console.print_result(counts.to_json(), as_json)
 
 
 def print_hits(hits: Hits) -> None:

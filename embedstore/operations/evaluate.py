@@ -34,6 +34,7 @@ from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.text_form import clean_text
 
 __all__ = [
     "Classes",
@@ -244,7 +245,9 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
     if text.class_vectors is not None:
         vectors = _checked_class_vectors(text.class_vectors)
         return TextClasses(
-            list(classes), vectors, DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale
+            [clean_text(str(c)) for c in classes],
+            vectors,
+            DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale,
         )
     text_encoder = encoder(session, record, Tower.TEXT)
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)

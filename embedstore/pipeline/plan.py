@@ -6,7 +6,7 @@ Planning reads no image and writes nothing to the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -104,12 +104,21 @@ class EmbedPlan:
             embedding.remove_missing_items(self._con, [item for item in claimed if item is not None])
         return claimed
 
-    def update_items(self, writer: Writer, *, overrides_metadata: bool) -> None:
-        """Mark items present whose files were found again, and optionally take over the scan's metadata."""
+    def update_items(self, writer: Writer, *, overrides_metadata: bool, stated: Collection[str] = ()) -> int:
+        """Mark items present whose files were found again, and optionally take over the scan's metadata.
+
+        Args:
+            writer: of the store.
+            overrides_metadata: whether the scan's label, split and group replace those that are stored.
+            stated: which of these the source has a column for.
+
+        Returns:
+            How many stored values stay because their cells are empty.
+        """
         with writer.transaction() as con:
-            if overrides_metadata:
-                embedding.update_metadata(con)
+            kept = embedding.update_metadata(con, stated) if overrides_metadata else 0
             embedding.mark_present(con)
+        return kept
 
     def mark_missing(self, writer: Writer) -> int:
         """Mark the items whose files were not found as not present, and return how many there are."""

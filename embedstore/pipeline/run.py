@@ -110,7 +110,7 @@ def embed_source(
         tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
         closing(_plan(job, stop)) as plan,
     ):
-        attributes = _apply_metadata(writer, source, plan, Path(folder))
+        attributes, kept_values = _apply_metadata(writer, source, plan, Path(folder))
         commits = CommitStage(
             writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
         )
@@ -128,7 +128,12 @@ def embed_source(
             missing=missing,
             seconds=round(time.perf_counter() - begin, 3),
             space=space.name,
-            notices=[*storage.notices, *(encoding.encoder.notices if encoding else [])],
+            notices=[
+                *storage.notices,
+                *source.notices,
+                *_kept_note(source, kept_values),
+                *(encoding.encoder.notices if encoding else []),
+            ],
         )
         settings = {"source": source.description, "options": asdict(options)}
         writer.record_run("embed", space.key, settings, report.to_json(), started)
@@ -168,21 +173,32 @@ def _watch(scan: Scan, stop: StopSignal, progress: Callable[[EmbedProgress], Non
         yield entry
 
 
-def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> Path | None:
+def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
     """Write what needs no image: the user's own columns, and the metadata and presence of known items.
 
     Returns:
-        A Parquet file of ``uri`` and the user's own columns, or None if the source has none.
+        A Parquet file of ``uri`` and the user's own columns, or None if the source has none; and how many stored values
+        stay because their cells are empty.
     """
-    attributes = None
+    attributes, kept = None, 0
     if source.columns:
         attributes = folder / "attributes.parquet"
         source.write_columns(attributes)
         writer.add_columns(source.columns)
         if source.overrides_metadata:
-            writer.set_attributes(attributes)
-    plan.update_items(writer, overrides_metadata=source.overrides_metadata)
-    return attributes
+            kept += writer.set_attributes(attributes)
+    kept += plan.update_items(writer, overrides_metadata=source.overrides_metadata, stated=source.stated_columns)
+    return attributes, kept
+
+
+def _kept_note(source: Source, kept: int) -> list[str]:
+    """Return what a person should know about cells that were emptied since the last run."""
+    if not kept:
+        return []
+    return [
+        f"{source.description}: {kept:,} empty cells left the stored values as they are; `embedstore edit STORE TABLE` "
+        "empties them"
+    ]
 
 
 def _embed_files(

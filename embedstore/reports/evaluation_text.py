@@ -55,6 +55,7 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     out += _near_duplicate_notes(e)
     if e.n_unlabeled:
         out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
+    out += e.label_notes
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")

@@ -19,7 +19,7 @@ from embedstore.sources.archives.opened import read_archive_member, stat_archive
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
-from embedstore.types import Failure, ImageRef
+from embedstore.types import Failure, ImageRef, existing_path
 
 REQUESTS_AT_ONCE = 16
 
@@ -38,7 +38,7 @@ def read_location(path: str) -> bytes:
     member = parse_member_uri(path)
     if member is not None:
         return read_archive_member(member)
-    return read_remote(path) if is_remote(path) else read_file(path)
+    return read_remote(path) if is_remote(path) else read_file(existing_path(path))
 
 
 def stat_location(

@@ -46,7 +46,7 @@ def is_archive_name(name: str) -> bool:
 
 
 def open_archives(
-    names: Sequence[str], *, labels: bool, listings: Path | None, rules: SkipRules = SkipRules()
+    names: Sequence[str], *, labels: bool, splits: bool, listings: Path | None, rules: SkipRules = SkipRules()
 ) -> ArchiveSource:
     """Return the archives that the names stand for as one source.
 
@@ -60,10 +60,12 @@ def open_archives(
             raise SourceNotFound(
                 f"{path}: a path with {SEPARATOR!r} cannot be part of a uri; rename it or a folder above"
             )
-    return ArchiveSource([(archive_kind(p) or "tar", p) for p in paths], labels=labels, listings=listings, rules=rules)
+    return ArchiveSource(
+        [(archive_kind(p) or "tar", p) for p in paths], labels=labels, splits=splits, listings=listings, rules=rules
+    )
 
 
-def open_remote(names: Sequence[str], *, labels: bool, rules: SkipRules = SkipRules()) -> list[Source]:
+def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: SkipRules = SkipRules()) -> list[Source]:
     """Return the prefixes, globs and files on servers that the names stand for.
 
     Raises:
@@ -78,8 +80,8 @@ def open_remote(names: Sequence[str], *, labels: bool, rules: SkipRules = SkipRu
         elif name.startswith("http") or (IMAGE_SUFFIX.search(name) and not name.endswith("/")):
             files.append(name)
         else:
-            parts.append(RemoteFolder(name, labels=labels, rules=rules))
-    return [RemoteFiles(files, labels=labels), *parts] if files else parts
+            parts.append(RemoteFolder(name, labels=labels, splits=splits, rules=rules))
+    return [RemoteFiles(files, labels=labels, splits=splits), *parts] if files else parts
 
 
 def _archive_paths(name: str) -> Iterator[str]:

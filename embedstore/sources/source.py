@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +49,8 @@ class Source(Protocol):
         archives: archives that the source covers completely, likewise.
         columns: the user's own columns, name to DuckDB type; asked for after the scan.
         overrides_metadata: whether its label, split and group replace those that the store holds.
+        stated_columns: which of ``label``, ``split`` and ``group`` it has a column for.
+        notices: what a person should know about the reading, one sentence each; complete after a scan.
     """
 
     @property
@@ -61,6 +63,10 @@ class Source(Protocol):
     def columns(self) -> dict[str, str]: ...  # noqa: D102
     @property
     def overrides_metadata(self) -> bool: ...  # noqa: D102
+    @property
+    def stated_columns(self) -> Collection[str]: ...  # noqa: D102
+    @property
+    def notices(self) -> Sequence[str]: ...  # noqa: D102
 
     def scan(self) -> Scan:
         """Start a pass over every image, in the same order every time and in bounded memory."""
@@ -77,12 +83,18 @@ class LocalFileSource:
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
+    stated_columns: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:
         """The user's own columns."""
         return {}
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know about the reading."""
+        return ()
 
     def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
         """Yield the bytes of every file, or why they cannot be read."""

@@ -316,11 +316,11 @@ def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
     root = tmp_path_factory.mktemp("tree")
     build_tree(root, tree)
     want = sorted(f"{d}/{f}" for d, _, files in os.walk(root) for f in files)
-    got = scanned_paths(open_source(root, rules=SkipRules(hidden=True)))
+    got = scanned_paths(open_source(root, split_rule=None, rules=SkipRules(hidden=True)))
     assert sorted(got) == want
-    visible = scanned_paths(open_source(root))
+    visible = scanned_paths(open_source(root, split_rule=None))
     assert visible == [p for p in got if "/.h" not in p]
-    assert scanned_paths(open_source(root)) == visible
+    assert scanned_paths(open_source(root, split_rule=None)) == visible
 
 
 def test_litter_in_an_archive_is_skipped_like_that_of_a_folder(tmp_path):

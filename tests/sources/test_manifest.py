@@ -62,11 +62,11 @@ def attributes(source, folder: Path) -> tuple[list[tuple], list[tuple]]:
 
 def test_rows_keep_their_order_label_split_and_group(images):
     """Columns can be in any case and order; splits have their usual names."""
-    source = manifest(images, "Split,URI,group,label\nTraining,b.jpg,g1,bee\nvalid,a.jpg,,ant\nfold3,sub/c d.jpg,g2,\n")
+    source = manifest(images, "Split,URI,group,label\nTraining,b.jpg,g1,bee\nvalid,a.jpg,,ant\n,sub/c d.jpg,g2,\n")
     assert scanned_rows(source, images) == [
         ("b.jpg", "bee", "train", "g1"),
         ("a.jpg", "ant", "val", None),
-        ("sub/c d.jpg", None, "fold3", "g2"),
+        ("sub/c d.jpg", None, None, "g2"),
     ]
     assert source.columns == {}
     assert source.overrides_metadata

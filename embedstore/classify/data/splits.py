@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import stratified_group_folds
+from embedstore.classify.data.label_text import MAX_LISTED_NAMES, unknown_splits
 from embedstore.errors import LabelError
+from embedstore.text_form import split_words
 from embedstore.types import Split
 
 HELD_OUT_FRACTION = 0.2  # of each class, if the items have no split of their own
@@ -95,11 +97,10 @@ def split_rows(
         any, else the ``val`` rows; with ``test``, the ``val`` rows are on neither side.
 
     Raises:
-        LabelError: if one side is empty, the training side has fewer than two classes, or (without a split of their
-            own) a class has one example only.
+        LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
+            (without a split of their own) a class has one example only.
     """
-    names = set(splits.tolist())
-    name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASH_SPLIT)
+    name = held_out_split(splits) or HASH_SPLIT
     calibration = np.zeros(len(y), dtype=bool)
     if name == HASH_SPLIT:
         max_folds(y, groups)  # refuses a class of one example
@@ -116,6 +117,27 @@ def split_rows(
     _check_sides(y[train], int(held_out.sum()), name)
     rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration, leaks)]
     return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3])
+
+
+def held_out_split(splits: NDArray[np.object_]) -> str | None:
+    """Return the split that evaluates: ``test`` if there is any, else ``val``, else None.
+
+    Raises:
+        LabelError: if a word does not name a split: its items would train or evaluate without anybody knowing.
+    """
+    names = set(splits.tolist())
+    if unknown := unknown_splits(names):
+        listed = ", ".join(map(repr, unknown[:MAX_LISTED_NAMES]))
+        raise LabelError(
+            f"the items have the split {listed}, which is not understood; use {split_words()}: `embedstore edit STORE "
+            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 instead'
+        )
+    return next((s.value for s in (Split.TEST, Split.VAL) if s in names), None)
+
+
+def _sql_text(word: str) -> str:
+    """Return a word as SQL text."""
+    return "'" + word.replace("'", "''") + "'"
 
 
 def cross_validation_splits(

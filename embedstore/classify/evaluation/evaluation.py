@@ -113,6 +113,7 @@ class Evaluation(Table):
         n_train: training rows; with folds all rows.
         n_leaks: training rows left out because their content or group is held out.
         n_unlabeled: items left out because they have no label.
+        label_notes: what a person should know about the labels, one sentence each.
         seed: of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
             rows count as wrong.
@@ -137,6 +138,7 @@ class Evaluation(Table):
     n_train: int
     n_leaks: int
     n_unlabeled: int
+    label_notes: tuple[str, ...]
     seed: int
     unlearned_classes: tuple[str, ...]
     estimator: Any = field(repr=False)
@@ -231,6 +233,7 @@ class Evaluation(Table):
             "leaks_removed": self.n_leaks,
             "near_duplicates": self.near_duplicates and self.near_duplicates.to_json(),
             "unlabelled": self.n_unlabeled,
+            "label_notes": list(self.label_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],

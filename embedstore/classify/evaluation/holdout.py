@@ -116,6 +116,7 @@ def build_evaluation(
         n_train=len(data) if settings.folds else len(first.split.train),
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
+        label_notes=data.label_notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,

@@ -16,13 +16,13 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class, select_classes
 from embedstore.classify.data.split_leaks import split_near_duplicates
-from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.data.splits import held_out_split, train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fit, evaluate_fitted
 from embedstore.classify.evaluation.rounds import HoldoutRound, predict_held_out
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError, UnknownHead, did_you_mean
-from embedstore.types import Split
+from embedstore.text_form import clean_text
 
 ClassPrompts = Sequence[str] | Mapping[str, str | Sequence[str]]
 TextEncoder = Callable[[list[str]], NDArray[np.float32]]
@@ -74,9 +74,11 @@ def encode_classes(
         LabelError: when there are fewer than two classes, or a name occurs twice.
     """
     if isinstance(classes, Mapping):
-        prompts = {c: [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
+        prompts = {clean_text(str(c)): [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
+        if len(prompts) != len(classes):
+            raise LabelError(f"a class name occurs twice in {', '.join(map(str, classes))}; name each class once")
     else:
-        names = [str(c) for c in classes]
+        names = [clean_text(str(c)) for c in classes]
         if len(set(names)) != len(names):
             raise LabelError(f"a class name occurs twice in {', '.join(names)}; name each class once")
         prompts = heads.build_prompts(names, templates)
@@ -127,9 +129,12 @@ def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validati
 
 
 def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot") -> Evaluation:
-    """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows."""
-    splits = set(data.splits.tolist())
-    split = next((s.value for s in (Split.TEST, Split.VAL) if s in splits), "all")
+    """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows.
+
+    Raises:
+        LabelError: if an item has a split that is not understood.
+    """
+    split = held_out_split(data.splits) or "all"
     held_out = data if split == "all" else data.take(np.flatnonzero(data.splits == split))
     return evaluate_fitted(estimator, held_out, head=head, split=split)
 

@@ -18,9 +18,10 @@ from embedstore.sources.archives.listing import (
 from embedstore.sources.archives.member_uri import MemberUri
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
-from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.text_form import clean_name
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 
@@ -30,6 +31,7 @@ class ArchiveSource(LocalFileSource):
     Args:
         archives: ``(kind, path or url)`` of each; paths absolute.
         labels: take the label from the folders inside an archive, where no sidecar gives one.
+        splits: take the split from them, likewise.
         listings: the folder that keeps listings; None keeps none.
         rules: which names are skipped.
     """
@@ -39,11 +41,13 @@ class ArchiveSource(LocalFileSource):
         archives: Sequence[tuple[str, str]],
         *,
         labels: bool = True,
+        splits: bool = True,
         listings: Path | None = None,
         rules: SkipRules = SkipRules(),
     ) -> None:
         self._archives = tuple(archives)
-        self._labels = labels
+        self._labels, self._splits = labels, splits
+        self._check = SplitFolderCheck("")
         self._listings = listings
         self._rules = rules
         self._collected = CollectedColumns()
@@ -84,6 +88,8 @@ class ArchiveSource(LocalFileSource):
             if listing.failure is not None:
                 reason, detail = listing.failure
                 yield Failure(display_uri(path), path, archive.size, archive.version_ns, reason, detail)
+        if self._splits:
+            self._check.check()
 
     def _list(self, path: str, archive: Archive) -> Listing:
         """Return the files of one archive, from its kept listing if the archive did not change since."""
@@ -107,14 +113,17 @@ class ArchiveSource(LocalFileSource):
             detail = "a later file of the archive has the same name"
             yield Failure(display_uri(name), name, member.size, version_ns, FailureReason.SUPERSEDED, detail)
             return
-        label, split = label_and_split(uri.name.split("/")[:-1])
+        *folders, name = uri.name.split("/")
+        label, split = label_and_split(folders, splits=self._splits)
+        if file.split is None:
+            self._check.add(folders, name)
         self._collected.add(display_uri(path), file.columns)
         yield ImageRef(
             display_uri(path),
             path,
             member.size,
             version_ns,
-            file.label or (label if self._labels else None),
-            file.split or split,
-            file.group,
+            clean_name(file.label) or (label if self._labels else None),
+            sidecar_split(path, file.split) or split,
+            clean_name(file.group),
         )

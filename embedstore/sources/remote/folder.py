@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedstore.errors import ImageError, SourceError
-from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
@@ -25,18 +25,19 @@ class RemoteFolder(LocalFileSource):
         SourceError: if the server refuses or does not answer.
     """
 
-    def __init__(self, url: str, *, labels: bool = True, rules: SkipRules = SkipRules()) -> None:
+    def __init__(self, url: str, *, labels: bool = True, splits: bool = True, rules: SkipRules = SkipRules()) -> None:
         self._rules = rules
         self._url = url.rstrip("/")
         self.description = self._url
         self.roots: tuple[str, ...] = (self._url,)
-        self._labels = labels
+        self._labels, self._splits = labels, splits
         self._top = list_folder(self._url)
 
     def scan(self) -> Scan:
         """Start a pass over every file; a folder that cannot be listed is a failure."""
         summary = ScanSummary()
-        return Scan(self._entries(summary), summary)
+        entries = self._entries(summary)
+        return Scan(SplitFolderCheck(self._url).watch(entries) if self._splits else entries, summary)
 
     def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
         """Yield the files of a folder, then those of its folders likewise."""
@@ -66,7 +67,7 @@ class RemoteFolder(LocalFileSource):
         self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]
     ) -> Iterator[ImageRef | Failure]:
         """Yield the files of one folder, and add its folders to ``pending``."""
-        label, split = label_and_split(below, root=self._url.rsplit("/", 1)[-1])
+        label, split = label_and_split(below, root=self._url.rsplit("/", 1)[-1], splits=self._splits)
         for entry in entries:
             if not entry.is_folder:
                 yield reference(entry, label if self._labels else None, split)
@@ -79,11 +80,12 @@ class RemoteFiles(LocalFileSource):
     Args:
         urls: of the files.
         labels: take the label from the folders in the url.
+        splits: take the split from them.
     """
 
-    def __init__(self, urls: Sequence[str], *, labels: bool = True) -> None:
+    def __init__(self, urls: Sequence[str], *, labels: bool = True, splits: bool = True) -> None:
         self._urls = tuple(dict.fromkeys(urls))
-        self._labels = labels
+        self._labels, self._splits = labels, splits
         self.description = urls[0] if len(urls) == 1 else f"{len(urls)} files, first {urls[0]}"
 
     def scan(self) -> Scan:
@@ -93,7 +95,7 @@ class RemoteFiles(LocalFileSource):
     def _entries(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every file."""
         for url in self._urls:
-            label, split = label_and_split(url.split("/")[3:-1])
+            label, split = label_and_split(url.split("/")[3:-1], splits=self._splits)
             try:
                 found = stat_remote(url)
             except ImageError as e:

@@ -14,7 +14,7 @@ spill to a temporary folder when they outgrow memory. No other module knows thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import duckdb
@@ -212,8 +212,19 @@ def missing_count(con: duckdb.DuckDBPyConnection) -> int:
     return int(fetch_value(con, "SELECT count(*) FROM memory.main.missing"))
 
 
-def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
-    """Give the items that the scan found its label, split and group; a value it does not state stays as it is."""
+def update_metadata(con: duckdb.DuckDBPyConnection, stated: Collection[str]) -> int:
+    """Give the items that the scan found its label, split and group; a value it does not state stays as it is.
+
+    Args:
+        con: a transaction.
+        stated: which of ``label``, ``split`` and ``group`` the source has a column for.
+
+    Returns:
+        How many stored values stay although the source has a column for them: its cells are empty.
+    """
+    columns = [{"group": "group_id"}.get(role, role) for role in ("label", "split", "group") if role in stated]
+    kept = " + ".join(f"count(*) FILTER (c.{n} IS NULL AND items.{n} IS NOT NULL)" for n in columns)
+    count = fetch_value(con, f"SELECT {kept} FROM items JOIN memory.main.changed c USING (item)") if columns else 0
     con.execute("""
         UPDATE items SET label = coalesce(c.label, items.label), split = coalesce(c.split, items.split),
                          group_id = coalesce(c.group_id, items.group_id)
@@ -221,6 +232,7 @@ def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
         WHERE items.item = c.item AND (items.label IS DISTINCT FROM c.label OR items.split IS DISTINCT FROM c.split
                                        OR items.group_id IS DISTINCT FROM c.group_id)
     """)
+    return int(count)
 
 
 def mark_present(con: duckdb.DuckDBPyConnection) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import find_item_column
+from embedstore.storage.queries.features import text_or_null
 from embedstore.storage.sql import column_types, fetch_value, int64_column, quote_identifier
 
 Row = tuple[Any, ...]
@@ -166,7 +167,7 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
         condition = filters.compile_filter(con, where)
         return con.execute(
             'SELECT i.item, i.uri, i.color, v.shard, v."row"::BIGINT FROM (SELECT item, uri, content, '
-            f"nullif(trim({quote_identifier(column)}::VARCHAR), '') AS color FROM items "
+            f"{text_or_null(column)} AS color FROM items "
             f"WHERE present AND ({condition})) i "
             "JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
             [space],
