@@ -696,6 +696,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -721,6 +723,8 @@ class Store:
                 95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
             conformal_by_class: keep this share within every class.
+            choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
+            refit: train on the ``val`` items, too, after everything is selected.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -752,6 +756,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -775,6 +781,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -796,6 +804,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
+            refit: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -818,6 +828,8 @@ class Store:
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
             conformal_by_class=conformal_by_class,
+            choose_on=choose_on,
+            refit=refit,
         )
 
     def zero_shot(
@@ -1035,6 +1047,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1059,6 +1073,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; the other heads do not select C.
+            refit: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1089,6 +1105,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
