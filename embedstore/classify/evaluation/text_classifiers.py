@@ -50,11 +50,13 @@ class TextClasses:
         names: the K classes.
         vectors: float32 ``(K, D)``, one per class.
         logit_scale: factor of the cosines.
+        notes: messages for the user, e.g. that a prompt is longer than the network reads.
     """
 
     names: list[str]
     vectors: NDArray[np.float32]
     logit_scale: float = DEFAULT_LOGIT_SCALE
+    notes: tuple[str, ...] = ()
 
 
 def encode_classes(
