@@ -1199,12 +1199,15 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        ranked_by: str = "self_confidence",
+        flagged_by: str = "confident_learning",
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
-        """Find labels that are probably wrong, the most certain first.
+        """Rank all labels by how doubtful they are, and flag those that are probably wrong.
 
-        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities. Labels that :meth:`confirm_labels` has
+        recorded are not listed again.
 
         Args:
             label: see :class:`Store`.
@@ -1214,25 +1217,63 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
+                other label) or ``weighted_entropy``.
+            flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
-            The doubtful labels, and the estimated share of wrong ones.
+            The labels that are probably wrong, the ranking of all, and the estimated share of wrong ones.
 
         Raises:
-            LabelError: if there are too few items per class.
+            LabelError: if there are too few items per class, or a score or filter has another name.
         """
         return operations.labels.find_label_errors(
             self._session,
             label,
-            head=head,
-            folds=folds,
-            seed=seed,
+            operations.labels.LabelErrorSettings(
+                head=head,
+                folds=folds,
+                seed=seed,
+                ranked_by=ranked_by,
+                flagged_by=flagged_by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
             where=where,
             space=space,
-            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
+        )
+
+    def confirm_labels(
+        self,
+        items: ItemIds,
+        label: str = "label",
+        *,
+        separator: str | None = None,
+        space: str | None = None,
+        wait: float = 10.0,
+    ) -> ChangedItems:
+        """Record that the labels of items are right, so that :meth:`label_errors` does not list them again.
+
+        An item whose label changes later is listed again.
+
+        Args:
+            items: ids of items that have the label.
+            label: see :class:`Store`.
+            separator: as for :meth:`label_errors`.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were recorded.
+
+        Raises:
+            LabelError: if an item has no such label.
+            StoreBusy: if another process is writing after ``wait`` seconds.
+        """
+        return operations.labels.confirm_labels(
+            self._session, items, label, separator=separator, space=space, wait=wait
         )
 
     def suggest_labels(
