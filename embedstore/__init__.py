@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -164,6 +165,7 @@ _MODULES = {
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
     "embedstore.operations.results": (
         "ArchiveCounts",
         "Backup",
@@ -240,6 +242,7 @@ __all__ = [
     "LabelSuggestions",
     "LearningCurve",
     "MissingExtra",
+    "NearDuplicateCheck",
     "NoImages",
     "NoTextTower",
     "NotAStore",

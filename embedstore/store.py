@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
@@ -696,6 +697,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -721,6 +724,8 @@ class Store:
                 95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
             conformal_by_class: keep this share within every class.
+            choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
+            refit: train on the ``val`` items, too, after everything is selected.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -752,6 +757,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -775,6 +782,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -796,6 +805,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
+            refit: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -818,6 +829,8 @@ class Store:
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
             conformal_by_class=conformal_by_class,
+            choose_on=choose_on,
+            refit=refit,
         )
 
     def zero_shot(
@@ -1035,6 +1048,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1059,6 +1074,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; the other heads do not select C.
+            refit: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1089,6 +1106,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -1243,6 +1262,45 @@ class Store:
             where=where,
             space=space,
             separator=separator,
+        )
+
+    def check_near_duplicates(
+        self,
+        label: str = "label",
+        *,
+        max_images: int = 30,
+        near_duplicate_threshold: float | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> NearDuplicateCheck:
+        """Measure which copies the threshold of near-duplicates finds, on copies of the store's own images.
+
+        A sample of the images is saved again at JPEG quality 50, mirrored and halved in size, and embedded.
+
+        Args:
+            label: see :class:`Store`.
+            max_images: images of the sample.
+            near_duplicate_threshold: as for :meth:`probe`.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The threshold, the copies of each kind that it finds, and the false pairs that are expected.
+
+        Raises:
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if no image can be read, or the threshold is not above 0.
+        """
+        return operations.near_duplicate_check.check_near_duplicates(
+            self._session,
+            label,
+            max_images=max_images,
+            threshold=near_duplicate_threshold,
+            where=where,
+            space=space,
+            seed=seed,
         )
 
     def confirm_labels(
