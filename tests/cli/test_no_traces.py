@@ -69,7 +69,8 @@ VERBS = {
     "bench": ["bench", "PHOTOS", "--seconds-per-stage", "0.2", "--max-images", "8"],
 }
 SLOW = (  # they load PyTorch
-    "quickstart report finetune compare-strategies bench advise few-shot learning-curve map zero-shot reembed create embed"
+    "quickstart report finetune compare-strategies bench advise few-shot learning-curve map zero-shot reembed "
+    "create embed"
 ).split()
 
 
