@@ -11,6 +11,7 @@ import duckdb
 
 from embedstore.errors import BadManifest
 from embedstore.storage.column_names import first_double, stored_name
+from embedstore.storage.spreadsheet_cells import restore_cell, restore_sql
 from embedstore.storage.sql import quote_identifier, quote_literal
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # in the order in which they are tried
@@ -36,6 +37,8 @@ def detect_delimiter(file: Path) -> str:
 def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, delimiter: str, name: str) -> list[str]:
     """Create a table of the rows, in their order, with every cell as text; an empty cell is NULL.
 
+    What a table of ours wrote so that a spreadsheet takes no cell for a formula is undone.
+
     Args:
         con: the connection.
         file: UTF-8 text, with a header.
@@ -52,12 +55,13 @@ def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, de
     rows = _first_rows(file, delimiter, count=1)
     if not rows:
         raise BadManifest(f"{name} is empty; a table has a header that names its columns")
-    columns = column_names(rows[0], name)
+    columns = column_names([restore_cell(text) for text in rows[0]], name)
+    cells = ", ".join(f"{restore_sql(quote_identifier(c))} AS {quote_identifier(c)}" for c in columns)
     types = ", ".join(f"{quote_literal(c)}: 'VARCHAR'" for c in columns)
     only = f" WHERE {quote_identifier(columns[0])} IS NOT NULL" if len(columns) == 1 else ""  # a blank line
     try:
         con.execute(
-            f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS embedstore_row, * FROM "
+            f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS embedstore_row, {cells} FROM "
             f"read_csv({quote_literal(file)}, auto_detect=false, header=true, columns={{{types}}}, "
             f"delim={quote_literal(delimiter)}, quote='\"', escape='\"', nullstr='', allow_quoted_nulls=true, "
             f"hive_partitioning=false, compression='none', max_line_size={_LINE_BYTES}){only}"
