@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -160,6 +161,7 @@ _MODULES = {
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
     "embedstore.operations.results": (
         "ArchiveCounts",
         "Backup",
@@ -236,6 +238,7 @@ __all__ = [
     "LabelSuggestions",
     "LearningCurve",
     "MissingExtra",
+    "NearDuplicateCheck",
     "NoImages",
     "NoTextTower",
     "NotAStore",

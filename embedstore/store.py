@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
@@ -696,6 +697,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -721,6 +724,8 @@ class Store:
                 95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
             conformal_by_class: keep this share within every class.
+            choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
+            refit: train on the ``val`` items, too, after everything is selected.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -752,6 +757,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -775,6 +782,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -796,6 +805,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
+            refit: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -818,6 +829,8 @@ class Store:
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
             conformal_by_class=conformal_by_class,
+            choose_on=choose_on,
+            refit=refit,
         )
 
     def zero_shot(
@@ -1035,6 +1048,8 @@ class Store:
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
         conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1059,6 +1074,8 @@ class Store:
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
             conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; the other heads do not select C.
+            refit: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -1089,6 +1106,8 @@ class Store:
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
                 conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -1199,12 +1218,15 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        ranked_by: str = "self_confidence",
+        flagged_by: str = "confident_learning",
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
-        """Find labels that are probably wrong, the most certain first.
+        """Rank all labels by how doubtful they are, and flag those that are probably wrong.
 
-        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities. Labels that :meth:`confirm_labels` has
+        recorded are not listed again.
 
         Args:
             label: see :class:`Store`.
@@ -1214,25 +1236,102 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
+                other label) or ``weighted_entropy``.
+            flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
-            The doubtful labels, and the estimated share of wrong ones.
+            The labels that are probably wrong, the ranking of all, and the estimated share of wrong ones.
 
         Raises:
-            LabelError: if there are too few items per class.
+            LabelError: if there are too few items per class, or a score or filter has another name.
         """
         return operations.labels.find_label_errors(
             self._session,
             label,
-            head=head,
-            folds=folds,
-            seed=seed,
+            operations.labels.LabelErrorSettings(
+                head=head,
+                folds=folds,
+                seed=seed,
+                ranked_by=ranked_by,
+                flagged_by=flagged_by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
             where=where,
             space=space,
-            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
+        )
+
+    def check_near_duplicates(
+        self,
+        label: str = "label",
+        *,
+        max_images: int = 30,
+        near_duplicate_threshold: float | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> NearDuplicateCheck:
+        """Measure which copies the threshold of near-duplicates finds, on copies of the store's own images.
+
+        A sample of the images is saved again at JPEG quality 50, mirrored and halved in size, and embedded.
+
+        Args:
+            label: see :class:`Store`.
+            max_images: images of the sample.
+            near_duplicate_threshold: as for :meth:`probe`.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The threshold, the copies of each kind that it finds, and the false pairs that are expected.
+
+        Raises:
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if no image can be read, or the threshold is not above 0.
+        """
+        return operations.near_duplicate_check.check_near_duplicates(
+            self._session,
+            label,
+            max_images=max_images,
+            threshold=near_duplicate_threshold,
+            where=where,
+            space=space,
+            seed=seed,
+        )
+
+    def confirm_labels(
+        self,
+        items: ItemIds,
+        label: str = "label",
+        *,
+        separator: str | None = None,
+        space: str | None = None,
+        wait: float = 10.0,
+    ) -> ChangedItems:
+        """Record that the labels of items are right, so that :meth:`label_errors` does not list them again.
+
+        An item whose label changes later is listed again.
+
+        Args:
+            items: ids of items that have the label.
+            label: see :class:`Store`.
+            separator: as for :meth:`label_errors`.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were recorded.
+
+        Raises:
+            LabelError: if an item has no such label.
+            StoreBusy: if another process is writing after ``wait`` seconds.
+        """
+        return operations.labels.confirm_labels(
+            self._session, items, label, separator=separator, space=space, wait=wait
         )
 
     def suggest_labels(
@@ -1360,7 +1459,13 @@ class Store:
         return operations.edit.delete(self._session, where, items, wait=wait)
 
     def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
-        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
+        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes their bytes.
+
+        Predictions and failures of the items go too, and the texts about them in the table ``runs``: uris, digests,
+        values that no other item has, and the texts of edits, unless an edit was of other items by their ids. Saved
+        heads that hold a copy of a vector (k-nearest neighbors) or a class of these items only are deleted, and so are
+        the pictures of training images in checkpoints. Other heads and fine-tuned networks may have learned from the
+        items: fit them again. Backups, exports and the folder ``quarantine`` keep theirs.
 
         Args:
             where: a filter, ``"true"`` for all items.
@@ -1368,7 +1473,7 @@ class Store:
             wait: see :class:`Store`.
 
         Returns:
-            How many items, contents and vectors were removed.
+            What was removed.
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.

@@ -37,6 +37,7 @@ class LoadedNetwork:
         unit: the vectors are scaled to length 1.
         text_features: maps token ids ``(T, L)`` to features ``(T, D)``; None without a text tower.
         tokenize: maps texts to token ids ``(T, L)``; None without a text tower.
+        is_cut: whether a text has more tokens than the network reads; None without a text tower.
         bpe_merges: the file of the tokenizer's merges, if the network brings its own.
         logit_scale: exp of CLIP's learned scale, or None.
         activation: where it is a choice apart from the architecture.
@@ -55,6 +56,7 @@ class LoadedNetwork:
     unit: bool = False
     text_features: FeatureFunction | None = None
     tokenize: Callable[[Sequence[str]], torch.Tensor] | None = None
+    is_cut: Callable[[str], bool] | None = None
     bpe_merges: Path | None = None
     logit_scale: float | None = None
     activation: str = ""
@@ -145,6 +147,11 @@ class Backbone:
             return l2_normalize(text_features(tokens).float())
 
         return self._text_runner.run(self.tokenize(texts), lambda tokens: self.run_forward(tokens, vectors_from_tokens))
+
+    def cut_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts that have more tokens than the network reads, so that their ends are ignored."""
+        is_cut = self._loaded.is_cut
+        return [text for text in texts if is_cut(text)] if is_cut else []
 
     def tokenize(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return the token ids of texts, int64 ``(T, L)``, by the network's own tokenizer.

@@ -93,8 +93,18 @@ def delete(
 def purge(
     store: o.StorePath, where: o.Where = None, item: o.Items = [], wait: o.Wait = 0.0, as_json: o.Json = False
 ) -> None:
-    """Remove images for good, with every item of the same bytes; the next `embedstore compact` wipes their vectors."""
-    console.print_result(es.open(store).purge(where, items=item or None, wait=wait).to_json(), as_json)
+    """Remove images for good, with every item of the same bytes; the next `embedstore compact` wipes their bytes.
+
+    Vectors, predictions, failures and texts in the recorded runs go too, and saved heads with copies of the vectors.
+    Backups, exports and the quarantine keep theirs.
+
+    `embedstore purge pets.store --item 17`, then `embedstore compact pets.store`
+    """
+    result = es.open(store).purge(where, items=item or None, wait=wait)
+    console.print_result(result.to_json(), as_json)
+    console.print_note(
+        f"run `embedstore compact {store}` to wipe the bytes; backups, exports and the folder quarantine keep theirs"
+    )
 
 
 @app.command("set-default", rich_help_panel=Panel.CHANGE)

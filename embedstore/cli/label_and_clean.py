@@ -34,6 +34,20 @@ def label_errors(
     folds: Folds = 5,
     seed: o.Seed = 0,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
+    ranked_by: Annotated[
+        str, typer.Option(help="The score that ranks: self_confidence, normalized_margin or weighted_entropy.")
+    ] = "self_confidence",
+    flagged_by: Annotated[
+        str,
+        typer.Option(help="What flags a label: confident_learning, prune_by_class, prune_by_noise_rate or both."),
+    ] = "confident_learning",
+    every_label: Annotated[
+        bool, typer.Option("--all", help="Show the ranking of all labels, not only of the flagged ones.")
+    ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="ITEMS", help="Record that the labels of these items are right: ids such as 12,31."),
+    ] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
@@ -47,6 +61,8 @@ def label_errors(
     """
     names.check()
     opened = es.open(store)
+    from embedstore.classify.evaluation.label_errors import issue_json
+
     report = opened.label_errors(
         label,
         head=head,
@@ -55,15 +71,17 @@ def label_errors(
         where=where,
         space=space,
         separator=separator,
+        ranked_by=ranked_by,
+        flagged_by=flagged_by,
         **copies.to_kwargs(),
     )
-    shown = report.issues[:limit]
+    shown = report.ranking.top(limit) if every_label else report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])
-    cells = [(i.item, i.margin, i.description) for i in shown]
+    cells = [(i.item, i.score, i.description) for i in shown]
     _write_contact_sheets(output, cells, uris, f"labels to check: {label}")
     if as_json:
         facts = report.to_json()
-        facts["suspects"] = [s | {"uri": uris.get(s["item"])} for s in facts["suspects"][:limit]]
+        facts["suspects"] = [issue_json(i) | {"uri": uris.get(i.item)} for i in shown]
         console.print_json(facts | {"found": len(report.issues)})
         return
     if names.print_names(opened, [i.item for i in shown]):
@@ -75,9 +93,21 @@ def label_errors(
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
         console.print_note(f"not checked, because too few or too many items have them: {skipped}")
+    if report.n_confirmed:
+        console.print_note(f"{report.n_confirmed} labels were confirmed before and are not listed")
     console.print_table(
-        ("margin", "given", "suggested", "item", "uri"),
-        [(round(i.margin, 4), i.given_label or "", i.suggested_label or "", i.item, uris.get(i.item)) for i in shown],
+        ("score", "flagged", "given", "suggested", "item", "uri"),
+        [
+            (
+                round(i.score, 4),
+                "yes" if i.flagged else "",
+                i.given_label or "",
+                i.suggested_label or "",
+                i.item,
+                uris.get(i.item),
+            )
+            for i in shown
+        ],
     )
 
 

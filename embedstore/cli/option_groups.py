@@ -87,6 +87,12 @@ class EvaluationOptionGroup:
     conformal_by_class: Annotated[
         bool, typer.Option("--conformal-by-class", help="Keep the share of --conformal-alpha within every class.")
     ] = False
+    choose_on: Annotated[
+        str, typer.Option(help="Select C of logistic regression on folds of the training items, or on the val items.")
+    ] = "folds"
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train on the val items, too, after everything is selected.")
+    ] = False
 
     @property
     def near_duplicate_policy(self) -> str:

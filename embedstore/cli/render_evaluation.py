@@ -75,6 +75,8 @@ def print_comparison(comparison: HeadComparison, output: Sequence[Path], as_json
     if as_json:
         console.print_json(comparison.to_json())
         return
+    if leak := evaluation_text.comparison_leak_headline(comparison):
+        console.print_line(leak)
     console.print_line(f"{evaluation_text.comparison_summary(comparison)}; best first")
     console.print_table(*evaluation_text.comparison_table(comparison))
     curves = evaluation_text.comparison_curve_table(comparison)

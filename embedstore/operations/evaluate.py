@@ -32,6 +32,7 @@ from embedstore.errors import BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
+from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.text_form import clean_text
@@ -249,11 +250,12 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
             vectors,
             DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale,
         )
-    text_encoder = encoder(session, record, Tower.TEXT)
+    text_encoder = TextEncoder(encoder(session, record, Tower.TEXT))
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
-    own_scale = text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    own_scale = text_encoder.encoder.logit_scale or DEFAULT_LOGIT_SCALE
     scale = own_scale if text.logit_scale is None else text.logit_scale
-    return TextClasses(names, vectors, scale)
+    session.storage.add_notices(text_encoder.notes())
+    return TextClasses(names, vectors, scale, text_encoder.notes())
 
 
 def _checked_class_vectors(class_vectors: NDArray[Any]) -> NDArray[np.float32]:

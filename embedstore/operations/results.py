@@ -74,11 +74,25 @@ class ChangedItems(Summary):
 
 @dataclass(frozen=True)
 class PurgedItems(Summary):
-    """How many items, contents and vectors were removed for good."""
+    """What was removed for good.
+
+    Attributes:
+        items: items.
+        contents: different contents of them.
+        vectors: vectors of the contents; :meth:`embedstore.Store.compact` removes their bytes from the disk.
+        failures: failures of the same uris.
+        runs: runs whose settings or results lost texts.
+        heads: saved heads that were deleted, because they held copies of vectors or a class of purged items only.
+        sheets: sheets of training images that were deleted from checkpoints.
+    """
 
     items: int
     contents: int
     vectors: int
+    failures: int
+    runs: int
+    heads: list[str]
+    sheets: int
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _load_array(vectors: str | Path | NDArray[Any]) -> tuple[NDArray[Any], str]:
         raise BadVectors(f"{path} cannot be read as a .npy array: {first_line(e)}") from e
     if not isinstance(loaded, np.ndarray):
         raise BadVectors(f"{path} holds several arrays; save the one of vectors with numpy.save")
-    return loaded, path
+    return loaded, display_uri(path)
 
 
 def _as_float32(rows: NDArray[Any]) -> NDArray[np.float32]:

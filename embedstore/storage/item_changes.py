@@ -1,8 +1,7 @@
-"""Changes that a user makes to items: delete, purge, edit, rename. Each change is one transaction.
+"""Changes that a user makes to items: delete, edit, rename. Each change is one transaction.
 
 :func:`delete` removes items; the vectors of their contents stay until ``compact``, so embedding the files again until
-then computes nothing. :func:`purge` removes contents with every item that has one of them: no search finds them any
-more, and ``compact`` removes their vectors from the disk.
+then computes nothing. :func:`embedstore.storage.purge.purge` removes contents with every item that has one of them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from embedstore.storage.sql import (
     error_message,
     fetch_column,
     fetch_value,
-    first_row,
     parquet_source,
     quote_identifier,
     temp_tables,
@@ -93,41 +91,11 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         BadFilter: if the filter is not valid.
         UnknownColumn: if the filter names a column that the items do not have.
     """
-    with writer.transaction() as con, _selected(con, selection) as (table, count):
+    with writer.transaction() as con, selected_items(con, selection) as (table, count):
         notices = computed_columns.stale_notes(con, selection.where)
-        notices += _delete_items(con, f"SELECT item FROM {table}")
+        notices += delete_items(con, f"SELECT item FROM {table}")
     writer.notify(notices)
     return {"items": count}
-
-
-def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
-    """Remove the contents of items, with every item that has one of them.
-
-    Args:
-        writer: of the store.
-        selection: the items.
-
-    Returns:
-        ``{"items", "contents", "vectors"}``: how many were removed. ``compact`` removes the vectors from the disk.
-
-    Raises:
-        QueryError: if an id does not exist.
-        BadFilter: if the filter is not valid.
-        UnknownColumn: if the filter names a column that the items do not have.
-    """
-    with writer.transaction() as con, _selected(con, selection) as (table, _):
-        contents = f"SELECT content FROM {table}"
-        counts = con.execute(
-            f"SELECT (SELECT count(*) FROM items WHERE content IN ({contents})), count(DISTINCT content), "
-            f"(SELECT count(*) FROM vectors WHERE content IN ({contents})) FROM {table}"
-        )
-        items, purged, vectors = first_row(counts)
-        con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
-        con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        notices = computed_columns.stale_notes(con, selection.where)
-        notices += _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
-    writer.notify(notices)
-    return {"items": items, "contents": purged, "vectors": vectors}
 
 
 def edit(
@@ -153,7 +121,7 @@ def edit(
         raise QueryError("name the columns to set, e.g. --set \"label = 'cat'\"")
     if double := first_double(assignments):
         raise QueryError(f"{double[0]!r} and {double[1]!r} are one column; set it once")
-    with writer.transaction() as con, _selected(con, selection) as (table, count):
+    with writer.transaction() as con, selected_items(con, selection) as (table, count):
         existing = column_types(con, "items")
         expressions = {}
         for name, text in assignments.items():
@@ -244,7 +212,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
 
 
 @contextmanager
-def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Iterator[tuple[str, int]]:
+def selected_items(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Iterator[tuple[str, int]]:
     """Yield the name of a temporary table ``(item, content)`` of the selected items, and their number."""
     condition = filters.compile_filter(con, selection.where)
     ids = None if selection.items is None else [int(i) for i in selection.items]
@@ -263,7 +231,7 @@ def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Itera
         yield table, int(fetch_value(con, f"SELECT count(*) FROM {table}"))
 
 
-def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
+def delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
     """Delete the items that a query returns, and their predictions; return which marks were cleared because of that."""
     con.execute(f"DELETE FROM predictions WHERE item IN ({items})")
     con.execute(f"DELETE FROM items WHERE item IN ({items})")

@@ -1,6 +1,7 @@
 """What a head promises for new rows holds in simulations of many draws."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.heads.conformal import ConformalSets
 from embedstore.classify.heads.selective import SelectiveClassifier, choose_threshold
@@ -20,6 +22,7 @@ from tests.classify.test_near_duplicates import features
 
 MEANS = np.random.default_rng(42).normal(size=(5, 8))
 IGNORE = {"near_duplicates": "ignore"}
+IGNORED = NearDuplicateOptions("ignore")
 
 
 def draw(rng, n, scale=0.85, weights=None):
@@ -249,3 +252,46 @@ def test_few_shot_heads_tune_on_other_pictures():
     assert set(codes[rest]) == set(codes[held_out]) == set(codes)
     fitted = head.fit(data.X, data.y, groups=data.groups)
     assert fitted.tuning_rows_ == "held-out shots"
+
+
+def curve_coverage(runs, copies=1):
+    """The share of learning curves whose interval at 4 labels per class holds the accuracy of the population."""
+    rng = np.random.default_rng(0)
+    X_all, y_all = draw(rng, 20_000)
+    truth = []
+    for _ in range(150):
+        rows = np.concatenate([rng.choice(np.flatnonzero(y_all == c), 4, replace=False) for c in range(5)])
+        truth.append((heads.make_head("prototype").fit(X_all[rows], y_all[rows]).predict(X_all) == y_all).mean())
+    held = 0
+    for seed in range(runs):
+        X, y = draw(np.random.default_rng(seed + 1), 260)
+        test = np.repeat(np.arange(200, 260), copies)
+        rows = np.concatenate([np.arange(200), test])
+        data = features(X[rows], y[rows], ["train"] * 200 + ["test"] * len(test), groups=rows)
+        settings_ = LearningCurveSettings((4,), near_duplicates=IGNORED)
+        point = learning_curve("prototype", data, settings_).points[0]
+        held += point.low <= np.mean(truth) <= point.high
+    return held / runs
+
+
+@pytest.mark.parametrize("copies", [1, 8])
+def test_the_interval_of_a_learning_curve_holds_the_accuracy_of_the_population(copies):
+    """With 60 held-out rows, or eight copies of each as declared groups, at least 90% of 40 intervals hold it."""
+    assert curve_coverage(40, copies) >= 0.9
+
+
+def test_the_interval_of_a_multilabel_curve_knows_the_held_out_rows():
+    """A single fit on all labels has an interval, and fewer held-out rows make it wider."""
+    rng = np.random.default_rng(0)
+    X, y = draw(rng, 400)
+    labels = np.empty(400, dtype=object)
+    labels[:] = [(f"c{v}",) if rng.random() < 0.9 else (f"c{v}", "extra") for v in y]
+
+    def width(n_test):
+        data = features(X[: 200 + n_test], y[: 200 + n_test], ["train"] * 200 + ["test"] * n_test)
+        data = replace(data, y=labels[: len(data)], multilabel=True)
+        point = learning_curve("prototype", data, LearningCurveSettings((), near_duplicates=IGNORED)).points[-1]
+        assert point.low < point.mean < point.high
+        return point.high - point.low
+
+    assert width(40) > width(200)

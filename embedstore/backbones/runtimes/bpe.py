@@ -54,6 +54,13 @@ def tokenize(texts: Sequence[str], context_length: int, merges: Path | None = No
     return out
 
 
+def is_cut(text: str, context_length: int, merges: Path | None = None) -> bool:
+    """Return whether :func:`tokenize` cuts a text."""
+    if len(text.encode()) + 2 <= context_length:  # a token has at least one byte
+        return False
+    return len(load_vocabulary(merges).encode(text)) + 2 > context_length
+
+
 class Vocabulary:
     """Merges and their ranks.
 

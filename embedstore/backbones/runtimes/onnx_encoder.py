@@ -290,3 +290,10 @@ class OnnxEncoder:
             raise no_text_tower(self.space)
         ids = bpe.tokenize(texts, self._text.manifest.context_length, self._text.bpe_merges)
         return self._text_runner.run(ids, self._text)
+
+    def cut_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts that have more tokens than the tower reads, so that their ends are ignored."""
+        if self._text is None:
+            return []
+        length, merges = self._text.manifest.context_length, self._text.bpe_merges
+        return [text for text in texts if bpe.is_cut(text, length, merges)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from embedstore.classify.evaluation.few_shot_curve import few_shot_curve
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower, pairwise_differences
-from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.classify.evaluation.text_classifiers import TEXT_HEADS, ZERO_SHOT, TextClasses, evaluate_text_head
 from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences
@@ -79,7 +79,7 @@ class ComparedHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
-        e, gap = self.evaluation, self.accuracy_gap
+        e, gap, leak = self.evaluation, self.accuracy_gap, self.evaluation.leak
         return {
             "space": e.space,
             "head": e.head,
@@ -93,6 +93,7 @@ class ComparedHead:
             "bytes_per_item": self.cost.bytes_per_item,
             "images_per_second": self.cost.images_per_second,
             "near_duplicates": e.near_duplicates and e.near_duplicates.count,
+            "leak": leak and leak.to_json(),
             "metrics": e.report.to_json()["scores"],
             "curve": self.learning_curve and self.learning_curve.to_json()["points"],
         }
@@ -162,7 +163,9 @@ def compare_heads(
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
     shared = settings.near_duplicate_options.join_shared(select_shared_items([data for data, _ in spaces]))
-    budgets = LearningCurveSettings(labels_per_class, seed=settings.seed)
+    budgets = LearningCurveSettings(
+        labels_per_class, seed=settings.seed, near_duplicates=settings.near_duplicate_options
+    )
     words: list[TextClasses | None] = [*text_classes] or [None] * len(spaces)
     cells = [
         (_evaluate(head, data, settings, text), cost, _curve(head, data, budgets, text))
@@ -188,6 +191,8 @@ def compare_heads(
 
 def _evaluate(head: str, data: Features, settings: EvaluationSettings, text: TextClasses | None) -> Evaluation:
     """Evaluate a head; one that is made from text needs the classes in words."""
+    if head != "logistic":
+        settings = replace(settings, choose_on=ChoiceRows.FOLDS.value)  # nothing but C is selected by it
     if head not in TEXT_HEADS:
         return evaluate_head(head, data, settings)
     if text is None:

@@ -113,6 +113,8 @@ class Evaluation(Table):
         n_train: training rows; with folds all rows.
         n_leaks: training rows left out because their content or group is held out.
         n_unlabeled: items left out because they have no label.
+        n_unused_validation: items of the split ``val`` that were used for nothing, because ``test`` evaluates.
+        n_train_without_split: training items without a split of their own, where the held-out items have one.
         label_notes: what a person should know about the labels, one sentence each.
         seed: of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
@@ -138,6 +140,8 @@ class Evaluation(Table):
     n_train: int
     n_leaks: int
     n_unlabeled: int
+    n_unused_validation: int
+    n_train_without_split: int
     label_notes: tuple[str, ...]
     seed: int
     unlearned_classes: tuple[str, ...]
@@ -233,6 +237,8 @@ class Evaluation(Table):
             "leaks_removed": self.n_leaks,
             "near_duplicates": self.near_duplicates and self.near_duplicates.to_json(),
             "unlabelled": self.n_unlabeled,
+            "unused_validation": self.n_unused_validation,
+            "train_without_split": self.n_train_without_split,
             "label_notes": list(self.label_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],

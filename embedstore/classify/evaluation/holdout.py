@@ -20,7 +20,9 @@ from embedstore.classify.evaluation.fit import c_path, hyperparameters_at_grid_e
 from embedstore.classify.evaluation.multilabel import multilabel_report
 from embedstore.classify.evaluation.rounds import FitHead, HoldoutRound, pool_rounds, predict_held_out, run_round
 from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.validation_fit import fit_with_validation
 from embedstore.classify.metrics import ClassificationReport, MetricName
+from embedstore.types import Split
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by construction and is left out
 _NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -44,6 +46,8 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
     heads.make_head(head, **options)  # refuses a wrong name early, and its imports do not count as its time
 
     def fit(train: Features, calibration: Features) -> tuple[Any, int]:
+        if settings.uses_validation:
+            return fit_with_validation(head, train, calibration, settings, options), 0
         return fit_calibrated_head(head, train, calibration, settings, options)
 
     return evaluate_fit(head, data, settings, fit)
@@ -116,6 +120,8 @@ def build_evaluation(
         n_train=len(data) if settings.folds else len(first.split.train),
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
+        n_unused_validation=first.n_unused_validation,
+        n_train_without_split=_count_without_split(data, first.split),
         label_notes=data.label_notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
@@ -132,6 +138,13 @@ def build_evaluation(
         conformal=uncertainty_report.conformal_report(rounds, settings.conformal_alpha),
         seconds=time.perf_counter() - start,
     )
+
+
+def _count_without_split(data: Features, split: TrainTestSplit) -> int:
+    """Return the training rows that have no split of their own, where the held-out rows have one."""
+    if split.name not in [s.value for s in Split]:
+        return 0
+    return sum(s is None for s in data.splits[split.train].tolist())
 
 
 def _report(pooled: HeldOutPredictions) -> ClassificationReport:

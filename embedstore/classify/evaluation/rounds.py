@@ -29,6 +29,7 @@ class HoldoutRound:
         predictions: of the held-out rows, in the order of the estimator's classes.
         uncalibrated: float32 ``(M, K)`` probabilities before calibration; None where nothing was calibrated.
         n_calibration: rows that the head was calibrated on.
+        n_unused_validation: rows of the split ``val`` that were used for nothing.
         near_duplicates: across the split; None where nothing was searched for.
         hyperparameters: reported next to those that the head selected for itself.
     """
@@ -38,6 +39,7 @@ class HoldoutRound:
     predictions: HeldOutPredictions
     uncalibrated: NDArray[np.float32] | None = None
     n_calibration: int = 0
+    n_unused_validation: int = 0
     near_duplicates: SplitNearDuplicates | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
@@ -62,12 +64,14 @@ def run_round(data: Features, split: TrainTestSplit, settings: EvaluationSetting
         )
     estimator, n_calibration = fit(data.take(rows), data.take(split.calibration))
     held_out = data.take(split.held_out)
+    is_unused = not settings.uses_validation and n_calibration == 0
     return HoldoutRound(
-        split=replace(split, train=rows),
+        split=replace(split, train=np.union1d(rows, split.calibration) if settings.refit else rows),
         estimator=estimator,
         predictions=predict_held_out(estimator, held_out),
         uncalibrated=_probabilities(unwrap_head(estimator), held_out) if settings.calibrate else None,
         n_calibration=n_calibration,
+        n_unused_validation=len(split.calibration) if is_unused else 0,
         near_duplicates=near_duplicates,
     )
 

@@ -50,11 +50,13 @@ class TextClasses:
         names: the K classes.
         vectors: float32 ``(K, D)``, one per class.
         logit_scale: factor of the cosines.
+        notes: messages for the user, e.g. that a prompt is longer than the network reads.
     """
 
     names: list[str]
     vectors: NDArray[np.float32]
     logit_scale: float = DEFAULT_LOGIT_SCALE
+    notes: tuple[str, ...] = ()
 
 
 def encode_classes(
@@ -208,16 +210,16 @@ def evaluate_text_head(head: str, data: Features, classes: TextClasses, settings
     """
     if data.multilabel:
         raise LabelError(f"{head} needs one label per item; leave it out of the comparison")
-    if settings.needs_calibration:
+    if settings.needs_calibration or settings.uses_validation:
         raise BadHead(
-            f"{head} is not calibrated in a comparison; leave it out, or leave out calibrate, abstain_precision and "
-            "conformal_alpha"
+            f"{head} is not calibrated in a comparison, and tunes on the val items anyway; leave it out, or leave out "
+            "calibrate, abstain_precision, conformal_alpha, choose_on and refit"
         )
 
     def fit(train: Features, validation: Features) -> tuple[Any, int]:
         if head == ZERO_SHOT:
             return make_zero_shot_head(classes), 0
         known = [select_classes(rows, classes.names) for rows in (train, validation)]
-        return fit_few_shot_head(head, classes, *known, seed=settings.seed), 0
+        return fit_few_shot_head(head, classes, *known, seed=settings.seed), len(known[1])
 
     return evaluate_fit(head, data, settings, fit)

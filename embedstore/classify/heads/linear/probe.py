@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
-from embedstore.classify.heads.linear.folds import fold_training_masks, resolve_cv
+from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
 from embedstore.classify.heads.linear.lbfgs import Solution, SolverStart, StoppingCriteria, minimize
 from embedstore.classify.heads.linear.regularization_path import (
     RegularizationPath,
@@ -56,9 +56,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Cs: the number of values, log-spaced from 1e-6 to 1e6 (the range of Radford et al. 2021, A.3), or the values
             themselves. A single value (``[10]`` or ``10.0``) is used without cross-validation.
         C: one fixed value; then nothing is chosen and ``Cs`` is not used.
-        cv: the number of folds (fewer if no class has that many rows), or a share below 1 for one stratified hold-out.
-            None is five folds; from 25,000 rows on, if rows x features x classes exceed 1e10, a hold-out of a tenth,
-            as Oquab et al. 2023 choose C (``n_folds_`` is then 1).
+        cv: the number of folds (fewer if no class has that many rows), a share below 1 for one stratified hold-out, or
+            the folds themselves as pairs of training and held-out rows. None is five folds; from 25,000 rows on, if
+            rows x features x classes exceed 1e10, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
+            then 1).
         criterion: ``log_loss`` or ``accuracy``, what chooses among the values tried.
         scale: ``none`` or ``standard``.
         tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times tighter.
@@ -84,7 +85,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(  # noqa: PLR0913 - one argument per hyperparameter, as scikit-learn requires
         self,
         Cs: float | Sequence[float] = 25,
-        cv: float | None = None,
+        cv: float | Folds | None = None,
         *,
         C: float | None = None,
         criterion: str = "log_loss",
@@ -143,6 +144,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _training_masks(self, y: IntArray, groups: Array | None, shape: tuple[int, ...]) -> Array:
         cv = resolve_cv(self.cv, shape, len(self.classes_))
+        if not isinstance(cv, int | float):
+            return given_training_masks(y, cv)
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
     def _solve(self, X: Array, codes: IntArray, grid: list[float], train: Array) -> LogisticProbe:
