@@ -37,7 +37,7 @@ def detect_delimiter(file: Path) -> str:
 def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, delimiter: str, name: str) -> list[str]:
     """Create a table of the rows, in their order, with every cell as text; an empty cell is NULL.
 
-    What a table of ours wrote so that a spreadsheet takes no cell for a formula is undone.
+    Where an apostrophe protects a cell from a spreadsheet, it is taken away.
 
     Args:
         con: the connection.
@@ -77,7 +77,7 @@ def column_names(header: Sequence[str], name: str) -> list[str]:
     Raises:
         BadManifest: if two names are one for a person.
     """
-    names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(header)]
+    names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(map(restore_cell, header))]
     if double := first_double(names):
         raise BadManifest(
             f"{name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"
