@@ -55,7 +55,7 @@ def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, de
     rows = _first_rows(file, delimiter, count=1)
     if not rows:
         raise BadManifest(f"{name} is empty; a table has a header that names its columns")
-    columns = column_names([restore_cell(text) for text in rows[0]], name)
+    columns = column_names(rows[0], name)
     cells = ", ".join(f"{restore_sql(quote_identifier(c))} AS {quote_identifier(c)}" for c in columns)
     types = ", ".join(f"{quote_literal(c)}: 'VARCHAR'" for c in columns)
     only = f" WHERE {quote_identifier(columns[0])} IS NOT NULL" if len(columns) == 1 else ""  # a blank line
