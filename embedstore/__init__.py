@@ -17,6 +17,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from embedstore import privacy
+
+privacy.switch_off_telemetry()  # before any library is imported
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -160,6 +165,7 @@ _MODULES = {
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
     "embedstore.operations.results": (
         "ArchiveCounts",
         "Backup",
@@ -236,6 +242,7 @@ __all__ = [
     "LabelSuggestions",
     "LearningCurve",
     "MissingExtra",
+    "NearDuplicateCheck",
     "NoImages",
     "NoTextTower",
     "NotAStore",

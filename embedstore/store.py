@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
@@ -1261,6 +1262,45 @@ class Store:
             where=where,
             space=space,
             separator=separator,
+        )
+
+    def check_near_duplicates(
+        self,
+        label: str = "label",
+        *,
+        max_images: int = 30,
+        near_duplicate_threshold: float | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> NearDuplicateCheck:
+        """Measure which copies the threshold of near-duplicates finds, on copies of the store's own images.
+
+        A sample of the images is saved again at JPEG quality 50, mirrored and halved in size, and embedded.
+
+        Args:
+            label: see :class:`Store`.
+            max_images: images of the sample.
+            near_duplicate_threshold: as for :meth:`probe`.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The threshold, the copies of each kind that it finds, and the false pairs that are expected.
+
+        Raises:
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if no image can be read, or the threshold is not above 0.
+        """
+        return operations.near_duplicate_check.check_near_duplicates(
+            self._session,
+            label,
+            max_images=max_images,
+            threshold=near_duplicate_threshold,
+            where=where,
+            space=space,
+            seed=seed,
         )
 
     def confirm_labels(

@@ -215,7 +215,8 @@ def find_store(path: Path) -> Layout:
         StoreUnreadable: if the marker file or a folder cannot be read now.
     """
     layout = locate_store(path)
-    require_regular_entries(layout.root, OWN_ENTRIES)
+    cure = "`embedstore verify STORE --untrusted` lists everything; put the file or folder itself in its place"
+    require_regular_entries(layout.root, OWN_ENTRIES, cure=cure)
     version = read_marker(layout)["format"]
     if version > FORMAT_VERSION:
         raise StoreTooNew(

@@ -54,9 +54,14 @@ def create_original(path: Path) -> None:
         writer.commit(batch(ITEMS // 2 + 1, ITEMS // 2), space=storage.space())
 
 
+def is_small_file(path: Path) -> bool:
+    """Whether an earlier change left a regular file that can be read whole."""
+    return not path.is_symlink() and path.is_file() and 16 <= path.stat().st_size < 1 << 24
+
+
 def change_bytes(r: Random, store: Path) -> str:
     """Overwrite, cut or lengthen a file."""
-    path = r.choice(sorted(p for p in store.rglob("*") if p.is_file()))
+    path = r.choice(sorted(p for p in store.rglob("*") if is_small_file(p)))
     data = bytearray(path.read_bytes())
     kind = r.choice(["flip", "overwrite", "cut", "append", "empty", "huge"])
     if kind == "flip" and data:
@@ -168,7 +173,7 @@ def changed_table(r: Random) -> str:
 
 def change_json(r: Random, store: Path) -> str:
     """Change a value in a JSON file, and the checksums that cover it."""
-    paths = sorted(store.rglob("*.json"))
+    paths = sorted(p for p in store.rglob("*.json") if is_small_file(p))
     if not paths:
         return "no JSON"
     path = r.choice(paths)
@@ -212,7 +217,12 @@ def seal(path: Path, facts: dict) -> None:
 def change_index(r: Random, store: Path) -> str:
     """Change an index file, with a sidecar that fits."""
     for sidecar in store.glob("spaces/*/index/*.json"):
-        facts = json.loads(sidecar.read_bytes())
+        if not is_small_file(sidecar) or not is_small_file(sidecar.with_suffix(".faiss")):
+            return "no index any more"
+        try:
+            facts = dict(json.loads(sidecar.read_bytes()))
+        except (ValueError, TypeError, OSError):
+            return "no sidecar any more"
         file = sidecar.with_suffix(".faiss")
         data = bytearray(file.read_bytes())
         at = r.randrange(min(len(data), 200) - 8)

@@ -10,6 +10,7 @@ import pytest
 
 import embedstore as es
 from embedstore.cli import main
+from embedstore.storage import connection
 from tests.conftest import ROOT
 from tests.helpers.vector_stores import SPACE, make
 from tests.reliability.hostile_stores import create_original
@@ -106,11 +107,17 @@ def test_what_recipes_would_load_is_listed(tmp_path, recipe, problem):
 
 def test_a_catalog_with_a_false_length_is_refused(tmp_path):
     """A file full of holes would be copied before its log is written into it, and fill the disk."""
-    storage = make(tmp_path / "s", 4)
-    os.truncate(storage.layout.catalog, 1 << 38)
-    with pytest.raises(es.UnsafeStore, match="bytes and holds"):
-        es.open(tmp_path / "s")
-    assert "bytes and holds" in findings(tmp_path / "s")
+    for name, size, problem in (
+        ("catalog.duckdb", 1 << 38, "are stored"), ("catalog.duckdb", 1 << 29, "bytes and holds"),
+        ("catalog.duckdb.wal", 1 << 38, "are stored"),
+    ):  # fmt: skip
+        make(tmp_path / f"{name}-{size}", 4)
+        path = tmp_path / f"{name}-{size}" / name
+        path.touch()
+        os.truncate(path, size)
+        with pytest.raises(es.UnsafeStore, match=problem):
+            es.open(path.parent)
+        assert problem in findings(path.parent)
 
 
 @pytest.mark.parametrize("checkpoint", [True, False], ids=["in the file", "in the log"])
@@ -127,6 +134,32 @@ def test_rows_that_do_not_exist_and_values_of_other_kinds_are_damage(tmp_path, s
     with pytest.raises(es.StoreDamaged):
         es.open(tmp_path / "s").export(tmp_path / "items.parquet")
     assert not (tmp_path / "items.parquet").exists()
+
+
+def test_an_index_and_a_head_with_a_false_length_are_not_read(tmp_path):
+    """The length is compared before the checksum: a file of holes takes minutes to read."""
+    create_original(tmp_path / "s")
+    for path in [*tmp_path.glob("s/spaces/*/index/*.faiss"), tmp_path / "s" / "heads" / "kind" / "head.json"]:
+        os.truncate(path, 1 << 38)
+    store = es.open(tmp_path / "s")
+    assert len(store.search([1, 2, 3, 4], k=3).to_json()["hits"]) == 3
+    with pytest.raises(es.StoreDamaged, match=r"head\.json"):
+        store.predict("kind")
+
+
+def test_a_store_is_checked_once_in_a_process(tmp_path, monkeypatch):
+    """The check takes some ten milliseconds: an unchanged store is not checked again, and no commit starts a check."""
+    create_original(tmp_path / "s")
+    opened = []
+    confined = connection.connect_confined
+    monkeypatch.setattr(connection, "connect_confined", lambda *a, **k: opened.append(a) or confined(*a, **k))
+    store = es.open(tmp_path / "s")
+    store.info()
+    es.open(tmp_path / "s").info()
+    assert len(opened) == 1
+    store.delete(items=[1])
+    store.info()
+    assert len(opened) == 1
 
 
 def test_keys_of_spaces_in_the_catalog_are_never_paths(tmp_path):

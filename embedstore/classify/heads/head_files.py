@@ -21,7 +21,7 @@ import numpy as np
 
 from embedstore.arrays import Array
 from embedstore.classify.heads.serialization import decode_head, encode_head
-from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew, UnsafeStore
 from embedstore.storage import durable_files, reading
 from embedstore.storage.store_files import parse_json_object, read_bounded
 
@@ -103,8 +103,14 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
 
 def file_digest(folder: Path) -> str:
     """Return the SHA-256 of ``head.json``, which itself holds that of the arrays."""
-    with reading.read_errors(folder / METADATA_FILE):
-        return durable_files.file_sha256(folder / METADATA_FILE)
+    file = folder / METADATA_FILE
+    with reading.read_errors(file):
+        try:
+            return hashlib.sha256(read_bounded(file, _MAX_JSON)).hexdigest()
+        except UnsafeStore:
+            raise
+        except ValueError as e:
+            raise StoreDamaged(f"{file} is not a description of a head: {e}; train it again") from e
 
 
 def delete_files(folder: Path) -> None:

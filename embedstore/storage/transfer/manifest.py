@@ -174,7 +174,7 @@ def read_manifest(folder: Path) -> ArchiveManifest:
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
-    require_regular_entries(folder, ("",))
+    require_regular_entries(folder, ("",), cure="export the store again")
     try:
         with reading.read_errors(path):
             data = read_bounded(path, MAX_MANIFEST_BYTES)
