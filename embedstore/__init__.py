@@ -17,6 +17,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from embedstore import privacy
+
+privacy.switch_off_telemetry()  # before any library is imported
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from embedstore.errors import (
         BackboneError,
         BadBackbone,
+        BadEncoding,
         BadFilter,
         BadHead,
         BadManifest,
@@ -75,6 +80,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -87,6 +93,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -96,7 +103,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -112,6 +119,7 @@ _MODULES = {
     "embedstore.errors": (
         "BackboneError",
         "BadBackbone",
+        "BadEncoding",
         "BadFilter",
         "BadHead",
         "BadManifest",
@@ -157,6 +165,7 @@ _MODULES = {
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
     "embedstore.operations.results": (
         "ArchiveCounts",
         "Backup",
@@ -169,6 +178,7 @@ _MODULES = {
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
@@ -188,6 +198,7 @@ _MODULES = {
         "open",
         "repair_store",
         "restore",
+        "verify_untrusted",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -197,6 +208,7 @@ __all__ = [
     "BackboneError",
     "Backup",
     "BadBackbone",
+    "BadEncoding",
     "BadFilter",
     "BadHead",
     "BadManifest",
@@ -230,6 +242,7 @@ __all__ = [
     "LabelSuggestions",
     "LearningCurve",
     "MissingExtra",
+    "NearDuplicateCheck",
     "NoImages",
     "NoTextTower",
     "NotAStore",
@@ -265,6 +278,7 @@ __all__ = [
     "UnknownHead",
     "UnknownOption",
     "UnsafeStore",
+    "UntrustedReport",
     "VerificationReport",
     "WeightsMismatch",
     "WeightsNotFound",
@@ -274,6 +288,7 @@ __all__ = [
     "open",
     "repair_store",
     "restore",
+    "verify_untrusted",
 ]
 
 

@@ -32,6 +32,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── SourceNotFound     (FileNotFoundError)  there is no such folder, file or glob
     │   ├── NoImages           (ValueError)         there is nothing to embed
     │   ├── BadManifest        (ValueError)         a table without uris, or that cannot be read
+    │   │   └── BadEncoding                         a text file in another encoding
     │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
     ├── ImageError             (ValueError)         one image cannot be used; has the reason
     ├── QueryError             (ValueError)         a query or change that cannot be done
@@ -167,6 +168,10 @@ class NoImages(SourceError, ValueError):
 
 class BadManifest(SourceError, ValueError):
     """A table has no uris or cannot be read."""
+
+
+class BadEncoding(BadManifest):
+    """A text file is not text in its encoding."""
 
 
 class BadVectors(SourceError, ValueError):

@@ -16,8 +16,11 @@ from functools import cached_property
 from typing import Any
 
 JsonScalar = str | int | float | bool | None
+_SCALARS = (str, int, float, bool, type(None))
 ChannelValues = tuple[float, float, float]
 
+MAX_SIDE = 1 << 14  # pixels of a network's input, and MAX_DIM values of a vector: a description from somebody else
+MAX_DIM = 1 << 20  # must not claim more memory than any network needs
 RANDOM_PREFIX = "random:"  # before the digest of weights that were drawn at random
 
 
@@ -71,8 +74,14 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, d: dict[str, Any]) -> Preprocess:
-        """Return the preprocessing stored as the JSON of ``dataclasses.asdict``."""
-        return cls(
+        """Return the preprocessing stored as the JSON of ``dataclasses.asdict``.
+
+        Raises:
+            ValueError: if a value is out of its bounds.
+            KeyError: if a value is missing.
+            TypeError: if a value has another type.
+        """
+        stored = cls(
             size=(int(d["size"][0]), int(d["size"][1])),
             resize=(int(d["resize"][0]), int(d["resize"][1])),
             mean=_triple(d["mean"]),
@@ -81,6 +90,9 @@ class Preprocess:
             interpolation=Interpolation(d["interpolation"]),
             fill=int(d["fill"]),
         )
+        if not all(0 < side <= MAX_SIDE for side in (*stored.size, *stored.resize)):
+            raise ValueError(f"an input of {stored.size}, resized to {stored.resize} pixels")
+        return stored
 
 
 @dataclass(frozen=True)
@@ -116,8 +128,20 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """Return what :meth:`to_json` stored."""
-        return cls(**json.loads(text))
+        """Return what :meth:`to_json` stored; every value has its type, since the text may be from somebody else.
+
+        Raises:
+            ValueError: if the text is not JSON.
+            TypeError: if it is not an object, or a value is missing, unknown or of another type.
+        """
+        recipe = cls(**_parse_object(text))
+        _require_types(recipe, "backbone", str)
+        _require_types(recipe, "weights layer pool parent", str, type(None))
+        _require_types(recipe, "random_init", bool)
+        _require_types(recipe, "seed", int)
+        for values in (recipe.args, recipe.preprocess):
+            _require_scalars(values)
+        return recipe
 
 
 @dataclass(frozen=True)
@@ -186,10 +210,28 @@ class Space:
 
     @classmethod
     def from_json(cls, text: str) -> Space:
-        """Return what :meth:`to_json` stored."""
-        d = json.loads(text)
+        """Return what :meth:`to_json` stored; every value has its type, since the text may be from somebody else.
+
+        Raises:
+            ValueError: if the text is not JSON, or a value is out of its bounds.
+            KeyError: if a value is missing.
+            TypeError: if it is not an object, or a value is unknown or of another type.
+        """
+        d = _parse_object(text)
         p = d["preprocess"]
-        return cls(**{**d, "family": Family(d["family"]), "preprocess": p and Preprocess.from_json(p)})
+        try:
+            preprocess = None if p is None else Preprocess.from_json(p)
+        except (IndexError, AttributeError, OverflowError) as e:
+            raise ValueError(f"its preprocessing is {p!r:.80}") from e
+        space = cls(**{**d, "family": Family(d["family"]), "preprocess": preprocess})
+        _require_types(space, "architecture weights layer pool activation origin licence", str)
+        _require_types(space, "parent", str, type(None))
+        _require_types(space, "dim", int)
+        _require_types(space, "unit text", bool)
+        _require_scalars(space.args)
+        if not 0 < space.dim <= MAX_DIM:
+            raise ValueError(f"vectors of {space.dim} values")
+        return space
 
 
 def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]) -> Preprocess:
@@ -251,6 +293,30 @@ _PREPROCESS_PARSERS: dict[str, Callable[[Any], Any]] = {
     "interpolation": lambda value: Interpolation(str(value)),
     "fill": lambda value: int(str(value)),
 }
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    """Return a JSON object."""
+    try:
+        value = json.loads(text)
+    except RecursionError as e:
+        raise ValueError("it is nested too deeply") from e
+    if not isinstance(value, dict):
+        raise TypeError("it is not a JSON object")
+    return value
+
+
+def _require_types(value: object, names: str, *kinds: type) -> None:
+    """Require that attributes have one of some types; a bool is no number."""
+    for name in names.split():
+        if type(getattr(value, name)) not in kinds:
+            raise TypeError(f"{name} is {getattr(value, name)!r:.40}")
+
+
+def _require_scalars(values: object) -> None:
+    """Require a table of plain values by name."""
+    if type(values) is not dict or not all(type(v) in _SCALARS for v in values.values()):
+        raise TypeError(f"{values!r:.40} are not plain values by name")
 
 
 def _canonical(value: Any) -> str:

@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
         StoreInfo,
         TableEdit,
     )
+    from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -184,13 +187,39 @@ class Store:
         """
         return operations.info.item_uris(self._session, items)
 
+    def item_paths(self, items: Sequence[int]) -> dict[int, str]:
+        """Return the path that opens each item's file. It differs from the uri where the name is not UTF-8.
+
+        Args:
+            items: item ids.
+
+        Returns:
+            Paths by item id, as :func:`os.fsdecode` returns them; unknown ids are left out.
+        """
+        return operations.info.item_paths(self._session, items)
+
+    def failed_paths(self) -> list[str]:
+        """Return the path of each image that could not be embedded, in the order of :meth:`failures`.
+
+        Returns:
+            Paths, as :func:`os.fsdecode` returns them.
+        """
+        return operations.info.failed_paths(self._session)
+
     # ---- put in
 
     def embed(
         self,
-        source: str | Path | Sequence[str | Path],
+        source: Any,
         *,
         labels_from: str | None = "folder",
+        splits_from: str | None = "folder",
+        uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        collect_rows: bool = False,
+        exclude: Names = (),
+        hidden: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -201,8 +230,18 @@ class Store:
         """Embed what is new or changed in a source; incremental, and resumable after a kill.
 
         Args:
-            source: an image folder, paths or globs, or a CSV, Parquet or JSON lines manifest with a column ``uri``.
+            source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
+                a DataFrame of pandas or polars, an Arrow table or a dict of columns.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
+            splits_from: ``"folder"`` takes the split from folders named train, val or test, None takes none.
+            uri_column: the column of the manifest that names the images; by default ``uri``.
+            root: the folder that relative uris start from; by default the manifest's own folder.
+            encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            collect_rows: make one item of several rows of one image; columns whose values differ become lists.
+            exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
+                of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
+                anyway.
+            hidden: embed hidden files and folders too.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -216,7 +255,9 @@ class Store:
         Raises:
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
+            SourceError: if a folder is beside train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadEncoding: if a text manifest has another encoding.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -227,6 +268,10 @@ class Store:
             self._session,
             source,
             labels_from=labels_from,
+            splits_from=splits_from,
+            table=TableOptions(uri_column, root, encoding, collect_rows),
+            exclude=exclude,
+            hidden=hidden,
             space=space,
             batch_size=batch_size,
             threads=threads,
@@ -241,6 +286,8 @@ class Store:
         table: Any = None,
         *,
         uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
         space: str = "precomputed",
         unit_norm: bool | None = None,
         dtype: str | None = None,
@@ -250,8 +297,11 @@ class Store:
 
         Args:
             vectors: ``(N, D)`` array or the path of a ``.npy`` file.
-            table: a CSV, Parquet or JSON lines file, a dict of columns or a DataFrame with N rows, or None.
+            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; or
+                None.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
             dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
@@ -265,6 +315,7 @@ class Store:
                 so much that they rank differently; nothing is stored.
             BadOption: if ``dtype`` is not that of the space; nothing is stored.
             BadManifest: if the table does not fit; nothing is stored.
+            BadEncoding: if a text file has another encoding; nothing is stored.
             DimensionMismatch: if the space has another dimension; nothing is stored.
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
@@ -272,7 +323,7 @@ class Store:
             self._session,
             vectors,
             table,
-            uri_column=uri_column,
+            options=TableOptions(uri_column, root, encoding),
             space=space,
             unit_norm=unit_norm,
             dtype=dtype,
@@ -635,6 +686,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         head_options: Mapping[str, Any] | None = None,
         folds: int = 0,
         seed: int = 0,
@@ -644,6 +696,9 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -654,6 +709,7 @@ class Store:
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
             save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
+            wait: seconds to wait for another process that is writing, before ``save_as`` fails.
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
@@ -664,8 +720,12 @@ class Store:
                 from the vectors of the space; 0 is ``ignore``.
             drop_near_duplicates: another way to say ``near_duplicates="drop"``.
             calibrate: ``temperature`` or ``isotonic``.
-            abstain_precision: answer "none of these" below the threshold that reaches this precision.
+            abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
+                95% of samples.
             conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_by_class: keep this share within every class.
+            choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
+            refit: train on the ``val`` items, too, after everything is selected.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -685,6 +745,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options=head_options,
             settings=operations.evaluate.EvaluationSettings(
                 folds=folds,
@@ -695,6 +756,9 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -708,6 +772,7 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         folds: int = 0,
         seed: int = 0,
         near_duplicates: str = "group",
@@ -716,6 +781,9 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -727,6 +795,7 @@ class Store:
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
             save_as: as for :meth:`probe`.
+            wait: as for :meth:`probe`.
             folds: as for :meth:`probe`.
             seed: as for :meth:`probe`.
             near_duplicates: as for :meth:`probe`.
@@ -735,6 +804,9 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
+            refit: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -746,6 +818,7 @@ class Store:
             space=space,
             separator=separator,
             save_as=save_as,
+            wait=wait,
             head_options={"k": k, "weights": weights},
             folds=folds,
             seed=seed,
@@ -755,6 +828,9 @@ class Store:
             calibrate=calibrate,
             abstain_precision=abstain_precision,
             conformal_alpha=conformal_alpha,
+            conformal_by_class=conformal_by_class,
+            choose_on=choose_on,
+            refit=refit,
         )
 
     def zero_shot(
@@ -799,6 +875,7 @@ class Store:
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
         save_as: str | None = None,
+        wait: float = 10.0,
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
@@ -819,6 +896,7 @@ class Store:
             near_duplicates: as for :meth:`probe`; copies count as one label.
             near_duplicate_threshold: as for :meth:`probe`.
             save_as: save the fitted head under this name.
+            wait: as for :meth:`probe`.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
@@ -841,6 +919,7 @@ class Store:
             where=where,
             space=space,
             save_as=save_as,
+            wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
         )
@@ -953,6 +1032,10 @@ class Store:
         *,
         spaces: Names | None = None,
         heads: Names = ("logistic", "knn", "prototype"),
+        classes: Classes | None = None,
+        templates: str | Sequence[str] = "photo",
+        class_vectors: Vectors | None = None,
+        logit_scale: float | None = None,
         labels_per_class: Counts = (),
         where: str | None = None,
         separator: str | None = None,
@@ -964,13 +1047,21 @@ class Store:
         calibrate: str | None = None,
         abstain_precision: float | None = None,
         conformal_alpha: float | None = None,
+        conformal_by_class: bool = False,
+        choose_on: str = "folds",
+        refit: bool = False,
     ) -> HeadComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads.
+            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
+                learn from all training items.
+            classes: as for :meth:`zero_shot`, for these; by default the labels.
+            templates: as for :meth:`zero_shot`.
+            class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
+            logit_scale: as for :meth:`zero_shot`.
             labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
             where: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -982,6 +1073,9 @@ class Store:
             calibrate: as for :meth:`probe`.
             abstain_precision: as for :meth:`probe`.
             conformal_alpha: as for :meth:`probe`.
+            conformal_by_class: as for :meth:`probe`.
+            choose_on: as for :meth:`probe`; the other heads do not select C.
+            refit: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value.
@@ -989,6 +1083,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             LabelError: if the labels cannot support an evaluation.
+            NoTextTower: if a head is made from text, and a space has no text tower.
             UnknownHead: if there is no such head.
         """
         return operations.evaluate.compare(
@@ -996,6 +1091,8 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            classes=classes,
+            text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
             where=where,
             separator=separator,
@@ -1008,6 +1105,9 @@ class Store:
                 calibrate=calibrate,
                 abstain_precision=abstain_precision,
                 conformal_alpha=conformal_alpha,
+                conformal_by_class=conformal_by_class,
+                choose_on=choose_on,
+                refit=refit,
             ),
         )
 
@@ -1118,12 +1218,15 @@ class Store:
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
+        ranked_by: str = "self_confidence",
+        flagged_by: str = "confident_learning",
         near_duplicates: str = "group",
         near_duplicate_threshold: float | None = None,
     ) -> LabelErrorReport:
-        """Find labels that are probably wrong, the most certain first.
+        """Rank all labels by how doubtful they are, and flag those that are probably wrong.
 
-        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities.
+        Confident learning (Northcutt et al. 2021) on out-of-fold probabilities. Labels that :meth:`confirm_labels` has
+        recorded are not listed again.
 
         Args:
             label: see :class:`Store`.
@@ -1133,25 +1236,102 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
+            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
+                other label) or ``weighted_entropy``.
+            flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.
 
         Returns:
-            The doubtful labels, and the estimated share of wrong ones.
+            The labels that are probably wrong, the ranking of all, and the estimated share of wrong ones.
 
         Raises:
-            LabelError: if there are too few items per class.
+            LabelError: if there are too few items per class, or a score or filter has another name.
         """
         return operations.labels.find_label_errors(
             self._session,
             label,
-            head=head,
-            folds=folds,
-            seed=seed,
+            operations.labels.LabelErrorSettings(
+                head=head,
+                folds=folds,
+                seed=seed,
+                ranked_by=ranked_by,
+                flagged_by=flagged_by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
             where=where,
             space=space,
-            near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             separator=separator,
+        )
+
+    def check_near_duplicates(
+        self,
+        label: str = "label",
+        *,
+        max_images: int = 30,
+        near_duplicate_threshold: float | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> NearDuplicateCheck:
+        """Measure which copies the threshold of near-duplicates finds, on copies of the store's own images.
+
+        A sample of the images is saved again at JPEG quality 50, mirrored and halved in size, and embedded.
+
+        Args:
+            label: see :class:`Store`.
+            max_images: images of the sample.
+            near_duplicate_threshold: as for :meth:`probe`.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The threshold, the copies of each kind that it finds, and the false pairs that are expected.
+
+        Raises:
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if no image can be read, or the threshold is not above 0.
+        """
+        return operations.near_duplicate_check.check_near_duplicates(
+            self._session,
+            label,
+            max_images=max_images,
+            threshold=near_duplicate_threshold,
+            where=where,
+            space=space,
+            seed=seed,
+        )
+
+    def confirm_labels(
+        self,
+        items: ItemIds,
+        label: str = "label",
+        *,
+        separator: str | None = None,
+        space: str | None = None,
+        wait: float = 10.0,
+    ) -> ChangedItems:
+        """Record that the labels of items are right, so that :meth:`label_errors` does not list them again.
+
+        An item whose label changes later is listed again.
+
+        Args:
+            items: ids of items that have the label.
+            label: see :class:`Store`.
+            separator: as for :meth:`label_errors`.
+            space: see :class:`Store`.
+            wait: see :class:`Store`.
+
+        Returns:
+            How many items were recorded.
+
+        Raises:
+            LabelError: if an item has no such label.
+            StoreBusy: if another process is writing after ``wait`` seconds.
+        """
+        return operations.labels.confirm_labels(
+            self._session, items, label, separator=separator, space=space, wait=wait
         )
 
     def suggest_labels(
@@ -1216,21 +1396,35 @@ class Store:
         """
         return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
 
-    def edit_from_table(self, table: str | Path, *, key: str | None = None, wait: float = 0.0) -> TableEdit:
-        """Set columns from a CSV, Parquet or JSON lines table with a column ``item`` or ``uri``.
+    def edit_from_table(
+        self,
+        table: Any,
+        *,
+        key: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        wait: float = 0.0,
+    ) -> TableEdit:
+        """Set columns from a table with a column ``item`` or ``uri``; an empty cell empties the value.
 
         Args:
-            table: the file.
+            table: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns.
             key: the column that names the items; by default ``item``, else ``uri``.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             wait: see :class:`Store`.
 
         Returns:
             How many rows were used, and how many name an item that the store does not have.
 
         Raises:
-            QueryError: if the table cannot be used; nothing is changed.
+            SourceNotFound: if there is no such file.
+            BadManifest: if the table cannot be used, or names no item of the store; nothing is changed.
+            BadEncoding: if a text file has another encoding; nothing is changed.
+            QueryError: if a column cannot be set; nothing is changed.
         """
-        return operations.edit.edit_from_table(self._session, table, key=key, wait=wait)
+        options = TableOptions(root=root, encoding=encoding)
+        return operations.edit.edit_from_table(self._session, table, key=key, options=options, wait=wait)
 
     def rename(self, old: str, new: str, *, wait: float = 0.0) -> ChangedItems:
         """Give an item another uri, or with ``/`` at the end all items below a folder; files are not touched.
@@ -1265,7 +1459,13 @@ class Store:
         return operations.edit.delete(self._session, where, items, wait=wait)
 
     def purge(self, where: str | None = None, *, items: ItemIds | None = None, wait: float = 0.0) -> PurgedItems:
-        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes the vectors.
+        """Remove the contents of items for good, with all items that have them; :meth:`compact` wipes their bytes.
+
+        Predictions and failures of the items go too, and the texts about them in the table ``runs``: uris, digests,
+        values that no other item has, and the texts of edits, unless an edit was of other items by their ids. Saved
+        heads that hold a copy of a vector (k-nearest neighbors) or a class of these items only are deleted, and so are
+        the pictures of training images in checkpoints. Other heads and fine-tuned networks may have learned from the
+        items: fit them again. Backups, exports and the folder ``quarantine`` keep theirs.
 
         Args:
             where: a filter, ``"true"`` for all items.
@@ -1273,7 +1473,7 @@ class Store:
             wait: see :class:`Store`.
 
         Returns:
-            How many items, contents and vectors were removed.
+            What was removed.
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
@@ -1719,6 +1919,26 @@ def import_store(path: str | Path, export_folder: str | Path) -> ArchiveCounts:
         StoreDamaged: if a file is missing, changed, or contradicts another; nothing is made.
     """
     return operations.maintenance.import_store(Path(path), Path(export_folder))
+
+
+@check_arguments
+def verify_untrusted(path: str | Path) -> UntrustedReport:
+    """Say what a store from somebody else would have tried, without opening it for work.
+
+    Links, objects of the catalog that embedstore never creates, files of another form, and code that a space names are
+    listed. Nothing of the store is run or changed. :meth:`Store.verify` says whether its vectors are whole.
+
+    Args:
+        path: its folder.
+
+    Returns:
+        What was found; ``.ok`` is True where the store holds data only.
+
+    Raises:
+        StoreNotFound: if nothing is at ``path``.
+        NotAStore: if the folder is not a store.
+    """
+    return operations.untrusted.verify_untrusted(path)
 
 
 @check_arguments

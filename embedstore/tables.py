@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
+from embedstore.storage.record_types import TEXT, value_type
+from embedstore.storage.spreadsheet_cells import protect_cell
+from embedstore.storage.sql import quote_literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +27,7 @@ FILE_SUFFIXES = (".csv", ".parquet", ".jsonl")
 MAX_HTML_ROWS = 50  # rows of a table in a notebook; pandas shows 60
 
 Record = dict[str, Any]
+_PANDAS_INTEGERS = {"BIGINT": "Int64", "UBIGINT": "UInt64"}
 
 
 class Table(ABC):
@@ -43,7 +47,13 @@ class Table(ABC):
             import pandas as pd
         except ImportError as e:
             raise MissingExtra("pandas is not installed; run `pip install embedstore[frames]`") from e
-        return pd.DataFrame(self.records())
+        records = self.records()
+        frame = pd.DataFrame(records)
+        for name, kind in _column_types(records).items():
+            values = [record[name] for record in records]
+            if kind in _PANDAS_INTEGERS and None in values:  # pandas would make them floats
+                frame[name] = pd.array(values, dtype=_PANDAS_INTEGERS[kind])
+        return frame
 
     def arrow(self) -> pa.Table:
         """Return the table as a pyarrow Table.
@@ -55,11 +65,21 @@ class Table(ABC):
             import pyarrow as pa
         except ImportError as e:
             raise MissingExtra("pyarrow is not installed; run `pip install embedstore[frames]`") from e
-        return pa.Table.from_pylist(self.records())
+        records, columns = self.records(), {}
+        for name, kind in _column_types(records).items():
+            values = [record[name] for record in records]
+            if kind == TEXT and any(isinstance(v, int) for v in values):  # more than 64 bits, or beside other types
+                values = [v if v is None else str(v) for v in values]
+            columns[name] = pa.array(values, pa.uint64() if kind == "UBIGINT" else None)
+        return pa.table(columns)
+
+    def typed_records(self) -> list[Record]:
+        """Return :meth:`records` with values of their own types, where JSON has text for them."""
+        return self.records()
 
     def save(self, path: str | Path) -> None:
         """Write the table to a file; see :func:`save_records`."""
-        save_records(self.records(), Path(path))
+        save_records(self.typed_records(), Path(path))
 
     def _repr_html_(self) -> str:
         return html_table(self.records())
@@ -102,11 +122,11 @@ def save_records(records: Sequence[Record], path: Path) -> None:
 
 
 def _csv_text(records: Sequence[Record]) -> str:
-    """Return a table as CSV with a header."""
+    """Return a table as CSV with a header. A spreadsheet shows all its text as text."""
     text = io.StringIO(newline="")
-    table_writer = csv.DictWriter(text, list(records[0]))
-    table_writer.writeheader()
-    table_writer.writerows(records)
+    table_writer = csv.writer(text)
+    table_writer.writerow([protect_cell(name) for name in records[0]])
+    table_writer.writerows([protect_cell(record[name]) for name in records[0]] for record in records)
     return text.getvalue()
 
 
@@ -116,15 +136,23 @@ def _json_lines(records: Sequence[Record]) -> str:
 
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
-    """Write a table as Parquet. DuckDB infers the type of each column from its values."""
+    """Write a table as Parquet, with types that hold each value exactly."""
     from embedstore.storage import connection, disk_errors
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    types = _column_types(records)
+    columns = ", ".join(f"{quote_literal(name)}: {quote_literal(kind)}" for name, kind in types.items())
     with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
         lines = Path(folder, "records.jsonl")
         lines.write_text(_json_lines(records), encoding="utf-8")
+        source = f"read_json({quote_literal(lines)}, format='newline_delimited', columns={{{columns}}})"
         with connection.connect() as con, disk_errors.duckdb_output(path):
-            con.read_json(str(lines), format="newline_delimited", sample_size=-1).write_parquet(str(temporary))
+            con.execute(f"COPY (FROM {source}) TO {quote_literal(temporary)} (FORMAT parquet)")
+
+
+def _column_types(records: Sequence[Record]) -> dict[str, str]:
+    """Return the DuckDB type of each column of a table."""
+    return {name: value_type(record[name] for record in records) for name in (records[0] if records else ())}
 
 
 def to_json_value(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,8 +23,10 @@ class FailureReason(StrEnum):
 
     MISSING = "missing"  # listed, but absent (a dangling link, a manifest row)
     UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O
+    UNREACHABLE = "unreachable"  # a server does not answer or refuses; tried again in every run
     NOT_A_FILE = "not_a_file"  # a FIFO, a socket, a device
     NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop
+    SUPERSEDED = "superseded"  # a later file of the archive has the same name
     EMPTY = "empty"  # zero bytes
     NOT_AN_IMAGE = "not_an_image"  # no decoder knows the format
     MISSING_EXTRA = "missing_extra"  # a package that decodes the format is not installed
@@ -129,10 +132,27 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
+_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
+
+
 def display_uri(path: str) -> str:
-    r"""Return the UTF-8 name of an ``os.fsdecode``d path; undecodable bytes become ``\xNN``."""
+    r"""Return the UTF-8 name of an ``os.fsdecode``d path; undecodable bytes become ``\xNN``.
+
+    :func:`existing_path` finds the file again.
+    """
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:
         return os.fsencode(path).decode("utf-8", errors="backslashreplace")
     return path
+
+
+def existing_path(uri: str) -> str:
+    r"""Return the path of the file that a uri of :func:`display_uri` names.
+
+    It is the uri itself, unless no file has that name and one does where every ``\xNN`` is the byte that it stands for.
+    """
+    if "\\x" not in uri or os.path.lexists(uri):
+        return uri
+    path = os.fsdecode(_ESCAPED_BYTE.sub(lambda m: bytes.fromhex(m[1].decode()), os.fsencode(uri)))
+    return path if os.path.lexists(path) else uri

@@ -201,7 +201,7 @@ def promises(runs: int) -> Iterator[Promise]:
     for n in (30, 120, 1000):
         delivered = [coverage_of_mean_recall(n, np.linspace(2 * p - 1, 1, 5), runs) for p in (0.75, 0.9, 0.98)]
         yield Promise("interval of the mean recall", f"{n} items of 5 classes", level, _range(delivered), runs)
-    yield from _metric_promises(max(50, runs // 10))
+    yield from _metric_promises(max(50, runs // 5))
     for n in (120, 1000):
         delivered = [coverage_of_calibration_error(n, error, runs // 2) for error in (0.0, 0.05, 0.1)]
         yield Promise("interval of the calibration error", f"{n} items", level, _range(delivered), runs // 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ RESERVED_ARGS = frozenset(
     | {"force_preprocess_cfg"}  # --preprocess sets it, and is recorded
 )
 LAYERS = ("projection", "before-projection")
+SPECIAL_TOKENS = 2  # the start and the end of a text
 SHARED_PREPROCESS_KEYS = ("mean", "std", "interpolation", "resize_mode")
 RECIPE_KEYS = {"resize_mode": "mode"}  # open_clip's name -> ours, where they differ
 URL_CACHE = "~/.cache/clip"  # where open_clip keeps files that it downloaded from a plain address
@@ -59,6 +60,7 @@ def load(recipe: Recipe) -> LoadedNetwork:
     module = _create_model(source, recipe)
     digest = weights.digest(module, is_random=recipe.random_init)  # before the projection is removed
     is_projected = layer == LAYERS[0]
+    tokenizer = _Tokenizer(source, recipe) if is_projected else None
     return LoadedNetwork(
         family=Family.OPEN_CLIP,
         architecture=source.architecture,
@@ -70,7 +72,8 @@ def load(recipe: Recipe) -> LoadedNetwork:
         pool="",
         unit=is_projected,
         text_features=functools.partial(module.encode_text, normalize=False) if is_projected else None,
-        tokenize=_tokenize_function(source, recipe) if is_projected else None,
+        tokenize=tokenizer.tokenize if tokenizer else None,
+        is_cut=tokenizer.is_cut if tokenizer else None,
         bpe_merges=source.bpe_merges,
         logit_scale=float(module.logit_scale.detach().exp()) if is_projected else None,
         activation="quick_gelu" if source.uses_quick_gelu else "",
@@ -309,16 +312,42 @@ def _channel_values(value: Any) -> tuple[float, float, float]:
     return v[0], v[1], v[2]
 
 
-def _tokenize_function(source: OpenClipSource, recipe: Recipe) -> Callable[[Sequence[str]], torch.Tensor]:
-    """Return texts to token ids; the tokenizer is created for the first texts."""
+class _Tokenizer:
+    """open_clip's tokenizer of a network, created for the first texts.
 
-    @functools.cache
-    def tokenizer() -> Any:
+    Args:
+        source: the network.
+        recipe: its options.
+    """
+
+    def __init__(self, source: OpenClipSource, recipe: Recipe) -> None:
+        self._source = source
+        self._length = recipe.args.get("force_context_length")
+
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the token ids of texts, int64 ``(T, L)``."""
+        out: torch.Tensor = self._tokenizer(list(texts))
+        return out
+
+    def is_cut(self, text: str) -> bool:
+        """Return whether a text has more tokens than the network reads.
+
+        A text that is not cut has as many tokens where there is room for more.
+        """
+        length = self._tokenizer.context_length
+        if len(text.encode()) + SPECIAL_TOKENS <= length:  # a token has at least one byte
+            return False
+        padding = self._tokenizer([""], context_length=length + 1)[0, -1]
+        longer, short = (self._tokenizer([text], context_length=n) for n in (length + 1, length))
+        return bool((longer != padding).sum() > (short != padding).sum())
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        source = self._source
         try:
             options = {"bpe_path": str(source.bpe_merges)} if source.bpe_merges else {}
-            length = recipe.args.get("force_context_length")
             with suppress_root_logging():
-                return open_clip.get_tokenizer(source.model, context_length=length, **options)
+                return open_clip.get_tokenizer(source.model, context_length=self._length, **options)
         except Exception as error:  # transformers and the hub client raise their own trees
             name = f"open_clip/{source.architecture}"
             if isinstance(error, ImportError) or "transformers" in str(error).lower():
@@ -329,12 +358,6 @@ def _tokenize_function(source: OpenClipSource, recipe: Recipe) -> Callable[[Sequ
                 f"the tokenizer of {name} is not on this machine: {one_line(error, 160)}; "
                 "fill the hub's cache on a machine with a network and copy it"
             ) from error
-
-    def tokenize(texts: Sequence[str]) -> torch.Tensor:
-        out: torch.Tensor = tokenizer()(list(texts))
-        return out
-
-    return tokenize
 
 
 def _activation(quick_gelu: bool) -> str:

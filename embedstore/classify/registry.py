@@ -109,7 +109,7 @@ def save_head(
         known = {
             "classes": [str(c) for c in estimator.classes_],
             "digest": digest,
-            "sets": heads.membership_threshold(estimator) is not None,
+            "sets": heads.predicts_sets(estimator),
         }
         writer.put_head(name, space=space.key, label=label, kind=kind, metadata=known | metadata)
         folder.clean_up()
@@ -186,7 +186,7 @@ def write_predictions(
     started = utc_now()
     record, estimator = load_head(storage, name, space=space)
     classes = [str(c) for c in estimator.classes_]
-    without = None if heads.membership_threshold(estimator) is not None else _abstain_label(estimator)
+    without = None if heads.predicts_sets(estimator) else _abstain_label(estimator)
     block_rows = max(256, min(16384, _BLOCK_SCORES // len(classes)))
     with (
         open_vector_stream(storage, storage.space(record.space_key), where, known_head=record.name) as stream,
@@ -242,12 +242,14 @@ def _predict_block(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Return rows, numbers of classes (one past the last for "no class") and their probabilities."""
     proba = heads.probabilities(estimator, X)
-    best, threshold = proba.max(axis=1), heads.membership_threshold(estimator)
-    if threshold is None:
-        rows, codes, scores = np.arange(len(X)), proba.argmax(axis=1), best
-        codes[scores < getattr(estimator, "threshold_", -np.inf)] = proba.shape[1]
-    else:
-        member = np.hstack([proba >= threshold, (best < threshold)[:, None]])
+    best = proba.max(axis=1)
+    if heads.predicts_sets(estimator):
+        included = heads.set_members(estimator, proba)
+        member = np.hstack([included, ~included.any(axis=1, keepdims=True)])
         rows, codes = np.nonzero(member)
         scores = np.hstack([proba, best[:, None]])[rows, codes]
+    else:
+        rows, codes, scores = np.arange(len(X)), proba.argmax(axis=1), best
+        if isinstance(estimator, heads.SelectiveClassifier):
+            codes[~estimator.answers(proba)] = proba.shape[1]
     return rows.astype(np.int64), codes.astype(np.int32), scores.astype(np.float64)

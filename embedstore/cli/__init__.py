@@ -81,19 +81,20 @@ def _run_verb(arguments: list[str] | None) -> None:
     from embedstore.cli.app import app
     from embedstore.cli.console import StderrLogHandler
     from embedstore.cli.streams import checked_streams
+    from embedstore.reports.terminal_text import guarded_streams
 
     logger = logging.getLogger("embedstore")
     if not logger.handlers:
         logger.addHandler(StderrLogHandler())
-    with checked_streams(), interrupt.interruptible():
+    with checked_streams(), guarded_streams(), interrupt.interruptible():
         app(args=arguments, prog_name="embedstore")
 
 
 def _fail(message: str) -> NoReturn:
     """Print an error as one line, and exit with status 1."""
-    from embedstore.cli.console import one_line
+    from embedstore.reports.terminal_text import visible
 
-    print(f"embedstore: {one_line(message)}", file=sys.stderr)
+    print(f"embedstore: {visible(message)}", file=sys.stderr)
     sys.exit(1)
 
 
@@ -103,8 +104,8 @@ def _fail_unexpectedly(error: Exception, arguments: list[str] | None) -> NoRetur
     What the operating system says of a file has status 1. Everything else is a defect: a report is written to a file,
     and the status is 70 (EX_SOFTWARE of sysexits.h).
     """
-    from embedstore.cli.console import one_line
     from embedstore.cli.error_report import write_report
+    from embedstore.reports.terminal_text import visible
 
     if isinstance(error, OSError) and error.filename is not None:
         _fail(f"cannot use {os.fsdecode(error.filename)}: {error.strerror}")
@@ -113,7 +114,7 @@ def _fail_unexpectedly(error: Exception, arguments: list[str] | None) -> NoRetur
     except OSError as e:
         traceback.print_exception(error)
         report = f"the report is above, since it cannot be written to a file ({e})"
-    what = one_line(f"{type(error).__name__}: {error}")
+    what = visible(f"{type(error).__name__}: {error}")
     print(f"embedstore: unexpected error, a defect of embedstore ({what}); {report}", file=sys.stderr)
     sys.exit(70)
 

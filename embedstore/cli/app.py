@@ -56,7 +56,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"embedstore {es.__version__}")
+        typer.echo(f"embedstore {es.__version__}")
         raise typer.Exit
 
 

@@ -36,6 +36,7 @@ def probe(
     head: Head = "logistic",
     separator: Separator = None,
     save: SaveAs = None,
+    wait: o.SaveWait = 10.0,
     head_arg: HeadArg = [],
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
@@ -55,7 +56,7 @@ def probe(
         "separator": separator,
         "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
     }
-    result = opened.probe(label, save_as=save, **shared, **evaluation.to_kwargs())
+    result = opened.probe(label, save_as=save, wait=wait, **shared, **evaluation.to_kwargs())
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -76,6 +77,7 @@ def knn(
     ] = "softmax",
     separator: Separator = None,
     save: SaveAs = None,
+    wait: o.SaveWait = 10.0,
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
@@ -89,6 +91,7 @@ def knn(
         space=which.space,
         separator=separator,
         save_as=save,
+        wait=wait,
         **evaluation.to_kwargs(),
     )
     render_evaluation.print_evaluation(opened, result, output, as_json)
@@ -102,6 +105,7 @@ def zero_shot(
     text: TextClassOptionGroup,
     label: o.Label = "label",
     save: SaveAs = None,
+    wait: o.SaveWait = 10.0,
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
@@ -114,7 +118,7 @@ def zero_shot(
     classifier = opened.zero_shot(classes, space=which.space, **text.to_kwargs())
     result = classifier.evaluate(label, where=which.where)
     if save:
-        classifier.save(save, label=label)
+        classifier.save(save, label=label, wait=wait)
     render_evaluation.print_evaluation(opened, result, output, as_json)
 
 
@@ -130,6 +134,7 @@ def few_shot(
     shots: Annotated[int, typer.Option(min=0, help="Labeled images per class; 0 is zero-shot.")] = 16,
     seed: Annotated[int, typer.Option(help="Random seed of the draw.")] = 0,
     save: SaveAs = None,
+    wait: o.SaveWait = 10.0,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the curve over shots, five draws each.")
     ] = False,
@@ -141,7 +146,7 @@ def few_shot(
     classes = text.load_classes()
     shared: dict[str, Any] = {"head": head, "seed": seed, "where": which.where, "space": which.space}
     shared |= text.to_kwargs() | copies.to_kwargs()
-    result = opened.few_shot(label, classes, shots=shots, save_as=save, **shared)
+    result = opened.few_shot(label, classes, shots=shots, save_as=save, wait=wait, **shared)
     curve = opened.few_shot_curve(label, classes, **shared) if learning_curve else None
     render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
 
@@ -187,11 +192,18 @@ def learning_curve(
 def compare_heads(
     store: o.StorePath,
     evaluation: EvaluationOptionGroup,
+    text: TextClassOptionGroup,
     label: o.Label = "label",
     spaces: Annotated[
         str | None, typer.Option(help="Names of spaces, separated by commas; by default every space with vectors.")
     ] = None,
-    heads: Annotated[str, typer.Option(help="Names of heads, separated by commas.")] = "logistic,knn,prototype",
+    heads: Annotated[
+        str,
+        typer.Option(
+            help="Names of heads, separated by commas; also zero-shot, tip-adapter, tip-adapter-f and blend, "
+            "which need a text tower."
+        ),
+    ] = "logistic,knn,prototype",
     labels_per_class: Annotated[
         str | None, typer.Option(help="Add learning curves at these labels per class, e.g. 1,4,16.")
     ] = None,
@@ -201,13 +213,15 @@ def compare_heads(
     as_json: o.Json = False,
 ) -> None:
     """Compare spaces and heads on the same held-out items, with the significance of each difference."""
-    comparison = es.open(store).compare_heads(
+    comparison = es.open(store, device=text.device, precision=text.precision).compare_heads(
         label,
         spaces=o.parse_names(spaces) if spaces else None,
         heads=o.parse_names(heads),
         labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class") if labels_per_class else (),
         where=where,
         separator=separator,
+        classes=text.load_classes(),
+        **text.to_kwargs(),
         **evaluation.to_kwargs(),
     )
     render_evaluation.print_comparison(comparison, output, as_json)
@@ -221,6 +235,7 @@ def predict(
     space: Annotated[
         str | None, typer.Option(metavar="NAME", help="The space that the head must belong to; by default its own.")
     ] = None,
+    wait: o.Wait = 10.0,
     as_json: o.Json = False,
 ) -> None:
     """Predict the class of every matching item with a saved head, and write the table `predictions`.
@@ -229,11 +244,11 @@ def predict(
 
     `embedstore predict pets.store species --where "pred.species is null"` predicts what is new or changed.
     """
-    result = es.open(store).predict(head, where=where, space=space)
+    result = es.open(store).predict(head, where=where, space=space, wait=wait)
     if as_json:
         console.print_json(result.to_json())
         return
-    print(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
+    console.print_line(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
     console.print_table(("class", "items"), list(result.labels.items())[:50])
 
 
@@ -241,12 +256,13 @@ def predict(
 def heads(
     store: o.StorePath,
     delete: Annotated[str | None, typer.Option(metavar="HEAD", help="Delete this head and its predictions.")] = None,
+    wait: o.Wait = 10.0,
     as_json: o.Json = False,
 ) -> None:
     """List the saved heads."""
     opened = es.open(store)
     if delete:
-        opened.delete_head(delete)
+        opened.delete_head(delete, wait=wait)
         console.print_note(f"deleted {delete}")
     spaces = {s.key: s.name for s in opened.spaces}
     rows = [
@@ -278,4 +294,4 @@ def export_head(
 ) -> None:
     """Write a linear head to a file, for use without the store."""
     es.open(store).export_head(head, path)
-    console.print_json({"path": str(path)}) if as_json else print(f"wrote {path}")
+    console.print_json({"path": str(path)}) if as_json else console.print_line(f"wrote {path}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import embedstore as es
-from embedstore.cli import console
+from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 
@@ -21,8 +21,13 @@ def edit(
     store: o.StorePath,
     table: Annotated[
         Path | None,
-        typer.Argument(metavar="TABLE", help="A CSV, Parquet or JSONL table with item or uri, and columns to set."),
+        typer.Argument(metavar="TABLE", help="A CSV, TSV, Parquet or JSON table with item or uri, and columns to set."),
     ] = None,
+    uri_column: Annotated[
+        str | None, typer.Option(help="The column of the table that names the images; by default item, else uri.")
+    ] = None,
+    root: o.Root = None,
+    encoding: o.Encoding = None,
     assignments: Annotated[
         list[str], typer.Option("--set", metavar="COLUMN=SQL", help="Set a column to an SQL expression. Repeatable.")
     ] = [],
@@ -40,7 +45,8 @@ def edit(
         raise typer.BadParameter("give either a TABLE or --set COLUMN=SQL")
     opened = es.open(store)
     if table is not None:
-        console.print_result(opened.edit_from_table(table, wait=wait).to_json(), as_json)
+        edited = opened.edit_from_table(table, key=uri_column, root=root, encoding=encoding, wait=wait)
+        render.print_counts(edited, as_json)
         return
     columns = _parse_columns(assignments)
     result = opened.edit(columns, where, items=item or None, create_columns=add_columns, wait=wait)
@@ -87,8 +93,18 @@ def delete(
 def purge(
     store: o.StorePath, where: o.Where = None, item: o.Items = [], wait: o.Wait = 0.0, as_json: o.Json = False
 ) -> None:
-    """Remove images for good, with every item of the same bytes; the next `embedstore compact` wipes their vectors."""
-    console.print_result(es.open(store).purge(where, items=item or None, wait=wait).to_json(), as_json)
+    """Remove images for good, with every item of the same bytes; the next `embedstore compact` wipes their bytes.
+
+    Vectors, predictions, failures and texts in the recorded runs go too, and saved heads with copies of the vectors.
+    Backups, exports and the quarantine keep theirs.
+
+    `embedstore purge pets.store --item 17`, then `embedstore compact pets.store`
+    """
+    result = es.open(store).purge(where, items=item or None, wait=wait)
+    console.print_result(result.to_json(), as_json)
+    console.print_note(
+        f"run `embedstore compact {store}` to wipe the bytes; backups, exports and the folder quarantine keep theirs"
+    )
 
 
 @app.command("set-default", rich_help_panel=Panel.CHANGE)
@@ -106,10 +122,10 @@ def set_default(
     if as_json:
         console.print_json(result.to_json())
         return
-    print(f"default space: {result.space}")
+    console.print_line(f"default space: {result.space}")
     for title, lines in (("refitted", result.refitted), ("skipped", result.skipped)):
         for line in lines:
-            print(f"{title}: {line}")
+            console.print_line(f"{title}: {line}")
     if result.without_vector:
         console.print_note(
             f"{result.without_vector:,} images have no vector in {result.space} yet, so searches there do not find "
@@ -124,7 +140,7 @@ def drop_space(store: o.StorePath, space: Space, wait: o.Wait = 0.0, as_json: o.
     if as_json:
         console.print_json(result.to_json())
     else:
-        print(f"dropped {space}: {result.vectors:,} vectors, {console.format_bytes(result.bytes)} freed")
+        console.print_line(f"dropped {space}: {result.vectors:,} vectors, {console.format_bytes(result.bytes)} freed")
 
 
 def _parse_columns(assignments: Sequence[str]) -> dict[str, str]:

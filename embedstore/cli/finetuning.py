@@ -120,10 +120,10 @@ def advise(
         console.print_json(facts)
         return
     low, high = facts["expected_gain"]
-    print(f"{facts['strategy']}: `{facts['command']}`")
-    print(f"expected gain in accuracy: {low:.3f} to {high:.3f}")
+    console.print_line(f"{facts['strategy']}: `{facts['command']}`")
+    console.print_line(f"expected gain in accuracy: {low:.3f} to {high:.3f}")
     for reason in facts["reasons"]:
-        print(f"- {reason}")
+        console.print_line(f"- {reason}")
     rows = [(r["data"], r["domain"], r["strategy"]) for r in facts["table"]]
     figures = facts["figures"]
     here = (figures["size"], "different" if figures["different"] else "similar")
@@ -172,7 +172,7 @@ def compare_strategies(
     if as_json:
         console.print_json(facts)
         return
-    print(f"accuracy on {facts['held_out']:,} held-out items ({facts['split']})")
+    console.print_line(f"accuracy on {facts['held_out']:,} held-out items ({facts['split']})")
     strategies = list(comparison.rows()[0][2])
     rows = [
         (labels, n_train, *(f"{accuracy[s]:.3f}" for s in strategies))
@@ -206,12 +206,12 @@ def _print_result(result: FinetuneResult) -> None:
         ],
     )
     mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
-    print(
+    console.print_line(
         f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training images, "
         f"{t.val_images:,} validation images, {t.tuned_blocks} of {t.blocks} blocks, "
         f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
-    print(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")
+    console.print_line(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")
     for note in result.notes:
         console.print_note(note)
 
@@ -220,7 +220,9 @@ def _print_comparison(c: SpaceComparison) -> None:
     """Print two spaces next to each other."""
     from embedstore.reports import evaluation_text
 
-    print(f"{c.baseline} and {c.space}: {c.n_held_out:,} held-out items ({c.split}), {c.n_train:,} training items")
+    console.print_line(
+        f"{c.baseline} and {c.space}: {c.n_held_out:,} held-out items ({c.split}), {c.n_train:,} training items"
+    )
     rows = [
         (
             p.name,

@@ -12,7 +12,14 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.cli.option_groups import Folds, Head, NearDuplicateOptionGroup, Separator, with_option_groups
+from embedstore.cli.option_groups import (
+    Folds,
+    Head,
+    NameOptionGroup,
+    NearDuplicateOptionGroup,
+    Separator,
+    with_option_groups,
+)
 from embedstore.tables import save_records
 from embedstore.types import Hit
 
@@ -27,17 +34,35 @@ def label_errors(
     folds: Folds = 5,
     seed: o.Seed = 0,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
+    ranked_by: Annotated[
+        str, typer.Option(help="The score that ranks: self_confidence, normalized_margin or weighted_entropy.")
+    ] = "self_confidence",
+    flagged_by: Annotated[
+        str,
+        typer.Option(help="What flags a label: confident_learning, prune_by_class, prune_by_noise_rate or both."),
+    ] = "confident_learning",
+    every_label: Annotated[
+        bool, typer.Option("--all", help="Show the ranking of all labels, not only of the flagged ones.")
+    ] = False,
+    confirm: Annotated[
+        str | None,
+        typer.Option(metavar="ITEMS", help="Record that the labels of these items are right: ids such as 12,31."),
+    ] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
     output: o.ContactSheets = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Find labels that are probably wrong, the most certain first (confident learning).
 
     With several labels per item, it finds labels that should not be there and labels that are missing.
     """
+    names.check()
     opened = es.open(store)
+    from embedstore.classify.evaluation.label_errors import issue_json
+
     report = opened.label_errors(
         label,
         head=head,
@@ -46,31 +71,48 @@ def label_errors(
         where=where,
         space=space,
         separator=separator,
+        ranked_by=ranked_by,
+        flagged_by=flagged_by,
         **copies.to_kwargs(),
     )
-    shown = report.issues[:limit]
+    shown = report.ranking.top(limit) if every_label else report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])
-    cells = [(i.item, i.margin, i.description) for i in shown]
+    cells = [(i.item, i.score, i.description) for i in shown]
     _write_contact_sheets(output, cells, uris, f"labels to check: {label}")
     if as_json:
         facts = report.to_json()
-        facts["suspects"] = [s | {"uri": uris.get(s["item"])} for s in facts["suspects"][:limit]]
+        facts["suspects"] = [issue_json(i) | {"uri": uris.get(i.item)} for i in shown]
         console.print_json(facts | {"found": len(report.issues)})
         return
-    print(
+    if names.print_names(opened, [i.item for i in shown]):
+        return
+    console.print_line(
         f"{len(report.issues)} of {report.n_labels} labels are doubtful ({head}, {report.folds} folds, "
         f"{report.seconds:.2f} s); about {report.error_rate:.1%} are estimated to be wrong"
     )
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
         console.print_note(f"not checked, because too few or too many items have them: {skipped}")
+    if report.n_confirmed:
+        console.print_note(f"{report.n_confirmed} labels were confirmed before and are not listed")
     console.print_table(
-        ("margin", "given", "suggested", "item", "uri"),
-        [(round(i.margin, 4), i.given_label or "", i.suggested_label or "", i.item, uris.get(i.item)) for i in shown],
+        ("score", "flagged", "given", "suggested", "item", "uri"),
+        [
+            (
+                round(i.score, 4),
+                "yes" if i.flagged else "",
+                i.given_label or "",
+                i.suggested_label or "",
+                i.item,
+                uris.get(i.item),
+            )
+            for i in shown
+        ],
     )
 
 
 @app.command("suggest-labels", rich_help_panel=Panel.LABEL)
+@with_option_groups
 def suggest_labels(
     store: o.StorePath,
     label: o.Label = "label",
@@ -81,9 +123,11 @@ def suggest_labels(
     space: o.SpaceName = None,
     separator: Separator = None,
     output: o.ContactSheets = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other."""
+    names.check()
     opened = es.open(store)
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
@@ -94,7 +138,11 @@ def suggest_labels(
         facts["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in facts["suggestions"]]
         console.print_json(facts)
         return
-    print(f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)")
+    if names.print_names(opened, [s.item for s in result.suggestions]):
+        return
+    console.print_line(
+        f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)"
+    )
     if not result.n_candidates:
         console.print_note(f"every image that matches has a {label}; embed some without a label first")
         return
@@ -108,6 +156,7 @@ def suggest_labels(
 
 
 @app.command(rich_help_panel=Panel.LABEL)
+@with_option_groups
 def duplicates(
     store: o.StorePath,
     threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
@@ -127,6 +176,7 @@ def duplicates(
     output: Annotated[
         list[Path], o.output_option("Write the pairs (.csv, .parquet or .jsonl). Repeatable.", *o.TABLE_SUFFIXES)
     ] = [],
+    names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Group images that look alike, with the least cosine similarity of each group, and list pairs across splits.
@@ -134,7 +184,9 @@ def duplicates(
     `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
     `embedstore delete pets.store --where "not duplicate_keep"`
     """
-    groups = es.open(store).duplicates(
+    names.check()
+    opened = es.open(store)
+    groups = opened.duplicates(
         threshold,
         where=where,
         keep=keep,
@@ -147,10 +199,11 @@ def duplicates(
     )
     facts = groups.to_json()
     rows = facts["across_splits"] if across_splits else facts["rows"]
+    items = list(dict.fromkeys(row[key] for row in rows for key in ("item", "other") if key in row))
     o.write_outputs(output, dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path)))
     if as_json:
         console.print_json(facts)
-    elif not output and rows:
+    elif not names.print_names(opened, items) and not output and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(
         f"{facts['items']} items in {facts['groups']} groups, {len(facts['across_splits'])} pairs across splits; "

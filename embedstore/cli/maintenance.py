@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,16 +19,36 @@ def verify(
     images: Annotated[
         bool, typer.Option("--images", help="Also read every image and check that it is unchanged.")
     ] = False,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted", help="Instead list what a store from somebody else would have tried; it is not opened."
+        ),
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Compare every file of the store with its checksum; exit with status 1 if something is damaged."""
+    if untrusted:
+        _verify_untrusted(store, as_json)
     report = es.open(store).verify(check_images=images, progress=None)
     if as_json:
         console.print_json(report.to_json())
     else:
         for finding in [*report.damage, *report.unread]:
-            print(console.one_line(str(finding)))
-        print(report.summary())
+            console.print_line(str(finding))
+        console.print_line(report.summary())
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _verify_untrusted(store: Path, as_json: bool) -> NoReturn:
+    """Print what a store would have tried, and exit."""
+    report = es.verify_untrusted(store)
+    if as_json:
+        console.print_json(report.to_json())
+    else:
+        for finding in report.findings:
+            console.print_line(str(finding))
+        console.print_line(report.summary())
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -47,9 +67,9 @@ def repair(
         console.print_json(report.to_json())
         return
     for line in [*report.actions, *report.unresolved]:
-        print(console.one_line(line))
+        console.print_line(line)
     lost, again = report.n_lost_vectors, report.n_reembedded
-    print(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
+    console.print_line(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
 
 
 @app.command(rich_help_panel=Panel.KEEP_SAFE)
@@ -88,4 +108,4 @@ def _print_copy(result: es.Backup, folder: Path, as_json: bool) -> None:
     if as_json:
         console.print_json(result.to_json())
     else:
-        print(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")
+        console.print_line(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")

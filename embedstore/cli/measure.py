@@ -69,11 +69,11 @@ def _print(r: BenchResult) -> None:
     rows.append(("limit", r.expected_rate, f"of {r.decoder} and the fastest network together"))
     share = f"{r.end_to_end_rate / r.expected_rate:.2f} of the limit"
     rows.append(("end to end", r.end_to_end_rate, f"{r.decoder}, {r.runtime}, {share}"))
-    print(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
+    console.print_line(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
     console.print_table(("stage", "images/s", ""), [(name, round(rate, 1), note) for name, rate, note in rows])
     rates = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in r.rate_by_batch_size.items())
-    print(f"batch size: {r.batch_size} is enough ({rates})")
-    print(r.bottleneck)
+    console.print_line(f"batch size: {r.batch_size} is enough ({rates})")
+    console.print_line(r.bottleneck)
 
 
 def _failed(r: BenchResult) -> str:

@@ -6,14 +6,19 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
+from embedstore.cli import console
 from embedstore.cli import options as o
+from embedstore.errors import SourceError
+
+if TYPE_CHECKING:
+    from embedstore.store import Store
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
@@ -21,7 +26,7 @@ Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],
-    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, Cs=[10]. Repeatable."),
+    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, C=10, Cs=[1,10]. Repeatable."),
 ]
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
@@ -70,7 +75,7 @@ class EvaluationOptionGroup:
     abstain_precision: Annotated[
         float | None,
         typer.Option(
-            help="Abstain below a confidence, chosen so that the remaining answers reach this precision, e.g. 0.95."
+            help="Abstain below a confidence, chosen so that answers to new items reach this precision, e.g. 0.95."
         ),
     ] = None
     conformal_alpha: Annotated[
@@ -79,6 +84,15 @@ class EvaluationOptionGroup:
             help="Predict a set of classes per item; at most this share of the sets may miss the true class, e.g. 0.1."
         ),
     ] = None
+    conformal_by_class: Annotated[
+        bool, typer.Option("--conformal-by-class", help="Keep the share of --conformal-alpha within every class.")
+    ] = False
+    choose_on: Annotated[
+        str, typer.Option(help="Select C of logistic regression on folds of the training items, or on the val items.")
+    ] = "folds"
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train on the val items, too, after everything is selected.")
+    ] = False
 
     @property
     def near_duplicate_policy(self) -> str:
@@ -109,20 +123,21 @@ class TextClassOptionGroup:
         Path | None,
         typer.Option(metavar="FILE", help="A .npy file (K, D) of text vectors that were computed elsewhere."),
     ] = None
+    encoding: o.Encoding = None
     device: o.Device = "auto"
     precision: o.Precision = "auto"
 
     def load_classes(self) -> Any:
         """Return class names or prompts by class, None if neither is given."""
         if self.prompts:
-            return _read_prompts(self.prompts)
+            return _read_prompts(self.prompts, self.encoding)
         if not self.classes:
             return None
-        return _read_lines(self.classes, "--classes") or o.parse_names(self.classes)
+        return _read_lines(self.classes, "--classes", self.encoding) or o.parse_names(self.classes)
 
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.zero_shot`."""
-        templates = _read_lines(self.templates, "--templates") or self.templates
+        templates = _read_lines(self.templates, "--templates", self.encoding) or self.templates
         return {"templates": templates, "class_vectors": self._load_class_vectors()}
 
     def _load_class_vectors(self) -> Any:
@@ -139,6 +154,40 @@ class TextClassOptionGroup:
 
 
 @dataclass(frozen=True)
+class NameOptionGroup:
+    """Print names alone, for other programs."""
+
+    uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Print the paths of the files alone, exactly as the system opens them.")
+    ] = False
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="End each uri or path with a NUL character, for `xargs -0`.")
+    ] = False
+
+    def check(self) -> None:
+        """Refuse -0 without names.
+
+        Raises:
+            typer.BadParameter: if the names are not requested, or both kinds are.
+        """
+        if self.uris and self.paths:
+            raise typer.BadParameter("give one of --uris and --paths")
+        if self.null and not (self.uris or self.paths):
+            raise typer.BadParameter("-0 ends uris or paths: give --paths -0 or --uris -0")
+
+    def print_names(self, store: Store, items: Sequence[int]) -> bool:
+        """Print the names of items if they are requested, and return whether they are."""
+        if self.paths:
+            paths = store.item_paths(items)
+            console.print_paths((paths[i] for i in items if i in paths), null=self.null)
+        elif self.uris:
+            uris = store.item_uris(items)
+            console.print_uris((uris[i] for i in items if i in uris), null=self.null)
+        return self.uris or self.paths
+
+
+@dataclass(frozen=True)
 class NearDuplicateOptionGroup:
     """Options of near-duplicates."""
 
@@ -150,7 +199,7 @@ class NearDuplicateOptionGroup:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup)
+GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup, NameOptionGroup)
 
 
 def with_option_groups(command: Verb) -> Verb:
@@ -187,25 +236,29 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def _read_prompts(path: Path) -> dict[str, Any]:
+def _read_prompts(path: Path, encoding: str | None) -> dict[str, Any]:
     """Read a prompt file."""
+    from embedstore.sources import text_files
+
     try:
-        prompts = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+        prompts = json.loads("".join(text_files.decoded_chunks(str(path), encoding=encoding)))
+    except (SourceError, ValueError) as e:
         raise typer.BadParameter(f"{path} is not a JSON file of prompts by class: {e}", param_hint="--prompts") from e
     if not isinstance(prompts, dict):
         raise typer.BadParameter(f"{path} is not a JSON object of prompts by class", param_hint="--prompts")
     return prompts
 
 
-def _read_lines(text: str, option: str) -> list[str] | None:
+def _read_lines(text: str, option: str, encoding: str | None) -> list[str] | None:
     """Return the lines of a text file that are not blank; None if the text is not the path of a file."""
     if not os.path.isfile(text):  # noqa: PTH113 - Path.is_file raises for a sentence that is too long for a path
         return None
+    from embedstore.sources import text_files
+
     try:
-        lines = Path(text).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise typer.BadParameter(f"{text} is not a UTF-8 text file that can be read: {e}", param_hint=option) from e
-    if names := [line.strip() for line in lines if line.strip()]:
-        return names
+        lines = text_files.read_lines(text, encoding=encoding)
+    except SourceError as e:
+        raise typer.BadParameter(str(e), param_hint=option) from e
+    if lines:
+        return lines
     raise typer.BadParameter(f"{text} has no lines", param_hint=option)

@@ -67,8 +67,19 @@ Timing = Annotated[
     bool, typer.Option("--timing", callback=_request_timing, help="Print where the time went to stderr.")
 ]
 Wait = Annotated[float, typer.Option(metavar="SECONDS", help="Wait this long for another process that is writing.")]
+SaveWait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", help="Wait this long for another process, to save the head.")
+]
 Seed = Annotated[int, typer.Option(help="Random seed for splits, folds and heads.")]
 Items = Annotated[list[int], typer.Option("--item", metavar="ID", help="Use this item. Repeatable.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="The folder that relative uris start from; by default the table's own folder."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="The encoding of a text file, e.g. cp1252; by default UTF-8, or what a byte-order mark says."),
+]
 TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 

@@ -66,12 +66,24 @@ def embed(
     source: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCE", help="An image folder, files or globs, or a CSV/Parquet/JSONL manifest with a column uri."
+            metavar="SOURCE",
+            help="An image folder, files or globs, or a CSV/TSV/Parquet/JSON manifest with a column uri.",
         ),
     ] = None,
     labels_from: Annotated[
         str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
     ] = "folder",
+    splits_from: Annotated[
+        str, typer.Option(help="Where splits come from: folder (one named train, val or test) or none.")
+    ] = "folder",
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            metavar="GLOB",
+            help="Skip files and folders of this name, or with / of this path in the folder, e.g. 'raw'. Repeatable.",
+        ),
+    ] = [],
+    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -85,8 +97,19 @@ def embed(
     vectors: Annotated[
         Path | None, typer.Option(help="Import these precomputed vectors (.npy) instead of embedding a source.")
     ] = None,
-    table: Annotated[Path | None, typer.Option(help="A CSV/Parquet/JSONL table with one row per vector.")] = None,
-    uri_column: Annotated[str | None, typer.Option(help="The column of the table that names the images.")] = None,
+    table: Annotated[Path | None, typer.Option(help="A CSV/TSV/Parquet/JSON table with one row per vector.")] = None,
+    uri_column: Annotated[
+        str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
+    ] = None,
+    root: o.Root = None,
+    encoding: o.Encoding = None,
+    collect_rows: Annotated[
+        bool,
+        typer.Option(
+            "--collect-rows",
+            help="Make one item of several rows of an image; columns whose values differ become lists.",
+        ),
+    ] = False,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -113,10 +136,19 @@ def embed(
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if vectors is not None:
+        if collect_rows:
+            raise typer.BadParameter("--collect-rows is for a manifest; every vector has one row of its table")
         counts = opened.add_vectors(
-            vectors, table, uri_column=uri_column, space=space or "precomputed", dtype=dtype, wait=wait
+            vectors,
+            table,
+            uri_column=uri_column,
+            root=root,
+            encoding=encoding,
+            space=space or "precomputed",
+            dtype=dtype,
+            wait=wait,
         )
-        console.print_result(counts.to_json(), as_json)
+        render.print_counts(counts, as_json)
         return
     if backbone:
         described = _backbone_options(weights, backbone_arg, preprocess, layer, pool, random_init, 0)
@@ -126,6 +158,13 @@ def embed(
     report = opened.embed(
         source or [],
         labels_from=None if labels_from == "none" else labels_from,
+        splits_from=None if splits_from == "none" else splits_from,
+        uri_column=uri_column,
+        root=root,
+        encoding=encoding,
+        collect_rows=collect_rows,
+        exclude=exclude,
+        hidden=hidden,
         space=space,
         batch_size=batch_size,
         threads=threads,
@@ -146,7 +185,7 @@ def reembed(
 ) -> None:
     """Embed the images of the store that have no vector in a space yet; resumable."""
     report = es.open(store, device=device, precision=precision, allow_code=allow_code).reembed(space, wait=wait)
-    console.print_json(report.to_json()) if as_json else print(report.summary())
+    console.print_json(report.to_json()) if as_json else console.print_line(report.summary())
 
 
 @app.command("import", rich_help_panel=Panel.PUT_IN)
@@ -164,7 +203,9 @@ def import_(
         console.print_json(counts.to_json())
         return
     tables = counts.tables
-    print(f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}")
+    console.print_line(
+        f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}"
+    )
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)

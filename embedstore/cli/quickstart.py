@@ -45,34 +45,38 @@ def quickstart(
         return
     evaluations = [s for s in steps if hasattr(s.result, "report")]
     if evaluations:
-        print(f"\nthree classifiers on the same {evaluations[0].result.n_held_out} held-out items")
+        console.print_line()
+        console.print_line(f"three classifiers on the same {evaluations[0].result.n_held_out} held-out items")
         console.print_table(
             ("method", "accuracy", "95% interval", "training items", "seconds"), [_row(s) for s in evaluations]
         )
     else:
         console.print_note("the folder has no two labels (sub-folders) with two images each: nothing to probe")
-    print("\nlook at")
+    console.print_line()
+    console.print_line("look at")
     for file in (f for s in steps for f in s.files):
-        print(f"  {file}")
-    print(f"\n{q.NEXT_STEPS}")
+        console.print_line(f"  {file}")
+    console.print_line()
+    console.print_lines(q.NEXT_STEPS)
 
 
 def _print(step: QuickstartStep) -> None:
     """Print the result of a step in the way of its verb."""
     from embedstore.reports.results import Hits
 
-    print(f"\n$ {step.command}")
+    console.print_line()
+    console.print_line(f"$ {step.command}")
     result = step.result
     if isinstance(result, Hits):
         render.print_hits(replace(result, hits=result.hits[:MAX_PRINTED_HITS]))
     elif hasattr(result, "report"):
         from embedstore.reports import evaluation_text
 
-        print(evaluation_text.evaluation_summary(result))
+        console.print_line(evaluation_text.evaluation_summary(result))
     elif hasattr(result, "title"):
-        print(f"{result.title}, {result.seconds:.1f} s")
+        console.print_line(f"{result.title}, {result.seconds:.1f} s")
     elif hasattr(result, "summary"):
-        print(result.summary())
+        console.print_line(result.summary())
     else:
         console.print_facts(list(result.to_json().items()))
 

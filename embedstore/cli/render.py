@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from embedstore.cli import console
 
 if TYPE_CHECKING:
-    from embedstore.operations.results import StoreInfo
+    from embedstore.operations.results import StoreInfo, TableEdit
+    from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.results import Hits
     from embedstore.store import Store
@@ -31,15 +32,15 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
     for index in info.indexes:
         _print_index(index)
     if info.heads:
-        print("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
+        console.print_line("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
     for column in info.computed:
         _print_computed_column(column)
     if info.labels:
         shown = list(info.labels.items())
         more = ", …" if len(shown) > 12 else ""
-        print(console.one_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more))
+        console.print_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more)
     if info.splits:
-        print(console.one_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in info.splits.items())))
+        console.print_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in info.splits.items()))
 
 
 def _print_space(s: dict[str, Any]) -> None:
@@ -53,28 +54,32 @@ def _print_space(s: dict[str, Any]) -> None:
     }
     shown = ", ".join(flag for flag, on in flags.items() if on)
     vectors = f"{s['vectors']:,} vectors of {s['dim']} {s['dtype']}"
-    print(f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else ""))
+    console.print_line(
+        f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else "")
+    )
     if s["overrides"]:
-        print(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
+        console.print_line(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
 
 
 def _print_computed_column(c: dict[str, Any]) -> None:
     """Print one column that a run computed, and what changed since."""
-    changes = [(c["lost"], "deleted, changed or without a kept copy since"), (c["added"], "added since")]
-    stale = "; ".join(f"{n:,} items {what}" for n, what in changes if n)
+    changes = [(c["cleared"], "values cleared"), (c["added"], "items added")]
+    stale = ", ".join(f"{n:,} {what} since" for n, what in changes if n)
     edited = "; edited since" if c["edited"] else ""
     run = f"run {c['run']}, {c['verb']}, {str(c['computed'])[:10]}"
-    print(console.one_line(f"computed column {c['column']} ({run}): {c['items']:,} items" + edited)
+    console.print_line(f"computed column {c['column']} ({run}): {c['items']:,} items" + edited
           + (f"; stale: {stale}" if stale else ""))  # fmt: skip
 
 
 def _print_index(i: dict[str, Any]) -> None:
     """Print one index."""
     if "rows" not in i:
-        print(f"index {i['file']} of {i['space']}: {i['why']}")
+        console.print_line(f"index {i['file']} of {i['space']}: {i['why']}")
         return
     state = f"{i['rows_since']:,} rows added since" if i["usable"] else f"not used: it {i['why']}"
-    print(f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}")
+    console.print_line(
+        f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}"
+    )
 
 
 def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None:
@@ -85,10 +90,17 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
     for notice in report.notices:
         if notice not in store.notices:  # those were printed when the store was opened
             console.print_note(notice)
-    print(report.summary())
+    console.print_line(report.summary())
     if report.bottleneck:
-        print(report.bottleneck)
+        console.print_line(report.bottleneck)
     _print_failures(store, report.failures)
+
+
+def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
+    """Print counts, and on stderr what a person should know about the table that they come from."""
+    for notice in counts.notices:
+        console.print_note(notice)
+    console.print_result(counts.to_json(), as_json)
 
 
 def print_hits(hits: Hits) -> None:
@@ -103,6 +115,6 @@ def _print_failures(store: Store, count: int) -> None:
         return
     rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows
     for uri, reason, detail in rows[:count]:
-        console.print_note("  " + console.one_line(f"{uri}: {reason}: {detail}"))
+        console.print_note("  " + f"{uri}: {reason}: {detail}")
     if count > len(rows):
         console.print_note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")

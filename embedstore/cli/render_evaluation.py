@@ -43,7 +43,7 @@ def print_evaluation(
     else:
         _print_figures(evaluation)
         if curve:
-            print()
+            console.print_line()
             _print_points(curve)
     for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
@@ -63,7 +63,7 @@ def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> 
     if as_json:
         console.print_json(curve.to_json())
         return
-    print(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
+    console.print_line(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
     _print_points(curve)
 
 
@@ -75,11 +75,13 @@ def print_comparison(comparison: HeadComparison, output: Sequence[Path], as_json
     if as_json:
         console.print_json(comparison.to_json())
         return
-    print(f"{evaluation_text.comparison_summary(comparison)}; best first")
+    if leak := evaluation_text.comparison_leak_headline(comparison):
+        console.print_line(leak)
+    console.print_line(f"{evaluation_text.comparison_summary(comparison)}; best first")
     console.print_table(*evaluation_text.comparison_table(comparison))
     curves = evaluation_text.comparison_curve_table(comparison)
     if curves.rows:
-        print()
+        console.print_line()
         console.print_table(*curves)
     for note in evaluation_text.comparison_notes(comparison):
         console.print_note(note)
@@ -90,12 +92,12 @@ def _print_figures(e: Evaluation) -> None:
     from embedstore.reports import evaluation_text
 
     if leak := evaluation_text.leak_headline(e):
-        print(leak)
-    print(evaluation_text.evaluation_summary(e))
+        console.print_line(leak)
+    console.print_line(evaluation_text.evaluation_summary(e))
     console.print_table(*evaluation_text.score_table(e))
     if e.fold_accuracy:
-        print("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
-    print()
+        console.print_line("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy))
+    console.print_line()
     columns, rows = evaluation_text.class_table(e)
     console.print_table(columns, rows[:MAX_TABLE_ROWS])
     if len(rows) > MAX_TABLE_ROWS:

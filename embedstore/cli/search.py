@@ -13,10 +13,12 @@ from embedstore import timing
 from embedstore.cli import console, process_limits, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS, QueryLimits
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
+@with_option_groups
 def search(
     store: o.StorePath,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Find images that match this text.")] = None,
@@ -58,7 +60,7 @@ def search(
             *o.TABLE_SUFFIXES,
         ),
     ] = [],
-    uris: Annotated[bool, typer.Option("--uris", help="Print the uris alone, one per line, for pipes.")] = False,
+    names: NameOptionGroup = NameOptionGroup(),
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per hit.")] = False,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
@@ -71,6 +73,7 @@ def search(
 
     `embedstore search pets.store "a dog" --plus "snow*0.5" --minus leash --where "split = 'val'" -o hits.html`
     """
+    names.check()
     if sum(q is not None for q in (text, image, item)) > 1:
         raise typer.BadParameter("give one of TEXT, --image FILE or --item ID; add others with --plus")
     if text is None and image is None and item is None and not (plus or like):
@@ -97,17 +100,15 @@ def search(
     for note in hits.notes:
         console.print_note(note)
     if explain:
-        console.print_note("\n".join(f"{name}: {value}" for name, value in hits.plan.to_json().items()))
+        for name, value in hits.plan.to_json().items():
+            console.print_note(f"{name}: {value}")
     tables = dict.fromkeys(o.TABLE_SUFFIXES, hits.save)
     o.write_outputs(output, {".html": o.text_writer(hits.html), ".png": hits.png, **tables})
     if as_json:
         console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
-    elif uris:
-        for hit in hits:
-            print(hit.uri)
     elif jsonl:
         console.print_json_lines(hits.records())
-    else:
+    elif not names.print_names(opened, [hit.item for hit in hits]):
         render.print_hits(hits)
     sys.stdout.flush()  # the answer is complete; what follows serves the next command
     with timing.time_step("export towers for the next search"):
@@ -142,7 +143,7 @@ def map_(
     if as_json:
         console.print_json(projected.to_json())
     else:
-        print(f"{projected.title}, {projected.seconds:.1f} s")
+        console.print_line(f"{projected.title}, {projected.seconds:.1f} s")
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -152,6 +153,7 @@ def index(
     max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
     kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
     space: o.SpaceName = None,
+    wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
     """Build an approximate index and measure its recall; searches continue meanwhile and use it once it is ready.
@@ -159,7 +161,7 @@ def index(
     `embedstore index pets.store --recall 0.95 --max-memory 4GB`
     """
     built = es.open(store).build_index(
-        recall=recall, max_memory=max_memory, kind=kind, space=space, progress=console.print_note
+        recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=console.print_note
     )
     console.print_result(built.to_json(), as_json)
 
@@ -174,10 +176,23 @@ def info(store: o.StorePath, show_timing: o.Timing = False, as_json: o.Json = Fa
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
-def failures(store: o.StorePath, as_json: o.Json = False) -> None:
-    """List every image that could not be embedded, with the reason."""
-    rows = es.open(store).failures()
-    console.print_json(rows.to_json()) if as_json else console.print_table(rows.column_names, rows.rows)
+@with_option_groups
+def failures(store: o.StorePath, names: NameOptionGroup = NameOptionGroup(), as_json: o.Json = False) -> None:
+    """List every image that could not be embedded, with the reason.
+
+    `embedstore failures pets.store --paths -0 | xargs -0 file`
+    """
+    names.check()
+    opened = es.open(store)
+    rows = opened.failures()
+    if as_json:
+        console.print_json(rows.to_json())
+    elif names.paths:
+        console.print_paths(opened.failed_paths(), null=names.null)
+    elif names.uris:
+        console.print_uris((uri for uri, *_ in rows.rows), null=names.null)
+    else:
+        console.print_table(rows.column_names, rows.rows)
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -218,7 +233,9 @@ def export(
     opened = es.open(store)
     if path.suffix:
         rows = opened.export(path, where=where, space=space)
-        console.print_json({"path": str(path), "rows": rows}) if as_json else print(f"wrote {rows} rows to {path}")
+        console.print_json({"path": str(path), "rows": rows}) if as_json else console.print_line(
+            f"wrote {rows} rows to {path}"
+        )
         return
     if where or space:
         raise typer.BadParameter(
@@ -228,4 +245,4 @@ def export(
     if as_json:
         console.print_json({"path": str(path), **counts.to_json()})
     else:
-        print(f"wrote {counts.tables['items']:,} items and {counts.vectors:,} vectors to {path}")
+        console.print_line(f"wrote {counts.tables['items']:,} items and {counts.vectors:,} vectors to {path}")

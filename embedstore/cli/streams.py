@@ -56,6 +56,15 @@ class _CheckedOutput:
         with self._reported():
             return self._stream.write(text)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        with self._reported():
+            self._stream.flush()
+            if hasattr(self._stream, "buffer"):
+                self._stream.buffer.write(data)
+            else:
+                self._stream.write(os.fsdecode(data))
+
     def flush(self) -> None:
         """Write what is buffered."""
         with self._reported():
@@ -104,6 +113,11 @@ def checked_streams() -> Iterator[None]:
             sys.stdout.flush()
         finally:
             sys.stdout = before
+
+
+def write_bytes(data: bytes) -> None:
+    """Write bytes to standard output, as they are; only inside :func:`checked_streams`."""
+    cast("_CheckedOutput", sys.stdout).write_bytes(data)
 
 
 def is_utf8(stream: TextIO) -> bool:

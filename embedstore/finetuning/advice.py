@@ -17,6 +17,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
+from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
 
 MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels per class from which data are medium and large
@@ -196,14 +197,16 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         data: labeled features of the frozen network.
         label: the column.
         domain: difference from the training domain.
-        seed: random seed of the draws of the learning curve.
+        seed: random seed of the split and of the draws of the learning curve.
 
     Raises:
         LabelError: if the labels cannot support a probe, or items have several labels.
     """
     if data.multilabel:
         raise LabelError("advice needs one label per item; split the column into one column per label")
-    probe = evaluate_head("logistic", data)
+    settings = EvaluationSettings(seed=seed)
+    data = settings.near_duplicate_options.join(data)  # once, so that every split below is the same one
+    probe = evaluate_head("logistic", data, settings)
     train = data.take(train_test_split(data, seed=probe.seed).train)
     counts = np.unique(train.y.astype(str), return_counts=True)[1]
     smallest, median, largest = int(counts.min()), int(np.median(counts)), int(counts.max())

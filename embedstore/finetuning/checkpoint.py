@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.errors import StoreDamaged, StoreIOError
+from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.finetuning.checkpoint_manifest import dump_manifest, parse_manifest
 from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files, reading
+from embedstore.storage.store_files import read_bounded
 
 WEIGHTS_FILE, HEAD_FILE, MANIFEST_FILE = "weights.safetensors", "head.safetensors", "checkpoint.json"
 
@@ -80,10 +81,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST_FILE
     if not reading.is_file(path):
         return {}
-    with reading.read_errors(path):
-        data = path.read_bytes()
     try:
+        with reading.read_errors(path):
+            data = read_bounded(path)
         return parse_manifest(data)
+    except StoreError:
+        raise
     except (ValueError, TypeError, RecursionError) as e:
         raise StoreDamaged(f"cannot use {path} ({e}); restore it from a backup") from e
 
@@ -106,11 +109,16 @@ def read_head(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     Raises:
         StoreDamaged: if the file is missing or does not match its checksum.
     """
-    entry = next((e for e in read_manifest(folder).get("files", []) if e.get("file") == HEAD_FILE), None)
+    files = read_manifest(folder).get("files", [])
+    entries = [e for e in files if isinstance(e, dict)] if isinstance(files, list) else []
+    entry = next((e for e in entries if e.get("file") == HEAD_FILE), None)
     if entry is None:
         raise StoreDamaged(f"{folder / MANIFEST_FILE} names no {HEAD_FILE}; restore it from a backup")
     tensors = read_tensors(folder, entry)
-    return tensors["weight"].numpy(), tensors["bias"].numpy()
+    weight, bias = tensors.get("weight"), tensors.get("bias")
+    if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        raise StoreDamaged(f"{folder / HEAD_FILE} holds no linear head; restore it from a backup")
+    return weight.float().numpy(), bias.float().numpy()
 
 
 def _write_error(path: Path, error: OSError) -> StoreIOError:

@@ -16,7 +16,7 @@ from embedstore.errors import ImageError
 from embedstore.finetuning.augment import Transform, build_transform
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
-from embedstore.sources.local_files import read_file
+from embedstore.sources.locations import read_location
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, content_digest
 
@@ -105,7 +105,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
     def _decode(self, row: int) -> Image.Image:
         """Return the image as the embedding pipeline decodes it."""
         sample = self.samples[row]
-        data = read_file(sample.path)
+        data = read_location(sample.path)
         if content_digest(data) != sample.content:
             raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
         return decode.open_image(data)[0]

@@ -16,7 +16,7 @@ from embedstore.finetuning.advice import DomainDifference
 from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 from embedstore.finetuning.jpeg_quality import has_visible_artifacts
 from embedstore.media.image import decode, preprocess
-from embedstore.sources.local_files import read_file
+from embedstore.sources.locations import read_location
 from embedstore.space import Preprocess, Space
 
 UNKNOWN = DomainDifference("unknown", None, 0)
@@ -84,7 +84,7 @@ def _sample_pixels(images: DomainImages, of: Preprocess) -> Iterator[_SampledIma
     files = images.find_files(items)
     for row, item in zip(rows.tolist(), items, strict=True):
         try:
-            data = read_file(files[item][0])
+            data = read_location(files[item][0])
             image = decode.open_image(data)[0]
         except ImageError:
             continue

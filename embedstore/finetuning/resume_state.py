@@ -13,6 +13,7 @@ from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.finetuning.history import TrainingHistory
 from embedstore.finetuning.tensor_files import read_tensors, write_tensors
 from embedstore.storage import durable_files
+from embedstore.storage.store_files import read_json_object
 
 STATE_FILE = "state.json"
 Tensors = dict[str, torch.Tensor]
@@ -87,7 +88,9 @@ def load(folder: Path) -> ResumeState | None:
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
         history = TrainingHistory.from_json(stored["facts"]["history"])
-    except (KeyError, TypeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        if isinstance(e, StoreDamaged):
+            raise
         raise _damaged(folder, e) from e
     return ResumeState(history, groups["weights"], groups["average"], groups["optimizer"], best)
 
@@ -98,9 +101,9 @@ def _read_json(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        stored = json.loads(path.read_bytes())
-        return dict(stored) if {"files", "facts"} <= set(stored) else {}
-    except (ValueError, TypeError, RecursionError) as e:
+        stored = read_json_object(path)
+        return stored if {"files", "facts"} <= set(stored) else {}
+    except (OSError, ValueError, TypeError) as e:
         raise _damaged(folder, e) from e
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from embedstore.errors import StoreDamaged
@@ -39,7 +40,7 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
     """
     cure = f"remove {folder} and run the same command again"
     name = entry.get("file")
-    if not isinstance(name, str) or not name or Path(name).name != name:
+    if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
         raise StoreDamaged(f"the manifest in {folder} names {name!r}, which is not a file of this folder; {cure}")
     path = folder / name
     try:
@@ -50,6 +51,8 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
         raise StoreDamaged(f"the manifest in {folder} lacks {e} of {name}; {cure}") from e
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
+    except SafetensorError as e:
+        raise StoreDamaged(f"{path} is not a safetensors file ({e}); {cure}") from e
     except OSError as e:  # the file was read a moment ago, but safetensors calls every error a missing file
         raise reading.unreadable(path, e) from e
     return tensors

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
         ingest,
         labels,
         maintenance,
+        near_duplicate_check,
         query_encoder,
         search,
         spaces,
+        untrusted,
         zero_shot,
     )
 
@@ -42,9 +44,11 @@ __all__ = [
     "ingest",
     "labels",
     "maintenance",
+    "near_duplicate_check",
     "query_encoder",
     "search",
     "spaces",
+    "untrusted",
     "zero_shot",
 ]
 

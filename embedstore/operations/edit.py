@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.operations.results import ChangedItems, Compaction, PurgedItems, TableEdit
 from embedstore.operations.session import Session
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
+from embedstore.sources.edit_tables import write_edits
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage import compact, item_changes
+from embedstore.storage import purge as purging
 from embedstore.storage.item_changes import ItemSelection
+from embedstore.storage.purge import PurgePlan
 from embedstore.storage.sql import utc_now
 from embedstore.storage.writer import Writer
 
@@ -25,9 +34,28 @@ def delete(session: Session, where: str | None, items: Sequence[int] | None, *, 
 
 def purge(session: Session, where: str | None, items: Sequence[int] | None, *, wait: float) -> PurgedItems:
     """Remove contents for good; see :meth:`embedstore.Store.purge`."""
+    from embedstore.classify.purged_heads import delete_heads, heads_that_remember
+
     selection = ItemSelection(where, items)
-    settings = {"where": where, "items": items}
-    return PurgedItems(**write(session, "purge", settings, wait, lambda w: item_changes.purge(w, selection)))
+    storage = session.storage
+    started = utc_now()
+    with storage.writer("purge", wait=wait) as writer:
+        plan = purging.plan_purge(storage, selection)
+        heads = heads_that_remember(storage, _purged_vectors(session, plan), plan.texts)
+        delete_heads(writer, heads)  # first: an interrupted purge is run again
+        counts = purging.purge(writer, selection)
+        sheets = purging.delete_augmentation_sheets(storage.layout)
+        writer.record_run("purge", None, {}, counts | {"heads": len(heads)}, started)  # no text of what was purged
+    return PurgedItems(**counts, heads=[head.name for head in heads], sheets=sheets)
+
+
+def _purged_vectors(session: Session, plan: PurgePlan) -> dict[str, NDArray[np.float32]]:
+    """Return the vectors that a purge will remove, by key of the space."""
+    out = {}
+    for key, (shards, rows) in plan.rows.items():
+        reader = session.storage.vector_reader(session.space(key).space)
+        out[key] = reader.read_float32(reader.positions(shards, rows))
+    return out
 
 
 def edit(
@@ -52,11 +80,15 @@ def edit(
     return ChangedItems(**counts)
 
 
-def edit_from_table(session: Session, table: str | Path, *, key: str | None, wait: float) -> TableEdit:
+def edit_from_table(session: Session, table: Any, *, key: str | None, options: TableOptions, wait: float) -> TableEdit:
     """Set columns from a table; see :meth:`embedstore.Store.edit_from_table`."""
-    settings = {"table": str(table)}
-    counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, Path(table), key=key))
-    return TableEdit(**counts)
+    options = replace(options, known_types=session.storage.filled_columns())
+    with tempfile.TemporaryDirectory(prefix="embedstore-") as folder:
+        edits = write_edits(table, Path(folder, "edits.parquet"), options, key=key)
+        settings = {"table": edits.rows.name}
+        counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, edits.rows))
+    unknown = [f"{counts['unknown']:,} rows name an item that the store does not have"] if counts["unknown"] else []
+    return TableEdit(**counts, notices=(*edits.notices, *unknown))
 
 
 def rename(session: Session, old: str, new: str, *, wait: float) -> ChangedItems:

@@ -27,12 +27,15 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCo
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
+from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.text_form import clean_text
 
 __all__ = [
     "Classes",
@@ -94,11 +97,13 @@ def probe(
     space: str | None = None,
     separator: str | None = None,
     save_as: str | None = None,
+    wait: float = DEFAULT_WAIT,
     head_options: Mapping[str, Any] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
 ) -> Evaluation:
     """Evaluate a head; see :meth:`embedstore.Store.probe`."""
     record = session.space(space)
+    heads.check_name(session, save_as)
     options = dict(head_options or {})
 
     def evaluate() -> Evaluation:
@@ -106,7 +111,7 @@ def probe(
         return evaluation.evaluate_head(head, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
-    return _saved(session, save_as, session.recorded(head, record, run, evaluate))
+    return _saved(session, save_as, wait, session.recorded(head, record, run, evaluate))
 
 
 def few_shot(
@@ -120,11 +125,13 @@ def few_shot(
     where: str | None,
     space: str | None,
     save_as: str | None,
+    wait: float,
     near_duplicates: NearDuplicateOptions,
     text: TextOptions,
 ) -> Evaluation:
     """Evaluate a few-shot head; see :meth:`embedstore.Store.few_shot`."""
     record = session.space(space)
+    heads.check_name(session, save_as)
 
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key)
@@ -137,13 +144,13 @@ def few_shot(
         return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=settings)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed}
-    return _saved(session, save_as, session.recorded(head, record, run, evaluate))
+    return _saved(session, save_as, wait, session.recorded(head, record, run, evaluate))
 
 
-def _saved(session: Session, name: str | None, result: Evaluation) -> Evaluation:
+def _saved(session: Session, name: str | None, wait: float, result: Evaluation) -> Evaluation:
     """Return the evaluation, after its head is saved if it has a name."""
-    if name:
-        heads.save(session, name, result)
+    if name is not None:
+        heads.save(session, name, result, wait=wait)
     return result
 
 
@@ -210,6 +217,8 @@ def compare(
     where: str | None,
     separator: str | None,
     settings: EvaluationSettings,
+    classes: Classes | None = None,
+    text: TextOptions = TextOptions(),
 ) -> HeadComparison:
     """Compare spaces and heads; see :meth:`embedstore.Store.compare_heads`."""
     records = [session.space(s) for s in spaces] if spaces else _spaces_with_vectors(session)
@@ -219,7 +228,13 @@ def compare(
             (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
             for r in records
         ]
-        return compare_heads.compare_heads(data, heads=head_names, settings=settings, labels_per_class=labels_per_class)
+        words: list[TextClasses] = []
+        if set(head_names) & set(text_classifiers.TEXT_HEADS):
+            named = classes or sorted({str(y) for features_of_space, _ in data for y in features_of_space.y.tolist()})
+            words = [encode_classes(session, r, named, text) for r in records]
+        return compare_heads.compare_heads(
+            data, heads=head_names, settings=settings, labels_per_class=labels_per_class, text_classes=words
+        )
 
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
     run |= {"labels_per_class": list(labels_per_class)} | recorded_settings(asdict(settings))
@@ -230,11 +245,17 @@ def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text
     """Return the classes with their vectors in a space."""
     if text.class_vectors is not None:
         vectors = _checked_class_vectors(text.class_vectors)
-        return TextClasses(list(classes), vectors, text.logit_scale or DEFAULT_LOGIT_SCALE)
-    text_encoder = encoder(session, record, Tower.TEXT)
+        return TextClasses(
+            [clean_text(str(c)) for c in classes],
+            vectors,
+            DEFAULT_LOGIT_SCALE if text.logit_scale is None else text.logit_scale,
+        )
+    text_encoder = TextEncoder(encoder(session, record, Tower.TEXT))
     names, vectors = text_classifiers.encode_classes(text_encoder.encode_texts, classes, text.templates)
-    scale = text.logit_scale or text_encoder.logit_scale or DEFAULT_LOGIT_SCALE
-    return TextClasses(names, vectors, scale)
+    own_scale = text_encoder.encoder.logit_scale or DEFAULT_LOGIT_SCALE
+    scale = own_scale if text.logit_scale is None else text.logit_scale
+    session.storage.add_notices(text_encoder.notes())
+    return TextClasses(names, vectors, scale, text_encoder.notes())
 
 
 def _checked_class_vectors(class_vectors: NDArray[Any]) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from embedstore.classify import registry
 from embedstore.classify.evaluation import Evaluation
+from embedstore.classify.head_folder import HeadFolder
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.results import PredictionSummary
 from embedstore.operations.session import Session
@@ -22,6 +23,16 @@ def load(session: Session, name: str, *, space: str | None = None) -> Any:
     """Load a head; see :meth:`embedstore.Store.head`."""
     record = session.space(space) if space else None
     return registry.load_head(session.storage, name, space=record)[1]
+
+
+def check_name(session: Session, name: str | None) -> None:
+    """Check the name of a head before the work that makes it; None is no name.
+
+    Raises:
+        BadHead: if the name does not fit.
+    """
+    if name is not None:
+        HeadFolder(session.path, name)
 
 
 def save(session: Session, name: str, evaluation: Evaluation, *, wait: float = registry.DEFAULT_WAIT) -> HeadRecord:

@@ -13,6 +13,7 @@ from embedstore.storage import info as storage_info
 from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
 from embedstore.storage.query_limits import QueryLimits
+from embedstore.storage.sql import decode_path
 from embedstore.storage.user_query import run_query
 
 
@@ -37,3 +38,13 @@ def info(session: Session) -> StoreInfo:
 def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:
     """Look up uris; see :meth:`embedstore.Store.item_uris`."""
     return items.item_uris(session.storage, ids)
+
+
+def item_paths(session: Session, ids: Sequence[int]) -> dict[int, str]:
+    """Look up paths; see :meth:`embedstore.Store.item_paths`."""
+    return {item: decode_path(*file) for item, file in items.item_files(session.storage, ids).items()}
+
+
+def failed_paths(session: Session) -> list[str]:
+    """List the paths of failures; see :meth:`embedstore.Store.failed_paths`."""
+    return [decode_path(*file) for file in items.failed_files(session.storage)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.open import open_source
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.store_items import StoreItemsSource
+from embedstore.sources.table_options import TableOptions
 
 
 def embed(
     session: Session,
-    source: str | Path | Sequence[str | Path],
+    source: Any,
     *,
     labels_from: str | None,
+    splits_from: str | None,
+    table: TableOptions,
+    exclude: Sequence[str],
+    hidden: bool,
     space: str | None,
     batch_size: int | None,
     threads: int | None,
@@ -33,7 +40,16 @@ def embed(
 ) -> EmbedReport:
     """Embed a source; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
-    opened = open_source(source, label_rule=labels_from, exclude=[str(session.path)])
+    table = replace(table, known_types=session.storage.filled_columns())
+    opened = open_source(
+        source,
+        label_rule=labels_from,
+        split_rule=splits_from,
+        table=table,
+        exclude=[str(session.path)],
+        rules=SkipRules(tuple(exclude), hidden),
+        listings=session.storage.layout.listings,
+    )
     options = EmbedOptions(
         batch_size=batch_size,
         threads=threads,
@@ -72,7 +88,7 @@ def add_vectors(
     vectors: str | Path | NDArray[Any],
     table: Any,
     *,
-    uri_column: str | None,
+    options: TableOptions,
     space: str,
     unit_norm: bool | None,
     dtype: str | None,
@@ -83,6 +99,6 @@ def add_vectors(
         session.storage,
         vectors,
         table,
-        uri_column=uri_column,
+        table_options=replace(options, known_types=session.storage.filled_columns()),
         options=ImportOptions(space, unit=unit_norm, dtype=dtype, wait=wait),
     )

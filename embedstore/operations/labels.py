@@ -2,38 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
-from embedstore.classify.evaluation.label_errors import LabelErrorReport
+from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
 from embedstore.errors import LabelError
+from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
-from embedstore.storage.sql import quote_identifier
+from embedstore.storage.queries import label_reviews
+from embedstore.storage.queries.features import absent_condition
+from embedstore.storage.sql import utc_now
 from embedstore.storage.vector_stream import open_vector_stream
+
+__all__ = ["LabelErrorSettings", "confirm_labels", "find_label_errors", "suggest_labels"]
 
 
 def find_label_errors(
     session: Session,
     label: str,
+    settings: LabelErrorSettings,
     *,
-    head: str,
-    folds: int,
-    seed: int,
     where: str | None,
     space: str | None,
     separator: str | None,
-    near_duplicates: NearDuplicateOptions,
 ) -> LabelErrorReport:
     """Find labels that are probably wrong; see :meth:`embedstore.Store.label_errors`."""
     record = session.space(space)
-    settings = {"label": label, "head": head, "folds": folds, "seed": seed, "where": where, "separator": separator}
+    run = {"label": label, "where": where, "separator": separator} | asdict(settings)
 
     def find() -> LabelErrorReport:
         data = load_features(session.storage, record, label, where=where, separator=separator)
-        return label_errors.label_errors(data, head=head, n_folds=folds, seed=seed, near_duplicates=near_duplicates)
+        return label_errors.label_errors(data, settings, confirmed=_confirmed_items(session, data, label))
 
-    return session.recorded("label_errors", record, settings, find)
+    return session.recorded("label_errors", record, run, find)
+
+
+def _confirmed_items(session: Session, data: Features, label: str) -> NDArray[np.int64]:
+    """Return the items whose present label was confirmed."""
+    confirmed = label_reviews.confirmed_labels(session.storage, label)
+    items = zip(data.ids.tolist(), data.y.tolist(), strict=True)
+    same = [item for item, y in items if item in confirmed and confirmed[item] == _digest(y)]
+    return np.array(same, dtype=np.int64)
+
+
+def confirm_labels(
+    session: Session, items: Sequence[int], label: str, *, separator: str | None, space: str | None, wait: float
+) -> ChangedItems:
+    """Record that labels are right; see :meth:`embedstore.Store.confirm_labels`."""
+    record, started = session.space(space), utc_now()
+    data = load_features(session.storage, record, label, separator=separator)
+    labels = dict(zip(data.ids.tolist(), data.y.tolist(), strict=True))
+    unknown = [i for i in items if i not in labels]
+    if unknown:
+        raise LabelError(
+            f"items {', '.join(map(str, unknown[:5]))} have no {label!r} and a vector in space {record.name}; "
+            f"`embedstore label-errors STORE {label}` lists items that do"
+        )
+    result = {"items": [[int(i), _digest(labels[i])] for i in dict.fromkeys(items)]}
+    with session.storage.writer(label_reviews.OPERATION, wait=wait) as writer:
+        writer.record_run(label_reviews.OPERATION, record.key, {"label": label}, result, started)
+    return ChangedItems(items=len(result["items"]))
+
+
+def _digest(label: str | tuple[str, ...]) -> str:
+    """Return the digest of the label or labels of an item."""
+    return label_reviews.label_digest("\0".join(label) if isinstance(label, tuple) else str(label))
 
 
 def suggest_labels(
@@ -53,8 +93,7 @@ def suggest_labels(
     if len(_classes(data)) < 2:
         raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
     estimator = fit.fit_head_to_few(head, data, seed=seed)
-    unlabeled = f"nullif(trim({quote_identifier(label)}::VARCHAR), '') IS NULL"
-    with open_vector_stream(session.storage, record, where, extra_condition=unlabeled) as stream:
+    with open_vector_stream(session.storage, record, where, extra_condition=absent_condition(label)) as stream:
         return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
 
 

@@ -17,7 +17,7 @@ from embedstore.operations.session import Session
 from embedstore.pipeline import run as embedding
 from embedstore.reports.progress import Progress, check_progress
 from embedstore.search.index import build
-from embedstore.sources.local_files import read_file, stat_file
+from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.storage import disk_errors, lock
 from embedstore.storage.integrity import backup as backups
@@ -82,7 +82,7 @@ def verify(session: Session, *, check_images: bool, progress: Progress) -> Verif
     with check_progress(progress) as callback:
         findings = [
             *storage_checks.check_storage(storage, progress=callback),
-            *check_sidecars(storage.layout, _READERS),
+            *check_sidecars(storage.layout, SIDECAR_READERS),
         ]
         catalog = storage.layout.catalog.name
         if check_images and not any(isinstance(f, Damage) and f.file == catalog for f in findings):
@@ -104,7 +104,7 @@ def repair(path: str | Path, open_session: Callable[[], Session], *, reembed: bo
     storage = session.storage
     disk = disk_errors.disk_errors(f"repair {session.path}", cure="make room and run it again")
     with lock.writer_lock(storage.layout.lock, "repair", wait=wait), disk:
-        actions = repaired.actions + quarantine_damaged(storage.layout, _READERS)
+        actions = repaired.actions + quarantine_damaged(storage.layout, SIDECAR_READERS)
         actions += take_back.take_back_heads(storage.layout, storage.catalog, _load_head)
     steps = chain(
         (_reembed(session, space, contents, reembed) for space, contents in repaired.lost_contents.items()),
@@ -142,7 +142,7 @@ def _load_head(folder: Path) -> object:
     return head_files.load(folder)
 
 
-_READERS = SidecarReaders(parse_manifest, _load_head)
+SIDECAR_READERS = SidecarReaders(parse_manifest, _load_head)
 
 
 def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:
@@ -194,11 +194,11 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     uri, raw, content, size, mtime_ns = row
     path = decode_path(uri, raw)
     try:
-        if content_digest(read_file(path)) == content:
+        if content_digest(read_location(path)) == content:
             return None
     except ImageError:
         return ChangedImage(uri)
-    file = stat_file(path)
+    file = stat_location(path)
     if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):
         return ChangedImage(uri)
     problem = "its size and time are as before, but its bytes are others"

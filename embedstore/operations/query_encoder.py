@@ -29,7 +29,7 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Session
-from embedstore.sources.local_files import read_item
+from embedstore.sources.locations import read_item
 from embedstore.storage.queries import items
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 

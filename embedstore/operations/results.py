@@ -41,8 +41,8 @@ class StoreInfo(Summary):
         spaces: facts on each space.
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
-        computed: the columns that runs computed: the run, how many items have a value, and whether items were deleted,
-            changed or added since.
+        computed: the columns that runs computed: the run, how many items have a value, and whether values were
+            cleared or items added since.
         runs: how many runs are recorded.
         bytes: bytes on disk.
     """
@@ -74,19 +74,44 @@ class ChangedItems(Summary):
 
 @dataclass(frozen=True)
 class PurgedItems(Summary):
-    """How many items, contents and vectors were removed for good."""
+    """What was removed for good.
+
+    Attributes:
+        items: items.
+        contents: different contents of them.
+        vectors: vectors of the contents; :meth:`embedstore.Store.compact` removes their bytes from the disk.
+        failures: failures of the same uris.
+        runs: runs whose settings or results lost texts.
+        heads: saved heads that were deleted, because they held copies of vectors or a class of purged items only.
+        sheets: sheets of training images that were deleted from checkpoints.
+    """
 
     items: int
     contents: int
     vectors: int
+    failures: int
+    runs: int
+    heads: list[str]
+    sheets: int
 
 
 @dataclass(frozen=True)
 class TableEdit(Summary):
-    """How many items a table changed, and how many of its rows name an item that the store does not have."""
+    """What an edit from a table changed.
+
+    Attributes:
+        items: items that were changed.
+        unknown: rows that name an item that the store does not have.
+        notices: what a person should know about the table, one sentence each.
+    """
 
     items: int
     unknown: int
+    notices: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"items": self.items, "unknown": self.unknown}
 
 
 @dataclass(frozen=True)

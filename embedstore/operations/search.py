@@ -29,6 +29,7 @@ from embedstore.operations.query_arguments import (
 )
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
+from embedstore.operations.text_encoder import TextEncoder, cut_notes
 from embedstore.reports.item_images import read_item_images
 from embedstore.reports.map_page import EmbeddingMap
 from embedstore.reports.progress import Progress, message_progress
@@ -38,7 +39,7 @@ from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-from embedstore.sources.local_files import load_image
+from embedstore.sources.locations import load_image
 from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.transfer import export as transfer
@@ -91,13 +92,15 @@ class QueryParts:
 def search(session: Session, parts: QueryParts, *, space: str | None, options: SearchOptions) -> Hits:
     """Search a space; see :meth:`embedstore.Store.search`."""
     record = session.space(space)
-    vector, description = _query_vector(session, record, parts)
+    text = _QueryText(parts.templates, [])
+    vector, description = _query_vector(session, record, parts, text)
     begin = time.perf_counter()
     result = session.searcher.search(record, vector, options)
     seconds = time.perf_counter() - begin
     timing.add_step("search", seconds)
     images = partial(read_item_images, session.storage)
-    return Hits(result.hits, description, record.name, seconds, result.plan, images, result.notes)
+    notes = (*cut_notes(text.cut_texts), *result.notes)
+    return Hits(result.hits, description, record.name, seconds, result.plan, images, notes)
 
 
 def project_items(
@@ -134,7 +137,20 @@ def export(session: Session, path: Path, *, space: str | None, where: str | None
         return transfer.export_items(session.storage, session.space(space), path, where=where)
 
 
-def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> tuple[Vector, str]:
+@dataclass(frozen=True)
+class _QueryText:
+    """How the texts of a query are encoded.
+
+    Attributes:
+        templates: a prompt template, or the name of a set.
+        cut_texts: the texts whose end the network did not read.
+    """
+
+    templates: str | None
+    cut_texts: list[str]
+
+
+def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts, text: _QueryText) -> tuple[Vector, str]:
     """Return all parts of a query as one vector, and a description of it."""
     if parts.query is not None and parts.image is not None:
         raise QueryError("give one of text, an image, a vector or an item; add others with plus")
@@ -145,7 +161,7 @@ def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> t
         terms.append((1.0, _image_vector(session, record, image)))
         names.append(image.name)
     for weight, part in _weighted_parts(parts):
-        vector, name = _part_vector(session, record, part, parts.templates)
+        vector, name = _part_vector(session, record, part, text)
         terms.append((weight, vector))
         names.append(("- " if weight < 0 else "+ " if names else "") + name)
     base = None if not terms else terms[0][1] if terms[0][0] == 1 and len(terms) == 1 else combine_vectors(terms)
@@ -153,9 +169,7 @@ def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts) -> t
         if base is None:
             raise QueryError("the query is empty; give text, an image, a vector or an item")
         return base, " ".join(names)
-    examples = [
-        [_part_vector(session, record, p, parts.templates)[0] for p in side] for side in (parts.like, parts.unlike)
-    ]
+    examples = [[_part_vector(session, record, p, text)[0] for p in side] for side in (parts.like, parts.unlike)]
     vector, method = query_from_examples(base, *examples)
     names.append(f"{method} of {len(parts.like)} like and {len(parts.unlike)} unlike")
     return vector, " ".join(names)
@@ -168,13 +182,13 @@ def _weighted_parts(parts: QueryParts) -> list[tuple[float, Any]]:
     return query + [(w, part) for part, w in plus] + [(-w, part) for part, w in minus]
 
 
-def _part_vector(session: Session, record: SpaceRecord, part: Any, templates: str | None) -> tuple[Vector, str]:
+def _part_vector(session: Session, record: SpaceRecord, part: Any, text: _QueryText) -> tuple[Vector, str]:
     """Return the vector and the description of one part of a query."""
     query = parse_query(part)
     if isinstance(query, str):
         if not query.strip():
             raise QueryError("the query text is empty")
-        return _text_vector(session, record, query, templates), query
+        return _text_vector(session, record, query, text), query
     if isinstance(query, int):
         return item_vector(session.storage, record, query), f"item {query}"
     if isinstance(query, QueryImage):
@@ -182,15 +196,16 @@ def _part_vector(session: Session, record: SpaceRecord, part: Any, templates: st
     return unit_query(record, query), "vector"
 
 
-def _text_vector(session: Session, record: SpaceRecord, text: str, templates: str | None) -> Vector:
+def _text_vector(session: Session, record: SpaceRecord, query: str, text: _QueryText) -> Vector:
     """Encode text, alone or as the mean over prompt templates."""
-    text_encoder = encoder(session, record, Tower.TEXT)
+    text_encoder = TextEncoder(encoder(session, record, Tower.TEXT), text.cut_texts)
+    templates = text.templates
     if templates is None:
         with timing.time_step("encode the text"):
-            plain: Vector = text_encoder.encode_texts([text])[0]
+            plain: Vector = text_encoder.encode_texts([query])[0]
         return plain
-    sentences = heads.build_prompts([text], [templates] if "{}" in templates else templates)[text]
-    mean: Vector = heads.encode_class_vectors(text_encoder.encode_texts, {text: sentences})[0]
+    sentences = heads.build_prompts([query], [templates] if "{}" in templates else templates)[query]
+    mean: Vector = heads.encode_class_vectors(text_encoder.encode_texts, {query: sentences})[0]
     return mean
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
+from embedstore.backbones.stored_recipes import require_safe_recipe
 from embedstore.errors import SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Recipe
@@ -142,12 +143,16 @@ class Session:
         return [first, *(self._load_again(record, d) for d in resolve_devices(self.options.device)[1:])]
 
     def load(self, recipe: Recipe, device: str | None = None) -> Backbone:
-        """Load a backbone; a relative weights file is inside the store.
+        """Load a backbone; a relative weights file is the checkpoint of a space in the store.
 
         Args:
             recipe: how to load it.
             device: by default the store's.
+
+        Raises:
+            UnsafeStore: if the recipe names another file or folder within the store.
         """
+        require_safe_recipe(recipe, self.path)
         if recipe.weights:
             recipe = replace(recipe, weights=str(self.path / recipe.weights))
         o = self.options

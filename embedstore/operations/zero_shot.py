@@ -10,10 +10,12 @@ from embedstore.classify.data.features import load_features
 from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.evaluate import Classes, TextOptions, encode_classes
+from embedstore.operations.keywords import check_public_methods
 from embedstore.operations.session import Session
 from embedstore.storage.spaces import SpaceRecord
 
 
+@check_public_methods
 @dataclass(frozen=True)
 class ZeroShotClassifier:
     """A zero-shot classifier of one space; nothing is fitted.
@@ -22,11 +24,13 @@ class ZeroShotClassifier:
         head: the scikit-learn classifier inside.
         space: the space that it classifies.
         session: the store.
+        notes: messages for the user, e.g. that a prompt is longer than the network reads.
     """
 
     head: Any
     space: SpaceRecord
     session: Session
+    notes: tuple[str, ...] = ()
 
     def evaluate(self, label: str = "label", *, where: str | None = None) -> Evaluation:
         """Evaluate on the labeled items: the held-out ones if the items have a split, else all.
@@ -74,5 +78,5 @@ def zero_shot(
 ) -> ZeroShotClassifier:
     """Make a zero-shot classifier; see :meth:`embedstore.Store.zero_shot`."""
     record = session.space(space)
-    head = text_classifiers.make_zero_shot_head(encode_classes(session, record, classes, text))
-    return ZeroShotClassifier(head, record, session)
+    encoded = encode_classes(session, record, classes, text)
+    return ZeroShotClassifier(text_classifiers.make_zero_shot_head(encoded), record, session, encoded.notes)

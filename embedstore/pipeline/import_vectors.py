@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, BadVectors, DimensionMismatch
+from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
 from embedstore.storage.commit import MAX_LENGTH, MIN_LENGTH, CommitBatch, ItemRow, storable_rows
@@ -48,6 +49,7 @@ class ImportReport:
         new_vectors: vectors that the space did not have.
         space: the space's name.
         dim: the dimension of the vectors.
+        notices: what a person should know about the table, one sentence each.
     """
 
     rows: int
@@ -55,10 +57,11 @@ class ImportReport:
     new_vectors: int
     space: str
     dim: int
+    notices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        return asdict(self)
+        """Return the counts as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "notices"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def add_vectors(
     vectors: str | Path | NDArray[Any],
     table: Any,
     *,
-    uri_column: str | None,
+    table_options: TableOptions,
     options: ImportOptions,
 ) -> ImportReport:
     """Store vectors that were computed elsewhere.
@@ -92,7 +95,7 @@ def add_vectors(
         storage: the store.
         vectors: an array ``(N, D)`` or a ``.npy`` file.
         table: describes the N rows; see :func:`~embedstore.sources.vectors.open_vectors`.
-        uri_column: the column that names the images.
+        table_options: how the table is read.
         options: where and how the vectors are stored.
 
     Raises:
@@ -104,7 +107,7 @@ def add_vectors(
     """
     if options.dtype is not None and options.dtype not in DTYPES:
         raise BadOption(f"vectors are stored as {' or '.join(DTYPES)}, not {options.dtype!r}")
-    source = open_vectors(vectors, table, uri_column=uri_column)
+    source = open_vectors(vectors, table, table_options)
     started = utc_now()
     with (
         storage.writer(f"import {source.description}", wait=options.wait) as writer,
@@ -191,7 +194,7 @@ def _commit_rows(
         rows += len(refs)
         new_items += ids.count(None)
         new_vectors += len(first)
-    return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim)
+    return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, tuple(source.notices))
 
 
 def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:

@@ -6,11 +6,11 @@ Planning reads no image and writes nothing to the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from embedstore.sources.source import Scan
+from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries import embedding
 from embedstore.storage.storage import Storage
@@ -43,7 +43,7 @@ class PlanCounts:
         unchanged: files whose size and mtime are as before, with a vector in the space.
         known_failures: files that failed before and have not changed since.
         new_failures: entries that the scan itself could not use.
-        skipped: operating-system litter that the scan left out; it is in no other count.
+        skipped: what the scan left out, by kind; it is in no other count.
     """
 
     scanned: int
@@ -51,7 +51,7 @@ class PlanCounts:
     unchanged: int
     known_failures: int
     new_failures: int
-    skipped: int
+    skipped: dict[str, int]
 
 
 class EmbedPlan:
@@ -104,12 +104,21 @@ class EmbedPlan:
             embedding.remove_missing_items(self._con, [item for item in claimed if item is not None])
         return claimed
 
-    def update_items(self, writer: Writer, *, overrides_metadata: bool) -> None:
-        """Mark items present whose files were found again, and optionally take over the scan's metadata."""
+    def update_items(self, writer: Writer, *, overrides_metadata: bool, stated: Collection[str] = ()) -> int:
+        """Mark items present whose files were found again, and optionally take over the scan's metadata.
+
+        Args:
+            writer: of the store.
+            overrides_metadata: whether the scan's label, split and group replace those that are stored.
+            stated: which of these the source has a column for.
+
+        Returns:
+            How many stored values stay because their cells are empty.
+        """
         with writer.transaction() as con:
-            if overrides_metadata:
-                embedding.update_metadata(con)
+            kept = embedding.update_metadata(con, stated) if overrides_metadata else 0
             embedding.mark_present(con)
+        return kept
 
     def mark_missing(self, writer: Writer) -> int:
         """Mark the items whose files were not found as not present, and return how many there are."""
@@ -128,7 +137,7 @@ def build_plan(
     space: str,
     scan: Scan,
     *,
-    roots: Sequence[str],
+    source: Source,
     decoder_version: str,
 ) -> EmbedPlan:
     """Compare a scan with the catalog chunk by chunk, in the memory of one chunk.
@@ -137,7 +146,7 @@ def build_plan(
         storage: the store.
         space: the key of the space that is filled.
         scan: what the source finds; it is read once.
-        roots: the folders that the scan covers completely.
+        source: what is scanned: the folders and archives that it covers completely.
         decoder_version: failures of another version are tried again.
     """
     counts: Counter[str] = Counter()
@@ -152,7 +161,7 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, roots)
+        embedding.find_missing_items(con, source.roots, source.archives)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
     return EmbedPlan(
@@ -163,6 +172,6 @@ def build_plan(
             unchanged=counts["unchanged"],
             known_failures=counts["failed"] + counts["known"],
             new_failures=counts["new"],
-            skipped=scan.summary.skipped,
+            skipped=dict(scan.summary.skipped),
         ),
     )

@@ -9,6 +9,7 @@ from embedstore.pipeline.commit import CommitTotals
 from embedstore.pipeline.encoder import RunEncoder
 from embedstore.pipeline.plan import PlanCounts
 from embedstore.pipeline.stage_times import StageTimes
+from embedstore.sources.skip_rules import skipped_summary
 
 # The keys of the stored reports (table ``runs``) that differ from the attributes.
 _JSON_KEYS = {
@@ -34,12 +35,14 @@ class EmbedReport:
         known_failures: files that failed before and have not changed since; they were not tried again.
         renamed: files among the above that are known items under a new name.
         missing: items whose file does not exist any more.
-        skipped: operating-system litter that the scan left out.
+        skipped: files and folders that the scan left out: litter, hidden names, files of other kinds, exclusions.
+        skipped_by_kind: how many of each kind.
         commits: how many commits were made.
         seconds: wall time of the run.
         images_per_second: files read per second of the embedding stages.
         device: where the backbone ran.
         precision: of the backbone.
+        precision_agreement: of its vectors with those in fp32 on this run's images; None for fp32.
         batch_size: images per forward pass at the end of the run.
         runtime: the runtime of the backbone.
         folded_batchnorms: batch normalizations that were folded into convolutions.
@@ -61,11 +64,13 @@ class EmbedReport:
     renamed: int = 0
     missing: int = 0
     skipped: int = 0
+    skipped_by_kind: dict[str, int] = field(default_factory=dict)
     commits: int = 0
     seconds: float = 0.0
     images_per_second: float = 0.0
     device: str = ""
     precision: str = ""
+    precision_agreement: dict[str, float] | None = None
     batch_size: int = 0
     runtime: str = ""
     folded_batchnorms: int = 0
@@ -96,6 +101,8 @@ class EmbedReport:
         if self.failures:
             reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.failures_by_reason.items()))
             parts.append(f"{self.failures:,} failed ({reasons})")
+        if self.skipped_by_kind:
+            parts.append(skipped_summary(self.skipped_by_kind))
         speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
         return f"{self.scanned:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
@@ -129,6 +136,7 @@ class EncodingResult:
             "images_per_second": round(self.files / self.times.seconds, 1),
             "device": encoder.device,
             "precision": encoder.precision,
+            "precision_agreement": choice.precision.agreement.to_json() if choice.precision.agreement else None,
             "batch_size": self.batch_size,
             "runtime": choice.runtime.value,
             "folded_batchnorms": choice.folded_batchnorms,
@@ -154,7 +162,8 @@ def build_report(
     return EmbedReport(
         scanned=counts.scanned,
         unchanged=counts.unchanged,
-        skipped=counts.skipped,
+        skipped=sum(counts.skipped.values()),
+        skipped_by_kind=counts.skipped,
         known_failures=counts.known_failures,
         embedded=totals.embedded,
         reused=totals.reused,

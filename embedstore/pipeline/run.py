@@ -22,6 +22,7 @@ from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers
+from embedstore.sources.skip_rules import skipped_summary
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -109,7 +110,7 @@ def embed_source(
         tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
         closing(_plan(job, stop)) as plan,
     ):
-        attributes = _apply_metadata(writer, source, plan, Path(folder))
+        attributes, kept_values = _apply_metadata(writer, source, plan, Path(folder))
         commits = CommitStage(
             writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
         )
@@ -119,7 +120,7 @@ def embed_source(
         if plan.counts.todo:
             encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
-        missing = plan.mark_missing(writer) if source.roots and not stop.signal_number else 0
+        missing = plan.mark_missing(writer) if (source.roots or source.archives) and not stop.signal_number else 0
         report = build_report(
             plan.counts,
             commits.totals,
@@ -127,7 +128,12 @@ def embed_source(
             missing=missing,
             seconds=round(time.perf_counter() - begin, 3),
             space=space.name,
-            notices=[*storage.notices, *(encoding.encoder.notices if encoding else [])],
+            notices=[
+                *storage.notices,
+                *source.notices,
+                *_kept_note(source, kept_values),
+                *(encoding.encoder.notices if encoding else []),
+            ],
         )
         settings = {"source": source.description, "options": asdict(options)}
         writer.record_run("embed", space.key, settings, report.to_json(), started)
@@ -151,9 +157,10 @@ def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
     job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, roots=job.source.roots, decoder_version=decoder_version())
+    plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
     if not plan.counts.scanned:
-        raise NoImages(f"{job.source.description} has no files; name a folder, files or a manifest of images")
+        skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
+        raise NoImages(f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of images")
     return plan
 
 
@@ -166,21 +173,32 @@ def _watch(scan: Scan, stop: StopSignal, progress: Callable[[EmbedProgress], Non
         yield entry
 
 
-def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> Path | None:
+def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
     """Write what needs no image: the user's own columns, and the metadata and presence of known items.
 
     Returns:
-        A Parquet file of ``uri`` and the user's own columns, or None if the source has none.
+        A Parquet file of ``uri`` and the user's own columns, or None if the source has none; and how many stored values
+        stay because their cells are empty.
     """
-    attributes = None
+    attributes, kept = None, 0
     if source.columns:
         attributes = folder / "attributes.parquet"
         source.write_columns(attributes)
         writer.add_columns(source.columns)
         if source.overrides_metadata:
-            writer.set_attributes(attributes)
-    plan.update_items(writer, overrides_metadata=source.overrides_metadata)
-    return attributes
+            kept += writer.set_attributes(attributes)
+    kept += plan.update_items(writer, overrides_metadata=source.overrides_metadata, stated=source.stated_columns)
+    return attributes, kept
+
+
+def _kept_note(source: Source, kept: int) -> list[str]:
+    """Return what a person should know about cells that were emptied since the last run."""
+    if not kept:
+        return []
+    return [
+        f"{source.description}: {kept:,} empty cells left the stored values as they are; `embedstore edit STORE TABLE` "
+        "empties them"
+    ]
 
 
 def _embed_files(

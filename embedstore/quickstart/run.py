@@ -52,9 +52,17 @@ def run(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
     Args:
         output: folder of everything that is written.
         images: a user's own folder, or None for scenes and digits.
+
+    Raises:
+        OutputError: if the folder cannot be written.
     """
     with output_errors(output):
         output.mkdir(exist_ok=True)
+        yield from _steps(output, images)
+
+
+def _steps(output: Path, images: Path | None) -> Iterator[QuickstartStep]:
+    """Yield every step when it is done."""
     path = output / ("yours.store" if images else "quickstart.store")
     source = images or write_collection(output / "images")
     store = _open_store(path)

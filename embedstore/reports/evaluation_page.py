@@ -58,7 +58,9 @@ def learning_curve_page(curve: LearningCurve) -> str:
 
 def comparison_page(comparison: HeadComparison) -> str:
     """Return a comparison of heads, with their learning curves where there are some, as a page."""
+    leak = evaluation_text.comparison_leak_headline(comparison)
     parts = [
+        f'<p class="leak">{html.escape(leak)}</p>' if leak else "",
         _table(evaluation_text.comparison_table(comparison)),
         _notes(evaluation_text.comparison_notes(comparison)),
     ]
@@ -146,7 +148,7 @@ def _curve(curve: LearningCurve) -> str:
         x_label=table.columns[0],
         y_label=evaluation_text.curve_metric(curve),
         tick_labels=[str(row[0]) for row in table.rows],
-        error_ends=[(p.mean - p.std, p.mean + p.std) for p in curve.points],
+        error_ends=[(p.low, p.high) for p in curve.points],
     )
     return chart + _table(table) + _notes(evaluation_text.curve_notes(curve))
 

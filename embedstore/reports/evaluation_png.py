@@ -48,7 +48,8 @@ def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     """
     figure, axes = _new_figure()
     x = np.arange(len(curve.points))
-    axes.errorbar(x, [p.mean for p in curve.points], [p.std for p in curve.points], marker="o", capsize=3)
+    reach = [[p.mean - p.low for p in curve.points], [p.high - p.mean for p in curve.points]]
+    axes.errorbar(x, [p.mean for p in curve.points], reach, marker="o", capsize=3)
     axes.set_xticks(x, [evaluation_text.budget_name(p.labels_per_class) for p in curve.points])
     metric = evaluation_text.curve_metric(curve)
     axes.set(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
+from embedstore.classify.evaluation.evaluation import LeakedAccuracy
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
@@ -55,10 +56,21 @@ def evaluation_notes(e: Evaluation) -> list[str]:
     out += _near_duplicate_notes(e)
     if e.n_unlabeled:
         out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
+    out += e.label_notes
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
+    if e.n_unused_validation:
+        out.append(
+            f"{e.n_unused_validation} items of the split val were not used; --choose-on val selects C on them, --refit "
+            "trains on them"
+        )
+    if e.n_train_without_split:
+        out.append(f"{e.n_train_without_split} items without a split of their own train, too")
     out += _rows_notes(e)
+    for name, value in e.grid_edges.items():
+        cure = "; --head-arg Cs=[...] tries others" if name == "C" else ""
+        out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
 
 
@@ -114,17 +126,34 @@ def leak_headline(e: Evaluation) -> str | None:
     leak = e.leak
     if leak is None:
         return None
-    identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
-    effect = ", which was left out of training" if leak.dropped else ""
     accuracies = [
         f"{accuracy:.3f} on {name}"
         for accuracy, name in ((leak.accuracy_near, "them"), (leak.accuracy_other, f"the other {leak.n_other}"))
         if accuracy is not None
     ]
-    return (
-        f"{leak.n_near} of {e.n_held_out} held-out items have a near copy in training{identical}{effect}: "
-        f"accuracy {', '.join(accuracies)}"
-    )
+    return f"{_leak_count(leak)}: accuracy {', '.join(accuracies)}"
+
+
+def comparison_leak_headline(comparison: HeadComparison) -> str | None:
+    """Return the same for every classifier of a comparison."""
+    leaks = [(r.evaluation, leak) for r in comparison.results if (leak := r.evaluation.leak) is not None]
+    if not leaks:
+        return None
+    accuracies = [
+        f"{e.head} in {e.space} {leak.accuracy_near:.3f} / {_three_digits(leak.accuracy_other)}" for e, leak in leaks
+    ]
+    return f"{_leak_count(leaks[0][1])}: accuracy on them / on the others: {'; '.join(accuracies)}"
+
+
+def _leak_count(leak: LeakedAccuracy) -> str:
+    identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
+    effect = ", which was left out of training" if leak.dropped else ""
+    total = leak.n_near + leak.n_other
+    return f"{leak.n_near} of {total} held-out items have a near copy in training{identical}{effect}"
+
+
+def _three_digits(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _uncertainty_notes(e: Evaluation) -> list[str]:
@@ -135,18 +164,42 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
             f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
         )
     if a := e.abstain:
-        precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
-        out.append(
-            f"abstains below {a['threshold']:.3f} (chosen for precision {a['target_precision']:g} on {a['rows']} "
-            f"items): answers {a['coverage']:.3f} of the held-out items with precision {precision}"
-        )
+        out.append(_abstention_note(a))
     if s := e.conformal:
         out.append(
             f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on {s['rows']} items): "
             f"{s['coverage']:.3f} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
             f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
         )
+        out += _low_coverage_notes(s)
     return out
+
+
+def _abstention_note(a: dict[str, Any]) -> str:
+    """Return what a head that abstains promises, and what it did on the held-out items."""
+    promise = f"precision of at least {a['target_precision']:g} on new items, in 95% of such samples"
+    if a["threshold"] is None:
+        needed = a["rows_needed"]
+        cure = f"about {needed} items would show one" if needed else "the head reaches it on no part of the items"
+        return f"answers nothing: {a['rows']} items show no threshold with a {promise}; {cure}"
+    precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
+    return (
+        f"abstains below {a['threshold']:.3f} (chosen on {a['rows']} items for a {promise}): answers "
+        f"{a['coverage']:.3f} of the held-out items with precision {precision}"
+    )
+
+
+def _low_coverage_notes(s: dict[str, Any]) -> list[str]:
+    """Return the classes whose sets hold the true class more rarely than luck explains."""
+    target = s["target_coverage"]
+    low = [
+        c for c in s["coverage_by_class"] if target - c["coverage"] > 2 * math.sqrt(target * (1 - target) / c["rows"])
+    ]
+    if not low:
+        return []
+    low.sort(key=lambda c: c["coverage"])
+    names = ", ".join(f"{c['class']} {c['coverage']:.3f} of {c['rows']}" for c in low[:MAX_LISTED_CLASSES])
+    return [f"the coverage holds on average, not in every class (`--conformal-by-class` does that): {names}"]
 
 
 def score_table(e: Evaluation) -> TextTable:
@@ -215,12 +268,21 @@ def curve_metric(curve: LearningCurve) -> str:
 
 
 def curve_table(curve: LearningCurve) -> TextTable:
-    """Return the mean and the standard deviation at each label budget."""
-    columns = ("labels per class", "training items", curve_metric(curve), "standard deviation", "draws")
+    """Return the mean, its interval over draws and held-out items, and the standard deviation of the draws."""
+    columns = (
+        "labels per class", "training items", curve_metric(curve), "95% interval", "std of draws", "draws",
+    )  # fmt: skip
     return TextTable(
         columns,
         [
-            (budget_name(p.labels_per_class), p.n_train, p.mean, p.std if len(p.values) > 1 else None, len(p.values))
+            (
+                budget_name(p.labels_per_class),
+                p.n_train,
+                p.mean,
+                f"[{p.low:.3f}, {p.high:.3f}]",
+                p.std if len(p.values) > 1 else None,
+                len(p.values),
+            )
             for p in curve.points
         ],
     )
@@ -273,15 +335,12 @@ def comparison_table(comparison: HeadComparison) -> TextTable:
 
 
 def comparison_curve_table(comparison: HeadComparison) -> TextTable:
-    """Return the learning curves of a comparison: mean and standard deviation at each label budget."""
+    """Return the learning curves of a comparison: the mean and its 95% interval at each label budget."""
     curves = [r.learning_curve for r in comparison.results if r.learning_curve]
     budgets = sorted({p.labels_per_class for c in curves for p in c.points if p.labels_per_class is not None})
     rows = []
     for curve in curves:
-        cells = {
-            p.labels_per_class: f"{p.mean:.3f} ± {p.std:.3f}" if p.labels_per_class else f"{p.mean:.3f}"
-            for p in curve.points
-        }
+        cells = {p.labels_per_class: f"{p.mean:.3f} [{p.low:.3f}, {p.high:.3f}]" for p in curve.points}
         rows.append([curve.space, curve.head, *(cells.get(b, "") for b in (*budgets, None))])
     return TextTable(["space", "head", *(f"{b} per class" for b in budgets), "all"], rows)
 

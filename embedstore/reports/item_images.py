@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from embedstore.errors import ImageError
-from embedstore.sources.local_files import read_item
+from embedstore.sources.locations import read_item
 from embedstore.storage.queries import search as queries
 from embedstore.storage.storage import Storage
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedstore.finetuning.history import AugmentationSheet, Epoch, TrainingStep
+from embedstore.reports.terminal_text import raw_stream, visible
 
 if TYPE_CHECKING:
     from embedstore.pipeline.run import EmbedProgress
@@ -80,7 +81,8 @@ def training_progress(epochs: int, progress: Progress) -> Iterator[TrainingProgr
             elif isinstance(event, Epoch):
                 bar.console.print(_epoch_line(event), highlight=False)
             else:
-                bar.console.print(f"augmented training images: {event.path}", highlight=False)
+                path = visible(str(event.path))
+                bar.console.print(f"augmented training images: {path}", highlight=False, markup=False)
 
         yield show
 
@@ -116,7 +118,7 @@ def check_progress(progress: Progress) -> Iterator[Callable[[CheckProgress], Non
 def message_progress(progress: Progress) -> Iterator[Callable[[str], None]]:
     """Yield what work of a few long steps reports to: one line per step on stderr."""
     callback = _callback(progress)
-    yield callback if callback is not None else lambda message: print(message, file=sys.stderr, flush=True)
+    yield callback if callback is not None else lambda message: print(visible(message), file=sys.stderr, flush=True)
 
 
 def _callback(progress: Progress) -> Callable[[Any], None] | None:
@@ -132,4 +134,4 @@ def _bar(*columns: Any) -> Any:
     from rich.console import Console
     from rich.progress import Progress as Bar
 
-    return Bar(*columns, console=Console(stderr=True))
+    return Bar(*columns, console=Console(file=raw_stream(sys.stderr)))

@@ -70,6 +70,10 @@ class Hits(Table, Sequence[Hit]):
 
         A column of the user's with the name of one of ours (rank, score, …) is called ``items.NAME``.
         """
+        return [{name: to_json_value(value) for name, value in record.items()} for record in self.typed_records()]
+
+    def typed_records(self) -> list[Record]:
+        """Return the records with values as the catalog has them: dates, decimals and others are not text."""
         columns = self.hits[0].columns if self.hits else {}
         names = shown_names(columns, HIT_FIELDS)
         return [_hit_record(hit, names) for hit in self.hits]
@@ -132,4 +136,4 @@ def _hit_record(hit: Hit, names: Mapping[str, str]) -> Record:
     """
     record = {name: getattr(hit, name) for name in HIT_FIELDS}
     record["score"] = round(hit.score, 6)
-    return record | {names[column]: to_json_value(value) for column, value in hit.columns.items()}
+    return record | {names[column]: value for column, value in hit.columns.items()}

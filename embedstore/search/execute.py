@@ -75,7 +75,7 @@ class Searcher:
             opened = time.perf_counter()
             ranking, plan, places = _rank_shown(view, Ranker(view, unit, options), options)
             hits = _hits(view, ranking, places, options.offset)
-            notes = view.snapshot.lookup.notes
+            notes = view.snapshot.lookup.notes + view.cache.filter_notes(options.where)
         end = time.perf_counter()
         filter_ms, total_ms = (round(1000 * (t - begin), 3) for t in (opened, end))
         return SearchResult(hits, replace(plan, filter_ms=filter_ms, total_ms=total_ms), notes)

@@ -12,9 +12,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.errors import StoreDamaged
 from embedstore.search.index.approximate import RowFilter
 from embedstore.storage.queries.search import Placements
 from embedstore.storage.vectors import VectorReader
+
+MAX_ITEM = 1 << 28  # ids beyond this are accepted only as far as there are items: an array has an entry for each id
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,14 @@ class RowIndex:
 
     @classmethod
     def from_placements(cls, placements: Placements, vectors: VectorReader) -> RowIndex:
-        """Join items and rows."""
+        """Join items and rows.
+
+        Raises:
+            StoreDamaged: if the catalog names rows that do not exist, or ids that no store has.
+        """
         positions = vectors.positions(placements.shards, placements.rows)
+        if placements.items.min(initial=0) < 0 or placements.items.max(initial=0) > MAX_ITEM + 64 * len(positions):
+            raise StoreDamaged("the catalog has items with impossible ids; run `embedstore verify`")
         order = np.lexsort((placements.items, positions))
         items, positions = placements.items[order], positions[order]
         entry_by_item = np.full(int(items.max(initial=-1)) + 1, -1, np.int32)

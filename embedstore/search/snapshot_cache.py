@@ -23,6 +23,7 @@ from embedstore.search.snapshot import SpaceSnapshot
 from embedstore.storage.catalog import CatalogStamp
 from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.queries import search as queries
+from embedstore.storage.queries.computed_columns import stale_notes
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 
@@ -43,6 +44,7 @@ class SpaceCache:
         self.row_index: RowIndex | None = None
         self._present: Selection | None = None
         self._selections: OrderedDict[str, Selection] = OrderedDict()
+        self._filter_notes: dict[str, tuple[str, ...]] = {}  # of the same filters
         self._lookups = 0
         self._lock = threading.Lock()
 
@@ -86,11 +88,17 @@ class SpaceCache:
             items = queries.matching_items(con, where)
             row_index = self.require_row_index(con)
             selection = self.snapshot.select(row_index, row_index.entry_mask(items))
+            notes = tuple(stale_notes(con, where))
             with self._lock:
-                self._selections[where] = selection
+                self._selections[where], self._filter_notes[where] = selection, notes
                 if len(self._selections) > MAX_CACHED_FILTERS:
-                    self._selections.popitem(last=False)
+                    oldest, _ = self._selections.popitem(last=False)
+                    del self._filter_notes[oldest]
         return selection
+
+    def filter_notes(self, where: str | None) -> tuple[str, ...]:
+        """Return what a person should know about the columns of a filter that was selected before."""
+        return () if where is None else self._filter_notes.get(where, ())
 
     def select_present(self, con: duckdb.DuckDBPyConnection) -> Selection:
         """Return the selection of all rows that have a present item."""

@@ -37,7 +37,7 @@ class CombinedSource(LocalFileSource):
             for entry in scan:
                 if not any(p.contains(entry.path) for p in preferred):
                     yield entry
-            summary.skipped += scan.summary.skipped
+            summary.skipped.update(scan.summary.skipped)
 
 
 def _takes_precedence(one: LocalSource, other: LocalSource, *, earlier: bool) -> bool:

@@ -6,9 +6,11 @@ import fnmatch
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
-from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.local_files import stat_file
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.uris import replace_parent
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
@@ -34,13 +36,14 @@ class Files(LocalFileSource):
     Args:
         paths: as typed; a path that is given twice counts once.
         labels: take the class from the folders in the path as typed.
+        splits: take the split from them.
     """
 
-    def __init__(self, paths: Sequence[str], *, labels: bool = True) -> None:
+    def __init__(self, paths: Sequence[str], *, labels: bool = True, splits: bool = True) -> None:
         self._typed: dict[str, str] = {}
         for path in paths:
             self._typed.setdefault(os.path.abspath(path), path)  # noqa: PTH100
-        self._labels = labels
+        self._labels, self._splits = labels, splits
         first = next(iter(self._typed), "nothing")
         self.description = first if len(self._typed) == 1 else f"{len(self._typed)} files, first {first}"
 
@@ -55,7 +58,7 @@ class Files(LocalFileSource):
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every file."""
         for path, typed in self._typed.items():
-            label, split = label_and_split(_components(os.path.dirname(typed)))  # noqa: PTH120
+            label, split = label_and_split(_components(os.path.dirname(typed)), splits=self._splits)  # noqa: PTH120
             yield stat_file(path, label if self._labels else None, split)
 
 
@@ -67,10 +70,20 @@ class Glob(LocalFileSource):
     Args:
         pattern: as typed.
         labels: take the class from the folders in the path as typed.
+        splits: take the split from them.
         exclude: folders never entered.
+        rules: which names are skipped; never those that the pattern writes without a wildcard.
     """
 
-    def __init__(self, pattern: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        *,
+        labels: bool = True,
+        splits: bool = True,
+        exclude: Collection[str] = (),
+        rules: SkipRules = SkipRules(),
+    ) -> None:
         parts = pattern.split("/")
         fixed = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
         typed_base = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
@@ -79,13 +92,26 @@ class Glob(LocalFileSource):
         self._base_folders = _components(typed_base)
         self._parts = parts[fixed:]
         self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
-        self._labels = labels
+        self._labels, self._splits = labels, splits
         self._exclude = tuple(exclude)
+        self._rules = replace(
+            rules,
+            hidden=rules.hidden or any(part.startswith(".") for part in self._parts),
+            other_kinds=not _WILDCARD.search(os.path.splitext(parts[-1])[1] or "*"),  # noqa: PTH122
+            named=frozenset(self._parts),
+        )
 
     def scan(self) -> Scan:
         """Start a pass over the matching files, sorted within their folder."""
-        walk = FolderWalk(self._base, label_function=self._label_and_split, exclude=self._exclude, depth=self._depth)
-        return Scan((entry for entry in walk if self.contains(entry.path)), walk.summary)
+        walk = FolderWalk(
+            self._base,
+            label_function=self._label_and_split,
+            exclude=self._exclude,
+            depth=self._depth,
+            rules=self._rules,
+        )
+        entries = (entry for entry in walk if self.contains(entry.path))
+        return Scan(SplitFolderCheck(self._base).watch(entries) if self._splits else entries, walk.summary)
 
     def contains(self, path: str) -> bool:
         """Return whether the pattern matches the path."""
@@ -99,7 +125,7 @@ class Glob(LocalFileSource):
 
     def _label_and_split(self, below: tuple[str, ...]) -> LabelAndSplit:
         """Return label and split of the files in one folder."""
-        label, split = label_and_split([*self._base_folders, *below])
+        label, split = label_and_split([*self._base_folders, *below], splits=self._splits)
         return (label if self._labels else None), split
 
 

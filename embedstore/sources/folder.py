@@ -5,31 +5,44 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from embedstore.sources.folder_labels import label_and_split
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
 
 
 class Folder(LocalFileSource):
-    """Every file below a folder, whatever its suffix.
+    """Every file below a folder that may be an image.
 
     Args:
         root: an existing folder; made absolute without resolving links.
         labels: take the class from the folders.
+        splits: take the split from the folders.
         exclude: folders never entered.
+        rules: which names are skipped.
     """
 
-    def __init__(self, root: str, *, labels: bool = True, exclude: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        labels: bool = True,
+        splits: bool = True,
+        exclude: Collection[str] = (),
+        rules: SkipRules = SkipRules(),
+    ) -> None:
         self.root = os.path.abspath(root)  # noqa: PTH100 - Path.absolute keeps "..", resolve follows links
         self.description = self.root
         self.roots: tuple[str, ...] = (self.root,)
         self._labels = labels
+        self._splits = splits
         self._exclude = tuple(exclude)
+        self._rules = rules
 
     def scan(self) -> Scan:
         """Start a pass over every file, sorted within its folder."""
-        walk = FolderWalk(self.root, label_function=self._label_and_split, exclude=self._exclude)
-        return Scan(iter(walk), walk.summary)
+        walk = FolderWalk(self.root, label_function=self._label_and_split, exclude=self._exclude, rules=self._rules)
+        return Scan(SplitFolderCheck(self.root).watch(iter(walk)) if self._splits else iter(walk), walk.summary)
 
     def contains(self, path: str) -> bool:
         """Return whether the path is below the root."""
@@ -37,5 +50,5 @@ class Folder(LocalFileSource):
 
     def _label_and_split(self, below: tuple[str, ...]) -> LabelAndSplit:
         """Return label and split of the files in one folder."""
-        label, split = label_and_split(below, root=os.path.basename(self.root))  # noqa: PTH119
+        label, split = label_and_split(below, root=os.path.basename(self.root), splits=self._splits)  # noqa: PTH119
         return (label if self._labels else None), split

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
-from embedstore.types import Split
+from embedstore.errors import SourceError
+from embedstore.text_form import clean_name, is_absent, known_split, split_words
+from embedstore.types import Failure, ImageRef
 
-SPLIT_NAMES = {
-    "train": Split.TRAIN, "training": Split.TRAIN,
-    "val": Split.VAL, "valid": Split.VAL, "validation": Split.VAL,
-    "test": Split.TEST, "testing": Split.TEST,
-}  # fmt: skip
+# Files that count when folders of one level are compared: a folder of annotations beside train and test is no split.
+_IMAGE_SUFFIXES = tuple(
+    ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .avif .heic .heif .jp2 .jxl .ppm .pgm .dng .cr2 .nef".split()
+)
+_MAX_LISTED_FOLDERS = 5
+
+LabelAndSplit = tuple[str | None, str | None]
 
 
-def label_and_split(folders: Sequence[str], *, root: str = "") -> tuple[str | None, str | None]:
+def label_and_split(folders: Sequence[str], *, root: str = "", splits: bool = True) -> LabelAndSplit:
     """Return label and split of a file from the folders above it.
 
     One folder may name the split; of the others the last is the label. Where several could be the split, the file's
@@ -23,14 +28,84 @@ def label_and_split(folders: Sequence[str], *, root: str = "") -> tuple[str | No
     Args:
         folders: the components of the path, outermost first, without the file name.
         root: the name of the folder that the user gave, which may be a split but never a label.
+        splits: whether folders may name splits at all.
 
     Returns:
         ``(label, split)``; either may be None.
     """
-    splits = [i for i, name in enumerate(folders) if name.lower() in SPLIT_NAMES]
-    if not splits:
-        split = SPLIT_NAMES.get(root.lower())
-        return (folders[-1] if folders else None), (split.value if split else None)
-    chosen = splits[-2] if len(splits) > 1 and splits[-1] == len(folders) - 1 else splits[-1]
+    named = [i for i, name in enumerate(folders) if splits and known_split(name)]
+    if not named:
+        split = known_split(root) if splits else None
+        return (clean_name(folders[-1]) if folders else None), (split.value if split else None)
+    chosen = named[-2] if len(named) > 1 and named[-1] == len(folders) - 1 else named[-1]
     rest = [name for i, name in enumerate(folders) if i != chosen]
-    return (rest[-1] if rest else None), SPLIT_NAMES[folders[chosen].lower()].value
+    split = known_split(folders[chosen])
+    return (clean_name(rest[-1]) if rest else None), (split.value if split else None)
+
+
+def sidecar_split(path: str, word: str | None) -> str | None:
+    """Return the split that a file beside an image states; None if it is absent.
+
+    Raises:
+        SourceError: if the word does not name a split.
+    """
+    if word is None or is_absent(word):
+        return None
+    split = known_split(word)
+    if split is None:
+        raise SourceError(f"{path} has the split {word!r} beside it, which is not understood; use {split_words()}")
+    return split.value
+
+
+class SplitFolderCheck:
+    """Refuse folders of which some name a split and others, beside them, do not: their images would be in no split.
+
+    Args:
+        root: the folder that the user gave; nothing above it counts.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._prefix = root.rstrip("/") + "/"
+        self._is_split = known_split(os.path.basename(root)) is not None  # noqa: PTH119
+        self._levels: dict[tuple[str, ...], set[str]] = {}
+        self._last_folders: tuple[str, ...] = ()
+
+    def watch(self, entries: Iterator[ImageRef | Failure]) -> Iterator[ImageRef | Failure]:
+        """Yield the entries of a scan, and check the folders of the images at its end.
+
+        Raises:
+            SourceError: if a folder that does not name a split is beside one that does.
+        """
+        for entry in entries:
+            if isinstance(entry, ImageRef):
+                folder, name = os.path.split(entry.path)
+                below = folder.removeprefix(self._prefix).split("/") if folder.startswith(self._prefix) else ()
+                self.add(below, name)
+            yield entry
+        self.check()
+
+    def add(self, folders: Sequence[str], name: str) -> None:
+        """Add one file: the folders above it, outermost first, and its name; only images count."""
+        below = tuple(folders)
+        if below == self._last_folders or not name.lower().endswith(_IMAGE_SUFFIXES):
+            return
+        self._last_folders = below
+        for depth, child in enumerate(below):
+            self._levels.setdefault(below[:depth], set()).add(child)
+            if known_split(child):
+                break
+
+    def check(self) -> None:
+        """Raise SourceError for the first level that mixes splits and other names."""
+        for above, names in sorted(self._levels.items()):
+            splits = sorted(n for n in names if known_split(n))
+            others = sorted(names - set(splits))
+            if splits and others and not self._is_split:
+                listed = ", ".join(map(repr, others[:_MAX_LISTED_FOLDERS]))
+                more = f" and {len(others) - _MAX_LISTED_FOLDERS} more" if len(others) > _MAX_LISTED_FOLDERS else ""
+                raise SourceError(
+                    f"{os.path.join(self._root, *above)} has {listed}{more} beside the split {', '.join(splits)}: "  # noqa: PTH118
+                    "images there would be in no split; rename the folder to train, val or test (or another word for "
+                    "one), embed the folders one by one, or take no splits from folders with --splits-from none"
+                )

@@ -5,43 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from pathlib import Path
-
-from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import to_rgb_image
-from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
 
 _FILE_KINDS = {"p": "FIFO", "s": "socket", "c": "character device", "b": "block device", "d": "folder"}
-
-
-def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
-    """Return the bytes of an item's file.
-
-    Args:
-        uri: the item's uri.
-        path_bytes: the column ``items.path``: the file's name where it is not valid UTF-8, else None.
-
-    Raises:
-        ImageError: if the file cannot be read; ``reason`` says why.
-    """
-    return read_file(decode_path(uri, path_bytes))
-
-
-def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
-    """Return an image that a user gave in any form as RGB, upright, with transparency over white.
-
-    Args:
-        image: the bytes of a file, its path, or an image opened by Pillow.
-
-    Raises:
-        ImageError: if the file cannot be read or the image cannot be decoded.
-    """
-    return to_rgb_image(read_file(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
 
 
 def read_file(path: str) -> bytes:
@@ -64,7 +34,7 @@ def read_file(path: str) -> bytes:
     except ImageError:
         raise
     except (OSError, ValueError) as e:
-        raise ImageError(_reason(e), _detail(e)) from e
+        raise file_failure(e) from e
     except MemoryError as e:
         raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
     if status.st_size > MAX_FILE_BYTES:
@@ -87,8 +57,21 @@ def stat_file(
     except (OSError, ValueError) as e:
         return unreadable_path(path, e)
     if stat.S_ISREG(status.st_mode):
-        return ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split, group)
+        return ImageRef(display_uri(path), path, status.st_size, stored_mtime_ns(status), label, split, group)
     return failed_entry(path, status, FailureReason.NOT_A_FILE, f"a {_file_kind(status.st_mode)}, not a file")
+
+
+def stored_mtime_ns(status: os.stat_result) -> int:
+    """Return a modification time in nanoseconds as 64 bits hold it.
+
+    The years 1677 to 2262 are unchanged. Others wrap around as two's complement, so that a change is still seen.
+    """
+    return (status.st_mtime_ns + 2**63) % 2**64 - 2**63
+
+
+def file_failure(error: OSError | ValueError) -> ImageError:
+    """Return the error of a file that the operating system refuses."""
+    return ImageError(_reason(error), _detail(error))
 
 
 def unreadable_path(path: str, error: OSError | ValueError) -> Failure:
@@ -98,7 +81,7 @@ def unreadable_path(path: str, error: OSError | ValueError) -> Failure:
 
 def failed_entry(path: str, status: os.stat_result, reason: FailureReason, detail: str) -> Failure:
     """Return the failure of a directory entry that exists."""
-    return Failure(display_uri(path), path, status.st_size, status.st_mtime_ns, reason, detail)
+    return Failure(display_uri(path), path, status.st_size, stored_mtime_ns(status), reason, detail)
 
 
 def _follow_link(
@@ -114,7 +97,7 @@ def _follow_link(
         return failed_entry(path, link, FailureReason.NOT_FOLLOWED, detail)
     if not stat.S_ISREG(target.st_mode):
         return failed_entry(path, link, FailureReason.NOT_A_FILE, "a link to something that is not a file")
-    return ImageRef(display_uri(path), path, target.st_size, target.st_mtime_ns, label, split, group)
+    return ImageRef(display_uri(path), path, target.st_size, stored_mtime_ns(target), label, split, group)
 
 
 def _require_regular(mode: int) -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import duckdb
-
-from embedstore.errors import BadManifest, SourceNotFound, did_you_mean
-from embedstore.sources.local_files import stat_file
+from embedstore.errors import BadManifest, did_you_mean
+from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
-from embedstore.sources.tables import READERS, InputTable, table_suffix
-from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme
+from embedstore.sources.table_options import TableOptions
+from embedstore.sources.tables import InputTable, holds_no_names, table_suffix
+from embedstore.sources.uris import REMOTE_CURE, UriResolver, remote_scheme
 from embedstore.storage.column_names import ROLE_COLUMNS
-from embedstore.storage.sql import first_line
-from embedstore.types import Failure, ImageRef
+from embedstore.text_form import is_absent
+from embedstore.types import Failure, FailureReason, ImageRef
 
-LIKELY_URI_COLUMNS = "path file filename file_name filepath file_path image image_path img url src location key".split()
+LIKELY_URI_COLUMNS = (
+    "path file filename file_name filepath file_path image image_path image_file img url src location key".split()
+)
 
 
 def is_manifest(path: str) -> bool:
@@ -27,35 +30,44 @@ def is_manifest(path: str) -> bool:
 
 
 class Manifest(LocalFileSource):
-    """A CSV, TSV, Parquet or JSON-lines file with a column ``uri``.
+    """A table with a column ``uri``: CSV, TSV, Parquet, JSON, or a DataFrame, an Arrow table or a dict of columns.
 
     The columns ``label``, ``split`` and ``group`` are used if they exist; every other column is kept with its type.
-    Relative uris are relative to the manifest's folder.
+    Relative uris are relative to the folder of the file, those of a table in memory to the working folder.
 
     Args:
-        path: the file.
+        table: the file, or the table in memory.
+        options: how it is read.
 
     Raises:
         SourceNotFound: if there is no such file.
-        BadManifest: if the file is not a table, has no column ``uri`` or a column with a reserved name, or if a uri is
-            empty, remote or occurs twice.
+        BadManifest: if the file is not a table, has no column ``uri`` or a column with a reserved name, if a uri is
+            empty, remote or occurs twice, or if a split is not understood.
+        BadEncoding: if a text file has another encoding.
     """
 
     overrides_metadata = True
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)  # noqa: PTH100
-        self.description = self.path
-        tables = read_table(path)
-        roles = column_roles(tables.columns())
+    def __init__(self, table: Any, options: TableOptions = TableOptions()) -> None:
+        self._table = open_table(table, options)
+        self.description = self._table.name
+        columns = self._table.columns()
+        roles = column_roles(columns, options.uri_column, self._table.name)
         if "uri" not in roles:
-            raise BadManifest(_missing_uri_message(path, tables.columns()))
-        self._entries = TableEntries(tables, name=self.path, roles=roles, path_of=self._path)
+            raise BadManifest(_missing_uri_message(self._table.name, columns))
+        self._uris = UriResolver(root_folder(self._table, options))
+        self._entries = TableEntries(self._table, roles=roles, path_of=self._path, collect_rows=options.collect_rows)
+        self.stated_columns = tuple(roles)
 
     @property
     def columns(self) -> dict[str, str]:
         """The user's own columns, name to DuckDB type."""
         return self._entries.columns
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know about the reading, one sentence each."""
+        return [*self._table.notices, *self._entries.notes, *self._uris.notes()]
 
     def scan(self) -> Scan:
         """Start a pass over the rows in order; a file that does not exist is a failure."""
@@ -68,40 +80,74 @@ class Manifest(LocalFileSource):
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every row."""
         for chunk in self._entries.chunks():
-            for _, path, label, split, group in chunk:
-                yield stat_file(path, label, split, group)
+            for entry in stat_locations(row[1:] for row in chunk):
+                yield self._with_near_miss(entry) if isinstance(entry, Failure) else entry
+
+    def _with_near_miss(self, failure: Failure) -> Failure:
+        """Return the failure of a missing file, with the file that was probably meant."""
+        near = self._uris.near_miss(failure.path) if failure.reason is FailureReason.MISSING else None
+        return replace(failure, detail=f"{failure.detail}; {near} differs in upper and lower case") if near else failure
 
     def _path(self, row: int, uri: str | None) -> str:
         """Return the absolute path that a uri means, without resolving links."""
-        if uri is None or not uri.strip():
-            raise BadManifest(f"{self.path}: row {row + 1} has no uri")
+        uri = required_uri(self._table.name, row, uri)
+        if is_location(uri):
+            return uri
         scheme = remote_scheme(uri)
         if scheme:
-            raise BadManifest(f"{self.path}: row {row + 1} names {uri!r}; {scheme}:// {REMOTE_CURE}")
-        return local_path(uri, folder=os.path.dirname(self.path))  # noqa: PTH120
+            raise BadManifest(f"{self._table.name}: row {row + 1} names {uri!r}; {scheme}:// {REMOTE_CURE}")
+        return self._uris.path(uri)
 
 
-def read_table(path: str) -> InputTable:
-    """Load a table file.
+def open_table(table: Any, options: TableOptions) -> InputTable:
+    """Read a file or a table in memory; the columns with a role are text.
 
     Raises:
         SourceNotFound: if there is no such file.
-        BadManifest: if the suffix is not a table's, or the content does not match it.
+        BadManifest: if it cannot be read as a table.
+        BadEncoding: if a text file has another encoding.
     """
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise SourceNotFound(f"{path} is not a file")
-    if table_suffix(path) is None:
-        raise BadManifest(f"{path} is not of a kind that is read as a table ({', '.join(READERS)})")
-    tables = InputTable()
-    try:
-        tables.load_file(path, as_text=ROLE_COLUMNS)
-    except duckdb.Error as e:
-        raise BadManifest(f"{path} cannot be read as a table: {first_line(e)}") from e
-    return tables
+    if isinstance(table, str | os.PathLike):
+        return InputTable.read_file(os.fspath(table), options, ROLE_COLUMNS)
+    return InputTable.read_frame(table, options, ROLE_COLUMNS)
 
 
-def _missing_uri_message(path: str, columns: Mapping[str, str]) -> str:
+def root_folder(table: InputTable, options: TableOptions) -> str:
+    """Return the folder that relative uris start from.
+
+    Raises:
+        BadManifest: if the user names a folder that is not there.
+    """
+    if options.root is None:
+        return table.folder
+    root = os.path.abspath(os.path.expanduser(options.root))  # noqa: PTH100, PTH111
+    if not os.path.isdir(root):  # noqa: PTH112
+        raise BadManifest(f"{root} is not a folder; --root names the folder that the uris start from")
+    return root
+
+
+def required_uri(table: str, row: int, uri: str | None) -> str:
+    """Return the uri of a row, numbered from 0.
+
+    Raises:
+        BadManifest: if it is absent.
+    """
+    if uri is None or is_absent(uri):
+        raise BadManifest(f"{table}: row {row + 1} has no uri")
+    return uri
+
+
+def _missing_uri_message(table: str, columns: Mapping[str, str]) -> str:
     """Say that there is no column ``uri``, and which column was probably meant."""
-    likely = next((c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n), None)
-    cure = f"rename `{likely}` to `uri`" if likely else f"add one{did_you_mean('uri', columns)}"
-    return f"{path} has no column `uri` (it has {', '.join(columns) or 'none'}); {cure}"
+    listed = f"{table} has no column `uri` (it has {', '.join(columns) or 'none'})"
+    likely = [c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n]
+    names = [c for c in likely if not holds_no_names(columns[c])]
+    if names:
+        return f"{listed}; rename `{names[0]}` to `uri`, or use --uri-column {names[0]}"
+    images = [c for c, kind in columns.items() if "BLOB" in kind]
+    if images:
+        return (
+            f"{listed}; the column `{images[0]}` holds the images themselves, which are not read from a table: write "
+            "them to files, and name these in a column `uri`"
+        )
+    return f"{listed}; add one, or name the column of the images with --uri-column{did_you_mean('uri', columns)}"

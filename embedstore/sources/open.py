@@ -5,72 +5,111 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from embedstore.errors import BadManifest, SourceError, SourceNotFound
+from embedstore.sources.chained import ChainedSource
 from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
+from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
+from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
+from embedstore.sources.remote.filesystem import is_remote
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
+from embedstore.sources.table_options import TableOptions
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
+from embedstore.types import existing_path
 
-LABEL_RULES = ("folder",)
+RULES = ("folder",)
 
 
 def open_source(
-    source: str | Path | Sequence[str | Path], *, label_rule: str | None = "folder", exclude: Collection[str] = ()
+    source: Any,
+    *,
+    label_rule: str | None = "folder",
+    split_rule: str | None = "folder",
+    table: TableOptions = TableOptions(),
+    exclude: Collection[str] = (),
+    rules: SkipRules = SkipRules(),
+    listings: Path | None = None,
 ) -> Source:
     """Open the source that a user names.
 
     Args:
-        source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``); an image or a glob (also with
-            ``**``); or several folders, images and globs.
+        source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.json``) or a table in memory; an
+            image or a glob (also with ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket
+            (``s3://bucket/photos/``) or a file on a server; or several of them, but for manifests.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
+        split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
+        table: how a manifest is read.
         exclude: absolute folders never entered; stores are never entered anyway.
+        rules: which names in folders are skipped.
+        listings: the folder that keeps the listings of archives; None keeps none.
 
     Raises:
-        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or is remote.
-        BadManifest: if a manifest cannot be used, or is given together with other sources.
-        SourceError: if ``label_rule`` is unknown.
+        SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
+        BadManifest: if a manifest cannot be used, or is given together with other sources or with exclusions.
+        SourceError: if ``label_rule`` or ``split_rule`` is unknown, or a server refuses or does not answer.
+        MissingExtra: if a scheme needs a package that is not installed.
     """
-    if label_rule is not None and label_rule not in LABEL_RULES:
-        raise SourceError(f"unknown label rule {label_rule!r}; use 'folder', or None for no labels")
+    for what, rule in (("label", label_rule), ("split", split_rule)):
+        if rule is not None and rule not in RULES:
+            raise SourceError(f"unknown {what} rule {rule!r}; use 'folder', or None for no {what}s")
+    if is_frame(source):
+        return Manifest(source, table)
     given = [source] if isinstance(source, str | os.PathLike) else source
-    names = [_local_name(os.fspath(name)) for name in given]
+    names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     if len(names) == 1 and is_manifest(names[0]):
-        return Manifest(names[0])
+        if rules.exclude or rules.hidden:
+            raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
+        return Manifest(names[0], table)
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a manifest alone")
-    return _combine(names, labels=label_rule is not None, exclude=exclude)
+    if table != TableOptions(known_types=table.known_types):
+        raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
+    labels, splits = label_rule is not None, split_rule is not None
+    archives = [name for name in names if is_archive_name(name)]
+    remote = [name for name in names if is_remote(name) and name not in archives]
+    local = [name for name in names if name not in archives and name not in remote]
+    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
+    if archives:
+        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
+    parts += open_remote(remote, labels=labels, splits=splits, rules=rules)
+    return parts[0] if len(parts) == 1 else ChainedSource(parts)
 
 
 def _local_name(name: str) -> str:
-    """Return the name as it can be opened; raise SourceNotFound if it is remote or does not exist."""
+    """Return the name as it can be opened; raise SourceNotFound if its scheme is unknown or it does not exist."""
+    if is_remote(name):
+        return name
     scheme = remote_scheme(name)
     if scheme:
         raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")
     name = local_path(name, folder="") if scheme_of(name) else os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
+    name = existing_path(name)
     if not os.path.lexists(name) and not is_glob(name):
         raise SourceNotFound(f"{name or repr(name)} does not exist (looked in {Path.cwd()})")
     return name
 
 
-def _combine(names: Sequence[str], *, labels: bool, exclude: Collection[str]) -> Source:
+def _combine(names: Sequence[str], *, labels: bool, splits: bool, exclude: Collection[str], rules: SkipRules) -> Source:
     """Return folders, globs and files as one source; the files are one part, in their order."""
     parts: list[LocalSource] = []
     files: list[str] = []
     for name in names:
         if is_glob(name):
-            parts.append(_require_match(Glob(name, labels=labels, exclude=exclude)))
+            parts.append(_require_match(Glob(name, labels=labels, splits=splits, exclude=exclude, rules=rules)))
         elif os.path.isdir(name):  # noqa: PTH112
-            parts.append(Folder(name, labels=labels, exclude=exclude))
+            parts.append(Folder(name, labels=labels, splits=splits, exclude=exclude, rules=rules))
         else:
             files.append(name)
     if files:
-        parts.insert(0, Files(files, labels=labels))
+        parts.insert(0, Files(files, labels=labels, splits=splits))
     parts = _drop_nested(parts)
     return parts[0] if len(parts) == 1 else CombinedSource(parts)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from embedstore.errors import ImageError
-from embedstore.sources.local_files import read_file
+from embedstore.sources.locations import read_location
 from embedstore.types import Failure, ImageRef
 
 
@@ -17,10 +18,10 @@ class ScanSummary:
     """What a scan left out.
 
     Attributes:
-        skipped: operating-system litter, such as ``.DS_Store``.
+        skipped: how many names of each kind: litter, such as ``.DS_Store``, hidden names, suffixes of other files.
     """
 
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 class Scan(Iterator[ImageRef | Failure]):
@@ -45,8 +46,11 @@ class Source(Protocol):
     Attributes:
         description: one line for the run's record.
         roots: absolute folders that the source covers completely: an item below one that a scan does not find is gone.
-        columns: the user's own columns, name to DuckDB type.
+        archives: archives that the source covers completely, likewise.
+        columns: the user's own columns, name to DuckDB type; asked for after the scan.
         overrides_metadata: whether its label, split and group replace those that the store holds.
+        stated_columns: which of ``label``, ``split`` and ``group`` it has a column for.
+        notices: what a person should know about the reading, one sentence each; complete after a scan.
     """
 
     @property
@@ -54,9 +58,15 @@ class Source(Protocol):
     @property
     def roots(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
+    def archives(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
     def columns(self) -> dict[str, str]: ...  # noqa: D102
     @property
     def overrides_metadata(self) -> bool: ...  # noqa: D102
+    @property
+    def stated_columns(self) -> Collection[str]: ...  # noqa: D102
+    @property
+    def notices(self) -> Sequence[str]: ...  # noqa: D102
 
     def scan(self) -> Scan:
         """Start a pass over every image, in the same order every time and in bounded memory."""
@@ -69,21 +79,28 @@ class Source(Protocol):
 
 
 class LocalFileSource:
-    """A source of files on this machine; by itself it has no columns and covers no folder completely."""
+    """A source of files that their uri locates; by itself it has no columns and covers no folder completely."""
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
+    stated_columns: tuple[str, ...] = ()
+    archives: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:
         """The user's own columns."""
         return {}
 
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know about the reading."""
+        return ()
+
     def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
         """Yield the bytes of every file, or why they cannot be read."""
         for ref in refs:
             try:
-                yield read_file(ref.path)
+                yield read_location(ref.path)
             except ImageError as e:
                 yield Failure.from_ref(ref, e.reason, e.detail)
 

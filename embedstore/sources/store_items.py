@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from embedstore.sources.local_files import stat_file
+from embedstore.sources.locations import stat_location
 from embedstore.sources.source import LocalFileSource, Scan
 from embedstore.storage.queries import source_items
 from embedstore.storage.storage import Storage
@@ -39,5 +39,5 @@ class StoreItemsSource(LocalFileSource):
         """Yield the reference of every file, or why there is none."""
         for first in range(0, self._count, CHUNK_ROWS):
             for path, label, split, group in source_items.staged_items(self._con, first, CHUNK_ROWS):
-                yield stat_file(path, label, split, group)
+                yield stat_location(path, label, split, group)
         source_items.drop_staged_items(self._con)

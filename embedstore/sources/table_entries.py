@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from embedstore.errors import BadManifest
-from embedstore.sources.folder_labels import SPLIT_NAMES
+from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
-from embedstore.storage.column_names import ROLE_COLUMNS, find_column, first_double, name_problem, stored_name
-from embedstore.storage.sql import decode_path, encode_paths, object_array, quote_identifier, quote_literal
+from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem
+from embedstore.storage.sql import (
+    decode_path,
+    encode_paths,
+    object_array,
+    quote_identifier,
+    quote_literal,
+)
+from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
 from embedstore.types import display_uri
 
 CHUNK_ROWS = 8192
+_WIDE_INTEGERS = ("HUGEINT", "UHUGEINT")  # Parquet has no such type: they travel as text
 
 TableEntry = tuple[str, str, str | None, str | None, str | None]  # uri, path, label, split, group
 
@@ -24,41 +32,49 @@ class TableEntries:
 
     Args:
         tables: holds ``given``.
-        name: the table's name in messages.
         roles: which column is the uri, the label, the split and the group; the rest are the user's own.
         path_of: returns the path of a row from its position and its uri.
         cure: what else than renaming helps against a column with a reserved name.
+        collect_rows: make one item of several rows of one image.
 
     Attributes:
-        columns: the user's own, name in the store to DuckDB type.
-        row_count: the number of rows.
+        columns: the user's own, name to DuckDB type.
+        row_count: the number of rows, after rows were collected.
 
     Raises:
-        BadManifest: if a column has a name that it cannot have in a store, or a uri occurs twice.
+        BadManifest: if a column has a name that it cannot have in a store, a split is not understood, or a uri occurs
+            twice (with ``collect_rows``: with several labels, splits or groups).
     """
 
     def __init__(
         self,
         tables: InputTable,
         *,
-        name: str,
         roles: Mapping[str, str],
         path_of: Callable[[int, str | None], str],
         cure: str = "",
+        collect_rows: bool = False,
     ) -> None:
-        self._tables, self._name, self._roles, self._path_of = tables, name, roles, path_of
-        self.row_count = tables.row_count()
-        given = tables.columns()
-        self._own = {n: stored_name(n) for n in given if n not in roles.values()}  # by the name in ``given``
-        self._check_columns(given, cure)
-        self.columns = {column: given[n] for n, column in self._own.items()}
+        self._tables, self._name, self._roles, self._path_of = tables, tables.name, roles, path_of
+        self._names = NameReader(tables.name)
+        self._numbers = tables.row_count()  # rows are numbered below it; collected rows leave gaps
+        self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
+        self._check_columns(cure)
         self._create_entries()
+        if collect_rows:
+            self._collect_rows()
         self._check_unique()
+        self.row_count = tables.row_count()
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about the names in the table, one sentence each."""
+        return self._names.notes()
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[TableEntry]]:
         """Yield the rows in order, at most ``size`` at a time."""
         con = self._tables.con.cursor()
-        for first in range(0, self.row_count, size):
+        for first in range(0, self._numbers, size):
             rows = con.execute(
                 f'SELECT uri, path, label, split, "group" FROM entries '
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
@@ -68,21 +84,17 @@ class TableEntries:
 
     def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed; no value passes through Python."""
-        names = "".join(f", given.{quote_identifier(n)} AS {quote_identifier(c)}" for n, c in self._own.items())
+        names = "".join(f", {parquet_column(f'given.{quote_identifier(n)}', n, k)}" for n, k in self.columns.items())
         self._tables.con.cursor().execute(
             f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
             f"TO {quote_literal(parquet)} (FORMAT parquet)"
         )
 
-    def _check_columns(self, given: Iterable[str], cure: str) -> None:
-        """Refuse columns that a store cannot keep apart from its own or from each other."""
-        for name in self._own:
+    def _check_columns(self, cure: str) -> None:
+        """Refuse columns that a store cannot keep apart from its own."""
+        for name in self.columns:
             if problem := name_problem(name):
                 raise BadManifest(f"{self._name} has a column {name!r}, {problem}{cure}")
-        if double := first_double(given):
-            raise BadManifest(
-                f"{self._name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"
-            )
 
     def _create_entries(self) -> None:
         """Create and fill the table, chunk by chunk."""
@@ -90,10 +102,8 @@ class TableEntries:
             f"CREATE TABLE entries ({ROW_COLUMN} BIGINT, uri VARCHAR, path BLOB, "
             'label VARCHAR, split VARCHAR, "group" VARCHAR)'
         )
-        columns = ", ".join(
-            f"{quote_identifier(self._roles[n])}::VARCHAR" if n in self._roles else "NULL" for n in ROLE_COLUMNS
-        )
-        for first in range(0, self.row_count, CHUNK_ROWS):
+        columns = ", ".join(quote_identifier(self._roles[n]) if n in self._roles else "NULL" for n in ROLE_COLUMNS)
+        for first in range(0, self._numbers, CHUNK_ROWS):
             rows = self._tables.con.execute(
                 f"SELECT {ROW_COLUMN}, {columns} FROM given "
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
@@ -102,21 +112,64 @@ class TableEntries:
             self._insert(rows)
 
     def _insert(self, rows: Sequence[tuple[int, str | None, str | None, str | None, str | None]]) -> None:
-        """Insert one chunk; an empty value is NULL."""
+        """Insert one chunk; an absent value is NULL."""
         paths = [self._path_of(row, uri) for row, uri, *_ in rows]
         uris = [display_uri(p) for p in paths]
         chunk = {  # noqa: F841 - read by SQL
             "n": np.array([r[0] for r in rows], dtype=np.int64),
             "uri": object_array(uris),
             "path": encode_paths(list(zip(uris, paths, strict=True))),
-            "label": object_array([r[2] or None for r in rows]),
-            "split": object_array([_split(r[3]) for r in rows]),
-            "grp": object_array([r[4] or None for r in rows]),
+            "label": object_array([self._names.name("label", r[2]) for r in rows]),
+            "split": object_array([self._names.split(r[0], r[3]) for r in rows]),
+            "grp": object_array([self._names.name("group", r[4]) for r in rows]),
         }
         self._tables.con.execute(
             "INSERT INTO entries SELECT n, uri::VARCHAR, path::BLOB, label::VARCHAR, split::VARCHAR, grp::VARCHAR "
             "FROM chunk"
         )
+
+    def _collect_rows(self) -> None:
+        """Make one row of the rows of one image: the first, with lists in the columns whose values differ."""
+        con, key = self._tables.con, f"min({ROW_COLUMN})"
+        for role in ("label", "split", "group"):
+            several = con.execute(
+                f"SELECT uri, list(DISTINCT {quote_identifier(role)})[:5] FROM entries GROUP BY uri "
+                f"HAVING count(DISTINCT {quote_identifier(role)}) > 1 ORDER BY {key} LIMIT 1"
+            ).fetchone()
+            if several:
+                raise BadManifest(
+                    f"{self._name} gives {several[0]} several values of {role!r} ({', '.join(sorted(several[1]))}); "
+                    f"rename the column, for example to {role + 's'!r}, and it becomes a list"
+                )
+        collected = [self._collected(name, kind) for name, kind in self.columns.items()]
+        columns = "".join(f", {c}" for c in collected)
+        con.execute(
+            f"CREATE TABLE collected AS SELECT {key} AS first_row{columns} "
+            f"FROM given JOIN (SELECT {ROW_COLUMN}, uri AS entry_uri FROM entries) USING ({ROW_COLUMN}) "
+            f"GROUP BY entry_uri"
+        )
+        con.execute(
+            f"CREATE OR REPLACE TABLE entries AS SELECT {key} AS {ROW_COLUMN}, uri, any_value(path) AS path, "
+            'any_value(label) AS label, any_value(split) AS split, any_value("group") AS "group" '
+            "FROM entries GROUP BY uri"
+        )
+        con.execute("DROP TABLE given")
+        con.execute(f"ALTER TABLE collected RENAME COLUMN first_row TO {ROW_COLUMN}")
+        con.execute("ALTER TABLE collected RENAME TO given")
+        types = self._tables.columns()
+        self.columns = {name: types[name] for name in self.columns}
+
+    def _collected(self, name: str, kind: str) -> str:
+        """Return SQL for one column of collected rows: its value, or the list of its values where they differ."""
+        column = quote_identifier(name)
+        differs = self._tables.con.execute(
+            f"SELECT 1 FROM given JOIN entries USING ({ROW_COLUMN}) GROUP BY entries.uri "
+            f"HAVING count(DISTINCT given.{column}) > 1 LIMIT 1"
+        ).fetchone()
+        if not differs:
+            return f"any_value({column}) AS {column}"
+        values = f"list({column} ORDER BY {ROW_COLUMN}) FILTER ({column} IS NOT NULL)"
+        return f"{f'flatten({values})' if kind.endswith('[]') else values} AS {column}"
 
     def _check_unique(self) -> None:
         """Refuse a uri that occurs in two rows."""
@@ -128,15 +181,88 @@ class TableEntries:
         if duplicate:
             uri, rows, count = duplicate
             more = " and more" if count > len(rows) else ""
-            raise BadManifest(f"{self._name} names {uri} in rows {', '.join(map(str, rows))}{more}; keep one of them")
+            raise BadManifest(
+                f"{self._name} names {uri} in rows {', '.join(map(str, rows))}{more}; keep one of them, or make lists "
+                "of their values with --collect-rows"
+            )
 
 
-def column_roles(columns: Mapping[str, str]) -> dict[str, str]:
-    """Return which columns are the uri, label, split and group, in upper or lower case."""
-    return {role: column for role in ROLE_COLUMNS if (column := find_column(role, columns)) is not None}
+class NameReader:
+    """Read labels, groups and splits in the form in which names are compared, and count what that changed.
+
+    Args:
+        table: the table's name in messages.
+    """
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._changed: Counter[tuple[str, str, str]] = Counter()
+        self._absent: Counter[tuple[str, str]] = Counter()
+
+    def name(self, role: str, value: str | None) -> str | None:
+        """Return a label or group, None if it is absent."""
+        name = clean_name(value)
+        if value is not None and name is None and clean_text(value):
+            self._absent[role, value] += 1
+        elif value is not None and name is not None and name != value:
+            self._changed[role, value, name] += 1
+        return name
+
+    def split(self, row: int, value: str | None) -> str | None:
+        """Return the split that a word names, None if it is absent.
+
+        Raises:
+            BadManifest: if the word does not name a split.
+        """
+        if value is None or is_absent(value):
+            return None
+        split = known_split(value)
+        if split is None:
+            raise BadManifest(
+                f"{self._table}: row {row + 1} has the split {value!r}, which is not understood; use {split_words()}, "
+                "leave it empty, or rename the column to keep its values as your own"
+            )
+        return split.value
+
+    def notes(self) -> list[str]:
+        """Return one sentence per kind of change."""
+        out = []
+        for role in ("label", "group"):
+            changed = [(v, n, count) for (r, v, n), count in self._changed.items() if r == role]
+            if changed:
+                value, name, _ = changed[0]
+                out.append(
+                    f"{self._table}: {sum(c for *_, c in changed):,} cells of {role} were read in their common form "
+                    f"(trimmed, composed letters), first {value!a} as {name!r}"
+                )
+            absent = {v: count for (r, v), count in self._absent.items() if r == role}
+            if absent:
+                listed = ", ".join(f"{v!r} ({n:,})" for v, n in sorted(absent.items()))
+                out.append(f"{self._table}: cells of {role} that say nothing were read as none: {listed}")
+        return out
 
 
-def _split(value: str | None) -> str | None:
-    """Return the usual name of a split that has one ("valid" is "val"), and any other value unchanged."""
-    known = SPLIT_NAMES.get(value.lower()) if value else None
-    return known.value if known else value or None
+def column_roles(columns: Mapping[str, str], uri_column: str | None, table: str) -> dict[str, str]:
+    """Return which columns are the uri, label, split and group, in upper or lower case.
+
+    Raises:
+        BadManifest: if the table lacks the named column of the uris.
+    """
+    roles = {role: column for role in ROLE_COLUMNS if (column := find_column(role, columns)) is not None}
+    if uri_column is None:
+        return roles
+    named = find_column(uri_column, columns)
+    if named is None:
+        raise BadManifest(
+            f"{table} has no column {uri_column!r} (it has {', '.join(columns)}){did_you_mean(uri_column, columns)}"
+        )
+    return {role: c for role, c in roles.items() if c != named} | {"uri": named}
+
+
+def parquet_column(expression: str, name: str, kind: str) -> str:
+    """Return SQL that writes a column so that Parquet changes no value: integers beyond 64 bits as text."""
+    wide = any(k in kind for k in _WIDE_INTEGERS)
+    cast = kind
+    for k in _WIDE_INTEGERS[::-1]:
+        cast = cast.replace(k, "VARCHAR")
+    return f"{f'{expression}::{cast}' if wide else expression} AS {quote_identifier(name)}"

@@ -1,29 +1,39 @@
-"""CSV, TSV, Parquet and JSON lines in a table of DuckDB, typed by DuckDB; memory is bounded, and the rest spills."""
+"""The one reader of tables: CSV, TSV, Parquet, JSON, and tables in memory, for every verb that takes one.
+
+Text comes in as text, and its columns are typed by one rule (:mod:`embedstore.sources.column_types`), or by the columns
+that the store has already. Memory is bounded; the rest spills to a temporary folder.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
+from embedstore.errors import BadManifest, SourceNotFound
+from embedstore.sources import column_types
+from embedstore.sources.column_types import ANY_KIND, TEXT, TypedColumn
+from embedstore.sources.delimited import DELIMITERS, column_names, detect_delimiter, load_delimited
+from embedstore.sources.frames import as_frame
+from embedstore.sources.json_tables import JsonKind, load_json
+from embedstore.sources.table_options import TableOptions
+from embedstore.sources.text_files import write_utf8_copy
 from embedstore.storage.connection import connect
-from embedstore.storage.sql import column_types, fetch_value, quote_identifier, quote_literal
+from embedstore.storage.sql import column_types as sql_types
+from embedstore.storage.sql import fetch_value, first_line, quote_identifier, quote_literal
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here
 MEMORY_LIMIT = "512MB"  # of a table; what exceeds it spills to a temporary folder
-
-READERS = {
-    ".csv": "read_csv({file}, header=true, sample_size=-1{types})",
-    ".tsv": "read_csv({file}, header=true, sample_size=-1, delim='\t'{types})",
-    ".parquet": "read_parquet({file})",
-    ".pq": "read_parquet({file})",
-    ".jsonl": "read_json({file}, format='newline_delimited', sample_size=-1)",
-    ".ndjson": "read_json({file}, format='newline_delimited', sample_size=-1)",
-}
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 COMPRESSION_SUFFIXES = (".gz", ".zst")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+_JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def table_suffix(path: str) -> str | None:
@@ -31,67 +41,175 @@ def table_suffix(path: str) -> str | None:
     suffixes = [s.lower() for s in Path(path).suffixes]
     if suffixes and suffixes[-1] in COMPRESSION_SUFFIXES:
         suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in READERS else None
+    return suffixes[-1] if suffixes and suffixes[-1] in TABLE_SUFFIXES else None
 
 
 class InputTable:
-    """A private DuckDB that holds a user's table as ``given``.
+    """A private DuckDB that holds a user's table as ``given``, its rows numbered in their order.
 
     Attributes:
         con: the connection.
+        name: the table's name in messages.
+        folder: the folder that its relative uris start from, unless the user names another.
+        notices: what a person should know about the reading, one sentence each.
     """
 
-    def __init__(self) -> None:
-        folder = tempfile.mkdtemp(prefix="embedstore-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+    def __init__(self, name: str = "the table", folder: str = "") -> None:
+        spill = tempfile.mkdtemp(prefix="embedstore-")
+        weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        self.name, self.folder = name, folder
+        self.notices: list[str] = []
+        self._spill = Path(spill)
         self.con = connect(
             memory_limit=MEMORY_LIMIT,
-            temp_directory=folder,
+            temp_directory=spill,
             autoinstall_known_extensions="false",
             autoload_known_extensions="false",
+            pandas_analyze_sample=str(2**31 - 1),  # a value that differs from all before it must not be converted
         )
 
-    def load_file(self, path: str, *, as_text: Sequence[str]) -> None:
-        """Load a file, and number its rows in their order.
+    @classmethod
+    def read_file(cls, path: str, options: TableOptions, as_text: Collection[str]) -> InputTable:
+        """Read a file; its suffix decides how.
 
         Args:
-            path: the file; its suffix decides how it is read.
+            path: the file, whatever characters its name has.
+            options: how it is read.
             as_text: columns, in lower case, that hold names and not numbers ("007" stays "007").
 
         Raises:
-            duckdb.Error: if the content does not match the suffix.
+            SourceNotFound: if there is no such file.
+            BadManifest: if the suffix is not a table's, the content does not match it, or a value does not fit a column
+                of the store.
+            BadEncoding: if a text file has another encoding.
+            BadOption: if there is no such encoding.
         """
-        suffix = table_suffix(path) or ".csv"
-        file, reader = quote_literal(_escape_pattern(path)), READERS[suffix]
-        columns = column_types(self.con, f"SELECT * FROM {reader.format(file=file, types='')}")
-        text = [name for name in columns if name.lower() in as_text]
-        types = ", types={" + ", ".join(f"{quote_literal(n)}: 'VARCHAR'" for n in text) + "}" if text else ""
-        casts = ", ".join(f"{quote_identifier(n)}::VARCHAR AS {quote_identifier(n)}" for n in text)
-        replace = f" REPLACE ({casts})" if casts else ""
-        self.con.execute(
-            f"CREATE TABLE given AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, *{replace} "
-            f"FROM {reader.format(file=file, types=types)}"
-        )
+        if not os.path.isfile(path):  # noqa: PTH113
+            raise SourceNotFound(f"{path} is not a file")
+        suffix = table_suffix(path)
+        if suffix is None:
+            raise BadManifest(f"{path} is not of a kind that is read as a table ({', '.join(TABLE_SUFFIXES)})")
+        absolute = os.path.abspath(path)  # noqa: PTH100
+        self = cls(absolute, os.path.dirname(absolute))  # noqa: PTH120
+        kinds = self._load_parquet(path) if suffix in _PARQUET_SUFFIXES else self._load_text(path, suffix, options)
+        self._create_given(kinds, options, as_text)
+        return self
 
-    def load_frame(self, frame: Any) -> None:  # DuckDB reads the parameter by its name
-        """Load a dict of arrays or a DataFrame.
+    @classmethod
+    def read_frame(cls, table: Any, options: TableOptions, as_text: Collection[str]) -> InputTable:
+        """Read a table in memory: a dict of columns, a DataFrame of pandas or polars, an Arrow table.
 
         Raises:
-            duckdb.Error: if DuckDB cannot read such an object.
+            BadManifest: if it cannot be read, or a value does not fit a column of the store.
         """
-        self.con.execute(f"CREATE TABLE given AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * FROM frame")
+        self = cls("the table", str(Path.cwd()))
+        frame = as_frame(table)  # noqa: F841 - read by SQL
+        try:
+            self.con.execute(f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * FROM frame")
+        except (duckdb.Error, ValueError, TypeError) as e:
+            raise BadManifest(
+                f"the table cannot be read ({first_line(e)}); give a file, a dict of columns, a DataFrame of pandas or "
+                "polars, or an Arrow table"
+            ) from e
+        self._create_given({}, options, as_text)
+        return self
 
-    def load_row_numbers(self, rows: int) -> None:
-        """Load rows that have no columns."""
+    @classmethod
+    def of_row_numbers(cls, rows: int) -> InputTable:
+        """Return a table of rows that have no columns."""
+        self = cls("no table", "")
         self.con.execute(f"CREATE TABLE given AS SELECT range AS {ROW_COLUMN} FROM range(?)", [rows])
+        return self
 
     def columns(self) -> dict[str, str]:
         """Return the DuckDB type of each column by name, without the row number."""
-        return {name: kind for name, kind in column_types(self.con, "given").items() if name != ROW_COLUMN}
+        return {name: kind for name, kind in sql_types(self.con, "given").items() if name != ROW_COLUMN}
 
     def row_count(self) -> int:
         """Return the number of rows."""
         return int(fetch_value(self.con, "SELECT count(*) FROM given"))
+
+    def _load_parquet(self, path: str) -> dict[str, JsonKind]:
+        """Load a Parquet file as ``raw``, typed as it says."""
+        try:
+            self.con.execute(
+                f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * "
+                f"FROM read_parquet({quote_literal(_escape_pattern(path))}, hive_partitioning=false)"
+            )
+        except duckdb.Error as e:
+            raise BadManifest(f"{self.name} cannot be read as a table: {first_line(e)}") from e
+        return {}
+
+    def _load_text(self, path: str, suffix: str, options: TableOptions) -> dict[str, JsonKind]:
+        """Load a text file as ``raw``, all of it text, and return what each column may be."""
+        copy = self._spill / "table.txt"
+        write_utf8_copy(path, copy, encoding=options.encoding)
+        try:
+            if suffix in (".csv", ".tsv"):
+                return dict.fromkeys(self._load_delimited(copy, suffix), ANY_KIND)
+            return load_json(self.con, copy, "raw", lines=suffix in _JSON_LINES_SUFFIXES, name=self.name)
+        finally:
+            copy.unlink()
+
+    def _load_delimited(self, file: Path, suffix: str) -> list[str]:
+        """Load CSV or TSV, and note a delimiter that the suffix does not promise."""
+        delimiter = "\t" if suffix == ".tsv" else detect_delimiter(file)
+        if suffix == ".csv" and delimiter != ",":
+            self.notices.append(f"{self.name}: the cells are separated by {DELIMITERS[delimiter]}")
+        return load_delimited(self.con, file, "raw", delimiter=delimiter, name=self.name)
+
+    def _create_given(self, kinds: Mapping[str, JsonKind], options: TableOptions, as_text: Collection[str]) -> None:
+        """Create ``given`` from ``raw``: every column under its clean name, with its type."""
+        raw = {name: kind for name, kind in sql_types(self.con, "raw").items() if name != ROW_COLUMN}
+        names = column_names(list(raw), self.name)
+        known = {name.lower(): kind for name, kind in options.known_types.items()}
+        text = {*as_text, (options.uri_column or "uri").lower()}
+        columns = [ROW_COLUMN]
+        for (column, kind), name in zip(raw.items(), names, strict=True):
+            typed = self._own_type(column, kind, kinds)
+            if name.lower() in text:
+                typed = _as_text(column, kind, self.name)
+            elif name.lower() in known:
+                typed = self._store_type(column, typed, known[name.lower()], is_text=column in kinds)
+            columns.append(f"{typed.expression} AS {quote_identifier(name)}")
+        self.con.execute(f"CREATE TABLE given AS SELECT {', '.join(columns)} FROM raw")
+        self.con.execute("DROP TABLE raw")
+
+    def _own_type(self, column: str, kind: str, kinds: Mapping[str, JsonKind]) -> TypedColumn:
+        """Return a column with the type that its own values decide."""
+        if column in kinds:
+            return column_types.typed_text(self.con, "raw", column, kinds[column])
+        name = quote_identifier(column)
+        if kind == '"NULL"' or kind.startswith("ENUM"):
+            return TypedColumn(TEXT, f"{name}::{TEXT}")
+        return TypedColumn(kind, name)
+
+    def _store_type(self, column: str, typed: TypedColumn, kind: str, *, is_text: bool) -> TypedColumn:
+        """Return a column with the type that the store has for it."""
+        if fetch_value(self.con, f"SELECT count({typed.expression}) FROM raw") == 0:
+            return TypedColumn(kind, f"CAST(NULL AS {kind})")
+        if is_text and kind in (TEXT, f"{TEXT}[]") and not typed.kind.endswith("[]"):
+            typed = TypedColumn(TEXT, quote_identifier(column))
+        return column_types.fitted(self.con, "raw", column, typed, kind=kind, name=self.name)
+
+
+def _as_text(column: str, kind: str, table: str) -> TypedColumn:
+    """Return a column of names as text.
+
+    Raises:
+        BadManifest: if it holds bytes, lists or structures, which are no names.
+    """
+    if holds_no_names(kind):
+        raise BadManifest(
+            f"{table}: the column {column!r} holds {'bytes' if kind == 'BLOB' else kind}, not names; images inside a "
+            "table are not read: write them to files, and name these"
+        )
+    return TypedColumn(TEXT, f"{quote_identifier(column)}::{TEXT}")
+
+
+def holds_no_names(kind: str) -> bool:
+    """Return whether a type holds bytes, lists or structures."""
+    return kind == "BLOB" or kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
 
 
 def _escape_pattern(path: str) -> str:

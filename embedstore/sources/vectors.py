@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadManifest, BadVectors, SourceNotFound, did_you_mean
+from embedstore.errors import BadVectors, SourceNotFound
 from embedstore.sources.local_files import stat_file
-from embedstore.sources.manifest import read_table
+from embedstore.sources.manifest import open_table, required_uri, root_folder
 from embedstore.sources.table_entries import TableEntries, TableEntry, column_roles
+from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import InputTable
-from embedstore.sources.uris import local_path, remote_scheme
+from embedstore.sources.uris import UriResolver, names_a_path, remote_scheme
 from embedstore.storage.sql import first_line
 from embedstore.types import ImageRef, display_uri
 
@@ -35,12 +35,14 @@ class VectorTable:
         columns: the user's own, name to DuckDB type.
         dim: the dimension of a vector.
         rows: the number of vectors.
+        notices: what a person should know about the table, one sentence each.
     """
 
     description: str
     columns: dict[str, str]
     dim: int
     rows: int
+    notices: list[str]
     _vectors: NDArray[Any] = field(repr=False, compare=False)
     _entries: TableEntries = field(repr=False, compare=False)
 
@@ -58,37 +60,40 @@ class VectorTable:
 
 
 def open_vectors(
-    vectors: str | Path | NDArray[Any], table: Any = None, *, uri_column: str | None = None
+    vectors: str | Path | NDArray[Any], table: Any = None, options: TableOptions = TableOptions()
 ) -> VectorTable:
     """Open vectors and the table that describes them.
 
     Args:
         vectors: a ``.npy`` file, read by memory map, or an array, ``(N, D)``.
-        table: CSV, TSV, Parquet or JSON lines; a dict of columns or a DataFrame; N rows in the vectors' order. None
-            if nothing is known about the vectors.
-        uri_column: the column that names the images; by default ``uri``. Without one, a row is named
-            ``<file>#<row from 0>``. A uri that is a file's path (relative to the table's folder) becomes absolute.
+        table: CSV, TSV, Parquet or JSON; a dict of columns, a DataFrame or an Arrow table; N rows in the vectors'
+            order. None if nothing is known about the vectors.
+        options: how the table is read. Without a column of uris, a row is named ``<file>#<row from 0>``. A uri that is
+            a path, relative to the table's folder or the root, becomes absolute, whether or not there is a file yet: so
+            images that are embedded later are the same items.
 
     Raises:
         SourceNotFound: if a file does not exist.
         BadVectors: if the vectors are not numbers of the shape ``(N, D)``, if a row has NaN, infinite values or only
             zeros, or if the table has another number of rows.
         BadManifest: if the table cannot be read or lacks the named column, or if a uri is empty or occurs twice.
+        BadEncoding: if a text file has another encoding.
     """
     array, name = _load_array(vectors)
     _check_vectors(array, name)
-    tables, folder, table_name = _load_table(table, len(array))
+    tables = InputTable.of_row_numbers(len(array)) if table is None else open_table(table, options)
     if tables.row_count() != len(array):
         raise BadVectors(
-            f"{name} has {len(array)} vectors and {table_name} has {tables.row_count()} rows; the numbers must be equal"
+            f"{name} has {len(array)} vectors and {tables.name} has {tables.row_count()} rows; "
+            "the numbers must be equal"
         )
-    roles = column_roles(tables.columns())
-    if uri_column is not None:
-        roles["uri"] = _find_column(tables.columns(), uri_column, table_name)
-    path_of = _path_from_uri(folder, table_name) if "uri" in roles else _path_from_row(name)
+    roles = column_roles(tables.columns(), options.uri_column, tables.name)
+    uris = UriResolver(root_folder(tables, options))
+    path_of = _path_from_uri(uris, tables.name) if "uri" in roles else _path_from_row(name)
     cure = "" if "uri" in roles else ", or name the column of the images as uri_column"
-    entries = TableEntries(tables, name=table_name, roles=roles, path_of=path_of, cure=cure)
-    return VectorTable(name, entries.columns, array.shape[1], len(array), array, entries)
+    entries = TableEntries(tables, roles=roles, path_of=path_of, cure=cure)
+    notices = [*tables.notices, *entries.notes, *uris.notes()]
+    return VectorTable(name, entries.columns, array.shape[1], len(array), notices, array, entries)
 
 
 def vector_digest(vector: NDArray[np.float32]) -> str:
@@ -110,7 +115,7 @@ def _load_array(vectors: str | Path | NDArray[Any]) -> tuple[NDArray[Any], str]:
         raise BadVectors(f"{path} cannot be read as a .npy array: {first_line(e)}") from e
     if not isinstance(loaded, np.ndarray):
         raise BadVectors(f"{path} holds several arrays; save the one of vectors with numpy.save")
-    return loaded, path
+    return loaded, display_uri(path)
 
 
 def _as_float32(rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -141,56 +146,15 @@ def _check_vectors(vectors: NDArray[Any], name: str) -> None:
                 )
 
 
-def _load_table(table: Any, rows: int) -> tuple[InputTable, str, str]:
-    """Return the table in DuckDB, the folder that its relative uris start from, and its name in messages."""
-    if isinstance(table, str | os.PathLike):
-        path = os.path.abspath(os.fspath(table))  # noqa: PTH100
-        return read_table(path), os.path.dirname(path), path  # noqa: PTH120
-    tables = InputTable()
-    if table is None:
-        tables.load_row_numbers(rows)
-        return tables, "", "no table"
-    try:
-        tables.load_frame(_as_frame(table))
-    except BadVectors:
-        raise
-    except (duckdb.Error, ValueError, TypeError) as e:
-        raise BadManifest(
-            f"the table cannot be read ({first_line(e)}); give a file, a dict of columns or a DataFrame"
-        ) from e
-    return tables, str(Path.cwd()), "the table"
-
-
-def _as_frame(table: Any) -> Any:
-    """Return a dict of columns as arrays that DuckDB reads, and any other table unchanged."""
-    if not isinstance(table, Mapping):
-        return table
-    columns = {str(k): np.asarray(v) for k, v in table.items()}
-    lengths = {k: len(v) for k, v in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise BadVectors(f"the table's columns differ in length: {lengths}")
-    return {k: v.astype(object) if v.dtype.kind in "US" else v for k, v in columns.items()}
-
-
-def _find_column(columns: Mapping[str, str], wanted: str, table_name: str) -> str:
-    """Return the column of that name, in upper or lower case."""
-    for column in columns:
-        if column.lower() == wanted.lower():
-            return column
-    known = ", ".join(columns)
-    raise BadManifest(f"{table_name} has no column {wanted!r} (it has {known}){did_you_mean(wanted, columns)}")
-
-
-def _path_from_uri(folder: str, table_name: str) -> Callable[[int, str | None], str]:
-    """Return a function that names a row by its uri."""
+def _path_from_uri(uris: UriResolver, table: str) -> Callable[[int, str | None], str]:
+    """Return a function that names a row by its uri: a path that is made absolute, or any other name as it is."""
 
     def path_of(row: int, uri: str | None) -> str:
-        if uri is None or not uri.strip():
-            raise BadManifest(f"{table_name}: row {row + 1} has no uri")
+        uri = required_uri(table, row, uri)
         if remote_scheme(uri):
             return uri
-        path = local_path(uri, folder=folder)
-        return path if os.path.isfile(path) else uri  # noqa: PTH113
+        path = uris.path(uri)
+        return path if names_a_path(uri) or os.path.isfile(path) else uri  # noqa: PTH113
 
     return path_of
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from embedstore.sources.local_files import stat_file, unreadable_path
+from embedstore.sources.local_files import stat_file, stored_mtime_ns, unreadable_path
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import ScanSummary
 from embedstore.storage import layout
 from embedstore.types import Failure, ImageRef, display_uri
-
-SYSTEM_FILES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # left by the systems' file browsers
-APPLE_DOUBLE_PREFIX = "._"  # macOS keeps a file's attributes in such a companion on other file systems
 
 LabelAndSplit = tuple[str | None, str | None]
 InodeIdentity = tuple[int, int]
@@ -26,6 +24,7 @@ class FolderWalk:
         label_function: returns ``(label, split)`` from the folder names below the root.
         exclude: folders never entered. A store is never entered either.
         depth: how many levels to enter; None is all, 1 the folder itself.
+        rules: which names are skipped.
 
     Attributes:
         summary: what was skipped so far.
@@ -38,12 +37,14 @@ class FolderWalk:
         label_function: Callable[[tuple[str, ...]], LabelAndSplit],
         exclude: Collection[str] = (),
         depth: int | None = None,
+        rules: SkipRules = SkipRules(),
     ) -> None:
         self.summary = ScanSummary()
         self._root = root
         self._label_function = label_function
         self._exclude = frozenset(identity for path in exclude if (identity := inode_identity(path)))
         self._depth = depth
+        self._rules = rules
 
     def __iter__(self) -> Iterator[ImageRef | Failure]:
         """Yield the files of a folder in the order of their names, then those of its folders likewise."""
@@ -58,15 +59,15 @@ class FolderWalk:
             if layout.MARKER in names:
                 continue
             folders: list[str] = []
-            yield from self._files(folder, names, self._label_function(below), folders)
+            yield from self._files(folder, names, below, folders)
             if self._depth is None or len(below) + 1 < self._depth:
                 pending += [(os.path.join(folder, n), (*below, n)) for n in reversed(folders)]  # noqa: PTH118
 
     def _files(
-        self, folder: str, names: list[str], label_and_split: LabelAndSplit, folders: list[str]
+        self, folder: str, names: Sequence[str], below: tuple[str, ...], folders: list[str]
     ) -> Iterator[ImageRef | Failure]:
-        """Yield the files of one folder, and append the names of its folders to ``folders``."""
-        label, split = label_and_split
+        """Yield the files of one folder, and append the names of the folders to enter to ``folders``."""
+        label, split = self._label_function(below)
         prefix = folder if folder.endswith("/") else folder + "/"
         for name in names:
             path = prefix + name
@@ -75,15 +76,20 @@ class FolderWalk:
             except OSError as e:
                 yield unreadable_path(path, e)
                 continue
-            if stat.S_ISREG(status.st_mode):
-                if name in SYSTEM_FILES or name.startswith(APPLE_DOUBLE_PREFIX):
-                    self.summary.skipped += 1
-                else:
-                    yield ImageRef(display_uri(path), path, status.st_size, status.st_mtime_ns, label, split)
-            elif not stat.S_ISDIR(status.st_mode):
+            is_folder = stat.S_ISDIR(status.st_mode)
+            if kind := self._skipped_kind(name, below, is_folder=is_folder):
+                self.summary.skipped[kind] += 1
+            elif stat.S_ISREG(status.st_mode):
+                yield ImageRef(display_uri(path), path, status.st_size, stored_mtime_ns(status), label, split)
+            elif not is_folder:
                 yield stat_file(path, label, split)
             elif (status.st_dev, status.st_ino) not in self._exclude:
                 folders.append(name)
+
+    def _skipped_kind(self, name: str, below: tuple[str, ...], *, is_folder: bool) -> str | None:
+        """Return how a name is counted that is skipped, None for one that is embedded or entered."""
+        kind_of = self._rules.kind_of_folder if is_folder else self._rules.kind_of_file
+        return kind_of(name, "/".join((*below, name)))
 
 
 def inode_identity(path: str) -> InodeIdentity | None:

@@ -17,13 +17,14 @@ import duckdb
 from embedstore.errors import StoreDamaged, StoreError, StoreIOError
 from embedstore.storage import commit_counter, migrations, reading
 from embedstore.storage.attachment import Attachment
-from embedstore.storage.catalog_errors import FAILURES, concerns_file, explain
+from embedstore.storage.catalog_errors import FAILURES, VALUE_ERRORS, concerns_file, explain
 from embedstore.storage.connection import attach_new_file
 from embedstore.storage.disk_errors import disk_errors
 from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER
 from embedstore.storage.queries import counters
 from embedstore.storage.reading import cure_of
+from embedstore.storage.sql import first_line
 
 _reading: set[duckdb.DuckDBPyConnection] = set()  # the connections of this process that are reading now
 
@@ -193,6 +194,11 @@ class Catalog:
         except duckdb.Error as e:
             if concerns_file(e, self.file):
                 raise explain(e, self.file, "read") from e
+            if isinstance(e, VALUE_ERRORS):
+                raise StoreDamaged(
+                    f"{self.file} holds a value that embedstore does not write: {first_line(e)}; "
+                    "run `embedstore verify`"
+                ) from e
             raise
         finally:
             _reading.discard(con)

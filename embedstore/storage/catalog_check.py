@@ -27,6 +27,8 @@ from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal
 
 MAX_LISTED = 5  # names in one message
 REPLAY_SECONDS, REPLAY_SECONDS_PER_MIB = 10.0, 0.1  # to attach a catalog; 1 MiB of log takes about 5 ms
+MAX_UNUSED_SHARE, MAX_UNUSED_BYTES = 4, 64 << 20  # a checkpoint that was interrupted leaves blocks at the end
+MIN_SPARSE_BYTES, MAX_COMPRESSION = 1 << 30, 64  # file systems that compress store a part of a file's length
 _MAX_REMEMBERED = 64  # states of files that passed
 _ALTERED = "items"  # the only table that may have more columns
 
@@ -132,19 +134,53 @@ def foreign_objects(file: Path) -> list[ForeignObject]:
         file: ``catalog.duckdb``.
 
     Raises:
-        UnsafeStore: if the log takes too long.
+        UnsafeStore: if the log takes too long, or the file is far longer than what it holds.
         StoreTooNew: if it has had migrations that this version does not know.
         StoreDamaged: if a table or a column is missing.
         duckdb.Error: if the file cannot be attached.
     """
     with _attached(file) as (con, known):
+        _require_possible_size(con, file)
         objects = [ForeignObject(*row) for row in con.execute(_OBJECTS).fetchall()]
         found = _read_tables(con)
-        expected = {} if objects else known[_migration_count(con, file, found, known)]
+        number = 0 if objects else _migration_count(con, file, found, known)
+        expected = known[number or -1]  # without the count of migrations, the latest tables
         objects += [ForeignObject("table", name) for name in sorted(found.keys() - expected.keys())]
-        if not objects:
+        if found and not objects:
             objects += _foreign_columns(con, file, found, expected)
     return objects
+
+
+def _require_no_holes(path: Path) -> None:
+    """Refuse a large file that takes hardly any space: it would be read and copied in its whole length.
+
+    Raises:
+        UnsafeStore: if it is one.
+    """
+    try:
+        s = path.stat()
+    except OSError:
+        return
+    stored = getattr(s, "st_blocks", s.st_size // 512) * 512
+    if s.st_size > MIN_SPARSE_BYTES and stored < s.st_size // MAX_COMPRESSION:
+        raise UnsafeStore(
+            f"{path} has {s.st_size:,} bytes of which {stored:,} are stored, and was not opened; "
+            "ask for an export of the store"
+        )
+
+
+def _require_possible_size(con: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Refuse a file that is far longer than what it holds: it is copied before its log is written into it.
+
+    Raises:
+        UnsafeStore: if it is.
+    """
+    query = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'cat'"
+    held, size = int(fetch_value(con, query)), file.stat().st_size
+    if size > MAX_UNUSED_SHARE * held + MAX_UNUSED_BYTES:
+        raise UnsafeStore(
+            f"{file} has {size:,} bytes and holds {held:,}, and was not opened; ask for an export of the store"
+        )
 
 
 def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, known: list[Tables]) -> int:
@@ -234,10 +270,12 @@ def _attached(file: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Tabl
     """Attach a catalog to a confined database, for a limited time; yield it and the tables of our migrations.
 
     Raises:
-        UnsafeStore: if the time is over, or the log asks for something outside of the store.
+        UnsafeStore: if the time is over, the log asks for something outside of the store, or a file has holes.
         duckdb.Error: if the file cannot be attached.
     """
     files = files_of(file)
+    for path in files:
+        _require_no_holes(path)
     seconds = REPLAY_SECONDS + REPLAY_SECONDS_PER_MIB * sum(_stat_values(p)[2] for p in files[1:]) / (1 << 20)
     with closing(connection.connect_confined(files, memory_limit=connection.MEMORY_LIMIT)) as con:
         known = _known_tables(con)

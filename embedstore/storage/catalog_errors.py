@@ -13,6 +13,7 @@ from embedstore.storage.reading import passing_error
 from embedstore.storage.sql import first_line
 
 FAILURES = (duckdb.FatalException, duckdb.IOException, duckdb.InternalException, duckdb.OutOfMemoryException)
+VALUE_ERRORS = (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.TypeMismatchException)
 _DISK_MESSAGES = (
     "No space left", "Permission denied", "Read-only file system", "Input/output error", "Disk quota", "Too many",
     "fsync failed",

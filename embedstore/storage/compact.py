@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage import disk_errors, shard
-from embedstore.storage.durable_files import sync_folder
+from embedstore.storage import connection, disk_errors, shard
+from embedstore.storage.durable_files import atomic_path, sync_folder
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardUsage
 from embedstore.storage.spaces import SpaceRecord
@@ -57,7 +57,7 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
         progress: called with the rows of every new file.
 
     Returns:
-        ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``.
+        ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``, all of vector files.
 
     Raises:
         StoreDamaged: if a vector file does not match its checksum.
@@ -75,7 +75,24 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
             if progress is not None:
                 progress(sum(f.referenced_rows for f in group))
         totals["files_after"] += len(_usage(storage, space))
+    rewrite_catalog(writer)
     return totals
+
+
+def rewrite_catalog(writer: Writer) -> None:
+    """Write the rows of the catalog into a new file, which replaces it.
+
+    DuckDB keeps deleted rows in its file: marked in blocks that are in use, and whole in free blocks.
+
+    Raises:
+        StoreIOError: if the disk is full or fails; the catalog is unchanged.
+    """
+    file = writer.layout.catalog
+    writer.checkpoint()
+    if writer.layout.wal.exists():  # the disk has no room for a checkpoint, and so none for a second catalog
+        return
+    with disk_errors.disk_errors(f"rewrite {file}"), writer.catalog.exclusive(), atomic_path(file) as new:
+        connection.copy_database(file, new)
 
 
 def _usage(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:

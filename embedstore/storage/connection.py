@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.storage import forks
-from embedstore.storage.sql import quote_literal
+from embedstore.storage.sql import first_line, quote_literal
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
 MEMORY_LIMIT = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
@@ -66,6 +66,25 @@ def confine(con: duckdb.DuckDBPyConnection, allowed_files: Collection[Path] = ()
 def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
     """Create a DuckDB file in the catalog's storage version, and attach it under a name."""
     con.execute(f"ATTACH {quote_literal(file)} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+
+
+def copy_database(file: Path, new: Path) -> None:
+    """Write the tables of a DuckDB file into a new file: the rows that they have, and nothing that was deleted.
+
+    Raises:
+        OSError: if DuckDB cannot write the new file.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
+        connect(memory_limit=MEMORY_LIMIT, temp_directory=folder) as con,
+    ):
+        con.execute(f"ATTACH {quote_literal(file)} AS old (READ_ONLY)")
+        attach_new_file(con, new, "new")
+        try:
+            con.execute("COPY FROM DATABASE old TO new")
+            con.execute("CHECKPOINT new")
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as e:
+            raise OSError(first_line(e)) from e
 
 
 class PrivateConnection:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from embedstore.errors import EmbedstoreError, OutputError, StoreIOError
 from embedstore.storage.reading import cure_of
+from embedstore.types import display_uri
 
 DEFAULT_CURE = "free disk space or check the disk, then run it again; earlier commits are kept"
 
@@ -57,6 +58,8 @@ def duckdb_output(path: Path) -> Iterator[None]:
     """
     import duckdb
 
+    if display_uri(str(path)) != str(path):
+        raise OSError(errno.EINVAL, "DuckDB writes files with names in UTF-8 only", display_uri(str(path)))
     try:
         yield
     except (duckdb.IOException, duckdb.HTTPException, duckdb.PermissionException) as e:

@@ -149,6 +149,21 @@ def compile_expression(expression: str, columns: Collection[str], heads: Predict
         return to_sql(con, tree).split(" WHERE ", 1)[1]
 
 
+def named_columns(expression: str, columns: Collection[str]) -> set[str]:
+    """Return the columns of the items that an expression names.
+
+    Args:
+        expression: as in :func:`compile_expression`, which accepted it.
+        columns: the items' columns.
+    """
+    with connection.connect() as con:
+        tree = _parse(con, expression)
+    nodes = iter_expressions(tree["statements"][0]["node"]["where_clause"])
+    parts = [node["column_names"] for node in nodes if node["class"] == "COLUMN_REF"]
+    names = [p[1] if len(p) > 1 and p[0].lower() == ITEMS else p[0] for p in parts]
+    return {column for name in names if (column := find_item_column(name, columns)) is not None}
+
+
 def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     """Return the tree of ``SELECT 1 FROM items WHERE (expression)``; raise if the text is anything else."""
     if not expression.strip():

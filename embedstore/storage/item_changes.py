@@ -1,8 +1,7 @@
-"""Changes that a user makes to items: delete, purge, edit, rename. Each change is one transaction.
+"""Changes that a user makes to items: delete, edit, rename. Each change is one transaction.
 
 :func:`delete` removes items; the vectors of their contents stay until ``compact``, so embedding the files again until
-then computes nothing. :func:`purge` removes contents with every item that has one of them: no search finds them any
-more, and ``compact`` removes their vectors from the disk.
+then computes nothing. :func:`embedstore.storage.purge.purge` removes contents with every item that has one of them.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -19,25 +19,41 @@ from embedstore.storage import filters
 from embedstore.storage.column_names import (
     EDITABLE_COLUMNS,
     ITEM_COLUMNS,
-    find_column,
     find_item_column,
     first_double,
     name_problem,
     stored_name,
 )
-from embedstore.storage.queries import computed_columns
+from embedstore.storage.queries import computed_columns, item_rows
 from embedstore.storage.sql import (
     column_types,
     error_message,
     fetch_column,
     fetch_value,
-    first_row,
+    parquet_source,
     quote_identifier,
     temp_tables,
 )  # fmt: skip
 from embedstore.storage.writer import Writer
+from embedstore.text_form import is_absent, known_split, split_words
 
-_READERS = {".csv": "read_csv", ".tsv": "read_csv", ".parquet": "read_parquet", ".jsonl": "read_json_auto"}
+
+@dataclass(frozen=True)
+class EditRows:
+    """A table of edits that was read and typed.
+
+    Attributes:
+        name: the table's name in messages.
+        parquet: the columns to set, ``embedstore_row``, ``embedstore_key``, and for uris ``embedstore_absolute``, the
+            key as an absolute path.
+        key: ``item`` or ``uri``.
+        columns: the DuckDB type of each column to set, by name.
+    """
+
+    name: str
+    parquet: Path
+    key: str
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,39 +91,11 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
         BadFilter: if the filter is not valid.
         UnknownColumn: if the filter names a column that the items do not have.
     """
-    with writer.transaction() as con, _selected(con, selection) as (table, count):
-        notices = _delete_items(con, f"SELECT item FROM {table}")
+    with writer.transaction() as con, selected_items(con, selection) as (table, count):
+        notices = computed_columns.stale_notes(con, selection.where)
+        notices += delete_items(con, f"SELECT item FROM {table}")
     writer.notify(notices)
     return {"items": count}
-
-
-def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
-    """Remove the contents of items, with every item that has one of them.
-
-    Args:
-        writer: of the store.
-        selection: the items.
-
-    Returns:
-        ``{"items", "contents", "vectors"}``: how many were removed. ``compact`` removes the vectors from the disk.
-
-    Raises:
-        QueryError: if an id does not exist.
-        BadFilter: if the filter is not valid.
-        UnknownColumn: if the filter names a column that the items do not have.
-    """
-    with writer.transaction() as con, _selected(con, selection) as (table, _):
-        contents = f"SELECT content FROM {table}"
-        counts = con.execute(
-            f"SELECT (SELECT count(*) FROM items WHERE content IN ({contents})), count(DISTINCT content), "
-            f"(SELECT count(*) FROM vectors WHERE content IN ({contents})) FROM {table}"
-        )
-        items, purged, vectors = first_row(counts)
-        con.execute(f"DELETE FROM vectors WHERE content IN ({contents})")
-        con.execute(f"DELETE FROM contents WHERE content IN ({contents})")
-        notices = _delete_items(con, f"SELECT item FROM items WHERE content IN ({contents})")
-    writer.notify(notices)
-    return {"items": items, "contents": purged, "vectors": vectors}
 
 
 def edit(
@@ -133,7 +121,7 @@ def edit(
         raise QueryError("name the columns to set, e.g. --set \"label = 'cat'\"")
     if double := first_double(assignments):
         raise QueryError(f"{double[0]!r} and {double[1]!r} are one column; set it once")
-    with writer.transaction() as con, _selected(con, selection) as (table, count):
+    with writer.transaction() as con, selected_items(con, selection) as (table, count):
         existing = column_types(con, "items")
         expressions = {}
         for name, text in assignments.items():
@@ -151,55 +139,36 @@ def edit(
                 con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM {table})")
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
+        if any(column.lower() == "split" for column in expressions):
+            _normalize_splits(con, table)
+        notices = computed_columns.stale_notes(con, selection.where)
         computed_columns.mark_edited(con, list(expressions))
+    writer.notify(notices)
     return {"items": count}
 
 
-def edit_from_table(writer: Writer, table: Path, *, key: str | None = None) -> dict[str, int]:
+def edit_from_table(writer: Writer, rows: EditRows) -> dict[str, int]:
     """Set columns of items from a table; an empty cell sets NULL, and columns that do not exist are created.
 
     Args:
         writer: of the store.
-        table: CSV, TSV, Parquet or JSON lines with ``item`` or ``uri`` and the columns to set.
-        key: the column with the id or uri of the item; by default ``item``, or else ``uri``.
+        rows: the table, which was read and typed before.
 
     Returns:
         ``{"items", "unknown"}``: rows that were used, and rows whose item the store does not have.
 
     Raises:
-        BadManifest: if the table cannot be read, lacks the key or a column to set, has a key twice, or has a value
-            that does not fit its column.
+        BadManifest: if the table has a key twice, a value that does not fit its column, or names no item of the store.
         QueryError: if a column cannot be edited or created.
     """
-    reader = _READERS.get(table.suffix.lower())
-    if reader is None:
-        raise BadManifest(f"a table is {', '.join(_READERS)}, not {table.name!r}")
-    if not table.is_file():
-        raise BadManifest(f"there is no table at {table}")
     with writer.transaction() as con, temp_tables(con, "edits") as (edits,):
+        casts = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in rows.columns.items())
+        con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * REPLACE ({casts}) FROM {parquet_source(rows.parquet)}")
+        targets = _prepare_columns(con, rows.columns)
         try:
-            con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * FROM {reader}(?)", [str(table)])
-        except duckdb.Error as e:
-            raise BadManifest(f"cannot read {table}: {error_message(e)}") from e
-        given, existing = column_types(con, edits), column_types(con, "items")
-        key = _key_column(table, given, key)
-        keys = [find_column(name, given) for name in ("item", "uri")]
-        to_set = {c: kind for c, kind in given.items() if c not in (*keys, key)}
-        if not to_set:
-            raise BadManifest(f"{table} has no column to set besides {key}")
-        if double := first_double(given):
-            raise BadManifest(
-                f"{table} has the columns {double[0]!r} and {double[1]!r}, which are one; remove one of them"
-            )
-        targets = {}
-        for name, kind in to_set.items():
-            known = find_item_column(name, existing) is not None
-            targets[name] = _editable_column(name, existing) if known else _create_column(con, name, kind)
-        computed_columns.mark_edited(con, list(targets.values()))
-        try:
-            return _apply_edits(con, edits, table, key, targets)
+            return _apply_edits(con, edits, rows, targets)
         except duckdb.ConversionException as e:
-            message = f"a value in {table} does not fit its column: {error_message(e)}; nothing was changed"
+            message = f"a value in {rows.name} does not fit its column: {error_message(e)}; nothing was changed"
             raise BadManifest(message) from e
 
 
@@ -243,7 +212,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
 
 
 @contextmanager
-def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Iterator[tuple[str, int]]:
+def selected_items(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Iterator[tuple[str, int]]:
     """Yield the name of a temporary table ``(item, content)`` of the selected items, and their number."""
     condition = filters.compile_filter(con, selection.where)
     ids = None if selection.items is None else [int(i) for i in selection.items]
@@ -262,40 +231,76 @@ def _selected(con: duckdb.DuckDBPyConnection, selection: ItemSelection) -> Itera
         yield table, int(fetch_value(con, f"SELECT count(*) FROM {table}"))
 
 
-def _delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
+def delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
     """Delete the items that a query returns, and their predictions; return which marks were cleared because of that."""
     con.execute(f"DELETE FROM predictions WHERE item IN ({items})")
     con.execute(f"DELETE FROM items WHERE item IN ({items})")
     return computed_columns.clear_orphaned_marks(con)
 
 
+def _normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Give the splits of selected items their usual names, and refuse a word that does not name a split."""
+    selected = f"item IN (SELECT item FROM {table})"
+    for (word,) in con.execute(f"SELECT DISTINCT split FROM items WHERE split IS NOT NULL AND {selected}").fetchall():
+        split = known_split(word)
+        if split is None and not is_absent(word):
+            raise QueryError(f"{word!r} is not a split that is understood; use {split_words()}; nothing was changed")
+        con.execute(f"UPDATE items SET split = ? WHERE split = ? AND {selected}", [split and split.value, word])
+
+
+def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
+    """Create the columns to set that do not exist, and check the others; return the column of the items by name."""
+    existing = column_types(con, "items")
+    targets = {}
+    for name, kind in columns.items():
+        if find_item_column(name, existing) is None:
+            targets[name] = _create_column(con, name, kind)
+            continue
+        targets[name] = _editable_column(name, existing)
+        item_rows.retype_if_empty(con, targets[name], existing[targets[name]], kind)
+    computed_columns.mark_edited(con, list(targets.values()))
+    return targets
+
+
 def _apply_edits(
-    con: duckdb.DuckDBPyConnection, edits: str, file: Path, key: str, columns: Mapping[str, str]
+    con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows, columns: Mapping[str, str]
 ) -> dict[str, int]:
     """Update the items from a table of edits; ``columns`` gives the column of the items that each of it fills."""
-    name, kind = ("item", "BIGINT") if find_column("item", [key]) else ("uri", "VARCHAR")
-    value = f"t.{quote_identifier(key)}::{kind}"
-    twice = fetch_column(con, f"SELECT {value} FROM {edits} t GROUP BY 1 HAVING count(*) > 1 LIMIT 1")
-    if twice:
-        raise BadManifest(f"{file} has {key} {twice[0]} more than once; nothing was changed")
-    match = f"items.{name} = {value}"
-    rows, used = first_row(con.execute(f"SELECT count(*), count(items.item) FROM {edits} t LEFT JOIN items ON {match}"))
-    _update_from(con, edits, columns, match)
-    return {"items": used, "unknown": rows - used}
+    count = int(fetch_value(con, f"SELECT count(*) FROM {edits}"))
+    with temp_tables(con, "matched") as (matched,):
+        match = _MATCH_ITEM if rows.key == "item" else _MATCH_URI
+        con.execute(match.format(matched=matched, edits=edits))
+        twice = fetch_column(
+            con,
+            f"SELECT any_value(t.embedstore_key) FROM {edits} t JOIN {matched} m USING (embedstore_row) "
+            "GROUP BY m.embedstore_item HAVING count(*) > 1 LIMIT 1",
+        )
+        if twice:
+            raise BadManifest(f"{rows.name} has {rows.key} {twice[0]} more than once; nothing was changed")
+        used = int(fetch_value(con, f"SELECT count(*) FROM {matched}"))
+        if not used:
+            first = con.execute(f"SELECT * FROM {edits} ORDER BY embedstore_row LIMIT 1").fetchone()
+            raise BadManifest(_no_match(rows, count, first))
+        edited = f"(SELECT * FROM {edits} JOIN {matched} USING (embedstore_row))"
+        _update_from(con, edited, columns, "items.item = t.embedstore_item")
+    return {"items": used, "unknown": count - used}
+
+
+def _no_match(rows: EditRows, count: int, first: Sequence[Any] | None) -> str:
+    """Say that no row of a table names an item."""
+    if first is None:
+        return f"{rows.name} has no rows; nothing was changed"
+    looked = "" if rows.key == "item" else f" (looked for {first[2]}); --root names the folder that uris start from"
+    return (
+        f"none of the {count} rows of {rows.name} names an item of the store: the first names {rows.key} {first[1]}"
+        f"{looked}; nothing was changed"
+    )
 
 
 def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], match: str) -> None:
     """Set columns of the items, the values of ``columns``, to those of the table ``t``, its keys, where they match."""
     sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(given)}" for given, c in columns.items())
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
-
-
-def _key_column(table: Path, given: Collection[str], key: str | None) -> str:
-    """Return the column that names the item of a row."""
-    for name in (key,) if key else ("item", "uri"):
-        if (column := find_column(name, given)) is not None:
-            return column
-    raise BadManifest(f"{table} needs a column {key or 'item or uri'}; it has {', '.join(given)}")
 
 
 def _editable_column(name: str, existing: Collection[str]) -> str:
@@ -317,3 +322,20 @@ def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
     column = stored_name(name)
     con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
     return column
+
+
+_MATCH_ITEM = """
+CREATE TEMP TABLE {matched} AS
+SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.item = t.embedstore_key::BIGINT
+"""
+
+# The uri as an absolute path comes first, then the uri as it is written.
+_MATCH_URI = """
+CREATE TEMP TABLE {matched} AS
+WITH path AS (
+    SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_absolute
+)
+FROM path UNION ALL
+SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_key
+WHERE t.embedstore_row NOT IN (SELECT embedstore_row FROM path)
+"""

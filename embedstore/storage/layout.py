@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import (
+    BadOption,
     NotAStore,
     StoreDamaged,
     StoreError,
@@ -26,6 +27,7 @@ from embedstore.errors import (
 from embedstore.storage import durable_files, reading
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.store_files import read_json_object, require_regular_entries
+from embedstore.types import display_uri
 
 FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
@@ -71,6 +73,11 @@ class Layout:
     def wal(self) -> Path:
         """DuckDB's write-ahead log."""
         return self.root / "catalog.duckdb.wal"
+
+    @property
+    def listings(self) -> Path:
+        """The folder that keeps the listings of archives; they are derived and made again."""
+        return self.root / "listings"
 
     @property
     def guard(self) -> Path:
@@ -143,9 +150,9 @@ def new_folder(path: Path, action: str) -> Iterator[Path]:
         StoreExists: if ``path`` exists and is not an empty folder.
         StoreIOError: if the disk refuses; nothing is left at ``path``.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise StoreExists(f"{path} exists already and is not an empty folder; choose another one")
     try:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise StoreExists(f"{path} exists already and is not an empty folder; choose another one")
         with durable_files.atomic_folder(path) as temporary:
             yield temporary
     except OSError as e:
@@ -179,10 +186,12 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
         The layout of the store at ``path``.
 
     Raises:
+        BadOption: if DuckDB cannot open files below ``path``.
         StoreExists: if ``path`` exists and is not an empty folder.
         StoreIOError: if the disk refuses; nothing is left at ``path``.
     """
     path = path.absolute()
+    _require_usable_path(path)
     with new_folder(path, f"create {path}") as temporary:
         layout = Layout(temporary)
         (temporary / "spaces").mkdir()
@@ -206,7 +215,8 @@ def find_store(path: Path) -> Layout:
         StoreUnreadable: if the marker file or a folder cannot be read now.
     """
     layout = locate_store(path)
-    require_regular_entries(layout.root, OWN_ENTRIES)
+    cure = "`embedstore verify STORE --untrusted` lists everything; put the file or folder itself in its place"
+    require_regular_entries(layout.root, OWN_ENTRIES, cure=cure)
     version = read_marker(layout)["format"]
     if version > FORMAT_VERSION:
         raise StoreTooNew(
@@ -220,11 +230,13 @@ def locate_store(path: Path) -> Layout:
     """Return the layout of a folder that has a marker file, without looking at anything else.
 
     Raises:
+        BadOption: if DuckDB cannot open files below ``path``.
         StoreNotFound: if nothing is at ``path``.
         NotAStore: if the folder is not a store.
         StoreUnreadable: if the folder cannot be read now.
     """
     given, layout = path, Layout(path.absolute())
+    _require_usable_path(layout.root)
     if not reading.exists(layout.root):
         raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {given}`")
     with reading.read_errors(layout.marker):
@@ -232,6 +244,19 @@ def locate_store(path: Path) -> Layout:
     if not has_marker:
         raise NotAStore(f"{layout.root} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
     return layout
+
+
+def _require_usable_path(path: Path) -> None:
+    """Check that DuckDB can open files below a folder: it parses ``?`` and backslashes, and wants UTF-8.
+
+    Raises:
+        BadOption: if it cannot.
+    """
+    problem = next((f"has {c!r} in it" for c in ("?", "\\") if c in str(path) and c not in (os.sep, os.altsep)), None)
+    if display_uri(str(path)) != str(path):
+        problem = "is not UTF-8"
+    if problem:
+        raise BadOption(f"{display_uri(str(path))} cannot be the folder of a store: its path {problem}; choose another")
 
 
 def read_marker(layout: Layout) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from embedstore.errors import BadBackbone, SpaceNotFound, did_you_mean
+from embedstore.errors import BadBackbone, SpaceNotFound, StoreDamaged, did_you_mean
 from embedstore.space import Recipe, Space
 from embedstore.storage.catalog import Catalog, CatalogStamp
 from embedstore.storage.shard import DTYPES
@@ -100,14 +100,18 @@ class SpaceTable:
         self._cached: tuple[CatalogStamp, list[SpaceRecord]] | None = None
 
     def records(self) -> list[SpaceRecord]:
-        """Return every space, oldest first."""
+        """Return every space, oldest first.
+
+        Raises:
+            StoreDamaged: if the catalog does not say what a space means.
+        """
         if self._cached is None or self._cached[0] != self._catalog.stamp:
             with self._catalog.read() as con:
                 stamp = self._catalog.stamp
                 rows = con.execute(
-                    "SELECT name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
+                    "SELECT space, name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
                 ).fetchall()
-            self._cached = stamp, [_space_record(row) for row in rows]
+            self._cached = stamp, [self._record(row) for row in rows]
         return list(self._cached[1])
 
     def find(self, name: str | None) -> SpaceRecord:
@@ -129,9 +133,33 @@ class SpaceTable:
             f"{self._root} has no space {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}"
         )
 
+    def _record(self, row: tuple[Any, ...]) -> SpaceRecord:
+        """Return the record of a row, whose values may be anybody's."""
+        try:
+            return _space_record(row)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as e:
+            raise StoreDamaged(
+                f"the catalog of {self._root} does not say what space {row[1]!r:.80} means ({type(e).__name__}: "
+                f"{e!s:.80}); restore it from a backup"
+            ) from e
+
 
 def _space_record(row: tuple[Any, ...]) -> SpaceRecord:
-    """Return the record of a row ``(name, facts, dtype, current, created, recipe)`` of the table ``spaces``."""
-    name, facts, dtype, is_default, created, recipe = row
-    base = (name, Space.from_json(facts), dtype, is_default, created)
+    """Return the record of a row of the table ``spaces``.
+
+    Args:
+        row: ``(space, name, facts, dtype, current, created, recipe)``.
+
+    Raises:
+        ValueError: if the facts do not give the key, or a value is not one that embedstore writes.
+        KeyError: if a fact is missing.
+        TypeError: if a value has another type.
+    """
+    key, name, facts, dtype, is_default, created, recipe = row
+    space = Space.from_json(facts)
+    if space.key != key:
+        raise ValueError("its facts do not give its key")
+    if not isinstance(name, str) or dtype not in DTYPES or not isinstance(created, datetime):
+        raise TypeError("its name, type or time is missing")
+    base = (name, space, dtype, bool(is_default), created)
     return RecipeSpace(*base, Recipe.from_json(recipe)) if recipe else PrecomputedSpace(*base)

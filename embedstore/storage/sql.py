@@ -58,6 +58,17 @@ def fetch_column(con: duckdb.DuckDBPyConnection, query: str, parameters: object 
     return [row[0] for row in con.execute(query, parameters).fetchall()]
 
 
+def int64_column(values: Any) -> NDArray[np.int64]:
+    """Return a column of numbers that DuckDB gave as int64.
+
+    Raises:
+        StoreDamaged: if one is missing: a catalog of ours has them all.
+    """
+    if np.ma.is_masked(values):
+        raise StoreDamaged("the catalog lacks a number that every row has; run `embedstore verify`")
+    return np.asarray(values, np.int64)
+
+
 def column_types(con: duckdb.DuckDBPyConnection, relation: str, parameters: object = None) -> dict[str, str]:
     """Return the DuckDB type of each column of a table or query, by name."""
     return {row[0]: row[1] for row in con.execute(f"DESCRIBE {relation}", parameters).fetchall()}

@@ -14,11 +14,12 @@ from embedstore.errors import QueryError, StoreBusy, StoreDamaged, StoreIOError,
 from embedstore.space import Space
 from embedstore.storage import recover
 from embedstore.storage.catalog import Catalog
+from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.layout import Layout, create_folder, find_store
 from embedstore.storage.lock import is_locked, writer_lock
 from embedstore.storage.queries import item_rows, shards
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
-from embedstore.storage.sql import column_types
+from embedstore.storage.sql import column_types, first_row, quote_identifier
 from embedstore.storage.vectors import VectorReader
 from embedstore.storage.writer import Writer
 
@@ -112,6 +113,17 @@ class Storage:
         """Return the DuckDB type of each column of the items, by name."""
         with self.catalog.read() as con:
             return column_types(con, "items")
+
+    def filled_columns(self) -> dict[str, str]:
+        """Return the DuckDB type of each of the user's own columns that holds a value."""
+        with self.catalog.read() as con:
+            own = {n: kind for n, kind in column_types(con, "items").items() if n.lower() not in ITEM_COLUMNS}
+            if not own:
+                return {}
+            filled = first_row(
+                con.execute(f"SELECT {', '.join(f'count({quote_identifier(n)})' for n in own)} FROM items")
+            )
+        return {n: kind for (n, kind), count in zip(own.items(), filled, strict=True) if count}
 
     def check_columns(self, columns: Mapping[str, str]) -> None:
         """Check that the items can take columns of a user's table, given with their DuckDB types.

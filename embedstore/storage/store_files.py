@@ -84,12 +84,13 @@ def _scan(folder: Path) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
         return nullcontext(iter(()))
 
 
-def require_regular_entries(root: Path, names: Sequence[str]) -> None:
+def require_regular_entries(root: Path, names: Sequence[str], *, cure: str) -> None:
     """Refuse a folder that holds links, named pipes, sockets or devices.
 
     Args:
         root: the folder; it may itself be a link.
         names: how the entries of the folder begin that are looked at, in lower case.
+        cure: what the user can do.
 
     Raises:
         UnsafeStore: if there is one.
@@ -100,10 +101,7 @@ def require_regular_entries(root: Path, names: Sequence[str]) -> None:
     except OSError as e:
         raise unreadable(Path(e.filename or root), e) from e
     if found is not None:
-        raise UnsafeStore(
-            f"{root} was not opened: {found}, and a store holds regular files and folders only; `embedstore verify "
-            "STORE --untrusted` lists everything; put the file or folder itself in its place"
-        )
+        raise UnsafeStore(f"{root} was not opened: {found}, and only regular files and folders belong there; {cure}")
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:

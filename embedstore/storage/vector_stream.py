@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedstore.storage import filters as item_filter
 from embedstore.storage.queries.streams import StreamTables, create_stream_tables, stream_rows
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import scratch_tables
+from embedstore.storage.sql import int64_column, scratch_tables
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
@@ -29,8 +29,8 @@ class VectorStream:
         """Yield ``(n of the first, items int64 (b,), vectors float32 (b, dim))`` with b at most ``block_rows``."""
         for begin in range(0, self.tables.rows, block_rows):
             columns = stream_rows(self._storage.catalog.scratch, self.tables, begin, begin + block_rows)
-            positions = self._vectors.positions(np.asarray(columns["shard"]), np.asarray(columns["row"]))
-            yield begin, np.asarray(columns["item"], dtype=np.int64), self._vectors.read_float32(positions)
+            positions = self._vectors.positions(int64_column(columns["shard"]), int64_column(columns["row"]))
+            yield begin, int64_column(columns["item"]), self._vectors.read_float32(positions)
 
 
 @contextmanager

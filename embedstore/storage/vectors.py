@@ -17,6 +17,7 @@ from embedstore.storage.memory_map import empty_matrix, release_pages
 from embedstore.storage.shard_cache import SHARDS, OpenShard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
+_NO_SUCH_ROWS = "the catalog names rows of vector files that do not exist; run `embedstore verify`"
 _FEW_ROWS = 64  # that are read one by one: sorting and grouping them by file takes longer
 
 
@@ -56,20 +57,29 @@ class VectorReader:
             shards: the numbers of the files to read; by default all.
 
         Raises:
-            StoreDamaged: if a file is missing, truncated, or not a vector file.
+            StoreDamaged: if a file is missing, truncated, or not a vector file, or there is no file of a number.
         """
-        if shards is None:
-            files = list(range(len(self._files)))
-        else:
-            files = np.searchsorted(self.shard_numbers, np.unique(shards)).tolist()
-        for i in files:
+        wanted = self.shard_numbers if shards is None else np.unique(shards)
+        if not np.isin(wanted, self.shard_numbers).all():
+            raise StoreDamaged(_NO_SUCH_ROWS)
+        for i in np.searchsorted(self.shard_numbers, wanted).tolist():
             self._mapped[i] = SHARDS.open(self._files[i])
             self._mapped[i].shard.map()
         return self
 
     def positions(self, shards: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the positions of ``(file number, row)`` pairs: int64 ``(n,)`` for two arrays of that shape."""
-        positions: NDArray[np.int64] = self.shard_starts[np.searchsorted(self.shard_numbers, shards)] + rows
+        """Return the positions of ``(file number, row)`` pairs: int64 ``(n,)`` for two arrays of that shape.
+
+        Raises:
+            StoreDamaged: if there is no such file, or no such row in it.
+        """
+        if not len(shards):
+            return np.empty(0, np.int64)
+        files = np.minimum(np.searchsorted(self.shard_numbers, shards), len(self.shard_numbers) - 1)
+        positions: NDArray[np.int64] = self.shard_starts[files] + rows
+        exists = len(self.shard_numbers) and (self.shard_numbers[files] == shards).all()
+        if not exists or (rows < 0).any() or (positions >= self.shard_starts[files + 1]).any():
+            raise StoreDamaged(_NO_SUCH_ROWS)
         return positions
 
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

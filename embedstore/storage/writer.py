@@ -174,10 +174,14 @@ class Writer:
         with self.transaction() as con:
             item_rows.add_columns(con, columns)
 
-    def set_attributes(self, attributes: Path) -> None:
-        """Update the user's own columns of existing items from Parquet of ``uri`` and the columns."""
+    def set_attributes(self, attributes: Path) -> int:
+        """Update the user's own columns of existing items from Parquet of ``uri`` and the columns.
+
+        Returns:
+            How many stored values stay because their cells are empty.
+        """
         with self.transaction() as con:
-            item_rows.update_attributes(con, attributes)
+            return item_rows.update_attributes(con, attributes)
 
     def put_head(self, name: str, *, space: str, label: str, kind: str, metadata: dict[str, Any]) -> None:
         """Record a head in place of one of that name; the old one's predictions are deleted."""

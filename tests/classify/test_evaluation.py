@@ -159,7 +159,7 @@ def test_an_unknown_head_or_option_is_refused_with_the_near_names(store):
     [
         ({"head": "knn", "head_options": {"k": "many"}}, "whole number of at least 1, not 'many'"),
         ({"head": "knn", "head_options": {"weights": "gauss"}}, "softmax or uniform or distance, not 'gauss'"),
-        ({"head_options": {"Cs": -1}}, "Cs must be positive numbers, or how many of them, not -1"),
+        ({"head_options": {"Cs": -1}}, r"Cs must be the values of C, or how many to try \(at least 2\), not -1"),
         ({"head_options": {"scale": "unit"}}, "none or standard, not 'unit'"),
     ],
 )
@@ -202,7 +202,7 @@ def test_calibration_lowers_the_calibration_error_of_held_out_rows(store):
 
 def test_abstention_reports_precision_and_coverage_of_held_out_rows(store):
     """Both equal the values that are recomputed from the probabilities."""
-    e = store.probe("label", head="logistic", abstain_precision=0.99)
+    e = store.probe("label", head="logistic", abstain_precision=0.9)
     sure = e.held_out_predictions.proba.max(1) >= e.abstain["threshold"]
     right = np.array(e.held_out_predictions.classes)[e.held_out_predictions.proba.argmax(1)] == e.held_out_predictions.y
     assert e.abstain["coverage"] == pytest.approx(sure.mean())

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from embedstore.classify.evaluation.label_errors import confident_joint
+import embedstore as es
+from embedstore.classify.evaluation.label_quality import (
+    LabelFilter,
+    LabelScore,
+    confident_joint,
+    flag_labels,
+    label_scores,
+)
 from embedstore.errors import LabelError
 from tests.helpers.clusters import clusters, store_of
 
@@ -48,6 +55,82 @@ def test_confident_joint_by_hand():
     other, joint = confident_joint(np.array([0, 0, 0, 1, 1]), proba)
     assert other.tolist() == [-1, -1, 1, -1, -1]
     assert joint.tolist() == [[2, 1], [0, 1]]
+
+
+def noisy_probabilities(seed, n=600, k=4, share=0.1):
+    """Probabilities, given labels of which a share is wrong, and which are wrong."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(0, k, n)
+    logits = rng.normal(size=(n, k)) + 2.5 * np.eye(k)[true]
+    proba = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = rng.random(n) < share
+    return proba, np.where(wrong, (true + rng.integers(1, k, n)) % k, true), wrong
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("score", list(LabelScore))
+def test_scores_equal_those_of_cleanlab(seed, score):
+    """Every score ranks the labels as the reference does, and two of them are equal to it."""
+    rank = pytest.importorskip("cleanlab.rank")
+    proba, given, _ = noisy_probabilities(seed)
+    method = "confidence_weighted_entropy" if score is LabelScore.WEIGHTED_ENTROPY else score.value
+    reference = rank.get_label_quality_scores(given, proba, method=method, adjust_pred_probs=False)
+    assert label_scores(given, proba, score) == pytest.approx(reference, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("by", list(LabelFilter))
+def test_flags_agree_with_cleanlab(seed, by):
+    """At most 3% of the flagged labels differ from the reference, none by confident learning."""
+    cleanlab = pytest.importorskip("cleanlab.filter")
+    proba, given, _ = noisy_probabilities(seed, share=0.05 * (seed + 1))
+    reference = cleanlab.find_label_issues(given, proba, filter_by=by.value, n_jobs=1)
+    flagged = flag_labels(given, proba, by)
+    differ = (flagged ^ reference).sum()
+    assert differ <= (0 if by is LabelFilter.CONFIDENT_LEARNING else 0.03 * reference.sum() + 1)
+
+
+@pytest.mark.parametrize("by", list(LabelFilter))
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_degenerate_probabilities_flag_without_error(by, k):
+    """One class only, ties and probabilities of 0 and 1 give scores in [0, 1] and no flag of the best label."""
+    for proba in (np.eye(k)[np.arange(20) % k], np.full((20, k), 1 / k)):
+        for given in (np.zeros(20, int), np.arange(20) % k):
+            flagged = flag_labels(given, proba, by)
+            assert not (flagged & (proba.argmax(1) == given)).any()
+            for score in LabelScore:
+                values = label_scores(given, proba, score)
+                assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_all_labels_are_ranked_and_the_flagged_ones_marked(store):
+    """The ranking has every item once, ascending by score; the issues are its flagged labels in order."""
+    found = store.label_errors("label")
+    top = found.ranking.top()
+    assert sorted(i.item for i in top) == list(range(1, 301))
+    assert [i.score for i in top] == sorted(i.score for i in top)
+    assert [i for i in top if i.flagged] == list(found.issues)
+    assert found.ranking.top(7) == top[:7]
+    with pytest.raises(LabelError, match="ranked_by must be self_confidence"):
+        store.label_errors("label", ranked_by="margin")
+
+
+def test_confirmed_labels_are_not_listed_until_they_change(tmp_path):
+    """A confirmed item leaves the ranking, also in another process, and returns when its label is edited."""
+    X, y = clusters(120, noise=1.6)
+    store = store_of(tmp_path / "s", X, label=y)
+    first = store.label_errors("label").ranking.top(3)
+    assert store.confirm_labels([first[0].item, first[1].item], "label").items == 2
+    again = es.open(tmp_path / "s").label_errors("LABEL")
+    assert again.n_confirmed == 2
+    assert not {first[0].item, first[1].item} & {i.item for i in again.ranking.top()}
+    other = "c0" if first[0].given_label != "c0" else "c1"
+    store.edit({"label": f"'{other}'"}, where=f"item = {first[0].item}")
+    changed = store.label_errors("label")
+    assert changed.n_confirmed == 1
+    assert first[0].item in {i.item for i in changed.ranking.top()}
+    with pytest.raises(LabelError, match="items 9999 have no 'label'"):
+        store.confirm_labels([9999], "label")
 
 
 @pytest.mark.parametrize("head", ["ridge", "knn"])

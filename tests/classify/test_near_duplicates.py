@@ -12,11 +12,13 @@ from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.evaluation.compare_heads import SpaceCost, compare_heads
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.label_errors import label_errors
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
+from embedstore.reports import evaluation_page, evaluation_text
 
 
 def features(X, y, splits=None, groups=None, space="numbers") -> Features:
@@ -222,3 +224,39 @@ def test_a_wrong_policy_is_refused():
         NearDuplicateOptions("grup")
     with pytest.raises(LabelError, match=r"near_duplicate_threshold must be a cosine in \[0, 1\], not 2"):
         EvaluationSettings(near_duplicate_threshold=2)
+
+
+def test_leaks_of_every_classifier_come_before_the_figures(tmp_path):
+    """In a comparison, in text, JSON and HTML, the copies across the split are the first line; all train alike."""
+    X, y, _ = pictures(300, dim=32)
+    X[200:240], y[200:240] = X[:40] + 0.01, y[:40]
+    other = X @ np.linalg.qr(np.random.default_rng(0).normal(size=(32, 32)))[0]
+    splits = ["train"] * 200 + ["test"] * 100
+    cost = SpaceCost(32, 128, None)
+    spaces = [(features(X, y, splits, space="a"), cost), (features(other, y, splits, space="b"), cost)]
+    c = compare_heads(spaces, heads=("prototype", "knn"))
+    line = evaluation_text.comparison_leak_headline(c)
+    assert line.startswith("40 of 100 held-out items have a near copy in training: accuracy on them / on the others: ")
+    assert all(f"{r.evaluation.head} in {r.evaluation.space} " in line for r in c.results)
+    assert [r.to_json()["leak"]["n_near"] for r in c.results] == [40] * 4
+    page = evaluation_page.comparison_page(c)
+    assert page.index("40 of 100 held-out") < page.index("<table>")
+    dropped = compare_heads(spaces, heads=("prototype", "knn"), settings=EvaluationSettings(near_duplicates="drop"))
+    assert {r.evaluation.n_train for r in dropped.results} == {160}
+    assert (
+        evaluation_text.comparison_leak_headline(
+            compare_heads(spaces, heads=("knn",), settings=EvaluationSettings(near_duplicates="ignore"))
+        )
+        is None
+    )
+
+
+def test_a_copy_in_one_space_is_a_copy_in_every_space():
+    """A pair that only one of two spaces shows is joined in both, so that both train on the same rows."""
+    X, y, _ = pictures(200, dim=32)
+    other = pictures(200, dim=32, seed=9)[0]
+    X[150:160] = X[:10] + 0.01
+    one, two = NearDuplicateOptions().join_shared([features(X, y, space="a"), features(other, y, space="b")])
+    assert (one.groups == two.groups).all()
+    assert one.near_duplicates.n_groups == 10
+    assert set(one.near_duplicates.thresholds) == {"a", "b"}

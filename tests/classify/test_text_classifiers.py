@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import embedstore as es
-from embedstore.errors import DimensionMismatch, LabelError, NoTextTower, UnknownHead
+from embedstore.errors import BadHead, DimensionMismatch, LabelError, NoTextTower, UnknownHead
 from tests.helpers.clusters import clusters, store_of
 
 
@@ -87,3 +87,40 @@ def test_a_text_tower_encodes_templates_and_prompts(tmp_path, photos):
     assert (few.n_train, few.n_held_out) == (4, 4)
     with pytest.raises(LabelError, match="at least two classes"):
         store.zero_shot(["cat"])
+
+
+def test_text_heads_and_probes_are_compared_on_the_same_rows(store, words):
+    """Zero-shot, few-shot and a probe have the same held-out items and training rows, also with folds."""
+    names, vectors = words
+    for folds in (0, 3):
+        found = store.compare_heads(
+            "label", heads=["logistic", "zero-shot", "tip-adapter"], classes=names, class_vectors=vectors, folds=folds
+        )
+        evaluations = [r.evaluation for r in found.results]
+        assert {e.head for e in evaluations} == {"logistic", "zero-shot", "tip-adapter"}
+        ids = [sorted(e.held_out_predictions.ids.tolist()) for e in evaluations]
+        assert ids[0] == ids[1] == ids[2]
+        assert len({e.n_train for e in evaluations}) == 1
+
+
+def test_classes_that_are_not_named_count_as_wrong_everywhere(store, words):
+    """Two of three classes are named: zero-shot and few-shot with 0 shots agree, and no row is left out."""
+    names, vectors = words
+    zero = store.zero_shot(names[:2], class_vectors=vectors[:2]).evaluate("label")
+    none = store.few_shot("label", names[:2], class_vectors=vectors[:2], shots=0)
+    assert (zero.n_held_out, zero.accuracy) == (none.n_held_out, none.accuracy)
+    assert zero.unlearned_classes == none.unlearned_classes == (names[2],)
+    some = store.few_shot("label", names[:2], class_vectors=vectors[:2], shots=1000)
+    share = np.mean(some.held_out_predictions.y == names[2])
+    assert share > 0.2
+    assert some.accuracy <= 1 - share
+    curve = store.few_shot_curve("label", names[:2], shots=(1,), repeats=1, class_vectors=vectors[:2])
+    assert curve.points[-1].values[0] == pytest.approx(some.accuracy)
+    assert curve.points[-1].n_train == some.n_train
+
+
+def test_text_heads_in_a_comparison_are_not_calibrated(store, words):
+    """The error names the head and what to leave out."""
+    names, vectors = words
+    with pytest.raises(BadHead, match="zero-shot is not calibrated in a comparison"):
+        store.compare_heads("label", heads=["zero-shot"], classes=names, class_vectors=vectors, calibrate="temperature")

@@ -133,7 +133,7 @@ def test_an_output_that_a_verb_cannot_write_is_a_usage_error(tmp_path, run, verb
 
 
 @pytest.mark.parametrize("option", ["--classes", "--templates", "--prompts", "--class-vectors"])
-@pytest.mark.parametrize("content", [b"\xff\xfe\xfa\xfb", b""])
+@pytest.mark.parametrize("content", [b"\xfa\xfb\xff\xfe", b""])
 def test_a_file_of_classes_that_cannot_be_read_is_a_usage_error(store, tmp_path, run, option, content):
     """The error names the option and the file."""
     file = tmp_path / "classes.bin"

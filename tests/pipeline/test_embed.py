@@ -127,7 +127,7 @@ def test_equal_files_are_embedded_once_and_remain_two_items(tmp_path, photos):
 def test_broken_images_are_failures_with_reasons_and_are_not_tried_again(tmp_path, photos):
     """Each reason is named, an unchanged failure is skipped, and a repaired file becomes an item."""
     (photos / "empty.jpg").touch()
-    (photos / "notes.txt").write_text("not an image")
+    (photos / "notes.jpg").write_text("not an image")
     whole = (photos / "val" / "cat" / "2.png").read_bytes()
     (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
     (photos / "cut again.png").write_bytes(whole[: len(whole) // 2])
@@ -139,7 +139,7 @@ def test_broken_images_are_failures_with_reasons_and_are_not_tried_again(tmp_pat
     assert (report.embedded, report.failures) == (12, 6)
     reasons = {uri.rsplit("/", 1)[1]: reason for uri, reason, *_ in store.failures()}
     assert reasons == {
-        "empty.jpg": "empty", "notes.txt": "not_an_image", "cut.png": "truncated", "cut again.png": "truncated",
+        "empty.jpg": "empty", "notes.jpg": "not_an_image", "cut.png": "truncated", "cut again.png": "truncated",
         "pipe.jpg": "not_a_file", "dangling.jpg": "missing",
     }  # fmt: skip
     again = store.embed(photos)

@@ -146,14 +146,16 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
 
 
 def test_learning_curves_of_a_comparison_are_a_second_table(tmp_path):
-    """It has mean and standard deviation at each budget and the accuracy with all labels."""
+    """It has the mean and its interval at each budget and the accuracy with all labels."""
     X, y = clusters(120, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"], labels_per_class=(2,))
     names, rows = evaluation_text.comparison_curve_table(c)
     assert names == ["space", "head", "2 per class", "all"]
     best = c.results[0]
     few = best.learning_curve.points[0]
-    assert rows[0][2:] == [f"{few.mean:.3f} ± {few.std:.3f}", f"{best.evaluation.accuracy:.3f}"]
+    every = best.learning_curve.points[1]
+    assert every.mean == best.evaluation.accuracy
+    assert rows[0][2:] == [f"{p.mean:.3f} [{p.low:.3f}, {p.high:.3f}]" for p in (few, every)]
     page = evaluation_page.comparison_page(c)
     assert all(cell in page for row in rows for cell in row)
 

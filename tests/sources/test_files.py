@@ -138,10 +138,10 @@ def test_one_missing_file_of_a_list_is_named(tmp_path):
         open_source([])
 
 
-def test_a_remote_source_is_refused_by_its_scheme(tmp_path):
+def test_a_source_of_an_unknown_scheme_is_refused(tmp_path):
     """Nothing is downloaded; ``file://`` is a path."""
-    with pytest.raises(SourceNotFound, match="s3://"):
-        open_source("s3://bucket/photos")
+    with pytest.raises(SourceNotFound, match="ftp://"):
+        open_source("ftp://host/photos")
     touch(tmp_path, "a b.jpg")
     assert scanned_paths(open_source(f"file://{tmp_path}/a%20b.jpg"), tmp_path) == ["a b.jpg"]
 

@@ -2,13 +2,16 @@
 
 import os
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
+from embedstore.errors import BadManifest
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.open import open_source
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.types import Failure, FailureReason, ImageRef
 from tests.helpers.folder_trees import TREES, build_tree, hostile_folder, labels_by_path, scanned_paths, touch
 
@@ -84,25 +87,97 @@ def test_the_name_of_the_source_folder_can_be_a_split(tmp_path):
     assert labels_by_path(open_source(tmp_path / "val"), tmp_path) == {"val/cat/a.jpg": ("cat", "val")}
 
 
-def test_files_with_any_suffix_are_found_and_litter_is_counted(tmp_path):
-    """Text and files without suffix are found; files of file browsers are skipped and counted."""
+def test_what_may_be_an_image_is_found_and_the_rest_is_counted_by_kind(tmp_path):
+    """Unknown suffixes and none are tried; litter, hidden names and files of other kinds are skipped."""
     touch(
-        tmp_path,
-        "a.JPG",
-        "notes.txt",
-        "noname",
-        ".hidden.png",
-        ".DS_Store",
-        "c/Thumbs.db",
-        "c/desktop.ini",
-        "c/._a.jpg",
-    )
+        tmp_path, "a.JPG", "noname", "x.unknown", "notes.txt", "list.TXT", "v.mp4", ".hidden.png", ".DS_Store",
+        "c/Thumbs.db", "c/desktop.ini", "c/._a.jpg", ".private/b.jpg",
+    )  # fmt: skip
     source = open_source(tmp_path)
-    assert scanned_paths(source, tmp_path) == [".hidden.png", "a.JPG", "noname", "notes.txt"]
+    assert scanned_paths(source, tmp_path) == ["a.JPG", "noname", "x.unknown"]
     for _ in range(2):  # each scan counts for itself
         scan = source.scan()
-        assert len(list(scan)) == 4
-        assert scan.summary.skipped == 4
+        assert len(list(scan)) == 3
+        assert scan.summary.skipped == {
+            ".txt": 2, ".mp4": 1, "hidden": 2, ".DS_Store": 1, "Thumbs.db": 1, "desktop.ini": 1, "._*": 1,
+        }  # fmt: skip
+
+
+LITTER = [
+    "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found", "@Recycle", "@tmp",
+    "@Recently-Snapshot", "#snapshot", "__pycache__",
+]  # fmt: skip
+HIDDEN_LITTER = [
+    ".thumbnails", ".ipynb_checkpoints", ".Trash-1000", ".Trashes", ".Spotlight-V100", ".git", ".@__thumb",
+    ".fseventsd", ".picasaoriginals",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("name", [*LITTER, *HIDDEN_LITTER])
+def test_litter_folders_are_never_classes(tmp_path, name, hidden):
+    """At any depth they are not entered, also where hidden folders are wanted, and they are counted by name."""
+    touch(tmp_path, "cat/a.jpg", f"{name}/b.jpg", f"cat/{name}/deep/c.jpg", f"cat/{name.upper()}x/d.jpg")
+    source = open_source(tmp_path, rules=SkipRules(hidden=hidden))
+    found = scanned_paths(source, tmp_path)
+    assert [p for p in found if "x/" not in p] == ["cat/a.jpg"]
+    scan = source.scan()
+    list(scan)
+    assert scan.summary.skipped[name] == 2
+
+
+def test_hidden_files_and_folders_are_embedded_if_the_user_wants_them(tmp_path):
+    """``--hidden``; a hidden folder that is named itself is entered without it."""
+    touch(tmp_path, "a.jpg", ".b.jpg", ".c/d.jpg", ".c/.e/f.jpg")
+    assert scanned_paths(open_source(tmp_path), tmp_path) == ["a.jpg"]
+    assert scanned_paths(open_source(tmp_path, rules=SkipRules(hidden=True)), tmp_path) == [
+        ".b.jpg", "a.jpg", ".c/d.jpg", ".c/.e/f.jpg",
+    ]  # fmt: skip
+    assert scanned_paths(open_source(tmp_path / ".c"), tmp_path) == [".c/d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (["raw"], ["a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "dog/c.png"]),
+        (["raw/"], ["a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "dog/c.png"]),
+        (["*_edited.*"], ["a.jpg", "cat/b.jpg", "cat/raw/x.jpg", "dog/c.png", "raw/y.jpg"]),
+        (["cat/raw"], ["a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "dog/c.png", "raw/y.jpg"]),
+        (["/raw"], ["a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "cat/raw/x.jpg", "dog/c.png"]),
+        (["cat", "*.png"], ["a.jpg", "raw/y.jpg"]),
+        (["dog/*"], ["a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "cat/raw/x.jpg", "raw/y.jpg"]),
+    ],
+)
+def test_exclusions_are_names_or_paths_below_the_folder(tmp_path, patterns, left):
+    """A pattern without a slash is a name anywhere, one with a slash a path; what is skipped is counted by pattern."""
+    touch(tmp_path, "a.jpg", "cat/b.jpg", "cat/b_edited.jpg", "cat/raw/x.jpg", "dog/c.png", "raw/y.jpg")
+    source = open_source(tmp_path, rules=SkipRules(tuple(patterns)))
+    assert sorted(scanned_paths(source, tmp_path)) == left
+    scan = source.scan()
+    list(scan)
+    assert set(scan.summary.skipped) == set(patterns)
+
+
+def test_a_glob_skips_litter_that_it_does_not_name(tmp_path, monkeypatch):
+    """A name or a suffix that is written without a wildcard is never skipped."""
+    touch(tmp_path, "a/b.jpg", "@eaDir/c.jpg", ".h/d.jpg", "a/notes.txt", "a/Thumbs.db")
+    monkeypatch.chdir(tmp_path)
+    match = lambda pattern: scanned_paths(open_source(pattern), tmp_path)  # noqa: E731
+    assert match("*/*") == ["a/b.jpg"]
+    assert match("**/*.jpg") == ["a/b.jpg"]
+    assert match("@eaDir/*.jpg") == ["@eaDir/c.jpg"]
+    assert match("**/@eaDir/*.jpg") == ["@eaDir/c.jpg"]
+    assert match("**/.h/*") == [".h/d.jpg"]
+    assert match("a/*.txt") == ["a/notes.txt"]
+    assert match("*/Thumbs.db") == ["a/Thumbs.db"]
+
+
+def test_exclusions_of_a_manifest_are_refused(tmp_path):
+    """It names its images one by one."""
+    (tmp_path / "m.csv").write_text("uri\na.jpg\n")
+    for rules in (SkipRules(("raw",)), SkipRules(hidden=True)):
+        with pytest.raises(BadManifest, match="leave out --exclude and --hidden"):
+            open_source(tmp_path / "m.csv", rules=rules)
 
 
 def test_stores_and_excluded_folders_are_never_entered(tmp_path):
@@ -241,6 +316,19 @@ def test_a_scan_finds_exactly_what_os_walk_finds(tmp_path_factory, tree):
     root = tmp_path_factory.mktemp("tree")
     build_tree(root, tree)
     want = sorted(f"{d}/{f}" for d, _, files in os.walk(root) for f in files)
-    got = scanned_paths(open_source(root))
+    got = scanned_paths(open_source(root, split_rule=None, rules=SkipRules(hidden=True)))
     assert sorted(got) == want
-    assert scanned_paths(open_source(root)) == got
+    visible = scanned_paths(open_source(root, split_rule=None))
+    assert visible == [p for p in got if "/.h" not in p]
+    assert scanned_paths(open_source(root, split_rule=None)) == visible
+
+
+def test_litter_in_an_archive_is_skipped_like_that_of_a_folder(tmp_path):
+    """An archive of a Mac holds a folder of attributes."""
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("./cat/a.jpg", "__MACOSX/cat/._a.jpg", ".DS_Store", "cat/notes.md", "cat/raw/b.jpg"):
+            file.writestr(name, name)
+    scan = open_source(archive, rules=SkipRules(("raw",))).scan()
+    assert [entry.uri.rsplit("/", 1)[-1] for entry in scan if "a.jpg" in entry.uri] != []
+    assert scan.summary.skipped == {"__MACOSX": 1, ".DS_Store": 1, ".md": 1, "raw": 1}

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.sources.local_files import load_image, read_file, read_item
+from embedstore.sources.local_files import read_file
+from embedstore.sources.locations import load_image, read_item
 from embedstore.types import FailureReason
 
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, BadVectors, SourceNotFound
+from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import open_vectors, vector_digest
 from embedstore.types import ImageRef
 
@@ -28,7 +29,7 @@ def all_batches(table, size: int = 8192) -> tuple[list[ImageRef], list[str], np.
 def refusal(vectors, table=None, error=BadVectors, **options) -> str:
     """Return the message, which is one line."""
     with pytest.raises(error) as e:
-        open_vectors(vectors, table, **options)
+        open_vectors(vectors, table, TableOptions(**options))
     assert "\n" not in str(e.value)
     return str(e.value)
 
@@ -95,7 +96,7 @@ def test_every_kind_of_table_is_read_alike(tmp_path, kind):
 
 def test_the_column_of_the_images_can_be_named():
     """This holds in any case; the column becomes the uri and is not kept under its own name."""
-    table = open_vectors(THREE, {"File": ["a", "b", "c"], "n": [1, 2, 3]}, uri_column="file")
+    table = open_vectors(THREE, {"File": ["a", "b", "c"], "n": [1, 2, 3]}, TableOptions(uri_column="file"))
     assert [r.uri for r in all_batches(table)[0]] == ["a", "b", "c"]
     assert set(table.columns) == {"n"}
     message = refusal(THREE, {"File": ["a", "b", "c"]}, BadManifest, uri_column="fill")
@@ -127,7 +128,7 @@ def test_arrays_are_named_by_their_content():
 
 
 def test_a_uri_of_a_file_becomes_absolute_with_size_and_mtime(tmp_path):
-    """So a later scan of the folder finds the same items; other names stay as they are."""
+    """So a later scan of the folder finds the same items, also those that come later; other names stay as they are."""
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.jpg").write_bytes(b"12345")
     os.utime(tmp_path / "p" / "a.jpg", ns=(1, 1_600_000_000_000_000_007))
@@ -136,7 +137,7 @@ def test_a_uri_of_a_file_becomes_absolute_with_size_and_mtime(tmp_path):
     path = str(tmp_path / "p" / "a.jpg")
     assert refs[0] == ImageRef(path, path, 5, 1_600_000_000_000_000_007)
     assert [(r.uri, r.size, r.mtime_ns) for r in refs[1:]] == [
-        ("p/gone.jpg", 0, 0),
+        (str(tmp_path / "p" / "gone.jpg"), 0, 0),
         ("https://example.org/x.jpg", 0, 0),
     ]
 
@@ -160,7 +161,7 @@ def test_batches_of_any_size_are_the_rows_in_order(rows, size, dim):
 def test_different_numbers_of_rows_are_both_named():
     """Rows cannot be guessed."""
     assert "has 3 vectors and the table has 2 rows" in refusal(THREE, {"uri": ["a", "b"]})
-    assert "{'uri': 3, 'n': 2}" in refusal(THREE, {"uri": ["a", "b", "c"], "n": [1, 2]})
+    assert "{'uri': 3, 'n': 2}" in refusal(THREE, {"uri": ["a", "b", "c"], "n": [1, 2]}, BadManifest)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,15 @@ import pytest
 import embedstore as es
 from embedstore.classify import registry
 from embedstore.classify.heads.prototype import NearestPrototype
-from embedstore.errors import EmbedstoreError, NotAStore, StoreDamaged, StoreExists, StoreNotFound, StoreTooNew
+from embedstore.errors import (
+    EmbedstoreError,
+    NotAStore,
+    StoreDamaged,
+    StoreExists,
+    StoreNotFound,
+    StoreTooNew,
+    UnsafeStore,
+)
 from embedstore.operations.maintenance import import_store
 from embedstore.storage.catalog import ARCHIVED_TABLES
 from embedstore.storage.durable_files import file_xxh3
@@ -235,7 +243,7 @@ def test_damaged_export_is_refused_in_one_line(exported, tmp_path, how):
     damage_export(tmp_path / "out", how)
     with pytest.raises(EmbedstoreError) as e:
         import_store(tmp_path / "new", tmp_path / "out")
-    assert isinstance(e.value, (StoreDamaged, StoreTooNew))
+    assert isinstance(e.value, (StoreDamaged, StoreTooNew, UnsafeStore))
     assert "\n" not in str(e.value)
     assert str(tmp_path) in str(e.value)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

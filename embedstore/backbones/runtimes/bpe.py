@@ -19,7 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.storage.store_files import open_binary
+
 MAX_MERGES = 49152 - 256 - 2  # as open_clip reads them
+MAX_MERGES_BYTES = 16 << 20  # of the unpacked merges: open_clip's have 3 MB
 BYTE_TOKENS = 512  # ids before those of the merges
 START, END = "<start_of_text>", "<end_of_text>"
 _WORD_PATTERN = r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -49,6 +52,13 @@ def tokenize(texts: Sequence[str], context_length: int, merges: Path | None = No
             ids = [*ids[: context_length - 1], end]
         row[: len(ids)] = ids
     return out
+
+
+def is_cut(text: str, context_length: int, merges: Path | None = None) -> bool:
+    """Return whether :func:`tokenize` cuts a text."""
+    if len(text.encode()) + 2 <= context_length:  # a token has at least one byte
+        return False
+    return len(load_vocabulary(merges).encode(text)) + 2 > context_length
 
 
 class Vocabulary:
@@ -95,7 +105,21 @@ def load_vocabulary(merges: Path | None) -> Vocabulary:
         if spec is None or not spec.submodule_search_locations:
             raise ModuleNotFoundError("No module named 'open_clip'", name="open_clip")
         merges = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
-    return Vocabulary(gzip.decompress(merges.read_bytes()).decode("utf-8"))
+    return Vocabulary(_read_merges(merges))
+
+
+def _read_merges(path: Path) -> str:
+    """Return the text of a file of merges.
+
+    Raises:
+        ValueError: when it is larger than any vocabulary, or is not text.
+        OSError: when it cannot be read.
+    """
+    with open_binary(path) as packed, gzip.open(packed) as f:
+        data = f.read(MAX_MERGES_BYTES + 1)
+    if len(data) > MAX_MERGES_BYTES:
+        raise ValueError(f"{path} unpacks to more than {MAX_MERGES_BYTES >> 20} MiB")
+    return data.decode("utf-8")
 
 
 def clean_text(text: str) -> str:

@@ -9,6 +9,7 @@ is never used.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,14 +24,17 @@ from numpy.typing import NDArray
 from embedstore.backbones.batch_runner import BatchRunner, require_pixels
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes import bpe
+from embedstore.backbones.runtimes.onnx_format import check_graph_file
 from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, no_text_tower
 from embedstore.space import Space
 from embedstore.storage import durable_files
+from embedstore.storage.store_files import parse_json_object, read_bounded
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
 DATA_FILES = (GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE)
 IMAGE_BATCH_SIZE = 8  # images per forward pass: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
+MAX_CONTEXT_LENGTH = 1 << 16  # tokens of a text
 TEXT_BATCH_SIZE = 64  # texts per forward pass
 MAX_QUERY_THREADS = 8  # of one query: more take longer to start than to compute
 
@@ -85,12 +89,31 @@ class TowerManifest:
             KeyError: when a value is missing.
             TypeError: when the text is not a JSON object.
         """
-        values = json.loads(text)
+        values = parse_json_object(text)
         if values["format"] != MANIFEST_FORMAT:
             raise ValueError(f"another version of embedstore wrote format {values['format']}")
         names = {f.name for f in fields(cls)} - {"agreement", "context_length"}
         stored = {name: values[name] for name in names}
-        return cls(**stored, context_length=values["length"], agreement=Agreement.from_json(values))
+        manifest = cls(**stored, context_length=values["length"], agreement=Agreement.from_json(values))
+        manifest.require_types()
+        return manifest
+
+    def require_types(self) -> None:
+        """Check the values of a manifest, which may be from somebody else.
+
+        Raises:
+            ValueError: when a value is out of its bounds, or a file is not one of a tower.
+            TypeError: when a value has another type.
+        """
+        texts = (self.tower, self.space, self.onnxruntime, self.torch)
+        if not all(isinstance(text, str) for text in texts) or type(self.context_length) is not int:
+            raise TypeError("a value has another type")
+        if not 0 <= self.context_length <= MAX_CONTEXT_LENGTH:
+            raise ValueError(f"texts of {self.context_length} tokens")
+        if not {GRAPH_FILE} <= self.files.keys() <= set(DATA_FILES):
+            raise ValueError("it names other files than those of a tower")
+        if self.logit_scale is not None and not (type(self.logit_scale) is float and math.isfinite(self.logit_scale)):
+            raise TypeError("its logit scale is not a number")
 
 
 def tower_folder(towers_folder: Path, tower: Tower) -> Path:
@@ -101,10 +124,10 @@ def tower_folder(towers_folder: Path, tower: Tower) -> Path:
 def read_manifest(towers_folder: Path, tower: Tower, space_key: str) -> TowerManifest | Unavailable:
     """Return the manifest of a tower, or why the tower cannot be used; its other files are not read."""
     try:
-        manifest = TowerManifest.from_json((tower_folder(towers_folder, tower) / MANIFEST_FILE).read_bytes())
+        manifest = TowerManifest.from_json(read_bounded(tower_folder(towers_folder, tower) / MANIFEST_FILE))
     except FileNotFoundError:
         return Unavailable("it was not exported")
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         return Unavailable(f"its {MANIFEST_FILE} cannot be read ({type(e).__name__}: {one_line(e, 60)})")
     if manifest.tower != tower:
         return Unavailable(f"its {MANIFEST_FILE} belongs to the {manifest.tower} tower")
@@ -127,13 +150,13 @@ def record_refusal(towers_folder: Path, tower: Tower, reason: str) -> None:
     """Record that these versions cannot export a tower, unless the folder cannot be written."""
     with suppress(OSError):
         towers_folder.mkdir(parents=True, exist_ok=True)
-        _refusal_file(towers_folder, tower).write_text(f"{_export_versions()}\n{reason}\n", encoding="utf-8")
+        durable_files.write_synced(_refusal_file(towers_folder, tower), f"{_export_versions()}\n{reason}\n".encode())
 
 
 def was_refused(towers_folder: Path, tower: Tower) -> bool:
     """Return whether these versions failed to export the tower before."""
     try:
-        text = _refusal_file(towers_folder, tower).read_text(encoding="utf-8")
+        text = read_bounded(_refusal_file(towers_folder, tower)).decode()
     except (OSError, ValueError):
         return False
     return text.startswith(f"{_export_versions()}\n")
@@ -169,8 +192,9 @@ class OnnxTower:
     def __init__(self, path: Path, manifest: TowerManifest, *, threads: int, fast_start: bool) -> None:
         for name, (size, digest) in manifest.files.items():
             file = path / name
-            if name not in DATA_FILES or file.stat().st_size != size or durable_files.file_xxh3(file) != digest:
+            if file.stat().st_size != size or durable_files.file_xxh3(file) != digest:
                 raise ValueError(f"{file} differs from what was exported")
+        check_graph_file(path / GRAPH_FILE, weights_name=WEIGHTS_FILE)
         self.manifest = manifest
         self.bpe_merges = path / MERGES_FILE if MERGES_FILE in manifest.files else None
         self._session = create_session(path / GRAPH_FILE, threads=threads, fast_start=fast_start)
@@ -266,3 +290,10 @@ class OnnxEncoder:
             raise no_text_tower(self.space)
         ids = bpe.tokenize(texts, self._text.manifest.context_length, self._text.bpe_merges)
         return self._text_runner.run(ids, self._text)
+
+    def cut_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts that have more tokens than the tower reads, so that their ends are ignored."""
+        if self._text is None:
+            return []
+        length, merges = self._text.manifest.context_length, self._text.bpe_merges
+        return [text for text in texts if bpe.is_cut(text, length, merges)]

@@ -61,6 +61,9 @@ class Encoder(Protocol):
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts to float32 ``(T, D)``, rows of length 1."""
 
+    def cut_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return the texts whose ends are ignored because they are too long."""
+
 
 def parse_runtime(value: str) -> Runtime:
     """Return the runtime of that name.

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.label_text import NameCleaner, clean_split
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.memory_map import empty_matrix
@@ -35,12 +36,14 @@ class Features:
         ids: int64 ``(N,)``, the items, ascending.
         groups: int64 ``(N,)``. Items with one value share a content or a declared group, directly or in a chain, and
             must stay on one side of any split.
-        splits: the items' own split ``(N,)``; None without one.
+        splits: the items' own split ``(N,)``: ``train``, ``val`` or ``test``, None without one, or a word that does not
+            name a split, which every use of the splits refuses.
         n_unlabeled: items left out because they have no label.
         n_without_vector: labeled items left out because they have no vector in this space.
         multilabel: whether an item may have any number of labels.
         label: the column of the labels.
         space: the name of the space.
+        label_notes: what a person should know about the labels, one sentence each.
         exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
         near_duplicates: what was found when they were joined; None where nothing was searched for.
     """
@@ -55,6 +58,7 @@ class Features:
     multilabel: bool = False
     label: str = "label"
     space: str = ""
+    label_notes: tuple[str, ...] = ()
     exact_groups: NDArray[np.int64] | None = None
     near_duplicates: NearDuplicates | None = None
 
@@ -77,7 +81,9 @@ class Features:
 def load_features(
     storage: Storage, space: SpaceRecord, label: str, *, where: str | None = None, separator: str | None = None
 ) -> Features:
-    """Load every present item that has a label and a vector. NULL and empty text are no label.
+    """Load every present item that has a label and a vector.
+
+    NULL, NaN and blank text are no label, and labels that look equal are one (:mod:`embedstore.text_form`).
 
     Args:
         storage: the store.
@@ -98,6 +104,7 @@ def load_features(
         shards = np.array([r.shard for r in usable], np.int64)
         vectors = storage.vector_reader_in(con, space.space).map_shards(shards)
     n_unlabeled = sum(r.label is None for r in rows)
+    labels, groups = NameCleaner("label"), NameCleaner("group")
     if not usable:
         raise LabelError(
             f"no item has both a {label!r} and a vector in space {space.name} ({len(rows)} match, {n_unlabeled} have "
@@ -106,15 +113,18 @@ def load_features(
     multilabel = column.is_list or separator is not None
     return Features(
         X=gather_vectors(vectors, vectors.positions(shards, np.array([r.row for r in usable], np.int64))),
-        y=object_array([_label_set(r.label, separator) if multilabel else r.label for r in usable]),
+        y=object_array(
+            [_label_set(r.label, separator, labels) if multilabel else labels.clean(r.label) for r in usable]
+        ),
         ids=np.array([r.item for r in usable], dtype=np.int64),
-        groups=_groups((r.content, r.group) for r in usable),
-        splits=object_array([r.split for r in usable]),
+        groups=_groups((r.content, groups.clean(r.group)) for r in usable),
+        splits=object_array([clean_split(r.split) for r in usable]),
         n_unlabeled=n_unlabeled,
         n_without_vector=len(rows) - n_unlabeled - len(usable),
         multilabel=multilabel,
         label=label,
         space=space.name,
+        label_notes=tuple(labels.notes()),
     )
 
 
@@ -136,10 +146,10 @@ def _label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn:
     return column
 
 
-def _label_set(value: Any, separator: str | None) -> tuple[str, ...]:
+def _label_set(value: Any, separator: str | None, labels: NameCleaner) -> tuple[str, ...]:
     """Return the labels of one item, sorted, each once: the members of a list, or text split at the separator."""
     texts: Sequence[Any] = value if isinstance(value, list) else str(value).split(separator)
-    return tuple(sorted({str(t).strip() for t in texts if t is not None and str(t).strip()}))
+    return tuple(sorted({name for t in texts if (name := labels.clean(t)) is not None}))
 
 
 def _groups(items: Iterable[tuple[str, str | None]]) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def select_classes(data: Features, class_names: Sequence[str]) -> Features:
 
 
 def select_shared_items(spaces: Sequence[Features]) -> list[Features]:
-    """Return the rows of the items that have a vector in every space, in the order of the items.
+    """Return the rows of the items that have a vector in every space, in the order of the items, with equal groups.
 
     Raises:
         LabelError: when no item has a vector in all of them.
@@ -62,4 +63,29 @@ def select_shared_items(spaces: Sequence[Features]) -> list[Features]:
             f"no labeled item has a vector in all of the spaces {', '.join(data.space for data in spaces)}; "
             "`embedstore reembed STORE` embeds what a space lacks, or name fewer with --spaces"
         )
-    return [data.take(np.flatnonzero(np.isin(data.ids, ids))) for data in spaces]
+    shared = [data.take(np.flatnonzero(np.isin(data.ids, ids))) for data in spaces]
+    groups = _shared_groups([data.groups for data in shared])
+    return [replace(data, groups=groups) for data in shared]
+
+
+def _shared_groups(groups_by_space: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return groups of rows that are together in any space, so that all spaces are split alike, int64 ``(N,)``.
+
+    A chain of contents may be known in one space only, because a link of it has no vector in another. A merged group
+    has the lowest number of its parts in the first space.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first = groups_by_space[0]
+    edges = []
+    for groups in groups_by_space:
+        order = np.argsort(groups, kind="stable")
+        same = groups[order[1:]] == groups[order[:-1]]
+        edges.append(np.stack([order[1:][same], order[:-1][same]]))
+    rows, columns = np.concatenate(edges, axis=1)
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(first), len(first)))
+    n_parts, part = connected_components(graph, directed=False)
+    numbers = np.full(n_parts, np.iinfo(np.int64).max)
+    np.minimum.at(numbers, part, first)
+    return np.asarray(numbers[part], dtype=np.int64)

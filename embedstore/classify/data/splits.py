@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import stratified_group_folds
+from embedstore.classify.data.label_text import MAX_LISTED_NAMES, unknown_splits
 from embedstore.errors import LabelError
+from embedstore.text_form import split_words
 from embedstore.types import Split
 
 HELD_OUT_FRACTION = 0.2  # of each class, if the items have no split of their own
@@ -95,11 +97,10 @@ def split_rows(
         any, else the ``val`` rows; with ``test``, the ``val`` rows are on neither side.
 
     Raises:
-        LabelError: if one side is empty, the training side has fewer than two classes, or (without a split of their
-            own) a class has one example only.
+        LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
+            (without a split of their own) a class has one example only.
     """
-    names = set(splits.tolist())
-    name = next((s.value for s in (Split.TEST, Split.VAL) if s in names), HASH_SPLIT)
+    name = held_out_split(splits) or HASH_SPLIT
     calibration = np.zeros(len(y), dtype=bool)
     if name == HASH_SPLIT:
         max_folds(y, groups)  # refuses a class of one example
@@ -116,6 +117,27 @@ def split_rows(
     _check_sides(y[train], int(held_out.sum()), name)
     rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration, leaks)]
     return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3])
+
+
+def held_out_split(splits: NDArray[np.object_]) -> str | None:
+    """Return the split that evaluates: ``test`` if there is any, else ``val``, else None.
+
+    Raises:
+        LabelError: if a word does not name a split: its items would train or evaluate without anybody knowing.
+    """
+    names = set(splits.tolist())
+    if unknown := unknown_splits(names):
+        listed = ", ".join(map(repr, unknown[:MAX_LISTED_NAMES]))
+        raise LabelError(
+            f"the items have the split {listed}, which is not understood; use {split_words()}: `embedstore edit STORE "
+            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 instead'
+        )
+    return next((s.value for s in (Split.TEST, Split.VAL) if s in names), None)
+
+
+def _sql_text(word: str) -> str:
+    """Return a word as SQL text."""
+    return "'" + word.replace("'", "''") + "'"
 
 
 def cross_validation_splits(
@@ -193,13 +215,14 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
         raise LabelError(f"training has one class only ({classes[0]!r}); a classifier needs at least two")
 
 
-def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS) -> int:
+def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS, side: str = "") -> int:
     """Return how many cross-validation folds the smallest class can fill.
 
     Args:
         y: labels ``(N,)``.
         groups: int64 ``(N,)``.
         limit: the most folds.
+        side: where the rows are from, for the message.
 
     Raises:
         LabelError: if a class is in one group only (one example): it cannot be on both sides.
@@ -209,8 +232,8 @@ def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int =
     if single:
         listed = ", ".join(repr(label) for label in single[:5])
         raise LabelError(
-            f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only ({listed}), copies and "
-            "groups counted once; label more, or leave out what has too few with --where"
+            f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only{side} ({listed}), copies "
+            "and groups counted once; label more, or leave out what has too few with --where"
         )
     return int(min(limit, counts.min()))
 

@@ -12,9 +12,11 @@ from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities
+from embedstore.classify.evaluation.fit import fit_head, max_inner_folds, out_of_fold_probabilities
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
+
+MAX_NESTED_ROWS = 1000  # up to so many training rows C is chosen anew inside each fold of calibration
 
 
 def fit_calibrated_head(
@@ -55,11 +57,35 @@ def fit_calibrated_head(
     names = [str(c) for c in estimator.classes_]
     if len(calibration):
         targets = _targets(calibration, names)
-        return _wrap(estimator, estimator, calibration.X, targets, settings), len(calibration)
-    n_folds = splits.DEFAULT_FOLDS if train.multilabel else splits.max_folds(train.y, train.groups)
-    proba = out_of_fold_probabilities(train, names, head=head, n_folds=n_folds, seed=settings.seed, options=options)
+        rows = _CalibrationRows(calibration.X, targets, calibration.groups)
+        return _wrap(estimator, estimator, rows, settings), len(calibration)
+    n_folds = splits.DEFAULT_FOLDS if train.multilabel else max_inner_folds(train)
+    # A C that is chosen on the rows that calibrate makes their scores too good, which shows where they are few.
+    proba = out_of_fold_probabilities(
+        train,
+        names,
+        head=head,
+        n_folds=n_folds,
+        seed=settings.seed,
+        options=options,
+        nested=len(train) <= MAX_NESTED_ROWS,
+    )
     precomputed = _PrecomputedHead(estimator.classes_, len(names), train.multilabel)
-    return _wrap(estimator, precomputed, proba, _targets(train, names), settings), len(train)
+    rows = _CalibrationRows(proba, _targets(train, names), train.groups)
+    return _wrap(estimator, precomputed, rows, settings), len(train)
+
+
+@dataclass(frozen=True)
+class _CalibrationRows:
+    """Rows that calibrate: features, or probabilities that were computed before; labels; groups."""
+
+    X: NDArray[np.float32]
+    y: NDArray[Any]
+    groups: NDArray[np.int64]
+
+    def take(self, rows: NDArray[np.bool_]) -> _CalibrationRows:
+        """Return a selection of rows."""
+        return _CalibrationRows(self.X[rows], self.y[rows], self.groups[rows])
 
 
 def _targets(rows: Features, names: list[str]) -> NDArray[Any]:
@@ -67,23 +93,25 @@ def _targets(rows: Features, names: list[str]) -> NDArray[Any]:
     return label_indicators(rows.y, names).astype(np.int64) if rows.multilabel else rows.y
 
 
-def _wrap(estimator: Any, scored: Any, X: NDArray[np.float32], y: NDArray[Any], settings: EvaluationSettings) -> Any:
-    """Fit the wrappers around ``scored``, which accepts X, and return them around ``estimator``."""
-    known = np.isin(y.astype(str), np.asarray(estimator.classes_).astype(str)) if y.ndim == 1 else np.ones(len(y), bool)
-    if not known.any():
+def _wrap(estimator: Any, scored: Any, rows: _CalibrationRows, settings: EvaluationSettings) -> Any:
+    """Fit the wrappers around ``scored``, which accepts the rows' X, and return them around ``estimator``."""
+    names = np.asarray(estimator.classes_).astype(str)
+    known = rows.take(np.isin(rows.y.astype(str), names)) if rows.y.ndim == 1 else rows
+    if not len(known.y):
         raise LabelError(
             "no row is left to calibrate on; label more items, or leave out calibrate, abstain_precision and "
             "conformal_alpha"
         )
     if settings.calibrate is not None:
-        scored = heads.CalibratedHead(scored, settings.calibrate).fit(X[known], y[known])
+        scored = heads.CalibratedHead(scored, settings.calibrate).fit(known.X, known.y)
         estimator = _copy_fit(scored, heads.CalibratedHead(estimator, settings.calibrate))
     if settings.abstain_precision is not None:
-        fitted = heads.SelectiveClassifier(scored, settings.abstain_precision).fit(X, y)
+        fitted = heads.SelectiveClassifier(scored, settings.abstain_precision).fit(rows.X, rows.y, rows.groups)
         estimator = _copy_fit(fitted, heads.SelectiveClassifier(estimator, settings.abstain_precision))
     if settings.conformal_alpha is not None:
-        fitted = heads.ConformalSets(scored, settings.conformal_alpha).fit(X[known], y[known])
-        estimator = _copy_fit(fitted, heads.ConformalSets(estimator, settings.conformal_alpha))
+        by_class = settings.conformal_by_class
+        fitted = heads.ConformalSets(scored, settings.conformal_alpha, by_class=by_class).fit(known.X, known.y)
+        estimator = _copy_fit(fitted, heads.ConformalSets(estimator, settings.conformal_alpha, by_class=by_class))
     return estimator
 
 

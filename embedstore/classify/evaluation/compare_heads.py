@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.few_shot_curve import few_shot_curve
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower, pairwise_differences
-from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
+from embedstore.classify.evaluation.text_classifiers import TEXT_HEADS, ZERO_SHOT, TextClasses, evaluate_text_head
 from embedstore.classify.metrics import MetricDifference, MetricName
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences
 from embedstore.errors import UnknownHead
@@ -77,7 +79,7 @@ class ComparedHead:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
-        e, gap = self.evaluation, self.accuracy_gap
+        e, gap, leak = self.evaluation, self.accuracy_gap, self.evaluation.leak
         return {
             "space": e.space,
             "head": e.head,
@@ -91,6 +93,7 @@ class ComparedHead:
             "bytes_per_item": self.cost.bytes_per_item,
             "images_per_second": self.cost.images_per_second,
             "near_duplicates": e.near_duplicates and e.near_duplicates.count,
+            "leak": leak and leak.to_json(),
             "metrics": e.report.to_json()["scores"],
             "curve": self.learning_curve and self.learning_curve.to_json()["points"],
         }
@@ -141,14 +144,16 @@ def compare_heads(
     heads: Sequence[str] = DEFAULT_HEADS,
     settings: EvaluationSettings | None = None,
     labels_per_class: Sequence[int] = (),
+    text_classes: Sequence[TextClasses] = (),
 ) -> HeadComparison:
     """Evaluate every head in every space on the items that all spaces share, on one split.
 
     Args:
         spaces: the features of each space, and its cost.
-        heads: names of heads.
+        heads: names of heads; also ``zero-shot`` and few-shot heads, which learn from all training items.
         settings: folds, seed, near-duplicates, calibration.
         labels_per_class: label budgets; with some, each head gets a learning curve, always on the train-test split.
+        text_classes: the classes in words of each space, for zero-shot and few-shot heads.
 
     Raises:
         LabelError: when no item has a vector in all spaces, or the labels do not support the split.
@@ -158,10 +163,13 @@ def compare_heads(
     if not heads or not spaces:
         raise UnknownHead("nothing to compare: name at least one head and one space that has vectors")
     shared = settings.near_duplicate_options.join_shared(select_shared_items([data for data, _ in spaces]))
-    budgets = LearningCurveSettings(labels_per_class, seed=settings.seed)
+    budgets = LearningCurveSettings(
+        labels_per_class, seed=settings.seed, near_duplicates=settings.near_duplicate_options
+    )
+    words: list[TextClasses | None] = [*text_classes] or [None] * len(spaces)
     cells = [
-        (evaluate_head(head, data, settings), cost, learning_curve(head, data, budgets) if labels_per_class else None)
-        for data, (_, cost) in zip(shared, spaces, strict=True)
+        (_evaluate(head, data, settings, text), cost, _curve(head, data, budgets, text))
+        for data, (_, cost), text in zip(shared, spaces, words, strict=True)
         for head in heads
     ]
     cells.sort(key=lambda cell: _rank(cell[0]))
@@ -179,6 +187,26 @@ def compare_heads(
         ),
         power=ComparisonPower.of(pairs) if len(cells) > 1 else None,
     )
+
+
+def _evaluate(head: str, data: Features, settings: EvaluationSettings, text: TextClasses | None) -> Evaluation:
+    """Evaluate a head; one that is made from text needs the classes in words."""
+    if head != "logistic":
+        settings = replace(settings, choose_on=ChoiceRows.FOLDS.value)  # nothing but C is selected by it
+    if head not in TEXT_HEADS:
+        return evaluate_head(head, data, settings)
+    if text is None:
+        raise UnknownHead(f"{head} needs the classes in words; it is compared by Store.compare_heads")
+    return evaluate_text_head(head, data, text, settings)
+
+
+def _curve(head: str, data: Features, budgets: LearningCurveSettings, text: TextClasses | None) -> LearningCurve | None:
+    """Return the learning curve of a head where budgets are given; zero-shot has none."""
+    if not budgets.labels_per_class or head == ZERO_SHOT:
+        return None
+    if head in TEXT_HEADS and text is not None:
+        return few_shot_curve(data, text, head=head, settings=budgets)
+    return learning_curve(head, data, budgets)
 
 
 def _rank(e: Evaluation) -> tuple[float, float]:

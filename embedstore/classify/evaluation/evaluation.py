@@ -113,6 +113,9 @@ class Evaluation(Table):
         n_train: training rows; with folds all rows.
         n_leaks: training rows left out because their content or group is held out.
         n_unlabeled: items left out because they have no label.
+        n_unused_validation: items of the split ``val`` that were used for nothing, because ``test`` evaluates.
+        n_train_without_split: training items without a split of their own, where the held-out items have one.
+        label_notes: what a person should know about the labels, one sentence each.
         seed: of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
             rows count as wrong.
@@ -120,6 +123,7 @@ class Evaluation(Table):
         predictions: of the held-out rows.
         report: metrics with 95% intervals, confusion matrix and per-class table.
         hyperparameters: selected without the held-out rows, e.g. ``{"C": 0.1}``.
+        grid_edges: those of them that are the first or the last value tried.
         c_path: ``(C, log-loss, accuracy)`` out of fold, for each C tried inside the training rows.
         near_duplicates: across the split; None where nothing was searched for.
         fold_accuracy: accuracy of each fold.
@@ -136,12 +140,16 @@ class Evaluation(Table):
     n_train: int
     n_leaks: int
     n_unlabeled: int
+    n_unused_validation: int
+    n_train_without_split: int
+    label_notes: tuple[str, ...]
     seed: int
     unlearned_classes: tuple[str, ...]
     estimator: Any = field(repr=False)
     held_out_predictions: HeldOutPredictions = field(repr=False)
     report: ClassificationReport
     hyperparameters: dict[str, Any]
+    grid_edges: dict[str, float]
     c_path: tuple[tuple[float, float, float], ...]
     near_duplicates: SplitNearDuplicates | None
     fold_accuracy: tuple[float, ...]
@@ -218,6 +226,7 @@ class Evaluation(Table):
             "leak": leak and leak.to_json(),
             "accuracy": self.accuracy,
             **self.hyperparameters,
+            "grid_edges": self.grid_edges,
             "split": self.split,
             "train": self.n_train,
             "held_out": self.n_held_out,
@@ -228,6 +237,9 @@ class Evaluation(Table):
             "leaks_removed": self.n_leaks,
             "near_duplicates": self.near_duplicates and self.near_duplicates.to_json(),
             "unlabelled": self.n_unlabeled,
+            "unused_validation": self.n_unused_validation,
+            "train_without_split": self.n_train_without_split,
+            "label_notes": list(self.label_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],

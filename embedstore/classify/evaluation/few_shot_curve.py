@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import select_classes
 from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.evaluation.curve_interval import HeldOutScore
 from embedstore.classify.evaluation.learning_curve import (
     LearningCurve,
     LearningCurveSettings,
@@ -26,7 +27,7 @@ def few_shot_curve(
     :func:`embedstore.classify.evaluation.text_classifiers.evaluate_few_shot`.
 
     Args:
-        data: labeled rows; rows whose label is not among the classes are left out.
+        data: labeled rows; rows whose label is not among the classes do not train, and count as wrong.
         classes: names, vectors and logit scale.
         head: one of :class:`embedstore.classify.evaluation.text_classifiers.FewShotHead`.
         settings: shots per class, draws and seed.
@@ -36,10 +37,11 @@ def few_shot_curve(
         LabelError: when the labels do not support the split.
     """
     settings = settings or LearningCurveSettings()
-    data = settings.near_duplicates.join(select_classes(data, classes.names))
-    validation = data.take(train_test_split(data, seed=settings.seed).calibration)
+    data = settings.near_duplicates.join(data)
+    calibration = data.take(train_test_split(data, seed=settings.seed).calibration)
+    validation = select_classes(calibration, classes.names)
 
-    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> float:
+    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> HeldOutScore:
         return score_fitted(fit_few_shot_head(head, classes, data.take(rows), validation, seed=seed), held_out)
 
-    return score_label_budgets(score, head, data, settings)
+    return score_label_budgets(score, head, data, settings, classes=classes.names)

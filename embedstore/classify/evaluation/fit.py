@@ -56,17 +56,26 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
         return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), groups=train.groups)
     if head == "logistic":
-        if not _has_single_c(options) and (few := splits.max_folds(train.y, train.groups)) < splits.DEFAULT_FOLDS:
+        if not _has_single_c(options) and (few := max_inner_folds(train)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
         return heads.make_head(head, **options).fit(train.X, train.y, groups=train.groups)
     return heads.fit_grouped(heads.make_head(head, **options), train.X, train.y, train.groups)
+
+
+def max_inner_folds(train: Features) -> int:
+    """Return how many folds the smallest class of the training rows can fill.
+
+    Raises:
+        LabelError: if a class is in one group only.
+    """
+    return splits.max_folds(train.y, train.groups, side=f" among the {len(train)} training items")
 
 
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
     """Fit a head as :func:`fit_head`, with C = 1 where a class has one group only and nothing can choose C."""
     options = dict(options or {})
     if head == "logistic" and not train.multilabel and splits.groups_per_class(train.y, train.groups)[1].min() < 2:
-        options["Cs"] = [SINGLE_EXAMPLE_C]
+        options.setdefault("C", SINGLE_EXAMPLE_C)
     return fit_head(head, train, seed=seed, options=options)
 
 
@@ -78,6 +87,7 @@ def out_of_fold_probabilities(
     n_folds: int,
     seed: int = 0,
     options: dict[str, Any] | None = None,
+    nested: bool = False,
 ) -> NDArray[np.float32]:
     """Predict every row by a head that was not fitted on it; logistic regression does so in one pass.
 
@@ -88,11 +98,14 @@ def out_of_fold_probabilities(
         n_folds: number of folds.
         seed: of the folds and of the head.
         options: of the head's constructor.
+        nested: choose the C of logistic regression inside each fold, not once on all folds.
 
     Returns:
         Probabilities, float32 ``(N, K)``.
     """
     options = dict(options or {})
+    if nested and not data.multilabel:
+        return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
     if head == "logistic" and data.multilabel and not _has_single_c(options):
         return _out_of_fold_per_label(data, class_names, n_folds, {"random_state": seed} | options)
     if head == "logistic":
@@ -101,9 +114,17 @@ def out_of_fold_probabilities(
         if hasattr(probe, "out_of_fold_"):  # a single C is fitted without folds
             out: NDArray[np.float32] = np.nan_to_num(np.asarray(probe.out_of_fold_, dtype=np.float32))
             return out
+    return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
+
+
+def _fold_by_fold(
+    data: Features, class_names: Sequence[str], *, head: str, n_folds: int, seed: int, options: dict[str, Any]
+) -> NDArray[np.float32]:
+    """Fit one head per fold and predict the rows that the fold holds out."""
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
-        estimator = fit_head(head, data.take(part.train), seed=seed, options=options)
+        train = data.take(part.train)
+        estimator = (fit_head if data.multilabel else fit_head_to_few)(head, train, seed=seed, options=options)
         held_out = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
         proba[part.held_out] = align_columns(held_out, estimator.classes_, class_names)
     return proba
@@ -129,7 +150,7 @@ def _out_of_fold_per_label(
 def _has_single_c(options: dict[str, Any]) -> bool:
     """Return whether one C is given, so that the head needs no folds to choose it."""
     Cs = options.get("Cs")
-    return Cs is not None and (Cs == 1 if isinstance(Cs, int) else np.size(Cs) == 1)
+    return options.get("C") is not None or (Cs is not None and not isinstance(Cs, int) and np.size(Cs) == 1)
 
 
 def align_columns(
@@ -179,6 +200,23 @@ def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
         if np.isfinite(getattr(inner, name, np.inf)):
             out[key] = float(getattr(inner, name))
     return out
+
+
+def hyperparameters_at_grid_edge(estimator: Any) -> dict[str, float]:
+    """Return the selected hyper-parameters that are the first or last value tried: a better one may lie beyond.
+
+    No image features (alpha = 0) and no training (an infinite penalty) are ends of the scale itself and do not count.
+    """
+    inner = unwrap_head(estimator)
+    grids: dict[str, tuple[str, Sequence[float]]] = {}
+    if isinstance(inner, heads.LogisticProbe):
+        grids = {"C": ("C_", inner.grid)}
+    elif getattr(inner, "tuning_rows_", "") in ("validation rows", "held-out shots"):
+        grids = {"alpha": ("alpha_", [a for a in inner.alphas if a > 0])}
+        grids |= {"beta": ("beta_", inner.betas)} if hasattr(inner, "betas") else {}
+        grids |= {"penalty": ("penalty_", inner.penalties)} if hasattr(inner, "penalties") else {}
+    selected = {name: (float(getattr(inner, attribute)), grid) for name, (attribute, grid) in grids.items()}
+    return {name: v for name, (v, grid) in selected.items() if len(grid) > 1 and v in (min(grid), max(grid))}
 
 
 def c_path(estimator: Any) -> tuple[tuple[float, float, float], ...]:

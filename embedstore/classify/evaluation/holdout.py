@@ -16,11 +16,13 @@ from embedstore.classify.data.splits import TrainTestSplit, evaluation_splits
 from embedstore.classify.evaluation import uncertainty_report
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
-from embedstore.classify.evaluation.fit import c_path, selected_hyperparameters
+from embedstore.classify.evaluation.fit import c_path, hyperparameters_at_grid_edge, selected_hyperparameters
 from embedstore.classify.evaluation.multilabel import multilabel_report
-from embedstore.classify.evaluation.rounds import HoldoutRound, pool_rounds, predict_held_out, run_round
+from embedstore.classify.evaluation.rounds import FitHead, HoldoutRound, pool_rounds, predict_held_out, run_round
 from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.validation_fit import fit_with_validation
 from embedstore.classify.metrics import ClassificationReport, MetricName
+from embedstore.types import Split
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by construction and is left out
 _NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -42,14 +44,32 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
     """
     settings = settings or EvaluationSettings()
     heads.make_head(head, **options)  # refuses a wrong name early, and its imports do not count as its time
+
+    def fit(train: Features, calibration: Features) -> tuple[Any, int]:
+        if settings.uses_validation:
+            return fit_with_validation(head, train, calibration, settings, options), 0
+        return fit_calibrated_head(head, train, calibration, settings, options)
+
+    return evaluate_fit(head, data, settings, fit)
+
+
+def evaluate_fit(head: str, data: Features, settings: EvaluationSettings, fit: FitHead) -> Evaluation:
+    """Fit anything on the training rows and evaluate it on the held-out rows.
+
+    Args:
+        head: name of the head, for the report.
+        data: labeled rows.
+        settings: folds, seed, near-duplicates.
+        fit: fits a classifier on rows.
+
+    Raises:
+        LabelError: when the labels do not support the split or the head.
+    """
     start = time.perf_counter()
     data = settings.near_duplicate_options.join(data)
     splits = evaluation_splits(data, n_folds=settings.folds, seed=settings.seed)
-    rounds = [run_round(head, data, split, settings, options) for split in splits]
-    if settings.folds:
-        estimator = fit_calibrated_head(head, data, data.take(_NO_ROWS), settings, options)[0]
-    else:
-        estimator = rounds[0].estimator
+    rounds = [run_round(data, split, settings, fit) for split in splits]
+    estimator = fit(data, data.take(_NO_ROWS))[0] if settings.folds else rounds[0].estimator
     return build_evaluation(head, data, rounds, estimator, settings, start)
 
 
@@ -100,12 +120,16 @@ def build_evaluation(
         n_train=len(data) if settings.folds else len(first.split.train),
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
+        n_unused_validation=first.n_unused_validation,
+        n_train_without_split=_count_without_split(data, first.split),
+        label_notes=data.label_notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,
         held_out_predictions=pooled,
         report=_report(pooled),
         hyperparameters=first.hyperparameters | selected_hyperparameters(estimator),
+        grid_edges=hyperparameters_at_grid_edge(estimator),
         c_path=c_path(estimator),
         near_duplicates=merge_split_near_duplicates([r.near_duplicates for r in rounds]),
         fold_accuracy=tuple(float(correct.mean()) for correct in folds),
@@ -114,6 +138,13 @@ def build_evaluation(
         conformal=uncertainty_report.conformal_report(rounds, settings.conformal_alpha),
         seconds=time.perf_counter() - start,
     )
+
+
+def _count_without_split(data: Features, split: TrainTestSplit) -> int:
+    """Return the training rows that have no split of their own, where the held-out rows have one."""
+    if split.name not in [s.value for s in Split]:
+        return 0
+    return sum(s is None for s in data.splits[split.train].tolist())
 
 
 def _report(pooled: HeldOutPredictions) -> ClassificationReport:

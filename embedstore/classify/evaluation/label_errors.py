@@ -1,12 +1,9 @@
-"""Find labels that are likely wrong: confident learning on out-of-fold probabilities.
-
-Northcutt, Jiang, Chuang: Confident learning, JAIR 70 (2021).
-"""
+"""Rank labels by how doubtful they are, and find those that are likely wrong, on out-of-fold probabilities."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,16 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.evaluation.fit import out_of_fold_probabilities
+from embedstore.classify.evaluation.label_quality import (
+    LabelFilter,
+    LabelScore,
+    calibrated_joint,
+    confident_joint,
+    flag_labels,
+    label_scores,
+    other_labels,
+)
+from embedstore.errors import LabelError, did_you_mean
 from embedstore.tables import Record, Table
 
 
@@ -29,12 +36,16 @@ class LabelIssue:
         given_label: its label; None where one of several labels is missing.
         suggested_label: the label that the other items suggest; None where one of several labels is one too many.
         margin: probability of the suggested answer minus that of the given one; higher is more certain.
+        score: quality of the given answer in [0, 1], by which the labels are ranked; lower is worse.
+        flagged: whether it is among the labels that are likely wrong.
     """
 
     item: int
     given_label: str | None
     suggested_label: str | None
     margin: float
+    score: float
+    flagged: bool
 
     @property
     def description(self) -> str:
@@ -47,14 +58,61 @@ class LabelIssue:
 
 
 @dataclass(frozen=True)
-class LabelErrorReport(Table):
-    """Doubtful labels, the most certain first.
+class LabelRanking:
+    """Labels as arrays ``(N,)``, the most doubtful first.
 
     Attributes:
-        issues: one per doubtful label.
+        names: the labels.
+        items: int64, the items.
+        given: int64, the number of the given label in ``names``, -1 where one of several labels is missing.
+        suggested: int64, the number of the most probable other label, -1 where one of several labels is one too many.
+        margin: float, as in :class:`LabelIssue`.
+        score: float, as in :class:`LabelIssue`.
+        flagged: bool, as in :class:`LabelIssue`.
+    """
+
+    names: tuple[str, ...]
+    items: NDArray[np.int64]
+    given: NDArray[np.int64]
+    suggested: NDArray[np.int64]
+    margin: NDArray[np.float64]
+    score: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def take(self, rows: NDArray[Any] | slice) -> LabelRanking:
+        """Return a selection of labels."""
+        arrays = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "names"}
+        return LabelRanking(names=self.names, **arrays)
+
+    def top(self, n: int | None = None) -> list[LabelIssue]:
+        """Return the most doubtful labels, whether flagged or not; all of them by default."""
+        part = self.take(slice(n))
+        columns = (part.items, part.given, part.suggested, part.margin, part.score, part.flagged)
+        return [
+            LabelIssue(item, self._name(given), self._name(suggested), margin, score, flagged)
+            for item, given, suggested, margin, score, flagged in zip(*(c.tolist() for c in columns), strict=True)
+        ]
+
+    def _name(self, number: int) -> str | None:
+        return self.names[number] if number >= 0 else None
+
+
+@dataclass(frozen=True)
+class LabelErrorReport(Table):
+    """Every label that was checked, the most doubtful first.
+
+    Attributes:
+        issues: the labels that are likely wrong, in the order of the ranking.
+        ranking: all labels with their score, as arrays.
         n_labels: labels that were checked; with several labels per item, yes-or-no answers.
         error_rate: the share of wrong labels among them, estimated from the confident joint.
         skipped_labels: labels that cannot be checked, because they occur in one group only, or in all but one.
+        n_confirmed: labels that a person has confirmed, which are not listed.
+        ranked_by: the score of the ranking.
+        flagged_by: how labels are flagged.
         label: the column.
         head: name of the head that predicted the labels.
         folds: number of folds requested.
@@ -62,9 +120,13 @@ class LabelErrorReport(Table):
     """
 
     issues: tuple[LabelIssue, ...]
+    ranking: LabelRanking = field(repr=False)
     n_labels: int
     error_rate: float
     skipped_labels: tuple[str, ...]
+    n_confirmed: int
+    ranked_by: str
+    flagged_by: str
     label: str
     head: str
     folds: int
@@ -83,134 +145,163 @@ class LabelErrorReport(Table):
             "folds": self.folds,
             "error_rate": round(self.error_rate, 6),
             "unjudged": list(self.skipped_labels),
+            "confirmed": self.n_confirmed,
+            "ranked_by": self.ranked_by,
+            "flagged_by": self.flagged_by,
             "seconds": round(self.seconds, 3),
-            "suspects": [
-                {
-                    "item": i.item,
-                    "given": i.given_label,
-                    "suggested": i.suggested_label,
-                    "margin": round(i.margin, 6),
-                }
-                for i in self.issues
-            ],
+            "suspects": [issue_json(i) for i in self.issues],
         }
+
+
+def issue_json(issue: LabelIssue) -> dict[str, Any]:
+    """Return plain values."""
+    return {
+        "item": issue.item,
+        "given": issue.given_label,
+        "suggested": issue.suggested_label,
+        "margin": round(issue.margin, 6),
+        "score": round(issue.score, 6),
+        "flagged": issue.flagged,
+    }
+
+
+@dataclass(frozen=True)
+class LabelErrorSettings:
+    """How labels are checked.
+
+    Attributes:
+        head: name of the head whose out-of-fold probabilities count.
+        folds: number of folds; a small class lowers it.
+        seed: of the folds and of the head.
+        ranked_by: the score that ranks the labels, one of :class:`LabelScore`.
+        flagged_by: how labels are flagged as wrong, one of :class:`LabelFilter`.
+        near_duplicates: how they are found; no item is judged by a head that was fitted on its copies.
+    """
+
+    head: str = "logistic"
+    folds: int = 5
+    seed: int = 0
+    ranked_by: str = LabelScore.SELF_CONFIDENCE.value
+    flagged_by: str = LabelFilter.CONFIDENT_LEARNING.value
+    near_duplicates: NearDuplicateOptions = field(default_factory=NearDuplicateOptions)
+
+    def __post_init__(self) -> None:
+        for name, value, kinds in (
+            ("ranked_by", self.ranked_by, [s.value for s in LabelScore]),
+            ("flagged_by", self.flagged_by, [f.value for f in LabelFilter]),
+        ):
+            if value not in kinds:
+                raise LabelError(f"{name} must be {', '.join(kinds)}, not {value!r}{did_you_mean(str(value), kinds)}")
 
 
 @dataclass(frozen=True)
 class _Check:
-    """The issues among ``n_labels`` labels, of which about ``n_wrong`` are wrong."""
+    """The ranking of labels of which about ``n_wrong`` are wrong."""
 
-    issues: list[LabelIssue]
-    n_labels: int
+    ranking: LabelRanking
     n_wrong: float
     skipped_labels: tuple[str, ...] = ()
 
 
 def label_errors(
-    data: Features,
-    *,
-    head: str = "logistic",
-    n_folds: int = 5,
-    seed: int = 0,
-    near_duplicates: NearDuplicateOptions = NearDuplicateOptions(),
+    data: Features, settings: LabelErrorSettings | None = None, *, confirmed: NDArray[np.int64] | None = None
 ) -> LabelErrorReport:
-    """Find items whose label the other items contradict with confidence.
+    """Rank all labels by how much the other items contradict them, and flag those that are likely wrong.
 
     Args:
         data: labeled rows.
-        head: name of the head whose out-of-fold probabilities count.
-        n_folds: number of folds; a small class lowers it.
-        seed: of the folds and of the head.
-        near_duplicates: how they are found; no item is judged by a head that was fitted on its copies.
+        settings: the head, the score and the filter.
+        confirmed: items whose label a person has confirmed; they train the head and are not listed.
 
     Raises:
         LabelError: when a class has too few items.
         UnknownHead: when no head has this name.
     """
-    start = time.perf_counter()
-    data = near_duplicates.join(data)
+    start, settings = time.perf_counter(), settings or LabelErrorSettings()
+    data = settings.near_duplicates.join(data)
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
-    possible = n_folds if data.multilabel else splits.max_folds(data.y, data.groups, limit=n_folds)
-    proba = out_of_fold_probabilities(data, names, head=head, n_folds=possible, seed=seed)
-    check = (_check_labels_one_by_one if data.multilabel else _check_classes)(data, names, proba)
+    limit = settings.folds
+    possible = limit if data.multilabel else splits.max_folds(data.y, data.groups, limit=limit)
+    proba = out_of_fold_probabilities(data, names, head=settings.head, n_folds=possible, seed=settings.seed)
+    check = (_check_labels_one_by_one if data.multilabel else _check_classes)(data, names, proba, settings)
+    ranking = check.ranking
+    n_labels = len(ranking)
+    if confirmed is not None:
+        ranking = ranking.take(~np.isin(ranking.items, confirmed))
     return LabelErrorReport(
-        issues=tuple(sorted(check.issues, key=lambda i: (-i.margin, i.item))),
-        n_labels=check.n_labels,
-        error_rate=check.n_wrong / max(check.n_labels, 1),
+        issues=tuple(ranking.take(ranking.flagged).top()),
+        ranking=ranking,
+        n_labels=n_labels,
+        error_rate=check.n_wrong / max(n_labels, 1),
         skipped_labels=check.skipped_labels,
+        n_confirmed=n_labels - len(ranking),
+        ranked_by=settings.ranked_by,
+        flagged_by=settings.flagged_by,
         label=data.label,
-        head=head,
-        folds=n_folds,
+        head=settings.head,
+        folds=settings.folds,
         seconds=time.perf_counter() - start,
     )
 
 
-def _check_classes(data: Features, names: list[str], proba: NDArray[np.float32]) -> _Check:
+def _check_classes(
+    data: Features, names: list[str], proba: NDArray[np.float32], settings: LabelErrorSettings
+) -> _Check:
     """Check the one label of every item."""
     given = np.searchsorted(np.array(names), data.y.astype(str))
-    other, joint = confident_joint(given, proba)
-    issues = [
-        LabelIssue(int(data.ids[i]), names[given[i]], names[other[i]], float(proba[i, other[i]] - proba[i, given[i]]))
-        for i in np.flatnonzero(other >= 0).tolist()
-    ]
-    return _Check(issues, len(data), _error_rate(joint, given) * len(data))
+    return _rank(tuple(names), data.ids, given, proba, settings)
 
 
-def _check_labels_one_by_one(data: Features, names: list[str], proba: NDArray[np.float32]) -> _Check:
+def _check_labels_one_by_one(
+    data: Features, names: list[str], proba: NDArray[np.float32], settings: LabelErrorSettings
+) -> _Check:
     """Check every label of every item as a yes-or-no answer."""
     indicators = label_indicators(data.y, names)
-    issues: list[LabelIssue] = []
-    skipped, n_wrong = [], 0.0
-    for name, positive, p in zip(names, indicators.T, proba.T, strict=True):
+    checks, skipped = [], []
+    for number, (name, positive, p) in enumerate(zip(names, indicators.T, proba.T, strict=True)):
         if splits.smaller_side(positive, data.groups) < 2:
             skipped.append(name)
             continue
-        given, answers = positive.astype(np.int64), np.stack([1 - p, p], axis=1)
-        other, joint = confident_joint(given, answers)
-        n_wrong += _error_rate(joint, given) * len(data)
-        issues += [
-            LabelIssue(
-                int(data.ids[i]),
-                given_label=name if given[i] else None,
-                suggested_label=None if given[i] else name,
-                margin=float(answers[i, other[i]] - answers[i, given[i]]),
-            )
-            for i in np.flatnonzero(other >= 0).tolist()
-        ]
-    return _Check(issues, len(data) * (len(names) - len(skipped)), n_wrong, tuple(skipped))
+        check = _rank(("no", "yes"), data.ids, positive.astype(np.int64), np.stack([1 - p, p], axis=1), settings)
+        present = check.ranking.given == 1
+        ranking = replace(
+            check.ranking,
+            names=tuple(names),
+            given=np.where(present, number, -1),
+            suggested=np.where(present, -1, number),
+        )
+        checks.append(_Check(ranking, check.n_wrong))
+    merged = _merge(tuple(names), [c.ranking for c in checks])
+    return _Check(merged, sum(c.n_wrong for c in checks), tuple(skipped))
 
 
-def confident_joint(
-    given_columns: NDArray[np.int64], proba: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count given labels against confident labels.
-
-    A class is confident for a row when its probability is at least the mean probability that the class gets from the
-    rows labeled so; of several confident classes the most probable counts.
-
-    Args:
-        given_columns: int64 ``(N,)`` columns of the given labels.
-        proba: float32 ``(N, K)`` out of fold.
-
-    Returns:
-        The confident class where it differs from the given one, else -1, int64 ``(N,)``; and the counts
-        ``[given, confident]``, int64 ``(K, K)``.
-    """
-    k = proba.shape[1]
-    threshold = np.array(
-        [proba[given_columns == c, c].mean() if (given_columns == c).any() else np.inf for c in range(k)]
-    )
-    is_confident = proba >= threshold
-    best = np.where(is_confident, proba, -1).argmax(1)
-    has_confident = is_confident.any(1)
-    joint = np.zeros((k, k), dtype=np.int64)
-    np.add.at(joint, (given_columns[has_confident], best[has_confident]), 1)
-    return np.where(has_confident & (best != given_columns), best, -1), joint
+def _rank(
+    names: tuple[str, ...],
+    items: NDArray[np.int64],
+    given: NDArray[np.int64],
+    proba: NDArray[np.float32],
+    settings: LabelErrorSettings,
+) -> _Check:
+    """Rank given labels, and suggest the most probable other one."""
+    score = label_scores(given, proba, LabelScore(settings.ranked_by))
+    others = other_labels(given, proba)
+    suggested = others.argmax(axis=1)
+    rows = np.arange(len(given))
+    margin = others[rows, suggested] - proba[rows, given]
+    flagged = flag_labels(given, proba, LabelFilter(settings.flagged_by))
+    joint = calibrated_joint(confident_joint(given, proba)[1], given)
+    ranking = LabelRanking(names, items, given, suggested, margin, score, flagged)
+    return _Check(ranking.take(np.lexsort((items, score))), float(joint.sum() - np.trace(joint)))
 
 
-def _error_rate(joint: NDArray[np.int64], given: NDArray[np.int64]) -> float:
-    """Return the joint's share off the diagonal, after each row is scaled to the number of rows labeled so."""
-    totals = np.bincount(given, minlength=len(joint)).astype(float)
-    sums = joint.sum(1)
-    diagonal = np.divide(np.diag(joint), sums, out=np.ones(len(joint)), where=sums > 0)
-    return float(1 - (diagonal * totals).sum() / totals.sum())
+def _merge(names: tuple[str, ...], rankings: list[LabelRanking]) -> LabelRanking:
+    """Merge the rankings of several labels into one."""
+    empty = np.zeros(0, np.int64)
+    none = LabelRanking(names, empty, empty, empty, empty.astype(float), empty.astype(float), empty.astype(bool))
+    columns = {
+        f.name: np.concatenate([getattr(r, f.name) for r in [none, *rankings]])
+        for f in fields(LabelRanking)
+        if f.name != "names"
+    }
+    merged = LabelRanking(names=names, **columns)
+    return merged.take(np.lexsort((merged.items, merged.score)))

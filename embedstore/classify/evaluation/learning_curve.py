@@ -17,6 +17,7 @@ from embedstore.classify.data.sampling import first_of_each_picture, sample_per_
 from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation import multilabel
+from embedstore.classify.evaluation.curve_interval import HeldOutScore, bootstrap_error, mean_interval
 from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
 from embedstore.classify.evaluation.rounds import predict_held_out
 from embedstore.classify.metrics import MetricName
@@ -26,7 +27,7 @@ from embedstore.tables import Record, Table
 DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
 
-ScoreRows = Callable[[NDArray[np.int64], Features, int], float]
+ScoreRows = Callable[[NDArray[np.int64], Features, int], HeldOutScore]
 """Fit on the training rows with a seed and return the score on the held-out features."""
 
 
@@ -61,11 +62,15 @@ class LearningCurvePoint:
         labels_per_class: the budget; None for all labels.
         n_train: rows trained on.
         values: the curve's metric, one per draw.
+        low: lower end of the 95% interval of the mean, over draws and held-out rows.
+        high: upper end.
     """
 
     labels_per_class: int | None
     n_train: int
     values: tuple[float, ...]
+    low: float
+    high: float
 
     @property
     def mean(self) -> float:
@@ -111,6 +116,8 @@ class LearningCurve(Table):
                 "labels_per_class": p.labels_per_class,
                 "n_train": p.n_train,
                 self.metric: p.mean,
+                "low": p.low,
+                "high": p.high,
                 "std": p.std,
                 "draws": len(p.values),
             }
@@ -133,6 +140,8 @@ class LearningCurve(Table):
                     "shots": p.labels_per_class,
                     "train": p.n_train,
                     self.metric: p.mean,
+                    "low": p.low,
+                    "high": p.high,
                     "spread": p.std,
                     "values": list(p.values),
                 }
@@ -158,14 +167,19 @@ def learning_curve(
         BadHead: when an option is wrong.
     """
 
-    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> float:
+    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> HeldOutScore:
         return score_fitted(fit_head_to_few(head, data.take(rows), seed=seed, options=options), held_out)
 
     return score_label_budgets(score, head, data, settings or LearningCurveSettings())
 
 
 def score_label_budgets(
-    score_rows: ScoreRows, head: str, data: Features, settings: LearningCurveSettings
+    score_rows: ScoreRows,
+    head: str,
+    data: Features,
+    settings: LearningCurveSettings,
+    *,
+    classes: Sequence[str] | None = None,
 ) -> LearningCurve:
     """Build the learning curve of anything that learns from training rows.
 
@@ -174,6 +188,7 @@ def score_label_budgets(
         head: name, for the report.
         data: labeled rows.
         settings: label budgets, draws and seed.
+        classes: the labels that rows are drawn from; by default all.
 
     Raises:
         LabelError: when the labels do not support the split, or the fit on all labels.
@@ -182,6 +197,8 @@ def score_label_budgets(
     data = settings.near_duplicates.join(data)
     split = train_test_split(data, seed=settings.seed)
     split = replace(split, train=split_near_duplicates(data, split, drop=settings.near_duplicates.drops)[0])
+    if classes is not None:
+        split = replace(split, train=split.train[np.isin(data.y[split.train].astype(str), classes)])
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
@@ -190,12 +207,12 @@ def score_label_budgets(
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]
         try:
-            values = tuple(score_rows(rows, held_out, seed) for seed, rows in zip(seeds, draws, strict=True))
+            scores = [score_rows(rows, held_out, seed) for seed, rows in zip(seeds, draws, strict=True)]
         except (LabelError, BadHead) as e:
             skipped.append((budget, str(e)))
             continue
-        points.append(LearningCurvePoint(budget, len(draws[0]), values))
-    points.append(LearningCurvePoint(None, len(split.train), (score_rows(split.train, held_out, settings.seed),)))
+        points.append(_point(budget, len(draws[0]), scores, held_out))
+    points.append(_point(None, len(split.train), [score_rows(split.train, held_out, settings.seed)], held_out))
     return LearningCurve(
         head=head,
         label=data.label,
@@ -209,14 +226,24 @@ def score_label_budgets(
     )
 
 
-def score_fitted(estimator: Any, held_out: Features) -> float:
+def _point(budget: int | None, n_train: int, scores: list[HeldOutScore], held_out: Features) -> LearningCurvePoint:
+    """Return the point of one label budget."""
+    low, high = mean_interval(scores, held_out.groups)
+    return LearningCurvePoint(budget, n_train, tuple(s.value for s in scores), low, high)
+
+
+def score_fitted(estimator: Any, held_out: Features) -> HeldOutScore:
     """Return the accuracy of a fitted head; with several labels per item the mean average precision."""
     predictions = predict_held_out(estimator, held_out)
     if not held_out.multilabel:
-        return float(predictions.correct.mean())
+        return HeldOutScore(float(predictions.correct.mean()), predictions.correct)
     names = sorted({*predictions.classes, *(label for row in held_out.y.tolist() for label in row)})
     proba = align_columns(predictions.proba, predictions.classes, names)
-    return multilabel.macro_average_precision(held_out.y, proba, names)
+
+    def score(rows: NDArray[np.int64]) -> float:
+        return multilabel.macro_average_precision(held_out.y[rows], proba[rows], names)
+
+    return HeldOutScore(score(np.arange(len(proba))), standard_error=bootstrap_error(score, held_out.groups))
 
 
 def _largest_class(data: Features, train: NDArray[np.int64]) -> int:

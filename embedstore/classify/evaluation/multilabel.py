@@ -123,8 +123,8 @@ def _scores(rows: ScoredRows, has_probabilities: bool) -> dict[str, MetricEstima
             drawn[name].append(values)
     out = {MetricName.ACCURACY.value: _accuracy(rows)}
     for name, figure in value.items():
-        low, high = metrics.expanded_percentiles(np.concatenate(drawn[name]), rows.n_groups, center=figure)
-        if rows.n_groups_with_errors < FEW_ERRORS:
+        low, high = metrics.logit_interval(figure, np.concatenate(drawn[name]), rows.n_groups)
+        if rows.n_groups_with_errors < FEW_ERRORS or np.isnan(low):
             wilson = wilson_interval(figure, rows.independent_draws)
             low, high = float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1]))
         out[name] = MetricEstimate(figure, max(low, 0.0), min(high, 1.0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near_duplicates
 from embedstore.classify.data.splits import TrainTestSplit
-from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
 from embedstore.classify.evaluation.fit import align_columns, has_probabilities, unwrap_head
 from embedstore.classify.evaluation.settings import EvaluationSettings
@@ -30,6 +29,7 @@ class HoldoutRound:
         predictions: of the held-out rows, in the order of the estimator's classes.
         uncalibrated: float32 ``(M, K)`` probabilities before calibration; None where nothing was calibrated.
         n_calibration: rows that the head was calibrated on.
+        n_unused_validation: rows of the split ``val`` that were used for nothing.
         near_duplicates: across the split; None where nothing was searched for.
         hyperparameters: reported next to those that the head selected for itself.
     """
@@ -39,13 +39,16 @@ class HoldoutRound:
     predictions: HeldOutPredictions
     uncalibrated: NDArray[np.float32] | None = None
     n_calibration: int = 0
+    n_unused_validation: int = 0
     near_duplicates: SplitNearDuplicates | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
-def run_round(
-    head: str, data: Features, split: TrainTestSplit, settings: EvaluationSettings, options: dict[str, Any]
-) -> HoldoutRound:
+FitHead = Callable[[Features, Features], tuple[Any, int]]
+"""Fit on the training rows and maybe calibrate on the others; return the classifier and how many calibrated it."""
+
+
+def run_round(data: Features, split: TrainTestSplit, settings: EvaluationSettings, fit: FitHead) -> HoldoutRound:
     """Fit on the training rows and predict the held-out rows.
 
     Raises:
@@ -59,16 +62,16 @@ def run_round(
             "every training row is a near-duplicate of a held-out row; raise near_duplicate_threshold, or leave out "
             "drop_near_duplicates"
         )
-    estimator, n_calibration = fit_calibrated_head(
-        head, data.take(rows), data.take(split.calibration), settings, options
-    )
+    estimator, n_calibration = fit(data.take(rows), data.take(split.calibration))
     held_out = data.take(split.held_out)
+    is_unused = not settings.uses_validation and n_calibration == 0
     return HoldoutRound(
-        split=replace(split, train=rows),
+        split=replace(split, train=np.union1d(rows, split.calibration) if settings.refit else rows),
         estimator=estimator,
         predictions=predict_held_out(estimator, held_out),
         uncalibrated=_probabilities(unwrap_head(estimator), held_out) if settings.calibrate else None,
         n_calibration=n_calibration,
+        n_unused_validation=len(split.calibration) if is_unused else 0,
         near_duplicates=near_duplicates,
     )
 

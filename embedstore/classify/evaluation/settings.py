@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions, NearDuplicatePolicy
@@ -18,6 +19,13 @@ _RECORDED_KEYS = {
     "labels_per_class": "budgets",
     "repeats": "seeds",
 }
+
+
+class ChoiceRows(StrEnum):
+    """Which rows select C."""
+
+    FOLDS = "folds"
+    VAL = "val"
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,9 @@ class EvaluationSettings:
         abstain_precision: target precision in (0, 1] of a head that may answer "none of these".
         conformal_alpha: share in (0, 0.5] of the items whose set of classes may miss the true class; the head answers
             with sets.
+        conformal_by_class: keep this share within every class, also a rare one.
+        choose_on: ``folds`` of the training rows, or the ``val`` rows, select C of logistic regression.
+        refit: train the evaluated head on the ``val`` rows, too, after everything is selected.
     """
 
     folds: int = 0
@@ -46,6 +57,9 @@ class EvaluationSettings:
     calibrate: str | None = None
     abstain_precision: float | None = None
     conformal_alpha: float | None = None
+    conformal_by_class: bool = False
+    choose_on: str = ChoiceRows.FOLDS.value
+    refit: bool = False
 
     def __post_init__(self) -> None:
         abstain, alpha = self.abstain_precision, self.conformal_alpha
@@ -63,6 +77,28 @@ class EvaluationSettings:
             )
         if abstain is not None and alpha is not None:
             raise BadHead("abstain_precision and conformal_alpha exclude each other: give one")
+        if self.conformal_by_class and alpha is None:
+            raise BadHead("conformal_by_class needs conformal_alpha, e.g. 0.1")
+        self._check_validation()
+
+    def _check_validation(self) -> None:
+        """Refuse what the ``val`` rows cannot be used for."""
+        if self.choose_on not in [c.value for c in ChoiceRows]:
+            raise BadHead(f"choose_on must be folds or val, not {self.choose_on!r}")
+        if not self.uses_validation:
+            return
+        if self.folds:
+            raise LabelError("with folds every item is held out once, and there are no val items: leave out folds")
+        if self.needs_calibration:
+            raise BadHead(
+                "the val items calibrate, and a head that was fitted or selected on them would look better there than "
+                "it is: leave out choose_on and refit, or calibrate, abstain_precision and conformal_alpha"
+            )
+
+    @property
+    def uses_validation(self) -> bool:
+        """Return whether the ``val`` rows select C or train."""
+        return self.choose_on == ChoiceRows.VAL or self.refit
 
     @property
     def near_duplicate_options(self) -> NearDuplicateOptions:

@@ -16,13 +16,13 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class, select_classes
 from embedstore.classify.data.split_leaks import split_near_duplicates
-from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.data.splits import held_out_split, train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
-from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fitted
+from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fit, evaluate_fitted
 from embedstore.classify.evaluation.rounds import HoldoutRound, predict_held_out
 from embedstore.classify.evaluation.settings import EvaluationSettings
-from embedstore.errors import LabelError, UnknownHead, did_you_mean
-from embedstore.types import Split
+from embedstore.errors import BadHead, LabelError, UnknownHead, did_you_mean
+from embedstore.text_form import clean_text
 
 ClassPrompts = Sequence[str] | Mapping[str, str | Sequence[str]]
 TextEncoder = Callable[[list[str]], NDArray[np.float32]]
@@ -37,6 +37,11 @@ class FewShotHead(StrEnum):
     BLEND = "blend"  # visual prototypes and text weights, after LP++
 
 
+ZERO_SHOT = "zero-shot"
+TEXT_HEADS = (ZERO_SHOT, *(h.value for h in FewShotHead))
+"""Heads that are made from class names."""
+
+
 @dataclass(frozen=True)
 class TextClasses:
     """Classes described in words.
@@ -45,11 +50,13 @@ class TextClasses:
         names: the K classes.
         vectors: float32 ``(K, D)``, one per class.
         logit_scale: factor of the cosines.
+        notes: messages for the user, e.g. that a prompt is longer than the network reads.
     """
 
     names: list[str]
     vectors: NDArray[np.float32]
     logit_scale: float = DEFAULT_LOGIT_SCALE
+    notes: tuple[str, ...] = ()
 
 
 def encode_classes(
@@ -69,9 +76,11 @@ def encode_classes(
         LabelError: when there are fewer than two classes, or a name occurs twice.
     """
     if isinstance(classes, Mapping):
-        prompts = {c: [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
+        prompts = {clean_text(str(c)): [p] if isinstance(p, str) else list(p) for c, p in classes.items()}
+        if len(prompts) != len(classes):
+            raise LabelError(f"a class name occurs twice in {', '.join(map(str, classes))}; name each class once")
     else:
-        names = [str(c) for c in classes]
+        names = [clean_text(str(c)) for c in classes]
         if len(set(names)) != len(names):
             raise LabelError(f"a class name occurs twice in {', '.join(names)}; name each class once")
         prompts = heads.build_prompts(names, templates)
@@ -122,9 +131,12 @@ def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validati
 
 
 def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot") -> Evaluation:
-    """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows."""
-    splits = set(data.splits.tolist())
-    split = next((s.value for s in (Split.TEST, Split.VAL) if s in splits), "all")
+    """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows.
+
+    Raises:
+        LabelError: if an item has a split that is not understood.
+    """
+    split = held_out_split(data.splits) or "all"
     held_out = data if split == "all" else data.take(np.flatnonzero(data.splits == split))
     return evaluate_fitted(estimator, held_out, head=head, split=split)
 
@@ -135,10 +147,11 @@ def evaluate_few_shot(
     """Fit a few-shot head on some training rows per class and evaluate it on the held-out rows.
 
     Args:
-        data: labeled rows; rows whose label is not among the classes are left out.
+        data: labeled rows; rows whose label is not among the classes do not train, and count as wrong.
         classes: names, vectors and logit scale.
         head: one of :class:`FewShotHead`.
-        shots: training pictures per class, drawn by the seed; 0 is zero-shot. Copies count once.
+        shots: training pictures per class, drawn by the seed. Copies count once. With 0 nothing is fitted, and the rows
+            of :func:`evaluate_zero_shot` are evaluated.
         settings: near-duplicates, and the seed of the split, the draw and the head.
 
     Raises:
@@ -147,12 +160,15 @@ def evaluate_few_shot(
     """
     start, settings = time.perf_counter(), settings or EvaluationSettings()
     seed = settings.seed
-    data = settings.near_duplicate_options.join(select_classes(data, classes.names))
+    if shots == 0:
+        return _evaluate_without_shots(data, classes, head, seed)
+    data = settings.near_duplicate_options.join(data)
     split = train_test_split(data, seed=seed)
     drop = settings.near_duplicate_options.drops
     split = replace(split, train=split_near_duplicates(data, split, drop=drop)[0])
-    split = replace(split, train=sample_per_class(data, split.train, shots, seed))
-    train, validation = data.take(split.train), data.take(split.calibration)
+    named = split.train[np.isin(data.y[split.train].astype(str), classes.names)]
+    split = replace(split, train=sample_per_class(data, named, shots, seed))
+    train, validation = data.take(split.train), select_classes(data.take(split.calibration), classes.names)
     estimator = fit_few_shot_head(head, classes, train, validation, seed=seed)
     predictions = predict_held_out(estimator, data.take(split.held_out))
     hyperparameters = {"shots": shots, "tuned_on": estimator.tuning_rows_}
@@ -167,3 +183,43 @@ def evaluate_few_shot(
         )
     ]
     return build_evaluation(head, data, rounds, estimator, settings, start)
+
+
+def _evaluate_without_shots(data: Features, classes: TextClasses, head: str, seed: int) -> Evaluation:
+    """Evaluate a few-shot head that has text only, on the rows that evaluate a zero-shot classifier."""
+    nothing = data.take(np.zeros(0, np.int64))
+    estimator = fit_few_shot_head(head, classes, nothing, nothing, seed=seed)
+    evaluation = evaluate_zero_shot(estimator, data, head=head)
+    shown = {"shots": 0, "tuned_on": estimator.tuning_rows_}
+    return replace(evaluation, seed=seed, hyperparameters=shown | evaluation.hyperparameters)
+
+
+def evaluate_text_head(head: str, data: Features, classes: TextClasses, settings: EvaluationSettings) -> Evaluation:
+    """Evaluate a head made from text on the rows that evaluate a probe: the same split or folds, all training rows.
+
+    Args:
+        head: ``zero-shot``, or one of :class:`FewShotHead`, which learns from all training rows.
+        data: labeled rows; rows whose label is not among the classes do not train, and count as wrong.
+        classes: names, vectors and logit scale.
+        settings: folds, seed, near-duplicates.
+
+    Raises:
+        UnknownHead: when no such head has this name.
+        LabelError: when the labels do not support the split, or an item has several labels.
+        BadHead: when the settings ask for calibration, abstention or sets of classes.
+    """
+    if data.multilabel:
+        raise LabelError(f"{head} needs one label per item; leave it out of the comparison")
+    if settings.needs_calibration or settings.uses_validation:
+        raise BadHead(
+            f"{head} is not calibrated in a comparison, and tunes on the val items anyway; leave it out, or leave out "
+            "calibrate, abstain_precision, conformal_alpha, choose_on and refit"
+        )
+
+    def fit(train: Features, validation: Features) -> tuple[Any, int]:
+        if head == ZERO_SHOT:
+            return make_zero_shot_head(classes), 0
+        known = [select_classes(rows, classes.names) for rows in (train, validation)]
+        return fit_few_shot_head(head, classes, *known, seed=settings.seed), len(known[1])
+
+    return evaluate_fit(head, data, settings, fit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,39 +62,62 @@ def _columns_and_scores(
 
 
 def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | None) -> dict[str, Any] | None:
-    """Return the threshold of a head that abstains, and its precision and coverage on the held-out rows."""
+    """Return the threshold of a head that abstains, and its precision and coverage on the held-out rows.
+
+    The threshold is None where no threshold keeps the target; ``rows_needed`` then says about how many rows would show
+    one, if that is known.
+    """
     if target_precision is None:
         return None
-    answered = np.concatenate([r.predictions.proba.max(1) >= r.estimator.threshold_ for r in rounds])
+    answered = np.concatenate([r.estimator.answers(r.predictions.proba) for r in rounds])
     correct = np.concatenate([r.predictions.correct for r in rounds])
+    threshold = float(rounds[0].estimator.threshold_)
     return {
         "target_precision": target_precision,
-        "threshold": float(rounds[0].estimator.threshold_),
+        "threshold": threshold if math.isfinite(threshold) else None,
         "precision": float(correct[answered].mean()) if answered.any() else None,
+        "answered": int(answered.sum()),
         "coverage": float(answered.mean()),
         "rows": rounds[0].n_calibration,
+        "rows_needed": rounds[0].estimator.rows_needed_,
     }
 
 
 def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> dict[str, Any] | None:
-    """Return how often the sets of classes hold the true class of the held-out rows, and how large they are."""
+    """Return how often the sets hold the true class of the held-out rows, in all and by class, and their size.
+
+    The threshold is a number, or a mapping by class where each has its own.
+    """
     if alpha is None:
         return None
-    covered, sizes = zip(*(_set_coverage(r) for r in rounds), strict=True)
-    size = np.concatenate(sizes)
+    covered, sizes = (np.concatenate(parts) for parts in zip(*(_set_coverage(r) for r in rounds), strict=True))
+    y = np.concatenate([r.predictions.y.astype(str) for r in rounds])
+    first = rounds[0]
     return {
         "target_coverage": 1 - alpha,
-        "threshold": float(rounds[0].estimator.threshold_),
-        "coverage": float(np.concatenate(covered).mean()),
-        "mean_size": float(size.mean()),
-        "empty": float((size == 0).mean()),
-        "single": float((size == 1).mean()),
-        "rows": rounds[0].n_calibration,
+        "threshold": _threshold(first),
+        "coverage": float(covered.mean()),
+        "coverage_by_class": [
+            {"class": str(c), "rows": int((y == c).sum()), "coverage": float(covered[y == c].mean())}
+            for c in np.unique(y)
+        ],
+        "mean_size": float(sizes.mean()),
+        "empty": float((sizes == 0).mean()),
+        "single": float((sizes == 1).mean()),
+        "rows": first.n_calibration,
     }
+
+
+def _threshold(r: HoldoutRound) -> float | dict[str, float]:
+    """Return the threshold of the sets of one round."""
+    threshold = r.estimator.threshold_
+    if np.ndim(threshold) == 0:
+        return float(threshold)
+    return dict(zip(r.predictions.classes, np.asarray(threshold).tolist(), strict=True))
 
 
 def _set_coverage(r: HoldoutRound) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return which sets of one round hold the true class, and the size of every set: both ``(M,)``."""
-    member = r.predictions.proba >= r.estimator.threshold_
+    member = r.estimator.members(r.predictions.proba)
     is_true = np.array(r.predictions.classes) == r.predictions.y.astype(str)[:, None]
     return (member & is_true).any(1), member.sum(1)

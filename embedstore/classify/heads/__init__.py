@@ -13,13 +13,8 @@ from embedstore.errors import BadHead, UnknownHead, did_you_mean
 
 if TYPE_CHECKING:
     from embedstore.classify.heads.base import fit_grouped
-    from embedstore.classify.heads.calibration import (
-        CalibratedHead,
-        ConformalSets,
-        SelectiveClassifier,
-        membership_threshold,
-        probabilities,
-    )
+    from embedstore.classify.heads.calibration import CalibratedHead, probabilities
+    from embedstore.classify.heads.conformal import ConformalSets, predicts_sets, set_members
     from embedstore.classify.heads.export import export_npz, export_onnx
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.head_files import load, save
@@ -28,17 +23,13 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
     from embedstore.classify.heads.prototype import NearestPrototype
+    from embedstore.classify.heads.selective import SelectiveClassifier
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
 _MODULES = {
     "base": ("fit_grouped",),
-    "calibration": (
-        "CalibratedHead",
-        "ConformalSets",
-        "SelectiveClassifier",
-        "membership_threshold",
-        "probabilities",
-    ),
+    "calibration": ("CalibratedHead", "probabilities"),
+    "conformal": ("ConformalSets", "predicts_sets", "set_members"),
     "export": ("export_npz", "export_onnx"),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "head_files": ("load", "save"),
@@ -47,6 +38,7 @@ _MODULES = {
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
     "prototype": ("NearestPrototype",),
+    "selective": ("SelectiveClassifier",),
     "zero_shot": ("ZeroShotHead", "build_prompts", "encode_class_vectors", "load_templates"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
@@ -83,9 +75,10 @@ __all__ = [
     "load",
     "load_templates",
     "make_head",
-    "membership_threshold",
+    "predicts_sets",
     "probabilities",
     "save",
+    "set_members",
 ]
 
 

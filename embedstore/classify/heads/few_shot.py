@@ -18,9 +18,12 @@ from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.heads.base import LogitClassifier, unit_features
 from embedstore.classify.heads.numerics import log_loss, softmax
 from embedstore.classify.heads.optimizer import AdamW
+from embedstore.classify.heads.options import check_positive
 from embedstore.classify.heads.prototype import class_means
 from embedstore.classify.heads.zero_shot import check_class_vectors
 from embedstore.errors import LabelError
+
+_EPSILON = 1e-4  # of AdamW, as the authors of Tip-Adapter-F train the keys
 
 Rows = tuple[FloatArray, IntArray]
 """Unit features ``(N, D)`` and the columns of their classes ``(N,)``."""
@@ -60,7 +63,9 @@ class _FewShot(LogitClassifier):
         Raises:
             LabelError: if a label is not among the classes, or validation features come without labels.
             DimensionMismatch: if the features have another dimension than the class vectors.
+            BadHead: if the scale is not above 0.
         """
+        check_positive("logit_scale", self.logit_scale)
         self.classes_ = np.asarray(self.classes)
         self.text_ = check_class_vectors(self.class_vectors, self.classes)
         self.n_features_in_ = self.text_.shape[1]
@@ -200,7 +205,7 @@ class TipAdapter(_FewShot):
     def _train_keys(self, X: FloatArray, y: IntArray, alpha: float = 1.0, beta: float = 5.5) -> FloatArray:
         """Return keys after cross-entropy training on the shots themselves, float32 ``(N, D)``."""
         keys, base, votes = X.copy(), self._text_logits(X), _one_hot(y, len(self.classes_))
-        optimizer = AdamW([keys], self.learning_rate)
+        optimizer = AdamW([keys], self.learning_rate, epsilon=_EPSILON)
         for rows, rate_scale in _cosine_batches(len(y), self.batch_size, self.epochs, self.random_state):
             affinity = np.exp(-beta * (1 - X[rows] @ keys.T))
             residual = softmax(base[rows] + alpha * (affinity @ votes)) - votes[rows]

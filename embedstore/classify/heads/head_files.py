@@ -21,12 +21,16 @@ import numpy as np
 
 from embedstore.arrays import Array
 from embedstore.classify.heads.serialization import decode_head, encode_head
-from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreNotFound, StoreTooNew
+from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew, UnsafeStore
 from embedstore.storage import durable_files, reading
+from embedstore.storage.store_files import parse_json_object, read_bounded
 
 FORMAT_VERSION = 1
 METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
 _MAX_JSON = 256 << 20  # bytes; the names of a million classes take about 30 MB
+# What NumPy, scikit-learn and our own heads raise for values that are not those of a fitted head.
+_UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, MemoryError, RecursionError)
+_MAX_FEATURES = 1 << 20
 _CHECK, _CHECK_ROWS, _CHECK_TOLERANCE = "check", 2, 1e-3
 
 
@@ -87,9 +91,9 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
     try:
         head = decode_head(description["head"], arrays)
         actual = _check_probabilities(head)
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise StoreDamaged(f"head {folder} does not describe a classifier: {e}; train it again") from e
-    saved = arrays[_CHECK]
+        saved = arrays[_CHECK]
+    except _UNUSABLE as e:
+        raise StoreDamaged(f"head {folder} does not describe a classifier: {str(e)[:200]}; train it again") from e
     if actual.shape != saved.shape or not np.allclose(actual, saved, rtol=0, atol=_CHECK_TOLERANCE):
         raise StoreDamaged(
             f"head {folder} answers differently than when it was saved with {description['versions']}; train it again"
@@ -99,8 +103,14 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
 
 def file_digest(folder: Path) -> str:
     """Return the SHA-256 of ``head.json``, which itself holds that of the arrays."""
-    with reading.read_errors(folder / METADATA_FILE):
-        return durable_files.file_sha256(folder / METADATA_FILE)
+    file = folder / METADATA_FILE
+    with reading.read_errors(file):
+        try:
+            return hashlib.sha256(read_bounded(file, _MAX_JSON)).hexdigest()
+        except UnsafeStore:
+            raise
+        except ValueError as e:
+            raise StoreDamaged(f"{file} is not a description of a head: {e}; train it again") from e
 
 
 def delete_files(folder: Path) -> None:
@@ -128,7 +138,10 @@ def _check_probabilities(head: Any) -> Array:
     """Return the head's probabilities for a few fixed rows, float64 ``(2, K)``."""
     from embedstore.classify.heads.calibration import probabilities  # scikit-learn: opening a store must not load it
 
-    rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, int(head.n_features_in_))).astype(np.float32)
+    features = int(head.n_features_in_)
+    if not 0 < features <= _MAX_FEATURES:
+        raise ValueError(f"it has {features} features")
+    rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, features)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rows without the column names of a data frame
         return probabilities(head, rows).astype(np.float64)
@@ -139,15 +152,16 @@ def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / METADATA_FILE
     if not reading.is_file(file):
         raise StoreNotFound(f"no head in {folder}: {METADATA_FILE} is missing")
-    with reading.read_errors(file):
-        if (size := file.stat().st_size) > _MAX_JSON:
-            raise StoreDamaged(f"{file} has {size} bytes; a description has at most {_MAX_JSON}")
-        data = file.read_bytes()
     try:
-        description = json.loads(data)
+        with reading.read_errors(file):
+            data = read_bounded(file, _MAX_JSON)
+        description = parse_json_object(data)
         digest = description.pop("digest")
         version = int(description["format"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        _require_form(description)
+    except StoreError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError) as e:
         raise StoreDamaged(f"{file} is not a description of a head: {e}; train it again") from e
     if version > FORMAT_VERSION:
         raise StoreTooNew(
@@ -156,6 +170,21 @@ def _read_description(folder: Path) -> dict[str, Any]:
     if json.loads(seal_description(description))["digest"] != digest:
         raise StoreDamaged(f"{file} is not what was written (its digest differs); train the head again")
     return dict(description)
+
+
+def _require_form(description: dict[str, Any]) -> None:
+    """Check the values of a description that are used before the head is built.
+
+    Raises:
+        KeyError: if one is missing.
+        TypeError: if one has another type.
+    """
+    recorded = description["files"][ARRAYS_FILE]
+    if type(description["binding"]) is not dict or type(description["arrays"]) is not dict:
+        raise TypeError("its binding or its arrays are not tables")
+    if type(recorded["bytes"]) is not int or type(recorded["sha256"]) is not str:
+        raise TypeError("the size of its arrays is not a number")
+    _ = description["head"], description["versions"]
 
 
 def _check_binding(folder: Path, binding: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.heads.base import LogitClassifier
 from embedstore.classify.heads.mlp_training import MLPTraining
 from embedstore.classify.heads.numerics import blocks
+from embedstore.classify.heads.options import check_positive
 
 _BLOCK = 8192
 
@@ -80,6 +81,8 @@ class MLPHead(LogitClassifier):
         Raises:
             ValueError: if there is a single class.
         """
+        for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):
+            check_positive(name, getattr(self, name))
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 Tensor = Any  # numpy.ndarray or torch.Tensor
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8  # Kingma and Ba 2015
+_BETAS = (0.9, 0.999)  # Kingma and Ba 2015, as is the default of epsilon
 
 
 class AdamW:
@@ -17,11 +17,19 @@ class AdamW:
         parameters: what to train.
         learning_rate: step size.
         weight_decay: share of each parameter subtracted per step, times the learning rate.
+        epsilon: added to the root mean square of the gradients.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], learning_rate: float, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        learning_rate: float,
+        weight_decay: float = 0.01,
+        *,
+        epsilon: float = 1e-8,
+    ) -> None:
         self.parameters, self.n_steps = list(parameters), 0
-        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.learning_rate, self.weight_decay, self.epsilon = learning_rate, weight_decay, epsilon
         self.means = [p * 0 for p in self.parameters]
         self.squares = [p * 0 for p in self.parameters]
 
@@ -35,5 +43,5 @@ class AdamW:
             self.squares[i] += (1 - _BETAS[1]) * (grad * grad - self.squares[i])
             self.parameters[i] *= 1 - rate * self.weight_decay
             self.parameters[i] -= (
-                rate * (self.means[i] / mean_weight) / ((self.squares[i] / square_weight) ** 0.5 + _EPS)
+                rate * (self.means[i] / mean_weight) / ((self.squares[i] / square_weight) ** 0.5 + self.epsilon)
             )

@@ -1,9 +1,13 @@
-"""Options of a head that are one of a few words."""
+"""Options of a head: one of a few words, or a positive number."""
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
-from typing import TypeVar
+from numbers import Real
+from typing import Any, TypeVar
+
+from embedstore.errors import BadHead
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -17,3 +21,13 @@ def parse_option(name: str, value: str, choices: type[Choice]) -> Choice:
     if value not in [c.value for c in choices]:
         raise ValueError(f"{name} must be {' or '.join(c.value for c in choices)}, not {value!r}")
     return choices(value)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse an option that is no finite number above 0.
+
+    Raises:
+        BadHead: if it is not; the message names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
+        raise BadHead(f"{name} must be a number above 0, not {value!r}")

@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.base import LogitClassifier
+from embedstore.classify.heads.options import check_positive
 
 
 def class_means(X: FloatArray, y: IntArray, n_classes: int) -> FloatArray:
@@ -37,7 +38,11 @@ class NearestPrototype(LogitClassifier):
         Args:
             X: features ``(N, D)``.
             y: labels ``(N,)``.
+
+        Raises:
+            BadHead: if the temperature is not above 0.
         """
+        check_positive("temperature", self.temperature)
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)

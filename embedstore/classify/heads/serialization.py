@@ -35,11 +35,14 @@ class HeadCodec:
         module: the module that holds the class.
         class_name: the name of the class in Python. Its kind on disk is the key in :data:`HEAD_CODECS`.
         stored_names: Python name to name on disk, for the parameters and learned attributes that differ.
+        optional_params: parameters that are stored only if they are not None, so that a version without them can read
+            the heads that do not use them.
     """
 
     module: str
     class_name: str
     stored_names: Mapping[str, str] = field(default_factory=dict)
+    optional_params: tuple[str, ...] = ()
 
     @cached_property
     def _python_names(self) -> dict[str, str]:
@@ -51,7 +54,8 @@ class HeadCodec:
 
     def params(self, head: Any) -> dict[str, Any]:
         """Return the constructor's arguments under their names on disk."""
-        return self._to_stored(head.get_params(deep=False).items())
+        params = head.get_params(deep=False).items()
+        return self._to_stored((k, v) for k, v in params if v is not None or k not in self.optional_params)
 
     def learned(self, head: Any) -> dict[str, Any]:
         """Return the learned attributes under their names on disk."""
@@ -91,14 +95,14 @@ class HeadCodec:
 
 HEAD_CODECS: dict[str, HeadCodec] = {
     "Abstain": HeadCodec(
-        f"{_OURS}calibration", "SelectiveClassifier", {"target_precision": "precision", "abstain_label": "other"}
+        f"{_OURS}selective", "SelectiveClassifier", {"target_precision": "precision", "abstain_label": "other"}
     ),
     "Calibrated": HeadCodec(f"{_OURS}calibration", "CalibratedHead"),
-    "ConformalSets": HeadCodec(f"{_OURS}calibration", "ConformalSets"),
+    "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
     "LogisticProbe": HeadCodec(
-        f"{_OURS}linear.probe", "LogisticProbe", {"n_folds_": "folds_", "n_unscored_": "unjudged_"}
+        f"{_OURS}linear.probe", "LogisticProbe", {"n_folds_": "folds_", "n_unscored_": "unjudged_"}, ("C",)
     ),
     "LogisticRegression": HeadCodec("sklearn.linear_model", "LogisticRegression"),
     "MLPHead": HeadCodec(f"{_OURS}mlp", "MLPHead"),

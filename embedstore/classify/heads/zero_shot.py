@@ -13,6 +13,7 @@ import numpy as np
 from embedstore.arrays import Array, FloatArray, unit_rows
 from embedstore.classify.heads.base import LogitClassifier, unit_features
 from embedstore.classify.heads.numerics import blocks
+from embedstore.classify.heads.options import check_positive
 from embedstore.errors import DimensionMismatch, LabelError, MissingExtra, did_you_mean
 
 
@@ -59,7 +60,9 @@ class ZeroShotHead(LogitClassifier):
         Raises:
             DimensionMismatch: if there is not one vector per class.
             LabelError: if a class is named twice.
+            BadHead: if the scale is not above 0.
         """
+        check_positive("logit_scale", self.logit_scale)
         check_class_vectors(self.class_vectors, self.classes)
         return self
 

@@ -27,7 +27,7 @@ from embedstore.classify.metrics.report import (
     class_metrics,
     classification_report,
 )
-from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES, bootstrap_counts, expanded_percentiles
+from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES, bootstrap_counts, logit_interval
 
 __all__ = [
     "CALIBRATION_ERROR",
@@ -50,7 +50,7 @@ __all__ = [
     "classification_report",
     "compute_metric",
     "confusion_matrix",
-    "expanded_percentiles",
+    "logit_interval",
     "mcnemar",
     "metric_interval",
     "ranking_metrics",

@@ -26,7 +26,7 @@ from embedstore.classify.metrics.resampling import (
     DEFAULT_REPLICATES,
     RANKING_METRICS,
     bootstrap_replicates,
-    expanded_percentiles,
+    logit_interval,
     studentized_interval,
 )
 
@@ -121,8 +121,8 @@ def metric_intervals(
 
     Accuracy, top-5 accuracy and mean recall have the Wilson interval of
     :mod:`embedstore.classify.metrics.shares`, log-loss and the Brier score the bootstrap-t interval of a mean, F1,
-    AUROC and average precision the expanded percentiles of the bootstrap. Where fewer than ten groups have an error, or
-    a class has fewer than ten rows, these last are at least as wide as Wilson's.
+    AUROC and average precision an interval of their log odds from the bootstrap. Where fewer than ten groups have an
+    error, or a class has fewer than ten rows, these last are at least as wide as Wilson's.
 
     Args:
         metrics: the metrics.
@@ -192,9 +192,8 @@ def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArr
     value, rare = compute_metric(metric, rows.y, rows.proba), rows.share_of_rare_classes
     if not math.isfinite(value) or rows.n_groups < 2 or rare > MOST:
         return NO_INTERVAL
-    center = None if metric is MetricName.AUROC else value  # the others are biased in replicates, whose rows repeat
-    low, high = expanded_percentiles(replicates, rows.n_groups, center=center)
-    if rows.n_groups_with_errors < FEW_ERRORS or rare > 0:
+    low, high = logit_interval(value, replicates, rows.n_groups)
+    if rows.n_groups_with_errors < FEW_ERRORS or rare > 0 or math.isnan(low):
         wilson = shares.wilson_interval(value, rows.independent_draws)
         low, high = float(np.fmin(low, wilson[0])), float(np.fmax(high, wilson[1]))
     return max(0.0, min(low, value)), min(1.0, max(high, value))

@@ -76,31 +76,24 @@ def bootstrap_counts(
         yield counts if codes is None else counts[:, codes]
 
 
-def expanded_percentiles(values: FloatArray, n_groups: int, *, center: float | None = None) -> tuple[float, float]:
-    """Return the 95% percentile interval of the finite replicates, widened for few groups; NaN without any.
+def logit_interval(value: float, replicates: FloatArray, n_groups: int) -> tuple[float, float]:
+    """Return the 95% interval of a metric between 0 and 1, symmetric on the scale of log odds; NaN where it has none.
 
-    The bootstrap's spread is too small by the factor ``sqrt((n - 1) / n)``, and it knows only normal quantiles where
-    Student's belong: the percentiles are moved outwards by both (Hesterberg 2015, "expanded percentile interval").
+    Near 1 a metric can fall further than it can rise, and percentiles of its replicates are too short below (for areas
+    under the ROC curve: Pepe 2003, section 5.2). The standard error is that of the replicates, with Student's quantile.
 
     Args:
-        values: replicates.
+        value: the metric on all rows.
+        replicates: of the metric.
         n_groups: the number of groups that were resampled.
-        center: the value that a biased metric's replicates are shifted to, so that it is their mean.
     """
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0 or n_groups < 2:
+    from scipy.special import expit, logit, stdtrit
+
+    finite = replicates[np.isfinite(replicates)]
+    if len(finite) < 2 or n_groups < 2 or not 0 < value < 1:
         return math.nan, math.nan
-    if center is not None:
-        finite = finite - (finite.mean() - center)
-    low, high = np.quantile(finite, [tail := _tail(n_groups), 1 - tail])
-    return float(low), float(high)
-
-
-def _tail(n_groups: int) -> float:
-    """Return the share of replicates on either side of the expanded percentile interval."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(-math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, 0.975)))
+    reach = float(stdtrit(n_groups - 1, 0.975)) * float(finite.std(ddof=1)) / (value * (1 - value))
+    return float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
 
 
 def studentized_interval(

@@ -11,6 +11,7 @@ import numpy as np
 from embedstore.quickstart.scenes.compose import DIGITS, Scene, compose
 from embedstore.quickstart.scenes.paint import draw
 from embedstore.quickstart.scenes.words import caption, word_for
+from embedstore.storage.spreadsheet_cells import protect_cell
 
 ManifestRow: TypeAlias = dict[str, str | int]
 SCENE_SIDE = 96  # pixels
@@ -42,7 +43,7 @@ def write_manifest(path: Path, rows: list[ManifestRow]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, MANIFEST_COLUMNS)
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({name: protect_cell(value) for name, value in row.items()} for row in rows)
 
 
 def _manifest_columns(scene: Scene, rng: np.random.Generator) -> ManifestRow:

@@ -30,6 +30,7 @@ from embedstore.storage.store_files import read_json_object
 
 SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with other numbers of proposals
 SUFFIXES = (".json", ".faiss")
+_MAX_ROW_BYTES, _MAX_OTHER_BYTES = 4096, 1 << 26  # of links and ids of a row, and of everything that no row has
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
 
 FolderState = tuple[tuple[str, int, int], ...]
@@ -281,6 +282,9 @@ def load_index(folder: Path, sidecar: IndexSidecar) -> Any:
         raise StoreDamaged("has lost its .faiss file")
     with read_errors(path):
         stat = path.stat()
+    most = sidecar.rows * (8 * sidecar.dim + _MAX_ROW_BYTES) + _MAX_OTHER_BYTES
+    if stat.st_size != sidecar.bytes or stat.st_size > most:
+        raise StoreDamaged(f"has {stat.st_size:,} bytes, its sidecar says {sidecar.bytes:,}")
     return _load_faiss(path, sidecar.xxh3, sidecar.rows, sidecar.dim, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import StoreDamaged
+from embedstore.errors import StoreDamaged, StoreTooNew
 from embedstore.space import Space
-from embedstore.storage import connection, migrations
+from embedstore.storage import catalog_check, connection, migrations
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout
@@ -84,11 +84,17 @@ def _log(catalog: Path) -> Path:
 
 
 def _make_attachable(old: Path) -> bool:
-    """Try to attach the old catalog with its log, then without; return whether one of them works."""
+    """Try to attach the old catalog with its log, then without; return whether one of them works.
+
+    Raises:
+        UnsafeStore: if it holds what embedstore never creates: reading a table could run it.
+    """
     for with_log in (True, False):
         if not with_log and exists(_log(old)):
             _log(old).rename(_log(old).with_name(_log(old).name + ".unreadable"))
         try:
+            with suppress(StoreDamaged, StoreTooNew):  # tables that are missing are not copied
+                catalog_check.require_own_objects(old)
             with _attached(old) as con:
                 con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'old'").fetchall()
         except duckdb.Error as e:
@@ -102,7 +108,7 @@ def _make_attachable(old: Path) -> bool:
 def _attached(old: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Attach the old catalog to a new connection, which a fatal error makes unusable."""
     with connection.connect() as con:
-        con.execute(f"ATTACH {quote_literal(old)} AS old (READ_ONLY)")
+        con.execute(f"ATTACH {quote_literal(old)} AS old (READ_ONLY, TYPE duckdb)")
         yield con
 
 

@@ -15,14 +15,14 @@ def up(con: duckdb.DuckDBPyConnection) -> None:
     """Create the table, and record the columns that earlier runs computed and nothing changed since."""
     con.execute(
         "CREATE TABLE cat.computed_columns "
-        "(name VARCHAR, run BIGINT, role VARCHAR, filled BIGINT, next_item BIGINT, edited BOOLEAN)"
+        "(name VARCHAR, run BIGINT, role VARCHAR, filled BIGINT, next_item BIGINT, cleared BIGINT, edited BOOLEAN)"
     )
     types = {row[0]: row[1] for row in con.execute("DESCRIBE cat.items").fetchall()}
     for column, run in _computed_by(con).items():
         if types.get(column) == _TYPES[column]:
             con.execute(
                 "INSERT INTO cat.computed_columns "
-                f"SELECT ?, ?, ?, count({column}), (SELECT next_item FROM cat.counters), false FROM cat.items",
+                f"SELECT ?, ?, ?, count({column}), (SELECT next_item FROM cat.counters), 0, false FROM cat.items",
                 [column, run, column],
             )
 

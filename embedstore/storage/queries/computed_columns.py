@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import QueryError
+from embedstore.storage import filters
 from embedstore.storage.column_names import ITEM_COLUMNS, find_column, first_double, name_problem, stored_name
 from embedstore.storage.queries import counters
 from embedstore.storage.sql import column_types, fetch_value, first_row, quote_identifier, temp_tables
@@ -56,6 +57,7 @@ class ComputedColumn:
         role: what it says.
         filled: how many items it had a value for.
         next_item: the id of the first item that was added after it.
+        cleared: how many values were cleared since, because the content of their item or its kept copy changed.
         edited: whether a person changed a value since.
     """
 
@@ -64,6 +66,7 @@ class ComputedColumn:
     role: ColumnRole
     filled: int
     next_item: int
+    cleared: int
     edited: bool
 
 
@@ -92,10 +95,10 @@ class ComputedColumnState:
         verb: the operation of that run.
         computed: when it began, UTC.
         items: how many items have a value now.
-        lost: how many values were cleared since, because an item was deleted or changed.
+        cleared: how many values were cleared since, because an item changed or the kept copy of its group is gone.
         added: how many items were added since; they have no value.
         edited: whether a person changed a value since.
-        stale: whether items were deleted, changed or added since.
+        stale: whether values were cleared or items were added since.
     """
 
     column: str
@@ -103,10 +106,21 @@ class ComputedColumnState:
     verb: str
     computed: datetime | None
     items: int
-    lost: int
+    cleared: int
     added: int
     edited: bool
     stale: bool
+
+    @property
+    def note(self) -> str:
+        """What a person who uses a stale column should know."""
+        added = f"{self.added:,} added item{'s' * (self.added != 1)}"
+        cleared = f"{self.cleared:,} cleared value{'s' * (self.cleared != 1)}"
+        command = self.verb + (" STORE --write-columns" if self.verb == "duplicates" else " STORE")
+        return (
+            f"the column {self.column} is stale: there are {added} and {cleared} since run {self.run} computed it; "
+            f"`embedstore {command}` computes it again"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -118,7 +132,7 @@ def computed_columns(con: duckdb.DuckDBPyConnection) -> list[ComputedColumn]:
     if not fetch_value(con, _CATALOG_HAS_TABLE):
         return []
     rows = con.execute(
-        "SELECT name, run, role, filled, next_item, edited FROM computed_columns ORDER BY run, name"
+        "SELECT name, run, role, filled, next_item, cleared, edited FROM computed_columns ORDER BY run, name"
     ).fetchall()
     users = column_types(con, "items").keys() - set(ITEM_COLUMNS)
     return [
@@ -195,8 +209,8 @@ def replace_values(con: duckdb.DuckDBPyConnection, values: ComputedValues, run: 
                 con.execute(f"ALTER TABLE items ADD COLUMN {name} {kinds[f'c{number}']}")
             con.execute(f"UPDATE items SET {name} = NULL WHERE {name} IS NOT NULL")
             con.execute("DELETE FROM computed_columns WHERE name = ?", [column])
-            row = [column, run, role.value, len(values.items), next_item, False]
-            con.execute("INSERT INTO computed_columns VALUES (?, ?, ?, ?, ?, ?)", row)
+            row = [column, run, role.value, len(values.items), next_item, 0, False]
+            con.execute("INSERT INTO computed_columns VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         sets = ", ".join(f"{quote_identifier(column)} = t.c{n}" for n, column in enumerate(names.values()))
         con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE items.item = t.item")
 
@@ -211,8 +225,12 @@ def clear_items(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> None:
     columns = computed_columns(con)
     if columns and items:
         changed = {"item": np.asarray(items, np.int64)}  # noqa: F841 - read by SQL
-        sets = ", ".join(f"{quote_identifier(c.name)} = NULL" for c in columns)
-        con.execute(f"UPDATE items SET {sets} WHERE item IN (SELECT item FROM changed)")
+        for name in [c.name for c in columns]:
+            column = quote_identifier(name)
+            cleared = con.execute(
+                f"UPDATE items SET {column} = NULL WHERE {column} IS NOT NULL AND item IN (SELECT item FROM changed)"
+            )
+            _count_cleared(con, [name], int(first_row(cleared)[0]))
 
 
 def clear_orphaned_marks(con: duckdb.DuckDBPyConnection) -> list[str]:
@@ -229,11 +247,28 @@ def clear_orphaned_marks(con: duckdb.DuckDBPyConnection) -> list[str]:
             con, f"UPDATE items SET {g} = NULL, {k} = NULL WHERE {g} IS NOT NULL AND {g} NOT IN ({kept})"
         )
         if count:
+            _count_cleared(con, [group, keep], count)
             notices.append(
                 f"the marks of {count} duplicates in {group} and {keep} were cleared, because the kept copy of their "
                 "group is gone; run `embedstore duplicates STORE --write-columns` to mark again"
             )
     return notices
+
+
+def stale_notes(con: duckdb.DuckDBPyConnection, where: str | None) -> list[str]:
+    """Return one sentence for each computed column that a filter names and that does not cover all items any more.
+
+    Args:
+        con: the open catalog.
+        where: a filter that was compiled before.
+    """
+    text = (where or "").lower()
+    columns = [c for c in computed_columns(con) if c.name.lower() in text] if text else []
+    if not columns:
+        return []
+    named = filters.named_columns(where or "", column_types(con, "items"))
+    states = [_state(con, c) for c in columns if c.name in named]
+    return [state.note for state in states if state.stale]
 
 
 def column_states(con: duckdb.DuckDBPyConnection) -> list[ComputedColumnState]:
@@ -251,11 +286,15 @@ def _state(con: duckdb.DuckDBPyConnection, column: ComputedColumn) -> ComputedCo
     )
     run = con.execute("SELECT verb, started FROM runs WHERE run = ?", [column.run]).fetchone()
     verb, started = run or ("", None)
-    lost = max(0, column.filled - items)
-    stale = bool(lost or added)
+    stale = bool(column.cleared or added)
     return ComputedColumnState(
-        column.name, column.run, verb, started, items, lost, added, edited=column.edited, stale=stale
+        column.name, column.run, verb, started, items, column.cleared, added, edited=column.edited, stale=stale
     )
+
+
+def _count_cleared(con: duckdb.DuckDBPyConnection, names: Sequence[str], count: int) -> None:
+    """Record that some values of columns were cleared."""
+    con.execute("UPDATE computed_columns SET cleared = cleared + ? WHERE list_contains(?, name)", [count, list(names)])
 
 
 def _mark_columns(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:

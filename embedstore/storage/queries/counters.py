@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
+from embedstore.errors import StoreDamaged
 from embedstore.storage.sql import column_types, fetch_value
 
 
@@ -27,14 +28,26 @@ def increment_commit_count(con: duckdb.DuckDBPyConnection) -> int | None:
 
 def next_item(con: duckdb.DuckDBPyConnection) -> int:
     """Return the id of the next item."""
-    return int(fetch_value(con, "SELECT next_item FROM counters"))
+    return _counter(con, "next_item")
 
 
 def next_shard(con: duckdb.DuckDBPyConnection) -> int:
     """Return the number of the next vector file."""
-    return int(fetch_value(con, "SELECT next_shard FROM counters"))
+    return _counter(con, "next_shard")
 
 
 def next_run(con: duckdb.DuckDBPyConnection) -> int:
     """Return the number of the next run."""
-    return int(fetch_value(con, "SELECT next_run FROM counters"))
+    return _counter(con, "next_run")
+
+
+def _counter(con: duckdb.DuckDBPyConnection, name: str) -> int:
+    """Return a counter.
+
+    Raises:
+        StoreDamaged: if it is missing.
+    """
+    value = fetch_value(con, f"SELECT {name} FROM counters")
+    if not isinstance(value, int):
+        raise StoreDamaged(f"the catalog lacks the counter {name}; run `embedstore repair`")
+    return value

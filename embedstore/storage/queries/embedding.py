@@ -14,7 +14,7 @@ spill to a temporary folder when they outgrow memory. No other module knows thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import duckdb
@@ -123,24 +123,26 @@ def add_scan_failures(
     return len(failures) - known, known
 
 
-def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str]) -> None:
-    """Collect the items below the folders ``roots`` that the scan did not find.
+def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str], archives: Sequence[str]) -> None:
+    """Collect the items below the folders ``roots`` and in the archives that the scan did not find.
 
-    Items below a path that failed are left out: a folder that cannot be read says nothing of its files.
+    Items below a path that failed are left out: a folder or archive that cannot be read says nothing of its files.
     """
     con.execute(
         """
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+        WHERE (len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+               OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0)
           AND item NOT IN (SELECT item FROM memory.main.seen)
         ORDER BY item
         """,
-        {"roots": [r.rstrip("/") + "/" for r in roots]},
+        {"roots": [r.rstrip("/") + "/" for r in roots], "archives": [f"::{a}" for a in archives]},
     )
     con.execute("""
         DELETE FROM memory.main.missing m WHERE EXISTS (
-            SELECT 1 FROM memory.main.scan_failures f WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/'))
+            SELECT 1 FROM memory.main.scan_failures f
+            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri))
     """)
 
 
@@ -210,8 +212,19 @@ def missing_count(con: duckdb.DuckDBPyConnection) -> int:
     return int(fetch_value(con, "SELECT count(*) FROM memory.main.missing"))
 
 
-def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
-    """Give the items that the scan found its label, split and group; a value it does not state stays as it is."""
+def update_metadata(con: duckdb.DuckDBPyConnection, stated: Collection[str]) -> int:
+    """Give the items that the scan found its label, split and group; a value it does not state stays as it is.
+
+    Args:
+        con: a transaction.
+        stated: which of ``label``, ``split`` and ``group`` the source has a column for.
+
+    Returns:
+        How many stored values stay although the source has a column for them: its cells are empty.
+    """
+    columns = [{"group": "group_id"}.get(role, role) for role in ("label", "split", "group") if role in stated]
+    kept = " + ".join(f"count(*) FILTER (c.{n} IS NULL AND items.{n} IS NOT NULL)" for n in columns)
+    count = fetch_value(con, f"SELECT {kept} FROM items JOIN memory.main.changed c USING (item)") if columns else 0
     con.execute("""
         UPDATE items SET label = coalesce(c.label, items.label), split = coalesce(c.split, items.split),
                          group_id = coalesce(c.group_id, items.group_id)
@@ -219,6 +232,7 @@ def update_metadata(con: duckdb.DuckDBPyConnection) -> None:
         WHERE items.item = c.item AND (items.label IS DISTINCT FROM c.label OR items.split IS DISTINCT FROM c.split
                                        OR items.group_id IS DISTINCT FROM c.group_id)
     """)
+    return int(count)
 
 
 def mark_present(con: duckdb.DuckDBPyConnection) -> None:
@@ -264,5 +278,5 @@ LEFT JOIN (SELECT DISTINCT w.content FROM matched w JOIN vectors x
            ON x.content = w.content AND x.space = $space) v ON v.content = m.content
 LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
            ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
-           AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
+           AND g.reason <> 'unreachable' AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
 """

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 import duckdb
 
 from embedstore.storage.column_names import find_item_column
-from embedstore.storage.sql import column_types, quote_identifier
+from embedstore.storage.sql import column_types, quote_identifier, quote_literal
+from embedstore.text_form import ABSENT_PATTERN
 
 
 class LabelColumn(NamedTuple):
     """A column of the items as labels.
 
     Attributes:
-        value: SQL for the label of an item; NULL and empty text are NULL.
+        value: SQL for the label of an item; what is absent is NULL (see :func:`embedstore.text_form.is_absent`).
         is_list: whether an item has a list of labels.
     """
 
@@ -41,7 +42,18 @@ def label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn | Non
         return None
     if types[column].endswith("[]"):
         return LabelColumn(quote_identifier(column), is_list=True)
-    return LabelColumn(f"nullif(trim({quote_identifier(column)}::VARCHAR), '')", is_list=False)
+    return LabelColumn(text_or_null(column), is_list=False)
+
+
+def text_or_null(name: str) -> str:
+    """Return SQL for a column as text, NULL where it has no value."""
+    return f"CASE WHEN {absent_condition(name)} THEN NULL ELSE {quote_identifier(name)}::VARCHAR END"
+
+
+def absent_condition(name: str) -> str:
+    """Return SQL that is true where a column has no value: NULL, NaN, blank text, or a word for one of these."""
+    text = f"{quote_identifier(name)}::VARCHAR"
+    return f"({text} IS NULL OR regexp_full_match({text}, {quote_literal(ABSENT_PATTERN)}))"
 
 
 def feature_rows(con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: str, condition: str) -> list[FeatureRow]:

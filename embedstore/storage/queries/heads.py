@@ -13,16 +13,38 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.errors import StoreDamaged
 from embedstore.storage.queries.streams import StreamTables
 from embedstore.storage.sql import fetch_value, object_array, scratch_tables, utc_now
+from embedstore.storage.store_files import parse_json_object
 
 NO_LABEL = "none"  # the name under which items without a label are counted
 
 
 def head_rows(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, str, dict[str, Any], datetime]]:
-    """Return ``(name, space key, label, kind, metadata, created)`` of every head, oldest first."""
+    """Return ``(name, space key, label, kind, metadata, created)`` of every head, oldest first.
+
+    Raises:
+        StoreDamaged: if the catalog does not describe a head.
+    """
     query = "SELECT head, space, label, kind, facts, created FROM heads ORDER BY created, head"
-    return [(n, s, lb, k, json.loads(f), c) for n, s, lb, k, f, c in con.execute(query).fetchall()]
+    return [_head_row(row) for row in con.execute(query).fetchall()]
+
+
+def _head_row(row: tuple[Any, ...]) -> tuple[str, str, str, str, dict[str, Any], datetime]:
+    """Return a row of the table with its metadata parsed; the values may be anybody's."""
+    *texts, facts, created = row
+    try:
+        metadata = parse_json_object(facts)
+        if not all(isinstance(text, str) for text in (*texts, metadata["digest"])) or not isinstance(created, datetime):
+            raise TypeError("a value has another type")
+    except (ValueError, TypeError, KeyError) as e:
+        raise StoreDamaged(
+            f"the catalog does not describe head {row[0]!r:.80} ({type(e).__name__}: {e!s:.80}); "
+            "restore it from a backup"
+        ) from e
+    name, space, label, kind = texts
+    return name, space, label, kind, metadata, created
 
 
 def insert_head(

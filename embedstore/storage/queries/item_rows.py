@@ -17,6 +17,7 @@ from embedstore.storage.queries import computed_columns, counters
 from embedstore.storage.sql import (
     column_types,
     encode_paths,
+    fetch_value,
     object_array,
     parquet_source,
     quote_identifier,
@@ -102,7 +103,7 @@ def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
 
 
 def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
-    """Add the user's own columns to the items.
+    """Add the user's own columns to the items; a column that holds no value yet takes the new type.
 
     Args:
         con: a transaction.
@@ -114,8 +115,17 @@ def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> N
     check_columns(con, columns)
     existing = column_types(con, "items")
     for name, kind in columns.items():
-        if find_column(name, existing) is None:
+        column = find_column(name, existing)
+        if column is None:
             con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(stored_name(name))} {kind}")
+        else:
+            retype_if_empty(con, column, existing[column], kind)
+
+
+def retype_if_empty(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> None:
+    """Give a column that holds no value yet the type of the first values."""
+    if present != kind and not _holds_values(con, column):
+        con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(column)} SET DATA TYPE {kind}")
 
 
 def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
@@ -137,28 +147,39 @@ def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) ->
                 f"column {name!r} has the name of a column that run {computed[column].run} computed; rename it, for "
                 f"example to {'my_' + name!r}"
             )
-        if column is not None and existing[column] != kind and not _fits(kind, existing[column]):
+        if column is None or existing[column] == kind or _fits(kind, existing[column]):
+            continue
+        if _holds_values(con, column):
             raise BadManifest(
                 f"column {name!r} is {kind} here and {existing[column]} in the store; rename it, or convert it to "
                 f"{existing[column]}"
             )
 
 
-def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> None:
-    """Update the user's own columns of existing items.
+def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> int:
+    """Update the user's own columns of existing items; an empty cell states nothing, and the stored value stays.
 
     Args:
         con: a transaction.
         attributes: Parquet of ``uri`` and the columns.
         uris: the items to update; None is all that the file names.
+
+    Returns:
+        How many stored values stay because their cells are empty.
     """
     columns = _attribute_columns(con, attributes)
     if not columns:
-        return
+        return 0
+    stored = column_types(con, "items")
     selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
-    sets = ", ".join(f"{quote_identifier(c)} = a.{quote_identifier(a)}" for a, c in columns.items())
-    con.execute(f"UPDATE items SET {sets} FROM {parquet_source(attributes)} a WHERE items.uri = a.uri {condition}")
+    pairs = [(f"a.{quote_identifier(a)}::{stored[c]}", quote_identifier(c)) for a, c in columns.items()]
+    sets = ", ".join(f"{c} = coalesce({given}, items.{c})" for given, c in pairs)
+    kept = " + ".join(f"count(*) FILTER ({given} IS NULL AND items.{c} IS NOT NULL)" for given, c in pairs)
+    matched = f"{parquet_source(attributes)} a WHERE items.uri = a.uri {condition}"
+    kept_values = con.execute(f"SELECT {kept} FROM items, {matched}").fetchall()[0][0]
+    con.execute(f"UPDATE items SET {sets} FROM {matched}")
+    return int(kept_values)
 
 
 def _attribute_columns(con: duckdb.DuckDBPyConnection, attributes: Path) -> dict[str, str]:
@@ -202,6 +223,11 @@ def insert_failures(con: duckdb.DuckDBPyConnection, rows: Sequence[FailureRow], 
     unreadable = [r.item for r in rows if r.item is not None]
     if unreadable:
         con.execute("UPDATE items SET present = false WHERE list_contains(?, item)", [unreadable])
+
+
+def _holds_values(con: duckdb.DuckDBPyConnection, column: str) -> bool:
+    """Return whether any item has a value in a column; one without takes the type of the first values."""
+    return bool(fetch_value(con, f"SELECT count({quote_identifier(column)}) FROM items"))
 
 
 def _fits(kind: str, column_kind: str) -> bool:

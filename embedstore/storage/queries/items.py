@@ -49,3 +49,8 @@ def content_files(storage: Storage) -> list[tuple[str, bytes | None, str, int, i
 def failures(storage: Storage) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Return column names and rows of the images that could not be embedded."""
     return storage.sql("SELECT uri, reason, detail, size, failed FROM failures ORDER BY uri")
+
+
+def failed_files(storage: Storage) -> list[ItemFile]:
+    """Return uri and raw path of the images that could not be embedded, in the order of :func:`failures`."""
+    return [(uri, path) for uri, path in storage.sql("SELECT uri, path FROM failures ORDER BY uri")[1]]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import find_item_column
-from embedstore.storage.sql import column_types, fetch_value, quote_identifier
+from embedstore.storage.queries.features import text_or_null
+from embedstore.storage.sql import column_types, fetch_value, int64_column, quote_identifier
 
 Row = tuple[Any, ...]
 
@@ -61,7 +62,7 @@ def matching_items(con: duckdb.DuckDBPyConnection, where: str) -> NDArray[np.int
     """
     condition = filters.compile_filter(con, where)
     with filters.filter_errors(con, where):
-        return _int64(con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()["item"])
+        return int64_column(con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()["item"])
 
 
 def placements(con: duckdb.DuckDBPyConnection, space: str, where: str | None = None) -> Placements:
@@ -83,7 +84,7 @@ def placements(con: duckdb.DuckDBPyConnection, space: str, where: str | None = N
             "i JOIN vectors v ON v.content = i.content AND v.space = ?",
             [space],
         ).fetchnumpy()
-    return Placements(_int64(rows["item"]), _int64(rows["shard"]), _int64(rows["r"]))
+    return Placements(int64_column(rows["item"]), int64_column(rows["shard"]), int64_column(rows["r"]))
 
 
 def item_placement(con: duckdb.DuckDBPyConnection, space: str, item: int) -> tuple[int, int] | None:
@@ -116,7 +117,7 @@ def items_at(
         "SELECT i.item, c.n FROM items i JOIN c ON i.content = c.content WHERE i.present ORDER BY c.n, i.item",
         [space],
     ).fetchnumpy()
-    return _int64(found["item"]), _int64(found["n"])
+    return int64_column(found["item"]), int64_column(found["n"])
 
 
 def hit_rows(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], columns: Sequence[str]) -> list[Row]:
@@ -137,7 +138,7 @@ def column_values(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], colu
 
 def present_items(con: duckdb.DuckDBPyConnection) -> NDArray[np.int64]:
     """Return the ids of all present items, ascending: int64 ``(n,)``."""
-    return _int64(con.execute("SELECT item FROM items WHERE present ORDER BY item").fetchnumpy()["item"])
+    return int64_column(con.execute("SELECT item FROM items WHERE present ORDER BY item").fetchnumpy()["item"])
 
 
 def read_column(con: duckdb.DuckDBPyConnection, column: str) -> duckdb.DuckDBPyConnection | None:
@@ -166,7 +167,7 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
         condition = filters.compile_filter(con, where)
         return con.execute(
             'SELECT i.item, i.uri, i.color, v.shard, v."row"::BIGINT FROM (SELECT item, uri, content, '
-            f"nullif(trim({quote_identifier(column)}::VARCHAR), '') AS color FROM items "
+            f"{text_or_null(column)} AS color FROM items "
             f"WHERE present AND ({condition})) i "
             "JOIN vectors v ON v.content = i.content AND v.space = ? ORDER BY i.item",
             [space],
@@ -203,8 +204,3 @@ def item_files(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> dict[int
     wanted = {"item": np.array(items, np.int64)}  # noqa: F841 - read by SQL
     rows = con.execute("SELECT item, uri, path FROM items WHERE item IN (SELECT item FROM wanted)").fetchall()
     return {item: (uri, path_bytes) for item, uri, path_bytes in rows}
-
-
-def _int64(values: Any) -> NDArray[np.int64]:
-    """Return a column that DuckDB gave as int64."""
-    return np.asarray(values, np.int64)

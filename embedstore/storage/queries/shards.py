@@ -9,8 +9,17 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.errors import StoreDamaged
 from embedstore.storage.shard import ShardHeader
-from embedstore.storage.sql import content_hex, fetch_column, fetch_value, first_row, object_array, utc_now
+from embedstore.storage.sql import (
+    content_hex,
+    fetch_column,
+    fetch_value,
+    first_row,
+    int64_column,
+    object_array,
+    utc_now,
+)
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,15 @@ class ShardRecord:
 def all_shards(con: duckdb.DuckDBPyConnection) -> list[ShardRecord]:
     """Return every vector file, ordered by space and number."""
     rows = con.execute('SELECT space, shard, "rows", coalesce(bytes, 0), checksum FROM shards ORDER BY ALL').fetchall()
+    _require_numbers([row[1:4] for row in rows])
     return [ShardRecord(*row) for row in rows]
 
 
 def shard_rows(con: duckdb.DuckDBPyConnection, space: str) -> list[tuple[int, int]]:
     """Return ``(number, rows)`` of every vector file of a space, by number."""
-    return con.execute('SELECT shard, "rows" FROM shards WHERE space = ? ORDER BY shard', [space]).fetchall()
+    rows = con.execute('SELECT shard, "rows" FROM shards WHERE space = ? ORDER BY shard', [space]).fetchall()
+    _require_numbers(rows)
+    return rows
 
 
 def shard_usage(con: duckdb.DuckDBPyConnection, space: str) -> list[ShardUsage]:
@@ -52,7 +64,18 @@ def shard_usage(con: duckdb.DuckDBPyConnection, space: str) -> list[ShardUsage]:
         "WHERE s.space = $s ORDER BY s.shard",
         {"s": space},
     ).fetchall()
+    _require_numbers(rows)
     return [ShardUsage(*row) for row in rows]
+
+
+def _require_numbers(rows: Sequence[tuple[int, ...]]) -> None:
+    """Require numbers and sizes of vector files: a catalog of somebody else may hold anything.
+
+    Raises:
+        StoreDamaged: if one is missing or negative.
+    """
+    if any(not isinstance(number, int) or number < 0 for row in rows for number in row):
+        raise StoreDamaged("the catalog has vector files without a number or a size; run `embedstore verify`")
 
 
 def has_shard(con: duckdb.DuckDBPyConnection, space: str, number: int) -> bool:
@@ -75,7 +98,7 @@ def referenced_rows(
         "ORDER BY shard, n",
         [space, list(numbers)],
     ).fetchnumpy()
-    return np.asarray(columns["shard"], np.int64), np.asarray(columns["n"], np.int64)
+    return int64_column(columns["shard"]), int64_column(columns["n"])
 
 
 def misplaced_rows(con: duckdb.DuckDBPyConnection, space: str, number: int, contents: Sequence[str]) -> int:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedstore.errors import NotAStore, StoreDamaged, StoreNotFound, StoreTooNew
+from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreNotFound, StoreTooNew
 from embedstore.storage import durable_files, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
+from embedstore.storage.store_files import parse_json_object, read_bounded, require_regular_entries
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
 MAX_MANIFEST_BYTES = 64 << 20  # enough for a hundred thousand files
+_HEAD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_VECTOR_FILE = re.compile(r"vectors/[0-9a-f]{16}/[0-9]{6,}\.parquet")  # DuckDB would expand * and [ in a name
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,10 @@ class ArchiveManifest:
         vectors, files = ([ArchiveFile.from_json(file) for file in facts[k]] for k in ("vectors", "files"))
         if set(ARCHIVED_TABLES) - LATER_TABLES - tables.keys() or tables.keys() - set(ARCHIVED_TABLES):
             raise ValueError(f"its tables are {', '.join(tables)}")
+        if any(file.name != f"{name}.parquet" for name, file in tables.items()):
+            raise ValueError("a table has another file")
+        if any(not _VECTOR_FILE.fullmatch(file.name) for file in vectors):
+            raise ValueError("it names a file of vectors in another folder")
         if any(file.name.split("/")[0] not in COPIED_FOLDERS for file in files):
             raise ValueError("it names a file that belongs neither to a head nor to a checkpoint")
         return cls(str(facts["store"]), str(facts["made"]), tables, vectors, files)
@@ -157,25 +164,28 @@ def read_manifest(folder: Path) -> ArchiveManifest:
         StoreTooNew: if a later version wrote it.
         StoreDamaged: if it is not what an export holds.
         StoreUnreadable: if it cannot be read now.
+        UnsafeStore: if the archive holds links, named pipes, sockets or devices.
     """
     path = folder / MANIFEST_FILE
     if not reading.exists(folder):
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not reading.is_file(path):
+    if not path.is_symlink() and not reading.is_file(path):
         raise NotAStore(
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"
         )
+    require_regular_entries(folder, ("",), cure="export the store again")
     try:
-        with reading.read_errors(path), path.open("rb") as f:
-            facts = json.loads(f.read(MAX_MANIFEST_BYTES))
+        with reading.read_errors(path):
+            data = read_bounded(path, MAX_MANIFEST_BYTES)
+        facts = parse_json_object(data)
         if not isinstance(facts["format"], int) or facts["format"] > ARCHIVE_FORMAT_VERSION:
             raise StoreTooNew(
                 f"{folder} has export format {facts['format']}, this embedstore reads up to {ARCHIVE_FORMAT_VERSION}; "
                 "run `pip install -U embedstore`"
             )
         return ArchiveManifest.from_json(facts)
-    except StoreTooNew:
+    except StoreError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise StoreDamaged(f"{path} is damaged ({type(e).__name__}: {e}); export the store again") from e
@@ -187,9 +197,20 @@ def changed_heads(root: Path, heads: list[tuple[str, str]]) -> list[str]:
     Args:
         root: folder of the archive or store.
         heads: name and facts of each head, as in the table ``heads``.
+
+    Raises:
+        StoreDamaged: if a name is not that of a folder, or the facts are not those of a head.
     """
-    files = {name: root / "heads" / name / "head.json" for name, _ in heads}
-    digests = {name: json.loads(facts).get("digest") for name, facts in heads}
-    return [
-        n for n, path in files.items() if not reading.is_file(path) or durable_files.file_sha256(path) != digests[n]
-    ]
+    return [name for name, facts in heads if _is_changed(root, name, facts)]
+
+
+def _is_changed(root: Path, name: str, facts: str) -> bool:
+    """Return whether the files of a head are missing or others than its facts say."""
+    try:
+        if not _HEAD_NAME.fullmatch(name):
+            raise ValueError("it is not the name of a folder")
+        digest = parse_json_object(facts)["digest"]
+    except (ValueError, TypeError, KeyError) as e:
+        raise StoreDamaged(f"{root} does not describe head {name!r:.80} ({e}); export the store again") from e
+    path = root / "heads" / name / "head.json"
+    return not reading.is_file(path) or durable_files.file_sha256(path) != digest

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.disk_errors import duckdb_output
-from embedstore.storage.sql import fetch_value, quote_literal, scratch_tables
+from embedstore.storage.sql import fetch_value, int64_column, quote_literal, scratch_tables
 from embedstore.storage.vectors import VectorReader
 
 BLOCK_ROWS = 4096  # vectors read at a time
@@ -48,7 +48,7 @@ class NumberedVectors:
         query = f'SELECT shard, "row" FROM {self.table} WHERE n >= ? AND n < ? ORDER BY n'
         for block in self.split(BLOCK_ROWS):
             places = self.con.execute(query, [block.begin, block.end]).fetchnumpy()
-            positions = self.reader.positions(np.asarray(places["shard"]), np.asarray(places["row"]))
+            positions = self.reader.positions(int64_column(places["shard"]), int64_column(places["row"]))
             yield block.begin, self.reader.read_float32(positions)
 
     def write_parquet(self, path: Path, columns: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -17,12 +18,32 @@ _MIN_HOLDOUT = 2500  # rows: the noise of a mean loss is then a few percent, and
 _MAX_WORK = 5e10  # multiplications in a pass over five folds: 4 s of a thread, and a path takes about a hundred
 
 
-def resolve_cv(cv: float | None, shape: tuple[int, ...], n_classes: int) -> float:
+Folds = Sequence[tuple[IntArray, IntArray]]
+"""The training and the held-out rows of each fold, as scikit-learn gives them."""
+
+
+def resolve_cv(cv: float | Folds | None, shape: tuple[int, ...], n_classes: int) -> float | Folds:
     """Return ``cv`` itself, or for None the default for so many rows, features and classes."""
     if cv is not None:
         return cv
     too_much = float(shape[0]) * shape[1] * n_classes * _FOLDS > _MAX_WORK
     return _HOLDOUT_SHARE if too_much and shape[0] * _HOLDOUT_SHARE >= max(n_classes, _MIN_HOLDOUT) else _FOLDS
+
+
+def given_training_masks(y: IntArray, folds: Folds) -> Array:
+    """Return the rows that each given fold trains on, bool ``(F, N)``; all other rows are held out.
+
+    Raises:
+        LabelError: if a fold does not divide all rows, or would train on one class.
+    """
+    masks = np.zeros((len(folds), len(y)), bool)
+    for mask, (train, held_out) in zip(masks, folds, strict=True):
+        mask[train] = True
+        if not np.array_equal(np.sort(np.concatenate([train, held_out])), np.arange(len(y))):
+            raise LabelError(f"a fold of cv must divide the {len(y)} rows into training and held-out rows")
+        if len(np.unique(y[mask])) < 2:
+            raise LabelError("a fold would train on one class only; give it rows of at least two")
+    return masks
 
 
 def fold_training_masks(y: IntArray, groups: Array | None, cv: float, *, seed: int, class_names: Array) -> Array:

@@ -18,7 +18,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
-from embedstore.classify.heads.linear.folds import fold_training_masks, resolve_cv
+from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
 from embedstore.classify.heads.linear.lbfgs import Solution, SolverStart, StoppingCriteria, minimize
 from embedstore.classify.heads.linear.regularization_path import (
     RegularizationPath,
@@ -55,9 +55,11 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         Cs: the number of values, log-spaced from 1e-6 to 1e6 (the range of Radford et al. 2021, A.3), or the values
             themselves. A single value (``[10]`` or ``10.0``) is used without cross-validation.
-        cv: the number of folds (fewer if no class has that many rows), or a share below 1 for one stratified hold-out.
-            None is five folds; from 25,000 rows on, if rows x features x classes exceed 1e10, a hold-out of a tenth,
-            as Oquab et al. 2023 choose C (``n_folds_`` is then 1).
+        C: one fixed value; then nothing is chosen and ``Cs`` is not used.
+        cv: the number of folds (fewer if no class has that many rows), a share below 1 for one stratified hold-out, or
+            the folds themselves as pairs of training and held-out rows. None is five folds; from 25,000 rows on, if
+            rows x features x classes exceed 1e10, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
+            then 1).
         criterion: ``log_loss`` or ``accuracy``, what chooses among the values tried.
         scale: ``none`` or ``standard``.
         tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times tighter.
@@ -83,8 +85,9 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(  # noqa: PLR0913 - one argument per hyperparameter, as scikit-learn requires
         self,
         Cs: float | Sequence[float] = 25,
-        cv: float | None = None,
+        cv: float | Folds | None = None,
         *,
+        C: float | None = None,
         criterion: str = "log_loss",
         scale: str = "none",
         tol: float = 1e-6,
@@ -96,6 +99,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.Cs = Cs
         self.cv = cv
+        self.C = C
         self.criterion = criterion
         self.scale = scale
         self.tol = tol
@@ -112,26 +116,36 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: features ``(N, D)``. float32 and float64 are computed in their own precision, float16 in float32. A
                 memory map is read in blocks.
             y: labels ``(N,)``.
-            groups: ``(N,)``; rows of one group stay together.
+            groups: ``(N,)``; rows of one group stay together. ``GridSearchCV`` and ``cross_val_score`` of scikit-learn
+                hand them on only with metadata routing, that is after ``set_config(enable_metadata_routing=True)`` and
+                ``set_fit_request(groups=True)``; otherwise the inner folds do not know the groups.
 
         Raises:
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
-            ValueError: if a feature is not a finite number, or a C is not positive.
+            ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
+                below 2.
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
-        grid = _grid(self.Cs)
+        grid = self.grid
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
             return self._solve(X, codes, grid, train)
 
+    @property
+    def grid(self) -> list[float]:
+        """The values of C that are tried, ascending; one value if nothing is chosen."""
+        return _grid(self.Cs if self.C is None else [self.C])
+
     def _training_masks(self, y: IntArray, groups: Array | None, shape: tuple[int, ...]) -> Array:
         cv = resolve_cv(self.cv, shape, len(self.classes_))
+        if not isinstance(cv, int | float):
+            return given_training_masks(y, cv)
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
     def _solve(self, X: Array, codes: IntArray, grid: list[float], train: Array) -> LogisticProbe:
@@ -211,12 +225,14 @@ def _threads() -> ThreadpoolController:
 
 
 def _grid(Cs: float | Sequence[float]) -> list[float]:
-    if isinstance(Cs, int | np.integer):
-        values = np.logspace(-6, 6, max(Cs, 0))
-    else:
-        values = np.unique(np.asarray(Cs, np.float64))
+    """Return the values of C: a whole number is how many, log-spaced."""
+    if np.asarray(Cs).dtype.kind not in "iuf" or (isinstance(Cs, int | np.integer) and Cs < 2):
+        raise ValueError(
+            f"Cs must be the values of C, or how many to try (at least 2), not {Cs!r}; for one fixed value give C=1"
+        )
+    values = np.logspace(-6, 6, int(Cs)) if isinstance(Cs, int | np.integer) else np.unique(np.asarray(Cs, np.float64))
     if len(values) == 0 or not (values > 0).all() or not np.isfinite(values).all():
-        raise ValueError(f"Cs must be positive numbers, or how many of them, not {Cs!r}")
+        raise ValueError(f"C must be a positive number, and Cs positive numbers or how many of them, not {Cs!r}")
     return [float(C) for C in values]
 
 

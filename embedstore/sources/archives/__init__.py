@@ -1,0 +1,1 @@
+"""Images inside tar and zip files, read in place: nothing is unpacked."""

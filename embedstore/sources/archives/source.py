@@ -1,0 +1,129 @@
+"""An archive as a source: every file in it, with labels from its folders or from sidecar files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from embedstore.errors import ImageError
+from embedstore.sources.archives.archive import Archive, open_archive
+from embedstore.sources.archives.listing import (
+    ListedFile,
+    Listing,
+    ListingKey,
+    list_archive,
+    load_listing,
+    save_listing,
+)
+from embedstore.sources.archives.member_uri import MemberUri
+from embedstore.sources.archives.opened import remember_archive
+from embedstore.sources.columns import CollectedColumns
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
+from embedstore.sources.skip_rules import SkipRules
+from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.text_form import clean_name
+from embedstore.types import Failure, FailureReason, ImageRef, display_uri
+
+
+class ArchiveSource(LocalFileSource):
+    """The files of tar and zip archives, in the order of the archives.
+
+    Args:
+        archives: ``(kind, path or url)`` of each; paths absolute.
+        labels: take the label from the folders inside an archive, where no sidecar gives one.
+        splits: take the split from them, likewise.
+        listings: the folder that keeps listings; None keeps none.
+        rules: which names are skipped.
+    """
+
+    def __init__(
+        self,
+        archives: Sequence[tuple[str, str]],
+        *,
+        labels: bool = True,
+        splits: bool = True,
+        listings: Path | None = None,
+        rules: SkipRules = SkipRules(),
+    ) -> None:
+        self._archives = tuple(archives)
+        self._labels, self._splits = labels, splits
+        self._check = SplitFolderCheck("")
+        self._listings = listings
+        self._rules = rules
+        self._collected = CollectedColumns()
+        first = archives[0][1]
+        self.description = first if len(archives) == 1 else f"{len(archives)} archives, first {first}"
+        self.archives: tuple[str, ...] = tuple(path for _, path in archives)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of the sidecars; complete after a scan."""
+        return self._collected.types
+
+    def scan(self) -> Scan:
+        """Start a pass over the archives; one that cannot be read is a failure."""
+        summary = ScanSummary()
+        return Scan(self._entries(summary), summary)
+
+    def write_columns(self, parquet: Path) -> None:
+        """Write ``uri`` and the columns of the sidecars."""
+        self._collected.write(parquet)
+
+    def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
+        """Yield the files of every archive, and why an archive cannot be read completely."""
+        for kind, path in self._archives:
+            try:
+                archive = open_archive(kind, path)
+            except ImageError as e:
+                yield Failure(display_uri(path), path, 0, 0, e.reason, e.detail)
+                continue
+            listing = self._list(path, archive)
+            opened = remember_archive(kind, path, archive)
+            opened.add(file.member for file in listing.files)
+            for file in listing.files:
+                if kind_of_file := self._rules.kind_of_path(file.member.name):
+                    summary.skipped[kind_of_file] += 1
+                    continue
+                yield from self._entry(MemberUri(kind, file.member.name, path), file, archive.version_ns)
+            if listing.failure is not None:
+                reason, detail = listing.failure
+                yield Failure(display_uri(path), path, archive.size, archive.version_ns, reason, detail)
+        if self._splits:
+            self._check.check()
+
+    def _list(self, path: str, archive: Archive) -> Listing:
+        """Return the files of one archive, from its kept listing if the archive did not change since."""
+        key = ListingKey(path, archive.size, archive.version_ns)
+        kept = load_listing(self._listings, key) if self._listings else None
+        if kept is not None:
+            return Listing(kept)
+        listing = list_archive(archive)
+        if self._listings and listing.failure is None:
+            save_listing(self._listings, key, listing.files)
+        return listing
+
+    def _entry(self, uri: MemberUri, file: ListedFile, version_ns: int) -> Iterator[ImageRef | Failure]:
+        """Yield the reference of one file, or why it is not used; before it, what is wrong with its sidecars."""
+        path, member = str(uri), file.member
+        if file.problem:
+            name = f"{path}#sidecar"
+            yield Failure(display_uri(name), name, member.size, version_ns, FailureReason.CORRUPT, file.problem)
+        if file.superseded:
+            name = f"{path}#{member.offset}"
+            detail = "a later file of the archive has the same name"
+            yield Failure(display_uri(name), name, member.size, version_ns, FailureReason.SUPERSEDED, detail)
+            return
+        *folders, name = uri.name.split("/")
+        label, split = label_and_split(folders, splits=self._splits)
+        if file.split is None:
+            self._check.add(folders, name)
+        self._collected.add(display_uri(path), file.columns)
+        yield ImageRef(
+            display_uri(path),
+            path,
+            member.size,
+            version_ns,
+            clean_name(file.label) or (label if self._labels else None),
+            sidecar_split(path, file.split) or split,
+            clean_name(file.group),
+        )

@@ -1,0 +1,139 @@
+"""A table that says which columns of which items to set. It is read by the same rules as a manifest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedstore.errors import BadManifest
+from embedstore.sources.manifest import open_table, root_folder
+from embedstore.sources.table_entries import NameReader, parquet_column
+from embedstore.sources.table_options import TableOptions
+from embedstore.sources.tables import ROW_COLUMN, InputTable
+from embedstore.sources.uris import UriResolver, remote_scheme
+from embedstore.storage.column_names import find_column
+from embedstore.storage.item_changes import EditRows
+from embedstore.storage.sql import object_array, quote_identifier, quote_literal
+from embedstore.text_form import is_absent
+from embedstore.types import display_uri
+
+CHUNK_ROWS = 8192
+_NAME_COLUMNS = {"label": "label", "split": "split", "group": "group_id", "group_id": "group_id"}
+
+
+@dataclass(frozen=True)
+class EditTable:
+    """An opened table of edits.
+
+    Attributes:
+        rows: what storage needs to know about the file that :meth:`write` makes.
+        notices: what a person should know about the reading, one sentence each.
+    """
+
+    rows: EditRows
+    notices: list[str]
+
+
+def write_edits(table: Any, parquet: Path, options: TableOptions, *, key: str | None = None) -> EditTable:
+    """Read a table of edits, and write it as Parquet: the key of each item, and typed columns.
+
+    Args:
+        table: a file or a table in memory, with ``item`` or a uri, and columns to set.
+        parquet: the file to write.
+        options: how the table is read.
+        key: the column with the id or uri of the item; by default ``item``, else the column of the uris.
+
+    Raises:
+        SourceNotFound: if there is no such file.
+        BadManifest: if the table cannot be read, lacks the key or a column to set, or has a value that does not fit.
+        BadEncoding: if a text file has another encoding.
+    """
+    if key is not None and key.lower() != "item":
+        options = replace(options, uri_column=key)
+    given = open_table(table, options)
+    columns = given.columns()
+    key_column = _key_column(given.name, columns, key or options.uri_column)
+    by_item = find_column("item", [key_column]) is not None
+    keys = (key_column, find_column("item", columns), find_column("uri", columns))
+    to_set = {c: kind for c, kind in columns.items() if c not in keys}
+    if not to_set:
+        raise BadManifest(f"{given.name} has no column to set besides {key_column}")
+    uris, names = UriResolver(root_folder(given, options)), NameReader(given.name)
+    _create_names(given, key_column, by_item=by_item, uris=uris, to_set=to_set, names=names)
+    kinds = _write(given, key_column, to_set, parquet, by_item=by_item)
+    return EditTable(
+        EditRows(given.name, parquet, "item" if by_item else "uri", kinds),
+        [*given.notices, *names.notes(), *uris.notes()],
+    )
+
+
+def _key_column(name: str, columns: Mapping[str, str], key: str | None) -> str:
+    """Return the column that names the item of a row."""
+    for wanted in (key,) if key else ("item", "uri"):
+        if (column := find_column(wanted, columns)) is not None:
+            return column
+    raise BadManifest(f"{name} needs a column {key or 'item or uri'}; it has {', '.join(columns)}")
+
+
+def _create_names(
+    given: InputTable,
+    key_column: str,
+    *,
+    by_item: bool,
+    uris: UriResolver,
+    to_set: Mapping[str, str],
+    names: NameReader,
+) -> None:
+    """Create the table ``names``: the absolute uri, and the label, split and group of each row in their one form."""
+    roles = {c: _NAME_COLUMNS[c.lower()] for c in to_set if c.lower() in _NAME_COLUMNS}
+    created = "".join(f", {quote_identifier(c)} VARCHAR" for c in roles)
+    given.con.execute(f"CREATE TABLE names ({ROW_COLUMN} BIGINT, embedstore_absolute VARCHAR{created})")
+    selected = ", ".join(f"{quote_identifier(c)}::VARCHAR" for c in (key_column, *roles))
+    for first in range(0, given.row_count(), CHUNK_ROWS):
+        rows = given.con.execute(
+            f"SELECT {ROW_COLUMN}, {selected} FROM given WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? "
+            f"ORDER BY {ROW_COLUMN}",
+            [first, first + CHUNK_ROWS],
+        ).fetchall()
+        chunk = {
+            ROW_COLUMN: np.array([r[0] for r in rows], dtype=np.int64),
+            "embedstore_absolute": object_array(
+                [None if by_item else _absolute(given.name, uris, r[0], r[1]) for r in rows]
+            ),
+        }
+        for i, (column, role) in enumerate(roles.items(), 2):
+            read = names.split if role == "split" else lambda _, value, role=role: names.name(role, value)
+            chunk[column] = object_array([read(r[0], r[i]) for r in rows])
+        columns = ", ".join(f"{quote_identifier(c)}::VARCHAR" for c in chunk if c != ROW_COLUMN)
+        given.con.execute(f"INSERT INTO names SELECT {ROW_COLUMN}, {columns} FROM chunk")
+
+
+def _absolute(table: str, uris: UriResolver, row: int, uri: str | None) -> str:
+    """Return the uri of a row as the store would know its file."""
+    if uri is None or is_absent(uri):
+        raise BadManifest(f"{table}: row {row + 1} names no item")
+    return uri if remote_scheme(uri) else display_uri(uris.path(uri))
+
+
+def _write(
+    given: InputTable, key_column: str, to_set: Mapping[str, str], parquet: Path, *, by_item: bool
+) -> dict[str, str]:
+    """Write the Parquet file, and return the types of the columns to set."""
+    key = quote_identifier(key_column)
+    keys = f"given.{key} AS embedstore_key" + ("" if by_item else ", names.embedstore_absolute")
+    kinds, columns = {}, [f"given.{ROW_COLUMN}", keys]
+    for column, kind in to_set.items():
+        role = _NAME_COLUMNS.get(column.lower())
+        kinds[role or column] = "VARCHAR" if role else kind
+        table = "names" if role else "given"
+        columns.append(parquet_column(f"{table}.{quote_identifier(column)}", role or column, kinds[role or column]))
+    given.con.execute(
+        f"COPY (SELECT {', '.join(columns)} FROM given JOIN names USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
+        f"TO {quote_literal(os.fspath(parquet))} (FORMAT parquet)"
+    )
+    return kinds

@@ -1,0 +1,1 @@
+"""Files on servers: buckets and HTTP, read by fsspec."""

@@ -1,0 +1,109 @@
+"""A prefix of a bucket as an image folder, and single files on a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from embedstore.errors import ImageError, SourceError
+from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
+from embedstore.sources.skip_rules import SkipRules
+from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.types import Failure, FailureReason, ImageRef
+
+
+class RemoteFolder(LocalFileSource):
+    """Every file below a prefix, folder by folder, in the order of the names.
+
+    Args:
+        url: of the prefix.
+        labels: take the label from the folders.
+        rules: which names are skipped.
+
+    Raises:
+        SourceNotFound: if there is nothing below it.
+        SourceError: if the server refuses or does not answer.
+    """
+
+    def __init__(self, url: str, *, labels: bool = True, splits: bool = True, rules: SkipRules = SkipRules()) -> None:
+        self._rules = rules
+        self._url = url.rstrip("/")
+        self.description = self._url
+        self.roots: tuple[str, ...] = (self._url,)
+        self._labels, self._splits = labels, splits
+        self._top = list_folder(self._url)
+
+    def scan(self) -> Scan:
+        """Start a pass over every file; a folder that cannot be listed is a failure."""
+        summary = ScanSummary()
+        entries = self._entries(summary)
+        return Scan(SplitFolderCheck(self._url).watch(entries) if self._splits else entries, summary)
+
+    def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
+        """Yield the files of a folder, then those of its folders likewise."""
+        pending: list[tuple[RemoteEntry, tuple[str, ...]]] = []
+        yield from self._files(self._kept(self._top, (), summary), (), pending)
+        while pending:
+            folder, below = pending.pop()
+            try:
+                entries = list_folder(folder.url)
+            except SourceError as e:
+                yield Failure(folder.url, folder.url, 0, 0, FailureReason.UNREACHABLE, str(e))
+                continue
+            yield from self._files(self._kept(entries, below, summary), below, pending)
+
+    def _kept(self, entries: Sequence[RemoteEntry], below: tuple[str, ...], summary: ScanSummary) -> list[RemoteEntry]:
+        """Return the entries of one folder that are not skipped, and count the others."""
+        kept = []
+        for entry in entries:
+            kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
+            if kind := kind_of(entry.name, "/".join((*below, entry.name))):
+                summary.skipped[kind] += 1
+            else:
+                kept.append(entry)
+        return kept
+
+    def _files(
+        self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]
+    ) -> Iterator[ImageRef | Failure]:
+        """Yield the files of one folder, and add its folders to ``pending``."""
+        label, split = label_and_split(below, root=self._url.rsplit("/", 1)[-1], splits=self._splits)
+        for entry in entries:
+            if not entry.is_folder:
+                yield reference(entry, label if self._labels else None, split)
+        pending += [(e, (*below, e.name)) for e in reversed(entries) if e.is_folder]
+
+
+class RemoteFiles(LocalFileSource):
+    """Files on servers named one by one.
+
+    Args:
+        urls: of the files.
+        labels: take the label from the folders in the url.
+        splits: take the split from them.
+    """
+
+    def __init__(self, urls: Sequence[str], *, labels: bool = True, splits: bool = True) -> None:
+        self._urls = tuple(dict.fromkeys(urls))
+        self._labels, self._splits = labels, splits
+        self.description = urls[0] if len(urls) == 1 else f"{len(urls)} files, first {urls[0]}"
+
+    def scan(self) -> Scan:
+        """Start a pass over the files in the order given."""
+        return Scan(self._entries())
+
+    def _entries(self) -> Iterator[ImageRef | Failure]:
+        """Yield the reference of every file."""
+        for url in self._urls:
+            label, split = label_and_split(url.split("/")[3:-1], splits=self._splits)
+            try:
+                found = stat_remote(url)
+            except ImageError as e:
+                yield Failure(url, url, 0, 0, e.reason, e.detail)
+                continue
+            yield ImageRef(url, url, found.size, found.version_ns, label if self._labels else None, split)
+
+
+def reference(entry: RemoteEntry, label: str | None, split: str | None) -> ImageRef:
+    """Return the reference of a listed file."""
+    return ImageRef(entry.url, entry.url, entry.stat.size, entry.stat.version_ns, label, split)

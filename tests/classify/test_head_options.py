@@ -1,0 +1,104 @@
+"""Options of heads: what a value means, and that a value without a meaning is refused instead of giving a bad head."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedstore.classify import heads
+from embedstore.classify.evaluation.fit import hyperparameters_at_grid_edge
+from embedstore.errors import BadHead
+from tests.helpers.clusters import clusters, store_of
+
+X, LABELS = clusters(90, noise=1.0)
+Y = np.asarray(LABELS)
+VECTORS = np.stack([X[c == Y].mean(0) for c in np.unique(Y)])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(1e-4, 1e4))
+def test_one_c_is_used_as_it_is(C):
+    """``C=`` and a list of one value fit with this value and choose nothing."""
+    for options in ({"C": C}, {"Cs": [C]}):
+        probe = heads.LogisticProbe(**options, tol=0.1).fit(X, Y)
+        assert pytest.approx(C) == probe.C_
+        assert probe.n_folds_ == 0
+
+
+def test_a_whole_c_is_not_a_number_of_values():
+    """``C=1`` is C = 1; C = 1 is also what the head of a store reports."""
+    assert heads.LogisticProbe(C=1).fit(X, Y).C_ == 1
+    assert len(heads.LogisticProbe(Cs=2).grid) == 2
+
+
+@pytest.mark.parametrize("options", [{"Cs": 1}, {"Cs": 0}, {"Cs": True}, {"Cs": np.int64(1)}, {"Cs": -3}, {"Cs": "1"}])
+def test_a_number_of_values_below_two_is_refused(options):
+    """The message says how to give one value, and that works."""
+    with pytest.raises(ValueError, match="C=1"):
+        heads.LogisticProbe(**options).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    "options", [{"C": 0}, {"C": -1.0}, {"C": float("nan")}, {"C": True}, {"Cs": [1, -1]}, {"Cs": []}]
+)
+def test_c_must_be_positive(options):
+    """Zero, negative numbers, NaN and truth values are no C."""
+    with pytest.raises(ValueError, match="C"):
+        heads.LogisticProbe(**options).fit(X, Y)
+
+
+@pytest.mark.parametrize("value", [0, -0.07, float("nan"), float("inf"), True, "0.07", None])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda v: heads.WeightedKNN(temperature=v), "temperature"),
+        (lambda v: heads.NearestPrototype(temperature=v), "temperature"),
+        (lambda v: heads.ZeroShotHead(VECTORS, np.unique(Y), v), "logit_scale"),
+        (lambda v: heads.TipAdapter(VECTORS, np.unique(Y), v), "logit_scale"),
+        (lambda v: heads.PromptBlend(VECTORS, np.unique(Y), v), "logit_scale"),
+        (lambda v: heads.MLPHead(learning_rate=v), "learning_rate"),
+        (lambda v: heads.MLPHead(hidden=v), "hidden"),
+    ],
+)
+def test_a_scale_must_be_above_zero(make, name, value):
+    """A temperature of 0 gave NaN and a negative one the reverse order; both were reported as an accuracy."""
+    with pytest.raises(BadHead, match=f"{name} must be a number above 0"):
+        make(value).fit(X, Y)
+
+
+def test_the_command_line_accepts_c_and_refuses_a_temperature_of_zero(tmp_path):
+    """Through the store: C = 1 is reported, and the error names the option."""
+    store = store_of(tmp_path / "s", X, label=Y)
+    assert store.probe("label", head_options={"C": 1}).hyperparameters == {"C": 1.0}
+    with pytest.raises(BadHead, match="temperature"):
+        store.probe("label", head="knn", head_options={"temperature": 0})
+    with pytest.raises(BadHead, match="give C=1"):
+        store.probe("label", head_options={"Cs": 1})
+
+
+def test_a_value_at_the_end_of_its_grid_is_reported():
+    """Separable classes want the largest C; a grid around the best value has no end to report."""
+    probe = heads.LogisticProbe(Cs=[1e-5, 1e-4]).fit(X, Y)
+    assert hyperparameters_at_grid_edge(probe) == {"C": 1e-4}
+    assert hyperparameters_at_grid_edge(heads.LogisticProbe(C=1e-4).fit(X, Y)) == {}
+    inside = heads.LogisticProbe().fit(X, Y)
+    assert (hyperparameters_at_grid_edge(inside) == {}) is (1e-6 < inside.C_ < 1e6)
+    tip = heads.TipAdapter(VECTORS, np.unique(Y), alphas=(0.0, 0.1), betas=(1.0, 2.0, 3.0)).fit(X[:45], Y[:45], X, Y)
+    assert ("alpha" in hyperparameters_at_grid_edge(tip)) is False  # one image weight above 0 is no grid
+    assert ("beta" in hyperparameters_at_grid_edge(tip)) is (tip.beta_ != 2.0)
+
+
+def test_classes_with_one_training_example_are_counted_on_the_training_side(tmp_path):
+    """Two items of every class: after the split one is left in training, and the message says so."""
+    store = store_of(tmp_path / "s", X[:6], label=["a", "a", "b", "b", "c", "c"])
+    with pytest.raises(Exception, match="one example only among the 3 training items"):
+        store.probe("label")
+
+
+def test_the_keys_of_tip_adapter_f_are_trained_with_the_authors_epsilon():
+    """A first step of AdamW moves a parameter by rate * g / (|g| + epsilon): small gradients move it less."""
+    from embedstore.classify.heads.optimizer import AdamW
+
+    weights = np.zeros(2)
+    AdamW([weights], 1.0, 0.0, epsilon=1e-4).step([np.array([1e-4, 1.0])])
+    assert weights == pytest.approx([-0.5, -1.0], abs=1e-3)
