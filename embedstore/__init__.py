@@ -17,6 +17,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from embedstore import privacy
+
+privacy.switch_off_telemetry()  # before any library is imported
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedstore.backbones.batch_runner import BatchRunner, require_pixels
+from embedstore.backbones.forward_gate import gate_of_device
+from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
 from embedstore.backbones.runtimes.runtime import no_text_tower
 from embedstore.space import Family, Preprocess, Space
 
 FeatureFunction = Callable[[torch.Tensor], torch.Tensor]
+OVERFLOW_BATCH_SIZE = 8  # images per forward pass of what overflowed in half precision: few, and memory is in use
 TEXT_BATCH_SIZE = 256  # texts per forward pass: a text is far cheaper than an image
 
 
@@ -71,12 +74,16 @@ class Backbone:
         loaded: the network, already moved to the device.
         space: the space of its vectors.
         device: the device's name, e.g. ``cuda``.
-        precision: ``fp32``, ``fp16`` or ``bf16``.
+        half_precisions: half precisions to try, the first choice first; none for fp32.
+        must_be_half: a half precision that gives other vectors is an error, not passed over.
 
     Attributes:
         space: the space of its vectors.
         device: the device's name.
-        precision: the precision of a forward pass.
+        precision: the precision of a forward pass: ``fp32``, unless an embedding run chose ``fp16`` or ``bf16``.
+        half_precisions: as given.
+        must_be_half: as given.
+        gate: shared by the forward passes on the device.
         module: the library's own network: fine-tuning trains it, embedding only reads it.
         logit_scale: exp of CLIP's own logit scale, or None.
         bpe_merges: the file of its tokenizer's merges, if it has its own.
@@ -84,10 +91,21 @@ class Backbone:
         runner: splits images into batches and owns the batch size.
     """
 
-    def __init__(self, loaded: LoadedNetwork, space: Space, *, device: str, precision: str) -> None:
+    def __init__(
+        self,
+        loaded: LoadedNetwork,
+        space: Space,
+        *,
+        device: str,
+        half_precisions: Sequence[str] = (),
+        must_be_half: bool = False,
+    ) -> None:
         self.space = space
         self.device = device
-        self.precision = precision
+        self.precision = "fp32"
+        self.half_precisions, self.must_be_half = tuple(half_precisions), must_be_half
+        self.gate = gate_of_device(device)
+        self._half: HalfWeights | None = None
         self.module = loaded.module
         self.logit_scale = loaded.logit_scale
         self.bpe_merges = loaded.bpe_merges
@@ -99,7 +117,7 @@ class Backbone:
         self.is_convolutional = is_convolutional(loaded.module)
         image_batch_size = default_batch_size(self._torch_device.type, loaded.preprocess.size, loaded.module)
         self.runner, self._text_runner = (
-            BatchRunner(space.dim, size, device=device, release_memory=torch.cuda.empty_cache)
+            BatchRunner(space.dim, size, device=device, gate=self.gate, release_memory=torch.cuda.empty_cache)
             for size in (image_batch_size, TEXT_BATCH_SIZE)
         )
 
@@ -109,7 +127,7 @@ class Backbone:
         return self.runner.batch_size
 
     def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
-        """Embed prepared images, in batches that fit into memory.
+        """Embed prepared images, in batches that fit into memory; what overflows in half precision is computed in fp32.
 
         Args:
             batch: uint8 ``(B, 3, H, W)`` of ``space.preprocess.size``; a tensor may already be on the device.
@@ -122,7 +140,48 @@ class Backbone:
             BadBackbone: when not even one image fits into the device's memory.
         """
         require_pixels(batch, self._loaded.preprocess.size)
-        return self.runner.run(batch, lambda pixels: self.run_forward(pixels, self.vectors_from_pixels))
+        vectors = self.runner.run(batch, self._forward_pixels)
+        if self._half is not None:
+            self._repeat_overflowed(batch, vectors)
+        return vectors
+
+    def set_precision(self, precision: str) -> None:
+        """Choose the precision of the forward passes from now on: ``fp32``, ``fp16`` or ``bf16``."""
+        if precision == self.precision:
+            return
+        with self.gate.alone():
+            if self._half is not None:
+                self._half.use_full()
+            self.precision = precision
+            self._half = HalfWeights(self.module, HALF_DTYPES[precision]) if precision != "fp32" else None
+            if self._half is not None:
+                self._half.use_half()
+
+    @contextmanager
+    def full_precision(self) -> Iterator[None]:
+        """Compute in fp32 while the block runs, alone on the device."""
+        with self.gate.alone():
+            half, precision, self.precision = self._half, self.precision, "fp32"
+            if half is not None:
+                half.use_full()
+            try:
+                yield
+            finally:
+                self.precision = precision
+                if half is not None:
+                    half.use_half()
+
+    def _repeat_overflowed(self, batch: NDArray[np.uint8] | torch.Tensor, vectors: NDArray[np.float32]) -> None:
+        """Compute in fp32, in small parts, the vectors that are not finite in half precision."""
+        rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(rows):
+            with self.full_precision():
+                for part in np.array_split(rows, -(-len(rows) // OVERFLOW_BATCH_SIZE)):
+                    vectors[part] = self._forward_pixels(batch[part])
+
+    def _forward_pixels(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
+        """Return the vectors of one batch of prepared images."""
+        return self.run_forward(pixels, self.vectors_from_pixels)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed texts into this space.
@@ -203,11 +262,10 @@ class Backbone:
         return batch.to(self._torch_device, non_blocking=True)
 
     def _autocast(self) -> Any:
-        """Return the context of mixed precision, if one was chosen."""
+        """Return the context of mixed precision, if one was chosen, otherwise that of exact fp32."""
         if self.precision == "fp32":
-            return nullcontext()
-        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
-        return torch.autocast(self._torch_device.type, dtype=dtype)
+            return true_fp32(self._torch_device.type)
+        return torch.autocast(self._torch_device.type, dtype=HALF_DTYPES[self.precision])
 
 
 def l2_normalize(vectors: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.backbones.forward_gate import ForwardGate
 from embedstore.errors import BadBackbone
 
 MIN_GAIN = 1.05  # speed-up that twice the batch size must bring to be worth twice the memory
@@ -23,6 +24,7 @@ class BatchRunner:
         dim: length of a vector.
         batch_size: inputs per forward pass at first.
         device: the device's name, for the error message.
+        gate: shared by the forward passes on the device.
         release_memory: called after memory ran out, before the next attempt.
 
     Attributes:
@@ -30,9 +32,16 @@ class BatchRunner:
     """
 
     def __init__(
-        self, dim: int, batch_size: int, *, device: str = "cpu", release_memory: Callable[[], None] = lambda: None
+        self,
+        dim: int,
+        batch_size: int,
+        *,
+        device: str = "cpu",
+        gate: ForwardGate | None = None,
+        release_memory: Callable[[], None] = lambda: None,
     ) -> None:
         self.batch_size = batch_size
+        self._gate = gate or ForwardGate()
         self._dim, self._device, self._release_memory = dim, device, release_memory
 
     def run(self, inputs: Any, forward: EncodeFunction) -> NDArray[np.float32]:
@@ -52,17 +61,33 @@ class BatchRunner:
         start = 0
         while start < len(inputs):
             batch = inputs[start : start + self.batch_size]
-            vectors = self._forward_or_none(batch, forward)
+            vectors = self._forward_or_retry(batch, forward)
             if vectors is None:
-                self._release_memory()
-                self.batch_size = len(batch) // 2
+                self.batch_size = min(self.batch_size, len(batch) // 2)
                 continue
             out[start : start + len(batch)] = vectors
             start += len(batch)
         return out
 
-    def _forward_or_none(self, batch: Any, forward: EncodeFunction) -> NDArray[np.float32] | None:
-        """Return the vectors, or None if memory ran out and a smaller batch may fit.
+    def _forward_or_retry(self, batch: Any, forward: EncodeFunction) -> NDArray[np.float32] | None:
+        """Return the vectors, or None if the batch does not fit into memory even when nothing else runs.
+
+        Batches of two threads may fill the memory that each of them fits into, so a batch is tried again alone before
+        it is halved.
+        """
+        with self._gate.forward():
+            vectors = self._forward_or_none(batch, forward)
+        if vectors is None:
+            with self._gate.alone():
+                self._release_memory()
+                vectors = self._forward_or_none(batch, forward, alone=True)
+                self._release_memory()
+        return vectors
+
+    def _forward_or_none(
+        self, batch: Any, forward: EncodeFunction, *, alone: bool = False
+    ) -> NDArray[np.float32] | None:
+        """Return the vectors, or None if memory ran out and a smaller batch, or this one alone, may fit.
 
         The exception ends with this frame: its traceback refers to the tensors that filled the memory.
         """
@@ -71,7 +96,7 @@ class BatchRunner:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(batch) > 1:
+            if len(batch) > 1 or not alone:
                 return None
             raise BadBackbone(
                 f"one input of {'x'.join(map(str, batch.shape[1:]))} values does not fit into the memory of "
@@ -140,6 +165,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own class
         return True
     text = str(error).lower()
+    if ("cublas" in text or "cudnn" in text) and "alloc" in text:  # CUBLAS_STATUS_ALLOC_FAILED and its like
+        return True
     return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
 
 

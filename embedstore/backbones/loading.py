@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from embedstore.backbones.error_text import one_line
@@ -30,7 +30,8 @@ def load(
         recipe: what to load; its ``backbone`` may be an alias.
         device: ``auto`` (cuda, then mps, then cpu), ``cpu``, ``cuda``, ``cuda:1``, ``mps``; the first of several that
             are separated by commas.
-        precision: ``auto`` (bf16 or fp16 autocast on cuda, fp32 elsewhere), ``fp32``, ``fp16``, ``bf16``.
+        precision: ``auto`` (on cuda the half precisions that give the same vectors, fp32 elsewhere), ``fp32``,
+            ``fp16``, ``bf16``. The backbone begins in fp32; an embedding run chooses after its first batch.
         allow_code: the ``module:factory`` names that may be imported. A recipe read from a store must not run
             code that its user has not named.
 
@@ -46,8 +47,14 @@ def load(
     """
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
     first_device = resolve_device(device.partition(",")[0])
-    resolved_precision = resolve_precision(precision, first_device)
-    return build_backbone(_load_network(recipe, allow_code), recipe, device=first_device, precision=resolved_precision)
+    half_precisions = half_precision_candidates(precision, first_device)
+    return build_backbone(
+        _load_network(recipe, allow_code),
+        recipe,
+        device=first_device,
+        half_precisions=half_precisions,
+        must_be_half=precision != "auto",
+    )
 
 
 def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
@@ -68,7 +75,14 @@ def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
     return custom.load(recipe, allow_code)
 
 
-def build_backbone(loaded: LoadedNetwork, recipe: Recipe, *, device: str, precision: str) -> Backbone:
+def build_backbone(
+    loaded: LoadedNetwork,
+    recipe: Recipe,
+    *,
+    device: str,
+    half_precisions: Sequence[str] = (),
+    must_be_half: bool = False,
+) -> Backbone:
     """Move a network to its device, measure its dimension with a forward pass, and describe its space."""
     from embedstore.backbones.base import Backbone, is_convolutional
 
@@ -94,7 +108,7 @@ def build_backbone(loaded: LoadedNetwork, recipe: Recipe, *, device: str, precis
         origin=loaded.origin,
         licence=loaded.licence,
     )
-    return Backbone(loaded, space, device=device, precision=precision)
+    return Backbone(loaded, space, device=device, half_precisions=half_precisions, must_be_half=must_be_half)
 
 
 def _measure_dim(loaded: LoadedNetwork, device: str) -> int:
@@ -148,18 +162,31 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def resolve_precision(precision: str, device: str) -> str:
-    """Return the precision for ``auto``: half on cuda (bf16 if the card supports it), fp32 elsewhere.
+def half_precision_candidates(precision: str, device: str) -> tuple[str, ...]:
+    """Return the half precisions to try: for ``auto`` on cuda fp16, which keeps three bits more, before bf16.
 
     Raises:
-        BadBackbone: when the name is unknown.
+        BadOption: when the name is unknown.
     """
     import torch
 
     if precision not in PRECISIONS:
         raise BadOption(f"unknown precision {precision!r}; use one of {', '.join(PRECISIONS)}")
     if precision != "auto":
-        return precision
+        return () if precision == "fp32" else (precision,)
     if not device.startswith("cuda"):
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return ()
+    return ("fp16", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16",)
+
+
+def training_precision(requested: str, backbone: Backbone) -> str:
+    """Return the precision of training.
+
+    For ``auto`` it is the one that the backbone was loaded for, else bf16, which does not overflow, where the card has
+    it, and fp32 elsewhere.
+    """
+    if requested != "auto":
+        return requested
+    if backbone.must_be_half:
+        return next(iter(backbone.half_precisions), "fp32")
+    return "bf16" if "bf16" in backbone.half_precisions else "fp32"

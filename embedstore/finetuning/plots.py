@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from embedstore import privacy
 from embedstore.errors import MissingExtra
 from embedstore.finetuning.augment import augmentation_sheet, pixels_to_image
 from embedstore.finetuning.dataset import LabeledImageDataset
@@ -40,6 +41,7 @@ def require_matplotlib() -> None:
 @contextmanager
 def _figure(path: Path, width: float, height: float) -> Iterator[Any]:
     """Yield an empty matplotlib figure, and write it as PNG at the end."""
+    privacy.use_temporary_matplotlib_folder()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.base import Backbone
+from embedstore.backbones.loading import training_precision
 from embedstore.classify.data.features import Features
 from embedstore.finetuning.accelerator import create_accelerator
 from embedstore.finetuning.run import FinetuneJob, run_job
@@ -139,7 +140,7 @@ def _train_regime(
     settings = _regime_settings(regime, job.settings, plan.last_layers)
     cell = replace(job, settings=settings, split=replace(job.split, train=train, val=val), folder=None)
     network = plan.load_backbone(scratch)
-    accelerator = create_accelerator(network.device, network.precision)
+    accelerator = create_accelerator(network.device, training_precision(settings.precision, network))
     result = run_job(cell, lambda: plan.load_backbone(scratch), accelerator, score_held_out=True)
     seconds = round(time.perf_counter() - begin, 2)
     return StrategyResult(regime, labels_per_class, len(rows), result.held_out_accuracy or 0.0, seconds)

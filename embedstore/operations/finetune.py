@@ -176,11 +176,11 @@ def _embed_and_compare(
 
 
 def _accelerator(request: FinetuneRequest, network: Backbone) -> Accelerator:
-    """Return the accelerator of this process, in the precision of the settings or else of the network."""
+    """Return the accelerator of this process, in the precision of the settings."""
+    from embedstore.backbones.loading import training_precision
     from embedstore.finetuning.accelerator import create_accelerator
 
-    precision = request.settings.precision
-    return create_accelerator(network.device, network.precision if precision == "auto" else precision)
+    return create_accelerator(network.device, training_precision(request.settings.precision, network))
 
 
 @contextmanager

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
 COMPARISON_IMAGES = 8  # images that are compared
 MIN_IMAGES_TO_COMPARE = 128  # images of a run: with fewer, even the timing costs more than it saves
+AUTOMATIC = (Decoder.GPU_RESIZE, Decoder.FAST)  # what `auto` may choose; why not GPU_JPEG is said in gpu_decode
 MIN_SAVING_RATIO = 1.0  # how many times the cost of the comparison must be saved
 MIN_SPEEDUP = 1.1  # how much faster than Pillow a way must be: less is noise
 
@@ -93,7 +94,8 @@ def choose_decode_method(
         or (requested is Decoder.AUTO and expected_images < MIN_IMAGES_TO_COMPARE)
     ):
         return PILLOW_METHOD
-    candidates = {d: way for d, way in fast_decoders(backbone.device).items() if requested in (Decoder.AUTO, d)}
+    ways = fast_decoders(backbone.device)
+    candidates = {d: way for d, way in ways.items() if requested is d or (requested is Decoder.AUTO and d in AUTOMATIC)}
     if not candidates:
         raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
     sample, pixels = _decodable(sample, preprocess)

@@ -36,8 +36,9 @@ class RunEncoder:
 
     @property
     def notices(self) -> list[str]:
-        """What a person should know about the choices of a runtime and a decoder."""
-        return [*self.encoder.choice.notices, *self.method.notices]
+        """What a person should know about the choices of a runtime, a precision and a decoder."""
+        choice = self.encoder.choice
+        return [*choice.notices, *choice.precision.notices, *self.method.notices]
 
     def close(self) -> None:
         """Restore the networks as they were before the run."""

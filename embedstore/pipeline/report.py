@@ -42,6 +42,7 @@ class EmbedReport:
         images_per_second: files read per second of the embedding stages.
         device: where the backbone ran.
         precision: of the backbone.
+        precision_agreement: of its vectors with those in fp32 on this run's images; None for fp32.
         batch_size: images per forward pass at the end of the run.
         runtime: the runtime of the backbone.
         folded_batchnorms: batch normalizations that were folded into convolutions.
@@ -69,6 +70,7 @@ class EmbedReport:
     images_per_second: float = 0.0
     device: str = ""
     precision: str = ""
+    precision_agreement: dict[str, float] | None = None
     batch_size: int = 0
     runtime: str = ""
     folded_batchnorms: int = 0
@@ -134,6 +136,7 @@ class EncodingResult:
             "images_per_second": round(self.files / self.times.seconds, 1),
             "device": encoder.device,
             "precision": encoder.precision,
+            "precision_agreement": choice.precision.agreement.to_json() if choice.precision.agreement else None,
             "batch_size": self.batch_size,
             "runtime": choice.runtime.value,
             "folded_batchnorms": choice.folded_batchnorms,

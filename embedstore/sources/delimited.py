@@ -11,6 +11,7 @@ import duckdb
 
 from embedstore.errors import BadManifest
 from embedstore.storage.column_names import first_double, stored_name
+from embedstore.storage.spreadsheet_cells import restore_cell, restore_sql
 from embedstore.storage.sql import quote_identifier, quote_literal
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # in the order in which they are tried
@@ -36,6 +37,8 @@ def detect_delimiter(file: Path) -> str:
 def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, delimiter: str, name: str) -> list[str]:
     """Create a table of the rows, in their order, with every cell as text; an empty cell is NULL.
 
+    Where an apostrophe protects a cell from a spreadsheet, it is taken away.
+
     Args:
         con: the connection.
         file: UTF-8 text, with a header.
@@ -53,11 +56,12 @@ def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, de
     if not rows:
         raise BadManifest(f"{name} is empty; a table has a header that names its columns")
     columns = column_names(rows[0], name)
+    cells = ", ".join(f"{restore_sql(quote_identifier(c))} AS {quote_identifier(c)}" for c in columns)
     types = ", ".join(f"{quote_literal(c)}: 'VARCHAR'" for c in columns)
     only = f" WHERE {quote_identifier(columns[0])} IS NOT NULL" if len(columns) == 1 else ""  # a blank line
     try:
         con.execute(
-            f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS embedstore_row, * FROM "
+            f"CREATE TABLE {table} AS SELECT row_number() OVER () - 1 AS embedstore_row, {cells} FROM "
             f"read_csv({quote_literal(file)}, auto_detect=false, header=true, columns={{{types}}}, "
             f"delim={quote_literal(delimiter)}, quote='\"', escape='\"', nullstr='', allow_quoted_nulls=true, "
             f"hive_partitioning=false, compression='none', max_line_size={_LINE_BYTES}){only}"
@@ -73,7 +77,7 @@ def column_names(header: Sequence[str], name: str) -> list[str]:
     Raises:
         BadManifest: if two names are one for a person.
     """
-    names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(header)]
+    names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(map(restore_cell, header))]
     if double := first_double(names):
         raise BadManifest(
             f"{name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"

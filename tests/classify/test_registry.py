@@ -162,12 +162,24 @@ def test_invalid_head_names_are_refused(store, name):
 
 def test_an_abstaining_head_predicts_its_abstain_label(store):
     """Below the threshold the label is "none of these", and the score is kept."""
-    e = store.probe("label", calibrate="temperature", abstain_precision=1.0, save_as="sure")
+    e = store.probe("label", calibrate="temperature", abstain_precision=0.9)
+    half = float(np.median(e.held_out_predictions.proba.max(1)))
+    e.estimator.threshold_ = half  # the head is right nearly everywhere, and would answer everything
+    store.save_head("sure", e)
     store.predict("sure")
-    rows = store.sql("SELECT label, score FROM predictions").rows
-    threshold = e.abstain["threshold"]
-    assert all((label == "none of these") == (score < threshold) for label, score in rows)
-    assert any(label == "none of these" for label, _ in rows)
+    rows = store.sql("SELECT label, score FROM predictions WHERE head = 'sure'").rows
+    assert all((label == "none of these") == (np.float32(score) < half) for label, score in rows)
+    assert {label == "none of these" for label, _ in rows} == {True, False}
+
+
+def test_a_head_without_a_threshold_answers_nothing(store):
+    """No sample shows a precision of 1: every item is "none of these", with its score, also after loading."""
+    store.probe("label", abstain_precision=1.0, save_as="never")
+    store.predict("never")
+    rows = store.sql("SELECT label, score FROM predictions WHERE head = 'never'").rows
+    assert {label for label, _ in rows} == {"none of these"}
+    assert all(0 < score <= 1 for _, score in rows)
+    assert store.head("never").threshold_ == float("inf")
 
 
 def test_only_linear_heads_are_exported(store, tmp_path):

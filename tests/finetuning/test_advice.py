@@ -98,7 +98,7 @@ def test_domain_shift_is_the_distance_from_the_running_statistics():
     p = Preprocess((4, 4), (4, 4), (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
     loaded = LoadedNetwork(Family.CUSTOM, "one", "sha256:0", module, module, p, "", "")
     space = Space(Family.CUSTOM, "one", "sha256:0", p, 3, unit=False)
-    network = Backbone(loaded, space, device="cpu", precision="fp32")
+    network = Backbone(loaded, space, device="cpu")
     module[0].running_mean.fill_(-1.0)
     pixels = np.zeros((2, 3, 4, 4), np.uint8)
     pixels[1] = 4  # mean 2 and deviation 2: 3 and 1 away in units of the running deviation

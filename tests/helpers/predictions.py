@@ -1,5 +1,6 @@
 """Predictions that a test writes down itself, without a head that computes them."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from embedstore.store import Store
@@ -9,12 +10,11 @@ def put_predictions(
     store: Store, head: str, labels: Mapping[int, Sequence[tuple[str, float]]], *, sets: bool = False
 ) -> None:
     """Store a head and its predictions, ``{item: [(label, score), …]}``; an empty list is a set without labels."""
-    storage = store._session.storage
+    storage, space = store._session.storage, store.spaces[0].key
     with storage.writer("predict") as writer, writer.transaction() as con:
-        con.execute(
-            "INSERT INTO heads VALUES (?, 's', 'label', 'logistic', ?, now())",
-            [head, '{"sets": true}' if sets else "{}"],
-        )
+        facts = json.dumps({"classes": ["cat", "dog"], "digest": "0" * 64, "sets": sets})
+
+        con.execute("INSERT INTO heads VALUES (?, ?, 'label', 'logistic', ?, now())", [head, space, facts])
         for item, pairs in labels.items():
             for label, score in pairs or [(None, None)]:
                 con.execute(

@@ -197,6 +197,45 @@ def test_the_gpu_decoder_is_used_when_it_is_free_and_the_cpu_otherwise():
     assert len(sizes) == 1
 
 
+@pytest.mark.parametrize("kind", ["progressive", "rotated", "cmyk", "truncated"])
+def test_unusual_jpegs_never_reach_the_gpu_decoder(kind):
+    """Progressive, rotated, CMYK and truncated files stay on the CPU."""
+    given = []
+    preparer, image = GpuImagePreparer("cpu", lambda data: given.append(len(data))), detailed(1)
+    exif = Image.Exif()
+    exif[decode.ORIENTATION_TAG] = 6
+    options = {"progressive": {"progressive": True}, "rotated": {"exif": exif}}.get(kind, {})
+    data = io.BytesIO()
+    (image.convert("CMYK") if kind == "cmyk" else image).save(data, "JPEG", **options)
+    try:
+        preparer.prepare(data.getvalue()[: -60 if kind == "truncated" else None], make_preprocess(32, 32))
+    except ImageError:
+        assert kind == "truncated"
+    assert given == []
+
+
+def test_an_image_that_the_device_cannot_resize_is_resized_on_the_cpu(monkeypatch):
+    """One failing resize costs one image its speed, not the run."""
+
+    def no_memory(pixels, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    p, data = make_preprocess(32, 32), jpeg(detailed(1))
+    monkeypatch.setattr("embedstore.media.image.gpu_decode.copy_to_device", no_memory)
+    assert np.array_equal(GpuImagePreparer("cpu").prepare(data, p)[0], fast_jpeg.prepare(data, p)[0])
+
+
+def test_auto_never_chooses_the_decoder_of_the_gpu(network, monkeypatch):
+    """It can overwrite memory that queued work reads; a person may still request it."""
+    ways = {Decoder.GPU_JPEG: fast_jpeg.prepare, Decoder.FAST: fast_jpeg.prepare}
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways)
+    monkeypatch.setattr(decode_method, "seconds_per_image", lambda way, *_: 1.0 if way is preprocess.prepare else 1e-3)
+    method = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10_000, threads=1)
+    assert method.decoder is Decoder.FAST
+    method = choose_decode_method(network, FILES, requested=Decoder.GPU_JPEG, expected_images=8, threads=1)
+    assert method.decoder is Decoder.GPU_JPEG
+
+
 def test_a_large_image_is_resized_on_the_cpu(monkeypatch):
     """The images that are copied to the device are bounded in size."""
     preparer, p = GpuImagePreparer("cpu"), make_preprocess(32, 32)

@@ -308,6 +308,7 @@ def run_seed(seed: int, folder: Path) -> dict:
     """Change a copy of the original by a seed, use it, and return what was wrong."""
     r, work = Random(seed), folder / f"{seed}"
     store, outside, out = work / "s", work / "outside", work / "out"
+    shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(folder / "original", store)
     outside.mkdir()
     out.mkdir()

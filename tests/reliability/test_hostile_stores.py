@@ -147,6 +147,18 @@ def test_an_index_and_a_head_with_a_false_length_are_not_read(tmp_path):
         store.predict("kind")
 
 
+@pytest.mark.parametrize("pattern", ["spaces/*/shards/*.vec", "heads/kind/head.safetensors"])
+def test_a_copy_of_a_file_of_holes_is_refused(tmp_path, pattern):
+    """Neither a backup nor an export fills the disk with the length that a file claims."""
+    create_original(tmp_path / "s")
+    for path in tmp_path.glob(f"s/{pattern}"):
+        os.truncate(path, 1 << 38)
+    for copy in ("backup", "export_store"):
+        with pytest.raises(es.StoreError):
+            getattr(es.open(tmp_path / "s"), copy)(tmp_path / copy)
+        assert not (tmp_path / copy).exists()
+
+
 def test_a_store_is_checked_once_in_a_process(tmp_path, monkeypatch):
     """The check takes some ten milliseconds: an unchanged store is not checked again, and no commit starts a check."""
     create_original(tmp_path / "s")

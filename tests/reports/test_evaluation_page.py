@@ -100,7 +100,7 @@ def test_notes_say_which_items_were_left_out(tmp_path):
     note = r"\d+ items are near-duplicates of another one \(cosine >= 0.99\d*\)"
     assert re.search(note, text)
     assert "Brier score" in text
-    assert "chosen for precision 0.95" in text
+    assert "precision of at least 0.95 on new items" in text
 
 
 def test_a_line_chart_goes_through_its_points():

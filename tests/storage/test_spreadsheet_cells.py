@@ -6,10 +6,12 @@ import datetime
 import io
 
 import duckdb
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedstore import create
 from embedstore.storage.spreadsheet_cells import protect_cell, restore_cell, restore_sql
 from embedstore.tables import save_records
 from tests.conftest import ROOT
@@ -58,6 +60,16 @@ def test_a_saved_table_has_no_formula(tmp_path, text):
     header, row = csv.reader(io.StringIO((tmp_path / "t.csv").read_bytes().decode(), newline=""))
     assert header == ["item", "'=column", "score"]
     assert row == ["-1", "'" + text, "-0.5"]
+
+
+@pytest.mark.parametrize("text", [*FORMULAS, "'=already", "''-twice", "'plain", "-5", "cat"])
+def test_an_edited_table_comes_back_unchanged(tmp_path, text):
+    """A caption that was saved to CSV and read again by `edit` is the same text."""
+    store = create(tmp_path / "s")
+    store.add_vectors(np.eye(2, dtype=np.float32), {"uri": ["/1.jpg", "/2.jpg"], "caption": ["words", "words"]})
+    save_records([{"item": 1, "caption": text}], tmp_path / "t.csv")
+    store.edit_from_table(tmp_path / "t.csv")
+    assert store.sql("select caption from items where item = 1").rows == ((text,),)
 
 
 def test_every_writer_of_csv_protects_its_cells():

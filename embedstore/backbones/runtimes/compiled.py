@@ -28,7 +28,7 @@ class CompiledEncoder:
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
         self.batch_size = batch_size
         self._backbone = backbone
-        self._runner = BatchRunner(backbone.space.dim, batch_size)
+        self._runner = BatchRunner(backbone.space.dim, batch_size, device=backbone.device, gate=backbone.gate)
         self._forward: Any = torch.compile(backbone.vectors_from_pixels, dynamic=False)
 
     def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:

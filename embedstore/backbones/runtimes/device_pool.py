@@ -55,6 +55,11 @@ class DevicePool:
         finally:
             self._free.put(backbone)
 
+    def set_precision(self, precision: str) -> None:
+        """Choose the precision of the forward passes on every device."""
+        for backbone in self.backbones:
+            backbone.set_precision(precision)
+
     def tune_batch_size(self, pixels: Any) -> None:
         """Set the fastest batch size on every device, between a quarter and four times the present one.
 

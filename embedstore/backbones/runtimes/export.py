@@ -149,9 +149,7 @@ def _image_example(backbone: Backbone, pixels: NDArray[np.uint8] | None) -> Towe
     module = _ImageTower(backbone).eval().to(backbone.device)
     if pixels is None or not len(pixels):
         pixels = _generate_images(backbone)
-    if backbone.precision == "fp32":
-        return TowerExample(module, pixels, backbone.encode_images(pixels))
-    return TowerExample(module, pixels, _run_eager(module, pixels, backbone))
+    return TowerExample(module, pixels, backbone.encode_images(pixels))
 
 
 def _generate_images(backbone: Backbone) -> NDArray[np.uint8]:

@@ -35,14 +35,17 @@ class BatchNormFold:
         pairs = _foldable_pairs(backbone)
         self.folded_count = len(pairs)
         self._originals = [(conv, conv.weight, conv.bias, norm) for conv, norm in pairs]
-        for conv, norm in pairs:
-            _fold(conv, norm)
+        self._gate = backbone.gate
+        with self._gate.alone():
+            for conv, norm in pairs:
+                _fold(conv, norm)
 
     def restore(self) -> None:
-        """Undo the folding, to the bit."""
-        for conv, weight, bias, norm in self._originals:
-            conv.weight, conv.bias = weight, bias
-            norm.__dict__.pop("forward", None)
+        """Undo the folding, to the bit, while no other thread uses the network."""
+        with self._gate.alone():
+            for conv, weight, bias, norm in self._originals:
+                conv.weight, conv.bias = weight, bias
+                norm.__dict__.pop("forward", None)
         self._originals = []
 
 

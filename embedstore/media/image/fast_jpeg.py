@@ -81,11 +81,12 @@ def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """The size of a plain JPEG as it is stored, and its EXIF orientation."""
+    """The size of a plain JPEG as it is stored, its EXIF orientation, and whether it is progressive."""
 
     width: int
     height: int
     orientation: int
+    progressive: bool = False
 
     def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
         """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
@@ -106,7 +107,8 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
                 or image.width * image.height > MAX_IN_PROCESS_PIXELS
             ):
                 return None
-            return JpegHeader(image.width, image.height, decode.exif_orientation(image))
+            progressive = bool(image.info.get("progressive"))
+            return JpegHeader(image.width, image.height, decode.exif_orientation(image), progressive)
     except Exception:  # of any type; the slow way raises it again with its reason
         return None
 

@@ -1,16 +1,17 @@
 """Decoding and resizing on a GPU, in addition to the decoders of the CPU.
 
 A thread that finds the GPU's JPEG decoder free gives it the file; the others decode on the CPU. Either way the image is
-turned, resized and cropped on the GPU, and only the network's input stays there. A file that the GPU does not support
-is decoded on the CPU, with the same reasons for failures.
+resized and cropped on the GPU, and only the network's input stays there. Progressive, truncated and rotated files and
+those in CMYK stay on the CPU; so does every file that the GPU cannot handle, with the same reasons for failures.
 
-Tested on the device ``cpu``, with torchvision's CPU decoder in place of nvJPEG; it has not been run on a GPU yet.
+The GPU's JPEG decoder is never chosen by itself: torchvision's writes into memory that queued work may still read
+(torchvision issue 9606). Tested on the device ``cpu``, with torchvision's CPU decoder in place of nvJPEG; it has not
+been run on a GPU yet.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedstore.media.image import fast_jpeg
+from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Preprocess
 from embedstore.types import ImageInfo
 
@@ -57,8 +59,11 @@ class GpuImagePreparer:
             image_info.width * image_info.height > MAX_UPLOAD_PIXELS and pixels.device.type == "cpu"
         ):
             return fast_jpeg.prepare(data, preprocess)
-        resized = fast_jpeg.resize_tensor(copy_to_device(pixels, self._device), preprocess)
-        return fast_jpeg.center_crop(resized, preprocess).contiguous(), image_info
+        try:
+            resized = fast_jpeg.resize_tensor(copy_to_device(pixels, self._device), preprocess)
+            return fast_jpeg.center_crop(resized, preprocess).contiguous(), image_info
+        except RuntimeError:  # the device lacks memory or a kernel: this image is resized on the CPU
+            return fast_jpeg.prepare(data, preprocess)
 
     def _decode(self, data: bytes) -> tuple[torch.Tensor, ImageInfo] | None:
         """Decode by the GPU's decoder; return None if it is busy or does not support the file."""
@@ -66,7 +71,7 @@ class GpuImagePreparer:
             return None
         try:
             header = fast_jpeg.read_jpeg_header(data) if has_end_marker(data) else None
-            if header is None:
+            if header is None or header.progressive or header.orientation != 1:
                 return None
             pixels = self._jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
             return header.to_upright(pixels) if pixels.shape == (3, header.height, header.width) else None
@@ -96,8 +101,7 @@ def torchvision_jpeg_decoder(device: str) -> JpegDecodeFunction | None:
         return None
 
     def decode(data: torch.Tensor) -> torch.Tensor:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with suppress_warnings():
             pixels: torch.Tensor = decode_jpeg(data, mode=ImageReadMode.RGB, device=device)
         return pixels
 

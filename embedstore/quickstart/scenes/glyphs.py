@@ -7,6 +7,7 @@ smooth curve (Catmull and Rom 1974). They do not come from handwriting data.
 from __future__ import annotations
 
 import functools
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +119,10 @@ def glyph_mask(character: str, style: str, rng: np.random.Generator) -> Image.Im
 @functools.cache
 def font_files() -> tuple[str, ...]:
     """Return the font files of matplotlib, where it is installed; Pillow's own font needs no file."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
+    package = importlib.util.find_spec("matplotlib")  # importing it would write to the home folder
+    if package is None or package.origin is None:
         return ()
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    folder = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
     files = {str(p) for pattern in FONT_PATTERNS for p in folder.glob(f"{pattern}.ttf") if p.stem not in EXCLUDED_FONTS}
     return tuple(sorted(files))
 

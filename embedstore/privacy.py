@@ -1,0 +1,34 @@
+"""Switch off what libraries report or leave behind: usage statistics, device ids, caches in the home folder.
+
+The package imports this module first, because a library reads its environment when it is imported. A variable that the
+user has set stays. The variables are those that the libraries document:
+
+- ``ORT_DISABLE_TELEMETRY``: onnxruntime writes a device id and a database of events below ``~/.cache/Microsoft``.
+- ``HF_HUB_DISABLE_TELEMETRY``: huggingface_hub adds facts about this machine to its requests.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+
+_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+_MATPLOTLIB_FOLDER = "MPLCONFIGDIR"
+
+
+def switch_off_telemetry() -> None:
+    """Set the environment variables that switch it off, for this process and those that it starts."""
+    for name, value in _OFF.items():
+        os.environ.setdefault(name, value)
+
+
+def use_temporary_matplotlib_folder() -> None:
+    """Keep the list of fonts that matplotlib writes in a folder that this process removes, not in the home folder."""
+    if _MATPLOTLIB_FOLDER in os.environ or "matplotlib" in sys.modules:
+        return
+    folder = tempfile.mkdtemp(prefix="embedstore-matplotlib-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[_MATPLOTLIB_FOLDER] = folder
