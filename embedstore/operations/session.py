@@ -12,9 +12,10 @@ from embedstore.backbones import load
 from embedstore.backbones.loading import resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.backbones.stored_recipes import require_safe_recipe
-from embedstore.errors import SpaceMismatch, StoreBusy, WeightsNotFound
+from embedstore.errors import SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Recipe
+from embedstore.storage import forks
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
@@ -83,6 +84,9 @@ class Session:
     towers: dict[tuple[str, Tower], OnnxEncoder] = field(default_factory=dict)
     eager_towers: set[tuple[str, Tower]] = field(default_factory=set)
     _backbones: dict[str, Backbone] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        forks.reset_in_child(self, Session._leave_parent)
 
     @property
     def path(self) -> Path:
@@ -163,7 +167,8 @@ class Session:
     ) -> AnyResult:
         """Return the result of a computation and record it in the table ``runs``.
 
-        While another process writes, the result is returned all the same, and a notice says that it was not recorded.
+        While another process writes, or where the store cannot be written to, the result is returned all the same, and
+        a notice says that it was not recorded.
 
         Args:
             operation: the name of the run.
@@ -177,9 +182,14 @@ class Session:
         try:
             with self.storage.writer(f"record {operation}", wait=RECORD_WAIT) as writer:
                 writer.record_run(operation, space.key if space else None, settings, result.to_json(), started)
-        except StoreBusy as e:
+        except (StoreBusy, StoreIOError) as e:
             self.storage.add_notices([f"this {operation} is not among the runs: {e}"])
         return result
+
+    def _leave_parent(self) -> None:
+        """Drop what a forked child must not use: onnxruntime's threads, and caches whose locks may be held."""
+        forks.never_free((self.towers, self.__dict__.pop("searcher", None)))
+        self.towers = {}
 
     def _load_again(self, record: SpaceRecord, device: str | None = None) -> Backbone:
         """Load the backbone of a space and check that it is the one that the space was made with."""

@@ -23,8 +23,29 @@ READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB l
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
 _turns: dict[str, threading.RLock] = {}  # by the file's real path: one file has one turn, however it is spelled
+_held: list[threading.RLock] = []  # the turns that a fork waits for
+_FORK_PATIENCE = 5.0  # seconds that a fork waits for another thread's turn
+
+
+def _hold_turns() -> None:
+    """Let no other thread have a file attached during a fork: to the child it would stay attached for ever."""
+    _held.extend(turn for turn in list(_turns.values()) if turn.acquire(timeout=_FORK_PATIENCE))
+
+
+def _release_turns() -> None:
+    """Release the turns after a fork."""
+    while _held:
+        _held.pop().release()
+
+
+def _drop_turns() -> None:
+    """Drop the turns in a child, where a thread that is not there may hold one."""
+    _turns.clear()
+    _held.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.clear)  # a thread that is not in the child may have held one
+    os.register_at_fork(before=_hold_turns, after_in_parent=_release_turns, after_in_child=_drop_turns)
 
 
 class Attachment:

@@ -24,11 +24,11 @@ import duckdb
 from embedstore.errors import StoreDamaged, StoreTooNew, UnsafeStore
 from embedstore.storage import connection, migrations
 from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal
+from embedstore.storage.store_files import require_no_holes
 
 MAX_LISTED = 5  # names in one message
 REPLAY_SECONDS, REPLAY_SECONDS_PER_MIB = 10.0, 0.1  # to attach a catalog; 1 MiB of log takes about 5 ms
 MAX_UNUSED_SHARE, MAX_UNUSED_BYTES = 4, 64 << 20  # a checkpoint that was interrupted leaves blocks at the end
-MIN_SPARSE_BYTES, MAX_COMPRESSION = 1 << 30, 64  # file systems that compress store a part of a file's length
 _MAX_REMEMBERED = 64  # states of files that passed
 _ALTERED = "items"  # the only table that may have more columns
 
@@ -151,24 +151,6 @@ def foreign_objects(file: Path) -> list[ForeignObject]:
     return objects
 
 
-def _require_no_holes(path: Path) -> None:
-    """Refuse a large file that takes hardly any space: it would be read and copied in its whole length.
-
-    Raises:
-        UnsafeStore: if it is one.
-    """
-    try:
-        s = path.stat()
-    except OSError:
-        return
-    stored = getattr(s, "st_blocks", s.st_size // 512) * 512
-    if s.st_size > MIN_SPARSE_BYTES and stored < s.st_size // MAX_COMPRESSION:
-        raise UnsafeStore(
-            f"{path} has {s.st_size:,} bytes of which {stored:,} are stored, and was not opened; "
-            "ask for an export of the store"
-        )
-
-
 def _require_possible_size(con: duckdb.DuckDBPyConnection, file: Path) -> None:
     """Refuse a file that is far longer than what it holds: it is copied before its log is written into it.
 
@@ -188,6 +170,7 @@ def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, 
 
     Raises:
         StoreTooNew: if it has had more than this version knows.
+        StoreDamaged: if the table says nothing.
     """
     if found.get("schema") != known[-1]["schema"]:
         return 0
@@ -197,7 +180,9 @@ def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, 
             f"{file} has had {number} migrations, this embedstore knows {len(known) - 1}; "
             "run `pip install -U embedstore`"
         )
-    return max(0, number)
+    if number < 1:
+        raise StoreDamaged(f"{file} does not say which migrations it has had; run `embedstore repair`")
+    return number
 
 
 def _foreign_columns(
@@ -275,7 +260,7 @@ def _attached(file: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Tabl
     """
     files = files_of(file)
     for path in files:
-        _require_no_holes(path)
+        require_no_holes(path)
     seconds = REPLAY_SECONDS + REPLAY_SECONDS_PER_MIB * sum(_stat_values(p)[2] for p in files[1:]) / (1 << 20)
     with closing(connection.connect_confined(files, memory_limit=connection.MEMORY_LIMIT)) as con:
         known = _known_tables(con)

@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreIOError, StoreTooNew, StoreUnreadable
-from embedstore.storage.lock import NO_LOCK_CODES, no_locks
+from embedstore.storage.file_lock import NO_LOCK_CODES, no_locks
 from embedstore.storage.reading import passing_error
 from embedstore.storage.sql import first_line
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from embedstore.storage import forks
 from embedstore.storage.sql import first_line, quote_literal
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
@@ -22,8 +23,6 @@ _NO_EXTENSIONS = {
     "allow_persistent_secrets": "false",
 }
 
-_inherited: list[duckdb.DuckDBPyConnection] = []  # a forked child must neither use nor close its parent's connection
-
 
 def connect(**config: str) -> duckdb.DuckDBPyConnection:
     """Open a database in memory that draws no progress bar, and neither installs nor loads extensions.
@@ -32,6 +31,7 @@ def connect(**config: str) -> duckdb.DuckDBPyConnection:
     stdout for every query of more than two seconds.
     """
     con = duckdb.connect(":memory:", config={**_NO_EXTENSIONS, **config})
+    forks.reset_in_child(con, forks.never_free)
     with suppress(duckdb.InvalidInputException):  # a notebook without the widgets that DuckDB would draw with
         con.execute("SET enable_progress_bar = false")
     return con
@@ -92,16 +92,18 @@ class PrivateConnection:
 
     def __init__(self) -> None:
         self._con: duckdb.DuckDBPyConnection | None = None
-        self._pid = os.getpid()
+        forks.reset_in_child(self, PrivateConnection._forget)
 
     def get(self) -> duckdb.DuckDBPyConnection:
         """Return the connection of this process."""
-        if self._con is not None and self._pid != os.getpid():
-            _inherited.append(self._con)
-            self._con = None
         if self._con is None:
-            self._con, self._pid = _connect_private(), os.getpid()
+            self._con = _connect_private()
         return self._con
+
+    def _forget(self) -> None:
+        """Leave the connection of the parent behind; its scratch tables are the parent's, too."""
+        forks.never_free(self._con)
+        self._con = None
 
     def discard(self) -> None:
         """Drop a connection that a fatal error made unusable; its scratch tables are lost."""

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from embedstore.storage.store_files import open_binary
+from embedstore.storage.store_files import copy_regular, open_binary
 
 _BLOCK = 1 << 22  # bytes read at a time
 
@@ -66,7 +66,7 @@ def sync_tree(root: Path) -> None:
 
 def copy_synced(source: Path, target: Path) -> None:
     """Copy a file and force the copy to the disk."""
-    shutil.copyfile(source, target)
+    copy_regular(source, target)
     sync_file(target)
 
 

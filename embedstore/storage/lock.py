@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -11,77 +10,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from embedstore.errors import StoreBusy, StoreIOError, StoreNotFound
+from embedstore.storage import forks, wait_queue
+from embedstore.storage.file_lock import is_current, is_free, release, try_lock
 from embedstore.storage.reading import cure_of, exists, is_absent
 from embedstore.storage.store_files import open_binary, open_regular
 
-NO_LOCK_CODES = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of a file system without locks
-
-if os.name == "nt":  # pragma: no cover - exercised on Windows only
-    import msvcrt
-
-    def _acquire(f: IO[str]) -> bool:
-        """Take the lock; False if another process holds it. The byte is behind the text, which stays readable."""
-        f.seek(1 << 20)
-        try:
-            msvcrt.locking(f.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-
-    def _release(f: IO[str]) -> None:
-        """Release the lock."""
-        f.seek(1 << 20)
-        with suppress(OSError):
-            msvcrt.locking(f.fileno(), msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-
-    def _can_share(f: IO[Any]) -> bool:
-        """Return whether nobody holds the lock."""
-        if not _acquire(f):
-            return False
-        _release(f)
-        return True
-else:
-    import fcntl
-
-    def _can_share(f: IO[Any]) -> bool:
-        """Return whether nobody holds the lock."""
-        try:
-            fcntl.flock(f, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def _acquire(f: IO[str]) -> bool:
-        """Take the lock; False if another process holds it."""
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as e:
-            raise _lock_error(Path(f.name), e) from e
-        return True
-
-    def _release(f: IO[str]) -> None:
-        """Release the lock, also for a child that was forked in the meantime and has the same open file."""
-        fcntl.flock(f, fcntl.LOCK_UN)
-
-
-def no_locks(path: Path) -> StoreIOError:
-    """Return the error for a file system that has no locks."""
-    return StoreIOError(
-        f"cannot lock {path}: its file system has no file locks, without which a store is not safe; copy the store to "
-        "a local disk, or mount the file system with locks (NFS: with its lock service, without `nolock`)"
-    )
-
-
-def _lock_error(path: Path, error: OSError) -> StoreIOError:
-    """Return the error for a lock that cannot be taken, whoever holds it."""
-    if error.errno in NO_LOCK_CODES:
-        return no_locks(path)
-    return StoreIOError(f"cannot lock {path}: {error.strerror}; {cure_of(error.errno)} and run it again")
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -90,7 +27,7 @@ class WriterLock:
 
     Attributes:
         pid: the process that holds it.
-        unclean: whether the previous writer ended without releasing it: it was killed, or the power failed.
+        after_crash: whether the previous writer ended without releasing it: it was killed, or the power failed.
     """
 
     pid: int
@@ -99,19 +36,19 @@ class WriterLock:
 
 @contextmanager
 def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[WriterLock]:
-    """Hold the lock of the only writer.
+    """Hold the lock of the only writer. Writers that wait get it in the order in which they came.
 
     Args:
         path: the ``LOCK`` file.
         operation: a few words for other writers that have to wait.
-        wait: seconds to wait for another writer.
+        wait: seconds to wait for other writers, those that wait already included.
 
     Raises:
-        StoreBusy: if another process is writing; names the process, since when, and its operation.
-        StoreIOError: if the folder cannot be written to.
-        UnsafeStore: if the lock file is a link, or has a second name.
+        StoreBusy: if another process is writing, or waits to; names the process, since when, and its operation.
+        StoreNotFound: if the folder was moved or deleted.
+        StoreIOError: if the folder cannot be written to, or its file system has no locks.
     """
-    f = _open_locked(path, time.monotonic() + wait)
+    f = _open_locked(path, wait)
     held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
     with f:
         _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": operation})
@@ -120,22 +57,46 @@ def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[Wr
         finally:
             if os.getpid() == held.pid:  # a forked child that leaves the block does not hold the lock
                 _write(f, None)
-                _release(f)
+                release(f)
 
 
-def _open_locked(path: Path, deadline: float) -> IO[str]:
-    """Open and lock the lock file."""
-    while True:
-        f = _open(path)
-        if _acquire(f):
-            if _is_current(f, path):
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock; True if that cannot be found out. Needs no permission to write."""
+    try:
+        f = open_binary(path)
+    except OSError as e:
+        return not is_absent(e)
+    with f:
+        return not is_free(f)
+
+
+def _open_locked(path: Path, wait: float) -> IO[str]:
+    """Open and lock the lock file, after every writer that waits already."""
+    if wait_queue.first_in_queue(path) is None and (f := _try_open(path)):
+        return f
+    if wait <= 0:
+        raise _busy(path)
+    deadline = time.monotonic() + wait
+    with wait_queue.ticket(path, wait) as own:
+        while time.monotonic() < deadline:
+            if wait_queue.first_in_queue(path) == own and (f := _try_open(path)):
                 return f
-        elif time.monotonic() >= deadline:
-            with f:
-                holder = _holder(f) or "another process"
-            raise StoreBusy(f"{path.parent} is being written by {holder}; wait for it, or pass --wait SECONDS")
+            time.sleep(_POLL_SECONDS)
+    raise _busy(path)
+
+
+def _try_open(path: Path) -> IO[str] | None:
+    """Return the lock file, open and locked; None if another process holds the lock."""
+    f = _open(path)
+    forks.close_in_child(f)
+    try:
+        if try_lock(f, path) and is_current(f, path):
+            return f
+    except BaseException:
         f.close()
-        time.sleep(0.05)
+        raise
+    f.close()
+    return None
 
 
 def _open(path: Path) -> IO[str]:
@@ -150,22 +111,12 @@ def _open(path: Path) -> IO[str]:
         ) from e
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock; True if that cannot be found out. Needs no permission to write."""
-    try:
-        f = open_binary(path)
-    except OSError as e:
-        return not is_absent(e)
-    with f:
-        return not _can_share(f)
-
-
-def _is_current(f: IO[str], path: Path) -> bool:
-    """Return whether the locked file is still the one at its path; it may have been replaced in the meantime."""
-    try:
-        return os.path.samestat(os.fstat(f.fileno()), path.stat())
-    except OSError:
-        return False
+def _busy(path: Path) -> StoreBusy:
+    """Return the error for a lock that another process holds, or waits for."""
+    with _open(path) as f:
+        holder = _holder(f)
+    holder = holder or "another process" if is_locked(path) else "processes that wait for it"
+    return StoreBusy(f"{path.parent} is being written by {holder}; wait for it, or pass --wait SECONDS")
 
 
 def _holder(f: IO[str]) -> str | None:
@@ -178,7 +129,7 @@ def _holder(f: IO[str]) -> str | None:
     try:
         d = json.loads(text)
         return f"process {d['pid']} since {d['since']} ({d['doing']})"
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return "another process" if text.strip() else None
 
 

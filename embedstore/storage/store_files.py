@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +23,8 @@ from embedstore.storage.reading import unreadable
 
 MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
 _SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_MIN_SPARSE_BYTES, _MAX_COMPRESSION = 1 << 30, 64  # file systems that compress store a part of a file's length
+_COPY_BLOCK = 1 << 22  # bytes copied at a time
 _KINDS = {
     stat.S_IFLNK: "symbolic link",
     stat.S_IFIFO: "named pipe",
@@ -160,6 +163,40 @@ def require_writable_in_place(path: Path) -> None:
     if not stat.S_ISREG(s.st_mode):
         raise _unsafe(path, "is not a regular file, and was not opened")
     _require_one_name(path, s)
+
+
+def require_no_holes(path: Path) -> None:
+    """Refuse a large file that takes hardly any space: it would be read and copied in its whole length.
+
+    Raises:
+        UnsafeStore: if it is one.
+    """
+    try:
+        s = path.stat()
+    except OSError:  # who opens it reports that
+        return
+    stored = getattr(s, "st_blocks", s.st_size // 512) * 512
+    if s.st_size > _MIN_SPARSE_BYTES and stored < s.st_size // _MAX_COMPRESSION:
+        raise UnsafeStore(
+            f"{path} has {s.st_size:,} bytes of which {stored:,} are stored, and was not read; "
+            "restore it from a backup, or ask for an export of the store"
+        )
+
+
+def copy_regular(source: str | Path, target: str | Path) -> None:
+    """Copy a regular file that is not mostly holes.
+
+    Args:
+        source: the file.
+        target: the copy.
+
+    Raises:
+        UnsafeStore: if it is a link, a named pipe, a socket or a device, or is mostly holes.
+        OSError: if it cannot be copied.
+    """
+    require_no_holes(Path(source))
+    with open_binary(Path(source)) as f, Path(target).open("wb") as copy:
+        shutil.copyfileobj(f, copy, _COPY_BLOCK)
 
 
 def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:

@@ -15,6 +15,7 @@ from embedstore.storage.layout import COPIED_FOLDERS, Layout
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord, all_shards
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import copy_regular
 
 MAX_ATTEMPTS = 5  # a compaction may remove a file before it is copied: the copy starts again from a later generation
 
@@ -92,11 +93,11 @@ def _copy_store(
 ) -> dict[str, int]:
     """Fill the temporary folder of a backup."""
     spaces, shards = _copy_catalog(storage, at)
-    shutil.copyfile(storage.layout.marker, at.marker)
+    copy_regular(storage.layout.marker, at.marker)
     for space in spaces:
         at.shards_folder(space).mkdir(parents=True)
         if storage.layout.space_file(space).exists():
-            shutil.copyfile(storage.layout.space_file(space), at.space_file(space))
+            copy_regular(storage.layout.space_file(space), at.space_file(space))
     total, done = sum(s.bytes for s in shards), 0
     for s in shards:
         _copy_shard(storage, s, at.shard_file(s.space, s.number), hard_link)
@@ -104,7 +105,7 @@ def _copy_store(
         progress(CheckProgress("vectors", done, total))
     for name in COPIED_FOLDERS:
         if (storage.layout.root / name).is_dir():
-            shutil.copytree(storage.layout.root / name, at.root / name)
+            shutil.copytree(storage.layout.root / name, at.root / name, copy_function=copy_regular)
     return {"shards": len(shards), "bytes": total}
 
 
@@ -146,7 +147,7 @@ def _copy_shard(storage: Storage, registered: ShardRecord, target: Path, hard_li
 def _link_or_copy(source: Path, target: Path, hard_link: bool) -> None:
     """Make a hard link or a copy."""
     if not hard_link:
-        shutil.copyfile(source, target)
+        copy_regular(source, target)
         return
     try:
         os.link(source, target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from embedstore.storage.sql import (
     parquet_source,
 )
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import copy_regular
 from embedstore.storage.transfer import parquet
 from embedstore.storage.transfer.manifest import ArchiveFile, ArchiveManifest, changed_heads, read_manifest
 
@@ -78,7 +78,7 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
         _read_vectors(con, folder, manifest.vectors, at)
         for file in manifest.files:
             (at.root / file.name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.verify(folder), at.root / file.name)
+            copy_regular(file.verify(folder), at.root / file.name)
         heads = con.execute("SELECT head, facts FROM cat.heads").fetchall()
         if changed := changed_heads(at.root, heads):
             raise StoreDamaged(f"the files of head {changed[0]} are not in {folder}; export the store again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from embedstore.storage.sql import (
     scratch_tables,
 )
 from embedstore.storage.storage import Storage
+from embedstore.storage.store_files import copy_regular
 from embedstore.storage.transfer.manifest import MANIFEST_FILE, ArchiveFile, ArchiveManifest, changed_heads
 from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, write_parquet
 
@@ -147,6 +147,6 @@ def _copy_files(storage: Storage, folder: Path) -> list[ArchiveFile]:
         if path.is_file() and not path.is_symlink():
             name = path.relative_to(root).as_posix()
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
+            copy_regular(path, folder / name)
             files.append(ArchiveFile.describe(folder, name))
     return files
