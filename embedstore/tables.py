@@ -137,7 +137,8 @@ def _json_lines(records: Sequence[Record]) -> str:
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
     """Write a table as Parquet, with types that hold each value exactly."""
-    from embedstore.storage import connection, disk_errors
+    from embedstore.storage import connection
+    from embedstore.storage.transfer.parquet import write_parquet
 
     path.parent.mkdir(parents=True, exist_ok=True)
     types = _column_types(records)
@@ -146,8 +147,8 @@ def _write_parquet(records: Sequence[Record], path: Path) -> None:
         lines = Path(folder, "records.jsonl")
         lines.write_text(_json_lines(records), encoding="utf-8")
         source = f"read_json({quote_literal(lines)}, format='newline_delimited', columns={{{columns}}})"
-        with connection.connect() as con, disk_errors.duckdb_output(path):
-            con.execute(f"COPY (FROM {source}) TO {quote_literal(temporary)} (FORMAT parquet)")
+        with connection.connect() as con:
+            write_parquet(con, f"SELECT * FROM {source}", temporary)
 
 
 def _column_types(records: Sequence[Record]) -> dict[str, str]:

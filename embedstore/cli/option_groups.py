@@ -26,7 +26,7 @@ Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],
-    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head: k=20, C=10, Cs=[1,10]. Repeatable."),
+    typer.Option("--head-arg", metavar="K=V", help="Pass an option to the head, such as k=20 or C=10. Repeatable."),
 ]
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
