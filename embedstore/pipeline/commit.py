@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.media.image.formats.registry import decoder_version
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
+from embedstore.storage.carry_vectors import carry_imported_vectors
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.writer import Writer
@@ -83,6 +84,7 @@ class CommitStage:
     def flush(self) -> None:
         """Make everything that was added durable."""
         if self._batch:
+            carry_imported_vectors(self._writer, self._batch)
             self._writer.commit(self._batch, space=self._space, decoder=decoder_version(), attributes=self._attributes)
             self.totals.commits += 1
             self._batch = CommitBatch()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from embedstore import privacy
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.metrics import MetricName
@@ -87,6 +88,7 @@ def _draw_confusion(axes: Any, e: Evaluation) -> None:
 def _new_figure() -> tuple[Any, Any]:
     """Return a figure that needs no screen, and its axes."""
     try:
+        privacy.use_temporary_matplotlib_folder()
         from matplotlib.figure import Figure
     except ImportError as e:
         raise MissingExtra("PNG drawings need matplotlib; run `pip install 'embedstore[viz]'`, or write .html") from e

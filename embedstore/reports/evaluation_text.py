@@ -368,6 +368,8 @@ def comparison_notes(comparison: HeadComparison) -> list[str]:
 
 def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
     """Return which differences the held-out items can show."""
+    if not math.isfinite(power.detectable_difference):
+        return [f"{n_held_out} held-out items of one group show no difference; label items of other groups"]
     return [
         f"{n_held_out} held-out items show a true difference of {100 * power.detectable_difference:.1f} points or more "
         f"in four of five cases; for one point about {power.items_for_one_point:,} would be needed"

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import BadManifest
-from embedstore.storage.column_names import first_double, stored_name
+from embedstore.storage.column_names import INTERNAL_PREFIX, first_double, name_problem, stored_name
 from embedstore.storage.spreadsheet_cells import restore_cell, restore_sql
 from embedstore.storage.sql import quote_identifier, quote_literal
 
@@ -75,9 +75,12 @@ def column_names(header: Sequence[str], name: str) -> list[str]:
     """Return the names of columns as a store has them; an empty one gets its number.
 
     Raises:
-        BadManifest: if two names are one for a person.
+        BadManifest: if two names are one for a person, or one is a name of the columns that readers add.
     """
     names = [stored_name(text) or text or f"column{i}" for i, text in enumerate(map(restore_cell, header))]
+    for column in names:
+        if column.lower().startswith(INTERNAL_PREFIX):
+            raise BadManifest(f"{name} has a column {column!r}, {name_problem(column)}")
     if double := first_double(names):
         raise BadManifest(
             f"{name} has the columns {double[0]!r} and {double[1]!r}, which are one name; rename one of them"

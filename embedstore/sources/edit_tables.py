@@ -126,9 +126,12 @@ def _write(
     """Write the Parquet file, and return the types of the columns to set."""
     key = quote_identifier(key_column)
     keys = f"given.{key} AS embedstore_key" + ("" if by_item else ", names.embedstore_absolute")
-    kinds, columns = {}, [f"given.{ROW_COLUMN}", keys]
+    kinds: dict[str, str] = {}
+    columns = [f"given.{ROW_COLUMN}", keys]
     for column, kind in to_set.items():
         role = _NAME_COLUMNS.get(column.lower())
+        if (role or column) in kinds:
+            raise BadManifest(f"{given.name} has two columns for {role}; remove one of them")
         kinds[role or column] = "VARCHAR" if role else kind
         table = "names" if role else "given"
         columns.append(parquet_column(f"{table}.{quote_identifier(column)}", role or column, kinds[role or column]))

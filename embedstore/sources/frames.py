@@ -36,6 +36,14 @@ def as_frame(table: Any) -> Any:
     return columns
 
 
+def frame_columns(frame: Any) -> list[str]:
+    """Return the names of a table's columns as they are given, also where two are equal."""
+    if isinstance(frame, Mapping):
+        return [str(name) for name in frame]
+    names = getattr(frame, "column_names", None)  # of an Arrow table, whose ``columns`` are the values
+    return [str(name) for name in (getattr(frame, "columns", ()) if names is None else names)]
+
+
 def _array(values: Any) -> NDArray[Any]:
     """Return a column as an array; a list keeps each value as it is, where NumPy would find one type for all."""
     if hasattr(values, "__array__"):

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from embedstore.errors import BadManifest, SourceNotFound
 from embedstore.sources import column_types
 from embedstore.sources.column_types import ANY_KIND, TEXT, TypedColumn
 from embedstore.sources.delimited import DELIMITERS, column_names, detect_delimiter, load_delimited
-from embedstore.sources.frames import as_frame
+from embedstore.sources.frames import as_frame, frame_columns
 from embedstore.sources.json_tables import JsonKind, load_json
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.text_files import write_utf8_copy
@@ -103,7 +103,8 @@ class InputTable:
             BadManifest: if it cannot be read, or a value does not fit a column of the store.
         """
         self = cls("the table", str(Path.cwd()))
-        frame = as_frame(table)  # noqa: F841 - read by SQL
+        frame = as_frame(table)
+        column_names(frame_columns(frame), self.name)  # before DuckDB renames the second of two equal names
         try:
             self.con.execute(f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * FROM frame")
         except (duckdb.Error, ValueError, TypeError) as e:
@@ -131,10 +132,13 @@ class InputTable:
 
     def _load_parquet(self, path: str) -> dict[str, JsonKind]:
         """Load a Parquet file as ``raw``, typed as it says."""
+        file = quote_literal(_escape_pattern(path))
         try:
+            nodes = self.con.execute(f"SELECT name, num_children FROM parquet_schema({file})").fetchall()
+            column_names(_top_level(nodes), self.name)  # before DuckDB renames the second of two equal names
             self.con.execute(
                 f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * "
-                f"FROM read_parquet({quote_literal(_escape_pattern(path))}, hive_partitioning=false)"
+                f"FROM read_parquet({file}, hive_partitioning=false)"
             )
         except duckdb.Error as e:
             raise BadManifest(f"{self.name} cannot be read as a table: {first_line(e)}") from e
@@ -215,3 +219,19 @@ def holds_no_names(kind: str) -> bool:
 def _escape_pattern(path: str) -> str:
     """Return a file's name so that DuckDB does not take it for a pattern."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+
+
+def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:
+    """Return the columns of a Parquet file.
+
+    Args:
+        nodes: name and number of children of every node of its schema, the root first, each before its children.
+    """
+    names, deeper = list[str](), 0  # nodes that follow and belong to the last column
+    for name, children in nodes[1:]:
+        if deeper == 0:
+            names.append(name)
+        else:
+            deeper -= 1
+        deeper += children or 0
+    return names

@@ -53,6 +53,8 @@ def decoded_chunks(path: str, *, encoding: str | None = None) -> Iterator[str]:
     with _open_binary(path) as file:
         head = file.read(CHUNK_BYTES)
         name = _encoding(head, encoding)
+        if name == "utf-8" and b"\0" in head:
+            raise BadEncoding(f"{path} is not UTF-8 text (it has bytes 0); {_utf16_cure(head)}")
         decoder = codecs.getincrementaldecoder(name)()
         lines, data, first = 1, head, True
         while True:
@@ -87,11 +89,16 @@ def _refusal(path: str, name: str, error: UnicodeError, lines: int, head: bytes)
     if isinstance(error, UnicodeDecodeError):
         lines += error.object[: error.start].count(b"\n")
         where = f"byte 0x{error.object[error.start]:02x} in line {lines}"
-    if b"\0" in head[:1000]:
-        cure = "it looks like UTF-16 without a byte-order mark: --encoding utf-16-le"
-    else:
-        cure = "name its encoding, for example --encoding cp1252 (Windows) or --encoding latin-1"
+    cure = "name its encoding, for example --encoding cp1252 (Windows) or --encoding latin-1"
+    if b"\0" in head:
+        cure = _utf16_cure(head)
     return f"{path} is not {name.upper()} text ({where}); {cure}"
+
+
+def _utf16_cure(head: bytes) -> str:
+    """Say which encoding has bytes 0 where these are."""
+    order = "be" if head[:1] == b"\0" else "le"
+    return f"it looks like UTF-16 without a byte-order mark: --encoding utf-16-{order}"
 
 
 @contextmanager

@@ -170,6 +170,7 @@ def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, 
 
     Raises:
         StoreTooNew: if it has had more than this version knows.
+        StoreDamaged: if the table says nothing.
     """
     if found.get("schema") != known[-1]["schema"]:
         return 0
@@ -179,7 +180,9 @@ def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, 
             f"{file} has had {number} migrations, this embedstore knows {len(known) - 1}; "
             "run `pip install -U embedstore`"
         )
-    return max(0, number)
+    if number < 1:
+        raise StoreDamaged(f"{file} does not say which migrations it has had; run `embedstore repair`")
+    return number
 
 
 def _foreign_columns(

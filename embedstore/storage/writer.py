@@ -27,6 +27,7 @@ from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
+from embedstore.types import ImageInfo
 
 
 class Writer:
@@ -117,6 +118,29 @@ class Writer:
             notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks else []
         self.notify(notices)
         self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
+
+    def add_vectors(
+        self,
+        space: str,
+        vectors: NDArray[np.floating[Any]],
+        contents: list[str],
+        image_info: Mapping[str, tuple[int, ImageInfo | None]],
+    ) -> None:
+        """Write vectors of contents that no item needs to have yet.
+
+        Args:
+            space: the key of the space.
+            vectors: ``(rows, dim)`` in the type of the space.
+            contents: the content of each row.
+            image_info: size and image of the contents that the catalog may not have yet.
+
+        Raises:
+            StoreIOError: if the disk is full or fails; the catalog is unchanged.
+        """
+        header = self._write_shard(space, vectors, contents)
+        with self.transaction() as con:
+            item_rows.insert_contents(con, image_info)
+            shards.insert_shard(con, header, contents)
 
     def replace_shards(
         self, space: str, old: Sequence[int], vectors: NDArray[np.floating[Any]], contents: list[str]

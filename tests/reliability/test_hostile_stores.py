@@ -42,10 +42,10 @@ def check_seeds(folder: Path, first: int, count: int) -> None:
     assert sum(r["refused"] > 0 for r in reports) > count / 3
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_changed_stores_have_no_effect(tmp_path):
     """Bytes, links, objects and values of the catalog, JSON and indexes, changed at random with a fixed seed."""
-    check_seeds(tmp_path, 0, 40)
+    check_seeds(tmp_path, 0, 150)
 
 
 @pytest.mark.slow

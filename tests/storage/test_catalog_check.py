@@ -120,6 +120,13 @@ def test_a_missing_column_is_damage_and_a_later_version_is_named(tmp_path):
     alter(storage.layout.catalog, "ALTER TABLE cat.contents DROP format", checkpoint=True)
     with pytest.raises(StoreDamaged, match=r"contents\.format"):
         foreign_objects(storage.layout.catalog)
+    for n, change in enumerate(
+        ["UPDATE cat.schema SET migration = -1", "DELETE FROM cat.schema", "DROP TABLE cat.schema"]
+    ):
+        older = make(tmp_path / f"{n}", 4)
+        alter(older.layout.catalog, change, checkpoint=n == 0)
+        with pytest.raises(StoreDamaged):
+            Storage.open(tmp_path / f"{n}")
     newer = make(tmp_path / "newer", 4)
     alter(newer.layout.catalog, "INSERT INTO cat.schema VALUES (99, 'm099', now())", checkpoint=False)
     with pytest.raises(StoreTooNew, match="99 migrations"):

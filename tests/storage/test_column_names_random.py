@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import embedstore as es
-from embedstore.errors import EmbedstoreError
+from embedstore.errors import BadManifest, EmbedstoreError
 from embedstore.storage.column_names import find_column, first_double, name_problem
 from embedstore.storage.spreadsheet_cells import restore_cell
 from embedstore.storage.sql import quote_identifier
@@ -141,14 +141,28 @@ def check_table(folder, kind, columns):
                 str(v) for v in columns[given_name]
             ]
     distinct = {name: [v * 10 + n for n, v in enumerate(values)] for name, values in own.items()}
-    if own:
+    if len(own) > 1:
         store.edit({name: f"items.{quote_identifier(name)} * 10 + item - 1" for name in own}, "true")
+    elif own:
+        store.edit_from_table({"item": [1, 2, 3, 4], **distinct})
     check_everything(store, distinct, folder)
     store.export_store(folder / "archive")
     es.import_store(folder / "again", folder / "archive")
     (folder / "again files").mkdir()
     check_everything(es.open(folder / "again"), distinct, folder / "again files")
     return True
+
+
+@pytest.mark.parametrize("names", [["ROW", "row"], ["a", " A"], ["Embedstore_row"], ["embedstore_x", "y"]])
+@pytest.mark.parametrize("kind", ["dict", "frame", "csv", "jsonl", "parquet"])
+def test_names_that_a_reader_would_change_are_refused_as_they_are_written(tmp_path, kind, names):
+    """No reader renames a second column of one name, or one that has the name of its own row number."""
+    columns = {name: [n, 2, 3, 4] for n, name in enumerate(names)}
+    store = es.create(tmp_path / "s")
+    assert not import_table(store, kind, tmp_path, columns)
+    store.add_vectors(VECTORS, {"uri": URIS}, space="s")
+    with pytest.raises(BadManifest, match=f"'{names[0]}'.*rename"):
+        store.edit_from_table(write_table(kind, tmp_path, columns))
 
 
 KINDS = ["dict", "frame", "csv", "jsonl", "parquet"]

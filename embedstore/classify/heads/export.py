@@ -34,7 +34,7 @@ def linear_coefficients(head: Any) -> tuple[FloatArray, FloatArray, Array]:
     if not hasattr(head, "coef_"):
         raise BadHead(
             f"{type(head).__name__} is not a linear head; export logistic, lda, svm or ridge, as they are or "
-            "calibrated by temperature, saved without --abstain and --conformal"
+            "calibrated by temperature, saved without --abstain-precision and --conformal-alpha"
         )
     w, b = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
     if len(w) == 1:

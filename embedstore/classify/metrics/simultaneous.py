@@ -59,8 +59,11 @@ class PairwiseDifferences:
         return (self.critical_value + _POWER_QUANTILE) * float(np.median(pairs))
 
     def rows_needed(self, difference: float) -> int | None:
-        """Return how many rows would show a true difference in four of five cases; None for no difference."""
-        if difference <= 0:
+        """Return how many rows would show a true difference in four of five cases; None if that is not known.
+
+        It is not for no difference, and for rows of a single group, which show nothing.
+        """
+        if difference <= 0 or not math.isfinite(self.detectable_difference):
             return None
         return math.ceil(self.rows * (self.detectable_difference / difference) ** 2)
 

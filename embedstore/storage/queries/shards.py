@@ -56,6 +56,11 @@ def shard_rows(con: duckdb.DuckDBPyConnection, space: str) -> list[tuple[int, in
     return rows
 
 
+def space_dim(con: duckdb.DuckDBPyConnection, space: str) -> int:
+    """Return the dimension of the vectors of a space."""
+    return int(fetch_value(con, "SELECT dim FROM spaces WHERE space = ?", [space]))
+
+
 def shard_usage(con: duckdb.DuckDBPyConnection, space: str) -> list[ShardUsage]:
     """Return every vector file of a space, by number, with the rows that are in use."""
     rows = con.execute(

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.disk_errors import duckdb_output
-from embedstore.storage.sql import fetch_value, int64_column, quote_literal, scratch_tables
+from embedstore.storage.sql import (
+    column_types,
+    fetch_value,
+    first_row,
+    int64_column,
+    quote_identifier,
+    quote_literal,
+    scratch_tables,
+)
 from embedstore.storage.vectors import VectorReader
 
 BLOCK_ROWS = 4096  # vectors read at a time
@@ -67,9 +75,26 @@ class NumberedVectors:
 
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
-    """Write the rows of a query to a Parquet file."""
+    """Write the rows of a query to a Parquet file.
+
+    Parquet has no integers of more than 64 bits, and DuckDB would round them to DOUBLE: they are written as
+    DECIMAL(38, 0), or as text where a value has more digits or is in a list.
+    """
+    wide = {c: kind for c, kind in column_types(con, query).items() if "HUGEINT" in kind}
+    exact = ", ".join(f"{_exact(con, query, c, kind)} AS {quote_identifier(c)}" for c, kind in wide.items())
+    rows = f"SELECT * REPLACE ({exact}) FROM ({query})" if wide else query
     with duckdb_output(path):
-        con.execute(f"COPY ({query}) TO {quote_literal(path)} (FORMAT parquet)")
+        con.execute(f"COPY ({rows}) TO {quote_literal(path)} (FORMAT parquet)")
+
+
+def _exact(con: duckdb.DuckDBPyConnection, query: str, column: str, kind: str) -> str:
+    """Return SQL for a column of wide integers in a type that Parquet has."""
+    name = quote_identifier(column)
+    if not kind.endswith("HUGEINT"):  # inside a list or a structure
+        return f"{name}::{kind.replace('UHUGEINT', 'VARCHAR').replace('HUGEINT', 'VARCHAR')}"
+    decimal = f"TRY_CAST({name} AS DECIMAL(38, 0))"
+    (lost,) = first_row(con.execute(f"SELECT count({name}) - count({decimal}) FROM ({query})"))
+    return f"{name}::VARCHAR" if lost else decimal
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:
