@@ -147,3 +147,15 @@ def test_an_unknown_label_column_is_refused(storage):
         load_features(storage, storage.space(), "lable")
     with pytest.raises(LabelError, match="no item has both a 'split'"):
         load_features(storage, storage.space(), "split")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=2, max_size=40), st.integers(0, 1000))
+def test_a_large_group_is_not_held_out_in_place_of_a_fifth(sizes, seed):
+    """Of groups of any sizes at most a fifth of the rows is held out, or the smallest group; some always train."""
+    groups = np.repeat(np.random.default_rng(seed).permutation(10_000)[: len(sizes)], sizes)
+    y = np.array(["a"] * len(groups), dtype=object)
+    held_out = splits.hash_holdout_mask(y, groups, seed=seed)
+    assert 0 < held_out.sum() <= max(0.2 * len(groups), min(sizes))
+    n_held = len(np.unique(groups[held_out]))
+    assert n_held <= max(1, len(sizes) // 5)

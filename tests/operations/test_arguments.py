@@ -57,6 +57,7 @@ WITH_IDS = {
     "edit": lambda s, ids: s.edit({"label": "'x'"}, items=ids),
     "delete": lambda s, ids: s.delete(items=ids),
     "purge": lambda s, ids: s.purge(items=ids),
+    "confirm_labels": lambda s, ids: s.confirm_labels(ids),
 }
 
 

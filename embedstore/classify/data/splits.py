@@ -177,6 +177,8 @@ def cross_validation_splits(
 def hash_holdout_mask(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
     """Return a fifth of every class, bool ``(N,)``, group by group in the order of the groups' hashes.
 
+    A group that is larger than what is left of the fifth is skipped, and at most a fifth of the groups is held out.
+
     Args:
         y: labels ``(N,)``.
         groups: int64 ``(N,)``.
@@ -188,10 +190,22 @@ def hash_holdout_mask(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed
     for code in np.unique(codes):
         members = codes == code
         names, sizes = np.unique(keys[members], return_counts=True)
-        target = HELD_OUT_FRACTION * members.sum()
-        chosen = names[np.cumsum(sizes) <= max(target, sizes[0] if len(names) > 1 else 0)]
-        held_out |= np.isin(keys, chosen)
+        if len(names) > 1:
+            held_out |= np.isin(keys, names[_fifth_of_groups(sizes)])
     return held_out
+
+
+def _fifth_of_groups(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places of groups with about a fifth of the rows: in order, those that fit; at least the smallest."""
+    n_left, rows_left = max(1, int(HELD_OUT_FRACTION * len(sizes))), HELD_OUT_FRACTION * sizes.sum()
+    chosen: list[int] = []
+    for place, size in enumerate(sizes.tolist()):
+        if size <= rows_left:
+            chosen.append(place)
+            rows_left -= size
+        if len(chosen) == n_left:
+            break
+    return np.array(chosen or [int(sizes.argmin())], dtype=np.int64)
 
 
 def _shuffle_keys(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
