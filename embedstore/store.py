@@ -187,7 +187,7 @@ class Store:
         """
         return operations.info.item_uris(self._session, items)
 
-    def item_paths(self, items: Sequence[int]) -> dict[int, str]:
+    def item_paths(self, items: ItemIds) -> dict[int, str]:
         """Return the path that opens each item's file. It differs from the uri where the name is not UTF-8.
 
         Args:
