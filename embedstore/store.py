@@ -187,7 +187,7 @@ class Store:
         """
         return operations.info.item_uris(self._session, items)
 
-    def item_paths(self, items: Sequence[int]) -> dict[int, str]:
+    def item_paths(self, items: ItemIds) -> dict[int, str]:
         """Return the path that opens each item's file. It differs from the uri where the name is not UTF-8.
 
         Args:
@@ -702,6 +702,8 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -729,6 +731,9 @@ class Store:
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
+            by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
+                the gaps between them (:attr:`Evaluation.slices`).
+            by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -736,7 +741,8 @@ class Store:
         Raises:
             UnknownColumn: if the items lack the column.
             BadFilter: if ``where`` is not one condition.
-            LabelError: if the labels cannot support an evaluation.
+            LabelError: if the labels cannot support an evaluation, or the column ``by`` cannot be split into slices.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
         """
@@ -763,6 +769,7 @@ class Store:
                 choose_on=choose_on,
                 refit=refit,
             ),
+            slices=operations.evaluate.SliceOptions(by, by_metric),
         )
 
     def knn(
@@ -787,6 +794,8 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -810,6 +819,8 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
             refit: as for :meth:`probe`.
+            by: as for :meth:`probe`.
+            by_metric: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -834,6 +845,8 @@ class Store:
             conformal_by_class=conformal_by_class,
             choose_on=choose_on,
             refit=refit,
+            by=by,
+            by_metric=by_metric,
         )
 
     def zero_shot(
@@ -882,6 +895,8 @@ class Store:
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Evaluate a head made from text and a few labeled images per class.
 
@@ -903,6 +918,8 @@ class Store:
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
+            by: as for :meth:`probe`.
+            by_metric: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -911,6 +928,8 @@ class Store:
             NoTextTower: if the space has no text tower and no class vectors are given.
             LabelError: if the labels cannot support an evaluation.
             UnknownHead: if there is no such head.
+            UnknownColumn: if the items lack a column.
+            BadOption: if ``by_metric`` is wrong, or is given without ``by``.
         """
         return operations.evaluate.few_shot(
             self._session,
@@ -925,6 +944,7 @@ class Store:
             wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
+            slices=operations.evaluate.SliceOptions(by, by_metric),
         )
 
     def few_shot_curve(

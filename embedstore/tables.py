@@ -17,7 +17,6 @@ from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
 from embedstore.storage.record_types import TEXT, value_type
 from embedstore.storage.spreadsheet_cells import protect_cell
-from embedstore.storage.sql import quote_literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,13 +140,11 @@ def _write_parquet(records: Sequence[Record], path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     types = _column_types(records)
-    columns = ", ".join(f"{quote_literal(name)}: {quote_literal(kind)}" for name, kind in types.items())
     with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
         lines = Path(folder, "records.jsonl")
         lines.write_text(_json_lines(records), encoding="utf-8")
-        source = f"read_json({quote_literal(lines)}, format='newline_delimited', columns={{{columns}}})"
         with connection.connect() as con, disk_errors.duckdb_output(path):
-            con.execute(f"COPY (FROM {source}) TO {quote_literal(temporary)} (FORMAT parquet)")
+            con.read_json(str(lines), format="newline_delimited", columns=types).write_parquet(str(temporary))
 
 
 def _column_types(records: Sequence[Record]) -> dict[str, str]:

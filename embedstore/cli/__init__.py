@@ -12,7 +12,7 @@ from typing import NoReturn
 from embedstore import timing
 from embedstore.errors import EmbedstoreError
 
-_INTERRUPTED = (130, 143)  # 128 and the number of SIGINT, of SIGTERM
+_INTERRUPTED = (129, 130, 143)  # 128 and the number of SIGHUP, of SIGINT, of SIGTERM
 
 
 def main(arguments: list[str] | None = None) -> None:

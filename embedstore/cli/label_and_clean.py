@@ -61,6 +61,11 @@ def label_errors(
     """
     names.check()
     opened = es.open(store)
+    if confirm is not None:
+        items = o.parse_integers(confirm, "--confirm")
+        recorded = opened.confirm_labels(items, label, separator=separator, space=space)
+        console.print_result(recorded.to_json(), as_json)
+        return
     from embedstore.classify.evaluation.label_errors import issue_json
 
     report = opened.label_errors(

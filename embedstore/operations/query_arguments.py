@@ -32,11 +32,11 @@ class QueryImage:
     """An image that is searched for.
 
     Attributes:
-        source: a path, the bytes of a file, or a PIL image.
+        source: a path or uri, the bytes of a file, or a PIL image.
         name: how results describe it.
     """
 
-    source: str | Path | bytes | Image
+    source: str | bytes | Image
     name: str
 
 
@@ -71,7 +71,7 @@ def parse_image(value: Any) -> QueryImage:
         QueryError: if it is none of these.
     """
     if isinstance(value, str | os.PathLike):
-        return QueryImage(Path(value), os.fspath(value))
+        return QueryImage(os.fspath(value), os.fspath(value))  # a Path would change a url
     if isinstance(value, bytes | bytearray | memoryview):
         return QueryImage(bytes(value), "image")
     if _is_pil_image(value):

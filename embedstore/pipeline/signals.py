@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while embedding: finish the batch, commit and end. A second signal ends at once."""
+"""SIGINT, SIGTERM and SIGHUP while embedding: finish the batch, commit and end. A second signal ends at once."""
 
 from __future__ import annotations
 
@@ -40,12 +40,18 @@ class StopSignal:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopSignal]:
-    """Catch both signals inside the block; do nothing outside the main thread, where Python allows no handlers."""
+    """Catch the signals inside the block, but not a SIGHUP that ``nohup`` ignores.
+
+    Do nothing outside the main thread, where Python allows no handlers.
+    """
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {s: signal.signal(s, stop.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)  # the terminal was closed
+    before = {s: signal.signal(s, stop.handle) for s in caught}
     try:
         yield stop
     finally:

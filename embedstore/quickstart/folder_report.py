@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, BadOption
 from embedstore.reports import evaluation_page
 from embedstore.storage import durable_files
 from embedstore.storage.disk_errors import output_errors
@@ -56,9 +57,10 @@ def folder_report(
 
     Raises:
         BadBackbone: if the store does not exist and no backbone is named.
+        BadOption: if no store is named and the source is the root of the file system.
         OutputError: if the page cannot be written.
     """
-    path = store_path or source.with_name(f"{source.stem if source.is_file() else source.name}.store")
+    path = store_path or _default_store(source)
     store = es.open(path) if path.exists() else _create(path, backbone, options)
     progress(store.embed(source).summary())
     evaluation = store.probe("label", head=head)
@@ -69,6 +71,18 @@ def folder_report(
         durable_files.write_output(output, page.encode())
     progress(f"wrote {output}; the vectors are in {path}")
     return FolderReport(store, evaluation, curve)
+
+
+def _default_store(source: Path) -> Path:
+    """Return the folder next to the source that has its name and the suffix ``.store``.
+
+    Raises:
+        BadOption: if the source has no folder above it.
+    """
+    absolute = Path(os.path.abspath(source))  # noqa: PTH100 - Path.absolute keeps "..", resolve follows links
+    if not absolute.name:
+        raise BadOption(f"{source} has no folder next to it for the store; name one with --store")
+    return absolute.with_name(f"{absolute.stem if absolute.is_file() else absolute.name}.store")
 
 
 def _create(path: Path, backbone: str | None, options: dict[str, Any]) -> Store:

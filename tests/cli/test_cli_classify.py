@@ -153,7 +153,8 @@ def test_labels_are_confirmed_from_the_command_line(tmp_path, run):
     """--confirm records ids, and the next list says how many labels it leaves out."""
     X, y = clusters(90, noise=1.6)
     path = str(store_of(tmp_path / "s", X, label=y).path)
-    run("label-errors", path, "label", "--confirm", "3,5")
+    confirmed = run("label-errors", path, "label", "--confirm", "3,5")
+    assert confirmed.returncode == 0, confirmed.stderr
     facts = json.loads(run("label-errors", path, "label", "--all", "--limit", "90", "--json").stdout)
     assert facts["confirmed"] == 2
     assert {s["item"] for s in facts["suspects"]} == set(range(1, 91)) - {3, 5}

@@ -49,7 +49,7 @@ VERBS = {
     "set-default": ["set-default", "STORE", "SPACE"],
     "drop-space": ["drop-space", "STORE", "second"],
     "finetune": ["finetune", "STORE", "label", "--epochs", "1", "--device", "cpu"],
-    "compare-spaces": ["compare-spaces", "STORE", "label", "SPACE", "second"],
+    "compare-spaces": ["compare-spaces", "STORE", "label", "--space", "second", "--baseline", "SPACE"],
     "advise": ["advise", "STORE", "label"],
     "compare-strategies": [
         "compare-strategies",

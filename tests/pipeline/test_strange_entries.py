@@ -115,14 +115,14 @@ def test_a_file_that_vanishes_during_the_run_is_one_failure(store, photos, monke
     """It was listed and is gone when it is read."""
     from embedstore.sources import source
 
-    read = source.read_file
+    read = source.read_location
 
     def vanish(path):
         if path.endswith("1.png"):
             Path(path).unlink(missing_ok=True)
         return read(path)
 
-    monkeypatch.setattr(source, "read_file", vanish)
+    monkeypatch.setattr(source, "read_location", vanish)
     report = store.embed(photos)
     assert (report.embedded, report.failures_by_reason) == (1, {"missing": 1})
 

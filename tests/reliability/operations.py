@@ -14,6 +14,7 @@ from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.storage import compact, item_changes
+from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
@@ -203,7 +204,7 @@ def check_head(folder: Path) -> None:
 def make_store_to_compact(folder: Path) -> None:
     storage = make(folder / "s", 8, 8, 8)
     with storage.writer("fewer") as writer:
-        item_changes.purge(writer, ItemSelection(items=[2, 9]))
+        purging.purge(writer, ItemSelection(items=[2, 9]))
         item_changes.delete(writer, ItemSelection(items=[17]))
 
 

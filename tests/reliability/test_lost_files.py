@@ -6,6 +6,7 @@ import pytest
 
 from embedstore.errors import StoreDamaged
 from embedstore.storage import checkpoint, compact, item_changes, shard
+from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
@@ -136,7 +137,7 @@ def test_repair_does_not_restore_purged_vectors(tmp_path):
     storage = make(tmp_path / "s", 300, 300)
     gone = {f"/i/{n}.jpg" for n in (2, 301, 302)}
     with storage.writer("purge") as writer:
-        item_changes.purge(writer, ItemSelection(items=[2, 301, 302]))
+        purging.purge(writer, ItemSelection(items=[2, 301, 302]))
     repair(tmp_path / "s")
     wanted = {u: v for u, v in expected(600).items() if u not in gone}
     assert rows(Storage.open(tmp_path / "s")) == wanted
@@ -171,7 +172,7 @@ def test_repair_does_not_restore_purged_vectors_from_files_of_a_killed_compactio
     """Repair removes the old files that a killed compaction left, and purged vectors with them."""
     storage = make(tmp_path / "s", 20, 20)
     with storage.writer("purge") as writer:
-        item_changes.purge(writer, ItemSelection(items=[5]))
+        purging.purge(writer, ItemSelection(items=[5]))
     old = {p: p.read_bytes() for p in (tmp_path / "s" / "spaces").rglob("*.vec")}
     with storage.writer("compact") as writer:
         compact.compact(storage, writer)

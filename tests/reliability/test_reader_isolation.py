@@ -21,10 +21,11 @@ from tests.helpers.vector_stores import make, vector
 COMPACT = """
 import sys
 from embedstore.storage import compact, item_changes
+from embedstore.storage import purge as purging
 from embedstore.storage.storage import Storage
 storage = Storage.open(sys.argv[1])
 with storage.writer("compact") as writer:
-    item_changes.purge(writer, item_changes.ItemSelection(items=[3]))
+    purging.purge(writer, item_changes.ItemSelection(items=[3]))
     compact.compact(storage, writer)
 """
 

@@ -81,7 +81,7 @@ def have_ended(pids: list[int], seconds: float) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signal_ends_a_run_within_seconds(commands, store, number, status):
     """The current batch is committed, the exit status is right, no worker is left, and the next run continues."""
     process = start_embed(commands, store)

@@ -16,6 +16,7 @@ from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.storage import compact, item_changes
+from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.item_changes import ItemSelection
@@ -68,7 +69,7 @@ def perform(path: Path, step: dict) -> None:
         elif kind == "delete":
             item_changes.delete(writer, ItemSelection(items=step["items"]))
         elif kind == "purge":
-            item_changes.purge(writer, ItemSelection(items=step["items"]))
+            purging.purge(writer, ItemSelection(items=step["items"]))
         elif kind == "relabel":
             item_changes.edit(writer, {"label": f"'{step['label']}'"}, ItemSelection(items=step["items"]))
         elif kind == "compact":

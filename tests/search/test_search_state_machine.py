@@ -15,6 +15,7 @@ from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchMethod
 from embedstore.storage import compact, item_changes
+from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.storage import Storage
@@ -75,7 +76,7 @@ class Machine(RuleBasedStateMachine):
             gone = {i for i, item in self.items.items() if item["content"] in lost}
             self.contents = {d: v for d, v in self.contents.items() if d not in lost}
         with self.storage.writer("test") as writer:
-            done = (item_changes.purge if purge else item_changes.delete)(writer, ItemSelection(where))
+            done = (purging.purge if purge else item_changes.delete)(writer, ItemSelection(where))
         assert done["items"] == len(gone)
         self.items = {i: item for i, item in self.items.items() if i not in gone}
 

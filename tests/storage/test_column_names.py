@@ -18,6 +18,7 @@ from embedstore.storage.column_names import (
     shown_names,
     unique_names,
 )
+from embedstore.storage.integrity.rebuild_catalog import rebuild_catalog
 from embedstore.storage.queries.search import map_rows
 from embedstore.storage.sql import parquet_source, quote_identifier
 
@@ -268,3 +269,14 @@ def test_group_of_a_table_is_group_id_everywhere(tmp_path):
     with pytest.raises(BadManifest, match="two columns for group_id"):
         store.edit_from_table({"item": [1], "group": ["a"], "group_id": ["b"]})
     assert len(store.sql("DESCRIBE items").rows) == len(ITEM_COLUMNS)
+
+
+def test_a_rebuilt_catalog_keeps_every_row_whatever_its_columns_are_called(tmp_path):
+    """DuckDB's number of a row is hidden by an own column ``rowid``, which is no number of a row."""
+    store = old_store(tmp_path / "s", {"rowid": [7, 7, 7, 7, 7], "t": VALUES})
+    rebuild_catalog(store._session.storage.layout)
+    again = es.open(tmp_path / "s")
+    assert again.sql("SELECT item, items.rowid, t FROM items ORDER BY item").rows == tuple(
+        (n, 7, v) for n, v in enumerate(VALUES, 1)
+    )
+    assert again.verify().ok

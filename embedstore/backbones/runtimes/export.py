@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,7 +132,8 @@ def export_tower(
     example = _text_example(backbone) if tower is Tower.TEXT else _image_example(backbone, pixels)
     towers_folder.mkdir(parents=True, exist_ok=True)
     _remove_stale_exports(towers_folder)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{tower.value}.", suffix=".tmp", dir=towers_folder))
+    temporary = towers_folder / f".{tower.value}.{uuid.uuid4().hex}.tmp"
+    temporary.mkdir()  # not by tempfile, whose folders only their owner can read
     try:
         _write_graph(example, temporary, backbone)
         if tower is Tower.TEXT and backbone.bpe_merges:

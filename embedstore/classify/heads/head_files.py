@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,8 @@ def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
 def _publish(folder: Path, files: dict[str, bytes]) -> None:
     """Write all files to a temporary folder next to the target, sync them, and rename the folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    fresh.mkdir()  # not by tempfile, whose folders only their owner can read
     try:
         for name, content in files.items():
             (fresh / name).write_bytes(content)
