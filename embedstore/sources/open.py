@@ -48,7 +48,7 @@ def open_source(
         table: how a manifest is read.
         exclude: absolute folders never entered; stores are never entered anyway.
         rules: which names in folders are skipped.
-        listings: the folder that keeps the listings of archives; None keeps none.
+        listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
@@ -65,7 +65,7 @@ def open_source(
     names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
-    rows = open_parquet(names, table, splits=split_rule is not None)
+    rows = open_parquet(names, table, splits=split_rule is not None, listings=listings)
     if rows is not None:
         if rules.exclude or rules.hidden:
             raise BadManifest(f"{names[0]} holds its images as rows; leave out --exclude and --hidden")

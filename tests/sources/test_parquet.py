@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -47,9 +48,9 @@ def overwrite_images(file: Path, images: list[bytes]) -> None:
     file.write_bytes(data)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert not any(image in data for image in images)
-    parquet_rows._read_window.cache_clear()
+    parquet_rows.forget_open_files()
     assert read_location(f"{file}#column=image&row=0") != images[0]
-    parquet_rows._read_window.cache_clear()
+    parquet_rows.forget_open_files()
 
 
 # ---- rows and uris
@@ -344,6 +345,16 @@ def test_columns_of_several_files_are_joined_by_name(tmp_path):
     assert columns_of(source, tmp_path) == [(1, None, None), (None, None, "x")]
 
 
+def test_a_file_with_a_column_of_splits_needs_no_split_in_its_name(tmp_path):
+    """The column states it; and a table without images beside the others is one failure."""
+    write_hf(tmp_path / "train.parquet", {"image": hf_rows([png(1)])}, {"image": IMAGE})
+    write_hf(tmp_path / "more.parquet", {"image": hf_rows([png(2)]), "split": ["test"]}, {"image": IMAGE})
+    write_hf(tmp_path / "dev_facts.parquet", {"n": [1], "split": ["val"]}, {})
+    refs, failures = scan(open_source(tmp_path))
+    assert sorted(r.split for r in refs) == ["test", "train"]
+    assert [(Path(f.uri).name, f.reason) for f in failures] == [("dev_facts.parquet", FailureReason.MISSING)]
+
+
 def test_a_folder_of_images_with_a_table_stays_one(tmp_path):
     """Parquet files beside photos are skipped and counted, as before."""
     write_hf(tmp_path / "a.parquet", {"image": hf_rows([png(1)])}, {"image": IMAGE})
@@ -437,6 +448,36 @@ def test_a_rescan_reads_no_image(tmp_path):
     overwrite_images(file, images)
     report = store.embed(file)
     assert (report.unchanged, report.embedded, report.failures_by_reason) == (300, 0, {})
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_which_rows_have_no_bytes_is_read_once(tmp_path, statistics):
+    """Where the statistics do not say it, the store keeps it; damage of what it keeps changes nothing."""
+    images = [png(n) if n % 3 else None for n in range(90)]
+    table = pa.table({"image": hf_rows(images, [f"{n}.png" for n in range(90)])})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=40, write_statistics=statistics)
+    (tmp_path / "kept").mkdir()
+    first = list(open_source(tmp_path / "a.parquet", listings=tmp_path / "kept").scan())
+    assert [isinstance(e, ImageRef) for e in first] == [n % 3 != 0 for n in range(90)]
+    [kept] = (tmp_path / "kept").iterdir()
+    for content in (kept.read_bytes(), b"{}", kept.read_bytes().replace(b'"count": 30', b'"count": 31')):
+        kept.write_bytes(content)
+        assert list(open_source(tmp_path / "a.parquet", listings=tmp_path / "kept").scan()) == first
+    status = kept.read_text()
+    kept.write_text(status.replace("[[0, 1], ", "[[0, 2], ").replace('"count": 30', '"count": 31'))
+    again = list(open_source(tmp_path / "a.parquet", listings=tmp_path / "kept").scan())
+    assert isinstance(again[1], Failure)  # what is kept is what is used
+
+
+def test_many_threads_read_the_same_rows(tmp_path):
+    """Each thread gets the bytes of its rows, in whatever order they ask."""
+    random = np.random.default_rng(0)
+    images = [random.bytes(300_000) for _ in range(200)]
+    pq.write_table(pa.table({"image": images}), tmp_path / "a.parquet", row_group_size=90)
+    refs, _ = scan(open_source(tmp_path / "a.parquet"))
+    order = random.permutation(200)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda n: read_location(refs[n].uri), order)) == [images[n] for n in order]
 
 
 def test_rows_that_are_gone_are_missing_and_others_stay(tmp_path):

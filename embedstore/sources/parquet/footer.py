@@ -23,11 +23,13 @@ class RowGroup:
         first: the number of its first row in the file.
         rows: how many rows it has.
         mean_bytes: bytes of one image, on average.
+        nulls: how many rows have no image; None if the file does not say it.
     """
 
     first: int
     rows: int
     mean_bytes: int
+    nulls: int | None
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,16 @@ def read_row_groups(con: duckdb.DuckDBPyConnection, path: str, column: str) -> l
         duckdb.Error: if the file is not a Parquet file.
     """
     names = ", ".join(quote_literal(name) for name in (column, f"{column}, {IMAGE_FIELD}"))
+    images = f"FILTER (path_in_schema IN ({names}))"
     groups = con.execute(
-        "SELECT max(row_group_num_rows), coalesce(sum(total_uncompressed_size) FILTER (path_in_schema IN "
-        f"({names})), max(row_group_bytes)) FROM parquet_metadata({_literal(path)}) "
+        f"SELECT max(row_group_num_rows), coalesce(sum(total_uncompressed_size) {images}, max(row_group_bytes)), "
+        f"max(stats_null_count) {images} FROM parquet_metadata({_literal(path)}) "
         "GROUP BY row_group_id ORDER BY row_group_id"
     ).fetchall()
     out, first = list[RowGroup](), 0
-    for rows, size in groups:
+    for rows, size, nulls in groups:
         if rows:
-            out.append(RowGroup(first, int(rows), max(1, int(size or 0) // int(rows))))
+            out.append(RowGroup(first, int(rows), max(1, int(size or 0) // int(rows)), nulls))
         first += int(rows)
     return out
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from glob import glob
+from pathlib import Path
 
 from embedstore.errors import BadManifest, ImageError, SourceError, SourceNotFound
 from embedstore.sources.files import is_glob
@@ -16,6 +18,7 @@ from embedstore.sources.parquet.rows import read_file_footer
 from embedstore.sources.parquet.source import ParquetFile, ParquetImages
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.table_options import TableOptions
+from embedstore.storage.column_names import find_column
 from embedstore.text_form import known_split, split_words
 
 FOLDER_DEPTH = 3  # of data sets of the hub: configuration/split/0000.parquet
@@ -23,13 +26,16 @@ SAVED_DATA_SET = ("dataset_dict.json", "state.json")  # what ``datasets.save_to_
 _PART_NUMBER = re.compile(r"[-_.]\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?$", re.IGNORECASE)
 
 
-def open_parquet(names: Sequence[str], options: TableOptions, *, splits: bool) -> ParquetImages | None:
+def open_parquet(
+    names: Sequence[str], options: TableOptions, *, splits: bool, listings: Path | None = None
+) -> ParquetImages | None:
     """Return the Parquet files with images that the names stand for; None if they stand for something else.
 
     Args:
         names: files, globs and folders.
         options: how tables are read.
         splits: take the split from the names of files and folders, where no column states it.
+        listings: the folder that keeps what is known of the files; None keeps nothing.
 
     Raises:
         SourceNotFound: if a glob of Parquet files matches nothing.
@@ -53,7 +59,7 @@ def open_parquet(names: Sequence[str], options: TableOptions, *, splits: bool) -
     parts = [_describe(path, names, splits=splits) for path in files]
     _check_splits(parts)
     covers = [os.path.abspath(folder).rstrip("/") + "/" for folder in folders]  # noqa: PTH100
-    return ParquetImages(parts, column, options, covers)
+    return ParquetImages(parts, column, options, covers, listings)
 
 
 def refuse_saved_data_set(name: str) -> None:
@@ -127,13 +133,12 @@ def _walk(folder: str, depth: int) -> Iterator[str]:
 
 
 def _image_column(files: Sequence[str], options: TableOptions) -> str | None:
-    """Return the column of images of the first file that can be read; None if there is none."""
+    """Return the column of images of the first file that has one; None if there is none."""
     for path in files:
-        try:
-            footer = read_file_footer(path)
-        except ImageError:
-            continue
-        return choose_column(footer, options.uri_column, path)
+        with suppress(ImageError):  # a file that cannot be read is a failure of the source
+            column = choose_column(read_file_footer(path), options.uri_column, path)
+            if column is not None:
+                return column
     return None
 
 
@@ -150,9 +155,18 @@ def _describe(path: str, names: Sequence[str], *, splits: bool) -> ParquetFile:
 def _check_splits(files: Sequence[ParquetFile]) -> None:
     """Refuse files of which some state a split by their names and others do not: those would be in no split."""
     without = [file for file in files if file.split is None]
+    if len(without) < len(files):
+        without = [file for file in without if not _has_split_column(file.path)]
     if without and len(without) < len(files):
         raise SourceError(
             f"{without[0].path} states no split by its name, and other files do; rename it to train, val or test (or "
             f"another word for one: {split_words()}), embed the files one by one, or take no splits from names with "
             "--splits-from none"
         )
+
+
+def _has_split_column(path: str) -> bool:
+    """Return whether a file has a column that states splits."""
+    with suppress(ImageError):
+        return find_column("split", read_file_footer(path).types) is not None
+    return False

@@ -32,9 +32,12 @@ T = TypeVar("T")
 
 MAX_OPEN_FILES = 16
 MEMORY_LIMIT = "1GB"  # of DuckDB, for one page of images and the rows around the one that is read
-WINDOW_BYTES = 16 << 20  # of images that are read at once
+WINDOW_BYTES = 8 << 20  # of images that are read at once
 WINDOW_ROWS = 256
-KEPT_WINDOWS = 4
+KEPT_WINDOWS = 8  # besides the last one of each thread
+
+StoredImage = tuple[int | None, bytes | None]  # size and bytes
+
 _NANOSECONDS = 1_000_000_000  # of a second
 
 
@@ -47,6 +50,9 @@ class ImageColumn:
         version_ns: the state of the file.
 
     Attributes:
+        path: of the file.
+        column: its name.
+        version_ns: the state of the file.
         footer: the columns of the file.
 
     Raises:
@@ -54,18 +60,24 @@ class ImageColumn:
     """
 
     def __init__(self, path: str, column: str, version_ns: int) -> None:
-        self.path, self.version_ns = path, version_ns
+        self.path, self.column, self.version_ns = path, column, version_ns
         self.footer = read_file_footer(path)
         self._value = _value_expression(self.footer, column)
         self._groups = _read_or_fail(lambda con: read_row_groups(con, path, column))
         self._firsts = [group.first for group in self._groups]
         self._lock = threading.Lock()
+        self._last = threading.local()  # the window of a thread, which other threads must not push out
         forks.reset_in_child(self, ImageColumn._forget_lock)
 
     @property
     def row_count(self) -> int:
         """The number of rows."""
         return self._groups[-1].first + self._groups[-1].rows if self._groups else 0
+
+    @property
+    def statistics_tell_nulls(self) -> bool:
+        """Whether the statistics say which rows have no bytes: in each row group none, or all."""
+        return all(group.nulls in (0, group.rows) for group in self._groups)
 
     def mean_bytes(self, row: int) -> int:
         """Return the mean size of the images in the row's group.
@@ -82,13 +94,12 @@ class ImageColumn:
             ImageError: if there is none, it is too large or cannot be read.
         """
         first, count = self._window(row)
-        with self._lock:
-            try:
-                size, data = _read_window(self, first, count)[row - first]
-            except ImageError:
-                if count == 1:
-                    raise
-                size, data = self.read_rows(row, 1)[0]  # a neighbor may be what cannot be read
+        try:
+            size, data = self._rows_of_window(first, count)[row - first]
+        except ImageError:
+            if count == 1:
+                raise
+            size, data = self.read_rows(row, 1)[0]  # a neighbor may be what cannot be read
         if size is None:
             raise ImageError(FailureReason.MISSING, "the row has no bytes")
         if size == 0:
@@ -97,7 +108,16 @@ class ImageColumn:
             raise ImageError(FailureReason.TOO_LARGE, f"the image has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
         return data
 
-    def read_rows(self, first: int, count: int) -> list[tuple[int | None, bytes | None]]:
+    def _rows_of_window(self, first: int, count: int) -> list[StoredImage]:
+        """Return the rows of a window, from memory if this thread had it last."""
+        if getattr(self._last, "first", None) != first:
+            with self._lock:
+                self._last.rows = _read_window(self, first, count)
+            self._last.first = first
+        rows: list[StoredImage] = self._last.rows
+        return rows
+
+    def read_rows(self, first: int, count: int) -> list[StoredImage]:
         """Return size and bytes of rows; no bytes where there are none or too many.
 
         Raises:
@@ -168,10 +188,10 @@ class _OpenFiles:
     """The files that are open, and the connection that reads them."""
 
     def __init__(self) -> None:
-        self._reset()
-        forks.reset_in_child(self, _OpenFiles._reset)
+        self.forget()
+        forks.reset_in_child(self, _OpenFiles.forget)
 
-    def _reset(self) -> None:
+    def forget(self) -> None:
         """Forget everything; a child opens its own."""
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
@@ -212,6 +232,12 @@ def open_column(path: str, column: str) -> ImageColumn:
         ImageError: if the file cannot be read or has no such column.
     """
     return _files.column(path, column)
+
+
+def forget_open_files() -> None:
+    """Close the files and forget what was read of them."""
+    _files.forget()
+    _read_window.cache_clear()
 
 
 def read_file_footer(path: str) -> Footer:
@@ -258,7 +284,7 @@ def stat_row(uri: RowUri) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=KEPT_WINDOWS)
-def _read_window(column: ImageColumn, first: int, count: int) -> list[tuple[int | None, bytes | None]]:
+def _read_window(column: ImageColumn, first: int, count: int) -> list[StoredImage]:
     """Return size and bytes of neighboring rows."""
     return column.read_rows(first, count)
 

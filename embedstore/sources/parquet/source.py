@@ -15,6 +15,7 @@ from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.manifest import root_folder
 from embedstore.sources.parquet.columns import ROW_NUMBER, ColumnPlan, plan_columns
 from embedstore.sources.parquet.footer import rows_of
+from embedstore.sources.parquet.kept_rows import rows_without_bytes
 from embedstore.sources.parquet.row_uri import RowUri, column_fragment, parse_row_uri
 from embedstore.sources.parquet.rows import ImageColumn, file_version, open_column
 from embedstore.sources.source import LocalFileSource, Scan
@@ -75,6 +76,7 @@ class ParquetImages(LocalFileSource):
         column: the column of the images.
         options: how tables are read.
         covers: prefixes of uris of which the source covers every row, besides its files.
+        listings: the folder that keeps which rows have no bytes; None keeps nothing.
 
     Raises:
         BadManifest: if no file can be read, a number of a class has no name, a split is not understood, two rows name
@@ -84,10 +86,15 @@ class ParquetImages(LocalFileSource):
     overrides_metadata = True
 
     def __init__(
-        self, files: Sequence[ParquetFile], column: str, options: TableOptions, covers: Sequence[str] = ()
+        self,
+        files: Sequence[ParquetFile],
+        column: str,
+        options: TableOptions,
+        covers: Sequence[str] = (),
+        listings: Path | None = None,
     ) -> None:
         self.description = files[0].path if len(files) == 1 else f"{len(files)} tables, first {files[0].path}"
-        self._column = column
+        self._column, self._listings = column, listings
         self._failures: list[Failure] = []
         self._resolvers: dict[str, UriResolver] = {}
         self._table = InputTable(self.description)
@@ -132,7 +139,7 @@ class ParquetImages(LocalFileSource):
             images = open_column(file.path, self._column)
             plan = plan_columns(images.footer, self._column, file.split)
             images.check_classes(plan.class_checks)
-            return _Part(file, images, plan, images.rows_without_bytes())
+            return _Part(file, images, plan, rows_without_bytes(images, self._listings))
         except ImageError as e:
             self._fail(file, e.reason, e.detail)
             return None
