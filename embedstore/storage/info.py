@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from embedstore.storage import reading
 from embedstore.storage.layout import read_marker
 from embedstore.storage.queries import computed_columns, counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
-from embedstore.storage import reading
 from embedstore.storage.storage import Storage
 
 
