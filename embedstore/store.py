@@ -231,10 +231,13 @@ class Store:
 
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
-                a DataFrame of pandas or polars, an Arrow table or a dict of columns.
+                a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
-            splits_from: ``"folder"`` takes the split from folders named train, val or test, None takes none.
-            uri_column: the column of the manifest that names the images; by default ``uri``.
+            splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
+                train, val or test; None takes none.
+            uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
+                file that holds them.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
@@ -699,6 +702,8 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -726,6 +731,9 @@ class Store:
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
+            by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
+                the gaps between them (:attr:`Evaluation.slices`).
+            by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
@@ -733,7 +741,8 @@ class Store:
         Raises:
             UnknownColumn: if the items lack the column.
             BadFilter: if ``where`` is not one condition.
-            LabelError: if the labels cannot support an evaluation.
+            LabelError: if the labels cannot support an evaluation, or the column ``by`` cannot be split into slices.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
         """
@@ -760,6 +769,7 @@ class Store:
                 choose_on=choose_on,
                 refit=refit,
             ),
+            slices=operations.evaluate.SliceOptions(by, by_metric),
         )
 
     def knn(
@@ -784,6 +794,8 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
@@ -807,6 +819,8 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
             refit: as for :meth:`probe`.
+            by: as for :meth:`probe`.
+            by_metric: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -831,6 +845,8 @@ class Store:
             conformal_by_class=conformal_by_class,
             choose_on=choose_on,
             refit=refit,
+            by=by,
+            by_metric=by_metric,
         )
 
     def zero_shot(
@@ -879,6 +895,8 @@ class Store:
         templates: str | Names = "photo",
         class_vectors: Vectors | None = None,
         logit_scale: float | None = None,
+        by: str | None = None,
+        by_metric: str = "accuracy",
     ) -> Evaluation:
         """Evaluate a head made from text and a few labeled images per class.
 
@@ -900,6 +918,8 @@ class Store:
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`.
             logit_scale: as for :meth:`zero_shot`.
+            by: as for :meth:`probe`.
+            by_metric: as for :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -908,6 +928,8 @@ class Store:
             NoTextTower: if the space has no text tower and no class vectors are given.
             LabelError: if the labels cannot support an evaluation.
             UnknownHead: if there is no such head.
+            UnknownColumn: if the items lack a column.
+            BadOption: if ``by_metric`` is wrong, or is given without ``by``.
         """
         return operations.evaluate.few_shot(
             self._session,
@@ -922,6 +944,7 @@ class Store:
             wait=wait,
             near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
+            slices=operations.evaluate.SliceOptions(by, by_metric),
         )
 
     def few_shot_curve(

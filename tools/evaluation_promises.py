@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from embedstore.classify import metrics
 from embedstore.classify.metrics import MetricName, calibration_error
-from embedstore.classify.metrics.shares import accuracy_rows, recall_rows, share_interval
+from embedstore.classify.metrics.shares import WeightedRows, accuracy_rows, recall_rows, share_interval
 from embedstore.classify.metrics.simultaneous import SIGNIFICANCE, PairwiseDifferences, compare_all
+from embedstore.classify.metrics.slice_gaps import share_gaps
 
 UPDATE_COMMAND = "python -m tools.evaluation_promises"
 PAGE = Path(__file__).parents[1] / "docs" / "evaluation.md"
@@ -42,6 +43,19 @@ class Promise:
     promised: str
     delivered: str
     runs: int
+
+
+@dataclass(frozen=True)
+class SlicedRows:
+    """The rows of simulated slices.
+
+    Attributes:
+        rows: of each slice.
+        accuracies: the true accuracy of each slice.
+    """
+
+    rows: list[WeightedRows]
+    accuracies: NDArray[np.float64]
 
 
 def group_sizes(kind: str, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -72,6 +86,61 @@ def draw_grouped(
     scale = 1 / correlation - 1
     share = rng.beta(accuracy * scale, (1 - accuracy) * scale, N_GROUPS)
     return rng.random(len(groups)) < share[groups], groups
+
+
+def draw_slices(
+    accuracies: NDArray[np.float64], sizes: NDArray[np.int64], grouping: str, rng: np.random.Generator
+) -> SlicedRows:
+    """Draw slices: ``alone`` rows, groups of five ``within`` a slice, or groups ``across`` all slices.
+
+    Groups across slices make their rows easier in one half of the slices and harder in the other.
+
+    Args:
+        accuracies: of each slice.
+        sizes: rows of each slice.
+        grouping: ``alone``, ``within`` or ``across``.
+        rng: the random generator.
+    """
+    out, begin = [], 0
+    shared = rng.random(int(sizes.max()) // 2 + 1)
+    for number, (accuracy, size) in enumerate(zip(accuracies, sizes.tolist(), strict=True)):
+        group = np.arange(size) + begin
+        draws = rng.random(size)
+        if grouping == "within":
+            group = np.arange(size) // 5 + begin
+            draws = np.where(rng.random(size) < 0.5, rng.random(size)[np.arange(size) // 5], draws)
+        elif grouping == "across":
+            group = np.arange(size) // 2
+            own = shared[group] if number % 2 else 1 - shared[group]
+            draws = np.where(rng.random(size) < 0.7, own, draws)
+        begin += size
+        out.append(accuracy_rows(draws < accuracy, group))
+    return SlicedRows(out, accuracies)
+
+
+def false_gaps(n_slices: int, size: int, accuracy: float, grouping: str, runs: int, *, seed: int = 0) -> float:
+    """Return how often any interval of a gap among slices does not hold the true gap.
+
+    Half of the slices have twice as many rows, and every third one has an accuracy that is lower by 0.1.
+
+    Args:
+        n_slices: the number of slices.
+        size: rows of the small slices.
+        accuracy: of most slices.
+        grouping: see :func:`draw_slices`.
+        runs: simulated test sets.
+        seed: random seed.
+    """
+    rng, wrong = np.random.default_rng(seed), 0
+    sizes = np.where(np.arange(n_slices) % 2, 2 * size, size)
+    accuracies = np.where(np.arange(n_slices) % 3 == 1, accuracy - 0.1, accuracy)
+    for _ in range(runs):
+        drawn = draw_slices(accuracies, sizes, grouping, rng)
+        wrong += not all(
+            g.difference.low <= drawn.accuracies[g.high] - drawn.accuracies[g.low] <= g.difference.high
+            for g in share_gaps(drawn.rows)
+        )
+    return wrong / runs
 
 
 def coverage_of_accuracy(n: int, accuracy: float, runs: int, *, seed: int = 0) -> float:
@@ -205,7 +274,18 @@ def promises(runs: int) -> Iterator[Promise]:
     for n in (120, 1000):
         delivered = [coverage_of_calibration_error(n, error, runs // 2) for error in (0.0, 0.05, 0.1)]
         yield Promise("interval of the calibration error", f"{n} items", level, _range(delivered), runs // 2)
+    yield from _slice_promises(max(50, runs // 2))
     yield from _comparison_promises(max(50, runs // 5))
+
+
+def _slice_promises(runs: int) -> Iterator[Promise]:
+    """Simulate the gaps among slices."""
+    groupings = {"alone": "", "within": ", in groups of five", "across": ", in groups that all slices share"}
+    for n_slices in (2, 5, 20):
+        for grouping, words in groupings.items():
+            delivered = [false_gaps(n_slices, 50, accuracy, grouping, runs) for accuracy in (0.6, 0.8, 0.9, 0.99)]
+            what = f"{n_slices} slices of 50 and 100 items, accuracy 0.5 to 0.99{words}"
+            yield Promise("any interval of a gap misses", what, "0.05", _range(delivered), runs)
 
 
 def _metric_promises(runs: int) -> Iterator[Promise]:

@@ -19,6 +19,7 @@ from embedstore.cli.option_groups import (
     NearDuplicateOptionGroup,
     SaveAs,
     Separator,
+    SliceOptionGroup,
     TextClassOptionGroup,
     with_option_groups,
 )
@@ -32,6 +33,7 @@ def probe(
     store: o.StorePath,
     which: ItemOptionGroup,
     evaluation: EvaluationOptionGroup,
+    slices: SliceOptionGroup,
     label: o.Label = "label",
     head: Head = "logistic",
     separator: Separator = None,
@@ -56,7 +58,7 @@ def probe(
         "separator": separator,
         "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
     }
-    result = opened.probe(label, save_as=save, wait=wait, **shared, **evaluation.to_kwargs())
+    result = opened.probe(label, save_as=save, wait=wait, **shared, **evaluation.to_kwargs(), **slices.to_kwargs())
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -70,6 +72,7 @@ def knn(
     store: o.StorePath,
     which: ItemOptionGroup,
     evaluation: EvaluationOptionGroup,
+    slices: SliceOptionGroup,
     label: o.Label = "label",
     k: Annotated[int, typer.Option("-k", help="The number of neighbors.")] = 5,
     neighbor_weights: Annotated[
@@ -93,6 +96,7 @@ def knn(
         save_as=save,
         wait=wait,
         **evaluation.to_kwargs(),
+        **slices.to_kwargs(),
     )
     render_evaluation.print_evaluation(opened, result, output, as_json)
 
@@ -103,6 +107,7 @@ def zero_shot(
     store: o.StorePath,
     which: ItemOptionGroup,
     text: TextClassOptionGroup,
+    slices: SliceOptionGroup,
     label: o.Label = "label",
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
@@ -116,7 +121,7 @@ def zero_shot(
     opened = es.open(store, device=text.device, precision=text.precision)
     classes = text.load_classes() or opened.distinct_labels(label, where=which.where, space=which.space)
     classifier = opened.zero_shot(classes, space=which.space, **text.to_kwargs())
-    result = classifier.evaluate(label, where=which.where)
+    result = classifier.evaluate(label, where=which.where, **slices.to_kwargs())
     if save:
         classifier.save(save, label=label, wait=wait)
     render_evaluation.print_evaluation(opened, result, output, as_json)
@@ -129,6 +134,7 @@ def few_shot(
     which: ItemOptionGroup,
     copies: NearDuplicateOptionGroup,
     text: TextClassOptionGroup,
+    slices: SliceOptionGroup,
     label: o.Label = "label",
     head: Annotated[str, typer.Option(help="The head: tip-adapter, tip-adapter-f or blend.")] = "tip-adapter",
     shots: Annotated[int, typer.Option(min=0, help="Labeled images per class; 0 is zero-shot.")] = 16,
@@ -146,7 +152,7 @@ def few_shot(
     classes = text.load_classes()
     shared: dict[str, Any] = {"head": head, "seed": seed, "where": which.where, "space": which.space}
     shared |= text.to_kwargs() | copies.to_kwargs()
-    result = opened.few_shot(label, classes, shots=shots, save_as=save, wait=wait, **shared)
+    result = opened.few_shot(label, classes, shots=shots, save_as=save, wait=wait, **shared, **slices.to_kwargs())
     curve = opened.few_shot_curve(label, classes, **shared) if learning_curve else None
     render_evaluation.print_evaluation(opened, result, output, as_json, curve=curve)
 

@@ -199,7 +199,31 @@ class NearDuplicateOptionGroup:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-GROUPS = (ItemOptionGroup, EvaluationOptionGroup, NearDuplicateOptionGroup, TextClassOptionGroup, NameOptionGroup)
+@dataclass(frozen=True)
+class SliceOptionGroup:
+    """Options of slices."""
+
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Also report the figures by the values of this column, and the gaps."),
+    ] = None
+    by_metric: Annotated[
+        str, typer.Option(help="The figure that ranks the values of --by: accuracy or mean_per_class_recall.")
+    ] = "accuracy"
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return keyword arguments of :meth:`embedstore.Store.probe`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+GROUPS = (
+    SliceOptionGroup,
+    ItemOptionGroup,
+    EvaluationOptionGroup,
+    NearDuplicateOptionGroup,
+    TextClassOptionGroup,
+    NameOptionGroup,
+)
 
 
 def with_option_groups(command: Verb) -> Verb:

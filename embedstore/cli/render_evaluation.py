@@ -47,6 +47,7 @@ def print_evaluation(
             _print_points(curve)
     for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
+    _print_slices(evaluation, as_json)
     _print_near_duplicates(store, evaluation)
     sys.stdout.flush()
 
@@ -102,6 +103,20 @@ def _print_figures(e: Evaluation) -> None:
     console.print_table(columns, rows[:MAX_TABLE_ROWS])
     if len(rows) > MAX_TABLE_ROWS:
         console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
+
+
+def _print_slices(e: Evaluation, as_json: bool) -> None:
+    """Print the figures by slice and their notes."""
+    from embedstore.reports import slice_text
+
+    if e.slices is None:
+        return
+    if not as_json:
+        console.print_line()
+        console.print_line(slice_text.slice_title(e.slices))
+        console.print_table(*slice_text.slice_table(e.slices))
+    for note in slice_text.slice_notes(e.slices):
+        console.print_note(note)
 
 
 def _print_points(curve: LearningCurve) -> None:

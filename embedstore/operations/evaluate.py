@@ -26,12 +26,14 @@ from embedstore.classify.evaluation import (
 from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCost
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
 from embedstore.classify.evaluation.settings import recorded_settings
+from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
 from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
+from embedstore.operations.slices import evaluate_by
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
@@ -41,6 +43,7 @@ __all__ = [
     "Classes",
     "EvaluationSettings",
     "NearDuplicateOptions",
+    "SliceOptions",
     "TextOptions",
     "compare",
     "distinct_labels",
@@ -100,6 +103,7 @@ def probe(
     wait: float = DEFAULT_WAIT,
     head_options: Mapping[str, Any] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
+    slices: SliceOptions = SliceOptions(),
 ) -> Evaluation:
     """Evaluate a head; see :meth:`embedstore.Store.probe`."""
     record = session.space(space)
@@ -111,7 +115,8 @@ def probe(
         return evaluation.evaluate_head(head, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
-    return _saved(session, save_as, wait, session.recorded(head, record, run, evaluate))
+    sliced = evaluate_by(session, slices, where, evaluate)
+    return _saved(session, save_as, wait, session.recorded(head, record, run | slices.to_record(), sliced))
 
 
 def few_shot(
@@ -128,6 +133,7 @@ def few_shot(
     wait: float,
     near_duplicates: NearDuplicateOptions,
     text: TextOptions,
+    slices: SliceOptions = SliceOptions(),
 ) -> Evaluation:
     """Evaluate a few-shot head; see :meth:`embedstore.Store.few_shot`."""
     record = session.space(space)
@@ -143,8 +149,9 @@ def few_shot(
         )
         return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=settings)
 
-    run = {"label": label, "where": where, "shots": shots, "seed": seed}
-    return _saved(session, save_as, wait, session.recorded(head, record, run, evaluate))
+    run = {"label": label, "where": where, "shots": shots, "seed": seed} | slices.to_record()
+    sliced = evaluate_by(session, slices, where, evaluate)
+    return _saved(session, save_as, wait, session.recorded(head, record, run, sliced))
 
 
 def _saved(session: Session, name: str | None, wait: float, result: Evaluation) -> Evaluation:

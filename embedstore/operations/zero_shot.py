@@ -8,10 +8,12 @@ from typing import Any
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
 from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
+from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.evaluate import Classes, TextOptions, encode_classes
 from embedstore.operations.keywords import check_public_methods
 from embedstore.operations.session import Session
+from embedstore.operations.slices import evaluate_by
 from embedstore.storage.spaces import SpaceRecord
 
 
@@ -32,22 +34,35 @@ class ZeroShotClassifier:
     session: Session
     notes: tuple[str, ...] = ()
 
-    def evaluate(self, label: str = "label", *, where: str | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        label: str = "label",
+        *,
+        where: str | None = None,
+        by: str | None = None,
+        by_metric: str = "accuracy",
+    ) -> Evaluation:
         """Evaluate on the labeled items: the held-out ones if the items have a split, else all.
 
         Args:
             label: a column of the items.
             where: a filter on the items.
+            by: also report figures by the values of this column.
+            by_metric: the figure that ranks them, ``accuracy`` or ``mean_per_class_recall``.
 
         Raises:
-            LabelError: if no item has a label.
+            LabelError: if no item has a label, or the column ``by`` cannot be split into slices.
+            UnknownColumn: if the items lack a column.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
         """
+        slices = SliceOptions(by, by_metric)
 
         def evaluate() -> Evaluation:
             data = load_features(self.session.storage, self.space, label, where=where)
             return evaluate_zero_shot(self.head, data)
 
-        return self.session.recorded("zero_shot", self.space, {"label": label, "where": where}, evaluate)
+        run = {"label": label, "where": where} | slices.to_record()
+        return self.session.recorded("zero_shot", self.space, run, evaluate_by(self.session, slices, where, evaluate))
 
     def save(self, name: str, *, label: str = "label", wait: float = 10.0) -> HeadRecord:
         """Save the classifier under a name, for :meth:`embedstore.Store.predict`.

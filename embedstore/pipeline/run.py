@@ -120,7 +120,8 @@ def embed_source(
         if plan.counts.todo:
             encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
-        missing = plan.mark_missing(writer) if (source.roots or source.archives) and not stop.signal_number else 0
+        covers = source.roots or source.archives or source.tables
+        missing = plan.mark_missing(writer) if covers and not stop.signal_number else 0
         report = build_report(
             plan.counts,
             commits.totals,

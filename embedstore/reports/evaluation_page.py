@@ -13,7 +13,8 @@ from typing import Any
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.reports import contact_sheet, evaluation_text, svg
+from embedstore.classify.evaluation.slice_report import SliceReport
+from embedstore.reports import contact_sheet, evaluation_text, slice_text, svg
 from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import image_reader_by_uri
@@ -38,6 +39,8 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if e.confusion:
         parts.append(_confusion(e))
     parts.append(f"<h2>Classes</h2>{_table(evaluation_text.class_table(e))}")
+    if e.slices is not None:
+        parts.append(_slices(e.slices))
     if e.report.reliability:
         parts.append(f"<h2>Reliability: accuracy by confidence</h2>{_reliability(e)}")
     if len(e.c_path) > 1:
@@ -94,6 +97,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
     return str(value)
+
+
+def _slices(report: SliceReport) -> str:
+    """Return the figures by slice with what they show."""
+    title = html.escape(slice_text.slice_title(report))
+    return f"<h2>Figures {title}</h2>{_table(slice_text.slice_table(report))}{_notes(slice_text.slice_notes(report))}"
 
 
 def _confusion(e: Evaluation) -> str:

@@ -122,6 +122,30 @@ class InputTable:
         self.con.execute(f"CREATE TABLE given AS SELECT range AS {ROW_COLUMN} FROM range(?)", [rows])
         return self
 
+    def load_parts(self, queries: Sequence[str], options: TableOptions, as_text: Collection[str]) -> list[int | str]:
+        """Load the rows of several queries one after the other; columns of one name are one column.
+
+        Args:
+            queries: each numbers its rows from 0.
+            options: how the table is read.
+            as_text: columns, in lower case, that hold names.
+
+        Returns:
+            For each query the number of its first row in the table, or why it cannot be read.
+
+        Raises:
+            BadManifest: if the columns of the queries do not fit together, or a value does not fit a column of the
+                store.
+        """
+        empty = " UNION ALL BY NAME ".join(f"(SELECT * FROM ({query}) LIMIT 0)" for query in queries)
+        try:
+            self.con.execute(f"CREATE TABLE raw AS {empty}")
+        except duckdb.Error as e:
+            raise BadManifest(f"{self.name}: the columns do not fit together: {first_line(e)}") from e
+        firsts = [self._load_part(query) for query in queries]
+        self._create_given({}, options, as_text)
+        return firsts
+
     def columns(self) -> dict[str, str]:
         """Return the DuckDB type of each column by name, without the row number."""
         return {name: kind for name, kind in sql_types(self.con, "given").items() if name != ROW_COLUMN}
@@ -129,6 +153,18 @@ class InputTable:
     def row_count(self) -> int:
         """Return the number of rows."""
         return int(fetch_value(self.con, "SELECT count(*) FROM given"))
+
+    def _load_part(self, query: str) -> int | str:
+        """Append the rows of a query to ``raw``; return the number of the first, or why it cannot be read."""
+        first = int(fetch_value(self.con, "SELECT count(*) FROM raw"))
+        try:
+            self.con.execute(
+                f"INSERT INTO raw BY NAME SELECT {ROW_COLUMN} + {first} AS {ROW_COLUMN}, * EXCLUDE ({ROW_COLUMN}) "
+                f"FROM ({query})"
+            )
+        except duckdb.Error as e:
+            return first_line(e)
+        return first
 
     def _load_parquet(self, path: str) -> dict[str, JsonKind]:
         """Load a Parquet file as ``raw``, typed as it says."""
@@ -205,8 +241,8 @@ def _as_text(column: str, kind: str, table: str) -> TypedColumn:
     """
     if holds_no_names(kind):
         raise BadManifest(
-            f"{table}: the column {column!r} holds {'bytes' if kind == 'BLOB' else kind}, not names; images inside a "
-            "table are not read: write them to files, and name these"
+            f"{table}: the column {column!r} holds {'bytes' if kind == 'BLOB' else kind}, not names; rename it (images "
+            "inside a table are read from Parquet files)"
         )
     return TypedColumn(TEXT, f"{quote_identifier(column)}::{TEXT}")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import exact_match
+from embedstore.classify.evaluation.slice_report import SliceReport
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate
 from embedstore.tables import Record, Table
 
@@ -131,6 +132,7 @@ class Evaluation(Table):
         abstain: the threshold below which the head abstains, and its precision and coverage on the held-out rows.
         conformal: the threshold of the sets of classes, their coverage and size on the held-out rows.
         seconds: of fitting and evaluating.
+        slices: the figures by the values of a column; None where none was given.
     """
 
     head: str
@@ -157,6 +159,7 @@ class Evaluation(Table):
     abstain: dict[str, Any] | None
     conformal: dict[str, Any] | None
     seconds: float
+    slices: SliceReport | None = None
 
     @property
     def n_held_out(self) -> int:
@@ -249,6 +252,7 @@ class Evaluation(Table):
             "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],
+            **({"slices": self.slices.to_json()} if self.slices else {}),
             "rare_classes": list(self.report.rare_classes),
             "reliability": report["reliability"],
             "mistakes": [

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from embedstore.arrays import FloatArray, IntArray
 
 CONFIDENCE = 0.95
-_ALPHA = 1 - CONFIDENCE
-_Z = 1.959963984540054  # the 97.5% quantile of the normal distribution
 _FEW = 1 + 1e-9  # up to so many failures the upper end is modified; at two and three it would cover more than 98%
 _CLASS_PRIOR = 2.0  # rows of the overall share that are added to each class, so that a class of one row has a variance
 
@@ -41,33 +39,35 @@ class WeightedRows:
     groups: IntArray
 
 
-def wilson_interval(share: float, draws: float) -> tuple[float, float]:
-    """Return the Wilson interval at 95%, modified at a single failure or success.
+def wilson_interval(share: float, draws: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the Wilson interval, modified at a single failure or success.
 
     Args:
         share: the observed share, in [0, 1].
         draws: the number of independent draws, not necessarily whole.
+        confidence: the level of the interval.
 
     Returns:
         The lower and the upper end, within [0, 1]; NaN without draws.
     """
     if not draws > 0 or not math.isfinite(share):
         return math.nan, math.nan
-    low, high = _wilson_low(share, draws), 1 - _wilson_low(1 - share, draws)
+    low, high = _wilson_low(share, draws, confidence), 1 - _wilson_low(1 - share, draws, confidence)
     return min(low, share), max(high, share)
 
 
-def _wilson_low(share: float, draws: float) -> float:
+def _wilson_low(share: float, draws: float, confidence: float) -> float:
     """Return the lower end; with few successes the limit of a Poisson count replaces Wilson's."""
-    from scipy.special import gammaincinv
+    from scipy.special import gammaincinv, ndtri
 
-    center = share + _Z**2 / (2 * draws)
-    spread = _Z * math.sqrt(share * (1 - share) / draws + _Z**2 / (4 * draws**2))
-    low = max(0.0, (center - spread) / (1 + _Z**2 / draws))
+    z = float(ndtri((1 + confidence) / 2))
+    center = share + z**2 / (2 * draws)
+    spread = z * math.sqrt(share * (1 - share) / draws + z**2 / (4 * draws**2))
+    low = max(0.0, (center - spread) / (1 + z**2 / draws))
     successes = share * draws
     if successes <= 0:
         return 0.0
-    return min(low, float(gammaincinv(successes, _ALPHA)) / draws) if successes <= _FEW else low
+    return min(low, float(gammaincinv(successes, 1 - confidence)) / draws) if successes <= _FEW else low
 
 
 def accuracy_rows(correct: npt.NDArray[np.bool_], groups: IntArray) -> WeightedRows:
@@ -93,15 +93,17 @@ def recall_rows(correct: npt.NDArray[np.bool_], y: IntArray, groups: IntArray) -
     return WeightedRows(correct.astype(np.float64), 1 / (len(sizes) * sizes[strata]), strata, groups)
 
 
-def share_interval(rows: WeightedRows) -> tuple[float, float]:
-    """Return the 95% interval of a weighted share; NaN without rows."""
+def share_interval(rows: WeightedRows, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the interval of a weighted share; NaN without rows."""
     if not len(rows.correct):
         return math.nan, math.nan
-    return wilson_interval(min(1.0, float(rows.weights @ rows.correct)), independent_draws(rows))
+    return wilson_interval(
+        min(1.0, float(rows.weights @ rows.correct)), independent_draws(rows, confidence), confidence
+    )
 
 
-def independent_draws(rows: WeightedRows) -> float:
-    """Return how many independent draws give a share as precise as these rows do."""
+def independent_draws(rows: WeightedRows, confidence: float = CONFIDENCE) -> float:
+    """Return how many independent draws give a share as precise, at this confidence, as these rows do."""
     codes, sizes = np.unique(rows.groups, return_inverse=True, return_counts=True)[1:]
     n, n_groups = len(codes), len(sizes)
     if n_groups == 1:
@@ -110,7 +112,8 @@ def independent_draws(rows: WeightedRows) -> float:
     if n_groups == n:
         return draws
     # A variance that is estimated from few groups is itself uncertain: Student's quantile in place of the normal one.
-    return draws / _design_effect(rows, codes, sizes) * (_student(n - 1) / _student(n_groups - 1)) ** 2
+    ratio = _student(n - 1, confidence) / _student(n_groups - 1, confidence)
+    return draws / _design_effect(rows, codes, sizes) * ratio**2
 
 
 def _draws_without_groups(rows: WeightedRows) -> float:
@@ -161,8 +164,8 @@ def _cautious(correlation: float, correct: FloatArray, codes: IntArray) -> float
     return correlation + (1 - correlation) / max(seen, 1) ** 2
 
 
-def _student(degrees: int) -> float:
-    """Return the 97.5% quantile of Student's distribution."""
+def _student(degrees: int, confidence: float) -> float:
+    """Return how many standard errors Student's distribution reaches on either side at this confidence."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(degrees, 1 - _ALPHA / 2))
+    return float(stdtrit(degrees, (1 + confidence) / 2))
