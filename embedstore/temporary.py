@@ -29,7 +29,7 @@ class _RunFolder:
     lock: int | None
 
 
-_run: _RunFolder | None = None
+_runs: dict[int, _RunFolder] = {}  # by user: a process that gives up its privileges cannot use its first one any more
 
 
 def new_folder(name: str = "") -> Path:
@@ -46,7 +46,7 @@ def new_folder(name: str = "") -> Path:
 
 def remove(folder: Path) -> None:
     """Remove a folder of this process; in a forked child, leave a folder of the parent alone."""
-    if _run is not None and _run.path in folder.parents:
+    if any(run.path in folder.parents for run in _runs.values()):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -66,30 +66,35 @@ def temporary_folder() -> Iterator[Path]:
 
 def _run_folder() -> Path:
     """Return the folder of this process; create it, and remove those of ended processes, when it is needed first."""
-    global _run  # noqa: PLW0603 - one folder for each process
-    if _run is None or not _run.path.is_dir():
+    run = _runs.get(_user())
+    if run is None or not run.path.is_dir():
         place = Path(tempfile.gettempdir())
         with suppress(OSError):
             _sweep(place)
         path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-        _run = _RunFolder(path, _lock_new(path))
+        run = _runs[_user()] = _RunFolder(path, _lock_new(path))
         atexit.register(remove_all)
-    return _run.path
+    return run.path
+
+
+def _user() -> int:
+    """Return the number of the user that this process acts for now."""
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 def remove_all() -> None:
-    """Remove the folder of this process; it is created again when it is needed."""
-    if _run is not None:
-        shutil.rmtree(_run.path, ignore_errors=True)
-        _leave()
+    """Remove the folders of this process; they are created again when they are needed."""
+    for run in _runs.values():
+        shutil.rmtree(run.path, ignore_errors=True)
+    _leave()
 
 
 def _leave() -> None:
-    """Forget the folder. In a forked child it stays the parent's: the parent's descriptor keeps the lock."""
-    global _run  # noqa: PLW0603 - one folder for each process
-    if _run is not None and _run.lock is not None:
-        os.close(_run.lock)
-    _run = None
+    """Forget the folders. In a forked child they stay the parent's: the parent's descriptor keeps the lock."""
+    for run in _runs.values():
+        if run.lock is not None:
+            os.close(run.lock)
+    _runs.clear()
 
 
 def _lock_new(folder: Path) -> int | None:
@@ -118,7 +123,7 @@ def _is_own_folder(path: Path) -> bool:
         s = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(s.st_mode) and hasattr(os, "getuid") and s.st_uid == os.getuid()
+    return stat.S_ISDIR(s.st_mode) and hasattr(os, "geteuid") and s.st_uid == os.geteuid()
 
 
 def _remove_if_ended(folder: Path) -> None:

@@ -81,6 +81,28 @@ print(folder.is_dir(), len(os.listdir(folder.parent.parent)))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_process_that_gives_up_its_privileges_gets_another_folder(tmp_path):
+    """A server that starts as root and continues as another user has temporary files as both; both are removed."""
+    code = """
+import os
+from embedstore import temporary
+first = temporary.new_folder()
+os.seteuid(65534)
+with temporary.temporary_folder() as second:
+    (second / "file").touch()
+    print(second.parent != first.parent, second.parent.stat().st_uid)
+os.seteuid(0)
+"""
+    open_to_all = tmp_path / "t"
+    open_to_all.mkdir()
+    for folder in (open_to_all, *open_to_all.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    open_to_all.chmod(0o1777)
+    assert run(code, open_to_all) == "True 65534\n"
+    assert list(open_to_all.iterdir()) == []
+
+
 def test_spill_folder_is_private_and_removed(tmp_path):
     """With an open umask, only the user can enter the folder that DuckDB spills to; nothing is left at the end."""
     make(tmp_path / "s", 3)
@@ -107,7 +129,7 @@ def test_store_opens_where_temporary_files_cannot_be_written(tmp_path, monkeypat
     """Without a place for temporary files a connection works in memory alone."""
     from embedstore import temporary
 
-    monkeypatch.setattr(temporary, "_run", None)
+    monkeypatch.setattr(temporary, "_runs", {})
     monkeypatch.setattr(temporary.tempfile, "tempdir", str(tmp_path / "missing"))
     con = connection.PrivateConnection().get()
     assert con.execute("SELECT current_setting('temp_directory')").fetchone() == ("",)
