@@ -7,8 +7,6 @@ that the store has already. Memory is bounded; the rest spills to a temporary fo
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from embedstore.sources.text_files import write_utf8_copy
 from embedstore.storage.connection import connect
 from embedstore.storage.sql import column_types as sql_types
 from embedstore.storage.sql import fetch_value, first_line, quote_identifier, quote_literal
+from embedstore.temporary import new_folder, remove
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here
 MEMORY_LIMIT = "512MB"  # of a table; what exceeds it spills to a temporary folder
@@ -55,14 +54,14 @@ class InputTable:
     """
 
     def __init__(self, name: str = "the table", folder: str = "") -> None:
-        spill = tempfile.mkdtemp(prefix="embedstore-")
-        weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        spill = new_folder("table-")
+        weakref.finalize(self, remove, spill)
         self.name, self.folder = name, folder
         self.notices: list[str] = []
-        self._spill = Path(spill)
+        self._spill = spill
         self.con = connect(
             memory_limit=MEMORY_LIMIT,
-            temp_directory=spill,
+            temp_directory=str(spill),
             autoinstall_known_extensions="false",
             autoload_known_extensions="false",
             pandas_analyze_sample=str(2**31 - 1),  # a value that differs from all before it must not be converted
