@@ -151,5 +151,5 @@ def test_an_unknown_label_rule_and_a_manifest_among_others_are_refused(tmp_path)
     touch(tmp_path, "a.jpg", "m.csv")
     with pytest.raises(SourceError, match="use 'folder'"):
         open_source(tmp_path, label_rule="parent")
-    with pytest.raises(BadManifest, match="give a manifest alone"):
+    with pytest.raises(BadManifest, match="give a table alone"):
         open_source([tmp_path / "a.jpg", tmp_path / "m.csv"])
