@@ -9,11 +9,10 @@ user has set stays. The variables are those that the libraries document:
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import sys
-import tempfile
+
+from embedstore.temporary import new_folder
 
 _OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _MATPLOTLIB_FOLDER = "MPLCONFIGDIR"
@@ -29,6 +28,4 @@ def use_temporary_matplotlib_folder() -> None:
     """Keep the list of fonts that matplotlib writes in a folder that this process removes, not in the home folder."""
     if _MATPLOTLIB_FOLDER in os.environ or "matplotlib" in sys.modules:
         return
-    folder = tempfile.mkdtemp(prefix="embedstore-matplotlib-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ[_MATPLOTLIB_FOLDER] = folder
+    os.environ[_MATPLOTLIB_FOLDER] = str(new_folder("matplotlib-"))

@@ -231,10 +231,13 @@ class Store:
 
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
-                a DataFrame of pandas or polars, an Arrow table or a dict of columns.
+                a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
-            splits_from: ``"folder"`` takes the split from folders named train, val or test, None takes none.
-            uri_column: the column of the manifest that names the images; by default ``uri``.
+            splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
+                train, val or test; None takes none.
+            uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
+                file that holds them.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.

@@ -7,7 +7,6 @@ import html
 import io
 import json
 import math
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
 from embedstore.storage.record_types import TEXT, value_type
 from embedstore.storage.spreadsheet_cells import protect_cell
+from embedstore.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,8 +140,8 @@ def _write_parquet(records: Sequence[Record], path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     types = _column_types(records)
-    with tempfile.TemporaryDirectory() as folder, durable_files.atomic_path(path) as temporary:
-        lines = Path(folder, "records.jsonl")
+    with temporary_folder() as folder, durable_files.atomic_path(path) as temporary:
+        lines = folder / "records.jsonl"
         lines.write_text(_json_lines(records), encoding="utf-8")
         with connection.connect() as con, disk_errors.duckdb_output(path):
             con.read_json(str(lines), format="newline_delimited", columns=types).write_parquet(str(temporary))

@@ -67,7 +67,8 @@ def embed(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="An image folder, files or globs, or a CSV/TSV/Parquet/JSON manifest with a column uri.",
+            help="An image folder, files or globs, a CSV/TSV/Parquet/JSON manifest with a column uri, or Parquet files "
+            "that hold the images.",
         ),
     ] = None,
     labels_from: Annotated[

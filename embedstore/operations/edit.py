@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.purge import PurgePlan
 from embedstore.storage.sql import utc_now
 from embedstore.storage.writer import Writer
+from embedstore.temporary import temporary_folder
 
 
 def delete(session: Session, where: str | None, items: Sequence[int] | None, *, wait: float) -> ChangedItems:
@@ -83,8 +82,8 @@ def edit(
 def edit_from_table(session: Session, table: Any, *, key: str | None, options: TableOptions, wait: float) -> TableEdit:
     """Set columns from a table; see :meth:`embedstore.Store.edit_from_table`."""
     options = replace(options, known_types=session.storage.filled_columns())
-    with tempfile.TemporaryDirectory(prefix="embedstore-") as folder:
-        edits = write_edits(table, Path(folder, "edits.parquet"), options, key=key)
+    with temporary_folder() as folder:
+        edits = write_edits(table, folder / "edits.parquet", options, key=key)
         settings = {"table": edits.rows.name}
         counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, edits.rows))
     unknown = [f"{counts['unknown']:,} rows name an item that the store does not have"] if counts["unknown"] else []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
+from embedstore.temporary import temporary_folder
 
 DEFAULT_DTYPE = "float16"
 FLOAT32_CURE = "store it with dtype float32 (`--dtype float32`)"
@@ -111,11 +111,11 @@ def add_vectors(
     started = utc_now()
     with (
         storage.writer(f"import {source.description}", wait=options.wait) as writer,
-        tempfile.TemporaryDirectory() as folder,
+        temporary_folder() as folder,
     ):
         storage.check_columns(source.columns)
         space = _find_or_add_space(storage, writer, source, options)
-        attributes = Path(folder, "attributes.parquet") if source.columns else None
+        attributes = folder / "attributes.parquet" if source.columns else None
         if attributes:
             source.write_columns(attributes)
             writer.add_columns(source.columns)

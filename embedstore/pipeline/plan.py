@@ -146,7 +146,7 @@ def build_plan(
         storage: the store.
         space: the key of the space that is filled.
         scan: what the source finds; it is read once.
-        source: what is scanned: the folders and archives that it covers completely.
+        source: what is scanned: the folders, archives and tables that it covers completely.
         decoder_version: failures of another version are tried again.
     """
     counts: Counter[str] = Counter()
@@ -161,7 +161,7 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, source.roots, source.archives)
+        embedding.find_missing_items(con, source.roots, source.archives, source.tables)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
     return EmbedPlan(

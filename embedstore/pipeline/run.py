@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -28,6 +27,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
+from embedstore.temporary import temporary_folder
 from embedstore.timing import available_cores
 from embedstore.types import Failure, ImageRef
 
@@ -107,10 +107,10 @@ def embed_source(
     with (
         catch_stop_signals() as stop,
         storage.writer(f"embed {source.description}", wait=options.wait) as writer,
-        tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
+        temporary_folder() as folder,
         closing(_plan(job, stop)) as plan,
     ):
-        attributes, kept_values = _apply_metadata(writer, source, plan, Path(folder))
+        attributes, kept_values = _apply_metadata(writer, source, plan, folder)
         commits = CommitStage(
             writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
         )
@@ -120,7 +120,8 @@ def embed_source(
         if plan.counts.todo:
             encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
-        missing = plan.mark_missing(writer) if (source.roots or source.archives) and not stop.signal_number else 0
+        covers = source.roots or source.archives or source.tables
+        missing = plan.mark_missing(writer) if covers and not stop.signal_number else 0
         report = build_report(
             plan.counts,
             commits.totals,

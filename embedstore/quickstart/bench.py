@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.storage.layout import Layout
+from embedstore.temporary import temporary_folder
 from embedstore.timing import available_cores
 from embedstore.types import ImageRef
 
@@ -103,8 +103,7 @@ def run(
         UnknownBackbone: when there is no such architecture.
         BadBackbone: when the backbone does not accept an argument, the device or the precision.
     """
-    with tempfile.TemporaryDirectory(prefix="embedstore-bench-") as name:
-        home = Path(name)
+    with temporary_folder() as home:
         progress("looking for images")
         refs = draw_sample(folder or generate_photos(home / "photos"), settings.max_images)
         recipe = Recipe(

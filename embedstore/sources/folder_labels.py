@@ -10,7 +10,7 @@ from embedstore.text_form import clean_name, is_absent, known_split, split_words
 from embedstore.types import Failure, ImageRef
 
 # Files that count when folders of one level are compared: a folder of annotations beside train and test is no split.
-_IMAGE_SUFFIXES = tuple(
+IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .avif .heic .heif .jp2 .jxl .ppm .pgm .dng .cr2 .nef".split()
 )
 _MAX_LISTED_FOLDERS = 5
@@ -88,7 +88,7 @@ class SplitFolderCheck:
     def add(self, folders: Sequence[str], name: str) -> None:
         """Add one file: the folders above it, outermost first, and its name; only images count."""
         below = tuple(folders)
-        if below == self._last_folders or not name.lower().endswith(_IMAGE_SUFFIXES):
+        if below == self._last_folders or not name.lower().endswith(IMAGE_SUFFIXES):
             return
         self._last_folders = below
         for depth, child in enumerate(below):

@@ -1,4 +1,4 @@
-"""Any uri of an item to its bytes: a path, a file on a server, or a member of an archive on either.
+"""Any uri of an item to its bytes: a path, a row of a Parquet file, a file on a server, or a member of an archive.
 
 This is the only place that decides by the uri how to read.
 """
@@ -17,6 +17,8 @@ from embedstore.media.image.decode import to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
 from embedstore.sources.local_files import read_file, stat_file
+from embedstore.sources.parquet.row_uri import parse_row_uri
+from embedstore.sources.parquet.rows import read_row, stat_row
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, ImageRef, existing_path
@@ -38,6 +40,9 @@ def read_location(path: str) -> bytes:
     member = parse_member_uri(path)
     if member is not None:
         return read_archive_member(member)
+    row = parse_row_uri(path)
+    if row is not None:
+        return read_row(row)
     return read_remote(path) if is_remote(path) else read_file(existing_path(path))
 
 
@@ -45,12 +50,14 @@ def stat_location(
     path: str, label: str | None = None, split: str | None = None, group: str | None = None
 ) -> ImageRef | Failure:
     """Return the reference of an item's file as it is now, or why there is none."""
-    member = parse_member_uri(path)
-    if member is None and not is_remote(path):
+    member, row = parse_member_uri(path), parse_row_uri(path)
+    if member is None and row is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
+        elif row is not None:
+            size, version_ns = stat_row(row)
         else:
             found = stat_remote(path)
             size, version_ns = found.size, found.version_ns

@@ -147,7 +147,7 @@ def _missing_uri_message(table: str, columns: Mapping[str, str]) -> str:
     images = [c for c, kind in columns.items() if "BLOB" in kind]
     if images:
         return (
-            f"{listed}; the column `{images[0]}` holds the images themselves, which are not read from a table: write "
-            "them to files, and name these in a column `uri`"
+            f"{listed}; the column `{images[0]}` holds bytes: images are read from a Parquet file with a column of "
+            "bytes or of Hugging Face's structure (bytes, path); write such a file, or add a column `uri` of paths"
         )
     return f"{listed}; add one, or name the column of the images with --uri-column{did_you_mean('uri', columns)}"

@@ -1,4 +1,4 @@
-"""The source that a user names: a folder, files and globs, or a manifest."""
+"""The source that a user names: a folder, files and globs, a manifest, or Parquet files that hold the images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
+from embedstore.sources.parquet.place import open_parquet
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
-from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
+from embedstore.sources.uris import HUB_CURE, REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
 
 RULES = ("folder",)
@@ -38,15 +39,16 @@ def open_source(
     """Open the source that a user names.
 
     Args:
-        source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.json``) or a table in memory; an
-            image or a glob (also with ``**``); an archive (``.tar``, ``.zip``); a prefix of a bucket
-            (``s3://bucket/photos/``) or a file on a server; or several of them, but for manifests.
+        source: a folder; a manifest (``.csv``, ``.tsv``, ``.parquet``, ``.jsonl``, ``.json``) or a table in memory;
+            Parquet files that hold the images, or a folder or glob of them; an image or a glob (also with ``**``); an
+            archive (``.tar``, ``.zip``); a prefix of a bucket (``s3://bucket/photos/``) or a file on a server; or
+            several of them, but for tables.
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
         table: how a manifest is read.
         exclude: absolute folders never entered; stores are never entered anyway.
         rules: which names in folders are skipped.
-        listings: the folder that keeps the listings of archives; None keeps none.
+        listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
@@ -63,13 +65,18 @@ def open_source(
     names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
+    rows = open_parquet(names, table, splits=split_rule is not None, listings=listings)
+    if rows is not None:
+        if rules.exclude or rules.hidden:
+            raise BadManifest(f"{names[0]} holds its images as rows; leave out --exclude and --hidden")
+        return rows
     if len(names) == 1 and is_manifest(names[0]):
         if rules.exclude or rules.hidden:
             raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
         return Manifest(names[0], table)
     for name in names:
         if is_manifest(name):
-            raise BadManifest(f"{name} is given among others; give a manifest alone")
+            raise BadManifest(f"{name} is given among others; give a table alone, or Parquet files of images together")
     if table != TableOptions(known_types=table.known_types):
         raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
     labels, splits = label_rule is not None, split_rule is not None
@@ -86,10 +93,12 @@ def open_source(
 def _local_name(name: str) -> str:
     """Return the name as it can be opened; raise SourceNotFound if its scheme is unknown or it does not exist."""
     if is_remote(name):
+        if is_manifest(name):
+            raise SourceError(f"{name}: a table on a server is not read; copy it to a folder first")
         return name
     scheme = remote_scheme(name)
     if scheme:
-        raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")
+        raise SourceNotFound(f"{name}: {scheme}:// {HUB_CURE if scheme == 'hf' else REMOTE_CURE}")
     name = local_path(name, folder="") if scheme_of(name) else os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
     name = existing_path(name)
     if not os.path.lexists(name) and not is_glob(name):

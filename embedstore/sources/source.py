@@ -47,6 +47,8 @@ class Source(Protocol):
         description: one line for the run's record.
         roots: absolute folders that the source covers completely: an item below one that a scan does not find is gone.
         archives: archives that the source covers completely, likewise.
+        tables: rows of tables that the source covers completely, likewise: what their uris begin with, and what they
+            contain.
         columns: the user's own columns, name to DuckDB type; asked for after the scan.
         overrides_metadata: whether its label, split and group replace those that the store holds.
         stated_columns: which of ``label``, ``split`` and ``group`` it has a column for.
@@ -59,6 +61,8 @@ class Source(Protocol):
     def roots(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
     def archives(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def tables(self) -> tuple[tuple[str, str], ...]: ...  # noqa: D102
     @property
     def columns(self) -> dict[str, str]: ...  # noqa: D102
     @property
@@ -85,6 +89,7 @@ class LocalFileSource:
     roots: tuple[str, ...] = ()
     stated_columns: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
+    tables: tuple[tuple[str, str], ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:

@@ -7,8 +7,6 @@ that the store has already. Memory is bounded; the rest spills to a temporary fo
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from embedstore.sources.text_files import write_utf8_copy
 from embedstore.storage.connection import connect
 from embedstore.storage.sql import column_types as sql_types
 from embedstore.storage.sql import fetch_value, first_line, quote_identifier, quote_literal
+from embedstore.temporary import new_folder, remove
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here
 MEMORY_LIMIT = "512MB"  # of a table; what exceeds it spills to a temporary folder
@@ -55,14 +54,14 @@ class InputTable:
     """
 
     def __init__(self, name: str = "the table", folder: str = "") -> None:
-        spill = tempfile.mkdtemp(prefix="embedstore-")
-        weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        spill = new_folder("table-")
+        weakref.finalize(self, remove, spill)
         self.name, self.folder = name, folder
         self.notices: list[str] = []
-        self._spill = Path(spill)
+        self._spill = spill
         self.con = connect(
             memory_limit=MEMORY_LIMIT,
-            temp_directory=spill,
+            temp_directory=str(spill),
             autoinstall_known_extensions="false",
             autoload_known_extensions="false",
             pandas_analyze_sample=str(2**31 - 1),  # a value that differs from all before it must not be converted
@@ -122,6 +121,30 @@ class InputTable:
         self.con.execute(f"CREATE TABLE given AS SELECT range AS {ROW_COLUMN} FROM range(?)", [rows])
         return self
 
+    def load_parts(self, queries: Sequence[str], options: TableOptions, as_text: Collection[str]) -> list[int | str]:
+        """Load the rows of several queries one after the other; columns of one name are one column.
+
+        Args:
+            queries: each numbers its rows from 0.
+            options: how the table is read.
+            as_text: columns, in lower case, that hold names.
+
+        Returns:
+            For each query the number of its first row in the table, or why it cannot be read.
+
+        Raises:
+            BadManifest: if the columns of the queries do not fit together, or a value does not fit a column of the
+                store.
+        """
+        empty = " UNION ALL BY NAME ".join(f"(SELECT * FROM ({query}) LIMIT 0)" for query in queries)
+        try:
+            self.con.execute(f"CREATE TABLE raw AS {empty}")
+        except duckdb.Error as e:
+            raise BadManifest(f"{self.name}: the columns do not fit together: {first_line(e)}") from e
+        firsts = [self._load_part(query) for query in queries]
+        self._create_given({}, options, as_text)
+        return firsts
+
     def columns(self) -> dict[str, str]:
         """Return the DuckDB type of each column by name, without the row number."""
         return {name: kind for name, kind in sql_types(self.con, "given").items() if name != ROW_COLUMN}
@@ -129,6 +152,18 @@ class InputTable:
     def row_count(self) -> int:
         """Return the number of rows."""
         return int(fetch_value(self.con, "SELECT count(*) FROM given"))
+
+    def _load_part(self, query: str) -> int | str:
+        """Append the rows of a query to ``raw``; return the number of the first, or why it cannot be read."""
+        first = int(fetch_value(self.con, "SELECT count(*) FROM raw"))
+        try:
+            self.con.execute(
+                f"INSERT INTO raw BY NAME SELECT {ROW_COLUMN} + {first} AS {ROW_COLUMN}, * EXCLUDE ({ROW_COLUMN}) "
+                f"FROM ({query})"
+            )
+        except duckdb.Error as e:
+            return first_line(e)
+        return first
 
     def _load_parquet(self, path: str) -> dict[str, JsonKind]:
         """Load a Parquet file as ``raw``, typed as it says."""
@@ -205,8 +240,8 @@ def _as_text(column: str, kind: str, table: str) -> TypedColumn:
     """
     if holds_no_names(kind):
         raise BadManifest(
-            f"{table}: the column {column!r} holds {'bytes' if kind == 'BLOB' else kind}, not names; images inside a "
-            "table are not read: write them to files, and name these"
+            f"{table}: the column {column!r} holds {'bytes' if kind == 'BLOB' else kind}, not names; rename it (images "
+            "inside a table are read from Parquet files)"
         )
     return TypedColumn(TEXT, f"{quote_identifier(column)}::{TEXT}")
 

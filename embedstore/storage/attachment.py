@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreNotFound
-from embedstore.storage import catalog_check, reading
+from embedstore.storage import catalog_check, forks, reading
 from embedstore.storage.catalog_errors import explain, lock_problem
 from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
 from embedstore.storage.layout import COMPLETE, GUARD, MARKER
@@ -23,13 +23,17 @@ READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB l
 _PATIENCE = 30.0  # seconds to wait for another process's turn
 
 _turns: dict[str, threading.RLock] = {}  # by the file's real path: one file has one turn, however it is spelled
-_held: list[threading.RLock] = []  # the turns that a fork waits for
-_FORK_PATIENCE = 5.0  # seconds that a fork waits for another thread's turn
+_held: list[threading.RLock] = []  # the turns that a fork holds
+_attached: set[str] = set()  # the real paths of the files that are attached now
+_attached_for_ever: set[str] = set()  # in a child: those that were attached during the fork
 
 
 def _hold_turns() -> None:
-    """Let no other thread have a file attached during a fork: to the child it would stay attached for ever."""
-    _held.extend(turn for turn in list(_turns.values()) if turn.acquire(timeout=_FORK_PATIENCE))
+    """Let no other thread have a file attached during a fork: in the child it would stay attached for ever."""
+    deadline = time.monotonic() + forks.PATIENCE
+    for turn in list(_turns.values()):
+        if turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _held.append(turn)
 
 
 def _release_turns() -> None:
@@ -39,9 +43,11 @@ def _release_turns() -> None:
 
 
 def _drop_turns() -> None:
-    """Drop the turns in a child, where a thread that is not there may hold one."""
+    """Drop the turns in a child, where a thread that is not there may hold one; note what stays attached for ever."""
     _turns.clear()
     _held.clear()
+    _attached_for_ever.update(_attached)
+    _attached.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -89,7 +95,8 @@ class Attachment:
             self._attach(con, READ_ONLY if read_only else READ_WRITE)
             try:
                 con.execute("USE cat")
-                yield con
+                with self._in_use():
+                    yield con
             finally:
                 self.detach(con)
 
@@ -112,7 +119,8 @@ class Attachment:
             con.execute("USE cat")
             con.execute(f"SET memory_limit = '{memory_bytes}B'")  # only now: a large log takes memory when it is opened
             confine(con)
-            yield con
+            with self._in_use():
+                yield con
 
     def detach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Release the file, whatever state it is in."""
@@ -148,11 +156,29 @@ class Attachment:
             if "Could not set lock" in str(e) and lock_problem(e, self._file) is None:
                 return first_line(e)
             self._require_file()
-            raise explain(e, self._file, "open") from e
+            raise self._attached_by_parent(e) or explain(e, self._file, "open") from e
         if options != READ_WRITE and reading.exists(self._checkpoint_mark):  # recovery may have replaced one file only
             self.detach(con)
             return "a checkpoint is under way"
         return None
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Note that the file is attached, for a process that is forked meanwhile."""
+        _attached.add(self._real_path)
+        try:
+            yield
+        finally:
+            _attached.discard(self._real_path)
+
+    def _attached_by_parent(self, error: duckdb.Error) -> StoreBusy | None:
+        """Return the error of a child that was forked while its parent used the file; None for other errors."""
+        if self._real_path not in _attached_for_ever or not isinstance(lock_problem(error, self._file), StoreBusy):
+            return None
+        return StoreBusy(
+            f"{self._file} was in use while this process was forked, and cannot be changed in it; fork while no thread "
+            "uses the store, or start processes with the method `spawn` or `forkserver` of multiprocessing"
+        )
 
     def _require_file(self) -> None:
         """Raise the error for a file that is not there, if it is not."""

@@ -22,7 +22,7 @@ from typing import Any
 import duckdb
 
 from embedstore.errors import StoreDamaged, StoreTooNew, UnsafeStore
-from embedstore.storage import connection, migrations
+from embedstore.storage import connection, migrations, reading
 from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal
 from embedstore.storage.store_files import require_no_holes
 
@@ -158,7 +158,7 @@ def _require_possible_size(con: duckdb.DuckDBPyConnection, file: Path) -> None:
         UnsafeStore: if it is.
     """
     query = "SELECT block_size * total_blocks FROM pragma_database_size() WHERE database_name = 'cat'"
-    held, size = int(fetch_value(con, query)), file.stat().st_size
+    held, size = int(fetch_value(con, query)), reading.file_size(file)
     if size > MAX_UNUSED_SHARE * held + MAX_UNUSED_BYTES:
         raise UnsafeStore(
             f"{file} has {size:,} bytes and holds {held:,}, and was not opened; ask for an export of the store"
@@ -297,6 +297,8 @@ def _stat_values(path: Path) -> tuple[int, int, int, int, int]:
     """Return device, inode, size and times of a file; zeros where there is none."""
     try:
         s = path.stat()
-    except FileNotFoundError:
-        return 0, 0, 0, 0, 0
+    except OSError as e:
+        if reading.is_absent(e):
+            return 0, 0, 0, 0, 0
+        raise reading.unreadable(path, e) from e
     return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns

@@ -13,7 +13,7 @@ from embedstore.storage import disk_errors
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.durable_files import copy_synced, sync_folder
 from embedstore.storage.layout import COMPLETE, Layout, quarantine_file
-from embedstore.storage.reading import exists, list_folder
+from embedstore.storage.reading import exists, file_size, list_folder
 
 CHECKPOINT_BYTES = 16 << 20  # of log, which is replayed whenever the store is opened: about 5 ms per MiB
 
@@ -37,7 +37,7 @@ def guarded_checkpoint(layout: Layout, catalog: Catalog, *, min_log_bytes: int =
         StoreIOError: if the disk fails during the checkpoint; the copy was restored, or is restored when the store
             is opened next.
     """
-    if not exists(layout.wal) or layout.wal.stat().st_size <= min_log_bytes:
+    if not exists(layout.wal) or file_size(layout.wal) <= min_log_bytes:
         return
     with disk_errors.disk_errors(f"clear {layout.guard}", cure="check the disk and run it again"), catalog.exclusive():
         restore_interrupted_checkpoint(layout, catalog)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage import connection, disk_errors, shard
+from embedstore.storage import connection, disk_errors, reading, shard
 from embedstore.storage.durable_files import atomic_path, sync_folder
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardUsage
@@ -60,7 +60,8 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
         ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``, all of vector files.
 
     Raises:
-        StoreDamaged: if a vector file does not match its checksum.
+        StoreDamaged: if a vector file is missing or does not match its checksum.
+        StoreUnreadable: if a vector file cannot be read now.
         StoreIOError: if the disk is full or fails; every file that the catalog refers to is unchanged.
     """
     totals = {"files_before": 0, "files_after": 0, "rows_dropped": 0, "bytes_freed": 0}
@@ -89,7 +90,7 @@ def rewrite_catalog(writer: Writer) -> None:
     """
     file = writer.layout.catalog
     writer.checkpoint()
-    if writer.layout.wal.exists():  # the disk has no room for a checkpoint, and so none for a second catalog
+    if reading.exists(writer.layout.wal):  # the disk has no room for a checkpoint, and so none for a second catalog
         return
     with disk_errors.disk_errors(f"rewrite {file}"), writer.catalog.exclusive(), atomic_path(file) as new:
         connection.copy_database(file, new)
@@ -105,7 +106,7 @@ def _rewrite(storage: Storage, writer: Writer, space: str, numbers: list[int]) -
     """Replace a group of files by one file of their rows in use, and return the freed bytes."""
     folder = storage.layout.shards_folder(space)
     paths = [storage.layout.shard_file(space, n) for n in numbers]
-    size_before = sum(p.stat().st_size for p in paths)
+    size_before = sum(map(reading.file_size, paths))
     header = writer.replace_shards(space, numbers, *_used_rows(storage, space, numbers))
     writer.checkpoint()  # before the old files are removed: a lost log would refer to them again
     with disk_errors.disk_errors(f"remove vector files from {folder}"):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import weakref
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import duckdb
 
 from embedstore.storage import forks
 from embedstore.storage.sql import first_line, quote_literal
+from embedstore.temporary import new_folder, remove, temporary_folder
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
 MEMORY_LIMIT = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
@@ -75,8 +75,8 @@ def copy_database(file: Path, new: Path) -> None:
         OSError: if DuckDB cannot write the new file.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="embedstore-") as folder,
-        connect(memory_limit=MEMORY_LIMIT, temp_directory=folder) as con,
+        temporary_folder() as folder,
+        connect(memory_limit=MEMORY_LIMIT, temp_directory=str(folder)) as con,
     ):
         con.execute(f"ATTACH {quote_literal(file)} AS old (READ_ONLY)")
         attach_new_file(con, new, "new")
@@ -119,10 +119,20 @@ class PrivateConnection:
 
 def _connect_private() -> duckdb.DuckDBPyConnection:
     """Open a database in memory that never checkpoints an attached file by itself."""
-    folder = Path(tempfile.gettempdir(), f"embedstore-{os.getpid()}")
-    con = connect(memory_limit=MEMORY_LIMIT, temp_directory=str(folder))
+    spill = _spill_folder()
+    con = connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill or ""))
+    if spill:
+        weakref.finalize(con, remove, spill)
     con.execute("SET checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
     con.execute("SET lock_configuration = true")
     return con
+
+
+def _spill_folder() -> Path | None:
+    """Return a private folder for what outgrows the memory; None where temporary files cannot be written."""
+    try:
+        return new_folder("spill-")
+    except OSError:
+        return None

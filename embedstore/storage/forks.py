@@ -3,16 +3,26 @@
 A child inherits open files and memory, but no threads. It would hold the parent's locks for as long as it lives, and
 freeing an inherited DuckDB connection waits for threads that are not there. So every lock file and every connection is
 registered here, and the child leaves all of them behind at once, before any other code of it runs.
+
+A fork also waits for the imports of other threads: the lock of a module that is being imported would never be released
+in the child, which would hang at its own import of that module.
 """
 
 from __future__ import annotations
 
+import _imp
 import ctypes
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
+from types import FrameType
 from typing import IO, Any
 from weakref import WeakSet, ref
+
+PATIENCE = 5.0  # seconds that a fork waits for other threads
+_IMPORT_SYSTEM = "<frozen importlib._bootstrap>"  # the file name of the frames of an import that is under way
 
 _lock_files: WeakSet[IO[Any]] = WeakSet()
 _owners: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}
@@ -40,6 +50,31 @@ def never_free(inherited: object) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
+def _hold_imports() -> None:
+    """Let no other thread import during a fork: wait for imports that are under way, and let none begin."""
+    deadline = time.monotonic() + PATIENCE
+    _imp.acquire_lock()
+    while _is_import_under_way() and time.monotonic() < deadline:
+        _imp.release_lock()
+        time.sleep(0.005)
+        _imp.acquire_lock()
+
+
+def _is_import_under_way() -> bool:
+    """Return whether another thread is importing a module."""
+    own = threading.get_ident()
+    return any(_is_importing(frame) for thread, frame in sys._current_frames().items() if thread != own)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Return whether a frame, or one that called it, belongs to the import system."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT_SYSTEM:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _leave_parent() -> None:
     """Leave behind what belongs to the parent; runs in a new child."""
     for file in list(_lock_files):
@@ -57,3 +92,4 @@ def _leave_parent() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_parent)
+    os.register_at_fork(before=_hold_imports, after_in_parent=_imp.release_lock, after_in_child=_imp.release_lock)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from embedstore.storage import reading
 from embedstore.storage.layout import read_marker
 from embedstore.storage.queries import computed_columns, counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
@@ -32,7 +31,7 @@ def info(storage: Storage) -> dict[str, Any]:
         "indexes": [],
         "heads": [{"head": h, "space": s, "label": lb, "kind": k} for h, s, lb, k, *_ in head_rows],
         "computed": [state.to_json() for state in states],
-        "bytes": _folder_bytes(storage.layout.root),
+        "bytes": reading.folder_size(storage.layout.root),
     }
 
 
@@ -61,8 +60,3 @@ def _space_info(record: SpaceRecord, spaces: Sequence[SpaceRecord], vectors: int
         "licence": space.licence,
         "vectors": vectors,
     }
-
-
-def _folder_bytes(root: Path) -> int:
-    """Return the size of every file below a folder."""
-    return sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(root) for name in names)

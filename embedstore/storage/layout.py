@@ -296,6 +296,7 @@ def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False
         OSError: if the disk is full or fails.
     """
     layout.quarantine.mkdir(exist_ok=True)
+    sync_folder(layout.root)
     target, n = layout.quarantine / name, 1
     while reading.exists(target):
         n += 1

@@ -98,6 +98,36 @@ def is_file(path: Path) -> bool:
     return mode is not None and stat.S_ISREG(mode)
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is at a path.
+
+    Raises:
+        StoreUnreadable: if the system does not answer.
+    """
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of a file that the store needs.
+
+    Raises:
+        StoreDamaged: if the file is missing, or a part of its path is not a folder.
+        StoreUnreadable: if the system does not answer.
+    """
+    with read_errors(path):
+        return path.stat().st_size
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of every file below a folder; links are not followed, and what is removed meanwhile counts 0.
+
+    Raises:
+        StoreUnreadable: if a folder or a file cannot be looked at now.
+    """
+    return sum(_size_or_zero(Path(parent, name)) for parent, _, names in _walk(folder) for name in names)
+
+
 def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
     """Return the entries of a folder that match a pattern, by name; none if there is no folder.
 
@@ -111,6 +141,26 @@ def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
             return []
         raise unreadable(folder, e) from e
     return sorted(path for path in paths if path.match(pattern))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk through a folder; unlike ``os.walk``, do not hide that a folder cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        if not is_absent(error):
+            raise unreadable(Path(error.filename), error) from error
+
+    return os.walk(folder, onerror=refuse)
+
+
+def _size_or_zero(path: Path) -> int:
+    """Return the bytes of a file itself, not of what it links to; 0 if nothing is there."""
+    try:
+        return path.lstat().st_size
+    except OSError as e:
+        if is_absent(e):
+            return 0
+        raise unreadable(path, e) from e
 
 
 def _mode(path: Path) -> int | None:

@@ -18,7 +18,7 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.durable_files import sync_folder
 from embedstore.storage.layout import COMMIT_COUNTER, Layout, quarantine_file
 from embedstore.storage.queries import counters, shards
-from embedstore.storage.reading import exists, list_folder, read_errors
+from embedstore.storage.reading import exists, file_size, list_folder, read_errors
 from embedstore.storage.shard_cache import SHARDS
 from embedstore.storage.sql import fetch_column
 from embedstore.storage.store_files import open_regular
@@ -132,7 +132,7 @@ def _cut_torn_log(layout: Layout, catalog: Catalog) -> list[str]:
                 return actions
         except StoreDamaged as e:
             position = _torn_position(str(e))
-            if position is None or not exists(layout.wal) or position >= layout.wal.stat().st_size:
+            if position is None or not exists(layout.wal) or position >= file_size(layout.wal):
                 raise
         actions.append(_cut(layout, position))
     with catalog.read():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from embedstore.errors import QueryError, SpaceMismatch
-from embedstore.storage import disk_errors, durable_files
+from embedstore.storage import disk_errors, durable_files, reading
 from embedstore.storage.queries import space_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -72,7 +71,8 @@ def remove_dropped_spaces(storage: Storage) -> int:
     for marker in storage.layout.root.glob(f"spaces/*/{DROP_MARKER}"):
         folder = marker.parent
         if folder.name in known:
-            marker.unlink()  # the call that wrote it stopped before its transaction
+            with disk_errors.disk_errors(f"remove {marker}", cure="run it again"):
+                marker.unlink()  # the call that wrote it stopped before its transaction
             continue
         for path in (storage.layout.root / "checkpoints" / folder.name, folder):
             freed += _remove_folder(path, last=path / DROP_MARKER)
@@ -99,12 +99,12 @@ def _check_unused(storage: Storage, space: SpaceRecord) -> None:
 
 def _remove_folder(folder: Path, *, last: Path) -> int:
     """Remove a folder and its files, one file last, and return the freed bytes."""
-    if not folder.is_dir():
+    if not reading.is_folder(folder):
         return 0
     with disk_errors.disk_errors(f"remove {folder}", cure="run it again"):
-        freed = sum(Path(f, n).stat().st_size for f, _, names in os.walk(folder) for n in names)
-        for path in folder.iterdir():
-            if path.is_dir():
+        freed = reading.folder_size(folder)
+        for path in reading.list_folder(folder):
+            if reading.is_folder(path):
                 shutil.rmtree(path)
             elif path != last:
                 path.unlink()

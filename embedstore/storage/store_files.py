@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import UnsafeStore
-from embedstore.storage.reading import unreadable
+from embedstore.storage.reading import is_absent, unreadable
 
 MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
 _SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -155,11 +155,14 @@ def require_writable_in_place(path: Path) -> None:
 
     Raises:
         UnsafeStore: if it is a link, or has a second name, which may be outside of the store.
+        StoreUnreadable: if it cannot be looked at now.
     """
     try:
         s = path.lstat()
-    except FileNotFoundError:
-        return
+    except OSError as e:
+        if is_absent(e):
+            return
+        raise unreadable(path, e) from e
     if not stat.S_ISREG(s.st_mode):
         raise _unsafe(path, "is not a regular file, and was not opened")
     _require_one_name(path, s)

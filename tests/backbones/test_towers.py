@@ -69,6 +69,17 @@ def test_the_first_search_exports_towers_for_the_next(searched):
     assert first.stdout == no_torch(command, *arguments)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="this system has no umask")
+@pytest.mark.parametrize("umask", [0o002, 0o027])
+def test_towers_follow_the_umask(searched, umask):
+    """The folder of an exported tower and its files have the permissions that the user's umask leaves."""
+    command = [sys.executable, "-m", "embedstore", "search", str(searched.path), "a dog"]
+    subprocess.run(command, capture_output=True, check=True, umask=umask)
+    (manifest,) = searched.path.glob("spaces/*/towers/*/tower.json")
+    assert manifest.parent.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert manifest.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_timing_names_the_steps(searched, capsys):
     """``--timing`` before or after the verb prints on stderr how long each step took."""
     from embedstore.cli import main

@@ -150,7 +150,7 @@ def is_our_traceback(traceback: str) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of kind w write, t truncate, s sync, r rename, u unlink, c create, m mkdir or d rmdir."""
+    """One step of kind w write, t truncate, s sync, r rename, l hard link, u unlink, c create, m mkdir or d rmdir."""
 
     kind: str
     path: str
@@ -243,11 +243,12 @@ class Disk:
             folder.set_entry(name, File() if step.kind == "c" else Folder())
         elif step.kind == "u" or (step.kind == "d" and isinstance(there, Folder) and not there.visible):
             folder.set_entry(name, None)
-        elif step.kind == "r":
+        elif step.kind in "rl":
             assert there is not None, f"{step.path} was created by something that the recorder does not see"
             target, new = self._parent(step.data.decode())
             assert target is not None
-            folder.set_entry(name, None)
+            if step.kind == "r":
+                folder.set_entry(name, None)
             target.set_entry(new, there)
         elif step.kind in "wt":
             assert isinstance(there, File), f"{step.path} was created by something that the recorder does not see"

@@ -13,7 +13,7 @@ from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.execute import Searcher
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions
-from embedstore.storage import compact, item_changes
+from embedstore.storage import compact, item_changes, migrations
 from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.integrity.backup import backup, restore
@@ -60,12 +60,15 @@ def open_and_compare(path: Path, wanted: dict[str, list[float]]) -> Storage:
     return storage
 
 
+MIGRATIONS = sorted(Path(migrations.__file__).parent.glob("m[0-9][0-9][0-9]_*.py"))
+
+
 def copy_golden_store(folder: Path) -> None:
     shutil.copytree(ROOT / "tests" / "golden" / "v1", folder / "s")
 
 
 def check_migration_done(folder: Path) -> None:
-    assert Storage.open(folder / "s").sql('SELECT max(migration) FROM "schema"')[1] == [(3,)]
+    assert Storage.open(folder / "s").sql('SELECT max(migration) FROM "schema"')[1] == [(len(MIGRATIONS),)]
 
 
 def check_migration(folder: Path) -> None:
@@ -73,7 +76,7 @@ def check_migration(folder: Path) -> None:
     with storage.writer("again"):
         pass
     space = storage.space()
-    assert storage.sql('SELECT migration FROM "schema" ORDER BY 1')[1] == [(1,), (2,), (3,)]
+    assert storage.sql('SELECT migration FROM "schema" ORDER BY 1')[1] == [(n + 1,) for n in range(len(MIGRATIONS))]
     assert np.array_equal(load_features(storage, space, "uri").X, VECTORS)
     assert storage.sql("SELECT count(*), count(DISTINCT item) FROM items")[1] == [(5, 5)]
     assert verify(storage).damage == []
@@ -305,6 +308,7 @@ def check_repair_done(folder: Path) -> None:
 def check_repair(folder: Path) -> None:
     repair(folder / "s")
     open_and_compare(folder / "s", {u: v for n, (u, v) in enumerate(expected(600).items()) if not 256 <= n < 512})
+    shutil.rmtree(folder.with_name("damaged again"), ignore_errors=True)
     make_damaged_store(folder.with_name("damaged again"))
     (wanted,) = folder.with_name("damaged again").rglob("*.vec")
     kept = [p.read_bytes() for p in (folder / "s" / "quarantine").glob("*.vec*")]

@@ -9,7 +9,7 @@
  *
  * A record: u8 kind, u32 step, u32 length of the path, path, u64 offset, u64 length of the data, data.
  * kinds: w write, t truncate, s fsync or fdatasync (also of folders), r rename (data: the new path), u unlink,
- * c create, m mkdir, d rmdir
+ * l hard link (data: the new path), c create, m mkdir, d rmdir
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -175,6 +175,22 @@ int rename(const char *from, const char *to) {
     int n;
     if (!whole(AT_FDCWD, from, full) || !whole(AT_FDCWD, to, other)) return REAL(rename)(from, to);
     STEP(n, 'r', full, 0, other, strlen(other), REAL(rename)(from, to));
+    return n;
+}
+
+int link(const char *from, const char *to) {
+    char full[4096], other[4096];
+    int n;
+    if (!whole(AT_FDCWD, from, full) || !whole(AT_FDCWD, to, other)) return REAL(link)(from, to);
+    STEP(n, 'l', full, 0, other, strlen(other), REAL(link)(from, to));
+    return n;
+}
+
+int linkat(int at, const char *from, int target, const char *to, int flags) {
+    char full[4096], other[4096];
+    int n;
+    if (!whole(at, from, full) || !whole(target, to, other)) return REAL(linkat)(at, from, target, to, flags);
+    STEP(n, 'l', full, 0, other, strlen(other), REAL(linkat)(at, from, target, to, flags));
     return n;
 }
 

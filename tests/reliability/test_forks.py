@@ -120,3 +120,78 @@ def test_processes_of_multiprocessing_search(store, method):
     wanted = _search(str(store))
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.map_async(_search, [str(store)] * 4).get(timeout=120) == [wanted] * 4
+
+
+def test_child_answers_while_other_threads_of_its_parent_query(store):
+    """Children that are forked amid the queries and imports of three threads search, collect garbage and end."""
+    code = """
+    stop = threading.Event()
+    def query(own):
+        while not stop.is_set():
+            own.search(3, k=5)
+            own.sql("SELECT count(*) FROM items")
+    threads = [threading.Thread(target=query, args=(s,)) for s in (store, store, es.open(sys.argv[1]))]
+    for thread in threads:
+        thread.start()
+    ends = []
+    for n in range(12):
+        time.sleep(0.003 * n)
+        pid = os.fork()
+        if pid == 0:
+            ok = answer()
+            gc.collect()
+            os._exit(0 if ok else 3)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(ends)
+    """
+    assert run(code, store) == f"{[0] * 12}\n"
+
+
+def test_fork_waits_for_the_import_of_another_thread(store, tmp_path):
+    """A child imports a module that another thread of its parent was importing during the fork."""
+    (tmp_path / "slow_module.py").write_text("import time\ntime.sleep(1)\nvalue = 7\n")
+    code = """
+    sys.path.insert(0, sys.argv[2])
+    threading.Thread(target=__import__, args=("slow_module",)).start()
+    time.sleep(0.3)
+    pid = os.fork()
+    if pid == 0:
+        import slow_module
+        os._exit(slow_module.value)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    """
+    assert run(code, store, tmp_path) == "7\n"
+
+
+@pytest.mark.parametrize("holder", ["another thread", "the forking thread"])
+def test_child_of_a_long_read_reads_and_is_refused_a_change_in_one_clear_line(store, holder):
+    """The catalog stays attached in the child: reading works, a change is refused at once with the cause and a cure."""
+    code = """
+    from embedstore.storage.storage import Storage
+    reading, stop = threading.Event(), threading.Event()
+    def read():
+        with Storage.open(sys.argv[1]).catalog.read():
+            reading.set()
+            stop.wait(60)
+    def child():
+        begin = time.monotonic()
+        ok = answer()
+        try:
+            store.edit({"label": "'x'"}, items=[1])
+        except es.StoreBusy as e:
+            print(ok, "was in use while this process was forked" in str(e), "spawn" in str(e), flush=True)
+        os._exit(0 if time.monotonic() - begin < 30 else 3)
+    if sys.argv[2] == "another thread":
+        threading.Thread(target=read).start()
+        reading.wait()
+        pid = os.fork() or child()
+        stop.set()
+    else:
+        with Storage.open(sys.argv[1]).catalog.read():
+            pid = os.fork() or child()
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), answer())
+    """
+    assert run(code, store, holder) == "True True True\n0 True\n"

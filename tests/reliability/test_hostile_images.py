@@ -20,6 +20,7 @@ from embedstore.space import Preprocess
 from embedstore.types import display_uri
 from tests.conftest import TINY, picture
 
+SKIPPED = "skipped"  # the outcome of a name that is known to be no image: counted in the report, in no table
 SIZE = (40, 30)
 
 
@@ -141,7 +142,7 @@ def invalid_files() -> dict[bytes, tuple[bytes, str]]:
         b"drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not_an_image"),
         b"archive.jpg": (zip_archive(), "not_an_image"),
         b"program.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not_an_image"),
-        b"document.pdf": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "not_an_image"),
+        b"document.pdf": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", SKIPPED),
         b"pickle.png": (b"\x80\x04\x95cos\nsystem\n(S'true'\ntR.", "not_an_image"),
         b"zeros.jpg": (bytes(5000), "not_an_image"),
         b"half.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
@@ -187,8 +188,8 @@ def more_invalid_files(png: bytes, jpeg: bytes, tiff: bytes, bmp: bytes) -> dict
         b"negative.bmp": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, -5, 5, 1, 24, 0, 0, 0, 0, 0, 0),
                           "too_large"),
         b"only-ffd8.jpg": (b"\xff\xd8\xff", "corrupt"),
-        b"script.html": (b"<script>alert(1)</script>", "not_an_image"),
-        b"shell.sh": (b"#!/bin/sh\nrm -rf /\n", "not_an_image"),
+        b"script.html": (b"<script>alert(1)</script>", SKIPPED),
+        b"shell.sh": (b"#!/bin/sh\nrm -rf /\n", SKIPPED),
     }  # fmt: skip
 
 
@@ -242,6 +243,7 @@ def hostile(tmp_path):
         (folder / os.fsdecode(name)).write_bytes(data)
         outcomes[name] = reason
     outcomes |= special_entries(folder)
+    outcomes[b"wrong.jpg.exe"] = SKIPPED  # an image, but under the name of a program
     return folder, outcomes
 
 
@@ -250,21 +252,23 @@ def outcomes_of(store: es.Store, folder: Path, names: list[bytes]) -> dict[bytes
     rows = store.sql("SELECT uri, '' FROM items UNION ALL SELECT uri, reason FROM failures").rows
     known = dict(rows)
     assert len(known) == len(rows), "each entry is in one table only"
-    return {n: known.get(display_uri(str(folder) + "/" + os.fsdecode(n)), "in no table") for n in names}
+    return {n: known.get(display_uri(str(folder) + "/" + os.fsdecode(n)), SKIPPED) for n in names}
 
 
 def test_hostile_entries_have_exact_outcomes_and_are_not_decoded_twice(tmp_path, hostile):
-    """About 130 entries end as an item or as a failure with its reason, and a second run decodes none of them."""
+    """About 130 entries end as an item, as a failure with its reason, or skipped; a second run decodes none of them."""
     folder, expected = hostile
     assert len(expected) >= 130
     store = es.create(tmp_path / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     report = store.embed(folder, labels_from=None)
     assert outcomes_of(store, folder, list(expected)) == expected
-    assert report.scanned == len(expected)
-    assert report.failures == sum(r != "" for r in expected.values())
+    skipped = sum(r == SKIPPED for r in expected.values())
+    assert report.skipped == skipped
+    assert report.scanned == len(expected) - skipped
+    assert report.failures == sum(r not in ("", SKIPPED) for r in expected.values())
     again = store.embed(folder, labels_from=None)
     assert (again.embedded, again.reused, again.failures) == (0, 0, 0)
-    assert again.unchanged + again.known_failures == len(expected)
+    assert again.unchanged + again.known_failures == len(expected) - skipped
     assert store.sql(
         "SELECT width, height FROM items JOIN contents USING (content) WHERE uri LIKE '%turned-6.jpg'"
     ).rows == ((30, 40),)

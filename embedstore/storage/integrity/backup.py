@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
-from embedstore.storage import commit_counter, connection, layout, shard
+from embedstore.storage import commit_counter, connection, layout, reading, shard
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
@@ -96,7 +96,7 @@ def _copy_store(
     copy_regular(storage.layout.marker, at.marker)
     for space in spaces:
         at.shards_folder(space).mkdir(parents=True)
-        if storage.layout.space_file(space).exists():
+        if reading.exists(storage.layout.space_file(space)):
             copy_regular(storage.layout.space_file(space), at.space_file(space))
     total, done = sum(s.bytes for s in shards), 0
     for s in shards:
@@ -104,7 +104,7 @@ def _copy_store(
         done += s.bytes
         progress(CheckProgress("vectors", done, total))
     for name in COPIED_FOLDERS:
-        if (storage.layout.root / name).is_dir():
+        if reading.is_folder(storage.layout.root / name):
             shutil.copytree(storage.layout.root / name, at.root / name, copy_function=copy_regular)
     return {"shards": len(shards), "bytes": total}
 

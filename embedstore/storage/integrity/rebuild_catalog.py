@@ -39,6 +39,7 @@ def rebuild_catalog(at: Layout) -> list[str]:
         OSError: if the disk refuses.
     """
     at.quarantine.mkdir(exist_ok=True)
+    sync_folder(at.root)
     old = at.quarantine / f"{at.catalog.name}.{time.time_ns()}"
     for path, copy in ((at.catalog, old), (at.wal, _log(old))):
         if exists(path):

@@ -26,6 +26,7 @@ from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
+_IS_TABLE_ROW = "regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$')"
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
 
 
@@ -123,26 +124,46 @@ def add_scan_failures(
     return len(failures) - known, known
 
 
-def find_missing_items(con: duckdb.DuckDBPyConnection, roots: Sequence[str], archives: Sequence[str]) -> None:
-    """Collect the items below the folders ``roots`` and in the archives that the scan did not find.
+def find_missing_items(
+    con: duckdb.DuckDBPyConnection,
+    roots: Sequence[str],
+    archives: Sequence[str],
+    tables: Sequence[tuple[str, str]],
+) -> None:
+    """Collect the items below the folders ``roots``, in the archives and in the tables that the scan did not find.
 
-    Items below a path that failed are left out: a folder or archive that cannot be read says nothing of its files.
+    Items below a path that failed are left out: a folder, archive or table that cannot be read says nothing of its
+    items. A row of a table is not a file of its folder.
+
+    Args:
+        con: a connection on which the catalog can be read.
+        roots: the folders.
+        archives: the archives.
+        tables: what the uris of rows begin with, and what they contain.
     """
     con.execute(
-        """
+        f"""
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE (len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
-               OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0)
+        WHERE CASE WHEN {_IS_TABLE_ROW}
+              THEN len(list_filter($tables::VARCHAR[][],
+                                   lambda t: starts_with(i.uri, t[1]) AND contains(i.uri, t[2]))) > 0
+              ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+                  OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0 END
           AND item NOT IN (SELECT item FROM memory.main.seen)
         ORDER BY item
         """,
-        {"roots": [r.rstrip("/") + "/" for r in roots], "archives": [f"::{a}" for a in archives]},
+        {
+            "roots": [r.rstrip("/") + "/" for r in roots],
+            "archives": [f"::{a}" for a in archives],
+            "tables": [list(table) for table in tables],
+        },
     )
     con.execute("""
         DELETE FROM memory.main.missing m WHERE EXISTS (
             SELECT 1 FROM memory.main.scan_failures f
-            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri))
+            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri)
+                  OR starts_with(m.uri, f.uri || '#'))
     """)
 
 

@@ -1,0 +1,171 @@
+"""Which column of a Parquet file holds the images, and what the other columns become in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+
+from embedstore.errors import BadManifest
+from embedstore.sources.columns import RESERVED_PREFIX
+from embedstore.sources.parquet.footer import (
+    IMAGE_FIELD,
+    PATH_FIELD,
+    Footer,
+    class_names,
+    list_element,
+)
+from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem, stored_name
+from embedstore.storage.sql import quote_identifier, quote_literal
+
+LIKELY_COLUMNS = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "data")
+ROW_NUMBER = "file_row_number"  # DuckDB's own column
+_INTEGERS = ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint")
+_NO_CLASS = -1  # in Hugging Face's data sets: this row has no label
+_NESTED = ("struct", "map", "list", "array", "union", "blob")
+_IMAGE_FEATURES = ("Image", "Value")  # a Value may be of plain bytes
+
+
+@dataclass(frozen=True)
+class ColumnPlan:
+    """What is read of a Parquet file besides its images.
+
+    Attributes:
+        select: SQL for the columns, each under its name in the store, and ``uri``: the path in the structure, or NULL.
+        left_out: columns that hold images or other bytes, which are not kept as columns.
+        class_checks: SQL conditions of rows whose number of a class has no name, by column.
+    """
+
+    select: str
+    left_out: tuple[str, ...]
+    class_checks: Mapping[str, str] = field(default_factory=dict)
+
+
+def image_columns(footer: Footer) -> list[str]:
+    """Return the columns that may hold images: bytes, or Hugging Face's structure of bytes and path."""
+    return [
+        name
+        for name, kind in footer.types.items()
+        if holds_bytes(kind) and footer.features.get(name, {}).get("_type", "Image") in _IMAGE_FEATURES
+    ]
+
+
+def holds_bytes(kind: duckdb.sqltypes.DuckDBPyType) -> bool:
+    """Return whether a type is bytes, or a structure with a field of bytes."""
+    return kind.id == "blob" or (kind.id == "struct" and _field(kind, IMAGE_FIELD) == "blob")
+
+
+def choose_column(footer: Footer, wanted: str | None, table: str) -> str | None:
+    """Return the column of the images; None if the table names its images, or holds none.
+
+    Args:
+        footer: of the file.
+        wanted: the column that the user names, or None.
+        table: the table's name in messages.
+
+    Raises:
+        BadManifest: if several columns may hold the images.
+    """
+    columns = image_columns(footer)
+    if wanted is not None:
+        named = find_column(wanted, footer.types)
+        return named if named in columns else None
+    if find_column("uri", footer.types) is not None:
+        return None
+    stated = [name for name in columns if footer.features.get(name, {}).get("_type") == "Image"]
+    columns = stated or columns
+    likely = [c for n in LIKELY_COLUMNS for c in columns if c.lower() == n]
+    if len(columns) > 1 and not likely:
+        raise BadManifest(
+            f"{table} has several columns that may hold the images ({', '.join(columns)}); name one with "
+            f"--uri-column, for example --uri-column {columns[0]}"
+        )
+    return likely[0] if likely else columns[0] if columns else None
+
+
+def plan_columns(footer: Footer, image: str, split: str | None) -> ColumnPlan:
+    """Return what becomes of the columns of a file.
+
+    Args:
+        footer: of the file.
+        image: the column of the images.
+        split: the split that the file's name states, used where no column states it.
+    """
+    names: dict[str, str] = {}
+    expressions, left_out, checks = list[str](), list[str](), dict[str, str]()
+    roles = _role_columns(footer)
+    for column, kind in footer.types.items():
+        if column != image and (holds_bytes(kind) or (kind.id == "list" and holds_bytes(kind.child))):
+            left_out.append(column)
+        elif column != image:
+            value, check = _value(column, kind, footer)
+            names[column] = roles.get(column) or _own_name(column, names.values())
+            expressions.append(f"{value} AS {quote_identifier(names[column])}")
+            if check:
+                checks[column] = check
+    expressions += _image_path(footer, image, names.values())
+    if split is not None and "split" not in names.values():
+        expressions.append(f"{quote_literal(split)} AS split")
+    return ColumnPlan(", ".join(expressions), tuple(left_out), checks)
+
+
+def _role_columns(footer: Footer) -> dict[str, str]:
+    """Return which columns are the label, split and group; a single column of classes is the label, too."""
+    roles = {}
+    for role in ROLE_COLUMNS[1:]:
+        column = find_column(role, footer.types)
+        if column is not None and footer.types[column].id not in _NESTED:
+            roles[column] = role
+    classes = [c for c, kind in footer.types.items() if class_names(footer.features.get(c)) and kind.id in _INTEGERS]
+    if "label" not in roles.values() and len(classes) == 1 and classes[0] not in roles:
+        roles[classes[0]] = "label"
+    return roles
+
+
+def _value(column: str, kind: duckdb.sqltypes.DuckDBPyType, footer: Footer) -> tuple[str, str | None]:
+    """Return SQL for a column with names in place of the numbers of classes, and for rows without a name."""
+    name, feature = quote_identifier(column), footer.features.get(column)
+    if (names := class_names(feature)) and kind.id in _INTEGERS:
+        return _class_name(name, names), _is_unnamed(name, names)
+    names = class_names(list_element(feature))
+    if names and kind.id == "list" and kind.child.id in _INTEGERS:
+        value = f"list_transform({name}, lambda c: {_class_name('c', names)})"
+        return value, f"len(list_filter({name}, lambda c: {_is_unnamed('c', names)})) > 0"
+    return name, None
+
+
+def _class_name(number: str, names: list[str]) -> str:
+    """Return SQL for the name of a class."""
+    return f"CASE WHEN {number} >= 0 THEN [{', '.join(map(quote_literal, names))}][{number} + 1] END"
+
+
+def _is_unnamed(number: str, names: list[str]) -> str:
+    """Return SQL that is true for a number without a name."""
+    return f"({number} < {_NO_CLASS} OR {number} >= {len(names)})"
+
+
+def _image_path(footer: Footer, image: str, taken: Collection[str]) -> list[str]:
+    """Return SQL for the path in the structure of an image: as ``uri``, and as a column of its own."""
+    kind = footer.types[image]
+    if kind.id != "struct" or _field(kind, PATH_FIELD) is None:
+        return ["NULL::VARCHAR AS uri"]
+    path = f"nullif({quote_identifier(image)}.{PATH_FIELD}::VARCHAR, '')"
+    own = _own_name(f"{image}_path", taken)
+    return [f"{path} AS uri", f"{path} AS {quote_identifier(own)}"]
+
+
+def _own_name(column: str, taken: Collection[str]) -> str:
+    """Return the name of a user's column in the store; one that the store uses itself gets a prefix."""
+    name = stored_name(column)
+    if name_problem(name):
+        name = RESERVED_PREFIX + name.encode("unicode_escape").decode()
+    while find_column(name, taken) is not None:
+        name = RESERVED_PREFIX + name
+    return name
+
+
+def _field(kind: duckdb.sqltypes.DuckDBPyType, name: str) -> str | None:
+    """Return the kind of a field of a structure; None without such a field."""
+    fields = [child for field, child in kind.children if field == name]
+    return fields[0].id if fields and isinstance(fields[0], duckdb.sqltypes.DuckDBPyType) else None
