@@ -9,10 +9,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.heads.base import LogitClassifier
+from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import check_positive
-from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 
 _BLOCK = 8192
 

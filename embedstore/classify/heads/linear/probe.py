@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
 from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
@@ -28,7 +29,6 @@ from embedstore.classify.heads.linear.regularization_path import (
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
 from embedstore.classify.heads.options import parse_option
-from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.errors import LabelError
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
