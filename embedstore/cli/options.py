@@ -143,7 +143,7 @@ def parse_query_part(text: str) -> tuple[str | int | Path, float]:
 
 
 def parse_assignments(assignments: Sequence[str], option: str, *, allow_lists: bool = False) -> dict[str, Any]:
-    """Parse ``K=V`` texts as a mapping; V is a JSON scalar (or list) if it parses as one, else text."""
+    """Parse ``K=V`` texts as a mapping; V is a JSON scalar (or list or object) if it parses as one, else text."""
     out: dict[str, Any] = {}
     for text in assignments:
         name, equals, value = text.partition("=")
@@ -167,10 +167,12 @@ def parse_names(text: str) -> list[str]:
 
 
 def _parse_value(text: str, *, allow_lists: bool) -> Any:
-    """Return a number, bool, None or (if allowed) a list; otherwise the text itself."""
+    """Return a number, bool, None or (if allowed) a list or mapping; otherwise the text itself."""
     try:
         value = json.loads(text.lower() if text.lower() in ("true", "false", "none", "null") else text)
     except ValueError:
         return None if text.lower() == "none" else text
-    known = isinstance(value, str | int | float | bool) or value is None or (allow_lists and isinstance(value, list))
+    known = (
+        isinstance(value, str | int | float | bool) or value is None or (allow_lists and isinstance(value, list | dict))
+    )
     return value if known else text

@@ -9,7 +9,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.heads.base import LogitClassifier
-from embedstore.classify.heads.mlp_training import MLPTraining
+from embedstore.classify.heads.class_weights import ClassWeight, class_weights
+from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import check_positive
 
@@ -34,6 +35,8 @@ class MLPHead(LogitClassifier):
             or group, or there are too few rows, the training loss decides.
         random_state: random seed of the split, the first weights, dropout and the order of rows.
         device: ``auto`` (CUDA if there is a GPU), ``cpu`` or any torch device.
+        class_weight: ``balanced``, or weights by class, as in scikit-learn; None weighs all rows alike. The weights are
+            in the loss that is trained on and in the one that decides when to stop.
 
     Attributes:
         classes_: labels ``(K,)``.
@@ -58,6 +61,7 @@ class MLPHead(LogitClassifier):
         validation_fraction: float = 0.1,
         random_state: int = 0,
         device: str = "auto",
+        class_weight: ClassWeight = None,
     ) -> None:
         self.hidden = hidden
         self.dropout = dropout
@@ -69,6 +73,7 @@ class MLPHead(LogitClassifier):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.device = device
+        self.class_weight = class_weight
 
     def fit(self, X: Array, y: Array, groups: Array | None = None) -> MLPHead:
         """Train until the held-out loss has stopped falling.
@@ -79,6 +84,7 @@ class MLPHead(LogitClassifier):
             groups: ``(N,)``; rows of one group are all trained on or all held out.
 
         Raises:
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names.
             ValueError: if there is a single class.
         """
         for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):
@@ -88,6 +94,7 @@ class MLPHead(LogitClassifier):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels hold one class, {str(self.classes_[0])!r}; a classifier needs at least two")
+        weights = class_weights(self.class_weight, codes, self.classes_)
         n_held_out = int(np.ceil(self.validation_fraction * len(codes)))
         every = np.arange(len(codes))
         parts = stratified_group_holdout(codes, groups, n_held_out, seed=self.random_state)
@@ -96,7 +103,10 @@ class MLPHead(LogitClassifier):
         std = X[train].std(axis=0, dtype=np.float64).astype(np.float32)
         self.scale_ = np.where(std > 1e-12, std, 1).astype(np.float32)
         X = self._standardize(X)
-        training_rows, stopping_rows = [(X[rows], codes[rows]) for rows in (train, held_out)]
+        weights = np.ones(len(codes)) if weights is None else weights
+        training_rows, stopping_rows = [
+            WeightedBatch(X[rows], codes[rows], weights[rows]) for rows in (train, held_out)
+        ]
         trained = self._training().run(training_rows, stopping_rows, len(self.classes_))
         self.coefs_, self.intercepts_ = trained.layers[::2], trained.layers[1::2]
         self.loss_curve_, self.n_iter_ = trained.losses, len(trained.losses)

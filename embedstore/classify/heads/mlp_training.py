@@ -15,6 +15,28 @@ Tensor = Any  # torch.Tensor
 
 
 @dataclass(frozen=True)
+class WeightedBatch:
+    """Rows with their classes and weights.
+
+    Attributes:
+        X: standardized features float32 ``(N, D)``.
+        y: classes int64 ``(N,)``.
+        weights: float64 ``(N,)``, at least 0.
+    """
+
+    X: FloatArray
+    y: IntArray
+    weights: FloatArray
+
+    def tensors(self, device: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, classes and weights on a device; the weights have the mean 1."""
+        import torch
+
+        scaled = (self.weights / self.weights.mean()).astype(np.float32)
+        return tuple(torch.as_tensor(a).to(device) for a in (self.X, self.y, scaled))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
 class MLPTraining:
     """Settings of the training; see :class:`~embedstore.classify.heads.mlp.MLPHead`."""
 
@@ -28,14 +50,12 @@ class MLPTraining:
     seed: int
     device: str
 
-    def run(
-        self, train: tuple[FloatArray, IntArray], held_out: tuple[FloatArray, IntArray], n_classes: int
-    ) -> TrainedMLP:
+    def run(self, train: WeightedBatch, held_out: WeightedBatch, n_classes: int) -> TrainedMLP:
         """Train until the held-out loss has stopped falling.
 
         Args:
-            train: standardized features float32 ``(N, D)`` and classes int64 ``(N,)``.
-            held_out: the same of the rows that decide when to stop.
+            train: the rows to train on.
+            held_out: the rows that decide when to stop.
             n_classes: the number of classes.
         """
         import torch
@@ -43,19 +63,19 @@ class MLPTraining:
         device = torch.device(resolve_device(self.device))
         dropout_rng = torch.Generator(device).manual_seed(self.seed)
         rng = torch.Generator().manual_seed(self.seed)
-        layers = self._initial_layers(train[0].shape[1], n_classes, rng, device)
-        X, y, X_held_out, y_held_out = (torch.as_tensor(a).to(device) for a in (*train, *held_out))
-        loss_of = torch.nn.functional.cross_entropy
+        layers = self._initial_layers(train.X.shape[1], n_classes, rng, device)
+        X, y, weights = train.tensors(device)
+        X_held_out, y_held_out, held_out_weights = held_out.tensors(device)
         optimizer = AdamW([p.data for p in layers], self.learning_rate, self.weight_decay)
         best, losses = layers, []
         for _ in range(self.max_epochs):
             order: Tensor = torch.randperm(len(X), generator=rng).to(device)
             for rows in order.split(self.batch_size):
-                loss = loss_of(self._forward_with_dropout(layers, X[rows], dropout_rng), y[rows])
+                loss = _weighted_loss(self._forward_with_dropout(layers, X[rows], dropout_rng), y[rows], weights[rows])
                 optimizer.step(torch.autograd.grad(loss, layers))
             with torch.inference_mode():
                 hidden = torch.relu(X_held_out @ layers[0] + layers[1])
-                losses.append(float(loss_of(hidden @ layers[2] + layers[3], y_held_out)))
+                losses.append(float(_weighted_loss(hidden @ layers[2] + layers[3], y_held_out, held_out_weights)))
             epochs_since_best = len(losses) - 1 - int(np.argmin(losses))
             if epochs_since_best == 0:
                 best = [p.detach().clone() for p in layers]
@@ -94,3 +114,10 @@ class TrainedMLP:
 
     layers: list[FloatArray]
     losses: list[float]
+
+
+def _weighted_loss(logits: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean of the rows' cross-entropies times their weights."""
+    import torch
+
+    return (torch.nn.functional.cross_entropy(logits, y, reduction="none") * weights).mean()

@@ -102,10 +102,13 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
     "LogisticProbe": HeadCodec(
-        f"{_OURS}linear.probe", "LogisticProbe", {"n_folds_": "folds_", "n_unscored_": "unjudged_"}, ("C",)
+        f"{_OURS}linear.probe",
+        "LogisticProbe",
+        {"n_folds_": "folds_", "n_unscored_": "unjudged_"},
+        ("C", "class_weight"),
     ),
     "LogisticRegression": HeadCodec("sklearn.linear_model", "LogisticRegression"),
-    "MLPHead": HeadCodec(f"{_OURS}mlp", "MLPHead"),
+    "MLPHead": HeadCodec(f"{_OURS}mlp", "MLPHead", optional_params=("class_weight",)),
     "NearestPrototype": HeadCodec(f"{_OURS}prototype", "NearestPrototype"),
     "OneVsRest": HeadCodec(f"{_OURS}multilabel", "OneVsRest", {"constant_labels_": "unlearned_"}),
     "PromptBlend": HeadCodec(

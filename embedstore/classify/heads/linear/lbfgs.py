@@ -100,7 +100,7 @@ def minimize(
         stop: when the search ends.
     """
     be, passes_before = problem.be, problem.n_passes
-    penalty = 1 / (C * problem.train_counts)
+    penalty = 1 / (C * problem.train_totals)
     theta, first_direction = start.theta, start.direction
     current = start.known_pass or problem.evaluate(theta, basis)
     value, grad = _penalized(be, theta, current, penalty)

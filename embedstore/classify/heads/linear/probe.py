@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
 from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
@@ -25,7 +26,7 @@ from embedstore.classify.heads.linear.regularization_path import (
     RegularizationPoint,
     SelectionCriterion,
 )
-from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis, SoftmaxProblem
+from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
 from embedstore.classify.heads.options import parse_option
 from embedstore.errors import LabelError
@@ -68,6 +69,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: random seed of the folds.
         device: ``auto`` (CUDA if there is a GPU), ``cpu``, or a torch device.
         keep_out_of_fold: keep ``out_of_fold_``, ``N x K`` numbers.
+        class_weight: ``balanced``, or weights by class, as in scikit-learn; None weighs all rows alike. The weights are
+            in the loss of the training rows and in that of the held-out rows that chooses C.
 
     Attributes:
         classes_: labels ``(K,)``.
@@ -96,6 +99,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
         device: str = "auto",
         keep_out_of_fold: bool = False,
+        class_weight: ClassWeight = None,
     ) -> None:
         self.Cs = Cs
         self.cv = cv
@@ -108,6 +112,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.device = device
         self.keep_out_of_fold = keep_out_of_fold
+        self.class_weight = class_weight
 
     def fit(self, X: Array, y: Array, groups: Array | None = None) -> LogisticProbe:
         """Choose C and fit on all rows.
@@ -121,6 +126,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 ``set_fit_request(groups=True)``; otherwise the inner folds do not know the groups.
 
         Raises:
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
@@ -131,11 +137,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
+        weights = class_weights(self.class_weight, codes, self.classes_)
         grid = self.grid
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
-            return self._solve(X, codes, grid, train)
+            return self._solve(X, codes, grid, train, weights)
 
     @property
     def grid(self) -> list[float]:
@@ -148,17 +155,19 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return given_training_masks(y, cv)
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
-    def _solve(self, X: Array, codes: IntArray, grid: list[float], train: Array) -> LogisticProbe:
+    def _solve(
+        self, X: Array, codes: IntArray, grid: list[float], train: Array, weights: FloatArray | None
+    ) -> LogisticProbe:
         """Search the path, then fit on all rows."""
         be = select_backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
         standardize = parse_option("scale", self.scale, FeatureScaling) is FeatureScaling.STANDARD
         rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standardize)
-        everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool))
+        everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool), weights)
         self.n_folds_, self.n_unscored_, self.C_ = len(train), 0, grid[0]
         self.path_: list[RegularizationPoint] = []
         theta, fold_passes = everything.initial_parameters(basis), 0
         if len(train):
-            theta, fold_passes = self._search_path(rows, basis, grid, train)
+            theta, fold_passes = self._search_path(SoftmaxProblem(rows, train, weights), basis, grid, train)
         # The mean of the folds' parameters leaves out a share of each row's influence: the first step adds it.
         start = SolverStart(theta, direction=theta * float((~train).mean() if len(train) else 0))
         final = minimize(everything, basis, start, self.C_, self._tight())
@@ -169,13 +178,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _tight(self) -> StoppingCriteria:
         return StoppingCriteria(self.tol * _REFIT, self.max_iter)
 
-    def _search_path(self, rows: DeviceRows, basis: EigenBasis, grid: list[float], train: Array) -> tuple[Tensor, int]:
+    def _search_path(
+        self, folds: SoftmaxProblem, basis: EigenBasis, grid: list[float], train: Array
+    ) -> tuple[Tensor, int]:
         """Set C by the folds; return the mean of their parameters, ``(1, K, R + 1)``, and the number of passes."""
-        folds = SoftmaxProblem(rows, train)
         criterion = parse_option("criterion", self.criterion, SelectionCriterion)
         result = RegularizationPath(self.tol, self.max_iter, self.patience, criterion).search(folds, basis, grid)
         self.path_, self.C_ = list(result.points), result.best
-        self.n_unscored_ = int((~train).sum() - folds.held_out_counts.sum())
+        self.n_unscored_ = int((~train).sum()) - folds.n_scored
         if self.keep_out_of_fold:
             start = SolverStart(result.solution.theta, result.solution.final_pass)
             self.out_of_fold_ = _out_of_fold(folds, basis, minimize(folds, basis, start, self.C_, self._tight()), train)

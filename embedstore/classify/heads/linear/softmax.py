@@ -106,20 +106,23 @@ class SoftmaxProblem:
     Args:
         rows: features and classes; two classes have one weight vector, as in scikit-learn.
         train: bool ``(T, N)``, the training rows of each task.
+        weights: float64 ``(N,)``, the weight of each row in every loss, trained on or held out; None is 1 for each.
     """
 
-    def __init__(self, rows: DeviceRows, train: Array) -> None:
+    def __init__(self, rows: DeviceRows, train: Array, weights: FloatArray | None = None) -> None:
         self.rows, self.be = rows, rows.be
         self.columns = 1 if rows.n_classes == 2 else rows.n_classes
-        self.train_counts: FloatArray = train.sum(axis=1).astype(np.float64)
-        present = np.stack([np.bincount(rows.host_codes[part], minlength=rows.n_classes) > 0 for part in train])
+        weights = np.ones(rows.n_rows) if weights is None else weights
+        self.train_totals: FloatArray = train @ weights
+        present = np.stack([np.bincount(rows.host_codes[part], weights[part], rows.n_classes) > 0 for part in train])
         held_out = ~train & present[:, rows.host_codes]  # a class absent from training cannot be scored, at any C
-        self.train_mask, self.held_out_mask = (
-            self.be.to_device(part.astype(self.be.dtype)) for part in (train, held_out)
+        self.train_weights, self.held_out_weights = (
+            self.be.to_device((part * weights).astype(self.be.dtype)) for part in (train, held_out)
         )
-        counts = held_out.sum(axis=1)
-        self.held_out_counts: FloatArray = np.where(counts > 0, counts, np.nan)
-        self.shares = self.be.to_device(1 / self.train_counts)
+        self.n_scored = int(held_out.sum())
+        totals = held_out @ weights
+        self.held_out_totals: FloatArray = np.where(totals > 0, totals, np.nan)
+        self.shares = self.be.to_device(1 / self.train_totals)
         self.absent_class_logits = (
             None if present.all() else self.be.to_device(np.where(present, 0.0, _ABSENT_LOGIT))[:, :, None]
         )
@@ -127,7 +130,7 @@ class SoftmaxProblem:
 
     def initial_parameters(self, basis: EigenBasis) -> Tensor:
         """Return zeros ``(T, K, R + 1)``."""
-        return self.be.zeros(len(self.train_counts), self.columns, len(basis.eigenvalues) + 1)
+        return self.be.zeros(len(self.train_totals), self.columns, len(basis.eigenvalues) + 1)
 
     def logits(self, theta: Tensor, basis: EigenBasis, rows: IntArray) -> FloatArray:
         """Return the logits of some rows under one task's parameters ``(K, R + 1)``, float32 ``(B, K)``."""
@@ -150,10 +153,10 @@ class SoftmaxProblem:
                 logits += b[:, None]
             logits = logits.reshape(tasks, columns, -1)
             loss, residual, hits = self._binary_loss(logits, s) if columns == 1 else self._softmax_loss(logits, s)
-            train, held_out = self.train_mask[:, s], self.held_out_mask[:, s]
+            train, held_out = self.train_weights[:, s], self.held_out_weights[:, s]
             sums += (be.dot(loss, train), be.dot(loss, held_out), be.dot(hits, held_out))
+            curvature += self._curvature(residual, train)
             residual *= train[:, None]
-            curvature += self._curvature(residual, s)
             residual = residual.reshape(len(w), -1)
             grad += residual @ block
             if b is not None:
@@ -161,21 +164,21 @@ class SoftmaxProblem:
         if b is not None:
             grad -= residual_sum[:, None] * basis.mean
             grad = be.xp.concatenate([grad @ basis.projection, residual_sum[:, None]], -1)
-        held_out_loss, held_out_accuracy = sums[1:] / self.held_out_counts
+        held_out_loss, held_out_accuracy = sums[1:] / self.held_out_totals
         grad = grad.reshape(theta.shape)
         grad *= self.shares[:, None, None]
         return PassResult(
-            sums[0] / self.train_counts, grad, curvature * self.shares[:, None], held_out_loss, held_out_accuracy
+            sums[0] / self.train_totals, grad, curvature * self.shares[:, None], held_out_loss, held_out_accuracy
         )
 
-    def _curvature(self, residual: Tensor, s: slice) -> Tensor:
-        """Return the sum of p(1 - p) over the training rows of a block, ``(T, K)``, estimated from a sample of them.
+    def _curvature(self, residual: Tensor, train: Tensor) -> Tensor:
+        """Return the weighted sum of p(1 - p) over the training rows of a block, ``(T, K)``, from a sample of them.
 
         p(1 - p) is |residual| (1 - |residual|), whichever class is true. It only scales the search: a sample is enough.
         """
         every = max(1, residual.shape[2] // _CURVATURE_SAMPLE)
         part = self.be.xp.abs(residual[:, :, ::every])
-        return (part - part * part).sum(2) * (residual.shape[2] / part.shape[2])
+        return ((part - part * part) * train[:, None, ::every]).sum(2) * (residual.shape[2] / part.shape[2])
 
     def _binary_loss(self, logits: Tensor, s: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return loss ``(T, B)``, p - y ``(T, 1, B)`` and hits ``(T, B)`` of two classes from the second's logit."""
