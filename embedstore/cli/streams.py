@@ -101,7 +101,7 @@ def checked_streams() -> Iterator[None]:
     """
     _open_closed_descriptors()
     before = sys.stdout
-    sys.stdout, sys.stderr = _or_closed(sys.stdout), _or_closed(sys.stderr)
+    sys.stdout, sys.stderr = _or_closed(sys.stdout), _or_dropped(sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -128,6 +128,11 @@ def is_utf8(stream: TextIO) -> bool:
 def _or_closed(stream: TextIO | None) -> TextIO:
     """Return a stream; Python has None for one whose descriptor was closed when it started."""
     return cast("TextIO", _ClosedOutput()) if stream is None else stream
+
+
+def _or_dropped(stream: TextIO | None) -> TextIO:
+    """Return a stream, or one that drops its text: messages that nobody wants to read are no error."""
+    return open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: PTH123 - for the process
 
 
 def _open_closed_descriptors() -> None:

@@ -19,7 +19,8 @@ import duckdb
 
 from embedstore.errors import BadManifest
 from embedstore.sources.json_tables import JsonKind
-from embedstore.storage.sql import first_row, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import first_row
 
 ANY_KIND = JsonKind.TEXT | JsonKind.NUMBER | JsonKind.BOOLEAN  # a cell of a text file may be any of these
 TEXT = "VARCHAR"

@@ -9,7 +9,8 @@ from typing import Any
 
 from embedstore.sources.tables import InputTable
 from embedstore.storage.column_names import find_column, name_problem, stored_name
-from embedstore.storage.sql import object_array, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import object_array
 
 RESERVED_PREFIX = "meta_"  # before a name that a column of the user's cannot have
 FLUSH_ROWS = 4096

@@ -11,8 +11,8 @@ import duckdb
 
 from embedstore.errors import BadManifest
 from embedstore.storage.column_names import INTERNAL_PREFIX, first_double, name_problem, stored_name
+from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.spreadsheet_cells import restore_cell, restore_sql
-from embedstore.storage.sql import quote_identifier, quote_literal
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # in the order in which they are tried
 _SAMPLE_ROWS = 50

@@ -18,7 +18,8 @@ from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.sources.uris import UriResolver, remote_scheme
 from embedstore.storage.column_names import find_column
 from embedstore.storage.item_changes import EditRows
-from embedstore.storage.sql import object_array, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import object_array
 from embedstore.text_form import is_absent
 from embedstore.types import display_uri
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
 from embedstore.sources.delimited import column_names
-from embedstore.storage.sql import object_array, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import object_array
 
 CHUNK_ROWS = 8192
 

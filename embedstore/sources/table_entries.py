@@ -11,13 +11,8 @@ import numpy as np
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem
-from embedstore.storage.sql import (
-    decode_path,
-    encode_paths,
-    object_array,
-    quote_identifier,
-    quote_literal,
-)
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import decode_path, encode_paths, object_array
 from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
 from embedstore.types import display_uri
 

@@ -23,8 +23,9 @@ from embedstore.sources.json_tables import JsonKind, load_json
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.text_files import write_utf8_copy
 from embedstore.storage.connection import connect
+from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import column_types as sql_types
-from embedstore.storage.sql import fetch_value, first_line, quote_identifier, quote_literal
+from embedstore.storage.sql import fetch_value, first_line
 from embedstore.temporary import new_folder, remove
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here

@@ -16,7 +16,8 @@ from embedstore.storage import catalog_check, forks, reading
 from embedstore.storage.catalog_errors import explain, lock_problem
 from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
 from embedstore.storage.layout import COMPLETE, GUARD, MARKER
-from embedstore.storage.sql import first_line, quote_literal
+from embedstore.storage.quoting import quote_literal
+from embedstore.storage.sql import first_line
 from embedstore.storage.store_files import require_writable_in_place
 
 READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB looks which extension a file belongs to

@@ -23,7 +23,8 @@ import duckdb
 
 from embedstore.errors import StoreDamaged, StoreTooNew, UnsafeStore
 from embedstore.storage import connection, migrations, reading
-from embedstore.storage.sql import fetch_value, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import fetch_value
 from embedstore.storage.store_files import require_no_holes
 
 MAX_LISTED = 5  # names in one message

@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from embedstore.storage import forks
-from embedstore.storage.sql import first_line, quote_literal
+from embedstore.storage.quoting import quote_literal
+from embedstore.storage.sql import first_line
 from embedstore.temporary import new_folder, remove, temporary_folder
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out

@@ -15,7 +15,8 @@ import duckdb
 
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage.column_names import ITEMS
-from embedstore.storage.sql import fetch_column, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import fetch_column
 from embedstore.storage.syntax_tree import Node, parse_select
 
 

@@ -22,7 +22,8 @@ from embedstore.storage import disk_errors
 from embedstore.storage.item_changes import ItemSelection, delete_items, selected_items
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries import computed_columns
-from embedstore.storage.sql import column_types, content_hex, fetch_column, fetch_value, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import column_types, content_hex, fetch_column, fetch_value
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 

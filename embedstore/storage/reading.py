@@ -167,6 +167,8 @@ def _mode(path: Path) -> int | None:
     """Return the mode of what is at a path, following links; None if nothing is there."""
     try:
         return path.stat().st_mode
+    except ValueError:  # a name that no file can have
+        return None
     except OSError as e:
         if is_absent(e):
             return None

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from embedstore.storage.sql import quote_identifier
+from embedstore.storage.quoting import quote_identifier
 
 TEXT = "VARCHAR"
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**64)

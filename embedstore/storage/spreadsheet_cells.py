@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from embedstore.storage.sql import quote_literal
+from embedstore.storage.quoting import quote_literal
 
 _FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _PROTECTED = re.compile(f"'*{_FORMULA}")

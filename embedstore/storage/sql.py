@@ -18,18 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
+from embedstore.storage.quoting import quote_identifier, quote_literal
 
 _table_numbers = itertools.count(1)
-
-
-def quote_identifier(name: str) -> str:
-    """Return a name as a quoted SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(text: str | Path) -> str:
-    """Return a text or a path as an SQL string literal."""
-    return "'" + str(text).replace("'", "''") + "'"
 
 
 def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:

@@ -18,8 +18,9 @@ from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.layout import Layout, create_folder, find_store
 from embedstore.storage.lock import is_locked, writer_lock
 from embedstore.storage.queries import item_rows, shards
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
-from embedstore.storage.sql import column_types, first_row, quote_identifier
+from embedstore.storage.sql import column_types, first_row
 from embedstore.storage.vectors import VectorReader
 from embedstore.storage.writer import Writer
 

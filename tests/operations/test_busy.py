@@ -49,6 +49,7 @@ WRITES = {
     "repair": lambda s, wait: s.repair(wait=wait),
     "save_head": lambda s, wait: s.save_head("h", s.probe("label"), wait=wait),
     "delete_head": lambda s, wait: s.delete_head("kept", wait=wait),
+    "confirm_labels": lambda s, wait: s.confirm_labels([1], wait=wait),
     "predict": lambda s, wait: s.predict("kept", wait=wait),
 }
 

@@ -110,8 +110,8 @@ def replace_number(data: bytes, old: bytes, new: bytes) -> bytes:
 
 def test_links_ids_and_sizes_out_of_bounds_are_refused(written, tmp_path):
     """FAISS would read memory that belongs to something else."""
-    hnsw = faiss.deserialize_index(np.frombuffer(written["hnsw"], np.uint8)).hnsw
-    links = faiss.vector_to_array(hnsw.neighbors).astype("<i4").tobytes()
+    index = faiss.deserialize_index(np.frombuffer(written["hnsw"], np.uint8))  # it owns the links
+    links = faiss.vector_to_array(index.hnsw.neighbors).astype("<i4").tobytes()
     at = written["hnsw"].index(links)
     for row in (ROWS, 1 << 30, -2):
         changed = bytearray(written["hnsw"])

@@ -20,7 +20,8 @@ from embedstore.storage.column_names import (
 )
 from embedstore.storage.integrity.rebuild_catalog import rebuild_catalog
 from embedstore.storage.queries.search import map_rows
-from embedstore.storage.sql import parquet_source, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import parquet_source
 
 VECTORS = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.5], [0.5, 0.5]], np.float32)
 VALUES = [40, 10, 30, 20, 50]  # in another order than the items

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import embedstore as es
 from embedstore.errors import BadManifest, EmbedstoreError
 from embedstore.storage.column_names import find_column, first_double, name_problem
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spreadsheet_cells import restore_cell
-from embedstore.storage.sql import quote_identifier
 from tests.storage.test_column_names import HIT_NAMES, OURS, REFUSED
 
 pa = pytest.importorskip("pyarrow")

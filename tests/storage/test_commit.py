@@ -355,12 +355,14 @@ def test_forked_child_opens_its_own_connection(tmp_path):
 
 
 def test_column_of_another_type_is_rejected(tmp_path):
-    """Text cannot be added to a column of numbers; numbers of a smaller type can."""
+    """Text cannot be added to a column that holds numbers; numbers of a smaller type can."""
     from embedstore.errors import BadManifest
 
     storage = make(tmp_path / "s", 1)
     with storage.writer("test") as writer:
         writer.add_columns({"year": "BIGINT"})
+        with writer.transaction() as con:
+            con.execute("UPDATE items SET year = 2019")
         writer.add_columns({"year": "INTEGER", "note": "VARCHAR"})
         with pytest.raises(BadManifest, match="'year' is VARCHAR here and BIGINT in the store"):
             writer.add_columns({"year": "VARCHAR"})

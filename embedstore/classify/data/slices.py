@@ -11,7 +11,8 @@ from embedstore.classify.data.label_text import NameCleaner
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.queries.slices import SliceColumn, median_value, slice_column, slice_values
-from embedstore.storage.sql import column_types, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import column_types
 from embedstore.storage.storage import Storage
 
 MAX_SLICES = 20  # a table that a person can read; with more slices the intervals of all pairs say little

@@ -17,7 +17,7 @@ from embedstore.sources.parquet.footer import (
     list_element,
 )
 from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem, stored_name
-from embedstore.storage.sql import quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
 
 LIKELY_COLUMNS = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "data")
 ROW_NUMBER = "file_row_number"  # DuckDB's own column

@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from embedstore.storage.sql import escape_pattern, parquet_source, quote_literal
+from embedstore.storage.quoting import quote_literal
+from embedstore.storage.sql import escape_pattern, parquet_source
 
 IMAGE_FIELD, PATH_FIELD = "bytes", "path"  # of Hugging Face's structure for one image
 _FEATURES_KEY = b"huggingface"

@@ -25,7 +25,8 @@ from embedstore.sources.parquet.footer import IMAGE_FIELD, Footer, RowGroup, rea
 from embedstore.sources.parquet.row_uri import RowUri
 from embedstore.storage import forks
 from embedstore.storage.connection import connect
-from embedstore.storage.sql import first_line, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import first_line
 from embedstore.types import Failure, FailureReason
 
 T = TypeVar("T")
@@ -189,10 +190,16 @@ class _OpenFiles:
 
     def __init__(self) -> None:
         self.forget()
-        forks.reset_in_child(self, _OpenFiles.forget)
+        forks.reset_in_child(self, _OpenFiles._leave_parent)
+
+    def _leave_parent(self) -> None:
+        """Forget everything in a forked child, which opens its own; the inherited database is never freed."""
+        if self._database is not None:
+            forks.never_free(self._database)
+        self.forget()
 
     def forget(self) -> None:
-        """Forget everything; a child opens its own."""
+        """Forget everything."""
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
         self._columns: OrderedDict[tuple[str, str], ImageColumn] = OrderedDict()

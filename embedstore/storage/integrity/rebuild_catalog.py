@@ -16,8 +16,9 @@ from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.computed_columns import clear_orphaned_marks
+from embedstore.storage.quoting import quote_literal
 from embedstore.storage.reading import exists, list_folder, read_errors
-from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, quote_literal, utc_now
+from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, utc_now
 from embedstore.storage.store_files import read_json_object
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged

@@ -21,7 +21,8 @@ from embedstore.errors import QueryError
 from embedstore.storage import filters
 from embedstore.storage.column_names import ITEM_COLUMNS, find_column, first_double, name_problem, stored_name
 from embedstore.storage.queries import counters
-from embedstore.storage.sql import column_types, fetch_value, first_row, quote_identifier, temp_tables
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import column_types, fetch_value, first_row, temp_tables
 
 _CATALOG_HAS_TABLE = (
     "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'cat' AND table_name = 'computed_columns'"

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 from embedstore.storage.column_names import find_item_column
-from embedstore.storage.sql import column_types, quote_identifier, quote_literal
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import column_types
 from embedstore.text_form import ABSENT_PATTERN
 
 

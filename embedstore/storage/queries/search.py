@@ -14,7 +14,8 @@ from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.queries.features import text_or_null
-from embedstore.storage.sql import column_types, fetch_value, int64_column, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import column_types, fetch_value, int64_column
 
 Row = tuple[Any, ...]
 

@@ -8,7 +8,8 @@ import duckdb
 
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.queries.features import absent_condition, text_or_null
-from embedstore.storage.sql import column_types, quote_identifier
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.sql import column_types
 
 _ORDERED_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "DATE", "TIME")
 _TEXT_OF_NUMBERS = ("DATE", "TIME")

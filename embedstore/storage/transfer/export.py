@@ -12,8 +12,9 @@ from embedstore.errors import QueryError
 from embedstore.storage import filters
 from embedstore.storage.column_names import shown_names
 from embedstore.storage.durable_files import atomic_path, atomic_write
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import column_types, fetch_column, fetch_value, quote_identifier, scratch_tables
+from embedstore.storage.sql import column_types, fetch_column, fetch_value, scratch_tables
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.parquet import NumberedVectors, write_parquet
 

@@ -11,15 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage.disk_errors import duckdb_output
-from embedstore.storage.sql import (
-    column_types,
-    fetch_value,
-    first_row,
-    int64_column,
-    quote_identifier,
-    quote_literal,
-    scratch_tables,
-)
+from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.storage.sql import column_types, fetch_value, first_row, int64_column, scratch_tables
 from embedstore.storage.vectors import VectorReader
 
 BLOCK_ROWS = 4096  # vectors read at a time

@@ -13,13 +13,13 @@ from embedstore.errors import QueryError, StoreDamaged, StoreIOError
 from embedstore.space import Space
 from embedstore.storage import layout
 from embedstore.storage.catalog import ARCHIVED_TABLES
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
     column_types,
     fetch_column,
     first_line,
     first_row,
     parquet_source,
-    quote_identifier,
     row_hash,
     scratch_tables,
 )
