@@ -25,7 +25,7 @@ from embedstore.storage.column_names import (
     stored_name,
 )
 from embedstore.storage.queries import computed_columns, item_rows
-from embedstore.storage.quoting import 
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
     column_types,
     error_message,

@@ -14,7 +14,7 @@ from embedstore.errors import BadManifest
 from embedstore.storage.column_names import find_column, stored_name
 from embedstore.storage.commit import FailureRow, ItemRow
 from embedstore.storage.queries import computed_columns, counters
-from embedstore.storage.quoting import 
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
     column_types,
     encode_paths,
