@@ -32,7 +32,6 @@ from embedstore.storage.sql import (
     fetch_column,
     fetch_value,
     parquet_source,
-    quote_identifier,
     temp_tables,
 )  # fmt: skip
 from embedstore.storage.writer import Writer

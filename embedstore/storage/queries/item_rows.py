@@ -21,7 +21,6 @@ from embedstore.storage.sql import (
     fetch_value,
     object_array,
     parquet_source,
-    quote_identifier,
     utc_now,
 )  # fmt: skip
 from embedstore.types import ImageInfo
