@@ -65,7 +65,7 @@ OUTPUTS = {
 }
 # Paths that a verb reads, or the store that it opens.
 INPUTS = {
-    "prompts", "class_vectors", "table", "source", "folder", "weights", "vectors", "images", "image", "store",
+    "prompts", "class_vectors", "table", "source", "folder", "weights", "vectors", "images", "image", "store", "root",
 }  # fmt: skip
 CASES = [
     (verb, words, suffix)

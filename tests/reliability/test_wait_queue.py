@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,11 @@ def start(folder: Path, name: str, hold: float = 0.1) -> subprocess.Popen:
 
 def inodes(folder: Path) -> set[tuple[str, int]]:
     """Return names and times of the tickets; a number can be given out again."""
-    return {(p.name, p.stat().st_ctime_ns) for p in folder.glob("LOCK.*")}
+    found = set()
+    for ticket in folder.glob("LOCK.*"):
+        with suppress(FileNotFoundError):  # it is removed while it is looked at
+            found.add((ticket.name, ticket.stat().st_ctime_ns))
+    return found
 
 
 def tickets(folder: Path) -> list[str]:
