@@ -23,6 +23,7 @@ from embedstore.storage.reading import list_folder
 from embedstore.storage.store_files import open_binary, open_regular
 
 _GRACE = 2.0  # seconds after which a waiting writer should have given up
+_DRAFT_SECONDS = 60.0  # after which a ticket without a number is left over
 
 
 @contextmanager
@@ -61,6 +62,7 @@ def first_in_queue(lock: Path) -> Path | None:
 def _draw(lock: Path) -> tuple[Path, IO[bytes]]:
     """Create a ticket behind every other one, locked before it has a number: nobody takes it for an old one."""
     draft = lock.with_name(f"{lock.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    _remove_old_drafts(lock)
     draft.unlink(missing_ok=True)  # of an ended process that had the same number
     f = os.fdopen(open_regular(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL), "r+b", buffering=0)
     forks.close_in_child(f)
@@ -72,6 +74,15 @@ def _draw(lock: Path) -> tuple[Path, IO[bytes]]:
             os.link(draft, path)
             draft.unlink()
             return path, f
+
+
+def _remove_old_drafts(lock: Path) -> None:
+    """Remove the drafts of processes that were killed before they had a number; a living one needs a moment only."""
+    pattern = re.compile(re.escape(lock.name) + r"\.\d+\.\d+\.tmp")
+    for path in list_folder(lock.parent):
+        with suppress(FileNotFoundError):
+            if pattern.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _DRAFT_SECONDS:
+                path.unlink()
 
 
 def _tickets(lock: Path) -> list[Path]:

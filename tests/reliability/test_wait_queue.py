@@ -1,5 +1,6 @@
 """Writers that wait get the lock in the order in which they came; ended and stopped ones hold up nobody."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def start(folder: Path, name: str, hold: float = 0.1) -> subprocess.Popen:
 def inodes(folder: Path) -> set[tuple[str, int]]:
     """Return names and times of the tickets; a number can be given out again."""
     found = set()
-    for ticket in folder.glob("LOCK.*"):
+    for ticket in folder.glob("LOCK.0*"):
         with suppress(FileNotFoundError):  # it is removed while it is looked at
             found.add((ticket.name, ticket.stat().st_ctime_ns))
     return found
@@ -48,7 +49,7 @@ def inodes(folder: Path) -> set[tuple[str, int]]:
 
 def tickets(folder: Path) -> list[str]:
     """Return the names of the tickets."""
-    return sorted(p.name for p in folder.glob("LOCK.*"))
+    return sorted(p.name for p in folder.glob("LOCK.0*"))
 
 
 def order(folder: Path) -> list[str]:
@@ -130,3 +131,15 @@ def test_threads_of_one_process_wait_in_turn(tmp_path):
         thread.join(timeout=60)
     assert got == list(range(6))
     assert [p.name for p in tmp_path.iterdir()] == ["LOCK"]
+
+
+def test_drafts_of_killed_processes_are_removed(tmp_path):
+    """A process that is killed before its ticket has a number leaves a file; the next writer that waits removes it."""
+    left, fresh = tmp_path / "LOCK.12345.678.tmp", tmp_path / "LOCK.12345.679.tmp"
+    for path in (left, fresh):
+        path.touch()
+    os.utime(left, (time.time() - 3600,) * 2)
+    with lock.writer_lock(tmp_path / "LOCK", "first"):
+        last = start(tmp_path, "last")
+    assert last.wait(timeout=60) == 0
+    assert (left.exists(), fresh.exists()) == (False, True)
