@@ -15,6 +15,8 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from embedstore.json_objects import parse_json_object
+
 JsonScalar = str | int | float | bool | None
 _SCALARS = (str, int, float, bool, type(None))
 ChannelValues = tuple[float, float, float]
@@ -134,7 +136,7 @@ class Recipe:
             ValueError: if the text is not JSON.
             TypeError: if it is not an object, or a value is missing, unknown or of another type.
         """
-        recipe = cls(**_parse_object(text))
+        recipe = cls(**parse_json_object(text))
         _require_types(recipe, "backbone", str)
         _require_types(recipe, "weights layer pool parent", str, type(None))
         _require_types(recipe, "random_init", bool)
@@ -217,7 +219,7 @@ class Space:
             KeyError: if a value is missing.
             TypeError: if it is not an object, or a value is unknown or of another type.
         """
-        d = _parse_object(text)
+        d = parse_json_object(text)
         p = d["preprocess"]
         try:
             preprocess = None if p is None else Preprocess.from_json(p)
@@ -293,17 +295,6 @@ _PREPROCESS_PARSERS: dict[str, Callable[[Any], Any]] = {
     "interpolation": lambda value: Interpolation(str(value)),
     "fill": lambda value: int(str(value)),
 }
-
-
-def _parse_object(text: str) -> dict[str, Any]:
-    """Return a JSON object."""
-    try:
-        value = json.loads(text)
-    except RecursionError as e:
-        raise ValueError("it is nested too deeply") from e
-    if not isinstance(value, dict):
-        raise TypeError("it is not a JSON object")
-    return value
 
 
 def _require_types(value: object, names: str, *kinds: type) -> None:

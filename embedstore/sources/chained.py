@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from embedstore.sources.archives.source import ArchiveSource
-from embedstore.sources.source import LocalFileSource, Scan, ScanSummary, Source
+from embedstore.sources.source import LocationSource, Scan, ScanSummary, Source
 from embedstore.types import Failure, ImageRef
 
 
-class ChainedSource(LocalFileSource):
+class ChainedSource(LocationSource):
     """Several sources whose files differ, in the order given.
 
     Args:
@@ -23,6 +23,12 @@ class ChainedSource(LocalFileSource):
         self.description = ", ".join(part.description for part in parts)
         self.roots: tuple[str, ...] = tuple(root for part in parts for root in part.roots)
         self.archives: tuple[str, ...] = tuple(archive for part in parts for archive in part.archives)
+        self.tables: tuple[tuple[str, str], ...] = tuple(table for part in parts for table in part.tables)
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know about the reading of the parts."""
+        return [notice for part in self._parts for notice in part.notices]
 
     @property
     def columns(self) -> dict[str, str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from embedstore.sources.files import Files, Glob
 from embedstore.sources.folder import Folder
-from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.types import Failure, ImageRef
 
 LocalSource = Files | Glob | Folder
 
 
-class CombinedSource(LocalFileSource):
+class CombinedSource(LocationSource):
     """Several sources as one; a file that two of them contain comes once, from the more specific one.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.skip_rules import SkipRules
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.uris import replace_parent
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
 from embedstore.types import Failure, ImageRef
@@ -30,7 +30,7 @@ def _components(folder: str) -> list[str]:
     return [c for c in folder.split("/") if c not in ("", ".", "..")]
 
 
-class Files(LocalFileSource):
+class Files(LocationSource):
     """Files named one by one.
 
     Args:
@@ -62,7 +62,7 @@ class Files(LocalFileSource):
             yield stat_file(path, label if self._labels else None, split)
 
 
-class Glob(LocalFileSource):
+class Glob(LocationSource):
     """The files that match a pattern: ``*``, ``?``, ``[a-z]`` within a name, ``**`` for any folders.
 
     As in a shell, a wildcard does not match the dot of a hidden name. Links to folders are not followed.

@@ -7,11 +7,11 @@ from collections.abc import Collection
 
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.skip_rules import SkipRules
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.walk import FolderWalk, LabelAndSplit
 
 
-class Folder(LocalFileSource):
+class Folder(LocationSource):
     """Every file below a folder that may be an image.
 
     Args:

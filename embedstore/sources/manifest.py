@@ -10,7 +10,7 @@ from typing import Any
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.locations import is_location, stat_locations
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import InputTable, holds_no_names, table_suffix
@@ -29,7 +29,7 @@ def is_manifest(path: str) -> bool:
     return table_suffix(path) is not None and not os.path.isdir(path)  # noqa: PTH112
 
 
-class Manifest(LocalFileSource):
+class Manifest(LocationSource):
     """A table with a column ``uri``: CSV, TSV, Parquet, JSON, or a DataFrame, an Arrow table or a dict of columns.
 
     The columns ``label``, ``split`` and ``group`` are used if they exist; every other column is kept with its type.

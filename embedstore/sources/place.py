@@ -12,14 +12,13 @@ from embedstore.errors import SourceNotFound
 from embedstore.sources.archives.member_uri import SEPARATOR, archive_kind
 from embedstore.sources.archives.source import ArchiveSource
 from embedstore.sources.files import is_glob
-from embedstore.sources.remote.filesystem import glob_remote, is_remote
+from embedstore.sources.remote.filesystem import glob_remote, is_remote, is_remote_file
 from embedstore.sources.remote.folder import RemoteFiles, RemoteFolder
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _WILDCARD = re.compile(r"[*?\[]")
-IMAGE_SUFFIX = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 
 
 def expand_braces(name: str) -> list[str]:
@@ -77,7 +76,7 @@ def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: Skip
     for name in names:
         if _WILDCARD.search(name):
             files += _require_matches(name, [entry.url for entry in glob_remote(name)])
-        elif name.startswith("http") or (IMAGE_SUFFIX.search(name) and not name.endswith("/")):
+        elif is_remote_file(name):
             files.append(name)
         else:
             parts.append(RemoteFolder(name, labels=labels, splits=splits, rules=rules))

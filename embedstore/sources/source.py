@@ -82,7 +82,7 @@ class Source(Protocol):
         """Write ``uri`` and the user's own columns, typed; called only where there are such columns."""
 
 
-class LocalFileSource:
+class LocationSource:
     """A source of files that their uri locates; by itself it has no columns and covers no folder completely."""
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder

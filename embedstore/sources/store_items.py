@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedstore.sources.locations import stat_location
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.source import LocationSource, Scan
 from embedstore.storage.queries import source_items
 from embedstore.storage.storage import Storage
 from embedstore.types import Failure, ImageRef
@@ -13,7 +13,7 @@ from embedstore.types import Failure, ImageRef
 CHUNK_ROWS = 32768
 
 
-class StoreItemsSource(LocalFileSource):
+class StoreItemsSource(LocationSource):
     """The present items of a store.
 
     Args:

@@ -7,7 +7,6 @@ Every store is checked here before it is opened (:func:`require_regular_entries`
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import UnsafeStore
+from embedstore.json_objects import parse_json_object
 from embedstore.storage.reading import is_absent, unreadable
 
 MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
@@ -215,22 +215,6 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     if len(data) > max_bytes:
         raise ValueError(f"it has more than {max_bytes:,} bytes")
     return data
-
-
-def parse_json_object(data: str | bytes) -> dict[str, Any]:
-    """Return a JSON object.
-
-    Raises:
-        ValueError: if the text is not JSON, or is nested too deeply.
-        TypeError: if it is not an object.
-    """
-    try:
-        value = json.loads(data)
-    except RecursionError as e:
-        raise ValueError("it is nested too deeply") from e
-    if not isinstance(value, dict):
-        raise TypeError("it is not a JSON object")
-    return value
 
 
 def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def partition(groups):
     seed=st.integers(0, 1000),
 )
 def test_copies_form_exactly_the_groups_of_the_pictures(n, copies, dim, seed):
-    """Of any number of pictures with one to five copies each, at most one pair of pictures is joined wrongly."""
+    """At most one pair of different pictures is joined, whatever the number of pictures and of copies of each."""
     X, y, picture = pictures(n, copies, dim=dim, seed=seed)
     joined = NearDuplicateOptions().join(features(X, y))
     right = partition(picture) & partition(joined.groups)

@@ -152,7 +152,7 @@ def test_an_unknown_label_column_is_refused(storage):
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.integers(1, 90), min_size=2, max_size=40), st.integers(0, 1000))
 def test_a_large_group_is_not_held_out_in_place_of_a_fifth(sizes, seed):
-    """Of groups of any sizes at most a fifth of the rows is held out, or the smallest group; some always train."""
+    """At most a fifth of the rows is held out, or the smallest group, whatever the sizes; some rows always train."""
     groups = np.repeat(np.random.default_rng(seed).permutation(10_000)[: len(sizes)], sizes)
     y = np.array(["a"] * len(groups), dtype=object)
     held_out = splits.hash_holdout_mask(y, groups, seed=seed)

@@ -35,6 +35,15 @@ class Bucket:
         """``s3://`` and the name."""
         return f"s3://{self.name}"
 
+    @property
+    def web_url(self) -> str:
+        """The bucket as a folder of a web server."""
+        return f"{self._client.meta.endpoint_url}/{self.name}"
+
+    def make_public(self) -> None:
+        """Let everybody read the files that are stored."""
+        self._client.put_bucket_acl(Bucket=self.name, ACL="public-read")
+
     def put(self, files: Mapping[str, bytes]) -> None:
         """Store files by key."""
         for key, data in files.items():

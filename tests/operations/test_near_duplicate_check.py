@@ -24,7 +24,7 @@ def store(tmp_path_factory):
 
 
 def test_copies_of_every_kind_are_made_and_counted(store):
-    """Of eight images there are eight copies of each kind; all reach a low threshold, and none a threshold of one."""
+    """Eight images give eight copies of each kind; all reach a low threshold, and none a threshold of one."""
     low = store.check_near_duplicates("label", max_images=8, near_duplicate_threshold=0.01)
     assert [k.copies for k in low.kinds] == [8, 8, 8]
     assert [k.found for k in low.kinds] == [8, 8, 8]

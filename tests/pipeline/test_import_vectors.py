@@ -68,7 +68,7 @@ def test_vectors_that_do_not_fit_the_space_are_refused(store):
 
 
 def recall(store, X):
-    """Of the ten nearest by exact cosine, the share that a search finds."""
+    """Return the share of the ten nearest rows by exact cosine that a search finds."""
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     found = 0
     for n in range(0, len(X), 10):

@@ -19,8 +19,9 @@ from embedstore.sources.locations import read_location
 from embedstore.sources.open import open_source
 from embedstore.sources.place import expand_braces
 from embedstore.sources.skip_rules import SkipRules
-from embedstore.types import Failure, FailureReason, ImageRef
+from embedstore.types import FailureReason
 from tests.helpers.image_files import encode
+from tests.helpers.scans import scan
 
 
 def picture(seed: int) -> bytes:
@@ -46,12 +47,6 @@ def zip_bytes(files: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
         for name, data in files:
             archive.writestr(name, data)
     return out.getvalue()
-
-
-def scan(source) -> tuple[list[ImageRef], list[Failure]]:
-    """Return what a scan yields."""
-    entries = list(source.scan())
-    return [e for e in entries if isinstance(e, ImageRef)], [e for e in entries if isinstance(e, Failure)]
 
 
 PHOTOS = [(f"{kind}/{n}.png", picture(10 * k + n)) for k, kind in enumerate(("cats", "dogs")) for n in range(3)]
@@ -264,6 +259,51 @@ def test_an_encrypted_member_is_a_failure(tmp_path):
     (failure,) = open_source(tmp_path / "e.zip").read(refs)
     assert failure.reason is FailureReason.UNREADABLE
     assert "encrypted" in failure.detail
+
+
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_damaged_member_is_a_failure_in_every_compression(tmp_path, method):
+    """Each library raises errors of its own; all become a reason, and the other member is read."""
+    data = bytearray(zip_bytes([("a.png", picture(1)), ("b.png", picture(2))], method))
+    start = 30 + len("a.png")
+    for at in range(start, start + 120):
+        data[at] ^= 0xFF
+    (tmp_path / "d.zip").write_bytes(data)
+    refs, _ = scan(open_source(tmp_path / "d.zip"))
+    damaged, good = open_source(tmp_path / "d.zip").read(refs)
+    assert damaged.reason is FailureReason.CORRUPT
+    assert good == picture(2)
+
+
+def test_an_unknown_compression_is_named(tmp_path):
+    """It is not mistaken for an encrypted member."""
+    data = bytearray(zip_bytes([("a.png", picture(1))], zipfile.ZIP_STORED))
+    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = data.index(signature) + place
+        data[at : at + 2] = (99).to_bytes(2, "little")
+    (tmp_path / "u.zip").write_bytes(data)
+    refs, _ = scan(open_source(tmp_path / "u.zip"))
+    (failure,) = open_source(tmp_path / "u.zip").read(refs)
+    assert failure.reason is FailureReason.UNREADABLE
+    assert "not supported" in failure.detail
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_forked_child_reads_members_too(tmp_path, kind):
+    """The child opens the archive itself: neither a lock nor a position of the parent is used."""
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(tar_bytes(PHOTOS) if kind == "tar" else zip_bytes(PHOTOS))
+    uris = [r.uri for r in scan(open_source(path))[0]]
+    assert read_location(uris[0]) == PHOTOS[0][1]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if [read_location(uri) for uri in uris] == [data for _, data in PHOTOS] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert read_location(uris[1]) == PHOTOS[1][1]
 
 
 def test_a_member_that_is_gone_is_missing(tmp_path):

@@ -1,9 +1,12 @@
 """Buckets, read from a real S3 server on loopback."""
 
+import os
 import socket
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -12,9 +15,9 @@ from embedstore.errors import MissingExtra, SourceError, SourceNotFound
 from embedstore.sources.locations import read_location
 from embedstore.sources.open import open_source
 from embedstore.sources.remote import filesystem
-from embedstore.types import FailureReason
 from tests.helpers.s3_server import serve_bucket
-from tests.sources.test_archives import PHOTOS, picture, scan, tar_bytes, zip_bytes
+from tests.helpers.scans import scan
+from tests.sources.test_archives import PHOTOS, picture, tar_bytes, zip_bytes
 
 
 @pytest.fixture
@@ -80,9 +83,77 @@ def test_an_archive_in_a_bucket_is_read_by_ranges(bucket, store, kind):
 def test_globs_and_files_of_a_bucket(bucket):
     """A glob of a bucket matches names; a single file is itself."""
     bucket.put(dict(PHOTOS))
-    refs, failures = scan(open_source([f"{bucket.url}/cats/*.png", f"{bucket.url}/dogs/1.png", f"{bucket.url}/no.png"]))
+    refs, failures = scan(open_source([f"{bucket.url}/cats/*.png", f"{bucket.url}/dogs/1.png"]))
     assert [r.uri for r in refs] == [f"{bucket.url}/{n}" for n, _ in [*PHOTOS[:3], PHOTOS[4]]]
-    assert [(f.uri, f.reason) for f in failures] == [(f"{bucket.url}/no.png", FailureReason.MISSING)]
+    assert failures == []
+
+
+@pytest.mark.parametrize("folder", ["v1.0", "photos.raw", "a.png"])
+def test_a_folder_of_a_bucket_may_look_like_a_file(bucket, folder):
+    """The server says what it is, not the name."""
+    bucket.put({f"{folder}/{name}": data for name, data in PHOTOS})
+    refs, failures = scan(open_source(f"{bucket.url}/{folder}"))
+    assert (len(refs), failures) == (6, [])
+
+
+def test_sources_of_different_kinds_are_given_together(bucket, store, tmp_path):
+    """A folder, an archive with sidecars and a bucket in one run; a later run without one marks nothing missing."""
+    bucket.put(dict(PHOTOS[:2]))
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "x.png").write_bytes(picture(70))
+    (tmp_path / "s.tar").write_bytes(tar_bytes([("1.png", picture(71)), ("1.txt", b"words")]))
+    report = store.embed([tmp_path / "local", tmp_path / "s.tar", bucket.url], progress=False)
+    assert (report.scanned, report.embedded, report.failures_by_reason) == (4, 4, {})
+    assert store.sql("SELECT caption FROM items WHERE caption IS NOT NULL").rows == (("words",),)
+    assert store.embed(tmp_path / "s.tar", progress=False).missing == 0
+
+
+def test_files_and_archives_on_a_web_server(bucket, store):
+    """The same server by plain HTTP: a file, and ranges of an archive."""
+    bucket.make_public()
+    bucket.put({"one.png": picture(80), "shard.tar": tar_bytes(PHOTOS)})
+    report = store.embed([f"{bucket.web_url}/one.png", f"{bucket.web_url}/shard.tar"], progress=False)
+    assert (report.scanned, report.embedded, report.failures_by_reason) == (7, 7, {})
+    before = len(bucket.gets)
+    assert store.embed(f"{bucket.web_url}/shard.tar", progress=False).unchanged == 6
+    assert len(bucket.gets) == before
+
+
+def test_redirects_without_end_and_absent_files_are_failures(store, monkeypatch):
+    """A real web server that only redirects, and one that has no file: one row each."""
+    monkeypatch.setattr(filesystem, "FIRST_DELAY_SECONDS", 0.01)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302 if self.path.startswith("/loop") else 404)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_HEAD = do_GET  # noqa: N815 - the name of the method of HTTP
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        report = store.embed([f"{url}/loop.png", f"{url}/none.png"], progress=False)
+        server.shutdown()
+    assert report.failures_by_reason == {"unreachable": 1, "missing": 1}
+    assert all("\n" not in detail for detail in store.failures().df()["detail"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_reads_a_bucket_too(bucket):
+    """The event loop of the parent's connections is not in the child, which opens its own."""
+    bucket.put(dict(PHOTOS))
+    url = f"{bucket.url}/{PHOTOS[0][0]}"
+    assert read_location(url) == PHOTOS[0][1]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if read_location(url) == PHOTOS[0][1] else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_manifest_names_files_of_a_bucket(bucket, store, tmp_path):

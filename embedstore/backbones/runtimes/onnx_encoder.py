@@ -26,9 +26,10 @@ from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes import bpe
 from embedstore.backbones.runtimes.onnx_format import check_graph_file
 from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, no_text_tower
+from embedstore.json_objects import parse_json_object
 from embedstore.space import Space
 from embedstore.storage import durable_files
-from embedstore.storage.store_files import parse_json_object, read_bounded
+from embedstore.storage.store_files import read_bounded
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"

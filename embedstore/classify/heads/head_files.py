@@ -22,8 +22,9 @@ import numpy as np
 from embedstore.arrays import Array
 from embedstore.classify.heads.serialization import decode_head, encode_head
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew, UnsafeStore
+from embedstore.json_objects import parse_json_object
 from embedstore.storage import durable_files, reading
-from embedstore.storage.store_files import parse_json_object, read_bounded
+from embedstore.storage.store_files import read_bounded
 
 FORMAT_VERSION = 1
 METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"

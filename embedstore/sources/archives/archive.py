@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 import threading
 import zipfile
@@ -37,11 +38,15 @@ class BrokenArchive(Exception):
     """The archive ends early or is not an archive; the message says how."""
 
 
-class TarArchive:
-    """An uncompressed tar: members are ranges of it.
+class _RangedArchive:
+    """An archive of which ranges are read.
 
     Args:
         path: path or url.
+
+    Attributes:
+        size: in bytes.
+        version_ns: changes when the archive is replaced.
 
     Raises:
         ImageError: if it cannot be opened.
@@ -51,6 +56,10 @@ class TarArchive:
         self._ranges = open_ranges(path)
         self.version_ns = self._ranges.version_ns
         self.size = self._ranges.size
+
+
+class TarArchive(_RangedArchive):
+    """An uncompressed tar: members are ranges of it."""
 
     def members(self) -> Iterator[Member]:
         """Yield the files in the order of the archive.
@@ -83,20 +92,11 @@ class TarArchive:
         return data
 
 
-class ZipArchive:
-    """A zip file. Every thread has its own view of it.
-
-    Args:
-        path: path or url.
-
-    Raises:
-        ImageError: if it cannot be opened.
-    """
+class ZipArchive(_RangedArchive):
+    """A zip file. Every thread has its own view of it."""
 
     def __init__(self, path: str) -> None:
-        self._ranges = open_ranges(path)
-        self.version_ns = self._ranges.version_ns
-        self.size = self._ranges.size
+        super().__init__(path)
         self._local = threading.local()
 
     def members(self) -> Iterator[Member]:
@@ -122,9 +122,11 @@ class ZipArchive:
                 data = file.read(member.size + 1)
         except KeyError as e:
             raise ImageError(FailureReason.MISSING, "the archive has no such file") from e
+        except NotImplementedError as e:  # a RuntimeError too
+            raise ImageError(FailureReason.UNREADABLE, f"a compression that is not supported: {e}") from e
         except RuntimeError as e:  # zipfile has no class of its own for it
             raise ImageError(FailureReason.UNREADABLE, f"the file is encrypted: {e}") from e
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as e:
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError) as e:  # bz2 raises OSError
             raise ImageError(FailureReason.CORRUPT, f"{type(e).__name__}: {e}") from e
         if len(data) != member.size:
             raise ImageError(FailureReason.CORRUPT, f"the archive says {member.size:,} bytes, and has others")

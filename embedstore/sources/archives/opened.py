@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -46,7 +47,7 @@ class OpenedArchive:
             raise ImageError(FailureReason.MISSING, "the archive has no such file") from None
 
 
-_lock = threading.Lock()
+_lock = threading.Lock()  # held for moments only, and a forked child gets a new one
 _opened: OrderedDict[tuple[str, str], OpenedArchive] = OrderedDict()
 
 
@@ -93,3 +94,14 @@ def stat_archive_member(uri: MemberUri) -> tuple[int, int]:
     """
     opened = opened_archive(uri.kind, uri.archive)
     return opened.find(uri.name).size, opened.archive.version_ns
+
+
+def _leave_parent() -> None:
+    """Get a new lock in a forked child: a thread that the child does not have may hold the old one."""
+    global _lock  # noqa: PLW0603 - the open archives are of the whole process
+    _lock = threading.Lock()
+    _opened.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parent)

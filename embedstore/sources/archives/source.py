@@ -20,12 +20,12 @@ from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
 from embedstore.sources.skip_rules import SkipRules
-from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 
-class ArchiveSource(LocalFileSource):
+class ArchiveSource(LocationSource):
     """The files of tar and zip archives, in the order of the archives.
 
     Args:

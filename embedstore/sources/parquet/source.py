@@ -18,7 +18,7 @@ from embedstore.sources.parquet.footer import rows_of
 from embedstore.sources.parquet.kept_rows import rows_without_bytes
 from embedstore.sources.parquet.row_uri import RowUri, column_fragment, parse_row_uri
 from embedstore.sources.parquet.rows import ImageColumn, file_version, open_column
-from embedstore.sources.source import LocalFileSource, Scan
+from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.table_entries import TableEntries, TableEntry
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import ROW_COLUMN, InputTable
@@ -64,7 +64,7 @@ class _Part:
         return f"SELECT {ROW_NUMBER} AS {ROW_COLUMN}, {self.plan.select} FROM {rows_of(self.file.path)}"
 
 
-class ParquetImages(LocalFileSource):
+class ParquetImages(LocationSource):
     """Rows of Parquet files whose column holds images: bytes, or Hugging Face's structure of bytes and path.
 
     A row without bytes is read as the path that it has. Columns ``label``, ``split`` and ``group`` have their meaning,

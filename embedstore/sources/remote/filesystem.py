@@ -6,6 +6,7 @@ again by themselves what may pass; HTTP is tried again here.
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ T = TypeVar("T")
 SCHEMES = {"s3": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http"}  # scheme -> extra that reads it
 ATTEMPTS = 4  # by HTTP
 FIRST_DELAY_SECONDS = 0.25  # doubled after every attempt, with up to half of it added at random
+_ABSENT = (404, 410)  # RFC 9110, 15.5.5 and 15.5.11
 _LASTING = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, ValueError)
 _NANOSECONDS = 1_000_000_000  # of a second
 
@@ -92,6 +94,20 @@ def read_remote(url: str, start: int | None = None, end: int | None = None) -> b
     return data
 
 
+def is_remote_file(url: str) -> bool:
+    """Return whether a url names a file; what it names in a bucket is what the server says, not what it looks like.
+
+    Raises:
+        SourceNotFound: if a bucket has neither a file nor a folder of that name.
+        SourceError: if the server refuses or does not answer.
+    """
+    if scheme_of(url) in ("http", "https"):
+        return True  # web servers have no folders that could be listed
+    fs = _open_filesystem(url)
+    entry = _as_source_error(url, lambda: _retry(url, lambda: fs.info(url)))
+    return bool(entry["type"] == "file")
+
+
 def list_folder(url: str) -> list[RemoteEntry]:
     """Return the files and folders directly below a url, by name.
 
@@ -124,6 +140,10 @@ def glob_remote(pattern: str) -> Iterator[RemoteEntry]:
 def forget_connections() -> None:
     """Forget the connections and listings of this process, so that changed credentials are used."""
     _filesystem.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):  # the event loop of the connections stays in the parent
+    os.register_at_fork(after_in_child=forget_connections)
 
 
 def _open_filesystem(url: str) -> Any:
@@ -171,13 +191,25 @@ def _retry(url: str, call: Callable[[], T]) -> T:
     """Call, and by HTTP again after a growing pause where the error may pass."""
     for attempt in range(ATTEMPTS - 1 if url.startswith("http") else 0):
         try:
-            return call()
+            return _call(url, call)
         except _LASTING:
             raise
         except Exception:  # fsspec's packages raise errors of every type
             delay = FIRST_DELAY_SECONDS * 2**attempt
             time.sleep(delay * (1 + random.random() / 2))  # noqa: S311 - not for security
-    return call()
+    return _call(url, call)
+
+
+def _call(url: str, call: Callable[[], T]) -> T:
+    """Call; by HTTP fsspec reports whatever went wrong as an absent file, and the cause is raised in its place."""
+    try:
+        return call()
+    except FileNotFoundError as e:
+        cause = e.__cause__
+        is_absent = isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in _ABSENT
+        if url.startswith("http") and isinstance(cause, Exception) and not is_absent:
+            raise cause from None
+        raise
 
 
 def _as_image_error(call: Callable[[], T]) -> T:

@@ -8,11 +8,11 @@ from embedstore.errors import ImageError, SourceError
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
-from embedstore.sources.source import LocalFileSource, Scan, ScanSummary
+from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.types import Failure, FailureReason, ImageRef
 
 
-class RemoteFolder(LocalFileSource):
+class RemoteFolder(LocationSource):
     """Every file below a prefix, folder by folder, in the order of the names.
 
     Args:
@@ -74,7 +74,7 @@ class RemoteFolder(LocalFileSource):
         pending += [(e, (*below, e.name)) for e in reversed(entries) if e.is_folder]
 
 
-class RemoteFiles(LocalFileSource):
+class RemoteFiles(LocationSource):
     """Files on servers named one by one.
 
     Args:

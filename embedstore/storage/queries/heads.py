@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import StoreDamaged
+from embedstore.json_objects import parse_json_object
 from embedstore.storage.queries.streams import StreamTables
 from embedstore.storage.sql import fetch_value, object_array, scratch_tables, utc_now
-from embedstore.storage.store_files import parse_json_object
 
 NO_LABEL = "none"  # the name under which items without a label are counted
 

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from embedstore.errors import NotAStore, StoreDamaged, StoreError, StoreNotFound, StoreTooNew
+from embedstore.json_objects import parse_json_object
 from embedstore.storage import durable_files, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
-from embedstore.storage.store_files import parse_json_object, read_bounded, require_regular_entries
+from embedstore.storage.store_files import read_bounded, require_regular_entries
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
