@@ -258,7 +258,7 @@ class Store:
         Raises:
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
-            SourceError: if a folder is beside train, val or test and does not name a split.
+            SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
             BadEncoding: if a text manifest has another encoding.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.

@@ -16,7 +16,7 @@ _STANDARD_DESCRIPTORS = (0, 1, 2)
 
 
 class _ClosedOutput:
-    """Stands in for a stream that the caller closed, and fails as the stream would if anything was printed."""
+    """A stream that the caller closed: it fails as the stream would if anything was printed."""
 
     encoding, closed = "utf-8", False
 

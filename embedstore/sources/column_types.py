@@ -4,7 +4,7 @@ The first type of this list that every cell fits (blank cells fit all) is the co
 
 1. BOOLEAN: ``true`` or ``false``, also ``True`` and ``TRUE``.
 2. BIGINT, UBIGINT, HUGEINT, UHUGEINT: an integer without leading zeros or a plus sign.
-3. DOUBLE: a number of which no digit is lost; ``nan`` and ``inf`` beside numbers.
+3. DOUBLE: a number of which no digit is lost; ``nan`` and ``inf`` among numbers.
 4. DECIMAL: a number with more digits than a DOUBLE holds, at most 38.
 5. DATE: ``2020-01-31``. TIMESTAMP: ``2020-01-31 10:00:00``, with ``T`` and up to six decimals.
 6. VARCHAR: everything else, such as ``007``, UUIDs, and dates in other notations.

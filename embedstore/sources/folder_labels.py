@@ -9,7 +9,7 @@ from embedstore.errors import SourceError
 from embedstore.text_form import clean_name, is_absent, known_split, split_words
 from embedstore.types import Failure, ImageRef
 
-# Files that count when folders of one level are compared: a folder of annotations beside train and test is no split.
+# Files that count when folders of one level are compared: a folder of annotations next to train and test is no split.
 IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .avif .heic .heif .jp2 .jxl .ppm .pgm .dng .cr2 .nef".split()
 )
@@ -44,7 +44,7 @@ def label_and_split(folders: Sequence[str], *, root: str = "", splits: bool = Tr
 
 
 def sidecar_split(path: str, word: str | None) -> str | None:
-    """Return the split that a file beside an image states; None if it is absent.
+    """Return the split that a sidecar file of an image states; None if it is absent.
 
     Raises:
         SourceError: if the word does not name a split.
@@ -53,12 +53,14 @@ def sidecar_split(path: str, word: str | None) -> str | None:
         return None
     split = known_split(word)
     if split is None:
-        raise SourceError(f"{path} has the split {word!r} beside it, which is not understood; use {split_words()}")
+        raise SourceError(
+            f"{path} has the split {word!r} in a sidecar file, which is no known split; use {split_words()}"
+        )
     return split.value
 
 
 class SplitFolderCheck:
-    """Refuse folders of which some name a split and others, beside them, do not: their images would be in no split.
+    """Refuse folders of one level of which only some name a split: their images would be in no split.
 
     Args:
         root: the folder that the user gave; nothing above it counts.
@@ -75,7 +77,7 @@ class SplitFolderCheck:
         """Yield the entries of a scan, and check the folders of the images at its end.
 
         Raises:
-            SourceError: if a folder that does not name a split is beside one that does.
+            SourceError: if a folder that does not name a split is next to one that does.
         """
         for entry in entries:
             if isinstance(entry, ImageRef):
@@ -105,7 +107,7 @@ class SplitFolderCheck:
                 listed = ", ".join(map(repr, others[:_MAX_LISTED_FOLDERS]))
                 more = f" and {len(others) - _MAX_LISTED_FOLDERS} more" if len(others) > _MAX_LISTED_FOLDERS else ""
                 raise SourceError(
-                    f"{os.path.join(self._root, *above)} has {listed}{more} beside the split {', '.join(splits)}: "  # noqa: PTH118
+                    f"{os.path.join(self._root, *above)} has {listed}{more} next to the split {', '.join(splits)}: "  # noqa: PTH118
                     "images there would be in no split; rename the folder to train, val or test (or another word for "
                     "one), embed the folders one by one, or take no splits from folders with --splits-from none"
                 )

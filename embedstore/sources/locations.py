@@ -72,7 +72,7 @@ def is_location(uri: str) -> bool:
 
 
 def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
-    """Yield :func:`stat_location` of every row, in order; servers are asked for many at once.
+    """Yield :func:`stat_location` of every row, in order; many requests are sent at once.
 
     Args:
         rows: path, label, split and group of each file.

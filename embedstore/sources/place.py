@@ -1,4 +1,4 @@
-"""What a name that a user gives stands for, when it is not a local folder, image or table: archives, and servers."""
+"""Open the archives and the servers that a user names."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 
 def expand_braces(name: str) -> list[str]:
-    """Return the names that ``shard-{000..012}.tar`` stands for, as in a shell and in WebDataset.
+    """Return the names that ``shard-{000..012}.tar`` means, as in a shell and in WebDataset.
 
-    A file whose name has braces stands for itself.
+    A file whose name has braces is that file.
     """
     match = _BRACES.search(name)
     if match is None or os.path.lexists(name):
@@ -47,7 +47,7 @@ def is_archive_name(name: str) -> bool:
 def open_archives(
     names: Sequence[str], *, labels: bool, splits: bool, listings: Path | None, rules: SkipRules = SkipRules()
 ) -> ArchiveSource:
-    """Return the archives that the names stand for as one source.
+    """Return the archives that the names mean, as one source.
 
     Raises:
         SourceNotFound: if a path does not exist, a glob matches nothing, or a path has a part that uris reserve.
@@ -65,7 +65,7 @@ def open_archives(
 
 
 def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: SkipRules = SkipRules()) -> list[Source]:
-    """Return the prefixes, globs and files on servers that the names stand for.
+    """Return the prefixes, globs and files on servers that the names mean.
 
     Raises:
         SourceNotFound: if a prefix has no files or a glob matches nothing.
@@ -84,7 +84,7 @@ def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: Skip
 
 
 def _archive_paths(name: str) -> Iterator[str]:
-    """Yield the paths and urls of the archives that a name stands for."""
+    """Yield the paths and urls of the archives that a name means."""
     if is_remote(name):
         yield from [e.url for e in glob_remote(name)] if _WILDCARD.search(name) else [name]
     elif is_glob(name):

@@ -263,7 +263,7 @@ def test_who_is_alone_waits_for_the_others_and_keeps_new_ones_out():
             with gate.forward():
                 state["forward"] += 1
                 if state["alone"]:
-                    errors.append("a forward pass beside a change")
+                    errors.append("a forward pass during a change")
                 state["forward"] -= 1
 
     def change() -> None:
@@ -271,7 +271,7 @@ def test_who_is_alone_waits_for_the_others_and_keeps_new_ones_out():
             with gate.alone():
                 state["alone"] += 1
                 if state["forward"] or state["alone"] > 1:
-                    errors.append("a change beside something")
+                    errors.append("a change during something")
                 state["alone"] -= 1
 
     threads = [threading.Thread(target=t) for t in (forward, forward, forward, change, change)]

@@ -119,7 +119,7 @@ def test_several_rows_of_an_image_become_lists_on_request(store, photos):
 
 @pytest.mark.parametrize("word", ["fold3", "validation2", "unlabeled"])
 def test_a_split_that_is_not_understood_is_refused_at_every_door(store, photos, word):
-    """A manifest, an edit by table, an edit by expression, and a folder beside one that names a split."""
+    """A manifest, an edit by table, an edit by expression, and a folder next to one that names a split."""
     table = {"uri": ["p/a.png"], "split": [word]}
     with pytest.raises(BadManifest, match=f"'{word}'"):
         store.embed(table, progress=False)
@@ -131,7 +131,7 @@ def test_a_split_that_is_not_understood_is_refused_at_every_door(store, photos, 
     for folder in (f"f/{word}/cat", "f/train/cat"):
         (photos / folder).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(photos / folder / "x.png")
-    with pytest.raises(SourceError, match=f"'{word}' beside the split train"):
+    with pytest.raises(SourceError, match=f"'{word}' next to the split train"):
         store.embed("f", progress=False)
     assert {split for _, split in items(store, "split")} == {None}
     store.embed("f", splits_from=None, progress=False)  # the cure in the message

@@ -1,4 +1,4 @@
-"""The layout of WebDataset: files of one key belong together, and those beside an image describe it.
+"""The layout of WebDataset: files of one key belong together, and sidecar files describe the image.
 
 The key is the name up to the first dot of its last part. ``000017.cls`` is the label of ``000017.jpg``, ``000017.txt``
 its caption, and the values of ``000017.json`` are columns; its ``label``, ``split`` and ``group`` have their meaning.
@@ -21,7 +21,7 @@ CAPTION = "caption"
 
 @dataclass(frozen=True)
 class Description:
-    """What the files beside an image say of it.
+    """What the sidecar files of an image state.
 
     Attributes:
         label: its label, or None.
@@ -46,7 +46,7 @@ def split_key(name: str) -> tuple[str, str]:
 def by_key(members: Iterable[Member]) -> Iterator[tuple[list[Member], dict[str, Member]]]:
     """Yield consecutive members of one key: the files that may be images, and the sidecars by suffix.
 
-    Sidecars without an image beside them are files of their own.
+    Sidecars without an image of their key are ordinary files.
     """
     for _, group in groupby(members, key=lambda member: split_key(member.name)[0]):
         files: list[Member] = []

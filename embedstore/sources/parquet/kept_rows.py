@@ -1,7 +1,7 @@
 """Which rows of a Parquet file have no bytes, kept in the store where the file's statistics do not say it.
 
-One file per column, beside the listings of archives; a rescan of a Parquet file that did not change reads no image. A
-damaged file is made again.
+One file per column, in the folder of the listings of archives; a rescan of a Parquet file that did not change reads no
+image. A damaged file is made again.
 """
 
 from __future__ import annotations

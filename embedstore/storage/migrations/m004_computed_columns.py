@@ -1,4 +1,4 @@
-"""Columns that the package computed are recorded, so that they are told apart from the user's own."""
+"""Columns that the package computed are recorded, so that they can be distinguished from the user's own."""
 
 from __future__ import annotations
 
