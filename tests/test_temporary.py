@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -82,7 +83,7 @@ print(folder.is_dir(), len(os.listdir(folder.parent.parent)))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
-def test_process_that_gives_up_its_privileges_gets_another_folder(tmp_path):
+def test_process_that_gives_up_its_privileges_gets_another_folder():
     """A server that starts as root and continues as another user has temporary files as both; both are removed."""
     code = """
 import os
@@ -94,13 +95,11 @@ with temporary.temporary_folder() as second:
     print(second.parent != first.parent, second.parent.stat().st_uid)
 os.seteuid(0)
 """
-    open_to_all = tmp_path / "t"
-    open_to_all.mkdir()
-    for folder in (open_to_all, *open_to_all.parents[:3]):
-        folder.chmod(folder.stat().st_mode | 0o011)
-    open_to_all.chmod(0o1777)
-    assert run(code, open_to_all) == "True 65534\n"
-    assert list(open_to_all.iterdir()) == []
+    with TemporaryDirectory() as name:  # not tmp_path: only its owner can enter the folders above that
+        open_to_all = Path(name)
+        open_to_all.chmod(0o1777)
+        assert run(code, open_to_all) == "True 65534\n"
+        assert list(open_to_all.iterdir()) == []
 
 
 def test_spill_folder_is_private_and_removed(tmp_path):
