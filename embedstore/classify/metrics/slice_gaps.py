@@ -3,8 +3,8 @@
 The interval of a gap is computed from the intervals of its two shares (Newcombe 1998, method 10; Zou and Donner
 2008 for other intervals than Wilson's), so it has a width where a slice has no error, and a group is one draw. Their
 level is that of Tukey's range over all slices (Tukey 1953; Kramer 1956 and Hayter 1984 for slices of unequal size),
-so that all intervals hold together. Where groups have rows in two slices, the shares may move against each other; a negative
-correlation widens the interval, a positive one does not make it narrower.
+so that all intervals hold together. Where groups have rows in two slices, the shares may move against each other; a
+negative correlation widens the interval, a positive one does not make it narrower.
 """
 
 from __future__ import annotations
