@@ -15,7 +15,7 @@ from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
-from embedstore.classify.data.task import AUTO, with_task
+from embedstore.classify.data.task import AUTO, require_classes, with_task
 from embedstore.classify.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -163,7 +163,7 @@ def few_shot(
     heads.check_name(session, save_as)
 
     def evaluate() -> Evaluation:
-        data = features(session, label, where=where, space=record.key)
+        data = require_classes(features(session, label, where=where, space=record.key), "few-shot")
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
         settings = EvaluationSettings(
             seed=seed,
@@ -202,7 +202,7 @@ def few_shot_learning_curve(
     record = session.space(space)
 
     def evaluate() -> LearningCurve:
-        data = features(session, label, where=where, space=record.key)
+        data = require_classes(features(session, label, where=where, space=record.key), "few-shot")
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
         settings = LearningCurveSettings(shots, repeats, seed, near_duplicates)
         return few_shot_curve.few_shot_curve(data, encoded, head=head, settings=settings)
@@ -268,7 +268,8 @@ def compare(
         for r in records
     ]
     is_numeric = any(features_of_space.is_numeric for features_of_space, _ in data)
-    head_names = head_names or (NUMERIC_HEADS if is_numeric else compare_heads.DEFAULT_HEADS)
+    if head_names is None:
+        head_names = NUMERIC_HEADS if is_numeric else compare_heads.DEFAULT_HEADS
 
     def evaluate() -> HeadComparison | RegressionComparison:
         words: list[TextClasses] = []

@@ -86,7 +86,8 @@ def _interval_note(e: RegressionEvaluation) -> str:
     return (
         f"prediction intervals for {i.target_coverage:g} of new items, calibrated on {i.rows} items "
         f"({_METHODS[i.method]}): they hold {i.coverage.value:.3f} "
-        f"{number_interval(i.coverage.low, i.coverage.high)} of the held-out numbers, and are {i.mean_width:.4g} long on average"
+        f"{number_interval(i.coverage.low, i.coverage.high)} of the held-out numbers, and are {i.mean_width:.4g} long "
+        "on average"
     )
 
 

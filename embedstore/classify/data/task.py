@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 MAX_CLASS_NUMBERS = 20  # so many different whole numbers are always classes
+_SPARSE = 0.5  # identifiers are scattered over their range, ages and years are not
 # As people and DuckDB write numbers. A leading zero (007) marks a code, not a quantity.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
 
@@ -49,9 +50,9 @@ def with_task(data: Features, requested: str = AUTO) -> Features:
     """Return the rows with their task; a quantity or a level has its numbers, and infinite ones are left out.
 
     With ``auto``, labels that are not all numbers are classes. Numbers with a fraction are a quantity. Whole numbers
-    are classes if there are at most 20 different ones, or if they can be numbers of classes: every number from 0 or 1
-    to the largest occurs, each in at least two items. Other whole numbers are a quantity. What was chosen for numbers
-    is added to the notes.
+    are classes if there are at most 20 different ones, or if each is that of at least two items and they look like
+    numbers or identifiers of classes: every number from 0 or 1 to the largest occurs, or fewer than half of the numbers
+    in their range do. Other whole numbers are a quantity. What was chosen for numbers is added to the notes.
 
     Args:
         data: labeled rows.
@@ -114,8 +115,10 @@ def _choose(data: Features, numbers: NDArray[np.float64]) -> Features:
 
 
 def _are_class_numbers(values: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
-    """Return whether whole numbers can number classes: 0 or 1 to the largest without a gap, each at least twice."""
-    return bool(values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1 and counts.min() > 1)
+    """Return whether whole numbers, each at least twice, look like numbers or identifiers of classes."""
+    share_of_range = len(values) / (values[-1] - values[0] + 1)
+    is_numbering = values[0] in (0, 1) and share_of_range == 1
+    return bool(counts.min() > 1 and (is_numbering or share_of_range < _SPARSE))
 
 
 def _numeric(data: Features, numbers: NDArray[np.float64], task: Task) -> Features:

@@ -30,5 +30,5 @@ def check_sample_weight(sample_weight: Array | None, n_rows: int) -> FloatArray:
             f"sample_weight must be finite and at least 0; row {bad[0]} (counted from 0) has {weights[bad[0]]:g}"
         )
     if not weights.any():
-        raise BadHead("all sample weights are 0: no row is left to train on")
+        raise BadHead("all values of sample_weight are zero: no row is left to train on")
     return weights

@@ -8,7 +8,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.heads.knn import WeightedKNN
-from embedstore.classify.heads.sample_weights import check_sample_weight
 
 
 class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -22,7 +21,6 @@ class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes:
         neighbors_: the search for neighbors, a :class:`~embedstore.classify.heads.WeightedKNN` over the rows.
         numbers_: float64 ``(N,)``, the number of each row.
-        sample_weights_: float64 ``(N,)``.
     """
 
     def __init__(self, k: int = 10, *, weights: str = "softmax", temperature: float = 0.07) -> None:
@@ -30,26 +28,21 @@ class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.weights = weights
         self.temperature = temperature
 
-    def fit(self, X: Array, y: Array, sample_weight: Array | None = None) -> KNNRegressor:
+    def fit(self, X: Array, y: Array) -> KNNRegressor:
         """Store the rows and their numbers.
 
         Args:
             X: features ``(N, D)``.
             y: numbers ``(N,)``.
-            sample_weight: ``(N,)``, at least 0; the votes of a neighbor are multiplied by it, and a row of weight 0
-                is no neighbor.
 
         Raises:
-            BadHead: if an option or a weight is not valid.
+            BadHead: if an option is not valid.
             ValueError: if X or y holds something else than finite numbers, or k is below 1.
         """
         X, y = validate_data(self, X, y, y_numeric=True)
-        weights = check_sample_weight(sample_weight, len(y))
-        kept = weights > 0
-        self.numbers_ = np.asarray(y, np.float64)[kept]
-        self.sample_weights_ = weights[kept]
+        self.numbers_ = np.asarray(y, np.float64)
         self.neighbors_ = WeightedKNN(self.k, weights=self.weights, temperature=self.temperature)
-        self.neighbors_.fit(X[kept], np.zeros(int(kept.sum()), np.int64))
+        self.neighbors_.fit(X, np.zeros(len(X), np.int64))
         return self
 
     def predict(self, X: Array) -> FloatArray:
@@ -57,5 +50,5 @@ class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
         cosines, rows = self.neighbors_.nearest_neighbors(X)
-        votes = self.neighbors_.vote_weights(cosines) * self.sample_weights_[rows]
+        votes = self.neighbors_.vote_weights(cosines)
         return np.asarray((votes * self.numbers_[rows]).sum(1) / votes.sum(1))

@@ -59,7 +59,7 @@ class OrdinalHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             BadHead: if an option or a weight is not valid.
         """
         X, y = validate_data(self, X, y, y_numeric=True)
-        weights = check_sample_weight(sample_weight, len(y))
+        weights = None if sample_weight is None else check_sample_weight(sample_weight, len(y))
         self.levels_, ranks = np.unique(np.asarray(y, np.float64), return_inverse=True)
         if len(self.levels_) > MAX_LEVELS:
             raise LabelError(
@@ -67,7 +67,7 @@ class OrdinalHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         groups = np.arange(len(y)) if groups is None else np.asarray(groups)
         latent = self._left_out(X, ranks.astype(np.float64), weights, groups)
-        self.cut_points_ = _best_cuts(latent, ranks, weights, len(self.levels_))
+        self.cut_points_ = _best_cuts(latent, ranks, check_sample_weight(sample_weight, len(y)), len(self.levels_))
         self.head_ = fit_weighted(self._regressor(), X, ranks.astype(np.float64), weights=weights, groups=groups)
         return self
 
@@ -80,7 +80,7 @@ class OrdinalHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _regressor(self) -> Any:
         return make_regressor(self.head, **(self.options or {}))
 
-    def _left_out(self, X: Array, ranks: FloatArray, weights: FloatArray, groups: Array) -> FloatArray:
+    def _left_out(self, X: Array, ranks: FloatArray, weights: FloatArray | None, groups: Array) -> FloatArray:
         """Return the predicted rank of each row by a regressor that was not fitted on it; too few rows: their own."""
         n_folds = min(_FOLDS, len(np.unique(groups)))
         if n_folds < 2:
@@ -89,9 +89,10 @@ class OrdinalHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         fold_of = numeric_group_folds(ranks, groups, n_folds, seed=self.random_state)
         for fold in range(n_folds):
             train, held_out = fold_of != fold, fold_of == fold
-            if not weights[train].any():
+            if weights is not None and not weights[train].any():
                 continue
-            head = fit_weighted(self._regressor(), X[train], ranks[train], weights=weights[train], groups=groups[train])
+            of_train = None if weights is None else weights[train]
+            head = fit_weighted(self._regressor(), X[train], ranks[train], weights=of_train, groups=groups[train])
             out[held_out] = head.predict(X[held_out])
         return out
 

@@ -19,6 +19,7 @@ from embedstore.arrays import Array, FloatArray
 from embedstore.classify.heads.numerics import blocks
 
 _BLOCK = 4096
+_SLACK = 1e-9
 _STEPS = 60  # halvings of the range of an end
 
 
@@ -97,7 +98,9 @@ class PredictionInterval(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if sum(float(m[-1]) for m in self.masses_ if len(m)) < level:
             return np.full(centers.shape[1], np.inf)
         largest = max(float(r[-1]) for r in self.residuals_ if len(r))
-        low, high = centers.min(0) - 1e-12, centers.max(0) + largest
+        low, high = centers.min(0), centers.max(0) + largest
+        slack = _SLACK * (1 + np.abs(low) + np.abs(high))  # more than sums and differences round off
+        low, high = low - slack, high + slack
         if len(centers) == 1:
             place = int(np.searchsorted(self.masses_[0], level))
             return np.asarray(centers[0] + self.residuals_[0][place])

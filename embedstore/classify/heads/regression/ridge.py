@@ -63,6 +63,10 @@ class RidgeHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, dtype=_DTYPES, y_numeric=True)
         y = np.asarray(y, np.float64)
         weights = check_sample_weight(sample_weight, len(y))
+        if not weights.all():  # a row of weight 0 has no part in anything, the folds included
+            kept = weights > 0
+            X, y, weights = X[kept], y[kept], weights[kept]
+            groups = None if groups is None else np.asarray(groups)[kept]
         rows = CenteredRows.of(X, y, weights)
         self.alphas_ = self._grid(rows)
         self.errors_: FloatArray = np.zeros(0)
