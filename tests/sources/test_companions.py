@@ -1,7 +1,6 @@
 """A RAW file and a JPEG or HEIC file of one picture are one item, and every file is counted once."""
 
 import io
-import os
 import tarfile
 import zipfile
 from collections import Counter
@@ -39,12 +38,11 @@ def expected(names: list[str], *, both: bool = False) -> tuple[set[str], int]:
     """Return the items of some files and how many are skipped, file by file."""
     items = set()
     for name in names:
-        folder, base = os.path.split(name)
-        stem, suffix = os.path.splitext(base)
-        twins = [n for n in names if os.path.split(n)[0] == folder and os.path.split(n)[1].lower().startswith(stem.lower() + ".")]
-        photo = any(n.lower()[len(folder) :].lstrip("/") in {stem.lower() + s for s in PHOTO_SUFFIXES} for n in twins)
-        is_other = suffix.lower() in (".mov", ".xmp", ".json") or base.startswith(".")
-        if not is_other and not (suffix.lower() in RAW_SUFFIXES and photo and not both):
+        path = Path(name)
+        twins = [Path(n) for n in names if Path(n).parent == path.parent and Path(n).stem.lower() == path.stem.lower()]
+        has_photo = any(twin.suffix.lower() in PHOTO_SUFFIXES and twin.name[0] != "." for twin in twins)
+        is_other = path.suffix.lower() in (".mov", ".xmp", ".json") or path.name.startswith(".")
+        if not is_other and not (path.suffix.lower() in RAW_SUFFIXES and has_photo and not both):
             items.add(name)
     return items, len(names) - len(items)
 
@@ -119,7 +117,7 @@ def test_the_files_next_to_phone_photos_are_counted(tmp_path):
 def test_a_prefix_of_a_bucket_pairs_like_a_folder(monkeypatch):
     """The rule is the same for files on a server."""
     with serve_bucket(monkeypatch) as bucket:
-        bucket.put({name: b"x" for name in ("p/a.CR2", "p/A.jpg", "p/b.cr2", "p/c/a.dng")})
+        bucket.put(dict.fromkeys(("p/a.CR2", "p/A.jpg", "p/b.cr2", "p/c/a.dng"), b"x"))
         scan = open_source(f"{bucket.url}/p/").scan()
         assert [e.uri.removeprefix(f"{bucket.url}/p/") for e in scan] == ["A.jpg", "b.cr2", "c/a.dng"]
         assert scan.summary.skipped == {".cr2 paired with .jpg": 1}
