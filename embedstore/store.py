@@ -15,6 +15,7 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
@@ -212,8 +213,10 @@ class Store:
 
     def embed(
         self,
-        source: Any,
+        source: Any = (),
         *,
+        annotations: Names = (),
+        crops: bool = False,
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
@@ -235,7 +238,11 @@ class Store:
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
                 a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
-                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets. With
+                annotations: the folder of the photos; without one it is looked for next to them.
+            annotations: files or folders of annotations of the photos: COCO, YOLO, Pascal VOC, FiftyOne, or a table
+                with a column ``file_name``. The photos that they list are embedded, with their classes and captions.
+            crops: embed every box of the annotations in place of the photos, as ``photo.jpg#xywh=10,20,30,40``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
             splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
                 train, val or test; None takes none.
@@ -265,6 +272,7 @@ class Store:
             NoImages: if the source has no file.
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
@@ -279,6 +287,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
+            annotations=AnnotationOptions(tuple(annotations), crops),
             rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedstore.media.image.crop import split_crop
+
 MAX_IN_PROCESS_PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
 # A progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12.
 MAX_IN_PROCESS_SCANS = 16
@@ -23,8 +25,9 @@ def is_safe_in_process(data: bytes) -> bool:
     """Return whether a file can be decoded on a thread of this process.
 
     Args:
-        data: the bytes of the whole file.
+        data: the bytes of the whole file; of a crop, those of its photo count.
     """
+    _, data = split_crop(data)
     try:
         size = _size(data)
     except IndexError:
