@@ -16,7 +16,7 @@ from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.sources.table_options import TableOptions
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
+from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Store:
         parameters: Sequence[Any] = (),
         *,
         timeout: float = QUERY_SECONDS,
-        memory: str | int = QUERY_MEMORY,
+        memory: str | int | None = None,
     ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
@@ -154,7 +154,8 @@ class Store:
             query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
             timeout: seconds that it may take. Meanwhile, writers of the store wait.
-            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each. By
+                default 1 GiB, or a quarter of the memory of this process where that is less.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
@@ -247,7 +248,7 @@ class Store:
             hidden: embed hidden files and folders too.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
-            threads: decoding threads; by default one per core.
+            threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
@@ -595,7 +596,7 @@ class Store:
         self,
         *,
         recall: float = 0.95,
-        max_memory: str | int = "4GB",
+        max_memory: str | int | None = None,
         kind: str | None = None,
         space: str | None = None,
         wait: float = 0.0,
@@ -605,7 +606,8 @@ class Store:
 
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
-            max_memory: bytes, or text such as ``"4GB"``, that the index may take.
+            max_memory: bytes, or text such as ``"4GB"``, that the index may take, loaded or while it is built. By
+                default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.
