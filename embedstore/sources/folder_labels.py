@@ -115,8 +115,9 @@ class SplitFolderCheck:
             if splits and others and not self._is_split:
                 listed = ", ".join(map(repr, others[:_MAX_LISTED_FOLDERS]))
                 more = f" and {len(others) - _MAX_LISTED_FOLDERS} more" if len(others) > _MAX_LISTED_FOLDERS else ""
+                place = os.path.join(self._root, *above) or Path.cwd()  # noqa: PTH118
                 raise SourceError(
-                    f"{os.path.join(self._root, *above) or Path.cwd()} has {listed}{more} next to the split {', '.join(splits)}: "  # noqa: PTH118
+                    f"{place} has {listed}{more} next to the split {', '.join(splits)}: "
                     "images there would be in no split; rename the folder to train, val or test (or another word for "
                     "one), embed the folders one by one, or take no splits from folders with --splits-from none"
                 )
