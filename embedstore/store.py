@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.registry import HeadRecord
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
@@ -621,23 +622,49 @@ class Store:
             self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
         )
 
-    def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
-        """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet file of the items.
+    def export(
+        self,
+        path: str | Path,
+        *,
+        file_format: str | None = None,
+        vectors: bool | None = None,
+        dtype: str | None = None,
+        space: str | None = None,
+        where: str | None = None,
+    ) -> ExportReport:
+        """Write items with their vectors, and images where the format holds them, for other tools.
 
         Args:
-            path: the file to write.
+            path: the file to write, or a new folder.
+            file_format: ``parquet``, ``npy`` (with a Parquet file of the items), ``csv``, ``webdataset`` (a ``.tar``
+                file, or a folder of them), ``lance`` (a table of LanceDB), ``huggingface`` (a folder that
+                ``datasets.load_dataset`` reads) or ``fiftyone``; by default as the suffix says.
+            vectors: write the vectors; by default in every format but CSV.
+            dtype: the type of the vectors, ``float32`` or ``float16``; by default float32.
             space: see :class:`Store`.
             where: see :class:`Store`.
 
         Returns:
-            The number of rows.
+            How many items were written, and which were left out because their images cannot be read or have changed.
 
         Raises:
-            QueryError: if the suffix is neither ``.parquet`` nor ``.npy``.
+            QueryError: if the suffix is that of no format, no item matches, or no image can be read.
+            BadOption: if the options do not fit the format.
             BadFilter: if ``where`` is not one condition.
+            MissingExtra: if the format needs a package that is not installed.
+            StoreExists: if the folder exists and is not empty.
+            StoreIOError: if the folder cannot be written.
             OutputError: if the file cannot be written.
         """
-        return operations.search.export(self._session, Path(path), space=space, where=where)
+        return operations.search.export(
+            self._session,
+            Path(path),
+            file_format=file_format,
+            vectors=vectors,
+            dtype=dtype,
+            space=space,
+            where=where,
+        )
 
     # ---- classify
 
