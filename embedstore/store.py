@@ -15,6 +15,8 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.companions import RawPairs
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
@@ -221,6 +223,7 @@ class Store:
         collect_rows: bool = False,
         exclude: Names = (),
         hidden: bool = False,
+        raw_pairs: str = "photo",
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -246,6 +249,8 @@ class Store:
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
                 anyway.
             hidden: embed hidden files and folders too.
+            raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
+                ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -262,6 +267,7 @@ class Store:
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
             BadEncoding: if a text manifest has another encoding.
+            BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -274,8 +280,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
-            exclude=exclude,
-            hidden=hidden,
+            rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,
             threads=threads,
