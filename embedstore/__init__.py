@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         WeightsNotFound,
     )
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
@@ -164,6 +165,7 @@ _MODULES = {
         "WeightsMismatch",
         "WeightsNotFound",
     ),
+    "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
@@ -229,6 +231,7 @@ __all__ = [
     "EmbeddingMap",
     "EmbedstoreError",
     "Evaluation",
+    "ExportReport",
     "Features",
     "FinetuneError",
     "FinetuneResult",

@@ -138,7 +138,9 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Decoding threads; by default one per core, if memory allows.")
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
