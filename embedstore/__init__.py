@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
+        BadAnnotations,
         BadBackbone,
         BadEncoding,
         BadFilter,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         WeightsNotFound,
     )
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
@@ -120,7 +122,9 @@ _MODULES = {
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
+        "BadAnnotations",
         "BadBackbone",
+        "BadAnnotations",
         "BadEncoding",
         "BadFilter",
         "BadHead",
@@ -163,6 +167,7 @@ _MODULES = {
         "WeightsMismatch",
         "WeightsNotFound",
     ),
+    "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
@@ -209,6 +214,7 @@ __all__ = [
     "ArchiveCounts",
     "BackboneError",
     "Backup",
+    "BadAnnotations",
     "BadBackbone",
     "BadEncoding",
     "BadFilter",
@@ -227,6 +233,7 @@ __all__ = [
     "EmbeddingMap",
     "EmbedstoreError",
     "Evaluation",
+    "ExportReport",
     "Features",
     "FinetuneError",
     "FinetuneResult",
