@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.regression.ordinal import OrdinalHead
     from embedstore.classify.heads.regression.prediction_interval import PredictionInterval
     from embedstore.classify.heads.regression.ridge import RidgeHead
-    from embedstore.classify.heads.regression.weighted_fit import fit_weighted
+    from embedstore.classify.heads.sample_weights import fit_weighted
     from embedstore.classify.heads.selective import SelectiveClassifier
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
@@ -47,7 +47,7 @@ _MODULES = {
     "regression.ordinal": ("OrdinalHead",),
     "regression.prediction_interval": ("PredictionInterval",),
     "regression.ridge": ("RidgeHead",),
-    "regression.weighted_fit": ("fit_weighted",),
+    "sample_weights": ("fit_weighted",),
     "selective": ("SelectiveClassifier",),
     "zero_shot": ("ZeroShotHead", "build_prompts", "encode_class_vectors", "load_templates"),
 }
