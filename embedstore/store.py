@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
+    from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
@@ -1301,6 +1302,48 @@ class Store:
         return operations.heads.export(self._session, name, Path(path))
 
     # ---- label and clean
+
+    def shift(
+        self,
+        first: str | None = None,
+        second: str | None = None,
+        *,
+        where: str | None = None,
+        space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
+        max_items: int = 5000,
+        seed: int = 0,
+    ) -> ShiftReport:
+        """Test whether two sets of items differ: train against test, or old items against new ones.
+
+        A classifier is trained to tell the sets apart from their vectors, and judged on items that did not train it
+        (a two-sample test, Lopez-Paz and Oquab 2017).
+
+        Args:
+            first: a filter; by default the items of the split ``train``.
+            second: a filter, such as ``"added >= '2026-11-01'"``; by default the items of ``test``, or of ``val`` if
+                there is no ``test``.
+            where: see :class:`Store`; both sets must match it.
+            space: see :class:`Store`.
+            near_duplicates: ``group`` counts near-duplicates as one draw, ``ignore`` does not search for them.
+            near_duplicate_threshold: as for :meth:`probe`.
+            max_items: the most independent items of each set that are compared; more are sampled.
+            seed: random seed of the sample, the folds and the permutations.
+
+        Returns:
+            The p-value, the AUROC with its interval, and the items that show the difference most.
+
+        Raises:
+            BadOption: if one of the two filters is missing.
+            BadFilter: if a filter is not one condition.
+            UnknownColumn: if a filter names an unknown column.
+            LabelError: if the items have no split, or a set has fewer than 20 independent items.
+        """
+        settings = operations.shift.ShiftSettings(
+            operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold), max_items, seed
+        )
+        return operations.shift.shift(self._session, first, second, settings, where=where, space=space)
 
     def label_errors(
         self,
