@@ -45,7 +45,9 @@ class Backend:
 
     def zeros(self, *shape: int) -> Tensor:
         """Return zeros of ``dtype`` on the device."""
-        return self.to_device(np.zeros(shape, self.dtype))
+        if self.device is None:
+            return np.zeros(shape, self.dtype)
+        return self.xp.zeros(shape, dtype=getattr(self.xp, self.dtype.name), device=self.device)
 
     def to_numpy(self, a: Tensor) -> FloatArray:
         """Return a float64 NumPy copy."""
