@@ -145,7 +145,7 @@ def _losses(rows: ScoredRows) -> dict[str, MetricEstimate]:
         MetricName.BRIER_SCORE: 2 * ((1 - of_truth) ** 2).mean(1),  # of both columns, no and yes
     }
     return {
-        m.value: MetricEstimate(float(loss.mean()), *loss_interval(m, loss, rows.groups)) for m, loss in losses.items()
+        m.value: MetricEstimate(float(loss.mean()), *loss_interval(m, loss, rows)) for m, loss in losses.items()
     }
 
 
