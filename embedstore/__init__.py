@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
+        BadAnnotations,
         BadBackbone,
         BadEncoding,
         BadFilter,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         WeightsNotFound,
     )
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
@@ -119,7 +121,9 @@ _MODULES = {
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
+        "BadAnnotations",
         "BadBackbone",
+        "BadAnnotations",
         "BadEncoding",
         "BadFilter",
         "BadHead",
@@ -162,6 +166,7 @@ _MODULES = {
         "WeightsMismatch",
         "WeightsNotFound",
     ),
+    "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
@@ -209,6 +214,7 @@ __all__ = [
     "ArchiveCounts",
     "BackboneError",
     "Backup",
+    "BadAnnotations",
     "BadBackbone",
     "BadEncoding",
     "BadFilter",
@@ -229,6 +235,7 @@ __all__ = [
     "EmbeddingMap",
     "EmbedstoreError",
     "Evaluation",
+    "ExportReport",
     "Features",
     "FinetuneError",
     "FinetuneResult",

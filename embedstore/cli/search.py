@@ -14,7 +14,7 @@ from embedstore.cli import console, process_limits, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS, QueryLimits
+from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -150,7 +150,14 @@ def map_(
 def index(
     store: o.StorePath,
     recall: Annotated[float, typer.Option(help="The least recall of the 10 nearest that is accepted.")] = 0.95,
-    max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The memory that the index may take, loaded or while it is built, e.g. 8GB; by default 4GB, or half "
+            "of the memory of this process where that is less.",
+        ),
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
@@ -202,7 +209,14 @@ def sql(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Stop the query after this time; writers of the store wait for it.")
     ] = QUERY_SECONDS,
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="Stop the query at this memory.")] = QUERY_MEMORY,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Stop the query at this memory; by default 1GB, or a quarter of the memory of this process where that "
+            "is less.",
+        ),
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Run a query over items, contents, spaces, failures, runs and the other tables; pred.HEAD is a column of items.
@@ -221,25 +235,38 @@ def export(
     store: o.StorePath,
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="PATH", help="FILE.parquet, FILE.npy (with a Parquet file of the items), or a new FOLDER."
-        ),
+        typer.Argument(metavar="PATH", help="FILE.parquet, .npy, .csv, .tar or .lance, or a new FOLDER."),
     ],
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Write parquet, npy, csv, webdataset, lance, huggingface or fiftyone; by default as the suffix says.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        bool | None,
+        typer.Option("--vectors/--no-vectors", help="Write the vectors; by default in every format but CSV."),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Write vectors as float16 or float32; by default float32.")] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write items and vectors to a Parquet or .npy file, or the whole store to a folder for `embedstore import`."""
+    """Write items and vectors for other tools, or the whole store to a folder for `embedstore import`.
+
+    The suffix of a file says the format. A folder without --format is the whole store.
+
+    `embedstore export pets.store pets/ --format huggingface`
+    """
     opened = es.open(store)
-    if path.suffix:
-        rows = opened.export(path, where=where, space=space)
-        console.print_json({"path": str(path), "rows": rows}) if as_json else console.print_line(
-            f"wrote {rows} rows to {path}"
-        )
+    if path.suffix or file_format:
+        report = opened.export(path, file_format=file_format, vectors=vectors, dtype=dtype, where=where, space=space)
+        console.print_json(report.to_json()) if as_json else console.print_line(report.summary())
         return
-    if where or space:
+    if where or space or dtype or vectors is not None:
         raise typer.BadParameter(
-            "the whole store is written to a folder; --where and --space need FILE.parquet or FILE.npy"
+            "the whole store is written to a folder; these options need a file such as FILE.parquet, or --format"
         )
     counts = opened.export_store(path)
     if as_json:

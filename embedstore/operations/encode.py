@@ -19,7 +19,7 @@ from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.pipeline.decode import DecodeSettings
 from embedstore.pipeline.decode_method import PILLOW_METHOD
-from embedstore.pipeline.encoder import prepare_encoder
+from embedstore.pipeline.encoder import EncoderRequest, prepare_encoder
 from embedstore.pipeline.forward import BatchEncoder
 from embedstore.pipeline.run import EmbedProgress
 from embedstore.pipeline.unstored import FixedBatches, ListedFiles, UnstoredImage, encode_unstored
@@ -126,9 +126,7 @@ def _open_encoder(session: Session, record: SpaceRecord, images: ImageSet) -> It
         lambda: session.backbones_on_devices(record),
         images.source,
         ListedFiles(refs),
-        runtime=session.options.runtime,
-        decoder=session.options.decoder,
-        threads=available_cores(),
+        EncoderRequest(session.options.runtime, session.options.decoder, available_cores()),
         towers_folder=session.storage.layout.towers_folder(record.key),
     )
     try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedstore.errors import ImageError, SourceError
-from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.companions import find_companions
+from embedstore.sources.folder_labels import NAMED_ROLES, SplitFolderCheck, from_names, label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
@@ -54,14 +55,22 @@ class RemoteFolder(LocationSource):
 
     def _kept(self, entries: Sequence[RemoteEntry], below: tuple[str, ...], summary: ScanSummary) -> list[RemoteEntry]:
         """Return the entries of one folder that are not skipped, and count the others."""
+        kinds = [self._skipped_kind(entry, below) for entry in entries]
+        files = {e.name for e, kind in zip(entries, kinds, strict=True) if kind is None and not e.is_folder}
+        companions = find_companions(sorted(files), lambda _: True, raw_pairs=self._rules.raw_pairs)
         kept = []
-        for entry in entries:
-            kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
-            if kind := kind_of(entry.name, "/".join((*below, entry.name))):
-                summary.skipped[kind] += 1
+        for entry, kind in zip(entries, kinds, strict=True):
+            reason = kind or (None if entry.is_folder else companions.get(entry.name))
+            if reason:
+                summary.skipped[reason] += 1
             else:
                 kept.append(entry)
         return kept
+
+    def _skipped_kind(self, entry: RemoteEntry, below: tuple[str, ...]) -> str | None:
+        """Return how an entry is counted that is skipped for its name, None for one that is not."""
+        kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
+        return kind_of(entry.name, "/".join((*below, entry.name)))
 
     def _files(
         self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]
@@ -93,17 +102,22 @@ class RemoteFiles(LocationSource):
         return Scan(self._entries())
 
     def _entries(self) -> Iterator[ImageRef | Failure]:
-        """Yield the reference of every file."""
+        """Yield the reference of every file, and check at the end which folders name a split."""
+        check = SplitFolderCheck("")
         for url in self._urls:
-            label, split = label_and_split(url.split("/")[3:-1], splits=self._splits)
+            scheme, _, server, *folders, name = url.split("/")
+            label, split = label_and_split(folders, splits=self._splits)
+            check.add((f"{scheme}//{server}", *folders), name)
             try:
                 found = stat_remote(url)
             except ImageError as e:
                 yield Failure(url, url, 0, 0, e.reason, e.detail)
                 continue
-            yield ImageRef(url, url, found.size, found.version_ns, label if self._labels else None, split)
+            yield from_names(ImageRef(url, url, found.size, found.version_ns, label if self._labels else None, split))
+        if self._splits:
+            check.check()
 
 
 def reference(entry: RemoteEntry, label: str | None, split: str | None) -> ImageRef:
     """Return the reference of a listed file."""
-    return ImageRef(entry.url, entry.url, entry.stat.size, entry.stat.version_ns, label, split)
+    return ImageRef(entry.url, entry.url, entry.stat.size, entry.stat.version_ns, label, split, named_roles=NAMED_ROLES)
