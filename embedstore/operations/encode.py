@@ -24,12 +24,12 @@ from embedstore.pipeline.forward import BatchEncoder
 from embedstore.pipeline.run import EmbedProgress
 from embedstore.pipeline.unstored import FixedBatches, ListedFiles, UnstoredImage, encode_unstored
 from embedstore.reports.progress import Progress, embedding_progress
+from embedstore.resources import available_cores
 from embedstore.sources.memory import MemoryImages, NamedImage
 from embedstore.sources.open import open_source
 from embedstore.sources.source import Source
 from embedstore.storage.commit import storable_rows
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.timing import available_cores
 from embedstore.types import Failure, FailureReason, ImageRef
 
 Images: TypeAlias = "ImageQuery | Sequence[ImageQuery]"
