@@ -6,19 +6,20 @@ This is the only place that decides by the uri how to read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import to_rgb_image
+from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
+from embedstore.sources.plug_in.registry import item_plug_in, read_item_of, stat_item_of
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, ImageRef, existing_path
@@ -43,6 +44,9 @@ def read_location(path: str) -> bytes:
     row = parse_row_uri(path)
     if row is not None:
         return read_row(row)
+    plug_in = item_plug_in(path)
+    if plug_in is not None:
+        return read_item_of(plug_in, path)
     return read_remote(path) if is_remote(path) else read_file(existing_path(path))
 
 
@@ -50,14 +54,16 @@ def stat_location(
     path: str, label: str | None = None, split: str | None = None, group: str | None = None
 ) -> ImageRef | Failure:
     """Return the reference of an item's file as it is now, or why there is none."""
-    member, row = parse_member_uri(path), parse_row_uri(path)
-    if member is None and row is None and not is_remote(path):
+    member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
+    if member is None and row is None and plug_in is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
         elif row is not None:
             size, version_ns = stat_row(row)
+        elif plug_in is not None:
+            size, version_ns = stat_item_of(plug_in, path)
         else:
             found = stat_remote(path)
             size, version_ns = found.size, found.version_ns
@@ -67,8 +73,8 @@ def stat_location(
 
 
 def is_location(uri: str) -> bool:
-    """Return whether a uri names a file on a server or a member of an archive, and not a path."""
-    return is_remote(uri) or parse_member_uri(uri) is not None
+    """Return whether a uri names a file on a server, a member of an archive or an item of a plug-in, and not a path."""
+    return is_remote(uri) or parse_member_uri(uri) is not None or item_plug_in(uri) is not None
 
 
 def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
@@ -98,13 +104,15 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
     return read_location(decode_path(uri, path_bytes))
 
 
-def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+def load_image(image: bytes | str | Path | Image.Image, decoding: Mapping[str, str] = NO_SETTINGS) -> Image.Image:
     """Return an image that a user gave in any form as RGB, upright, with transparency over white.
 
     Args:
         image: the bytes of a file, its path or uri, or an image opened by Pillow.
+        decoding: the settings of decoders that a space records.
 
     Raises:
         ImageError: if the file cannot be read or the image cannot be decoded.
     """
-    return to_rgb_image(read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
+    data = read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image
+    return to_rgb_image(data, decoding)

@@ -26,7 +26,8 @@ from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
-_IS_TABLE_ROW = "regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$')"
+# FILE.suffix#name=…: a part of a file, such as a row of a table, which is no file of its folder
+_IS_TABLE_ROW = "regexp_matches(i.uri, '[.][A-Za-z0-9]+#[A-Za-z_]+=')"
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
 
 
