@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
+        BadAnnotations,
         BadBackbone,
         BadEncoding,
         BadFilter,
@@ -119,7 +120,9 @@ _MODULES = {
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
+        "BadAnnotations",
         "BadBackbone",
+        "BadAnnotations",
         "BadEncoding",
         "BadFilter",
         "BadHead",
@@ -209,6 +212,7 @@ __all__ = [
     "ArchiveCounts",
     "BackboneError",
     "Backup",
+    "BadAnnotations",
     "BadBackbone",
     "BadEncoding",
     "BadFilter",

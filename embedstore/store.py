@@ -15,10 +15,11 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
+from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class Store:
         parameters: Sequence[Any] = (),
         *,
         timeout: float = QUERY_SECONDS,
-        memory: str | int = QUERY_MEMORY,
+        memory: str | int | None = None,
     ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
@@ -157,7 +158,8 @@ class Store:
             query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
             timeout: seconds that it may take. Meanwhile, writers of the store wait.
-            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each. By
+                default 1 GiB, or a quarter of the memory of this process where that is less.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
@@ -213,8 +215,10 @@ class Store:
 
     def embed(
         self,
-        source: Any,
+        source: Any = (),
         *,
+        annotations: Names = (),
+        crops: bool = False,
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
@@ -236,7 +240,11 @@ class Store:
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
                 a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
-                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets. With
+                annotations: the folder of the photos; without one it is looked for next to them.
+            annotations: files or folders of annotations of the photos: COCO, YOLO, Pascal VOC, FiftyOne, or a table
+                with a column ``file_name``. The photos that they list are embedded, with their classes and captions.
+            crops: embed every box of the annotations in place of the photos, as ``photo.jpg#xywh=10,20,30,40``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
             splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
                 train, val or test; None takes none.
@@ -253,7 +261,7 @@ class Store:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
-            threads: decoding threads; by default one per core.
+            threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
@@ -266,6 +274,7 @@ class Store:
             NoImages: if the source has no file.
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
@@ -280,6 +289,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
+            annotations=AnnotationOptions(tuple(annotations), crops),
             rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,
@@ -601,7 +611,7 @@ class Store:
         self,
         *,
         recall: float = 0.95,
-        max_memory: str | int = "4GB",
+        max_memory: str | int | None = None,
         kind: str | None = None,
         space: str | None = None,
         wait: float = 0.0,
@@ -611,7 +621,8 @@ class Store:
 
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
-            max_memory: bytes, or text such as ``"4GB"``, that the index may take.
+            max_memory: bytes, or text such as ``"4GB"``, that the index may take, loaded or while it is built. By
+                default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.

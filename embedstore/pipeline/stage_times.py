@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from embedstore.timing import available_cores
+from embedstore.resources import available_cores
 
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
 MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be reached while cores decode
@@ -97,7 +97,8 @@ class StageTimes:
         seconds: wall time of all stages together.
         read: over all threads of the stage.
         decode: over all threads of the stage.
-        forward_seconds: wall time in which the backbone was computing.
+        forward_seconds: wall time in which the backbone was computing; on a GPU by its own clock, without what the host
+            does for it.
         write: of the main thread.
         cpu_seconds: processor time of the whole process.
         threads: the size of the pool that reads and decodes.

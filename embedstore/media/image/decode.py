@@ -16,6 +16,7 @@ from PIL import Image, ImageFile
 
 from embedstore.errors import ImageError, PluginError
 from embedstore.media.image.color import to_rgb
+from embedstore.media.image.crop import split_crop
 from embedstore.media.image.formats.image_format import ImageFormat
 from embedstore.media.image.formats.registry import find_built_in, find_plug_in
 from embedstore.media.image.warnings_filter import suppress_warnings
@@ -59,7 +60,7 @@ def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[
     """Decode the first frame of one image file to RGB, upright, with transparency over white.
 
     Args:
-        data: the bytes of the file.
+        data: the bytes of the file, or of a file and a box in it (:mod:`embedstore.media.image.crop`).
         decoding: the settings of decoders that the space records, by ``FORMAT.OPTION``.
 
     Returns:
@@ -69,6 +70,16 @@ def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[
         ImageError: if the image cannot be decoded; ``reason`` says why.
         PluginError: if the plug-in of the format cannot be loaded.
     """
+    box, data = split_crop(data)
+    image, info = _open_file(data, decoding)
+    if box is None:
+        return image, info
+    cropped = box.cut(image)
+    return cropped, ImageInfo(cropped.width, cropped.height, info.format)
+
+
+def _open_file(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ImageInfo]:
+    """Decode a file, and raise what its library raises as ImageError."""
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
     _require_few_scans(data)

@@ -24,6 +24,12 @@ class LabelColumn(NamedTuple):
     is_list: bool
 
 
+# A photo without a group is in the group of its own crops, which have its uri as their group.
+_GROUP = (
+    "coalesce(group_id, CASE WHEN uri IN (SELECT o.group_id FROM items o WHERE o.group_id IS NOT NULL) THEN uri END)"
+)
+
+
 class FeatureRow(NamedTuple):
     """One present item; ``shard`` and ``row`` are None without a vector in the space."""
 
@@ -68,7 +74,7 @@ def feature_rows(con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: s
     """
     rows = con.execute(
         'SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR, v.shard, v."row"::BIGINT '
-        f"FROM (SELECT item, {label.value} AS y, split, group_id, content FROM items "
+        f"FROM (SELECT item, {label.value} AS y, split, {_GROUP} AS group_id, content FROM items "
         f"WHERE present AND ({condition})) i "
         "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
         [space],
