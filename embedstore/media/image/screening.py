@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedstore.media.image.crop import split_crop
 from embedstore.resources import memory_share
 
 MAX_IN_PROCESS_PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
@@ -30,8 +31,9 @@ def is_safe_in_process(data: bytes) -> bool:
     """Return whether a file can be decoded on a thread of this process.
 
     Args:
-        data: the bytes of the whole file.
+        data: the bytes of the whole file; of a crop, those of its photo count.
     """
+    _, data = split_crop(data)
     try:
         size = _size(data)
     except IndexError:

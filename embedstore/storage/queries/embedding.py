@@ -26,7 +26,12 @@ from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
-_IS_TABLE_ROW = "regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$')"
+_NUMBER = "[-0-9.]+"
+# A row of a table, or a part of a file, is no file of its folder.
+_IS_PART = (
+    "(regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$') OR regexp_matches(i.uri, "
+    f"'#(xywh=(pixel:|percent:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}|page=[0-9]+|t=[0-9.]+)$'))"
+)
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
 
 
@@ -138,7 +143,7 @@ def find_missing_items(
     """Collect the items below the folders ``roots``, in the archives and in the tables that the scan did not find.
 
     Items below a path that failed are left out: a folder, archive or table that cannot be read says nothing of its
-    items. A row of a table is not a file of its folder.
+    items. A row of a table or a part of a file is not a file of its folder.
 
     Args:
         con: a connection on which the catalog can be read.
@@ -150,7 +155,7 @@ def find_missing_items(
         f"""
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE CASE WHEN {_IS_TABLE_ROW}
+        WHERE CASE WHEN {_IS_PART}
               THEN len(list_filter($tables::VARCHAR[][],
                                    lambda t: starts_with(i.uri, t[1]) AND contains(i.uri, t[2]))) > 0
               ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
