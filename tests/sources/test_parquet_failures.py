@@ -184,7 +184,7 @@ def test_a_data_set_that_lost_a_file_loses_its_rows(tmp_path):
 KILLED_RUN = """
 import os, sys, threading
 import embedstore as es
-from embedstore.sources import source
+from embedstore.sources import locations
 from embedstore.sources.locations import read_location
 reads = 0
 def read(path):
@@ -193,7 +193,7 @@ def read(path):
     if reads > int(sys.argv[3]):
         os.kill(os.getpid(), 9)
     return read_location(path)
-source.read_location = read
+locations.read_location = read
 es.open(sys.argv[1], device="cpu").embed(sys.argv[2])
 """
 
