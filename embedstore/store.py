@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, ProbeResult
     from embedstore.classify.evaluation.active_learning import LabelSuggestions
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
@@ -763,7 +764,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
+        head: str | None = None,
+        task: str = "auto",
+        weight: str | None = None,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -783,12 +786,21 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
-    ) -> Evaluation:
+    ) -> ProbeResult:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
+
+        A label of numbers can be predicted as a number: then the head is ridge regression and the result a
+        :class:`RegressionEvaluation`.
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
-            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``; for numbers ``ridge`` or
+                ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
+            task: ``classification``, ``regression``, ``ordinal`` (a few numbers in order, such as grades) or ``auto``:
+                numbers with a fraction, and many different whole numbers, are a regression; everything else is a
+                classification. A note says what was chosen for numbers.
+            weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
+                do not weigh the held-out items.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -806,7 +818,8 @@ class Store:
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
                 95% of samples.
-            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one; for numbers
+                the share outside of the prediction intervals, 0.1 by default.
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
@@ -815,7 +828,8 @@ class Store:
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
 
         Returns:
-            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
+            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
+            the errors next to those of the mean, and the prediction intervals.
 
         Raises:
             UnknownColumn: if the items lack the column.
@@ -829,6 +843,8 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
+            weight=weight,
             where=where,
             space=space,
             separator=separator,
@@ -857,6 +873,7 @@ class Store:
         *,
         k: int = 5,
         weights: str = "softmax",
+        task: str = "auto",
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -875,13 +892,14 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
-    ) -> Evaluation:
+    ) -> ProbeResult:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
         Args:
             label: see :class:`Store`.
             k: neighbors.
             weights: ``softmax`` (DINO: exp(cosine / 0.07)), ``uniform`` or ``distance``.
+            task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -907,6 +925,7 @@ class Store:
         return self.probe(
             label,
             head="knn",
+            task=task,
             where=where,
             space=space,
             separator=separator,
@@ -1081,8 +1100,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
-        labels_per_class: Counts = (1, 2, 4, 8, 16),
+        head: str | None = None,
+        task: str = "auto",
+        labels_per_class: Counts | None = None,
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
@@ -1097,7 +1117,9 @@ class Store:
         Args:
             label: see :class:`Store`.
             head: as for :meth:`probe`.
-            labels_per_class: labels per class; all training rows come last.
+            task: as for :meth:`probe`.
+            labels_per_class: labels per class, by default 1, 2, 4, 8 and 16; for numbers labels in all, by default 20,
+                50, 100, 200 and 500. All training rows come last.
             repeats: draws per number of labels.
             seed: random seed of the first draw and of the split.
             where: see :class:`Store`.
@@ -1108,8 +1130,8 @@ class Store:
             head_options: as for :meth:`probe`.
 
         Returns:
-            Accuracy over labels per class (mean average precision for several labels per item): mean and standard
-            deviation.
+            Accuracy over labels per class (mean average precision for several labels per item, mean absolute error for
+            numbers): mean and standard deviation.
 
         Raises:
             LabelError: if the labels cannot support an evaluation.
@@ -1118,6 +1140,7 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
             labels_per_class=labels_per_class,
             repeats=repeats,
             seed=seed,
@@ -1133,7 +1156,8 @@ class Store:
         label: str = "label",
         *,
         spaces: Names | None = None,
-        heads: Names = ("logistic", "knn", "prototype"),
+        heads: Names | None = None,
+        task: str = "auto",
         classes: Classes | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: Vectors | None = None,
@@ -1152,14 +1176,16 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
-    ) -> HeadComparison:
+    ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
-                learn from all training items.
+            heads: names of heads as for :meth:`probe`, by default ``logistic``, ``knn`` and ``prototype``, for numbers
+                ``ridge`` and ``knn``; also ``zero-shot``, and the heads of :meth:`few_shot`, which learn from all
+                training items.
+            task: as for :meth:`probe`.
             classes: as for :meth:`zero_shot`, for these; by default the labels.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
@@ -1180,7 +1206,8 @@ class Store:
             refit: as for :meth:`probe`.
 
         Returns:
-            The contestants, best first, with their gap to the best and its p-value.
+            The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
+            absolute errors.
 
         Raises:
             SpaceNotFound: if there is no such space.
@@ -1193,6 +1220,7 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            task=task,
             classes=classes,
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
@@ -1235,7 +1263,7 @@ class Store:
         """
         return operations.heads.load(self._session, name, space=space)
 
-    def save_head(self, name: str, evaluation: Evaluation, *, wait: float = 10.0) -> HeadRecord:
+    def save_head(self, name: str, evaluation: ProbeResult, *, wait: float = 10.0) -> HeadRecord:
         """Save the head of an evaluation, bound to its space, label and classes; a head of that name is replaced.
 
         Args:
