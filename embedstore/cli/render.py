@@ -123,12 +123,14 @@ def _print_failures(store: Store, count: int) -> None:
 
 def print_classified(result: ClassifiedImages) -> None:
     """Print the prediction of each image, and why an image has none."""
-    rows = [
-        (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r))
-        for r in result.records()
-        if r["failure"] is None
-    ]
-    if rows:
+    predicted = [r for r in result.records() if r["failure"] is None]
+    if predicted and predicted[0]["number"] is not None:
+        rows = [(r["image"], r["label"], f"{r['low']:g}", f"{r['high']:g}", _nearest(r)) for r in predicted]
+        console.print_table(("image", result.label, "low", "high", "nearest labeled item"), rows)
+    elif predicted:
+        rows = [
+            (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r)) for r in predicted
+        ]
         console.print_table(("image", result.label, "probability", "next", "nearest labeled item"), rows)
     for image in result.failures:
         console.print_note(f"{image.image}: {image.failure}")
