@@ -11,12 +11,15 @@ import embedstore as es
 from embedstore.cli import console, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.check_protocol import check_protocol
 from embedstore.cli.option_groups import (
     EvaluationOptionGroup,
     Head,
     HeadArg,
     ItemOptionGroup,
+    KnnProtocol,
     NearDuplicateOptionGroup,
+    ProbeProtocol,
     SaveAs,
     Separator,
     SliceOptionGroup,
@@ -40,6 +43,7 @@ def probe(
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
     head_arg: HeadArg = [],
+    protocol: ProbeProtocol = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
     ] = False,
@@ -50,15 +54,19 @@ def probe(
 
     `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
+    head_options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
+    if protocol is not None:
+        check_protocol(protocol, head, head_options, evaluation, separator=separator, learning_curve=learning_curve)
     opened = es.open(store)
     shared: dict[str, Any] = {
         "head": head,
         "where": which.where,
         "space": which.space,
         "separator": separator,
-        "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+        "head_options": head_options,
     }
-    result = opened.probe(label, save_as=save, wait=wait, **shared, **evaluation.to_kwargs(), **slices.to_kwargs())
+    evaluated = shared | evaluation.to_kwargs() | slices.to_kwargs()
+    result = opened.probe(label, save_as=save, wait=wait, protocol=protocol, **evaluated)
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -74,17 +82,24 @@ def knn(
     evaluation: EvaluationOptionGroup,
     slices: SliceOptionGroup,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="The number of neighbors.")] = 5,
+    k: Annotated[int | None, typer.Option("-k", help="The number of neighbors; 5 by default.")] = None,
     neighbor_weights: Annotated[
-        str, typer.Option(help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07)), uniform or distance.")
-    ] = "softmax",
+        str | None,
+        typer.Option(
+            help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07), the default), uniform or distance."
+        ),
+    ] = None,
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
+    protocol: KnnProtocol = None,
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
     """Evaluate the k nearest neighbors by cosine on held-out items."""
+    if protocol is not None:
+        options = {name: v for name, v in (("k", k), ("weights", neighbor_weights)) if v is not None}
+        check_protocol(protocol, "knn", options, evaluation, separator=separator)
     opened = es.open(store)
     result = opened.knn(
         label,
@@ -95,6 +110,7 @@ def knn(
         separator=separator,
         save_as=save,
         wait=wait,
+        protocol=protocol,
         **evaluation.to_kwargs(),
         **slices.to_kwargs(),
     )

@@ -28,6 +28,9 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve, Learnin
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
+from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
+from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
 from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadVectors
 from embedstore.operations import heads
@@ -104,17 +107,24 @@ def probe(
     head_options: Mapping[str, Any] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     slices: SliceOptions = SliceOptions(),
+    protocol: str | None = None,
 ) -> Evaluation:
     """Evaluate a head; see :meth:`embedstore.Store.probe`."""
     record = session.space(space)
     heads.check_name(session, save_as)
     options = dict(head_options or {})
+    chosen: Protocol | None = None
+    if protocol is not None:
+        chosen = parse_protocol(protocol, ProtocolOptions(head, options, settings))
 
     def evaluate() -> Evaluation:
         data = features(session, label, where=where, space=record.key, separator=separator)
+        if chosen:
+            return (evaluate_knn_protocol if head == "knn" else evaluate_probe_protocol)(chosen, data, settings)
         return evaluation.evaluate_head(head, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
+    run |= {"protocol": protocol} if protocol else {}
     sliced = evaluate_by(session, slices, where, evaluate)
     return _saved(session, save_as, wait, session.recorded(head, record, run | slices.to_record(), sliced))
 
