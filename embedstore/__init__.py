@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         WeightsMismatch,
         WeightsNotFound,
     )
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.finetune_result import FinetuneResult
@@ -161,6 +162,7 @@ _MODULES = {
         "WeightsMismatch",
         "WeightsNotFound",
     ),
+    "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
@@ -225,6 +227,7 @@ __all__ = [
     "EmbeddingMap",
     "EmbedstoreError",
     "Evaluation",
+    "ExportReport",
     "Features",
     "FinetuneError",
     "FinetuneResult",

@@ -15,6 +15,8 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.companions import RawPairs
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
 from embedstore.storage.storage import Storage
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.registry import HeadRecord
+    from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
@@ -220,6 +223,7 @@ class Store:
         collect_rows: bool = False,
         exclude: Names = (),
         hidden: bool = False,
+        raw_pairs: str = "photo",
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -245,6 +249,8 @@ class Store:
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
                 anyway.
             hidden: embed hidden files and folders too.
+            raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
+                ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core.
@@ -261,6 +267,7 @@ class Store:
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
             BadEncoding: if a text manifest has another encoding.
+            BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -273,8 +280,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
-            exclude=exclude,
-            hidden=hidden,
+            rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,
             threads=threads,
@@ -621,23 +627,49 @@ class Store:
             self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
         )
 
-    def export(self, path: str | Path, *, space: str | None = None, where: str | None = None) -> int:
-        """Write items and vectors to a Parquet file, or vectors to ``.npy`` with a Parquet file of the items.
+    def export(
+        self,
+        path: str | Path,
+        *,
+        file_format: str | None = None,
+        vectors: bool | None = None,
+        dtype: str | None = None,
+        space: str | None = None,
+        where: str | None = None,
+    ) -> ExportReport:
+        """Write items with their vectors, and images where the format holds them, for other tools.
 
         Args:
-            path: the file to write.
+            path: the file to write, or a new folder.
+            file_format: ``parquet``, ``npy`` (with a Parquet file of the items), ``csv``, ``webdataset`` (a ``.tar``
+                file, or a folder of them), ``lance`` (a table of LanceDB), ``huggingface`` (a folder that
+                ``datasets.load_dataset`` reads) or ``fiftyone``; by default as the suffix says.
+            vectors: write the vectors; by default in every format but CSV.
+            dtype: the type of the vectors, ``float32`` or ``float16``; by default float32.
             space: see :class:`Store`.
             where: see :class:`Store`.
 
         Returns:
-            The number of rows.
+            How many items were written, and which were left out because their images cannot be read or have changed.
 
         Raises:
-            QueryError: if the suffix is neither ``.parquet`` nor ``.npy``.
+            QueryError: if the suffix is that of no format, no item matches, or no image can be read.
+            BadOption: if the options do not fit the format.
             BadFilter: if ``where`` is not one condition.
+            MissingExtra: if the format needs a package that is not installed.
+            StoreExists: if the folder exists and is not empty.
+            StoreIOError: if the folder cannot be written.
             OutputError: if the file cannot be written.
         """
-        return operations.search.export(self._session, Path(path), space=space, where=where)
+        return operations.search.export(
+            self._session,
+            Path(path),
+            file_format=file_format,
+            vectors=vectors,
+            dtype=dtype,
+            space=space,
+            where=where,
+        )
 
     # ---- classify
 

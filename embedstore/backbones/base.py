@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedstore.backbones.batch_runner import BatchRunner, require_pixels
+from embedstore.backbones.device_clock import DeviceClock
 from embedstore.backbones.forward_gate import gate_of_device
 from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
 from embedstore.backbones.runtimes.runtime import no_text_tower
@@ -84,6 +85,7 @@ class Backbone:
         half_precisions: as given.
         must_be_half: as given.
         gate: shared by the forward passes on the device.
+        clock: how fast the device computes.
         module: the library's own network: fine-tuning trains it, embedding only reads it.
         logit_scale: exp of CLIP's own logit scale, or None.
         bpe_merges: the file of its tokenizer's merges, if it has its own.
@@ -105,6 +107,7 @@ class Backbone:
         self.precision = "fp32"
         self.half_precisions, self.must_be_half = tuple(half_precisions), must_be_half
         self.gate = gate_of_device(device)
+        self.clock = DeviceClock(torch.device(device))
         self._half: HalfWeights | None = None
         self.module = loaded.module
         self.logit_scale = loaded.logit_scale
@@ -119,6 +122,10 @@ class Backbone:
         self.runner, self._text_runner = (
             BatchRunner(space.dim, size, device=device, gate=self.gate, release_memory=torch.cuda.empty_cache)
             for size in (image_batch_size, TEXT_BATCH_SIZE)
+        )
+        # used by a thread that holds the device's gate alone, so it has a gate of its own
+        self._overflow_runner = BatchRunner(
+            space.dim, OVERFLOW_BATCH_SIZE, device=device, release_memory=torch.cuda.empty_cache
         )
 
     @property
@@ -176,8 +183,7 @@ class Backbone:
         rows = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(rows):
             with self.full_precision():
-                for part in np.array_split(rows, -(-len(rows) // OVERFLOW_BATCH_SIZE)):
-                    vectors[part] = self._forward_pixels(batch[part])
+                vectors[rows] = self._overflow_runner.run(batch[rows], self._forward_pixels)
 
     def _forward_pixels(self, pixels: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Return the vectors of one batch of prepared images."""
@@ -249,8 +255,12 @@ class Backbone:
             float32 ``(B, D)`` on the host.
         """
         with torch.inference_mode(), self._autocast():
-            vectors = forward(self._to_device(batch))
-        out: NDArray[np.float32] = vectors.detach().float().cpu().numpy()
+            on_device = self._to_device(batch)
+            begin = self.clock.now()
+            vectors = forward(on_device).float()
+            end = self.clock.now()
+        out: NDArray[np.float32] = vectors.detach().cpu().numpy()  # waits for the device
+        self.clock.add(len(batch), begin, end)
         return out
 
     def _to_device(self, batch: NDArray[Any] | torch.Tensor) -> torch.Tensor:

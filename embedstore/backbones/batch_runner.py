@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.forward_gate import ForwardGate
+from embedstore.devices import describe_memory, is_out_of_memory
 from embedstore.errors import BadBackbone
 
 MIN_GAIN = 1.05  # speed-up that twice the batch size must bring to be worth twice the memory
@@ -98,9 +99,10 @@ class BatchRunner:
                 raise
             if len(batch) > 1 or not alone:
                 return None
+            device = f"{self._device}{describe_memory(self._device)}"
             raise BadBackbone(
-                f"one input of {'x'.join(map(str, batch.shape[1:]))} values does not fit into the memory of "
-                f"{self._device}; use --device cpu, --precision fp16 or a smaller backbone"
+                f"one input of {'x'.join(map(str, batch.shape[1:]))} values does not fit into the memory of {device}; "
+                "use --device cpu, --precision fp16 or a smaller backbone"
             ) from error
 
     def tune(self, encode: EncodeFunction, pixels: Any, *, smallest: int, largest: int) -> dict[int, float]:
@@ -158,16 +160,6 @@ def find_batch_size(
         return max(1, smallest // 2), rates
     fastest = max(rates.values())
     return min(size for size, rate in rates.items() if rate * MIN_GAIN >= fastest), rates
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error reports that memory ran out, on any device."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own class
-        return True
-    text = str(error).lower()
-    if ("cublas" in text or "cudnn" in text) and "alloc" in text:  # CUBLAS_STATUS_ALLOC_FAILED and its like
-        return True
-    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
 
 
 def require_pixels(batch: Any, size: tuple[int, int]) -> None:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from embedstore.devices import full_name
+
 
 class ForwardGate:
     """A lock that forward passes share; whoever is alone waits for them and keeps new ones out."""
@@ -48,6 +50,11 @@ _gates_lock = threading.Lock()
 
 
 def gate_of_device(device: str) -> ForwardGate:
-    """Return the gate of a device, which all networks on it share: they share its memory."""
+    """Return the gate of a device, which all networks on it share: they share its memory.
+
+    Args:
+        device: its name; ``cuda`` and ``cuda:0`` are one device.
+    """
+    name = full_name(device)
     with _gates_lock:
-        return _gates.setdefault(device, ForwardGate())
+        return _gates.setdefault(name, ForwardGate())

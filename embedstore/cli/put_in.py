@@ -85,6 +85,13 @@ def embed(
         ),
     ] = [],
     hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
+    raw_pairs: Annotated[
+        str,
+        typer.Option(
+            help="What is embedded of a RAW file and a JPEG or HEIC file of the same name: photo (the JPEG or HEIC "
+            "file) or both."
+        ),
+    ] = "photo",
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -166,6 +173,7 @@ def embed(
         collect_rows=collect_rows,
         exclude=exclude,
         hidden=hidden,
+        raw_pairs=raw_pairs,
         space=space,
         batch_size=batch_size,
         threads=threads,

@@ -221,25 +221,38 @@ def export(
     store: o.StorePath,
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="PATH", help="FILE.parquet, FILE.npy (with a Parquet file of the items), or a new FOLDER."
-        ),
+        typer.Argument(metavar="PATH", help="FILE.parquet, .npy, .csv, .tar or .lance, or a new FOLDER."),
     ],
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Write parquet, npy, csv, webdataset, lance, huggingface or fiftyone; by default as the suffix says.",
+        ),
+    ] = None,
+    vectors: Annotated[
+        bool | None,
+        typer.Option("--vectors/--no-vectors", help="Write the vectors; by default in every format but CSV."),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="Write vectors as float16 or float32; by default float32.")] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Write items and vectors to a Parquet or .npy file, or the whole store to a folder for `embedstore import`."""
+    """Write items and vectors for other tools, or the whole store to a folder for `embedstore import`.
+
+    The suffix of a file says the format. A folder without --format is the whole store.
+
+    `embedstore export pets.store pets/ --format huggingface`
+    """
     opened = es.open(store)
-    if path.suffix:
-        rows = opened.export(path, where=where, space=space)
-        console.print_json({"path": str(path), "rows": rows}) if as_json else console.print_line(
-            f"wrote {rows} rows to {path}"
-        )
+    if path.suffix or file_format:
+        report = opened.export(path, file_format=file_format, vectors=vectors, dtype=dtype, where=where, space=space)
+        console.print_json(report.to_json()) if as_json else console.print_line(report.summary())
         return
-    if where or space:
+    if where or space or dtype or vectors is not None:
         raise typer.BadParameter(
-            "the whole store is written to a folder; --where and --space need FILE.parquet or FILE.npy"
+            "the whole store is written to a folder; these options need a file such as FILE.parquet, or --format"
         )
     counts = opened.export_store(path)
     if as_json:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embedstore.backbones.batch_runner import is_out_of_memory
+from embedstore.devices import is_out_of_memory
 from embedstore.errors import FinetuneError
 from embedstore.finetuning.accelerator import fixed_seed
 from embedstore.finetuning.model import FinetuneModel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,7 @@ def embed(
     labels_from: str | None,
     splits_from: str | None,
     table: TableOptions,
-    exclude: Sequence[str],
-    hidden: bool,
+    rules: SkipRules,
     space: str | None,
     batch_size: int | None,
     threads: int | None,
@@ -47,7 +45,7 @@ def embed(
         split_rule=splits_from,
         table=table,
         exclude=[str(session.path)],
-        rules=SkipRules(tuple(exclude), hidden),
+        rules=rules,
         listings=session.storage.layout.listings,
     )
     options = EmbedOptions(

@@ -16,6 +16,8 @@ from embedstore import timing
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
 from embedstore.errors import BadBackbone, QueryError
+from embedstore.exports.formats import export_options
+from embedstore.exports.run import ExportReport, export_items
 from embedstore.media.image import preprocess
 from embedstore.operations.query_arguments import (
     ImageQuery,
@@ -40,9 +42,7 @@ from embedstore.search.options import SearchOptions
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.locations import load_image
-from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.transfer import export as transfer
 
 Vector: TypeAlias = NDArray[np.float32]
 
@@ -131,10 +131,19 @@ def build_index(
         return build.build_index(session.storage, record, target, progress=callback, wait=wait)
 
 
-def export(session: Session, path: Path, *, space: str | None, where: str | None) -> int:
-    """Export items and vectors; see :meth:`embedstore.Store.export`."""
-    with output_errors(path):
-        return transfer.export_items(session.storage, session.space(space), path, where=where)
+def export(
+    session: Session,
+    path: Path,
+    *,
+    file_format: str | None,
+    vectors: bool | None,
+    dtype: str | None,
+    space: str | None,
+    where: str | None,
+) -> ExportReport:
+    """Export items, vectors and images; see :meth:`embedstore.Store.export`."""
+    options = export_options(path, format_name=file_format, vectors=vectors, dtype=dtype)
+    return export_items(session.storage, session.space(space), path, options, where=where)
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class Session:
     towers: dict[tuple[str, Tower], OnnxEncoder] = field(default_factory=dict)
     eager_towers: set[tuple[str, Tower]] = field(default_factory=set)
     _backbones: dict[str, Backbone] = field(default_factory=dict)
+    _replicas: dict[tuple[str, int, str], Backbone] = field(default_factory=dict)  # by key, place and device
 
     def __post_init__(self) -> None:
         forks.reset_in_child(self, Session._leave_parent)
@@ -136,11 +137,21 @@ class Session:
     def forget_backbone(self, key: str) -> None:
         """Drop the loaded backbone of a space."""
         self._backbones.pop(key, None)
+        for replica in [r for r in self._replicas if r[0] == key]:
+            del self._replicas[replica]
 
     def backbones_on_devices(self, record: SpaceRecord) -> list[Backbone]:
-        """Return the backbone of a space, once per device that embedding uses."""
+        """Return the backbone of a space, once per device that embedding uses; each is loaded once."""
         first = self.backbone(record.key)
-        return [first, *(self._load_again(record, d) for d in resolve_devices(self.options.device)[1:])]
+        further = enumerate(resolve_devices(self.options.device)[1:], 1)
+        return [first, *(self._replica(record, place, device) for place, device in further)]
+
+    def _replica(self, record: SpaceRecord, place: int, device: str) -> Backbone:
+        """Return the copy of a backbone on a further device, the one at a place among the devices."""
+        key = (record.key, place, device)
+        if key not in self._replicas:
+            self._replicas[key] = self._load_again(record, device)
+        return self._replicas[key]
 
     def load(self, recipe: Recipe, device: str | None = None) -> Backbone:
         """Load a backbone; a relative weights file is the checkpoint of a space in the store.

@@ -8,10 +8,13 @@ is used.
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +57,41 @@ class DecodeMethod:
         """Prepare a thread that decodes."""
         if self.decoder is not Decoder.PILLOW:
             use_one_torch_thread()
+
+    def on_devices(self, devices: Sequence[str], images_per_turn: Callable[[], int]) -> DecodeMethod:
+        """Return this method with the work of a device spread over several: each resizes what it will embed.
+
+        Args:
+            devices: the devices of the run.
+            images_per_turn: how many images in a row one device gets: those of a batch.
+        """
+        if self.decoder not in (Decoder.GPU_RESIZE, Decoder.GPU_JPEG) or len(devices) < 2:
+            return self
+        prepares = [fast_decoders(device)[self.decoder] for device in devices]
+        return replace(self, prepare=DeviceTurns(prepares, images_per_turn).prepare)
+
+
+class DeviceTurns:
+    """Prepares images on several devices, a batch on each in turn; for many threads.
+
+    Args:
+        prepares: one function per device.
+        images_per_turn: how many images in a row one device gets.
+    """
+
+    def __init__(self, prepares: Sequence[PrepareFunction], images_per_turn: Callable[[], int]) -> None:
+        self._turns, self._images_per_turn = itertools.cycle(prepares), images_per_turn
+        self._left = 0
+        self._lock = threading.Lock()
+
+    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ImageInfo]:
+        """Decode, resize and crop one file on the device whose turn it is."""
+        with self._lock:
+            if self._left == 0:
+                self._prepare, self._left = next(self._turns), max(1, self._images_per_turn())
+            self._left -= 1
+            prepare = self._prepare
+        return prepare(data, preprocess)
 
 
 PILLOW_METHOD = DecodeMethod(Decoder.PILLOW, reference.prepare)
@@ -196,10 +234,11 @@ def comparison_seconds(backbone: Backbone, pixels: Any) -> float:
 
 
 def stack_pixels(pixels: Sequence[Any]) -> Any:
-    """Return one batch: an array, or a tensor on the device if any of the images is on one."""
-    device = next((x.device for x in pixels if not isinstance(x, np.ndarray)), None)
-    if device is None:
+    """Return one batch: an array, or a tensor on the device where most of the images are that are on one."""
+    devices = Counter(x.device for x in pixels if not isinstance(x, np.ndarray))
+    if not devices:
         return np.stack(pixels)
+    device = devices.most_common(1)[0][0]
     import torch
 
     return torch.stack([torch.as_tensor(x).to(device) for x in pixels])

@@ -45,15 +45,25 @@ class RunEncoder:
         self.encoder.close()
 
 
+@dataclass(frozen=True)
+class EncoderRequest:
+    """What the user requested of a run's encoder.
+
+    Attributes:
+        runtime: the runtime.
+        decoder: the decoder; None if every file is decoded in a separate process.
+        threads: the size of the decoding pool.
+        batch_size: images per forward pass; None is the encoder's own choice.
+    """
+
+    runtime: Runtime
+    decoder: Decoder | None
+    threads: int
+    batch_size: int | None = None
+
+
 def prepare_encoder(
-    load_backbone: LoadBackbone,
-    source: Source,
-    plan: EmbedPlan,
-    *,
-    runtime: Runtime,
-    decoder: Decoder | None,
-    threads: int,
-    towers_folder: Path,
+    load_backbone: LoadBackbone, source: Source, plan: EmbedPlan, request: EncoderRequest, *, towers_folder: Path
 ) -> RunEncoder:
     """Load the backbone and choose how files become pixels.
 
@@ -61,9 +71,7 @@ def prepare_encoder(
         load_backbone: loads the space's backbone.
         source: reads some of the run's files, on which the decoders are compared.
         plan: the files of the run.
-        runtime: the runtime that the user requested.
-        decoder: the decoder that the user requested; None if every file is decoded in a separate process.
-        threads: the size of the decoding pool.
+        request: what the user requested.
         towers_folder: the folder of the space's exported networks.
 
     Raises:
@@ -73,11 +81,11 @@ def prepare_encoder(
     loaded = load_backbone()
     backbones = loaded if isinstance(loaded, Sequence) else [loaded]
     count = plan.counts.todo
-    encoder = AdaptiveEncoder(backbones, runtime, towers_folder, expected_images=count)
+    encoder = AdaptiveEncoder(backbones, request.runtime, towers_folder, expected_images=count)
     method = PILLOW_METHOD
-    if decoder is not None:
+    if request.decoder is not None:
         sample = [data for data in read_sample(source, plan, 2 * COMPARISON_IMAGES) if is_safe_in_process(data)]
         method = choose_decode_method(
-            encoder.backbone, sample, requested=decoder, expected_images=count, threads=threads
-        )
+            encoder.backbone, sample, requested=request.decoder, expected_images=count, threads=request.threads
+        ).on_devices([b.device for b in backbones], lambda: request.batch_size or encoder.batch_size)
     return RunEncoder(encoder, method)

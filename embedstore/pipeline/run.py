@@ -15,7 +15,7 @@ from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
-from embedstore.pipeline.encoder import LoadBackbone, RunEncoder, prepare_encoder
+from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
 from embedstore.pipeline.plan import EmbedPlan, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
@@ -230,7 +230,7 @@ def _embed_files(
             commits.flush()
     times = timers.finish(
         images=forward.image_count,
-        forward_seconds=forward.seconds,
+        forward_seconds=run.encoder.device_seconds(forward.image_count) or forward.seconds,
         threads=settings.threads,
         shares_cpu=run.encoder.backbone.device == "cpu",
         runtime=run.encoder.choice.runtime.value,
@@ -244,13 +244,12 @@ def _prepare(
     """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space
     threads = options.threads or available_cores()
+    decoder = None if isolate_all else options.decoder
     run = prepare_encoder(
         load_backbone,
         job.source,
         plan,
-        runtime=options.runtime,
-        decoder=None if isolate_all else options.decoder,
-        threads=threads,
+        EncoderRequest(options.runtime, decoder, threads, options.batch_size),
         towers_folder=job.storage.layout.towers_folder(space.key),
     )
     preprocess = space.space.preprocess

@@ -97,7 +97,8 @@ class StageTimes:
         seconds: wall time of all stages together.
         read: over all threads of the stage.
         decode: over all threads of the stage.
-        forward_seconds: wall time in which the backbone was computing.
+        forward_seconds: wall time in which the backbone was computing; on a GPU by its own clock, without what the host
+            does for it.
         write: of the main thread.
         cpu_seconds: processor time of the whole process.
         threads: the size of the pool that reads and decodes.

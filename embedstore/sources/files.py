@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from embedstore.sources.companions import RawPairs
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.skip_rules import SkipRules
@@ -94,10 +95,12 @@ class Glob(LocationSource):
         self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
         self._labels, self._splits = labels, splits
         self._exclude = tuple(exclude)
+        names_suffix = not _WILDCARD.search(os.path.splitext(parts[-1])[1] or "*")  # noqa: PTH122
         self._rules = replace(
             rules,
             hidden=rules.hidden or any(part.startswith(".") for part in self._parts),
-            other_kinds=not _WILDCARD.search(os.path.splitext(parts[-1])[1] or "*"),  # noqa: PTH122
+            other_kinds=names_suffix,
+            raw_pairs=RawPairs.BOTH if names_suffix else rules.raw_pairs,
             named=frozenset(self._parts),
         )
 
@@ -109,6 +112,7 @@ class Glob(LocationSource):
             exclude=self._exclude,
             depth=self._depth,
             rules=self._rules,
+            selects=self.contains,
         )
         entries = (entry for entry in walk if self.contains(entry.path))
         return Scan(SplitFolderCheck(self._base).watch(entries) if self._splits else entries, walk.summary)

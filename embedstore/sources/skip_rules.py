@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embedstore.sources.companions import RawPairs
+
 # Folders that network drives, systems and programs make next to photos: previews, trash, snapshots. In lower case.
 LITTER_FOLDERS = frozenset({
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", ".@__thumb", "#recycle", "#snapshot", ".snapshot", ".snapshots",
@@ -47,12 +49,14 @@ class SkipRules:
         hidden: embed hidden files and folders too, whose names begin with a dot.
         other_kinds: try files of kinds that are no images.
         named: names that the user wrote himself, which are never skipped.
+        raw_pairs: what is embedded of a RAW file and a JPEG or HEIC file of the same name.
     """
 
     exclude: tuple[str, ...] = ()
     hidden: bool = False
     other_kinds: bool = False
     named: frozenset[str] = frozenset()
+    raw_pairs: RawPairs = RawPairs.PHOTO
 
     def kind_of_folder(self, name: str, below: str) -> str | None:
         """Return how a folder is counted that is not entered, None for one that is.

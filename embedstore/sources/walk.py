@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from embedstore.sources.companions import find_companions
 from embedstore.sources.local_files import stat_file, stored_mtime_ns, unreadable_path
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import ScanSummary
@@ -25,6 +26,7 @@ class FolderWalk:
         exclude: folders never entered. A store is never entered either.
         depth: how many levels to enter; None is all, 1 the folder itself.
         rules: which names are skipped.
+        selects: whether the source contains a path: a photo that it does not contain has no companions.
 
     Attributes:
         summary: what was skipped so far.
@@ -38,6 +40,7 @@ class FolderWalk:
         exclude: Collection[str] = (),
         depth: int | None = None,
         rules: SkipRules = SkipRules(),
+        selects: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.summary = ScanSummary()
         self._root = root
@@ -45,6 +48,7 @@ class FolderWalk:
         self._exclude = frozenset(identity for path in exclude if (identity := inode_identity(path)))
         self._depth = depth
         self._rules = rules
+        self._selects = selects
 
     def __iter__(self) -> Iterator[ImageRef | Failure]:
         """Yield the files of a folder in the order of their names, then those of its folders likewise."""
@@ -69,6 +73,7 @@ class FolderWalk:
         """Yield the files of one folder, and append the names of the folders to enter to ``folders``."""
         label, split = self._label_function(below)
         prefix = folder if folder.endswith("/") else folder + "/"
+        companions = self._companions(prefix, names, below)
         for name in names:
             path = prefix + name
             try:
@@ -77,7 +82,8 @@ class FolderWalk:
                 yield unreadable_path(path, e)
                 continue
             is_folder = stat.S_ISDIR(status.st_mode)
-            if kind := self._skipped_kind(name, below, is_folder=is_folder):
+            kind = self._skipped_kind(name, below, is_folder=is_folder) or (None if is_folder else companions.get(name))
+            if kind:
                 self.summary.skipped[kind] += 1
             elif stat.S_ISREG(status.st_mode):
                 yield ImageRef(display_uri(path), path, status.st_size, stored_mtime_ns(status), label, split)
@@ -85,6 +91,15 @@ class FolderWalk:
                 yield stat_file(path, label, split)
             elif (status.st_dev, status.st_ino) not in self._exclude:
                 folders.append(name)
+
+    def _companions(self, prefix: str, names: Sequence[str], below: tuple[str, ...]) -> dict[str, str]:
+        """Return the files of one folder that are companions of a photo in it."""
+
+        def is_embedded(name: str) -> bool:
+            path = prefix + name
+            return not self._skipped_kind(name, below, is_folder=False) and self._selects(path) and os.path.isfile(path)  # noqa: PTH113
+
+        return find_companions(names, is_embedded, raw_pairs=self._rules.raw_pairs)
 
     def _skipped_kind(self, name: str, below: tuple[str, ...], *, is_folder: bool) -> str | None:
         """Return how a name is counted that is skipped, None for one that is embedded or entered."""

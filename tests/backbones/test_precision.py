@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from embedstore.backbones.batch_runner import BatchRunner, is_out_of_memory
+from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.backbones.forward_gate import ForwardGate
 from embedstore.backbones.loading import half_precision_candidates, load, training_precision
 from embedstore.backbones.precision import HalfWeights
@@ -16,6 +16,7 @@ from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, Firs
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import Runtime, compare_vectors
 from embedstore.backbones.runtimes.runtime_plan import RuntimePlan
+from embedstore.devices import is_out_of_memory
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.media.image.preprocess import prepare
 from embedstore.space import Recipe
@@ -109,7 +110,7 @@ def test_half_precision_is_worth_more_than_folded_normalizations(mobilenet, phot
     pool, first = DevicePool([backbone]), FirstBatch(pixels, backbone.encode_images(pixels))
     choice = prepare_eager(pool, first, RuntimePlan(Runtime.EAGER, fold_batchnorms=True))
     assert backbone.precision == "fp16"
-    assert choice.folds == ()
+    assert choice.folded_batchnorms == 0
     assert choice.precision.agreement.is_close
     pool.set_precision("fp32")
     np.testing.assert_array_equal(backbone.encode_images(pixels), first.vectors)
@@ -244,7 +245,14 @@ def test_an_image_that_does_not_fit_alone_is_an_error():
     [
         ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
         ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`", True),
+        ("cuFFT error: CUFFT_ALLOC_FAILED", True),
+        ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate", True),
         ("CUDA out of memory", True),
+        ("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasSgemm`", False),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", False),
         ("CUBLAS_STATUS_EXECUTION_FAILED", False),
         ("CUDA error: an illegal memory access was encountered", False),
     ],

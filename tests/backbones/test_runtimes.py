@@ -13,6 +13,7 @@ import embedstore as es
 from embedstore.backbones import load
 from embedstore.backbones.runtimes import adaptive_encoder, fold_batchnorm
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, FirstBatch, prepare_eager
+from embedstore.backbones.runtimes.compiled import CompiledEncoder
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.export import export_tower
 from embedstore.backbones.runtimes.onnx_encoder import (
@@ -183,13 +184,13 @@ def test_folded_batch_normalizations_give_the_same_vectors_and_are_restored(name
             layer.running_var.uniform_(0.5, 2.0)
             layer.weight.data.uniform_(0.5, 1.5)
     first = FirstBatch(prepare(network), network.encode_images(prepare(network)))
-    choice = prepare_eager(DevicePool([network]), first, FOLDING)
+    pool = DevicePool([network])
+    choice = prepare_eager(pool, first, FOLDING)
     norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())
     assert choice.folded_batchnorms == norms > 10
     assert choice.agreement.min_cosine > 0.99999
     assert not np.array_equal(network.encode_images(first.pixels), first.vectors)
-    for fold in choice.folds:
-        fold.restore()
+    pool.restore()
     assert np.array_equal(network.encode_images(first.pixels), first.vectors)
 
 
@@ -203,6 +204,69 @@ def test_a_fold_that_changes_vectors_is_restored_at_once(monkeypatch):
     assert choice.folded_batchnorms == 0
     assert "vectors would change" in choice.notices[0]
     assert np.array_equal(network.encode_images(first.pixels), first.vectors)
+
+
+def test_a_compiled_network_that_lacks_memory_gets_smaller_batches():
+    """Memory is not mistaken for a failure to compile: the batch is halved, and every batch has the new size."""
+    network, sizes = load(Recipe(TINY, random_init=True), device="cpu"), []
+    encoder, pixels = CompiledEncoder(network, 12), prepare(network)
+
+    def limited(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network.vectors_from_pixels(batch)
+
+    encoder._forward = limited
+    vectors = encoder.encode_images(pixels)
+    assert sizes == [12, 12, 6, 6]
+    assert encoder.batch_size == 6
+    assert compare_vectors(network.encode_images(pixels), vectors).is_close
+
+
+def test_a_choice_that_fails_halfway_leaves_no_fold_behind(tmp_path):
+    """A requested half precision is refused after the batch norms were folded: the end of the run restores the network,
+    which the session uses for searches.
+    """
+    network = load(Recipe("timm/mobilenetv2_035", random_init=True), device="cpu", precision="bf16")
+    pixels = prepare(network)
+    vectors = network.encode_images(pixels)
+    encoder = AdaptiveEncoder([network], Runtime.EAGER, tmp_path, expected_images=100)
+    first = FirstBatch(pixels, vectors)
+    with pytest.raises(RuntimeMismatch, match="--precision bf16"):
+        prepare_eager(encoder._pool, first, FOLDING)
+    assert not np.array_equal(network.encode_images(pixels), vectors)
+    encoder.close()
+    assert np.array_equal(network.encode_images(pixels), vectors)
+
+
+def test_searches_use_the_network_while_it_is_folded_and_restored():
+    """Another thread embeds all the time: it sees the whole network folded or not, and every fold finds every pair."""
+    network = load(Recipe(TINY, random_init=True), device="cpu")
+    pixels, done, seen = prepare(network)[:1], threading.Event(), []
+    plain = network.encode_images(pixels)
+    pool = DevicePool([network])
+    pool.fold_batchnorms()
+    folded = network.encode_images(pixels)
+    pool.restore()
+
+    def search() -> None:
+        while not done.is_set():
+            seen.append(network.encode_images(pixels))
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    try:
+        counts = set()
+        for _ in range(10):
+            counts.add(pool.fold_batchnorms())
+            pool.restore()
+    finally:
+        done.set()
+        thread.join()
+    assert counts == {sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.module.modules())}
+    assert seen
+    assert all(np.array_equal(vectors, plain) or np.array_equal(vectors, folded) for vectors in seen)
 
 
 def test_pixels_may_be_on_the_device_already(clip):

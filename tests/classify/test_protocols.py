@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
 from embedstore.classify.protocols.c_search import halving_search
@@ -27,7 +28,7 @@ GRID = [float(C) for C in 10 ** torch.linspace(-6, 5, 45, dtype=torch.float64)]
 
 def fitted(X, y, C, tol):
     """The published fit: scikit-learn's L-BFGS with 1,000 iterations."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")
         return LogisticRegression(C=C, max_iter=1000, tol=tol, random_state=0).fit(X, y)
 

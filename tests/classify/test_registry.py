@@ -63,7 +63,7 @@ def test_predictions_can_be_used_in_filters(store):
             "SELECT count(*) FROM items JOIN predictions p USING (item) WHERE p.label = items.label AND item <= 50"
         ).rows[0][0]
     )
-    assert store.export(Path(store.path.parent, "x.parquet"), where=where) == len(hits)
+    assert store.export(Path(store.path.parent, "x.parquet"), where=where).rows == len(hits)
 
 
 def test_only_new_items_can_be_predicted(store):

@@ -212,7 +212,7 @@ def bad_vectors(tmp_path, value):
         (lambda s, t: ["probe", s, "group_id"], "no item has both"),
         (lambda s, t: ["sql", s, "select * from itemz"], "itemz"),
         (lambda s, t: ["embed", s, "--vectors", bad_vectors(t, np.nan)], "NaN"),
-        (lambda s, t: ["export", s, t / "x.csv"], ".parquet or .npy"),
+        (lambda s, t: ["export", s, t / "x.pkl"], ".parquet, .npy, .csv"),
     ],
 )
 def test_bad_input_is_one_clear_line(store, tmp_path, arguments, words):

@@ -61,7 +61,12 @@ OUTPUTS = {
         (["search", "STORE", "--item", "1", "-o", "OUT"], [".html", ".png", ".csv", ".parquet", ".jsonl"])
     ],
     ("map", "output"): [(["map", "STORE", "--max-items", "5", "-o", "OUT"], [".html", ".png"])],
-    ("export", "path"): [(["export", "STORE", "OUT"], [".parquet", ".npy", ""])],
+    ("export", "path"): [
+        (["export", "STORE", "OUT"], [".parquet", ".npy", ".csv", ""]),
+        (["export", "STORE", "OUT", "--dtype", "float16"], [".parquet", ".lance"]),
+        (["export", "TINY", "OUT"], [".tar"]),
+        *((["export", "TINY", "OUT", "--format", name], [""]) for name in ("webdataset", "huggingface", "fiftyone")),
+    ],
 }
 # Paths that a verb reads, or the store that it opens.
 INPUTS = {

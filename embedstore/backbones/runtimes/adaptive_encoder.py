@@ -35,7 +35,6 @@ from embedstore.timing import available_cores
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
-    from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
 
 MIN_SPEEDUP = 1.03  # by which onnx must be faster than eager for `auto`: less is noise
 COMPARISON_IMAGES = 16  # images on which a requested onnx is compared: they are embedded twice
@@ -57,13 +56,15 @@ class FirstBatch:
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """Whether a half precision embeds the batches of a run.
+    """The precision that embeds the batches of a run.
 
     Attributes:
+        precision: ``fp32``, ``fp16`` or ``bf16``.
         agreement: of the half precision with fp32 on the first batch; None for fp32.
         refused: the half precisions that gave other vectors.
     """
 
+    precision: str = "fp32"
     agreement: Agreement | None = None
     refused: tuple[tuple[str, Agreement], ...] = ()
 
@@ -100,8 +101,8 @@ class RuntimeChoice:
         encoder: what runs it.
         concurrency: how many batches may be encoded at once.
         agreement: how closely it agrees with the unchanged eager network, or None if it is that network.
-        folds: the folded networks, to be restored after the run.
-        precision: how closely the half precision agrees with fp32, and which were refused.
+        folded_batchnorms: how many batch normalizations are folded into convolutions.
+        precision: of the forward passes, how closely it agrees with fp32, and which were refused.
         notices: what the user should know about the choice, one sentence each.
     """
 
@@ -109,19 +110,9 @@ class RuntimeChoice:
     encoder: ImageEncoder
     concurrency: int = 1
     agreement: Agreement | None = None
-    folds: tuple[BatchNormFold, ...] = ()
+    folded_batchnorms: int = 0
     precision: PrecisionChoice = PrecisionChoice()
     notices: tuple[str, ...] = ()
-
-    def unfold(self) -> None:
-        """Restore the batch normalizations."""
-        for fold in self.folds:
-            fold.restore()
-
-    @property
-    def folded_batchnorms(self) -> int:
-        """How many batch normalizations are folded into convolutions."""
-        return self.folds[0].folded_count if self.folds else 0
 
 
 class AdaptiveEncoder:
@@ -150,6 +141,7 @@ class AdaptiveEncoder:
         self.device = ",".join(b.device for b in backbones)
         self._pool = DevicePool(backbones)
         self._requested, self._towers_folder, self._expected_images = runtime, towers_folder, expected_images
+        self._pool.reset_clocks()
         self._is_settled = runtime is Runtime.EAGER
         self.choice = RuntimeChoice(Runtime.EAGER, self._pool, self._pool.concurrency if self._is_settled else 1)
         if runtime is Runtime.ONNX:
@@ -165,8 +157,8 @@ class AdaptiveEncoder:
 
     @property
     def precision(self) -> str:
-        """The precision of a forward pass."""
-        return self.backbone.precision
+        """The precision of a forward pass, also after the run."""
+        return self.choice.precision.precision
 
     @property
     def batch_size(self) -> int:
@@ -197,14 +189,19 @@ class AdaptiveEncoder:
         begin = time.perf_counter()
         vectors = self.backbone.encode_images(batch)
         seconds_per_image = (time.perf_counter() - begin) / len(batch)
-        self._is_settled = True
+        self._is_settled = True  # also if the choice fails: then the run ends
         self.choice = self._choose(FirstBatch(batch, vectors), seconds_per_image * (self._expected_images - len(batch)))
+        self._pool.reset_clocks()  # of what was compared and tuned
         return vectors
+
+    def device_seconds(self, images: int) -> float | None:
+        """Return the seconds in which the devices compute some images by their own clocks; None on a CPU."""
+        rate = self._pool.images_per_second
+        return images / rate if rate else None
 
     def close(self) -> None:
         """Restore the networks to what they were before the run."""
-        self._pool.set_precision("fp32")
-        self.choice.unfold()
+        self._pool.restore()
 
     def _choose(self, first: FirstBatch, seconds_ahead: float) -> RuntimeChoice:
         """Carry out the plan of this run."""
@@ -253,8 +250,8 @@ def prepare_eager(pool: DevicePool, first: FirstBatch, plan: RuntimePlan) -> Run
     unfolded = RuntimeChoice(Runtime.EAGER, pool, pool.concurrency)
     choice = _fold_batchnorms(unfolded, pool, first) if plan.fold_batchnorms else unfolded
     precision = choose_precision(pool, first)
-    if choice.folds and precision.refused and not precision.agreement:
-        choice.unfold()
+    if choice.folded_batchnorms and precision.refused and not precision.agreement:
+        pool.unfold()
         precision = choose_precision(pool, first)
         choice = unfolded if precision.agreement else _fold_batchnorms(unfolded, pool, first)
     choice = replace(choice, precision=precision.require_requested(pool.backbones[0]))
@@ -270,10 +267,10 @@ def choose_precision(pool: DevicePool, first: FirstBatch) -> PrecisionChoice:
         pool.set_precision(precision)
         agreement = compare_vectors(first.vectors, pool.backbones[0].encode_images(first.pixels))
         if agreement.is_close:
-            return PrecisionChoice(agreement, tuple(refused))
+            return PrecisionChoice(precision, agreement, tuple(refused))
         pool.set_precision("fp32")
         refused.append((precision, agreement))
-    return PrecisionChoice(None, tuple(refused))
+    return PrecisionChoice(refused=tuple(refused))
 
 
 def choose_compiled(backbone: Backbone, first: FirstBatch) -> RuntimeChoice:
@@ -316,14 +313,11 @@ def choose_onnx(backbone: Backbone, first: FirstBatch, towers_folder: Path, plan
 
 def _fold_batchnorms(choice: RuntimeChoice, pool: DevicePool, first: FirstBatch) -> RuntimeChoice:
     """Fold the batch normalizations of every copy; restore them if the vectors change."""
-    from embedstore.backbones.runtimes.fold_batchnorm import BatchNormFold
-
-    folds = tuple(BatchNormFold(backbone) for backbone in pool.backbones)
+    count = pool.fold_batchnorms()
     agreement = compare_vectors(first.vectors, pool.backbones[0].encode_images(first.pixels))
     if agreement.is_close:
-        return replace(choice, agreement=agreement, folds=folds)
-    for fold in folds:
-        fold.restore()
+        return replace(choice, agreement=agreement, folded_batchnorms=count)
+    pool.unfold()
     return replace(choice, notices=(f"batch normalizations are not folded: vectors would change ({agreement})",))
 
 

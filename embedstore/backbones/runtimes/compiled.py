@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedstore.backbones.base import Backbone
 from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.backbones.error_text import one_line
+from embedstore.devices import is_out_of_memory
 from embedstore.errors import BadBackbone
 
 
@@ -21,15 +22,23 @@ class CompiledEncoder:
         backbone: the loaded network.
         batch_size: images per forward pass; a smaller batch is padded with black images.
 
-    Attributes:
-        batch_size: images per forward pass.
     """
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
-        self.batch_size = batch_size
         self._backbone = backbone
-        self._runner = BatchRunner(backbone.space.dim, batch_size, device=backbone.device, gate=backbone.gate)
+        self._runner = BatchRunner(
+            backbone.space.dim,
+            batch_size,
+            device=backbone.device,
+            gate=backbone.gate,
+            release_memory=torch.cuda.empty_cache,
+        )
         self._forward: Any = torch.compile(backbone.vectors_from_pixels, dynamic=False)
+
+    @property
+    def batch_size(self) -> int:
+        """Images per forward pass, halved when memory runs out; the network is then compiled once more."""
+        return self._runner.batch_size
 
     def encode_images(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Embed prepared images like :meth:`embedstore.backbones.base.Backbone.encode_images`.
@@ -50,6 +59,8 @@ class CompiledEncoder:
         try:
             return self._backbone.run_forward(padded, self._forward)[: len(batch)]
         except Exception as e:  # the compiler raises a tree of its own, and whatever its tools raise
+            if is_out_of_memory(e):
+                raise
             raise BadBackbone(
                 f"{self._backbone.space.architecture} cannot be compiled on this machine: {one_line(e)}; "
                 "use --runtime eager or onnx"

@@ -8,7 +8,6 @@ import tempfile
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from embedstore.backbones.runtimes.onnx_encoder import (
 )
 from embedstore.backbones.runtimes.runtime import MIN_COSINE, Agreement, Tower, compare_vectors, require_onnx_export
 from embedstore.errors import BadBackbone, RuntimeMismatch
+from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.storage import durable_files
 from embedstore.timing import available_cores
 
@@ -226,8 +226,7 @@ def _tracing() -> Iterator[None]:
     is_fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with suppress_root_logging(), warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")
+        with suppress_root_logging(), suppress_warnings(), torch.inference_mode():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(is_fused)

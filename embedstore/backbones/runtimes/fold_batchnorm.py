@@ -32,13 +32,13 @@ class BatchNormFold:
     """
 
     def __init__(self, backbone: Backbone) -> None:
-        pairs = _foldable_pairs(backbone)
-        self.folded_count = len(pairs)
-        self._originals = [(conv, conv.weight, conv.bias, norm) for conv, norm in pairs]
         self._gate = backbone.gate
-        with self._gate.alone():
+        with self._gate.alone():  # a search that uses the network would confuse the hooks, and meet half of the change
+            pairs = _foldable_pairs(backbone)
+            self._originals = [(conv, conv.weight, conv.bias, norm) for conv, norm in pairs]
             for conv, norm in pairs:
                 _fold(conv, norm)
+        self.folded_count = len(pairs)
 
     def restore(self) -> None:
         """Undo the folding, to the bit, while no other thread uses the network."""

@@ -19,6 +19,7 @@ CLIP_DECADES = (-6, -4, -2, 0, 2, 4, 6)  # Radford et al. 2021, A.3: where the s
 CLIP_STEPS = (1.0, 0.5, 0.25, 0.125)  # then the steps around the peak, to 8 per decade
 MAX_ITER = 1000  # of L-BFGS, in all protocols
 _TOL = 1e-8  # relative distance from the optimum: the published 1e-12 bounds the gradient, and is never reached
+_ONE_THREAD = 20_000_000  # numbers in the rows below which one thread fits them
 _DOUBLE_BYTES = 8 << 30  # rows up to which float64, as published, is used
 
 
@@ -96,8 +97,11 @@ def _peak(tried: dict[float, float]) -> float:
 def _scikit_learn_fit(X: NDArray[np.float32], y: NDArray[np.object_], C: float) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    with warnings.catch_warnings():
+    # Threads that wait for each other after every small product take many times as long on a busy machine.
+    threads = 1 if X.size < _ONE_THREAD else None
+    with warnings.catch_warnings(), threadpool_limits(threads):
         warnings.simplefilter("ignore", ConvergenceWarning)  # to stop at 1,000 iterations is the protocol
         return LogisticRegression(C=C, max_iter=MAX_ITER, random_state=0).fit(X, y.astype(str))
 

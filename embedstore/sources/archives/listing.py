@@ -20,7 +20,7 @@ from embedstore.sources.archives.sidecars import Description, by_key, describe
 from embedstore.storage.durable_files import atomic_write
 from embedstore.types import FailureReason
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

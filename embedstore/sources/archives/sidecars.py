@@ -2,6 +2,7 @@
 
 The key is the name up to the first dot of its last part. ``000017.cls`` is the label of ``000017.jpg``, ``000017.txt``
 its caption, and the values of ``000017.json`` are columns; its ``label``, ``split`` and ``group`` have their meaning.
+Where ``.cls`` is a number, a label in the JSON is its name.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def describe(contents: Mapping[str, bytes]) -> Description:
     if "txt" in contents:
         columns[CAPTION] = contents["txt"].decode("utf-8-sig").strip()
     if "cls" in contents:
-        roles["label"] = contents["cls"].decode("utf-8-sig").strip() or None
+        number_or_name = contents["cls"].decode("utf-8-sig").strip()
+        if not (number_or_name.isdecimal() and roles["label"]):  # the JSON has the name that the number stands for
+            roles["label"] = number_or_name or None
     return Description(**roles, columns=columns)
 
 

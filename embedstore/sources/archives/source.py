@@ -18,6 +18,7 @@ from embedstore.sources.archives.listing import (
 from embedstore.sources.archives.member_uri import MemberUri
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
+from embedstore.sources.companions import find_companions
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
@@ -80,8 +81,9 @@ class ArchiveSource(LocationSource):
             listing = self._list(path, archive)
             opened = remember_archive(kind, path, archive)
             opened.add(file.member for file in listing.files)
+            kinds = self._skipped_kinds(listing)
             for file in listing.files:
-                if kind_of_file := self._rules.kind_of_path(file.member.name):
+                if kind_of_file := kinds.get(file.member.name):
                     summary.skipped[kind_of_file] += 1
                     continue
                 yield from self._entry(MemberUri(kind, file.member.name, path), file, archive.version_ns)
@@ -90,6 +92,13 @@ class ArchiveSource(LocationSource):
                 yield Failure(display_uri(path), path, archive.size, archive.version_ns, reason, detail)
         if self._splits:
             self._check.check()
+
+    def _skipped_kinds(self, listing: Listing) -> dict[str, str]:
+        """Return how each file is counted that is skipped."""
+        names = dict.fromkeys(file.member.name for file in listing.files)
+        kinds = {name: kind for name in names if (kind := self._rules.kind_of_path(name))}
+        kept = [name for name in names if name not in kinds]
+        return kinds | find_companions(kept, lambda _: True, raw_pairs=self._rules.raw_pairs)
 
     def _list(self, path: str, archive: Archive) -> Listing:
         """Return the files of one archive, from its kept listing if the archive did not change since."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from embedstore.errors import ImageError, SourceError
+from embedstore.sources.companions import find_companions
 from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
@@ -54,14 +55,22 @@ class RemoteFolder(LocationSource):
 
     def _kept(self, entries: Sequence[RemoteEntry], below: tuple[str, ...], summary: ScanSummary) -> list[RemoteEntry]:
         """Return the entries of one folder that are not skipped, and count the others."""
+        kinds = [self._skipped_kind(entry, below) for entry in entries]
+        files = {e.name for e, kind in zip(entries, kinds, strict=True) if kind is None and not e.is_folder}
+        companions = find_companions(sorted(files), lambda _: True, raw_pairs=self._rules.raw_pairs)
         kept = []
-        for entry in entries:
-            kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
-            if kind := kind_of(entry.name, "/".join((*below, entry.name))):
-                summary.skipped[kind] += 1
+        for entry, kind in zip(entries, kinds, strict=True):
+            reason = kind or (None if entry.is_folder else companions.get(entry.name))
+            if reason:
+                summary.skipped[reason] += 1
             else:
                 kept.append(entry)
         return kept
+
+    def _skipped_kind(self, entry: RemoteEntry, below: tuple[str, ...]) -> str | None:
+        """Return how an entry is counted that is skipped for its name, None for one that is not."""
+        kind_of = self._rules.kind_of_folder if entry.is_folder else self._rules.kind_of_file
+        return kind_of(entry.name, "/".join((*below, entry.name)))
 
     def _files(
         self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]

@@ -17,6 +17,13 @@ from embedstore.storage.vectors import VectorReader
 
 BLOCK_ROWS = 4096  # vectors read at a time
 
+_WIDE = frozenset({"hugeint", "uhugeint"})
+_NESTED = frozenset({"list", "array", "struct"})
+_PORTABLE = frozenset(
+    "boolean tinyint smallint integer bigint utinyint usmallint uinteger ubigint float double decimal varchar blob "
+    "date time timestamp timestamp_s timestamp_ms timestamp_ns".split()
+) | {"timestamp with time zone"}
+
 
 @dataclass(frozen=True)
 class NumberedVectors:
@@ -88,6 +95,29 @@ def _exact(con: duckdb.DuckDBPyConnection, query: str, column: str, kind: str) -
     decimal = f"TRY_CAST({name} AS DECIMAL(38, 0))"
     (lost,) = first_row(con.execute(f"SELECT count({name}) - count({decimal}) FROM ({query})"))
     return f"{name}::VARCHAR" if lost else decimal
+
+
+def portable_columns(con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Return SQL after ``REPLACE`` that gives columns of a query a type that Arrow and Parquet hold.
+
+    It is empty where all have one. Wide integers are as in :func:`write_parquet`; other types that Parquet lacks, such
+    as INTERVAL, become text.
+    """
+    relation = con.sql(query)
+    columns = []
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if kind.id in _WIDE:
+            columns.append(f"{_exact(con, query, name, str(kind))} AS {quote_identifier(name)}")
+        elif not _is_portable(kind):
+            columns.append(f"{quote_identifier(name)}::VARCHAR AS {quote_identifier(name)}")
+    return ", ".join(columns)
+
+
+def _is_portable(kind: duckdb.sqltypes.DuckDBPyType) -> bool:
+    """Return whether a type is held by Arrow, by Parquet, and by the readers of both."""
+    if kind.id in _NESTED:
+        return all(_is_portable(t) for _, t in kind.children if isinstance(t, duckdb.sqltypes.DuckDBPyType))
+    return kind.id in _PORTABLE
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, query: str, dim: int) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""Export items, with their vectors and images, in the formats of other tools."""
