@@ -25,15 +25,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from embedstore.classify.data.features import Features
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, RegressionEvaluation
     from embedstore.classify.evaluation.active_learning import LabelSuggestions
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
+        BadAnnotations,
         BadBackbone,
         BadEncoding,
         BadFilter,
@@ -110,16 +112,19 @@ if TYPE_CHECKING:
 # Where each public name is defined; it is imported when it is first used.
 _MODULES = {
     "embedstore.classify.data.features": ("Features",),
-    "embedstore.classify.evaluation": ("Evaluation",),
+    "embedstore.classify.evaluation": ("Evaluation", "RegressionEvaluation"),
     "embedstore.classify.evaluation.active_learning": ("LabelSuggestions",),
     "embedstore.classify.evaluation.compare_heads": ("HeadComparison",),
     "embedstore.classify.evaluation.compare_spaces": ("SpaceComparison",),
     "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
     "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
+    "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
+        "BadAnnotations",
         "BadBackbone",
+        "BadAnnotations",
         "BadEncoding",
         "BadFilter",
         "BadHead",
@@ -209,6 +214,7 @@ __all__ = [
     "ArchiveCounts",
     "BackboneError",
     "Backup",
+    "BadAnnotations",
     "BadBackbone",
     "BadEncoding",
     "BadFilter",
@@ -254,6 +260,8 @@ __all__ = [
     "PredictionSummary",
     "PurgedItems",
     "QueryError",
+    "RegressionComparison",
+    "RegressionEvaluation",
     "RepairReport",
     "RuntimeMismatch",
     "SourceError",

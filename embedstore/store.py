@@ -15,21 +15,23 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
+from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, ProbeResult
     from embedstore.classify.evaluation.active_learning import LabelSuggestions
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
@@ -146,7 +148,7 @@ class Store:
         parameters: Sequence[Any] = (),
         *,
         timeout: float = QUERY_SECONDS,
-        memory: str | int = QUERY_MEMORY,
+        memory: str | int | None = None,
     ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
@@ -157,7 +159,8 @@ class Store:
             query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
             timeout: seconds that it may take. Meanwhile, writers of the store wait.
-            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each. By
+                default 1 GiB, or a quarter of the memory of this process where that is less.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
@@ -213,8 +216,10 @@ class Store:
 
     def embed(
         self,
-        source: Any,
+        source: Any = (),
         *,
+        annotations: Names = (),
+        crops: bool = False,
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
@@ -236,7 +241,11 @@ class Store:
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
                 a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
-                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets. With
+                annotations: the folder of the photos; without one it is looked for next to them.
+            annotations: files or folders of annotations of the photos: COCO, YOLO, Pascal VOC, FiftyOne, or a table
+                with a column ``file_name``. The photos that they list are embedded, with their classes and captions.
+            crops: embed every box of the annotations in place of the photos, as ``photo.jpg#xywh=10,20,30,40``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
             splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
                 train, val or test; None takes none.
@@ -253,7 +262,7 @@ class Store:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
-            threads: decoding threads; by default one per core.
+            threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
@@ -266,6 +275,7 @@ class Store:
             NoImages: if the source has no file.
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
@@ -280,6 +290,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
+            annotations=AnnotationOptions(tuple(annotations), crops),
             rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,
@@ -601,7 +612,7 @@ class Store:
         self,
         *,
         recall: float = 0.95,
-        max_memory: str | int = "4GB",
+        max_memory: str | int | None = None,
         kind: str | None = None,
         space: str | None = None,
         wait: float = 0.0,
@@ -611,7 +622,8 @@ class Store:
 
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
-            max_memory: bytes, or text such as ``"4GB"``, that the index may take.
+            max_memory: bytes, or text such as ``"4GB"``, that the index may take, loaded or while it is built. By
+                default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.
@@ -716,7 +728,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
+        head: str | None = None,
+        task: str = "auto",
+        weight: str | None = None,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -737,12 +751,21 @@ class Store:
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
-    ) -> Evaluation:
+    ) -> ProbeResult:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
+
+        A label of numbers can be predicted as a number: then the head is ridge regression and the result a
+        :class:`RegressionEvaluation`.
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
-            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``; for numbers ``ridge`` or
+                ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
+            task: ``classification``, ``regression``, ``ordinal`` (a few numbers in order, such as grades) or ``auto``:
+                numbers with a fraction, and many different whole numbers, are a regression; everything else is a
+                classification. A note says what was chosen for numbers.
+            weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
+                do not weigh the held-out items.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -760,7 +783,8 @@ class Store:
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
                 95% of samples.
-            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one; for numbers
+                the share outside of the prediction intervals, 0.1 by default.
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
@@ -772,7 +796,8 @@ class Store:
                 what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
-            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
+            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
+            the errors next to those of the mean, and the prediction intervals.
 
         Raises:
             UnknownColumn: if the items lack the column.
@@ -787,6 +812,8 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
+            weight=weight,
             where=where,
             space=space,
             separator=separator,
@@ -816,6 +843,7 @@ class Store:
         *,
         k: int | None = None,
         weights: str | None = None,
+        task: str = "auto",
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -835,13 +863,14 @@ class Store:
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
-    ) -> Evaluation:
+    ) -> ProbeResult:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
         Args:
             label: see :class:`Store`.
             k: neighbors; 5 by default.
             weights: ``softmax`` (DINO: exp(cosine / 0.07), the default), ``uniform`` or ``distance``.
+            task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -869,6 +898,7 @@ class Store:
         return self.probe(
             label,
             head="knn",
+            task=task,
             where=where,
             space=space,
             separator=separator,
@@ -1044,8 +1074,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
-        labels_per_class: Counts = (1, 2, 4, 8, 16),
+        head: str | None = None,
+        task: str = "auto",
+        labels_per_class: Counts | None = None,
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
@@ -1060,7 +1091,9 @@ class Store:
         Args:
             label: see :class:`Store`.
             head: as for :meth:`probe`.
-            labels_per_class: labels per class; all training rows come last.
+            task: as for :meth:`probe`.
+            labels_per_class: labels per class, by default 1, 2, 4, 8 and 16; for numbers labels in all, by default 20,
+                50, 100, 200 and 500. All training rows come last.
             repeats: draws per number of labels.
             seed: random seed of the first draw and of the split.
             where: see :class:`Store`.
@@ -1071,8 +1104,8 @@ class Store:
             head_options: as for :meth:`probe`.
 
         Returns:
-            Accuracy over labels per class (mean average precision for several labels per item): mean and standard
-            deviation.
+            Accuracy over labels per class (mean average precision for several labels per item, mean absolute error for
+            numbers): mean and standard deviation.
 
         Raises:
             LabelError: if the labels cannot support an evaluation.
@@ -1081,6 +1114,7 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
             labels_per_class=labels_per_class,
             repeats=repeats,
             seed=seed,
@@ -1096,7 +1130,8 @@ class Store:
         label: str = "label",
         *,
         spaces: Names | None = None,
-        heads: Names = ("logistic", "knn", "prototype"),
+        heads: Names | None = None,
+        task: str = "auto",
         classes: Classes | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: Vectors | None = None,
@@ -1115,14 +1150,16 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
-    ) -> HeadComparison:
+    ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
-                learn from all training items.
+            heads: names of heads as for :meth:`probe`, by default ``logistic``, ``knn`` and ``prototype``, for numbers
+                ``ridge`` and ``knn``; also ``zero-shot``, and the heads of :meth:`few_shot`, which learn from all
+                training items.
+            task: as for :meth:`probe`.
             classes: as for :meth:`zero_shot`, for these; by default the labels.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
@@ -1143,7 +1180,8 @@ class Store:
             refit: as for :meth:`probe`.
 
         Returns:
-            The contestants, best first, with their gap to the best and its p-value.
+            The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
+            absolute errors.
 
         Raises:
             SpaceNotFound: if there is no such space.
@@ -1156,6 +1194,7 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            task=task,
             classes=classes,
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
@@ -1198,7 +1237,7 @@ class Store:
         """
         return operations.heads.load(self._session, name, space=space)
 
-    def save_head(self, name: str, evaluation: Evaluation, *, wait: float = 10.0) -> HeadRecord:
+    def save_head(self, name: str, evaluation: ProbeResult, *, wait: float = 10.0) -> HeadRecord:
         """Save the head of an evaluation, bound to its space, label and classes; a head of that name is replaced.
 
         Args:

@@ -19,6 +19,8 @@ def check_protocol(
     head_options: Mapping[str, Any],
     evaluation: EvaluationOptionGroup,
     *,
+    task: str = "auto",
+    weight: str | None = None,
     separator: str | None = None,
     learning_curve: bool = False,
 ) -> None:
@@ -29,6 +31,8 @@ def check_protocol(
         head: the head.
         head_options: options of the head that were given.
         evaluation: options of the evaluation.
+        task: what the label is.
+        weight: a column with the weights of the items.
         separator: the text that separates several labels.
         learning_curve: whether the curve over labels is requested.
 
@@ -44,7 +48,7 @@ def check_protocol(
             raise typer.BadParameter(f"{protocol} does without {option}: leave it out", param_hint="--protocol")
     settings = EvaluationSettings(**evaluation.to_kwargs())
     try:
-        parse_protocol(protocol, ProtocolOptions(head, head_options, settings, _spelling(head)))
+        parse_protocol(protocol, ProtocolOptions(head, head_options, settings, _spelling(head), task, weight))
     except BadOption as e:
         raise typer.BadParameter(str(e), param_hint="--protocol") from e
 

@@ -14,16 +14,18 @@ from embedstore.cli.app import Panel, app
 from embedstore.cli.check_protocol import check_protocol
 from embedstore.cli.option_groups import (
     EvaluationOptionGroup,
-    Head,
     HeadArg,
     ItemOptionGroup,
     KnnProtocol,
     NearDuplicateOptionGroup,
+    ProbeHead,
     ProbeProtocol,
     SaveAs,
     Separator,
     SliceOptionGroup,
+    TaskOption,
     TextClassOptionGroup,
+    Weight,
     with_option_groups,
 )
 
@@ -38,7 +40,9 @@ def probe(
     evaluation: EvaluationOptionGroup,
     slices: SliceOptionGroup,
     label: o.Label = "label",
-    head: Head = "logistic",
+    head: ProbeHead = None,
+    task: TaskOption = "auto",
+    weight: Weight = None,
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
@@ -50,23 +54,27 @@ def probe(
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
-    """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
+    """Fit a head on the frozen features and evaluate it on held-out items.
+
+    Classes are predicted by logistic regression, numbers by ridge regression, unless another head is named.
 
     `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
     head_options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
     if protocol is not None:
-        check_protocol(protocol, head, head_options, evaluation, separator=separator, learning_curve=learning_curve)
+        more: dict[str, Any] = {"task": task, "weight": weight, "separator": separator}
+        check_protocol(protocol, head or "logistic", head_options, evaluation, learning_curve=learning_curve, **more)
     opened = es.open(store)
     shared: dict[str, Any] = {
         "head": head,
+        "task": task,
         "where": which.where,
         "space": which.space,
         "separator": separator,
         "head_options": head_options,
     }
     evaluated = shared | evaluation.to_kwargs() | slices.to_kwargs()
-    result = opened.probe(label, save_as=save, wait=wait, protocol=protocol, **evaluated)
+    result = opened.probe(label, weight=weight, save_as=save, wait=wait, protocol=protocol, **evaluated)
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -89,6 +97,7 @@ def knn(
             help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07), the default), uniform or distance."
         ),
     ] = None,
+    task: TaskOption = "auto",
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
@@ -99,12 +108,13 @@ def knn(
     """Evaluate the k nearest neighbors by cosine on held-out items."""
     if protocol is not None:
         options = {name: v for name, v in (("k", k), ("weights", neighbor_weights)) if v is not None}
-        check_protocol(protocol, "knn", options, evaluation, separator=separator)
+        check_protocol(protocol, "knn", options, evaluation, task=task, separator=separator)
     opened = es.open(store)
     result = opened.knn(
         label,
         k=k,
         weights=neighbor_weights,
+        task=task,
         where=which.where,
         space=which.space,
         separator=separator,
@@ -180,10 +190,15 @@ def learning_curve(
     which: ItemOptionGroup,
     copies: NearDuplicateOptionGroup,
     label: o.Label = "label",
-    head: Head = "logistic",
+    head: ProbeHead = None,
+    task: TaskOption = "auto",
     labels_per_class: Annotated[
-        str, typer.Option(help="Numbers of labels per class, separated by commas; a last step uses all labels.")
-    ] = "1,2,4,8,16",
+        str | None,
+        typer.Option(
+            help="Numbers of labels per class, separated by commas; a last step uses all labels. By default "
+            "1,2,4,8,16; for a label of numbers labels in all, by default 20,50,100,200,500."
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Random draws per number of labels.")] = 5,
     seed: o.Seed = 0,
     separator: Separator = None,
@@ -197,7 +212,8 @@ def learning_curve(
     curve = es.open(store).learning_curve(
         label,
         head=head,
-        labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class"),
+        task=task,
+        labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class") if labels_per_class else None,
         repeats=repeats,
         seed=seed,
         where=which.where,
@@ -220,12 +236,13 @@ def compare_heads(
         str | None, typer.Option(help="Names of spaces, separated by commas; by default every space with vectors.")
     ] = None,
     heads: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Names of heads, separated by commas; also zero-shot, tip-adapter, tip-adapter-f and blend, "
-            "which need a text tower."
+            "which need a text tower. By default logistic,knn,prototype; for a label of numbers ridge,knn."
         ),
-    ] = "logistic,knn,prototype",
+    ] = None,
+    task: TaskOption = "auto",
     labels_per_class: Annotated[
         str | None, typer.Option(help="Add learning curves at these labels per class, e.g. 1,4,16.")
     ] = None,
@@ -238,7 +255,8 @@ def compare_heads(
     comparison = es.open(store, device=text.device, precision=text.precision).compare_heads(
         label,
         spaces=o.parse_names(spaces) if spaces else None,
-        heads=o.parse_names(heads),
+        heads=o.parse_names(heads) if heads else None,
+        task=task,
         labels_per_class=o.parse_integers(labels_per_class, "--labels-per-class") if labels_per_class else (),
         where=where,
         separator=separator,
@@ -260,9 +278,10 @@ def predict(
     wait: o.Wait = 10.0,
     as_json: o.Json = False,
 ) -> None:
-    """Predict the class of every matching item with a saved head, and write the table `predictions`.
+    """Predict the class or number of every matching item with a saved head, and write the table `predictions`.
 
-    Afterwards every --where may use pred.HEAD and pred.HEAD.score.
+    Afterwards every --where may use pred.HEAD and pred.HEAD.score; for a head that predicts numbers also pred.HEAD.low
+    and pred.HEAD.high, the ends of the prediction interval.
 
     `embedstore predict pets.store species --where "pred.species is null"` predicts what is new or changed.
     """
@@ -271,7 +290,8 @@ def predict(
         console.print_json(result.to_json())
         return
     console.print_line(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
-    console.print_table(("class", "items"), list(result.labels.items())[:50])
+    if result.labels:
+        console.print_table(("class", "items"), list(result.labels.items())[:50])
 
 
 @app.command(rich_help_panel=Panel.CLASSIFY)

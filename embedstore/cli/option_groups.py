@@ -23,6 +23,28 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
+ProbeHead = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="The head: logistic, knn, prototype, lda, svm, ridge or mlp; for numbers ridge or knn. By default "
+        "logistic, for numbers ridge.",
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="What the label is: classification, regression (a number), ordinal (a few numbers in order), or auto: "
+        "numbers with a fraction and many different whole numbers are a regression.",
+    ),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="A column with the weight of each item in training, at least 0; 2 counts twice."
+    ),
+]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],

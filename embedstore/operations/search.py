@@ -118,7 +118,7 @@ def build_index(
     session: Session,
     *,
     recall: float,
-    max_memory: str | int,
+    max_memory: str | int | None,
     kind: str | None,
     space: str | None,
     wait: float,

@@ -136,6 +136,11 @@ def _refit(session: Session, head: HeadRecord, record: SpaceRecord) -> None:
     """Fit one head again with the options that it was made with."""
     from embedstore.classify.heads import HEAD_NAMES
 
+    if head.metadata.get("numbers"):
+        evaluate.probe(
+            session, head.label, head=head.kind, task=head.metadata["task"], space=record.key, save_as=head.name
+        )
+        return
     if hasattr(heads.load(session, head.name), "head"):
         raise LabelError("it is calibrated or abstains: fit it again with the options that it was made with")
     if head.kind == "zero_shot":

@@ -20,11 +20,13 @@ from embedstore.pipeline.plan import EmbedPlan, PlannedFile
 from embedstore.pipeline.prefetch import Prefetch
 from embedstore.pipeline.read import FileContent, read_files
 from embedstore.pipeline.stage_times import StageTimer, StageTimers
+from embedstore.resources import available_cores, memory_slots
 from embedstore.sources.source import Source
 from embedstore.space import Preprocess
 from embedstore.types import Failure, ImageInfo
 
 QUEUE_SIZE = 128  # decoded images waiting for the backbone
+THREAD_BYTES = 384 << 20  # of a thread that decodes the largest ordinary image: 192 MiB as RGB, and a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class DecodeSettings:
     threads: int
     method: DecodeMethod = PILLOW_METHOD
     isolate_all: bool = False
+
+
+def default_decode_threads() -> int:
+    """Return the size of the decoding pool: one thread per core, fewer where memory is short."""
+    return memory_slots(available_cores(), THREAD_BYTES)
 
 
 @contextmanager

@@ -259,6 +259,8 @@ CONTRADICTIONS = [
     ({"head": "ridge"}, "ridge"),
     ({"folds": 5}, "folds"),
     ({"calibrate": "temperature"}, "calibrate"),
+    ({"task": "regression"}, "task"),
+    ({"weight": "w"}, "weight"),
     ({"abstain_precision": 0.9}, "abstain_precision"),
     ({"head_options": {"C": 1.0}}, "C=1.0"),
     ({"head_options": {"criterion": "accuracy", "cv": 3}}, "criterion='accuracy', cv=3"),

@@ -98,7 +98,7 @@ def test_a_row_that_cannot_be_read_costs_no_other_row(tmp_path):
 
 def test_an_image_that_needs_too_much_memory_is_a_failure(tmp_path, monkeypatch):
     """The limit of DuckDB's memory is a reason with a cure; the rows of other groups are read."""
-    monkeypatch.setattr(parquet_rows, "MEMORY_LIMIT", "40MB")
+    monkeypatch.setattr(parquet_rows, "MEMORY_BYTES", 40_000_000)
     monkeypatch.setattr(parquet_rows, "_files", parquet_rows._OpenFiles())
     file = tmp_path / "a.parquet"
     table = pa.table({"image": pa.array([png(1), bytes(100 << 20), png(2)])})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from embedstore.classify.data.task import AUTO, Task
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.errors import BadOption, did_you_mean
 
@@ -50,12 +51,16 @@ class ProtocolOptions:
         head_options: options of the head that were given.
         settings: of the evaluation.
         spelling: returns the name of an option, and its value if it is one of the head, as the person wrote it.
+        task: what the label is.
+        weight: a column with the weights of the items.
     """
 
     head: str
     head_options: Mapping[str, Any]
     settings: EvaluationSettings
     spelling: Callable[[str, Any], str] = python_spelling
+    task: str = AUTO
+    weight: str | None = None
 
 
 def parse_protocol(name: str, given: ProtocolOptions) -> Protocol:
@@ -94,6 +99,8 @@ def _contradictions(given: ProtocolOptions) -> list[str]:
     settings, agreed = given.settings, _AGREED[given.head]
     out = [given.spelling(k, v) for k, v in given.head_options.items() if k not in agreed or agreed[k] != v]
     out += [given.spelling(k, None) for k in _FIXED if getattr(settings, k) != getattr(_DEFAULTS, k)]
+    out += [given.spelling("task", None)] if given.task not in (AUTO, Task.CLASSIFICATION) else []
+    out += [given.spelling("weight", None)] if given.weight is not None else []
     if given.head == "knn":
         out += [given.spelling("refit", None)] if settings.refit else []
         out += [given.spelling("choose_on", None)] if settings.choose_on != ChoiceRows.FOLDS else []

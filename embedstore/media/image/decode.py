@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 
 from embedstore.errors import ImageError, PluginError
 from embedstore.media.image.color import to_rgb
+from embedstore.media.image.crop import split_crop
 from embedstore.media.image.formats.image_format import ImageFormat
 from embedstore.media.image.formats.registry import find_built_in, find_plug_in
 from embedstore.media.image.warnings_filter import suppress_warnings
@@ -56,7 +57,7 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
     """Decode the first frame of one image file to RGB, upright, with transparency over white.
 
     Args:
-        data: the bytes of the file.
+        data: the bytes of the file, or of a file and a box in it (:mod:`embedstore.media.image.crop`).
 
     Returns:
         The image, and its facts: width and height upright, format.
@@ -65,6 +66,16 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
         ImageError: if the image cannot be decoded; ``reason`` says why.
         PluginError: if the plug-in of the format cannot be loaded.
     """
+    box, data = split_crop(data)
+    image, info = _open_file(data)
+    if box is None:
+        return image, info
+    cropped = box.cut(image)
+    return cropped, ImageInfo(cropped.width, cropped.height, info.format)
+
+
+def _open_file(data: bytes) -> tuple[Image.Image, ImageInfo]:
+    """Decode a file, and raise what its library raises as ImageError."""
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
     _require_few_scans(data)

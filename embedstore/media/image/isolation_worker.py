@@ -29,7 +29,7 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
 
     Args:
         timeout_seconds: seconds that one file may take.
-        memory_bytes: bytes of address space; 0 is no limit.
+        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
     """
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _silence_output()
@@ -94,13 +94,22 @@ def _silence_output() -> None:
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """Limit the address space, and write no core file."""
+    """Limit what the process may add to its address space, and write no core file."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory_bytes:
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            most = _address_space() + memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _address_space() -> int:
+    """Return the bytes of address space that this process has; 0 where that is unknown."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def _prefer_as_victim() -> None:
