@@ -23,6 +23,9 @@ from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
     from embedstore.classify.evaluation import Evaluation, ProbeResult
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
+    from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
@@ -685,6 +690,37 @@ class Store:
 
     # ---- classify
 
+    def encode(
+        self,
+        texts: str | Sequence[str] | None = None,
+        images: Images | None = None,
+        *,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of texts or images; nothing is stored.
+
+        Args:
+            texts: one or several; without a prompt template.
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            space: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            float32 ``(N, D)``, in order. Those of texts have length 1; those of images are as the space stores them,
+            of length 1 only if its vectors are.
+
+        Raises:
+            QueryError: if not one of the two is given, or one is neither a text nor an image.
+            NoTextTower: if the space has no text tower.
+            ImageError: if an image cannot be used; the message names it.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space holds precomputed vectors.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        return operations.encode.encode(self._session, texts, images, space=space, progress=progress)
+
     def features(
         self,
         label: str = "label",
@@ -904,7 +940,7 @@ class Store:
             separator=separator,
             save_as=save_as,
             wait=wait,
-            head_options={name: v for name, v in (("k", k), ("weights", weights)) if v is not None},
+            head_options=operations.evaluate.neighbor_options(k, weights, protocol),
             folds=folds,
             seed=seed,
             near_duplicates=near_duplicates,
@@ -1291,6 +1327,43 @@ class Store:
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.heads.predict(self._session, head, where=where, space=space, wait=wait)
+
+    def classify(
+        self,
+        images: Images,
+        head: str,
+        *,
+        evidence: int = 3,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> ClassifiedImages:
+        """Classify images that are not items, with a saved head; nothing is stored.
+
+        Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
+
+        Args:
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            head: its name.
+            evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
+            space: the space that the head must belong to; by default its own.
+            progress: see :class:`Store`.
+
+        Returns:
+            One prediction per image, in order; an image that cannot be used has a failure instead.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            SpaceMismatch: if the head belongs to another space.
+            StoreDamaged: if the files of the head are not what was written.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space of the head has no network for images.
+            WeightsNotFound: if its weights are not on this machine.
+            QueryError: if one of the images is neither a name nor an image.
+        """
+        return operations.classify_images.classify(
+            self._session, images, head=head, evidence=evidence, space=space, progress=progress
+        )
 
     def export_head(self, name: str, path: str | Path) -> Path:
         """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.

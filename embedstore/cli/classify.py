@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import embedstore as es
-from embedstore.cli import console, render_evaluation
+from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.check_protocol import check_protocol
@@ -337,3 +338,57 @@ def export_head(
     """Write a linear head to a file, for use without the store."""
     es.open(store).export_head(head, path)
     console.print_json({"path": str(path)}) if as_json else console.print_line(f"wrote {path}")
+
+
+@app.command(rich_help_panel=Panel.CLASSIFY)
+def classify(
+    store: o.StorePath,
+    head: HeadName,
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files, folders, globs, archives or uris; - reads a file from stdin."),
+    ],
+    evidence: Annotated[
+        int, typer.Option(metavar="N", help="Show the N labeled items that are nearest to each image.")
+    ] = 3,
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The space that the head must belong to; by default its own.")
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Also embed the images as items, without a label.")] = False,
+    output: Annotated[
+        list[Path],
+        o.output_option(
+            "Write the pictures with their evidence (.html) or a table (.csv, .parquet or .jsonl). Repeatable.",
+            ".html",
+            *o.TABLE_SUFFIXES,
+        ),
+    ] = [],
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Classify new images with a saved head; nothing is stored unless --add is given.
+
+    `embedstore classify pets.store species new-photos/ -o new.html`
+    """
+    opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
+    from_stdin = "-" in images
+    if from_stdin and (len(images) > 1 or add):
+        raise typer.BadParameter("- reads one image, and goes with no other and without --add")
+    result = opened.classify(
+        [sys.stdin.buffer.read()] if from_stdin else images, head, evidence=evidence, space=space, progress=None
+    )
+    o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        render.print_classified(result)
+    if add:
+        report = opened.embed(images, labels_from=None, splits_from=None, space=result.space)
+        console.print_note(f"{report.scanned:,} images: {report.embedded:,} new items, {report.failures:,} failures")
+    for sentence in opened.close():
+        console.print_note(sentence)
+    if result.failures and len(result.failures) == len(result):
+        raise typer.Exit(1)

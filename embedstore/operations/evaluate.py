@@ -153,6 +153,12 @@ def probe(
     return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), sliced))
 
 
+def neighbor_options(k: int | None, weights: str | None, protocol: str | None) -> dict[str, Any]:
+    """Return the options of the head ``knn``; a protocol has its own, beside which only given options count."""
+    defaults = {"k": 5, "weights": "softmax"} if protocol is None else {}
+    return defaults | {name: v for name, v in (("k", k), ("weights", weights)) if v is not None}
+
+
 def few_shot(
     session: Session,
     label: str,
