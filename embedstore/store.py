@@ -786,6 +786,7 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
+        protocol: str | None = None,
     ) -> ProbeResult:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -826,6 +827,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
+                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
+                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
@@ -835,7 +839,8 @@ class Store:
             UnknownColumn: if the items lack the column.
             BadFilter: if ``where`` is not one condition.
             LabelError: if the labels cannot support an evaluation, or the column ``by`` cannot be split into slices.
-            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``; if there is no such protocol,
+                or an option contradicts it.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
         """
@@ -865,14 +870,15 @@ class Store:
                 refit=refit,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
+            protocol=protocol,
         )
 
     def knn(
         self,
         label: str = "label",
         *,
-        k: int = 5,
-        weights: str = "softmax",
+        k: int | None = None,
+        weights: str | None = None,
         task: str = "auto",
         where: str | None = None,
         space: str | None = None,
@@ -892,13 +898,14 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
+        protocol: str | None = None,
     ) -> ProbeResult:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
         Args:
             label: see :class:`Store`.
-            k: neighbors.
-            weights: ``softmax`` (DINO: exp(cosine / 0.07)), ``uniform`` or ``distance``.
+            k: neighbors; 5 by default.
+            weights: ``softmax`` (DINO: exp(cosine / 0.07), the default), ``uniform`` or ``distance``.
             task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -918,6 +925,8 @@ class Store:
             refit: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
+            protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
+                k that is selected without the held-out items.
 
         Returns:
             The evaluation.
@@ -931,7 +940,7 @@ class Store:
             separator=separator,
             save_as=save_as,
             wait=wait,
-            head_options={"k": k, "weights": weights},
+            head_options=operations.evaluate.neighbor_options(k, weights, protocol),
             folds=folds,
             seed=seed,
             near_duplicates=near_duplicates,
@@ -945,6 +954,7 @@ class Store:
             refit=refit,
             by=by,
             by_metric=by_metric,
+            protocol=protocol,
         )
 
     def zero_shot(

@@ -12,12 +12,15 @@ import embedstore as es
 from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.check_protocol import check_protocol
 from embedstore.cli.option_groups import (
     EvaluationOptionGroup,
     HeadArg,
     ItemOptionGroup,
+    KnnProtocol,
     NearDuplicateOptionGroup,
     ProbeHead,
+    ProbeProtocol,
     SaveAs,
     Separator,
     SliceOptionGroup,
@@ -45,6 +48,7 @@ def probe(
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
     head_arg: HeadArg = [],
+    protocol: ProbeProtocol = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
     ] = False,
@@ -57,6 +61,10 @@ def probe(
 
     `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
+    head_options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
+    if protocol is not None:
+        more: dict[str, Any] = {"task": task, "weight": weight, "separator": separator}
+        check_protocol(protocol, head or "logistic", head_options, evaluation, learning_curve=learning_curve, **more)
     opened = es.open(store)
     shared: dict[str, Any] = {
         "head": head,
@@ -64,11 +72,10 @@ def probe(
         "where": which.where,
         "space": which.space,
         "separator": separator,
-        "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+        "head_options": head_options,
     }
-    result = opened.probe(
-        label, weight=weight, save_as=save, wait=wait, **shared, **evaluation.to_kwargs(), **slices.to_kwargs()
-    )
+    evaluated = shared | evaluation.to_kwargs() | slices.to_kwargs()
+    result = opened.probe(label, weight=weight, save_as=save, wait=wait, protocol=protocol, **evaluated)
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -84,18 +91,25 @@ def knn(
     evaluation: EvaluationOptionGroup,
     slices: SliceOptionGroup,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="The number of neighbors.")] = 5,
+    k: Annotated[int | None, typer.Option("-k", help="The number of neighbors; 5 by default.")] = None,
     neighbor_weights: Annotated[
-        str, typer.Option(help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07)), uniform or distance.")
-    ] = "softmax",
+        str | None,
+        typer.Option(
+            help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07), the default), uniform or distance."
+        ),
+    ] = None,
     task: TaskOption = "auto",
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
+    protocol: KnnProtocol = None,
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
     """Evaluate the k nearest neighbors by cosine on held-out items."""
+    if protocol is not None:
+        options = {name: v for name, v in (("k", k), ("weights", neighbor_weights)) if v is not None}
+        check_protocol(protocol, "knn", options, evaluation, task=task, separator=separator)
     opened = es.open(store)
     result = opened.knn(
         label,
@@ -107,6 +121,7 @@ def knn(
         separator=separator,
         save_as=save,
         wait=wait,
+        protocol=protocol,
         **evaluation.to_kwargs(),
         **slices.to_kwargs(),
     )
