@@ -25,15 +25,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from embedstore.classify.data.features import Features
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, RegressionEvaluation
     from embedstore.classify.evaluation.active_learning import LabelSuggestions
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
+        BadAnnotations,
         BadBackbone,
         BadEncoding,
         BadFilter,
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
     from embedstore.search.duplicates import DuplicateGroups
@@ -110,16 +113,19 @@ if TYPE_CHECKING:
 # Where each public name is defined; it is imported when it is first used.
 _MODULES = {
     "embedstore.classify.data.features": ("Features",),
-    "embedstore.classify.evaluation": ("Evaluation",),
+    "embedstore.classify.evaluation": ("Evaluation", "RegressionEvaluation"),
     "embedstore.classify.evaluation.active_learning": ("LabelSuggestions",),
     "embedstore.classify.evaluation.compare_heads": ("HeadComparison",),
     "embedstore.classify.evaluation.compare_spaces": ("SpaceComparison",),
     "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
     "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
+    "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
+        "BadAnnotations",
         "BadBackbone",
+        "BadAnnotations",
         "BadEncoding",
         "BadFilter",
         "BadHead",
@@ -184,6 +190,7 @@ _MODULES = {
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
         "Hits",
@@ -209,6 +216,7 @@ __all__ = [
     "ArchiveCounts",
     "BackboneError",
     "Backup",
+    "BadAnnotations",
     "BadBackbone",
     "BadEncoding",
     "BadFilter",
@@ -217,6 +225,8 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "ClassifiedImage",
+    "ClassifiedImages",
     "CodeNotAllowed",
     "Compaction",
     "DefaultSpace",
@@ -254,6 +264,8 @@ __all__ = [
     "PredictionSummary",
     "PurgedItems",
     "QueryError",
+    "RegressionComparison",
+    "RegressionEvaluation",
     "RepairReport",
     "RuntimeMismatch",
     "SourceError",

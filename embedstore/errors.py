@@ -33,6 +33,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── NoImages           (ValueError)         there is nothing to embed
     │   ├── BadManifest        (ValueError)         a table without uris, or that cannot be read
     │   │   └── BadEncoding                         a text file in another encoding
+    │   ├── BadAnnotations     (ValueError)         annotations that cannot be read or contradict themselves
     │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
     ├── ImageError             (ValueError)         one image cannot be used; has the reason
     ├── QueryError             (ValueError)         a query or change that cannot be done
@@ -172,6 +173,10 @@ class BadManifest(SourceError, ValueError):
 
 class BadEncoding(BadManifest):
     """A text file is not text in its encoding."""
+
+
+class BadAnnotations(SourceError, ValueError):
+    """Annotations cannot be read or contradict themselves."""
 
 
 class BadVectors(SourceError, ValueError):

@@ -15,27 +15,33 @@ from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
+from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS
+from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, ProbeResult
     from embedstore.classify.evaluation.active_learning import LabelSuggestions
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
+    from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
@@ -146,7 +153,7 @@ class Store:
         parameters: Sequence[Any] = (),
         *,
         timeout: float = QUERY_SECONDS,
-        memory: str | int = QUERY_MEMORY,
+        memory: str | int | None = None,
     ) -> SqlResult:
         """Run a DuckDB query over the tables ``items``, ``contents``, ``spaces``, ``failures``, ``runs`` ….
 
@@ -157,7 +164,8 @@ class Store:
             query: one SELECT, WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW or EXPLAIN statement.
             parameters: values for its ``?``.
             timeout: seconds that it may take. Meanwhile, writers of the store wait.
-            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each.
+            memory: what it may take, such as ``4GB``, or bytes; for DuckDB and for the rows of the result each. By
+                default 1 GiB, or a quarter of the memory of this process where that is less.
 
         Returns:
             Column names and rows; ``.df()`` and ``.arrow()`` convert them.
@@ -213,8 +221,10 @@ class Store:
 
     def embed(
         self,
-        source: Any,
+        source: Any = (),
         *,
+        annotations: Names = (),
+        crops: bool = False,
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
@@ -236,7 +246,11 @@ class Store:
         Args:
             source: an image folder, paths or globs; a manifest with a column ``uri``: a CSV, TSV, Parquet or JSON file,
                 a DataFrame of pandas or polars, an Arrow table or a dict of columns; Parquet files that hold the images
-                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets.
+                as bytes or in Hugging Face's structure, also a folder or glob of them; archives and buckets. With
+                annotations: the folder of the photos; without one it is looked for next to them.
+            annotations: files or folders of annotations of the photos: COCO, YOLO, Pascal VOC, FiftyOne, or a table
+                with a column ``file_name``. The photos that they list are embedded, with their classes and captions.
+            crops: embed every box of the annotations in place of the photos, as ``photo.jpg#xywh=10,20,30,40``.
             labels_from: ``"folder"`` takes the label from the parent folder's name, None takes none.
             splits_from: ``"folder"`` takes the split from folders, and names of Parquet files with images, that say
                 train, val or test; None takes none.
@@ -253,7 +267,7 @@ class Store:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
-            threads: decoding threads; by default one per core.
+            threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
@@ -266,6 +280,7 @@ class Store:
             NoImages: if the source has no file.
             SourceError: if a folder is next to train, val or test and does not name a split.
             BadManifest: if a manifest cannot be read or has no uris.
+            BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
@@ -280,6 +295,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
+            annotations=AnnotationOptions(tuple(annotations), crops),
             rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
             space=space,
             batch_size=batch_size,
@@ -601,7 +617,7 @@ class Store:
         self,
         *,
         recall: float = 0.95,
-        max_memory: str | int = "4GB",
+        max_memory: str | int | None = None,
         kind: str | None = None,
         space: str | None = None,
         wait: float = 0.0,
@@ -611,7 +627,8 @@ class Store:
 
         Args:
             recall: the least recall of the 10 nearest that the index must reach.
-            max_memory: bytes, or text such as ``"4GB"``, that the index may take.
+            max_memory: bytes, or text such as ``"4GB"``, that the index may take, loaded or while it is built. By
+                default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
             wait: seconds to wait for another process that is building an index of this space.
@@ -673,6 +690,37 @@ class Store:
 
     # ---- classify
 
+    def encode(
+        self,
+        texts: str | Sequence[str] | None = None,
+        images: Images | None = None,
+        *,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of texts or images; nothing is stored.
+
+        Args:
+            texts: one or several; without a prompt template.
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            space: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            float32 ``(N, D)``, in order. Those of texts have length 1; those of images are as the space stores them,
+            of length 1 only if its vectors are.
+
+        Raises:
+            QueryError: if not one of the two is given, or one is neither a text nor an image.
+            NoTextTower: if the space has no text tower.
+            ImageError: if an image cannot be used; the message names it.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space holds precomputed vectors.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        return operations.encode.encode(self._session, texts, images, space=space, progress=progress)
+
     def features(
         self,
         label: str = "label",
@@ -716,7 +764,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
+        head: str | None = None,
+        task: str = "auto",
+        weight: str | None = None,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -736,12 +786,22 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
-    ) -> Evaluation:
+        protocol: str | None = None,
+    ) -> ProbeResult:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
+
+        A label of numbers can be predicted as a number: then the head is ridge regression and the result a
+        :class:`RegressionEvaluation`.
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
-            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``; for numbers ``ridge`` or
+                ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
+            task: ``classification``, ``regression``, ``ordinal`` (a few numbers in order, such as grades) or ``auto``:
+                numbers with a fraction, and many different whole numbers, are a regression; everything else is a
+                classification. A note says what was chosen for numbers.
+            weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
+                do not weigh the held-out items.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -759,22 +819,28 @@ class Store:
             calibrate: ``temperature`` or ``isotonic``.
             abstain_precision: answer "none of these" below a threshold that reaches this precision on new items, in
                 95% of samples.
-            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one.
+            conformal_alpha: answer with sets of classes, of which at most this share may miss the true one; for numbers
+                the share outside of the prediction intervals, 0.1 by default.
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
+                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
+                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
-            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head.
+            The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
+            the errors next to those of the mean, and the prediction intervals.
 
         Raises:
             UnknownColumn: if the items lack the column.
             BadFilter: if ``where`` is not one condition.
             LabelError: if the labels cannot support an evaluation, or the column ``by`` cannot be split into slices.
-            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``; if there is no such protocol,
+                or an option contradicts it.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
         """
@@ -782,6 +848,8 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
+            weight=weight,
             where=where,
             space=space,
             separator=separator,
@@ -802,14 +870,16 @@ class Store:
                 refit=refit,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
+            protocol=protocol,
         )
 
     def knn(
         self,
         label: str = "label",
         *,
-        k: int = 5,
-        weights: str = "softmax",
+        k: int | None = None,
+        weights: str | None = None,
+        task: str = "auto",
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -828,13 +898,15 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
-    ) -> Evaluation:
+        protocol: str | None = None,
+    ) -> ProbeResult:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
         Args:
             label: see :class:`Store`.
-            k: neighbors.
-            weights: ``softmax`` (DINO: exp(cosine / 0.07)), ``uniform`` or ``distance``.
+            k: neighbors; 5 by default.
+            weights: ``softmax`` (DINO: exp(cosine / 0.07), the default), ``uniform`` or ``distance``.
+            task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
@@ -853,6 +925,8 @@ class Store:
             refit: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
+            protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
+                k that is selected without the held-out items.
 
         Returns:
             The evaluation.
@@ -860,12 +934,13 @@ class Store:
         return self.probe(
             label,
             head="knn",
+            task=task,
             where=where,
             space=space,
             separator=separator,
             save_as=save_as,
             wait=wait,
-            head_options={"k": k, "weights": weights},
+            head_options=operations.evaluate.neighbor_options(k, weights, protocol),
             folds=folds,
             seed=seed,
             near_duplicates=near_duplicates,
@@ -879,6 +954,7 @@ class Store:
             refit=refit,
             by=by,
             by_metric=by_metric,
+            protocol=protocol,
         )
 
     def zero_shot(
@@ -1034,8 +1110,9 @@ class Store:
         self,
         label: str = "label",
         *,
-        head: str = "logistic",
-        labels_per_class: Counts = (1, 2, 4, 8, 16),
+        head: str | None = None,
+        task: str = "auto",
+        labels_per_class: Counts | None = None,
         repeats: int = 5,
         seed: int = 0,
         where: str | None = None,
@@ -1050,7 +1127,9 @@ class Store:
         Args:
             label: see :class:`Store`.
             head: as for :meth:`probe`.
-            labels_per_class: labels per class; all training rows come last.
+            task: as for :meth:`probe`.
+            labels_per_class: labels per class, by default 1, 2, 4, 8 and 16; for numbers labels in all, by default 20,
+                50, 100, 200 and 500. All training rows come last.
             repeats: draws per number of labels.
             seed: random seed of the first draw and of the split.
             where: see :class:`Store`.
@@ -1061,8 +1140,8 @@ class Store:
             head_options: as for :meth:`probe`.
 
         Returns:
-            Accuracy over labels per class (mean average precision for several labels per item): mean and standard
-            deviation.
+            Accuracy over labels per class (mean average precision for several labels per item, mean absolute error for
+            numbers): mean and standard deviation.
 
         Raises:
             LabelError: if the labels cannot support an evaluation.
@@ -1071,6 +1150,7 @@ class Store:
             self._session,
             label,
             head=head,
+            task=task,
             labels_per_class=labels_per_class,
             repeats=repeats,
             seed=seed,
@@ -1086,7 +1166,8 @@ class Store:
         label: str = "label",
         *,
         spaces: Names | None = None,
-        heads: Names = ("logistic", "knn", "prototype"),
+        heads: Names | None = None,
+        task: str = "auto",
         classes: Classes | None = None,
         templates: str | Sequence[str] = "photo",
         class_vectors: Vectors | None = None,
@@ -1105,14 +1186,16 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
-    ) -> HeadComparison:
+    ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
         Args:
             label: see :class:`Store`.
             spaces: names or keys; by default every space that has vectors.
-            heads: names of heads as for :meth:`probe`; also ``zero-shot``, and the heads of :meth:`few_shot`, which
-                learn from all training items.
+            heads: names of heads as for :meth:`probe`, by default ``logistic``, ``knn`` and ``prototype``, for numbers
+                ``ridge`` and ``knn``; also ``zero-shot``, and the heads of :meth:`few_shot`, which learn from all
+                training items.
+            task: as for :meth:`probe`.
             classes: as for :meth:`zero_shot`, for these; by default the labels.
             templates: as for :meth:`zero_shot`.
             class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
@@ -1133,7 +1216,8 @@ class Store:
             refit: as for :meth:`probe`.
 
         Returns:
-            The contestants, best first, with their gap to the best and its p-value.
+            The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
+            absolute errors.
 
         Raises:
             SpaceNotFound: if there is no such space.
@@ -1146,6 +1230,7 @@ class Store:
             label,
             spaces=spaces,
             head_names=heads,
+            task=task,
             classes=classes,
             text=operations.evaluate.TextOptions(templates, class_vectors, logit_scale),
             labels_per_class=labels_per_class,
@@ -1188,7 +1273,7 @@ class Store:
         """
         return operations.heads.load(self._session, name, space=space)
 
-    def save_head(self, name: str, evaluation: Evaluation, *, wait: float = 10.0) -> HeadRecord:
+    def save_head(self, name: str, evaluation: ProbeResult, *, wait: float = 10.0) -> HeadRecord:
         """Save the head of an evaluation, bound to its space, label and classes; a head of that name is replaced.
 
         Args:
@@ -1242,6 +1327,43 @@ class Store:
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.heads.predict(self._session, head, where=where, space=space, wait=wait)
+
+    def classify(
+        self,
+        images: Images,
+        head: str,
+        *,
+        evidence: int = 3,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> ClassifiedImages:
+        """Classify images that are not items, with a saved head; nothing is stored.
+
+        Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
+
+        Args:
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            head: its name.
+            evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
+            space: the space that the head must belong to; by default its own.
+            progress: see :class:`Store`.
+
+        Returns:
+            One prediction per image, in order; an image that cannot be used has a failure instead.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            SpaceMismatch: if the head belongs to another space.
+            StoreDamaged: if the files of the head are not what was written.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space of the head has no network for images.
+            WeightsNotFound: if its weights are not on this machine.
+            QueryError: if one of the images is neither a name nor an image.
+        """
+        return operations.classify_images.classify(
+            self._session, images, head=head, evidence=evidence, space=space, progress=progress
+        )
 
     def export_head(self, name: str, path: str | Path) -> Path:
         """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.

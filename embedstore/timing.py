@@ -63,13 +63,6 @@ def process_age() -> float | None:
         return None
 
 
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def step_report(steps: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """Return every step with its seconds; then the rest, and the total."""
     whole = process_age()

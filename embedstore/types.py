@@ -52,6 +52,8 @@ class ImageRef:
         label: the label that the source states, or None.
         split: the split that the source states, or None.
         group: the group that the source states, or None; items of one group stay in one split.
+        named_roles: which of ``label`` and ``split`` are those of the names of folders or files: what a user says of an
+            item later outweighs them.
     """
 
     uri: str
@@ -61,6 +63,7 @@ class ImageRef:
     label: str | None = None
     split: str | None = None
     group: str | None = None
+    named_roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

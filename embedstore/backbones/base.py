@@ -18,11 +18,14 @@ from embedstore.backbones.device_clock import DeviceClock
 from embedstore.backbones.forward_gate import gate_of_device
 from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
 from embedstore.backbones.runtimes.runtime import no_text_tower
+from embedstore.resources import memory_share
 from embedstore.space import Family, Preprocess, Space
 
 FeatureFunction = Callable[[torch.Tensor], torch.Tensor]
 OVERFLOW_BATCH_SIZE = 8  # images per forward pass of what overflowed in half precision: few, and memory is in use
 TEXT_BATCH_SIZE = 256  # texts per forward pass: a text is far cheaper than an image
+CPU_BATCH_SIZE = 32
+MAX_BATCH_SIZE = 256  # images per forward pass that are tried
 
 
 @dataclass(frozen=True)
@@ -289,10 +292,19 @@ def is_convolutional(module: nn.Module) -> bool:
     return 2 * sum(p.numel() for p in parameters if p.dim() == 4) > sum(p.numel() for p in parameters)
 
 
+def affordable_batch(size: tuple[int, int]) -> int:
+    """Return how many images of one size a forward pass on the CPU may have, in a quarter of the process's memory.
+
+    The values that a network holds at a time take up to about 32 times its input (ConvNeXt-L at 224 pixels).
+    """
+    image_bytes = 32 * 4 * 3 * size[0] * size[1]
+    return max(1, memory_share(MAX_BATCH_SIZE * image_bytes, 4) // image_bytes)
+
+
 def default_batch_size(device_type: str, size: tuple[int, int], module: nn.Module) -> int:
     """Return images per forward pass: enough to keep the device busy, fewer for large images and networks."""
     if device_type == "cpu":
-        return 32  # a CPU is busy with a few; more only costs memory
+        return min(CPU_BATCH_SIZE, affordable_batch(size))  # a CPU is busy with a few; more only costs memory
     base = 256 if device_type == "cuda" else 64
     parameters = sum(p.numel() for p in module.parameters())
     scale = (224 * 224) / (size[0] * size[1]) * min(1.0, 300e6 / max(parameters, 1))

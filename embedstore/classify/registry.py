@@ -107,10 +107,10 @@ def save_head(
         replaced = [HeadFolder(storage.layout.root, r.name) for r in list_heads(storage) if _is_renamed(r.name, name)]
         digest = folder.replace(estimator, {"space": space.key, "label": label, "name": name})
         known = {
-            "classes": [str(c) for c in estimator.classes_],
+            "classes": [str(c) for c in getattr(estimator, "classes_", ())],
             "digest": digest,
             "sets": heads.predicts_sets(estimator),
-        }
+        } | ({"numbers": True} if predicts_numbers(estimator) else {})
         writer.put_head(name, space=space.key, label=label, kind=kind, metadata=known | metadata)
         folder.clean_up()
         for old in replaced:
@@ -159,11 +159,12 @@ def write_predictions(
     space: SpaceRecord | None = None,
     wait: float = DEFAULT_WAIT,
 ) -> dict[str, Any]:
-    """Write a head's class and probability for every matching item into the table ``predictions``.
+    """Write a head's class and probability (or number and interval) of every matching item into ``predictions``.
 
     Earlier predictions of the same items are replaced, in one transaction. Memory is bounded by a block of vectors and
     its scores. A head that predicts several labels or sets of classes writes one row per class; an item for which it
-    predicts none gets one row without a label and with the highest score of any class.
+    predicts none gets one row without a label and with the highest score of any class. A predicted number is written as
+    text, and its score is how far its interval reaches on either side.
 
     Args:
         storage: the store.
@@ -173,7 +174,8 @@ def write_predictions(
         wait: seconds to wait for another writer.
 
     Returns:
-        ``{"head", "items", "labels": {class: rows}, "contents", "seconds"}``; rows without a class count as ``none``.
+        ``{"head", "items", "labels": {class: rows}, "contents", "seconds"}``; rows without a class count as ``none``,
+        and numbers are not counted.
 
     Raises:
         UnknownHead: if there is no head of that name.
@@ -185,16 +187,18 @@ def write_predictions(
     """
     started = utc_now()
     record, estimator = load_head(storage, name, space=space)
-    classes = [str(c) for c in estimator.classes_]
-    without = None if heads.predicts_sets(estimator) else _abstain_label(estimator)
-    block_rows = max(256, min(16384, _BLOCK_SCORES // len(classes)))
+    labels = _label_texts(estimator)
+    block_rows = max(256, min(16384, _BLOCK_SCORES // max(1, len(labels))))
     with (
         open_vector_stream(storage, storage.space(record.space_key), where, known_head=record.name) as stream,
-        open_prediction_stage(storage.catalog.scratch, stream.tables, [*classes, without]) as stage,
+        open_prediction_stage(storage.catalog.scratch, stream.tables, labels) as stage,
     ):
         for first, _, X in stream.iter_blocks(block_rows):
-            rows, codes, scores = _predict_block(estimator, X)
-            stage.append(first + rows, codes, scores)
+            if predicts_numbers(estimator):
+                stage.append_numbers(first + np.arange(len(X)), *_predict_numbers(estimator, X))
+            else:
+                rows, codes, scores = _predict_block(estimator, X)
+                stage.append(first + rows, codes, scores)
         with storage.writer(f"predict {record.name}", wait=wait) as writer:
             settings = {"head": record.name, "where": where}
             return writer.put_predictions(record.name, record.space_key, stage, settings, started)
@@ -233,8 +237,44 @@ def _is_renamed(old: str, new: str) -> bool:
     return old.lower() == new.lower() and old != new
 
 
+def predicts_numbers(estimator: Any) -> bool:
+    """Return whether a head predicts numbers with intervals."""
+    return hasattr(estimator, "predict_interval")
+
+
+def _predict_numbers(estimator: Any, X: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of each row, and how far its interval reaches on the longer side."""
+    numbers = estimator.predict(X)
+    low, high = estimator.predict_interval(X)
+    return numbers, np.maximum(numbers - low, high - numbers)
+
+
+def _label_texts(estimator: Any) -> list[str | None]:
+    """Return the classes and the text for "no class"; nothing for a head that predicts numbers."""
+    if predicts_numbers(estimator):
+        return []
+    without = None if heads.predicts_sets(estimator) else _abstain_label(estimator)
+    return [*(str(c) for c in estimator.classes_), without]
+
+
 def _abstain_label(estimator: Any) -> str:
     return str(getattr(estimator, "abstain_label", ""))
+
+
+def predicted_members(estimator: Any, proba: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which classes a head predicts, bool ``(N, K)``: none for a row that it does not answer.
+
+    Args:
+        estimator: the fitted head.
+        proba: its probabilities ``(N, K)``.
+    """
+    if heads.predicts_sets(estimator):
+        return heads.set_members(estimator, proba)
+    members = np.zeros(proba.shape, dtype=bool)
+    members[np.arange(len(proba)), proba.argmax(axis=1)] = True
+    if isinstance(estimator, heads.SelectiveClassifier):
+        members &= estimator.answers(proba)[:, None]
+    return members
 
 
 def _predict_block(
@@ -242,14 +282,7 @@ def _predict_block(
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Return rows, numbers of classes (one past the last for "no class") and their probabilities."""
     proba = heads.probabilities(estimator, X)
-    best = proba.max(axis=1)
-    if heads.predicts_sets(estimator):
-        included = heads.set_members(estimator, proba)
-        member = np.hstack([included, ~included.any(axis=1, keepdims=True)])
-        rows, codes = np.nonzero(member)
-        scores = np.hstack([proba, best[:, None]])[rows, codes]
-    else:
-        rows, codes, scores = np.arange(len(X)), proba.argmax(axis=1), best
-        if isinstance(estimator, heads.SelectiveClassifier):
-            codes[~estimator.answers(proba)] = proba.shape[1]
+    members = predicted_members(estimator, proba)
+    rows, codes = np.nonzero(np.hstack([members, ~members.any(axis=1, keepdims=True)]))
+    scores = np.hstack([proba, proba.max(axis=1, keepdims=True)])[rows, codes]
     return rows.astype(np.int64), codes.astype(np.int32), scores.astype(np.float64)

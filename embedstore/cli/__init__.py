@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from embedstore import timing
+from embedstore import resources, timing
 from embedstore.errors import EmbedstoreError
 
 _INTERRUPTED = (129, 130, 143)  # 128 and the number of SIGHUP, of SIGINT, of SIGTERM
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     An error of ours is one line on stderr with exit status 1, and a usage error has status 2. An unexpected error is
     one line that names the file of its report, with status 70.
     """
+    resources.limit_library_threads()
     gc.set_threshold(100_000)  # imports make no garbage, and looking for some took 5% of the time of a short command
     with timing.record_command() as command:
         try:

@@ -27,7 +27,9 @@ def bench(
     preprocess: o.PreprocessOverride = [],
     max_images: Annotated[int, typer.Option(min=1, help="Use this many images of the folder.")] = 256,
     seconds_per_stage: Annotated[float, typer.Option(min=0.1, help="Measure each stage this long.")] = 5.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Decoding threads; by default one per core, if memory allows.")
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",

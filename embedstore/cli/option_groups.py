@@ -23,6 +23,28 @@ if TYPE_CHECKING:
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
+ProbeHead = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="The head: logistic, knn, prototype, lda, svm, ridge or mlp; for numbers ridge or knn. By default "
+        "logistic, for numbers ridge.",
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="What the label is: classification, regression (a number), ordinal (a few numbers in order), or auto: "
+        "numbers with a fraction and many different whole numbers are a regression.",
+    ),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="A column with the weight of each item in training, at least 0; 2 counts twice."
+    ),
+]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],
@@ -30,6 +52,17 @@ HeadArg = Annotated[
 ]
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
+]
+ProbeProtocol = Annotated[
+    str | None,
+    typer.Option(
+        help="Evaluate as a publication does: clip, dinov2, dinov3 or vtab1k. It fixes the values of C, who selects C, "
+        "and the refit."
+    ),
+]
+KnnProtocol = Annotated[
+    str | None,
+    typer.Option(help="Evaluate as a publication does: dinov2 or dinov3, with 10, 20, 100 and 200 neighbors at once."),
 ]
 Separator = Annotated[str | None, typer.Option(help="The text that separates several labels of an item, e.g. a comma.")]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from embedstore.resources import available_cores
 from embedstore.storage.query_limits import QueryLimits
 
 _GRACE = 3.0  # seconds after the limit in which DuckDB ends the query in the orderly way
@@ -56,7 +57,7 @@ def _limited_memory(more: int) -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limits = [used + more + _STACK * (os.cpu_count() or 1), soft, hard]
+    limits = [used + more + _STACK * available_cores(), soft, hard]
     resource.setrlimit(resource.RLIMIT_DATA, (min(n for n in limits if n != resource.RLIM_INFINITY), hard))
     try:
         yield

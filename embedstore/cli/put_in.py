@@ -68,9 +68,20 @@ def embed(
         typer.Argument(
             metavar="SOURCE",
             help="An image folder, files or globs, a CSV/TSV/Parquet/JSON manifest with a column uri, or Parquet files "
-            "that hold the images.",
+            "that hold the images. With --annotations, the folder of the photos.",
         ),
     ] = None,
+    annotations: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH",
+            help="Embed the photos that annotations list, with their classes and captions: a JSON file of COCO, the "
+            "samples.json of FiftyOne, the data.yaml of YOLO, a folder of Pascal VOC, or a metadata.csv. Repeatable.",
+        ),
+    ] = [],
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Embed every box of the annotations in place of the photos.")
+    ] = False,
     labels_from: Annotated[
         str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
     ] = "folder",
@@ -127,7 +138,9 @@ def embed(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images per forward pass; by default the backbone's own.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Decoding threads; by default one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Decoding threads; by default one per core, if memory allows.")
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
@@ -140,7 +153,7 @@ def embed(
 
     `embedstore embed pets.store photos/`
     """
-    if bool(source) == (vectors is not None):
+    if bool(source or annotations) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if vectors is not None:
@@ -165,6 +178,8 @@ def embed(
         raise typer.BadParameter("--dtype describes a new space; add --vectors or --backbone")
     report = opened.embed(
         source or [],
+        annotations=annotations,
+        crops=crops,
         labels_from=None if labels_from == "none" else labels_from,
         splits_from=None if splits_from == "none" else splits_from,
         uri_column=uri_column,

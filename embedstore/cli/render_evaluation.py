@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedstore.cli import console
+from embedstore.cli import console, render_parts, render_regression
 from embedstore.cli import options as o
 
 if TYPE_CHECKING:
-    from embedstore.classify.evaluation import Evaluation
+    from embedstore.classify.evaluation import Evaluation, ProbeResult
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.learning_curve import LearningCurve
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.store import Store
 
 MAX_TABLE_ROWS = 30  # classes that are printed; --json and -o report.html have all of them
@@ -21,15 +22,19 @@ MAX_TABLE_ROWS = 30  # classes that are printed; --json and -o report.html have 
 
 def print_evaluation(
     store: Store,
-    evaluation: Evaluation,
+    evaluation: ProbeResult,
     output: Sequence[Path],
     as_json: bool,
     *,
     curve: LearningCurve | None = None,
 ) -> None:
     """Print an evaluation and write it to files."""
+    from embedstore.classify.evaluation import RegressionEvaluation
     from embedstore.reports import evaluation_page, evaluation_png, evaluation_text
 
+    if isinstance(evaluation, RegressionEvaluation):
+        render_regression.print_regression(store, evaluation, output, as_json, curve=curve)
+        return
     uris = store.item_uris([m.item for m in evaluation.mistakes])
     writers = {
         ".html": o.text_writer(lambda: evaluation_page.evaluation_page(evaluation, uris, curve=curve)),
@@ -44,11 +49,12 @@ def print_evaluation(
         _print_figures(evaluation)
         if curve:
             console.print_line()
-            _print_points(curve)
+            render_parts.print_points(curve)
     for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
+    _print_protocol(evaluation, as_json)
     _print_slices(evaluation, as_json)
-    _print_near_duplicates(store, evaluation)
+    render_parts.print_near_duplicates(store, evaluation.near_duplicates)
     sys.stdout.flush()
 
 
@@ -65,13 +71,17 @@ def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> 
         console.print_json(curve.to_json())
         return
     console.print_line(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
-    _print_points(curve)
+    render_parts.print_points(curve)
 
 
-def print_comparison(comparison: HeadComparison, output: Sequence[Path], as_json: bool) -> None:
+def print_comparison(comparison: HeadComparison | RegressionComparison, output: Sequence[Path], as_json: bool) -> None:
     """Print a comparison of heads, best first, and write it to files."""
+    from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.reports import evaluation_page, evaluation_text
 
+    if isinstance(comparison, RegressionComparison):
+        render_regression.print_regression_comparison(comparison, output, as_json)
+        return
     o.write_outputs(output, {".html": o.text_writer(lambda: evaluation_page.comparison_page(comparison))})
     if as_json:
         console.print_json(comparison.to_json())
@@ -105,6 +115,20 @@ def _print_figures(e: Evaluation) -> None:
         console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
 
 
+def _print_protocol(e: Evaluation, as_json: bool) -> None:
+    """Print what a protocol tried, and its notes."""
+    from embedstore.reports import protocol_text
+
+    if e.protocol is None:
+        return
+    if not as_json:
+        console.print_line()
+        console.print_line(protocol_text.protocol_title(e.protocol))
+        console.print_table(*protocol_text.protocol_table(e.protocol))
+    for note in protocol_text.protocol_notes(e):
+        console.print_note(note)
+
+
 def _print_slices(e: Evaluation, as_json: bool) -> None:
     """Print the figures by slice and their notes."""
     from embedstore.reports import slice_text
@@ -117,22 +141,3 @@ def _print_slices(e: Evaluation, as_json: bool) -> None:
         console.print_table(*slice_text.slice_table(e.slices))
     for note in slice_text.slice_notes(e.slices):
         console.print_note(note)
-
-
-def _print_points(curve: LearningCurve) -> None:
-    """Print the points of a learning curve."""
-    from embedstore.reports import evaluation_text
-
-    console.print_table(*evaluation_text.curve_table(curve))
-    for note in evaluation_text.curve_notes(curve):
-        console.print_note(note)
-
-
-def _print_near_duplicates(store: Store, e: Evaluation) -> None:
-    """Print the first near-duplicates across the split with their uris."""
-    pairs = e.near_duplicates.pairs[:5] if e.near_duplicates else ()
-    uris = store.item_uris([i for p in pairs for i in (p.train_item, p.held_out_item)])
-    for p in pairs:
-        console.print_note(f"  {p.cosine:.4f}  {uris.get(p.train_item)}  ~  {uris.get(p.held_out_item)}")
-    if e.near_duplicates and e.near_duplicates.count > len(pairs):
-        console.print_note(f"  … {e.near_duplicates.count - len(pairs)} more: --json")

@@ -14,7 +14,7 @@ from embedstore.cli import console, process_limits, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
-from embedstore.storage.query_limits import QUERY_MEMORY, QUERY_SECONDS, QueryLimits
+from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -150,7 +150,14 @@ def map_(
 def index(
     store: o.StorePath,
     recall: Annotated[float, typer.Option(help="The least recall of the 10 nearest that is accepted.")] = 0.95,
-    max_memory: Annotated[str, typer.Option(help="The memory that the loaded index may take, e.g. 4GB.")] = "4GB",
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The memory that the index may take, loaded or while it is built, e.g. 8GB; by default 4GB, or half "
+            "of the memory of this process where that is less.",
+        ),
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="The kind of index: flat, hnsw or ivf; by default chosen.")] = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
@@ -202,7 +209,14 @@ def sql(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="Stop the query after this time; writers of the store wait for it.")
     ] = QUERY_SECONDS,
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="Stop the query at this memory.")] = QUERY_MEMORY,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Stop the query at this memory; by default 1GB, or a quarter of the memory of this process where that "
+            "is less.",
+        ),
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Run a query over items, contents, spaces, failures, runs and the other tables; pred.HEAD is a column of items.

@@ -16,6 +16,7 @@ from embedstore.errors import ImageError
 from embedstore.finetuning.augment import Transform, build_transform
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
+from embedstore.resources import memory_share
 from embedstore.sources.locations import read_location
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, content_digest
@@ -82,7 +83,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
             return self._cache[row]
         image = self._reduce(self._decode(row))
         size = image.width * image.height * 3
-        if self._cached_bytes + size <= IMAGE_CACHE_BYTES:
+        if self._cached_bytes + size <= memory_share(IMAGE_CACHE_BYTES, 8):
             self._cache[row], self._cached_bytes = image, self._cached_bytes + size
         return image
 
@@ -108,7 +109,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
         data = read_location(sample.path)
         if content_digest(data) != sample.content:
             raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
-        return decode.open_image(data)[0]
+        return decode.open_image(data, self.preprocess.decoding_settings)[0]
 
     def _reduce(self, image: Image.Image) -> Image.Image:
         """Return the image with a shorter side of at most twice the network's input."""

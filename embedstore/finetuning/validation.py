@@ -15,6 +15,7 @@ from embedstore.classify import metrics
 from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.history import FinetuneScore
 from embedstore.finetuning.model import FinetuneModel
+from embedstore.resources import memory_share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -98,8 +99,8 @@ class Validator:
         for begin in range(0, len(rows), size):
             pixels = torch.from_numpy(self.dataset.evaluation_pixels(rows[begin : begin + size].tolist()))
             total += pixels.numel()
-            if caching and total <= PIXEL_CACHE_BYTES:
+            if caching and total <= memory_share(PIXEL_CACHE_BYTES, 16):
                 batches.append(pixels)
             yield pixels
-        if caching and total <= PIXEL_CACHE_BYTES:
+        if caching and total <= memory_share(PIXEL_CACHE_BYTES, 16):
             self._cached_pixels = batches

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class
+from embedstore.classify.data.task import require_classes
 from embedstore.finetuning import advice
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice
 from embedstore.finetuning.settings import parse_settings, stored_keys
@@ -27,7 +28,7 @@ def advise(session: Session, label: str, *, space: str | None, where: str | None
     record = session.space(space)
 
     def measure() -> FinetuningAdvice:
-        data = evaluate.features(session, label, where=where, space=record.key)
+        data = require_classes(evaluate.features(session, label, where=where, space=record.key), "advise")
         return advice.advise(data, label, _domain_difference(session, record, data, seed), seed=seed)
 
     return session.recorded("advise", record, {"label": label, "where": where, "seed": seed}, measure)

@@ -6,6 +6,7 @@ import numpy as np
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import select_shared_items
+from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import Evaluation, compare_spaces, evaluate_fitted
 from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
 from embedstore.errors import LabelError
@@ -29,7 +30,10 @@ def _compare(
 ) -> SpaceComparison:
     """Evaluate the same heads in both spaces."""
     old_data, new_data = select_shared_items(
-        [evaluate.features(session, label, where=where, space=s.key) for s in (old, new)]
+        [
+            require_classes(evaluate.features(session, label, where=where, space=s.key), "compare-spaces")
+            for s in (old, new)
+        ]
     )
     pairs = compare_spaces.evaluate_in_both_spaces(old_data, new_data, seed=seed)
     pairs += _finetuned_head(session, pairs[0].baseline, new_data, new) + _zero_shot(session, old, new, label, where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,35 @@ from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
+from embedstore.classify.data.task import AUTO, Task, require_classes, with_task
 from embedstore.classify.evaluation import (
     Evaluation,
     EvaluationSettings,
+    ProbeResult,
     compare_heads,
     few_shot_curve,
     learning_curve,
     text_classifiers,
 )
 from embedstore.classify.evaluation.compare_heads import HeadComparison, SpaceCost
-from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurveSettings
+from embedstore.classify.evaluation.learning_curve import (
+    DEFAULT_LABELS_PER_CLASS,
+    LearningCurve,
+    LearningCurveSettings,
+)
+from embedstore.classify.evaluation.regression.compare import DEFAULT_HEADS as NUMERIC_HEADS
+from embedstore.classify.evaluation.regression.compare import RegressionComparison, compare_numeric_heads
+from embedstore.classify.evaluation.regression.curve import DEFAULT_LABELS, numeric_learning_curve
+from embedstore.classify.evaluation.regression.holdout import DEFAULT_HEAD as NUMERIC_HEAD
+from embedstore.classify.evaluation.regression.holdout import evaluate_numeric_head
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
+from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
+from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
 from embedstore.classify.registry import DEFAULT_WAIT
-from embedstore.errors import BadVectors
+from embedstore.errors import BadOption, BadVectors
 from embedstore.operations import heads
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
@@ -56,6 +70,8 @@ __all__ = [
     "space_cost",
 ]
 
+DEFAULT_HEAD = "logistic"
+Result = TypeVar("Result", bound=ProbeResult)
 Classes: TypeAlias = "Sequence[str] | Mapping[str, str | Sequence[str]]"
 
 
@@ -81,9 +97,12 @@ def features(
     where: str | None = None,
     space: str | None = None,
     separator: str | None = None,
+    weight: str | None = None,
 ) -> Features:
     """Load features and labels; see :meth:`embedstore.Store.features`."""
-    return data_features.load_features(session.storage, session.space(space), label, where=where, separator=separator)
+    return data_features.load_features(
+        session.storage, session.space(space), label, where=where, separator=separator, weight=weight
+    )
 
 
 def distinct_labels(session: Session, column: str, *, where: str | None = None, space: str | None = None) -> list[str]:
@@ -95,7 +114,9 @@ def probe(
     session: Session,
     label: str,
     *,
-    head: str = "logistic",
+    head: str | None = None,
+    task: str = AUTO,
+    weight: str | None = None,
     where: str | None = None,
     space: str | None = None,
     separator: str | None = None,
@@ -104,19 +125,38 @@ def probe(
     head_options: Mapping[str, Any] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     slices: SliceOptions = SliceOptions(),
-) -> Evaluation:
+    protocol: str | None = None,
+) -> ProbeResult:
     """Evaluate a head; see :meth:`embedstore.Store.probe`."""
     record = session.space(space)
     heads.check_name(session, save_as)
     options = dict(head_options or {})
+    chosen: Protocol | None = None
+    if protocol is not None:
+        given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
+        chosen, task = parse_protocol(protocol, given), Task.CLASSIFICATION.value
+    loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
+    data = with_task(loaded, task)
+    name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
 
-    def evaluate() -> Evaluation:
-        data = features(session, label, where=where, space=record.key, separator=separator)
-        return evaluation.evaluate_head(head, data, settings, **options)
+    def evaluate() -> ProbeResult:
+        if chosen is not None:
+            return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
+        if data.is_numeric:
+            return evaluate_numeric_head(name, data, settings, **options)
+        return evaluation.evaluate_head(name, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
+    run |= ({} if task == AUTO else {"task": task}) | ({} if weight is None else {"weight": weight})
+    run |= {} if protocol is None else {"protocol": protocol}
     sliced = evaluate_by(session, slices, where, evaluate)
-    return _saved(session, save_as, wait, session.recorded(head, record, run | slices.to_record(), sliced))
+    return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), sliced))
+
+
+def neighbor_options(k: int | None, weights: str | None, protocol: str | None) -> dict[str, Any]:
+    """Return the options of the head ``knn``; a protocol has its own, beside which only given options count."""
+    defaults = {"k": 5, "weights": "softmax"} if protocol is None else {}
+    return defaults | {name: v for name, v in (("k", k), ("weights", weights)) if v is not None}
 
 
 def few_shot(
@@ -140,7 +180,7 @@ def few_shot(
     heads.check_name(session, save_as)
 
     def evaluate() -> Evaluation:
-        data = features(session, label, where=where, space=record.key)
+        data = require_classes(features(session, label, where=where, space=record.key), "few-shot")
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
         settings = EvaluationSettings(
             seed=seed,
@@ -154,7 +194,7 @@ def few_shot(
     return _saved(session, save_as, wait, session.recorded(head, record, run, sliced))
 
 
-def _saved(session: Session, name: str | None, wait: float, result: Evaluation) -> Evaluation:
+def _saved(session: Session, name: str | None, wait: float, result: Result) -> Result:
     """Return the evaluation, after its head is saved if it has a name."""
     if name is not None:
         heads.save(session, name, result, wait=wait)
@@ -179,7 +219,7 @@ def few_shot_learning_curve(
     record = session.space(space)
 
     def evaluate() -> LearningCurve:
-        data = features(session, label, where=where, space=record.key)
+        data = require_classes(features(session, label, where=where, space=record.key), "few-shot")
         encoded = encode_classes(session, record, classes or sorted(set(data.y.tolist())), text)
         settings = LearningCurveSettings(shots, repeats, seed, near_duplicates)
         return few_shot_curve.few_shot_curve(data, encoded, head=head, settings=settings)
@@ -192,8 +232,9 @@ def evaluate_learning_curve(
     session: Session,
     label: str,
     *,
-    head: str,
-    labels_per_class: Sequence[int],
+    head: str | None,
+    task: str,
+    labels_per_class: Sequence[int] | None,
     repeats: int,
     seed: int,
     where: str | None,
@@ -205,12 +246,17 @@ def evaluate_learning_curve(
     """Evaluate a head over numbers of labels; see :meth:`embedstore.Store.learning_curve`."""
     record = session.space(space)
 
-    def evaluate() -> LearningCurve:
-        data = features(session, label, where=where, space=record.key, separator=separator)
-        settings = LearningCurveSettings(labels_per_class, repeats, seed, near_duplicates)
-        return learning_curve.learning_curve(head, data, settings, **(head_options or {}))
+    data = with_task(features(session, label, where=where, space=record.key, separator=separator), task)
+    name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
+    default = DEFAULT_LABELS if data.is_numeric else DEFAULT_LABELS_PER_CLASS
+    budgets = default if labels_per_class is None else labels_per_class
 
-    run = {"label": label, "where": where, "head": head, "labels_per_class": list(labels_per_class)}
+    def evaluate() -> LearningCurve:
+        settings = LearningCurveSettings(budgets, repeats, seed, near_duplicates)
+        evaluate_curve = numeric_learning_curve if data.is_numeric else learning_curve.learning_curve
+        return evaluate_curve(name, data, settings, **(head_options or {}))
+
+    run = {"label": label, "where": where, "head": name, "labels_per_class": list(budgets)}
     return session.recorded("learning_curve", record, run | {"repeats": repeats, "seed": seed}, evaluate)
 
 
@@ -219,23 +265,33 @@ def compare(
     label: str,
     *,
     spaces: Sequence[str] | None,
-    head_names: Sequence[str],
+    head_names: Sequence[str] | None,
+    task: str = AUTO,
     labels_per_class: Sequence[int],
     where: str | None,
     separator: str | None,
     settings: EvaluationSettings,
     classes: Classes | None = None,
     text: TextOptions = TextOptions(),
-) -> HeadComparison:
+) -> HeadComparison | RegressionComparison:
     """Compare spaces and heads; see :meth:`embedstore.Store.compare_heads`."""
     records = [session.space(s) for s in spaces] if spaces else _spaces_with_vectors(session)
 
-    def evaluate() -> HeadComparison:
-        data = [
-            (features(session, label, where=where, space=r.key, separator=separator), space_cost(session, r))
-            for r in records
-        ]
+    data = [
+        (
+            with_task(features(session, label, where=where, space=r.key, separator=separator), task),
+            space_cost(session, r),
+        )
+        for r in records
+    ]
+    is_numeric = any(features_of_space.is_numeric for features_of_space, _ in data)
+    if head_names is None:
+        head_names = NUMERIC_HEADS if is_numeric else compare_heads.DEFAULT_HEADS
+
+    def evaluate() -> HeadComparison | RegressionComparison:
         words: list[TextClasses] = []
+        if is_numeric:
+            return _compare_numbers(data, head_names, settings, labels_per_class)
         if set(head_names) & set(text_classifiers.TEXT_HEADS):
             named = classes or sorted({str(y) for features_of_space, _ in data for y in features_of_space.y.tolist()})
             words = [encode_classes(session, r, named, text) for r in records]
@@ -246,6 +302,23 @@ def compare(
     run = {"label": label, "where": where, "spaces": [r.name for r in records], "heads": list(head_names)}
     run |= {"labels_per_class": list(labels_per_class)} | recorded_settings(asdict(settings))
     return session.recorded("compare_heads", None, run, evaluate)
+
+
+def _compare_numbers(
+    data: Sequence[tuple[Features, SpaceCost]],
+    head_names: Sequence[str],
+    settings: EvaluationSettings,
+    labels_per_class: Sequence[int],
+) -> RegressionComparison:
+    """Compare heads that predict numbers; all spaces hold numbers, also one whose items alone would be classes."""
+    if labels_per_class:
+        raise BadOption(
+            "a comparison of heads for numbers has no learning curves; leave out labels_per_class, and use "
+            "learning-curve for one head"
+        )
+    task = next(d.task for d, _ in data if d.is_numeric)
+    numeric = [(with_task(d, task.value) if not d.is_numeric else d, cost) for d, cost in data]
+    return compare_numeric_heads(numeric, heads=head_names, settings=settings)
 
 
 def encode_classes(session: Session, record: SpaceRecord, classes: Classes, text: TextOptions) -> TextClasses:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.task import require_classes
 from embedstore.errors import EmbedstoreError, FinetuneError
 from embedstore.finetuning.history import AugmentationSheet
 from embedstore.finetuning.settings import parse_settings
@@ -144,7 +145,8 @@ def _fresh_backbones(session: Session, request: FinetuneRequest, loaded: Backbon
 
 def _features(session: Session, request: FinetuneRequest) -> Features:
     """Return the labeled rows of a request."""
-    return evaluate.features(session, request.label, where=request.where, space=request.space.key)
+    loaded = evaluate.features(session, request.label, where=request.where, space=request.space.key)
+    return require_classes(loaded, "finetune")
 
 
 def _find_result(session: Session, request: FinetuneRequest) -> FinetuneResult | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.classify import registry
-from embedstore.classify.evaluation import Evaluation
+from embedstore.classify.evaluation import Evaluation, ProbeResult
 from embedstore.classify.head_folder import HeadFolder
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.results import PredictionSummary
@@ -35,14 +35,17 @@ def check_name(session: Session, name: str | None) -> None:
         HeadFolder(session.path, name)
 
 
-def save(session: Session, name: str, evaluation: Evaluation, *, wait: float = registry.DEFAULT_WAIT) -> HeadRecord:
+def save(session: Session, name: str, evaluation: ProbeResult, *, wait: float = registry.DEFAULT_WAIT) -> HeadRecord:
     """Save the head of an evaluation; see :meth:`embedstore.Store.save_head`."""
-    metadata = {
-        "accuracy": evaluation.accuracy,
-        "split": evaluation.split,
-        "train": evaluation.n_train,
-        "held_out": evaluation.n_held_out,
-    } | evaluation.hyperparameters
+    metadata = (
+        _figures(evaluation)
+        | {
+            "split": evaluation.split,
+            "train": evaluation.n_train,
+            "held_out": evaluation.n_held_out,
+        }
+        | evaluation.hyperparameters
+    )
     return registry.save_head(
         session.storage,
         session.space(evaluation.space or None),
@@ -53,6 +56,14 @@ def save(session: Session, name: str, evaluation: Evaluation, *, wait: float = r
         metadata=metadata,
         wait=wait,
     )
+
+
+def _figures(evaluation: ProbeResult) -> dict[str, Any]:
+    """Return the figures that stand for a saved head."""
+    if isinstance(evaluation, Evaluation):
+        return {"accuracy": evaluation.accuracy}
+    main = evaluation.main_metric
+    return {"task": evaluation.task.value, main.value: evaluation.report[main], "mae": evaluation.report["mae"]}
 
 
 def delete(session: Session, name: str, *, wait: float) -> None:

@@ -17,7 +17,9 @@ from embedstore.storage.sql import decode_path
 from embedstore.storage.user_query import run_query
 
 
-def sql(session: Session, query: str, parameters: Sequence[Any], *, timeout: float, memory: str | int) -> SqlResult:
+def sql(
+    session: Session, query: str, parameters: Sequence[Any], *, timeout: float, memory: str | int | None
+) -> SqlResult:
     """Run a query of the user; see :meth:`embedstore.Store.sql`."""
     names, rows = run_query(session.storage.catalog, query, parameters, QueryLimits(timeout, memory))
     return SqlResult(unique_names(names), tuple(rows))

@@ -15,6 +15,7 @@ from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
+from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.store_items import StoreItemsSource
@@ -28,6 +29,7 @@ def embed(
     labels_from: str | None,
     splits_from: str | None,
     table: TableOptions,
+    annotations: AnnotationOptions,
     rules: SkipRules,
     space: str | None,
     batch_size: int | None,
@@ -44,6 +46,7 @@ def embed(
         label_rule=labels_from,
         split_rule=splits_from,
         table=table,
+        annotations=annotations,
         exclude=[str(session.path)],
         rules=rules,
         listings=session.storage.layout.listings,

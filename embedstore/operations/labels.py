@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
+from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
@@ -38,7 +39,8 @@ def find_label_errors(
     run = {"label": label, "where": where, "separator": separator} | asdict(settings)
 
     def find() -> LabelErrorReport:
-        data = load_features(session.storage, record, label, where=where, separator=separator)
+        loaded = load_features(session.storage, record, label, where=where, separator=separator)
+        data = require_classes(loaded, "label-errors")
         return label_errors.label_errors(data, settings, confirmed=_confirmed_items(session, data, label))
 
     return session.recorded("label_errors", record, run, find)
@@ -89,7 +91,8 @@ def suggest_labels(
 ) -> LabelSuggestions:
     """Suggest items to label next; see :meth:`embedstore.Store.suggest_labels`."""
     record = session.space(space)
-    data = NearDuplicateOptions().join(load_features(session.storage, record, label, separator=separator))
+    loaded = require_classes(load_features(session.storage, record, label, separator=separator), "suggest-labels")
+    data = NearDuplicateOptions().join(loaded)
     if len(_classes(data)) < 2:
         raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
     estimator = fit.fit_head_to_few(head, data, seed=seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from embedstore.operations.results import ArchiveCounts, Backup
 from embedstore.operations.session import Session
 from embedstore.pipeline import run as embedding
 from embedstore.reports.progress import Progress, check_progress
+from embedstore.resources import available_cores
 from embedstore.search.index import build
 from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.store_items import StoreItemsSource
@@ -181,7 +181,7 @@ def _rebuild_indexes(storage: Storage) -> RepairReport:
 def _check_images(storage: Storage, progress: Callable[[CheckProgress], None]) -> Iterator[Finding]:
     """Compare every image with the content that was embedded."""
     rows = content_files(storage)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for begin in range(0, len(rows), IMAGE_READ_BATCH):
             batch = rows[begin : begin + IMAGE_READ_BATCH]
             yield from filter(None, pool.map(_check_image, batch))

@@ -29,6 +29,7 @@ from embedstore.backbones.runtimes.runtime import (
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
 from embedstore.operations.session import Session
+from embedstore.resources import available_cores
 from embedstore.sources.locations import read_item
 from embedstore.storage.queries import items
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
@@ -114,7 +115,7 @@ def _exported_encoder(session: Session, record: SpaceRecord, tower: Tower) -> On
     if key not in session.towers:
         with timing.time_step(f"open the {tower} tower"):
             folder = session.storage.layout.towers_folder(record.key)
-            threads = min(timing.available_cores(), MAX_QUERY_THREADS)
+            threads = min(available_cores(), MAX_QUERY_THREADS)
             opened = open_tower(folder, tower, record.key, threads=threads, fast_start=True)
         if isinstance(opened, Unavailable):
             return None
@@ -149,7 +150,7 @@ def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint
     pixels: list[NDArray[np.uint8]] = []
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
-            image = decode.open_image(read_item(uri, path))[0]
+            image = decode.open_image(read_item(uri, path), record.space.preprocess.decoding_settings)[0]
         except ImageError:
             continue
         pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))

@@ -7,6 +7,7 @@ from typing import Any
 
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
+from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.registry import HeadRecord
@@ -58,7 +59,8 @@ class ZeroShotClassifier:
         slices = SliceOptions(by, by_metric)
 
         def evaluate() -> Evaluation:
-            data = load_features(self.session.storage, self.space, label, where=where)
+            loaded = load_features(self.session.storage, self.space, label, where=where)
+            data = require_classes(loaded, "zero-shot")
             return evaluate_zero_shot(self.head, data)
 
         run = {"label": label, "where": where} | slices.to_record()

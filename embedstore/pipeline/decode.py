@@ -16,15 +16,17 @@ from embedstore.errors import ImageError
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline.decode_method import PILLOW_METHOD, DecodeMethod
-from embedstore.pipeline.plan import EmbedPlan, PlannedFile
+from embedstore.pipeline.plan import FilesToRead, PlannedFile
 from embedstore.pipeline.prefetch import Prefetch
 from embedstore.pipeline.read import FileContent, read_files
 from embedstore.pipeline.stage_times import StageTimer, StageTimers
+from embedstore.resources import available_cores, memory_slots
 from embedstore.sources.source import Source
 from embedstore.space import Preprocess
 from embedstore.types import Failure, ImageInfo
 
 QUEUE_SIZE = 128  # decoded images waiting for the backbone
+THREAD_BYTES = 384 << 20  # of a thread that decodes the largest ordinary image: 192 MiB as RGB, and a copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,15 @@ class DecodeSettings:
     isolate_all: bool = False
 
 
+def default_decode_threads() -> int:
+    """Return the size of the decoding pool: one thread per core, fewer where memory is short."""
+    return memory_slots(available_cores(), THREAD_BYTES)
+
+
 @contextmanager
 def open_prepared_files(
     source: Source,
-    plan: EmbedPlan,
+    plan: FilesToRead,
     settings: DecodeSettings,
     *,
     stop_requested: Callable[[], object],
@@ -111,7 +118,7 @@ def open_prepared_files(
 
 
 def decode_files(
-    groups: Iterator[list[FileContent]], plan: EmbedPlan, decoder: ImageDecoder, pool: ThreadPoolExecutor
+    groups: Iterator[list[FileContent]], plan: FilesToRead, decoder: ImageDecoder, pool: ThreadPoolExecutor
 ) -> Iterator[PreparedFile]:
     """Yield every file in order: decode what is new, once per content, and match the rest with what is known."""
     for group in groups:
@@ -136,7 +143,7 @@ def decode_files(
         plan.learn([digest for digest, file in decoded.items() if file.failure is None])
 
 
-def _match_renamed(group: Sequence[FileContent], plan: EmbedPlan) -> list[PreparedFile]:
+def _match_renamed(group: Sequence[FileContent], plan: FilesToRead) -> list[PreparedFile]:
     """Return the files, and give new names the missing items that have the same content."""
     claimed = plan.claim_renamed([c.digest if c.failure is None and c.planned.item is None else None for c in group])
     return [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, BadVectors, DimensionMismatch
+from embedstore.resources import memory_share
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
@@ -174,7 +175,7 @@ def _commit_rows(
     """Commit block by block; a content that has a vector in the space keeps it."""
     rows = new_items = new_vectors = 0
     for refs, digests, vectors in source.batches(
-        max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, COMMIT_VALUES // source.dim))
+        max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
     ):
         existing = _existing_items(storage, space, [r.uri for r in refs])
         contents = [

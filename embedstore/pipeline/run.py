@@ -12,7 +12,7 @@ from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import BadBackbone, NoImages
 from embedstore.media.image.formats.registry import decoder_version
 from embedstore.pipeline.commit import CommitStage
-from embedstore.pipeline.decode import DecodeSettings, open_prepared_files
+from embedstore.pipeline.decode import DecodeSettings, default_decode_threads, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
@@ -28,7 +28,6 @@ from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.temporary import temporary_folder
-from embedstore.timing import available_cores
 from embedstore.types import Failure, ImageRef
 
 SCAN_PROGRESS_FILES = 1000  # between two reports of progress while scanning
@@ -40,7 +39,7 @@ class EmbedOptions:
 
     Attributes:
         batch_size: images per forward pass; None is the backbone's choice for its device.
-        threads: the size of the decoding pool; None is one per core.
+        threads: the size of the decoding pool; None is one per core, fewer where memory is short.
         runtime: the runtime of the backbone; the vectors are the same in all.
         decoder: the decoder of ordinary files; the vectors are the same in all.
         commit_rows: a commit is made after this many files.
@@ -243,7 +242,7 @@ def _prepare(
 ) -> tuple[RunEncoder, DecodeSettings]:
     """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space
-    threads = options.threads or available_cores()
+    threads = options.threads or default_decode_threads()
     decoder = None if isolate_all else options.decoder
     run = prepare_encoder(
         load_backbone,

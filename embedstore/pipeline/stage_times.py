@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from embedstore.timing import available_cores
+from embedstore.resources import available_cores
 
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
 MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be reached while cores decode

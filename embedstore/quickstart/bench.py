@@ -16,6 +16,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.backbones import load, resolve_name
+from embedstore.backbones.base import MAX_BATCH_SIZE, affordable_batch
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
@@ -29,12 +30,12 @@ from embedstore.pipeline.decode_method import (
 )
 from embedstore.pipeline.decoder import Decoder
 from embedstore.quickstart.bench_result import BenchResult, BenchSettings, RuntimeBenchmark
+from embedstore.resources import available_cores
 from embedstore.sources.local_files import read_file
 from embedstore.sources.open import open_source
 from embedstore.space import Preprocess, Recipe
 from embedstore.storage.layout import Layout
 from embedstore.temporary import temporary_folder
-from embedstore.timing import available_cores
 from embedstore.types import ImageRef
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ MAX_SCANNED_FILES = 20_000  # files of a folder from which the sample is drawn
 GENERATED_IMAGES = 64  # images, if no folder is given
 GENERATED_SIZE = (500, 375)  # pixels of a generated image, width and height
 MAX_SAMPLE_BYTES = 256 << 20  # bytes of files in memory at once
-MAX_BATCH_SIZE = 256  # images per forward pass that are tried
 MIN_PARTS = 4  # batches that a runtime embeds between two looks at the clock
 WRITE_TEST_VECTORS = 20_000
 
@@ -125,7 +125,8 @@ def _measure(
     decode_rates = _measure_decoders(sample, backbone, settings, progress)
     runtimes = _measure_runtimes(home, sample, backbone, settings, progress)
     progress("batch sizes")
-    rates = backbone.runner.tune(backbone.encode_images, sample.pixels, smallest=1, largest=MAX_BATCH_SIZE)
+    largest = MAX_BATCH_SIZE if backbone.device != "cpu" else affordable_batch(sample.pixels.shape[-2:])
+    rates = backbone.runner.tune(backbone.encode_images, sample.pixels, smallest=1, largest=largest)
     progress("writing")
     write_rate = _measure_writing(home / "vectors.store", backbone.space.dim)
     fastest = max(runtimes, key=lambda r: r.images_per_second)

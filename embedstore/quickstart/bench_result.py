@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from embedstore.backbones.runtimes.runtime import Runtime
-from embedstore.timing import available_cores
+from embedstore.pipeline.decode import default_decode_threads
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BenchSettings:
     @property
     def thread_count(self) -> int:
         """Threads that read and decode."""
-        return self.threads or available_cores()
+        return self.threads or default_decode_threads()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
@@ -63,8 +63,8 @@ def folder_report(
     path = store_path or _default_store(source)
     store = es.open(path) if path.exists() else _create(path, backbone, options)
     progress(store.embed(source).summary())
-    evaluation = store.probe("label", head=head)
-    curve = store.learning_curve("label", head=head)
+    evaluation = cast("Evaluation", store.probe("label", head=head, task="classification"))
+    curve = store.learning_curve("label", head=head, task="classification")
     uris = store.item_uris([m.item for m in evaluation.mistakes])
     page = evaluation_page.evaluation_page(evaluation, uris, curve=curve)
     with output_errors(output):

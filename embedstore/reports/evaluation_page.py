@@ -13,8 +13,9 @@ from typing import Any
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
-from embedstore.reports import contact_sheet, evaluation_text, slice_text, svg
+from embedstore.reports import contact_sheet, evaluation_text, protocol_text, slice_text, svg
 from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import image_reader_by_uri
@@ -32,13 +33,15 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     e = evaluation
     leak = evaluation_text.leak_headline(e)
     parts = [f'<p class="leak">{html.escape(leak)}</p>'] if leak else []
-    parts += [_paragraph(evaluation_text.evaluation_summary(e)), _notes(evaluation_text.evaluation_notes(e))]
-    parts.append(f"<h2>Metrics</h2>{_table(evaluation_text.score_table(e))}")
+    parts += [paragraph(evaluation_text.evaluation_summary(e)), render_notes(evaluation_text.evaluation_notes(e))]
+    parts.append(f"<h2>Metrics</h2>{render_table(evaluation_text.score_table(e))}")
     if e.fold_accuracy:
-        parts.append(_paragraph("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy)))
+        parts.append(paragraph("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy)))
     if e.confusion:
         parts.append(_confusion(e))
-    parts.append(f"<h2>Classes</h2>{_table(evaluation_text.class_table(e))}")
+    parts.append(f"<h2>Classes</h2>{render_table(evaluation_text.class_table(e))}")
+    if e.protocol is not None:
+        parts.append(_protocol(e, e.protocol))
     if e.slices is not None:
         parts.append(_slices(e.slices))
     if e.report.reliability:
@@ -46,17 +49,17 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if len(e.c_path) > 1:
         parts.append(f"<h2>C, chosen inside the training items</h2>{_c_path(e)}")
     if curve is not None:
-        parts.append(f"<h2>Labels per class</h2>{_curve(curve)}")
+        parts.append(f"<h2>Labels per class</h2>{curve_section(curve)}")
     if e.mistakes:
         sheet = contact_sheet.contact_sheet_fragment(_mistakes(e, uris), image_reader_by_uri(uris))
         parts.append(f"<h2>Most confident mistakes</h2>{sheet}")
-    return _page(evaluation_text.evaluation_title(e), parts)
+    return page(evaluation_text.evaluation_title(e), parts)
 
 
 def learning_curve_page(curve: LearningCurve) -> str:
     """Return a learning curve as a page."""
-    parts = [_paragraph(evaluation_text.curve_summary(curve)), _curve(curve)]
-    return _page(evaluation_text.curve_title(curve), parts)
+    parts = [paragraph(evaluation_text.curve_summary(curve)), curve_section(curve)]
+    return page(evaluation_text.curve_title(curve), parts)
 
 
 def comparison_page(comparison: HeadComparison) -> str:
@@ -64,28 +67,32 @@ def comparison_page(comparison: HeadComparison) -> str:
     leak = evaluation_text.comparison_leak_headline(comparison)
     parts = [
         f'<p class="leak">{html.escape(leak)}</p>' if leak else "",
-        _table(evaluation_text.comparison_table(comparison)),
-        _notes(evaluation_text.comparison_notes(comparison)),
+        render_table(evaluation_text.comparison_table(comparison)),
+        render_notes(evaluation_text.comparison_notes(comparison)),
     ]
     curves = evaluation_text.comparison_curve_table(comparison)
     if curves.rows:
-        parts.append(f"<h2>Labels per class</h2>{_table(curves)}")
-    return _page(evaluation_text.comparison_summary(comparison), parts)
+        parts.append(f"<h2>Labels per class</h2>{render_table(curves)}")
+    return page(evaluation_text.comparison_summary(comparison), parts)
 
 
-def _page(title: str, parts: Sequence[str]) -> str:
+def page(title: str, parts: Sequence[str]) -> str:
+    """Return a page of parts under a title."""
     return html_page(title, "\n".join([f"<h1>{html.escape(title)}</h1>", *parts]), style=_STYLE)
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
+    """Return a text as a paragraph."""
     return f"<p>{html.escape(text)}</p>"
 
 
-def _notes(notes: Sequence[str]) -> str:
+def render_notes(notes: Sequence[str]) -> str:
+    """Return each note as a paragraph."""
     return "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
 
 
-def _table(table: TextTable) -> str:
+def render_table(table: TextTable) -> str:
+    """Return a table as HTML."""
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
     rows = ("".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) for row in table.rows)
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
@@ -99,17 +106,25 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _protocol(e: Evaluation, report: ProtocolReport) -> str:
+    """Return what a protocol tried, with its notes."""
+    title = html.escape(protocol_text.protocol_title(report))
+    table = render_table(protocol_text.protocol_table(report))
+    return f"<h2>Protocol</h2><p>{title}</p>{table}{render_notes(protocol_text.protocol_notes(e))}"
+
+
 def _slices(report: SliceReport) -> str:
     """Return the figures by slice with what they show."""
     title = html.escape(slice_text.slice_title(report))
-    return f"<h2>Figures {title}</h2>{_table(slice_text.slice_table(report))}{_notes(slice_text.slice_notes(report))}"
+    table, notes = slice_text.slice_table(report), slice_text.slice_notes(report)
+    return f"<h2>Figures {title}</h2>{render_table(table)}{render_notes(notes)}"
 
 
 def _confusion(e: Evaluation) -> str:
     """Return the confusion matrix; a cell is shaded by its share of the row."""
     names, matrix = evaluation_text.confusion_table(e)
     hidden = len(e.report.classes) - len(names)
-    note = _paragraph(f"the {len(names)} most confused classes; {hidden} others are not shown") if hidden else ""
+    note = paragraph(f"the {len(names)} most confused classes; {hidden} others are not shown") if hidden else ""
     head = "".join(f'<th class="up"><span>{html.escape(name)}</span></th>' for name in names)
     rows = []
     for name, counts in zip(names, matrix.tolist(), strict=True):
@@ -139,18 +154,19 @@ def _reliability(e: Evaluation) -> str:
         reference=[(b.confidence, b.confidence) for b in bins],
     )
     note = "Bins of about equal numbers of items. On the dashed line a head is as often right as it says."
-    return chart + _paragraph(note) + _table(evaluation_text.reliability_table(e))
+    return chart + paragraph(note) + render_table(evaluation_text.reliability_table(e))
 
 
 def _c_path(e: Evaluation) -> str:
     points = [(math.log10(c), loss) for c, loss, _ in e.c_path]
     chart = svg.line_chart(points, x_label="log10 C", y_label="log-loss out of fold")
-    return chart + _paragraph(
+    return chart + paragraph(
         "The best value and its neighbors are exact; the others were fitted until they were known to be worse."
     )
 
 
-def _curve(curve: LearningCurve) -> str:
+def curve_section(curve: LearningCurve) -> str:
+    """Return the drawing, table and notes of a learning curve."""
     table = evaluation_text.curve_table(curve)
     chart = svg.line_chart(
         [(float(i), p.mean) for i, p in enumerate(curve.points)],
@@ -159,7 +175,7 @@ def _curve(curve: LearningCurve) -> str:
         tick_labels=[str(row[0]) for row in table.rows],
         error_ends=[(p.low, p.high) for p in curve.points],
     )
-    return chart + _table(table) + _notes(evaluation_text.curve_notes(curve))
+    return chart + render_table(table) + render_notes(evaluation_text.curve_notes(curve))
 
 
 def _mistakes(e: Evaluation, uris: Mapping[int, str]) -> list[Hit]:

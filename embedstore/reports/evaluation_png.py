@@ -11,9 +11,10 @@ import numpy as np
 from embedstore import privacy
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import MissingExtra
-from embedstore.reports import evaluation_text
+from embedstore.reports import evaluation_text, regression_text
 from embedstore.storage import durable_files
 
 MAX_COUNTED_CLASSES = 20  # in a larger confusion matrix the counts do not fit into the cells
@@ -37,6 +38,29 @@ def evaluation_png(evaluation: Evaluation, path: Path) -> None:
     _save(figure, path)
 
 
+def regression_png(evaluation: RegressionEvaluation, path: Path) -> None:
+    """Draw predicted over true numbers with the line on which they are equal.
+
+    Args:
+        evaluation: the result to draw.
+        path: of the PNG file, 960 x 840 pixels; missing parent folders are made.
+
+    Raises:
+        MissingExtra: when matplotlib is not installed.
+    """
+    figure, axes = _new_figure()
+    rows = evaluation.held_out_predictions
+    axes.scatter(rows.y, rows.predicted, s=12, alpha=0.5)
+    ends = [float(min(rows.y.min(), rows.predicted.min())), float(max(rows.y.max(), rows.predicted.max()))]
+    axes.plot(ends, ends, "--", color="gray")
+    axes.set(
+        xlabel=f"true {evaluation.label}",
+        ylabel=f"predicted {evaluation.label}",
+        title=regression_text.regression_title(evaluation),
+    )
+    _save(figure, path)
+
+
 def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     """Draw a learning curve with its standard deviation over the draws.
 
@@ -54,7 +78,7 @@ def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     axes.set_xticks(x, [evaluation_text.budget_name(p.labels_per_class) for p in curve.points])
     metric = evaluation_text.curve_metric(curve)
     axes.set(
-        xlabel="labels per class",
+        xlabel=evaluation_text.budget_unit(curve),
         ylabel=f"{metric} on {curve.n_held_out} held-out items",
         title=f"{curve.head} on {curve.label}",
     )

@@ -9,18 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.evaluation import Evaluation
+from embedstore.classify.data.split_leaks import SplitNearDuplicates
+from embedstore.classify.evaluation import Evaluation, ProbeResult
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.evaluation import LeakedAccuracy
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
+from embedstore.classify.metrics.regression import NumericMetric
 
 MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
 MAX_LISTED_CLASSES = 10  # in a note
 _METRIC_NAMES = {
     MetricName.ACCURACY.value: "accuracy",
     MetricName.AVERAGE_PRECISION.value: "mean average precision",
+    NumericMetric.MAE.value: "mean absolute error",
 }
 
 
@@ -50,13 +53,7 @@ def evaluation_summary(e: Evaluation) -> str:
 
 def evaluation_notes(e: Evaluation) -> list[str]:
     """Return what limits the figures, one sentence per fact."""
-    out = []
-    if e.n_leaks:
-        out.append(f"{e.n_leaks} training items were left out: their content or group is held out")
-    out += _near_duplicate_notes(e)
-    if e.n_unlabeled:
-        out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
-    out += e.label_notes
+    out = split_notes(e) + near_duplicate_notes(e.near_duplicates)
     if e.unlearned_classes:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
@@ -65,13 +62,24 @@ def evaluation_notes(e: Evaluation) -> list[str]:
             f"{e.n_unused_validation} items of the split val were not used; --choose-on val selects C on them, --refit "
             "trains on them"
         )
-    if e.n_train_without_split:
-        out.append(f"{e.n_train_without_split} items without a split of their own train, too")
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
-        cure = "; --head-arg Cs=[...] tries others" if name == "C" else ""
+        cure = "; --head-arg Cs=[...] tries others" if name == "C" and not e.protocol else ""
         out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
+
+
+def split_notes(e: ProbeResult) -> list[str]:
+    """Return which items were left out or added, and what is to be known of the labels."""
+    out = []
+    if e.n_leaks:
+        out.append(f"{e.n_leaks} training items were left out: their content or group is held out")
+    if e.n_unlabeled:
+        out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
+    out += e.label_notes
+    if e.n_train_without_split:
+        out.append(f"{e.n_train_without_split} items without a split of their own train, too")
+    return out
 
 
 def _rows_notes(e: Evaluation) -> list[str]:
@@ -94,8 +102,8 @@ def _rows_notes(e: Evaluation) -> list[str]:
     return out
 
 
-def _near_duplicate_notes(e: Evaluation) -> list[str]:
-    near = e.near_duplicates
+def near_duplicate_notes(near: SplitNearDuplicates | None) -> list[str]:
+    """Return what near-duplicates there are, and what was done with them."""
     if near is None:
         return []
     found, out = near.found, []
@@ -254,7 +262,12 @@ def confusion_table(e: Evaluation) -> tuple[list[str], NDArray[np.int64]]:
 
 def curve_title(curve: LearningCurve) -> str:
     """Return head, label and metric."""
-    return f"{curve.head} on {curve.label}: {curve_metric(curve)} over labels per class"
+    return f"{curve.head} on {curve.label}: {curve_metric(curve)} over {budget_unit(curve)}"
+
+
+def budget_unit(curve: LearningCurve) -> str:
+    """Return what the label budgets count."""
+    return "labels" if curve.metric == NumericMetric.MAE else "labels per class"
 
 
 def curve_summary(curve: LearningCurve) -> str:
@@ -270,7 +283,7 @@ def curve_metric(curve: LearningCurve) -> str:
 def curve_table(curve: LearningCurve) -> TextTable:
     """Return the mean, its interval over draws and held-out items, and the standard deviation of the draws."""
     columns = (
-        "labels per class", "training items", curve_metric(curve), "95% interval", "std of draws", "draws",
+        budget_unit(curve), "training items", curve_metric(curve), "95% interval", "std of draws", "draws",
     )  # fmt: skip
     return TextTable(
         columns,
@@ -279,7 +292,7 @@ def curve_table(curve: LearningCurve) -> TextTable:
                 budget_name(p.labels_per_class),
                 p.n_train,
                 p.mean,
-                f"[{p.low:.3f}, {p.high:.3f}]",
+                f"[{p.low:.4g}, {p.high:.4g}]" if curve.metric == NumericMetric.MAE else f"[{p.low:.3f}, {p.high:.3f}]",
                 p.std if len(p.values) > 1 else None,
                 len(p.values),
             )
@@ -290,7 +303,7 @@ def curve_table(curve: LearningCurve) -> TextTable:
 
 def curve_notes(curve: LearningCurve) -> list[str]:
     """Return the label budgets that were skipped, and why."""
-    return [f"{budget} labels per class were skipped: {reason}" for budget, reason in curve.skipped_budgets]
+    return [f"{budget} {budget_unit(curve)} were skipped: {reason}" for budget, reason in curve.skipped_budgets]
 
 
 def budget_name(labels_per_class: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Line charts as SVG text, the only drawings that reports need."""
+"""Line and scatter charts as SVG text, the only drawings that reports need."""
 
 from __future__ import annotations
 
@@ -62,6 +62,45 @@ def line_chart(
     parts += [_text(axes.x(x), HEIGHT - _BOTTOM + 17, ticks[i], "middle") for i, x in enumerate(xs) if i % step == 0]
     path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
     parts.append(f'<polyline points="{path}" fill="none" stroke="{_COLOR}" stroke-width="2"/>')
+    return _drawing(parts, x_label, y_label)
+
+
+def scatter_chart(
+    points: Sequence[tuple[float, float]], *, x_label: str, y_label: str, reference: Sequence[tuple[float, float]] = ()
+) -> str:
+    """Draw points with axes.
+
+    Args:
+        points: ``(x, y)``, at least one.
+        x_label: name of the horizontal axis.
+        y_label: name of the vertical axis.
+        reference: points of a dashed line; by default none.
+    """
+    xs, ys = [x for x, _ in (*points, *reference)], [y for _, y in (*points, *reference)]
+    axes = _Axes(*_padded(min(xs), max(xs)), *_padded(min(ys), max(ys)))
+    parts = [_grid(axes), _x_ticks(axes), _dashed(axes, reference)]
+    parts += [
+        f'<circle cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="3" fill="{_COLOR}" opacity=".55">'
+        f"<title>{x:.4g}, {y:.4g}</title></circle>"
+        for x, y in points
+    ]
+    return _drawing(parts, x_label, y_label)
+
+
+def escape(text: str) -> str:
+    """Return a text as HTML."""
+    return html.escape(text)
+
+
+def _x_ticks(axes: _Axes) -> str:
+    """Draw round values below the horizontal axis."""
+    step = _round_step((axes.right - axes.left) / 6)
+    numbers = range(math.ceil(axes.left / step), math.floor(axes.right / step) + 1)
+    return "".join(_text(axes.x(n * step), HEIGHT - _BOTTOM + 17, f"{n * step:.6g}", "middle") for n in numbers)
+
+
+def _drawing(parts: list[str], x_label: str, y_label: str) -> str:
+    """Return the parts with the names of the axes as one drawing."""
     parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x_label, "middle"))
     parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y_label, "middle")}</g>')
     return (

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.resources import memory_share
 from embedstore.search.column_cache import ColumnCache
 from embedstore.search.index import files
 from embedstore.search.row_index import RowIndex, Selection
@@ -29,7 +30,8 @@ from embedstore.storage.storage import Storage
 
 MAX_CACHED_FILTERS = 8  # selections per space, two bytes per item each
 MAX_SQL_LOOKUPS = 3  # look-ups by SQL in one generation; then the row index and the column cache are built
-MAX_CACHED_ITEMS = 2_000_000  # items whose hit columns are cached: about 70 bytes each with a short path
+MAX_CACHED_ITEMS = 2_000_000  # items whose hit columns are cached
+_ITEM_BYTES = 70  # about what the columns of an item take with a short path
 
 
 class SpaceCache:
@@ -212,7 +214,7 @@ class SnapshotCache:
             selection = None if where is None else cache.select_matching(con, where)
             view = SearchView(con, cache, selection, generation.item_columns, generation.column_cache)
             yield view
-            if generation.column_cache is None and cache.is_warm and cache.item_count(con) <= MAX_CACHED_ITEMS:
+            if generation.column_cache is None and cache.is_warm and cache.item_count(con) <= _max_cached_items():
                 generation.column_cache = ColumnCache(con, view.hit_columns)
 
     def _warm_view(self, space: SpaceRecord, where: str | None) -> SearchView | None:
@@ -264,3 +266,8 @@ class _Generation:
     item_columns: tuple[str, ...]
     spaces: dict[str, SpaceCache]
     column_cache: ColumnCache | None = None
+
+
+def _max_cached_items() -> int:
+    """Return how many items' columns are cached: they may take a sixteenth of the memory of this process."""
+    return memory_share(MAX_CACHED_ITEMS * _ITEM_BYTES, 16) // _ITEM_BYTES

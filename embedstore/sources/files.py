@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from embedstore.sources.companions import RawPairs
-from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.folder_labels import LabelAndSplit, SplitFolderCheck, from_names, label_and_split
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.uris import replace_parent
-from embedstore.sources.walk import FolderWalk, LabelAndSplit
+from embedstore.sources.walk import FolderWalk
 from embedstore.types import Failure, ImageRef
 
 ANY_FOLDERS = "**"  # any number of folders
@@ -57,10 +57,15 @@ class Files(LocationSource):
         return path in self._typed
 
     def _refs(self) -> Iterator[ImageRef | Failure]:
-        """Yield the reference of every file."""
+        """Yield the reference of every file, and check at the end which folders name a split."""
+        check = SplitFolderCheck("/" if all(map(os.path.isabs, self._typed.values())) else "")
         for path, typed in self._typed.items():
-            label, split = label_and_split(_components(os.path.dirname(typed)), splits=self._splits)  # noqa: PTH120
-            yield stat_file(path, label if self._labels else None, split)
+            folders = _components(os.path.dirname(typed))  # noqa: PTH120
+            label, split = label_and_split(folders, splits=self._splits)
+            check.add(folders, os.path.basename(typed))  # noqa: PTH119
+            yield from_names(stat_file(path, label if self._labels else None, split))
+        if self._splits:
+            check.check()
 
 
 class Glob(LocationSource):

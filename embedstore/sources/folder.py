@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.folder_labels import LabelAndSplit, SplitFolderCheck, label_and_split
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan
-from embedstore.sources.walk import FolderWalk, LabelAndSplit
+from embedstore.sources.walk import FolderWalk
 
 
 class Folder(LocationSource):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from embedstore.errors import SourceError
 from embedstore.text_form import clean_name, is_absent, known_split, split_words
@@ -14,6 +16,8 @@ IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .avif .heic .heif .jp2 .jxl .ppm .pgm .dng .cr2 .nef".split()
 )
 _MAX_LISTED_FOLDERS = 5
+
+NAMED_ROLES = ("label", "split")  # what the names of folders state
 
 LabelAndSplit = tuple[str | None, str | None]
 
@@ -41,6 +45,11 @@ def label_and_split(folders: Sequence[str], *, root: str = "", splits: bool = Tr
     rest = [name for i, name in enumerate(folders) if i != chosen]
     split = known_split(folders[chosen])
     return (clean_name(rest[-1]) if rest else None), (split.value if split else None)
+
+
+def from_names(entry: ImageRef | Failure) -> ImageRef | Failure:
+    """Return a reference whose label and split are those of the names of folders."""
+    return replace(entry, named_roles=NAMED_ROLES) if isinstance(entry, ImageRef) else entry
 
 
 def sidecar_split(path: str, word: str | None) -> str | None:
@@ -106,8 +115,9 @@ class SplitFolderCheck:
             if splits and others and not self._is_split:
                 listed = ", ".join(map(repr, others[:_MAX_LISTED_FOLDERS]))
                 more = f" and {len(others) - _MAX_LISTED_FOLDERS} more" if len(others) > _MAX_LISTED_FOLDERS else ""
+                place = os.path.join(self._root, *above) or Path.cwd()  # noqa: PTH118
                 raise SourceError(
-                    f"{os.path.join(self._root, *above)} has {listed}{more} next to the split {', '.join(splits)}: "  # noqa: PTH118
+                    f"{place} has {listed}{more} next to the split {', '.join(splits)}: "
                     "images there would be in no split; rename the folder to train, val or test (or another word for "
                     "one), embed the folders one by one, or take no splits from folders with --splits-from none"
                 )

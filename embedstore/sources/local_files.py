@@ -7,6 +7,7 @@ import os
 import stat
 
 from embedstore.errors import ImageError
+from embedstore.resources import memory_share
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
@@ -21,8 +22,7 @@ def read_file(path: str) -> bytes:
         path: as ``os.fsdecode`` gives it.
 
     Raises:
-        ImageError: if the file is missing, unreadable, not a regular file, empty or larger than
-            :data:`MAX_FILE_BYTES`.
+        ImageError: if the file is missing, unreadable, not a regular file, empty or too large.
     """
     try:
         _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - a path may hold surrogates; opening a device may act
@@ -30,20 +30,40 @@ def read_file(path: str) -> bytes:
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(fd)
             _require_regular(status.st_mode)  # it may have been replaced in between
-            data = b"" if status.st_size > MAX_FILE_BYTES else file.read(MAX_FILE_BYTES)
+            check_size(status.st_size)
+            data = file.read(status.st_size)
     except ImageError:
         raise
     except (OSError, ValueError) as e:
         raise file_failure(e) from e
     except MemoryError as e:
         raise ImageError(FailureReason.NO_MEMORY, "the file does not fit into memory") from e
-    if status.st_size > MAX_FILE_BYTES:
-        raise ImageError(
-            FailureReason.TOO_LARGE, f"the file has {status.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
-        )
     if not data:
         raise ImageError(FailureReason.EMPTY, "the file has no bytes")
     return data
+
+
+def check_size(size: int) -> None:
+    """Refuse the bytes of an image that are too many to be read at once.
+
+    Args:
+        size: bytes of the file, of the member of an archive or of the value of a table.
+
+    Raises:
+        ImageError: if it is larger than :data:`MAX_FILE_BYTES`, or than a quarter of the memory of this process.
+    """
+    if size > MAX_FILE_BYTES:
+        raise ImageError(FailureReason.TOO_LARGE, f"the file has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
+    if size > (most := max_file_bytes()):
+        detail = (
+            f"the file has {size:,} bytes; in the memory of this process, files of up to {most:,} bytes can be read"
+        )
+        raise ImageError(FailureReason.NO_MEMORY, detail)
+
+
+def max_file_bytes() -> int:
+    """Return the most bytes of an image file that are read."""
+    return memory_share(MAX_FILE_BYTES, 4)
 
 
 def stat_file(

@@ -1,4 +1,4 @@
-"""Any uri of an item to its bytes: a path, a row of a Parquet file, a file on a server, or a member of an archive.
+"""Any uri of an item to its bytes: a path, a row of a table, a file on a server, a member of an archive, or a part.
 
 This is the only place that decides by the uri how to read.
 """
@@ -6,22 +6,26 @@ This is the only place that decides by the uri how to read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from embedstore.errors import ImageError
-from embedstore.media.image.decode import to_rgb_image
+from embedstore.media.image.crop import Box, join_crop
+from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
+from embedstore.sources.parts.part_uri import PartUri, parse_part_uri
+from embedstore.sources.plug_in.registry import item_plug_in, read_item_of, stat_item_of
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
-from embedstore.types import Failure, ImageRef, existing_path
+from embedstore.types import Failure, FailureReason, ImageRef, display_uri, existing_path
 
 REQUESTS_AT_ONCE = 16
 
@@ -37,12 +41,18 @@ def read_location(path: str) -> bytes:
     Raises:
         ImageError: if it cannot be read; ``reason`` says why.
     """
+    part = parse_part_uri(path)
+    if part is not None:
+        return _read_part(part)
     member = parse_member_uri(path)
     if member is not None:
         return read_archive_member(member)
     row = parse_row_uri(path)
     if row is not None:
         return read_row(row)
+    plug_in = item_plug_in(path)
+    if plug_in is not None:
+        return read_item_of(plug_in, path)
     return read_remote(path) if is_remote(path) else read_file(existing_path(path))
 
 
@@ -50,14 +60,19 @@ def stat_location(
     path: str, label: str | None = None, split: str | None = None, group: str | None = None
 ) -> ImageRef | Failure:
     """Return the reference of an item's file as it is now, or why there is none."""
-    member, row = parse_member_uri(path), parse_row_uri(path)
-    if member is None and row is None and not is_remote(path):
+    part = parse_part_uri(path)
+    if part is not None:
+        return part_reference(stat_location(part.file, label, split, group), part)
+    member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
+    if member is None and row is None and plug_in is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
         elif row is not None:
             size, version_ns = stat_row(row)
+        elif plug_in is not None:
+            size, version_ns = stat_item_of(plug_in, path)
         else:
             found = stat_remote(path)
             size, version_ns = found.size, found.version_ns
@@ -67,8 +82,11 @@ def stat_location(
 
 
 def is_location(uri: str) -> bool:
-    """Return whether a uri names a file on a server or a member of an archive, and not a path."""
-    return is_remote(uri) or parse_member_uri(uri) is not None
+    """Return whether a uri names a file on a server, a member of an archive, an item of a plug-in, or a part of one."""
+    part = parse_part_uri(uri)
+    if part is not None:
+        return is_location(part.file)
+    return is_remote(uri) or parse_member_uri(uri) is not None or item_plug_in(uri) is not None
 
 
 def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
@@ -78,11 +96,49 @@ def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
         rows: path, label, split and group of each file.
     """
     rows = list(rows)
-    if any(is_remote(path) for path, *_ in rows):
+    parts = [parse_part_uri(path) for path, *_ in rows]
+    files = dict.fromkeys(path if part is None else part.file for (path, *_), part in zip(rows, parts, strict=True))
+    if any(is_remote(path) for path in files):
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-            yield from pool.map(lambda row: stat_location(*row), rows)
+            found = dict(zip(files, pool.map(stat_location, files), strict=True))
     else:
-        yield from (stat_location(*row) for row in rows)
+        found = {path: stat_location(path) for path in files}
+    for (path, *facts), part in zip(rows, parts, strict=True):
+        entry = found[path if part is None else part.file]
+        if isinstance(entry, ImageRef):
+            entry = replace(entry, label=facts[0], split=facts[1], group=facts[2])
+        yield entry if part is None else part_reference(entry, part)
+
+
+def part_reference(file: ImageRef | Failure, part: PartUri) -> ImageRef | Failure:
+    """Return the reference of a part of a file, or why there is none."""
+    path = str(part)
+    return replace(file, uri=display_uri(path), path=path)
+
+
+def read_locations(paths: Iterable[str]) -> Iterator[bytes | ImageError]:
+    """Yield the bytes of every item's file, or why it cannot be read; a photo is read once for crops in a row."""
+    last_file, photo = "", b""
+    for path in paths:
+        part = parse_part_uri(path)
+        try:
+            if part is None or not isinstance(part.part, Box):
+                yield read_location(path)
+                continue
+            if part.file != last_file:
+                last_file, photo = "", b""
+                photo = read_location(part.file)
+                last_file = part.file
+            yield join_crop(photo, part.part)
+        except ImageError as e:
+            yield e
+
+
+def _read_part(part: PartUri) -> bytes:
+    """Return the bytes that stand for a part of a file."""
+    if isinstance(part.part, Box):
+        return join_crop(read_location(part.file), part.part)
+    raise ImageError(FailureReason.NOT_AN_IMAGE, f"{part.part} is not read")
 
 
 def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
@@ -98,13 +154,15 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
     return read_location(decode_path(uri, path_bytes))
 
 
-def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+def load_image(image: bytes | str | Path | Image.Image, decoding: Mapping[str, str] = NO_SETTINGS) -> Image.Image:
     """Return an image that a user gave in any form as RGB, upright, with transparency over white.
 
     Args:
         image: the bytes of a file, its path or uri, or an image opened by Pillow.
+        decoding: the settings of decoders that a space records.
 
     Raises:
         ImageError: if the file cannot be read or the image cannot be decoded.
     """
-    return to_rgb_image(read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
+    data = read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image
+    return to_rgb_image(data, decoding)

@@ -10,6 +10,7 @@ from typing import Any
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.locations import is_location, stat_locations
+from embedstore.sources.parts.part_uri import parse_part_uri
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.table_options import TableOptions
@@ -36,7 +37,7 @@ class Manifest(LocationSource):
     Relative uris are relative to the folder of the file, those of a table in memory to the working folder.
 
     Args:
-        table: the file, or the table in memory.
+        table: the file, the table in memory, or one that was read already.
         options: how it is read.
 
     Raises:
@@ -49,7 +50,7 @@ class Manifest(LocationSource):
     overrides_metadata = True
 
     def __init__(self, table: Any, options: TableOptions = TableOptions()) -> None:
-        self._table = open_table(table, options)
+        self._table = table if isinstance(table, InputTable) else open_table(table, options)
         self.description = self._table.name
         columns = self._table.columns()
         roles = column_roles(columns, options.uri_column, self._table.name)
@@ -91,6 +92,9 @@ class Manifest(LocationSource):
     def _path(self, row: int, uri: str | None) -> str:
         """Return the absolute path that a uri means, without resolving links."""
         uri = required_uri(self._table.name, row, uri)
+        part = parse_part_uri(uri)
+        if part is not None:
+            return str(replace(part, file=self._path(row, part.file)))
         if is_location(uri):
             return uri
         scheme = remote_scheme(uri)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BadManifest, SourceError, SourceNotFound
+from embedstore.errors import BadAnnotations, BadManifest, SourceError, SourceNotFound
+from embedstore.sources.annotations.formats import is_annotation_file
+from embedstore.sources.annotations.options import AnnotationOptions
+from embedstore.sources.annotations.source import open_annotations
 from embedstore.sources.chained import ChainedSource
 from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
@@ -16,6 +20,7 @@ from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
+from embedstore.sources.plug_in.source import open_plug_in
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
@@ -32,6 +37,7 @@ def open_source(
     label_rule: str | None = "folder",
     split_rule: str | None = "folder",
     table: TableOptions = TableOptions(),
+    annotations: AnnotationOptions = AnnotationOptions(),
     exclude: Collection[str] = (),
     rules: SkipRules = SkipRules(),
     listings: Path | None = None,
@@ -46,6 +52,7 @@ def open_source(
         label_rule: ``"folder"`` takes the label from the folders' names; None takes none (splits stay).
         split_rule: ``"folder"`` takes the split from the folders' names; None takes none.
         table: how a manifest is read.
+        annotations: which annotations of the photos are read, and what becomes an item.
         exclude: absolute folders never entered; stores are never entered anyway.
         rules: which names in folders are skipped.
         listings: the folder that keeps the listings of archives and tables; None keeps none.
@@ -53,8 +60,10 @@ def open_source(
     Raises:
         SourceNotFound: if nothing is named, or a folder, file or glob does not exist or has an unknown scheme.
         BadManifest: if a manifest cannot be used, or is given together with other sources or with exclusions.
+        BadAnnotations: if annotations cannot be read, or are given together with several sources.
         SourceError: if ``label_rule`` or ``split_rule`` is unknown, or a server refuses or does not answer.
         MissingExtra: if a scheme needs a package that is not installed.
+        PluginError: if an installed source plug-in cannot be used.
     """
     for what, rule in (("label", label_rule), ("split", split_rule)):
         if rule is not None and rule not in RULES:
@@ -62,7 +71,20 @@ def open_source(
     if is_frame(source):
         return Manifest(source, table)
     given = [source] if isinstance(source, str | os.PathLike) else source
-    names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
+    expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
+    added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
+    if added is not None:
+        is_plain = table == TableOptions(known_types=table.known_types) and rules == SkipRules()
+        if not is_plain or annotations.paths or annotations.crops:
+            raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
+        return added
+    names = [_local_name(name) for name in expanded]
+    if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
+        annotations, names = replace(annotations, paths=tuple(names)), []
+    if annotations.paths or annotations.crops:
+        images = _folder_of_photos(names, annotations, table)
+        labels, splits = label_rule is not None, split_rule is not None
+        return open_annotations(images, annotations, table=table, labels=labels, splits=splits, rules=rules)
     if not names:
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     rows = open_parquet(names, table, splits=split_rule is not None, listings=listings)
@@ -88,6 +110,23 @@ def open_source(
         parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
     parts += open_remote(remote, labels=labels, splits=splits, rules=rules)
     return parts[0] if len(parts) == 1 else ChainedSource(parts)
+
+
+def _folder_of_photos(names: Sequence[str], annotations: AnnotationOptions, table: TableOptions) -> str | None:
+    """Return the folder or prefix of the photos that annotations name; None if none is named.
+
+    Raises:
+        BadAnnotations: if there are no annotations, or more than one folder of photos.
+    """
+    if not annotations.paths:
+        raise BadAnnotations("--crops needs boxes; name the file or folder of annotations with --annotations")
+    folders = [*names, *([] if table.root is None else [os.fspath(table.root)])]
+    if len(folders) > 1 or any(not is_remote(name) and not os.path.isdir(name) for name in folders):  # noqa: PTH112
+        raise BadAnnotations(
+            f"annotations are read with one folder of photos, not with {', '.join(folders)}; name the folder that the "
+            "names in the annotations start from"
+        )
+    return None if not folders else folders[0] if is_remote(folders[0]) else os.path.abspath(folders[0])  # noqa: PTH100
 
 
 def _local_name(name: str) -> str:

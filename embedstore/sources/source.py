@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from embedstore.errors import ImageError
-from embedstore.sources.locations import read_location
+from embedstore.sources.locations import read_locations
 from embedstore.types import Failure, ImageRef
 
 
@@ -103,11 +103,8 @@ class LocationSource:
 
     def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
         """Yield the bytes of every file, or why they cannot be read."""
-        for ref in refs:
-            try:
-                yield read_location(ref.path)
-            except ImageError as e:
-                yield Failure.from_ref(ref, e.reason, e.detail)
+        for ref, data in zip(refs, read_locations(ref.path for ref in refs), strict=True):
+            yield Failure.from_ref(ref, data.reason, data.detail) if isinstance(data, ImageError) else data
 
     def write_columns(self, parquet: Path) -> None:
         """Write nothing: there are no columns."""

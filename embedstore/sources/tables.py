@@ -22,14 +22,14 @@ from embedstore.sources.frames import as_frame, frame_columns
 from embedstore.sources.json_tables import JsonKind, load_json
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.text_files import write_utf8_copy
-from embedstore.storage.connection import connect
+from embedstore.storage.connection import connect, memory_limit
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import column_types as sql_types
 from embedstore.storage.sql import fetch_value, first_line
 from embedstore.temporary import new_folder, remove
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here
-MEMORY_LIMIT = "512MB"  # of a table; what exceeds it spills to a temporary folder
+MEMORY_BYTES = 512_000_000  # of a table; what exceeds it spills to a temporary folder
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json")
 COMPRESSION_SUFFIXES = (".gz", ".zst")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -61,7 +61,7 @@ class InputTable:
         self.notices: list[str] = []
         self._spill = spill
         self.con = connect(
-            memory_limit=MEMORY_LIMIT,
+            memory_limit=memory_limit(MEMORY_BYTES),
             temp_directory=str(spill),
             autoinstall_known_extensions="false",
             autoload_known_extensions="false",

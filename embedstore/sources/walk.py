@@ -7,13 +7,13 @@ import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from embedstore.sources.companions import find_companions
+from embedstore.sources.folder_labels import NAMED_ROLES, LabelAndSplit, from_names
 from embedstore.sources.local_files import stat_file, stored_mtime_ns, unreadable_path
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import ScanSummary
 from embedstore.storage import layout
 from embedstore.types import Failure, ImageRef, display_uri
 
-LabelAndSplit = tuple[str | None, str | None]
 InodeIdentity = tuple[int, int]
 
 
@@ -86,9 +86,17 @@ class FolderWalk:
             if kind:
                 self.summary.skipped[kind] += 1
             elif stat.S_ISREG(status.st_mode):
-                yield ImageRef(display_uri(path), path, status.st_size, stored_mtime_ns(status), label, split)
+                yield ImageRef(
+                    display_uri(path),
+                    path,
+                    status.st_size,
+                    stored_mtime_ns(status),
+                    label,
+                    split,
+                    named_roles=NAMED_ROLES,
+                )
             elif not is_folder:
-                yield stat_file(path, label, split)
+                yield from_names(stat_file(path, label, split))
             elif (status.st_dev, status.st_ino) not in self._exclude:
                 folders.append(name)
 

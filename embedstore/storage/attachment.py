@@ -14,7 +14,7 @@ import duckdb
 from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreNotFound
 from embedstore.storage import catalog_check, forks, reading
 from embedstore.storage.catalog_errors import explain, lock_problem
-from embedstore.storage.connection import MEMORY_LIMIT, PrivateConnection, confine, connect
+from embedstore.storage.connection import PrivateConnection, confine, connect, memory_limit
 from embedstore.storage.layout import COMPLETE, GUARD, MARKER
 from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import first_line
@@ -115,7 +115,7 @@ class Attachment:
             StoreDamaged: if the file or its log is corrupt.
             StoreIOError: if the file may not be read.
         """
-        with self.turn, connect(memory_limit=MEMORY_LIMIT, temp_directory="") as con:
+        with self.turn, connect(memory_limit=memory_limit(), temp_directory="") as con:
             self._attach(con, READ_ONLY)
             con.execute("USE cat")
             con.execute(f"SET memory_limit = '{memory_bytes}B'")  # only now: a large log takes memory when it is opened

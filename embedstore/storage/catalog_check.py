@@ -263,7 +263,7 @@ def _attached(file: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Tabl
     for path in files:
         require_no_holes(path)
     seconds = REPLAY_SECONDS + REPLAY_SECONDS_PER_MIB * sum(_stat_values(p)[2] for p in files[1:]) / (1 << 20)
-    with closing(connection.connect_confined(files, memory_limit=connection.MEMORY_LIMIT)) as con:
+    with closing(connection.connect_confined(files, memory_limit=connection.memory_limit())) as con:
         known = _known_tables(con)
         timer = threading.Timer(seconds, con.interrupt)
         timer.daemon = True

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.resources import memory_share
 from embedstore.storage import connection, disk_errors, reading, shard
 from embedstore.storage.durable_files import atomic_path, sync_folder
 from embedstore.storage.queries import shards
@@ -70,7 +71,7 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
     for space in storage.spaces():
         files = _usage(storage, space)
         totals["files_before"] += len(files)
-        for group in plan_compaction(files, max(1, MERGED_FILE_BYTES // space.bytes_per_vector)):
+        for group in plan_compaction(files, max(1, memory_share(MERGED_FILE_BYTES, 8) // space.bytes_per_vector)):
             totals["rows_dropped"] += sum(f.rows - f.referenced_rows for f in group)
             totals["bytes_freed"] += _rewrite(storage, writer, space.key, [f.number for f in group])
             if progress is not None:

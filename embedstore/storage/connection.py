@@ -9,13 +9,14 @@ from pathlib import Path
 
 import duckdb
 
+from embedstore.resources import available_cores, memory_share
 from embedstore.storage import forks
 from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import first_line
 from embedstore.temporary import new_folder, remove, temporary_folder
 
 STORAGE_VERSION = "v1.2.0"  # DuckDB's shells since 2025-02 open the file; 2.0's own default locks 1.5 out
-MEMORY_LIMIT = "1GB"  # for DuckDB's own buffers; larger plans spill to the temporary folder
+MEMORY_BYTES = 1_000_000_000  # for DuckDB's own buffers; larger plans spill to the temporary folder
 # A catalog or a query must never fetch or load code. What embedstore needs (Parquet, JSON, ICU) is part of the package.
 _NO_EXTENSIONS = {
     "autoinstall_known_extensions": "false",
@@ -25,13 +26,23 @@ _NO_EXTENSIONS = {
 }
 
 
+def memory_limit(most: int = MEMORY_BYTES) -> str:
+    """Return the setting ``memory_limit`` of a connection: at most a quarter of the memory of this process.
+
+    Args:
+        most: bytes on a machine with enough memory.
+    """
+    return f"{memory_share(most, 4)}B"
+
+
 def connect(**config: str) -> duckdb.DuckDBPyConnection:
     """Open a database in memory that draws no progress bar, and neither installs nor loads extensions.
 
     At a prompt, in a notebook, in ``python -c`` and in processes that were spawned, DuckDB draws a progress bar on
     stdout for every query of more than two seconds.
     """
-    con = duckdb.connect(":memory:", config={**_NO_EXTENSIONS, **config})
+    cores = {"threads": str(available_cores())}
+    con = duckdb.connect(":memory:", config={**_NO_EXTENSIONS, **cores, **config})
     forks.reset_in_child(con, forks.never_free)
     with suppress(duckdb.InvalidInputException):  # a notebook without the widgets that DuckDB would draw with
         con.execute("SET enable_progress_bar = false")
@@ -77,7 +88,7 @@ def copy_database(file: Path, new: Path) -> None:
     """
     with (
         temporary_folder() as folder,
-        connect(memory_limit=MEMORY_LIMIT, temp_directory=str(folder)) as con,
+        connect(memory_limit=memory_limit(), temp_directory=str(folder)) as con,
     ):
         con.execute(f"ATTACH {quote_literal(file)} AS old (READ_ONLY)")
         attach_new_file(con, new, "new")
@@ -121,7 +132,7 @@ class PrivateConnection:
 def _connect_private() -> duckdb.DuckDBPyConnection:
     """Open a database in memory that never checkpoints an attached file by itself."""
     spill = _spill_folder()
-    con = connect(memory_limit=MEMORY_LIMIT, temp_directory=str(spill or ""))
+    con = connect(memory_limit=memory_limit(), temp_directory=str(spill or ""))
     if spill:
         weakref.finalize(con, remove, spill)
     con.execute("SET checkpoint_on_detach = 'DISABLED'")

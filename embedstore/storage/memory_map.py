@@ -17,14 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.resources import memory_share
 from embedstore.storage.store_files import open_regular
 
 MAX_IN_MEMORY_BYTES = 1 << 30  # up to which a matrix is an ordinary array; above, a mapped temporary file
 
 
 def empty_matrix(rows: int, dim: int) -> NDArray[np.float32]:
-    """Return an empty float32 array; above 1 GiB in a temporary file that disappears with its last reader."""
-    if rows * dim * 4 <= MAX_IN_MEMORY_BYTES:
+    """Return an empty float32 array; a large one is in a temporary file that disappears with its last reader.
+
+    Large is more than 1 GiB, or than an eighth of the memory of this process where that is less.
+    """
+    if rows * dim * 4 <= memory_share(MAX_IN_MEMORY_BYTES, 8):
         return np.empty((rows, dim), dtype=np.float32)
     with tempfile.TemporaryFile(prefix="embedstore-features-") as file:
         return np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, dim))

@@ -3,7 +3,9 @@
 ``pred.NAME`` is the class that a head predicted and ``pred.NAME.score`` its score, NULL where the head has no
 prediction for the item's current content. For a head that predicts sets of classes (several labels per item, or
 conformal sets) the first is a list, the most likely class first and empty if there is none, and the second the highest
-score. Each name becomes one fixed lookup in the table ``predictions``.
+score. For a head that predicts numbers the first is a number, the second how far its interval reaches on either side,
+and ``pred.NAME.low`` and ``pred.NAME.high`` are the ends of the interval. Each name becomes one fixed lookup in the
+table ``predictions``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from embedstore.storage.syntax_tree import Node, parse_select
 
 @dataclass(frozen=True)
 class PredictedColumn:
-    """One predicted column: the head, and ``label`` or ``score``."""
+    """One predicted column: the head, and ``label``, ``score``, ``low`` or ``high``."""
 
     head: str
     field: str
@@ -40,10 +42,12 @@ class PredictingHeads:
     Attributes:
         names: every head that has predicted something.
         set_valued: those of them that predict sets of classes.
+        numeric: those of them that predict numbers.
     """
 
     names: Collection[str] = ()
     set_valued: Collection[str] = ()
+    numeric: Collection[str] = ()
 
     def parse(self, names: Sequence[str], *, own_column: str | None = None) -> PredictedColumn:
         """Return the column of ``[NAME]`` or ``[NAME, "score"]``, the parts that follow ``pred``.
@@ -64,8 +68,10 @@ class PredictingHeads:
                 f"{f'; the column {own_column!r} of the items is {ITEMS}.{own_column}' if own_column else ''}"
             )
         field = names[1].lower() if len(names) == 2 else "label"
-        if len(names) > 2 or field not in ("label", "score"):
-            raise UnknownColumn(f"pred.{head} has .label and .score, not {'.'.join(names[1:])!r}")
+        fields = ("label", "score", "low", "high") if head in self.numeric else ("label", "score")
+        if len(names) > 2 or field not in fields:
+            listed = f"{', '.join(f'.{f}' for f in fields[:-1])} and .{fields[-1]}"
+            raise UnknownColumn(f"pred.{head} has {listed}, not {'.'.join(names[1:])!r}")
         return PredictedColumn(head, field)
 
     def lookup(self, con: duckdb.DuckDBPyConnection, column: PredictedColumn, table: str = ITEMS) -> Node:
@@ -76,9 +82,12 @@ class PredictingHeads:
             column: the column.
             table: the name of the items in the query.
         """
+        number = "TRY_CAST(label AS DOUBLE)"
+        numeric = {"label": number, "score": "score", "low": f"{number} - score", "high": f"{number} + score"}
         labels = "coalesce(list(label ORDER BY score DESC, label) FILTER (WHERE label IS NOT NULL), [])"
         in_sets = column.head in self.set_valued
         value = {"label": labels, "score": "max(score)"}[column.field] if in_sets else column.field
+        value = numeric[column.field] if column.head in self.numeric else value
         prefix = quote_identifier(table)
         sql = (
             f"SELECT (SELECT p.value FROM (SELECT item AS of_item, content AS of_content, {value} AS value FROM "
@@ -98,4 +107,5 @@ def predicting_heads(con: duckdb.DuckDBPyConnection, known: Collection[str] = ()
     """
     predicted = fetch_column(con, "SELECT DISTINCT head FROM predictions")
     set_valued = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'sets')::BOOLEAN")
-    return PredictingHeads({*predicted, *known}, set_valued)
+    numeric = fetch_column(con, "SELECT head FROM heads WHERE (facts->>'numbers')::BOOLEAN")
+    return PredictingHeads({*predicted, *known}, set_valued, numeric)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedstore.errors import BadOption, QueryError
+from embedstore.resources import memory_share
 
 QUERY_SECONDS = 20.0  # a writer waits up to 30 s for its turn at the catalog
-QUERY_MEMORY = "1GB"
+QUERY_MEMORY_BYTES = 1 << 30
 FILTER_SECONDS = 300.0  # for the whole query that the filter is part of
 FILTER_VARIABLE = "EMBEDSTORE_FILTER_TIMEOUT"
 
@@ -33,6 +34,12 @@ def parse_size(size: str | int) -> int:
         raise QueryError(f"a size is written as 4GB or 500MB, not {size!r}") from None
 
 
+def size_text(size: int) -> str:
+    """Return a number of bytes as :func:`parse_size` reads it, such as ``4GB``."""
+    unit = max((u for u in _UNITS if size >= _UNITS[u]), key=_UNITS.__getitem__, default="")
+    return f"{size / _UNITS[unit]:.3g}{unit}B"
+
+
 @dataclass(frozen=True)
 class QueryLimits:
     """How much one query may take.
@@ -40,6 +47,7 @@ class QueryLimits:
     Attributes:
         seconds: of time.
         memory: such as ``1GB``, or bytes: what DuckDB may hold, and what the rows of the result may take in Python.
+            None is 1 GiB, or a quarter of the memory of this process where that is less.
 
     Raises:
         BadOption: if one of them is not a positive number.
@@ -47,18 +55,18 @@ class QueryLimits:
     """
 
     seconds: float = QUERY_SECONDS
-    memory: str | int = QUERY_MEMORY
+    memory: str | int | None = None
 
     def __post_init__(self) -> None:
         if not (_is_positive(self.seconds) and self.seconds <= threading.TIMEOUT_MAX):
             raise BadOption(f"the time limit of a query is a number of seconds above 0, not {self.seconds!r}")
         if self.memory_bytes <= 0:
-            raise BadOption(f"the memory limit of a query is a size above 0 like {QUERY_MEMORY}, not {self.memory!r}")
+            raise BadOption(f"the memory limit of a query is a size above 0 like 1GB, not {self.memory!r}")
 
     @property
     def memory_bytes(self) -> int:
         """The memory limit in bytes."""
-        return parse_size(self.memory)
+        return memory_share(QUERY_MEMORY_BYTES, 4) if self.memory is None else parse_size(self.memory)
 
 
 def filter_seconds() -> float:

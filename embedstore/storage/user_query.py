@@ -20,7 +20,7 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.column_names import PREDICTIONS, find_column
 from embedstore.storage.interrupt import interrupt_after
 from embedstore.storage.predicted_columns import PredictingHeads, predicting_heads
-from embedstore.storage.query_limits import QueryLimits, python_bytes
+from embedstore.storage.query_limits import QueryLimits, python_bytes, size_text
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_nodes, parse_select, to_sql
 
@@ -117,8 +117,8 @@ def _fetch(result: duckdb.DuckDBPyConnection, limits: QueryLimits) -> Rows:
 def _too_large(limits: QueryLimits) -> QueryTooLarge:
     """Return the error of a query that takes too much memory."""
     return QueryTooLarge(
-        f"the query takes more than {limits.memory} of memory; raise the limit with --memory SIZE (in Python memory=), "
-        "or read fewer rows, e.g. with LIMIT"
+        f"the query takes more than {size_text(limits.memory_bytes)} of memory; raise the limit with --memory SIZE "
+        "(in Python memory=), or read fewer rows, e.g. with LIMIT"
     )
 
 

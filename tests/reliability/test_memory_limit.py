@@ -1,4 +1,4 @@
-"""In a container whose memory runs out, the kernel ends the decoder of the image, and the run continues."""
+"""In a container with little memory every part takes less, and an image that is too large for it costs itself."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ from PIL import Image
 
 import embedstore as es
 from tests.conftest import TINY
+from tests.helpers.clusters import clusters, store_of
 
 GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT = 1 << 30  # bytes that the processes of a group may take together
@@ -39,6 +40,23 @@ def container():
     group.rmdir()
 
 
+# What the parts of a process in the group would take.
+SHARES = """
+import os, sys
+from pathlib import Path
+Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+import embedstore as es
+from embedstore import resources
+from embedstore.storage.query_limits import QueryLimits
+from embedstore.search.index.build import IndexTarget
+print(resources.memory_bytes(), QueryLimits().memory_bytes, IndexTarget().memory_bytes)
+store = es.open(sys.argv[2])
+with store._session.storage.catalog.read() as con:
+    print(con.execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchone())
+print(store.search(like=1, k=3)[1].item, store.build_index(recall=1).sidecar.recall)
+"""
+
+
 def count_kills(container: Path) -> int:
     """Return how many processes of a group the kernel ended because memory ran out."""
     facts = dict(line.split() for line in (container / "memory.oom_control").read_text().splitlines())
@@ -51,6 +69,17 @@ def embed(container: Path, store: es.Store, folder: Path) -> str:
     """Embed a folder in a new process of the group; return the numbers of vectors, failures and known failures."""
     command = [sys.executable, "-c", EMBED, container, store.path, folder]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=250).stdout
+
+
+def test_every_part_takes_less_in_a_small_container(container, tmp_path):
+    """The limits are those of the group: 1 GiB, and a quarter of it for a query, half of it for an index."""
+    X, _ = clusters(3000, noise=0.3)
+    store = store_of(tmp_path / "s", X)
+    command = [sys.executable, "-c", SHARES, container, store.path]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout.splitlines()
+    assert shown[0] == f"{LIMIT} {LIMIT // 4} {LIMIT // 2}"
+    assert shown[1] == f"('256.0 MiB', {len(os.sched_getaffinity(0))})"
+    assert shown[2] == f"{store.search(like=1, k=3)[1].item} 1.0"
 
 
 def test_large_image_in_a_small_container_costs_itself(container, tmp_path):

@@ -240,7 +240,7 @@ def test_links_and_folders_in_a_tar_are_no_items(tmp_path):
 
 def test_a_zip_bomb_costs_one_file(tmp_path, monkeypatch):
     """A member that claims more than the limit is refused before it is unpacked."""
-    monkeypatch.setattr("embedstore.sources.archives.archive.MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr("embedstore.sources.local_files.MAX_FILE_BYTES", 1 << 20)
     path = tmp_path / "bomb.zip"
     path.write_bytes(zip_bytes([("bomb.png", bytes(4 << 20)), ("a.png", picture(1))]))
     refs, _ = scan(open_source(path))

@@ -52,7 +52,16 @@ def test_a_scan_gives_label_split_size_and_mtime(tmp_path):
     os.utime(path, ns=(5, 1_700_000_000_123_456_789))
     source = open_source(tmp_path / "photos")
     assert list(source.scan()) == [
-        ImageRef(str(path), str(path), len("train/cat/a.jpg"), 1_700_000_000_123_456_789, "cat", "train")
+        ImageRef(
+            str(path),
+            str(path),
+            len("train/cat/a.jpg"),
+            1_700_000_000_123_456_789,
+            "cat",
+            "train",
+            None,
+            ("label", "split"),
+        )
     ]
     assert source.roots == (str(tmp_path / "photos"),)
     assert source.description == str(tmp_path / "photos")

@@ -31,13 +31,14 @@ from embedstore.backbones.runtimes.runtime import (
 )
 from embedstore.backbones.runtimes.runtime_plan import RunFacts, RuntimePlan, plan_runtime
 from embedstore.errors import BadBackbone, EmbedstoreError, RuntimeMismatch
-from embedstore.timing import available_cores
+from embedstore.resources import available_cores, memory_slots
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
 MIN_SPEEDUP = 1.03  # by which onnx must be faster than eager for `auto`: less is noise
 COMPARISON_IMAGES = 16  # images on which a requested onnx is compared: they are embedded twice
+PASS_BYTES = 1 << 30  # that one forward pass may take
 MAX_CONCURRENCY = 8  # forward passes at a time; beyond it each gets several threads, so that memory stays bounded
 
 
@@ -294,7 +295,7 @@ def choose_onnx(backbone: Backbone, first: FirstBatch, towers_folder: Path, plan
         BadBackbone: when the network cannot be exported or its export cannot be used.
         OSError: when the export cannot be written.
     """
-    key, concurrency = backbone.space.key, min(available_cores(), MAX_CONCURRENCY)
+    key, concurrency = backbone.space.key, memory_slots(min(available_cores(), MAX_CONCURRENCY), PASS_BYTES)
     threads = max(1, available_cores() // concurrency)
     tower = open_tower(towers_folder, Tower.IMAGE, key, threads=threads, fast_start=False)
     if isinstance(tower, Unavailable):

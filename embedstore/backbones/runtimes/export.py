@@ -35,8 +35,8 @@ from embedstore.backbones.runtimes.onnx_encoder import (
 from embedstore.backbones.runtimes.runtime import MIN_COSINE, Agreement, Tower, compare_vectors, require_onnx_export
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.media.image.warnings_filter import suppress_warnings
+from embedstore.resources import available_cores
 from embedstore.storage import durable_files
-from embedstore.timing import available_cores
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
 MAX_PARAMETER_BYTES = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB

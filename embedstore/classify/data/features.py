@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.label_text import NameCleaner, clean_split
+from embedstore.classify.data.task import Task
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
+from embedstore.storage.column_names import find_item_column
 from embedstore.storage.memory_map import empty_matrix
-from embedstore.storage.queries.features import LabelColumn, feature_rows, label_column
+from embedstore.storage.queries.features import FeatureRow, LabelColumn, feature_rows, label_column, number_value
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
@@ -46,6 +48,9 @@ class Features:
         label_notes: what a person should know about the labels, one sentence each.
         exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
         near_duplicates: what was found when they were joined; None where nothing was searched for.
+        task: what is predicted.
+        numbers: float64 ``(N,)``, the labels of a regression or an ordinal task; None for classes.
+        weights: float64 ``(N,)``, the weight of each row in training; None weighs all rows alike.
     """
 
     X: NDArray[np.float32]
@@ -61,9 +66,17 @@ class Features:
     label_notes: tuple[str, ...] = ()
     exact_groups: NDArray[np.int64] | None = None
     near_duplicates: NearDuplicates | None = None
+    task: Task = Task.CLASSIFICATION
+    numbers: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Return whether numbers are predicted."""
+        return self.task is not Task.CLASSIFICATION
 
     def take(self, rows: NDArray[np.int64]) -> Features:
         """Return a selection of rows."""
@@ -75,11 +88,19 @@ class Features:
             groups=self.groups[rows],
             splits=self.splits[rows],
             exact_groups=None if self.exact_groups is None else self.exact_groups[rows],
+            numbers=None if self.numbers is None else self.numbers[rows],
+            weights=None if self.weights is None else self.weights[rows],
         )
 
 
 def load_features(
-    storage: Storage, space: SpaceRecord, label: str, *, where: str | None = None, separator: str | None = None
+    storage: Storage,
+    space: SpaceRecord,
+    label: str,
+    *,
+    where: str | None = None,
+    separator: str | None = None,
+    weight: str | None = None,
 ) -> Features:
     """Load every present item that has a label and a vector.
 
@@ -91,15 +112,18 @@ def load_features(
         label: a column of the items. In a list column an item has any number of labels; an empty list means none.
         where: a filter, as in search.
         separator: split the text of a label at it: any number of labels per item.
+        weight: a column of numbers, the weight of each item in training.
 
     Raises:
-        UnknownColumn: if the items have no column ``label``, or the filter names an unknown one.
+        UnknownColumn: if the items have no column ``label`` or ``weight``, or the filter names an unknown one.
         BadFilter: if the filter is not valid.
-        LabelError: if no item is left.
+        LabelError: if no item is left, or a weight is missing, negative or not finite.
     """
     with storage.catalog.read() as con, item_filter.filter_errors(con, where):
         column = _label_column(con, label)
-        rows = feature_rows(con, column, space=space.key, condition=item_filter.compile_filter(con, where))
+        condition = item_filter.compile_filter(con, where)
+        weight_sql = {} if weight is None else {"weight": number_value(_known_column(con, weight))}
+        rows = feature_rows(con, column, space=space.key, condition=condition, **weight_sql)
         usable = [r for r in rows if r.label is not None and r.shard is not None]
         shards = np.array([r.shard for r in usable], np.int64)
         vectors = storage.vector_reader_in(con, space.space).map_shards(shards)
@@ -125,7 +149,29 @@ def load_features(
         label=label,
         space=space.name,
         label_notes=tuple(labels.notes()),
+        weights=None if weight is None else _weights(usable, weight),
     )
+
+
+def _weights(rows: Sequence[FeatureRow], column: str) -> NDArray[np.float64]:
+    """Return the weights of rows.
+
+    Raises:
+        LabelError: if one is missing, negative or not finite, or all are 0.
+    """
+    weights = np.array([np.nan if r.weight is None else r.weight for r in rows], np.float64)
+    bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(bad):
+        first = rows[bad[0]]
+        raise LabelError(
+            f"the weights in {column!r} must be finite numbers of at least 0; {len(bad):,} of {len(rows):,} labeled "
+            f"items have another value, the first is item {first.item} with "
+            f"{'none' if first.weight is None else f'{first.weight:g}'}; leave such items out with --where, or set "
+            f'them: `embedstore edit STORE --set "{column}=1" --where "{column} is null"`'
+        )
+    if not weights.any():
+        raise LabelError(f"all weights in {column!r} are 0: no item is left to train on; leave out the weights")
+    return weights
 
 
 def take_rows(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -134,6 +180,16 @@ def take_rows(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.flo
     for begin in range(0, len(rows), BLOCK_ROWS):
         out[begin : begin + BLOCK_ROWS] = X[rows[begin : begin + BLOCK_ROWS]]
     return out
+
+
+def _known_column(con: duckdb.DuckDBPyConnection, name: str) -> str:
+    """Return the name of a column as the store spells it."""
+    names = column_types(con, "items")
+    if (column := find_item_column(name, names)) is None:
+        raise UnknownColumn(
+            f"the items have no column {name!r}{did_you_mean(name, list(names))}; they have {', '.join(names)}"
+        )
+    return column
 
 
 def _label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedstore.arrays import Array, IntArray
+from embedstore.arrays import Array, FloatArray, IntArray
+
+_BINS = 10  # equally full ranges of a number that are stratified
 
 
 def stratified_holdout(codes: IntArray, n_held_out: int, *, seed: int) -> tuple[IntArray, IntArray] | None:
@@ -99,3 +101,20 @@ def stratified_group_folds(codes: IntArray, groups: Array, n_folds: int, *, seed
             out[rows] = folds
             filled[:, codes[rows[0]]] += np.bincount(folds, minlength=n_folds)
     return out
+
+
+def numeric_group_folds(numbers: FloatArray, groups: Array, n_folds: int, *, seed: int) -> IntArray:
+    """Cut the rows into folds with about equal shares of low, middle and high numbers; a group is never cut.
+
+    Args:
+        numbers: ``(N,)``.
+        groups: ``(N,)``.
+        n_folds: at least 2.
+        seed: random seed.
+
+    Returns:
+        The fold of each row, int64 ``(N,)``.
+    """
+    edges = np.quantile(numbers, np.linspace(0, 1, _BINS + 1)[1:-1])
+    codes = np.unique(np.searchsorted(edges, numbers, side="right"), return_inverse=True)[1]
+    return stratified_group_folds(codes, groups, n_folds, seed=seed)

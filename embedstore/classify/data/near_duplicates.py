@@ -201,7 +201,7 @@ def _merge_groups(labelings: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 def _classes_of_one_group(data: Features, groups: NDArray[np.int64]) -> list[str]:
     """Return the classes that could be split before the near-duplicates were joined and cannot be split now."""
-    if data.multilabel:
+    if data.multilabel or data.is_numeric:
         return []
     names, before = groups_per_class(data.y, data.groups)
     _, after = groups_per_class(data.y, groups)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.folds import stratified_group_folds
+from embedstore.classify.data.folds import numeric_group_folds, stratified_group_folds
 from embedstore.classify.data.label_text import MAX_LISTED_NAMES, unknown_splits
 from embedstore.errors import LabelError
 from embedstore.text_form import split_words
@@ -53,6 +54,8 @@ def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> lis
     Raises:
         LabelError: if the labels do not support the split.
     """
+    if n_folds and data.numbers is not None:
+        return numeric_folds(data.numbers, data.groups, n_folds, seed=seed)
     if n_folds:
         return cross_validation_splits(data.y, data.groups, n_folds, seed=seed)
     return [train_test_split(data, seed=seed)]
@@ -62,14 +65,14 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
     """Split the rows by their own split column, or hold out a deterministic fifth of every class.
 
     Args:
-        data: labeled rows; multilabel rows are not stratified.
+        data: labeled rows; rows with several labels or a number are not stratified.
         seed: random seed of the hashed split.
 
     Raises:
         LabelError: if the labels do not support the split.
     """
     y = data.y
-    if data.multilabel:
+    if data.multilabel or data.is_numeric:
         y = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # placeholder classes: nothing is stratified
     return split_rows(y, data.groups, data.splits, exact_groups=data.exact_groups, seed=seed)
 
@@ -168,10 +171,36 @@ def cross_validation_splits(
         most = max_folds(y, groups, limit=n_folds)
         if most < n_folds:
             raise LabelError(f"the smallest class has {most} separate items; `--folds {most}` at most, or label more")
-    part = stratified_group_folds(codes, groups, n_folds, seed=seed)
+    return _splits_of_folds(stratified_group_folds(codes, groups, n_folds, seed=seed), n_folds)
+
+
+def _splits_of_folds(part: NDArray[np.integer[Any]], n_folds: int) -> list[TrainTestSplit]:
+    """Return the split of each fold from the fold of each row, int ``(N,)``."""
     return [
         TrainTestSplit(np.flatnonzero(part != i), np.flatnonzero(part == i), f"fold {i + 1}", 0) for i in range(n_folds)
     ]
+
+
+def numeric_folds(
+    numbers: NDArray[np.float64], groups: NDArray[np.int64], n_folds: int, *, seed: int = 0
+) -> list[TrainTestSplit]:
+    """Return folds with about equal shares of low, middle and high numbers; a group is never cut.
+
+    Args:
+        numbers: float64 ``(N,)``, the labels.
+        groups: int64 ``(N,)``.
+        n_folds: at least 2.
+        seed: random seed of the folds.
+
+    Raises:
+        LabelError: if there are fewer than two folds, or fewer groups than folds.
+    """
+    if n_folds < 2:
+        raise LabelError(f"cross-validation needs at least 2 folds, not {n_folds}")
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise LabelError(f"{n_groups} groups of items cannot be cut into {n_folds} folds; give a smaller --folds")
+    return _splits_of_folds(numeric_group_folds(numbers, groups, n_folds, seed=seed), n_folds)
 
 
 def hash_holdout_mask(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:

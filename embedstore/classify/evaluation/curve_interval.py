@@ -56,6 +56,17 @@ def _held_out_noise(scores: Sequence[HeldOutScore], mean: float, groups: NDArray
     return error, error
 
 
+def normal_reach(values: Sequence[float], error: float) -> float:
+    """Return how far the 95% interval of a mean over draws reaches, with the noise of draws and of held-out rows.
+
+    Args:
+        values: the score of each draw.
+        error: the standard error of the score over held-out rows.
+    """
+    of_draws = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return _Z * math.hypot(error, of_draws)
+
+
 def bootstrap_error(score: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]) -> float:
     """Return the standard error of a score over held-out rows, from 100 draws of their groups.
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
     from embedstore.classify.heads.prototype import NearestPrototype
+    from embedstore.classify.heads.regression.knn import KNNRegressor
+    from embedstore.classify.heads.regression.ordinal import OrdinalHead
+    from embedstore.classify.heads.regression.prediction_interval import PredictionInterval
+    from embedstore.classify.heads.regression.ridge import RidgeHead
+    from embedstore.classify.heads.regression.weighted_fit import fit_weighted
     from embedstore.classify.heads.selective import SelectiveClassifier
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
@@ -38,6 +43,11 @@ _MODULES = {
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
     "prototype": ("NearestPrototype",),
+    "regression.knn": ("KNNRegressor",),
+    "regression.ordinal": ("OrdinalHead",),
+    "regression.prediction_interval": ("PredictionInterval",),
+    "regression.ridge": ("RidgeHead",),
+    "regression.weighted_fit": ("fit_weighted",),
     "selective": ("SelectiveClassifier",),
     "zero_shot": ("ZeroShotHead", "build_prompts", "encode_class_vectors", "load_templates"),
 }
@@ -58,11 +68,15 @@ __all__ = [
     "HEAD_NAMES",
     "CalibratedHead",
     "ConformalSets",
+    "KNNRegressor",
     "LogisticProbe",
     "MLPHead",
     "NearestPrototype",
     "OneVsRest",
+    "OrdinalHead",
+    "PredictionInterval",
     "PromptBlend",
+    "RidgeHead",
     "SelectiveClassifier",
     "TipAdapter",
     "WeightedKNN",
@@ -72,6 +86,7 @@ __all__ = [
     "export_npz",
     "export_onnx",
     "fit_grouped",
+    "fit_weighted",
     "load",
     "load_templates",
     "make_head",

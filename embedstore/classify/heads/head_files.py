@@ -52,12 +52,12 @@ def save(head: Any, folder: str | os.PathLike[str], binding: dict[str, Any]) -> 
 
     folder = Path(folder)
     tree, arrays = encode_head(head)
-    arrays[_CHECK] = _check_probabilities(head)
+    arrays[_CHECK] = _check_answers(head)
     packed = pack({name: np.ascontiguousarray(a) for name, a in arrays.items()})
     description = {
         "format": FORMAT_VERSION,
         "binding": binding,
-        "classes": np.asarray(head.classes_).tolist(),
+        "classes": np.asarray(getattr(head, "classes_", ())).tolist(),
         "features": int(head.n_features_in_),
         "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__},
         "files": {ARRAYS_FILE: {"bytes": len(packed), "sha256": hashlib.sha256(packed).hexdigest()}},
@@ -91,11 +91,12 @@ def load(folder: str | os.PathLike[str], expected_binding: dict[str, Any] | None
     arrays = _read_arrays(folder, description)
     try:
         head = decode_head(description["head"], arrays)
-        actual = _check_probabilities(head)
+        actual = _check_answers(head)
         saved = arrays[_CHECK]
     except _UNUSABLE as e:
         raise StoreDamaged(f"head {folder} does not describe a classifier: {str(e)[:200]}; train it again") from e
-    if actual.shape != saved.shape or not np.allclose(actual, saved, rtol=0, atol=_CHECK_TOLERANCE):
+    relative = _CHECK_TOLERANCE if hasattr(head, "predict_interval") else 0.0  # numbers have a scale of their own
+    if actual.shape != saved.shape or not np.allclose(actual, saved, rtol=relative, atol=_CHECK_TOLERANCE):
         raise StoreDamaged(
             f"head {folder} answers differently than when it was saved with {description['versions']}; train it again"
         )
@@ -135,8 +136,8 @@ def seal_description(description: dict[str, Any]) -> bytes:
     return json.dumps({**description, "digest": hashlib.sha256(body.encode()).hexdigest()}, indent=1).encode()
 
 
-def _check_probabilities(head: Any) -> Array:
-    """Return the head's probabilities for a few fixed rows, float64 ``(2, K)``."""
+def _check_answers(head: Any) -> Array:
+    """Return the head's probabilities for fixed rows, float64 ``(2, K)``; numbers with their intervals, ``(2, 3)``."""
     from embedstore.classify.heads.calibration import probabilities  # scikit-learn: opening a store must not load it
 
     features = int(head.n_features_in_)
@@ -145,6 +146,8 @@ def _check_probabilities(head: Any) -> Array:
     rows = np.random.default_rng(0).standard_normal((_CHECK_ROWS, features)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # rows without the column names of a data frame
+        if hasattr(head, "predict_interval"):
+            return np.stack([head.predict(rows), *head.predict_interval(rows)], axis=1)
         return probabilities(head, rows).astype(np.float64)
 
 

@@ -85,7 +85,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return each class's share of the votes, float64 ``(Q, K)``."""
         scores, rows = self.nearest_neighbors(X)
         votes = np.zeros((len(rows), len(self.classes_)))
-        np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self._vote_weights(scores))
+        np.add.at(votes, (np.arange(len(rows))[:, None], self.codes_[rows]), self.vote_weights(scores))
         return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
     def predict(self, X: Array) -> Array:
@@ -93,7 +93,8 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def _vote_weights(self, scores: FloatArray) -> FloatArray:
+    def vote_weights(self, scores: FloatArray) -> FloatArray:
+        """Return the weight of each neighbor by its cosine, float64 ``(Q, k_)``."""
         scores = scores.astype(np.float64)
         match parse_option("weights", self.weights, VoteWeights):
             case VoteWeights.UNIFORM:

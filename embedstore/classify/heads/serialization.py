@@ -99,6 +99,7 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     ),
     "Calibrated": HeadCodec(f"{_OURS}calibration", "CalibratedHead"),
     "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
+    "KNNRegressor": HeadCodec(f"{_OURS}regression.knn", "KNNRegressor"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
     "LogisticProbe": HeadCodec(
@@ -110,6 +111,9 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     "LogisticRegression": HeadCodec("sklearn.linear_model", "LogisticRegression"),
     "MLPHead": HeadCodec(f"{_OURS}mlp", "MLPHead", optional_params=("class_weight",)),
     "NearestPrototype": HeadCodec(f"{_OURS}prototype", "NearestPrototype"),
+    "OrdinalHead": HeadCodec(f"{_OURS}regression.ordinal", "OrdinalHead"),
+    "PredictionInterval": HeadCodec(f"{_OURS}regression.prediction_interval", "PredictionInterval"),
+    "RidgeHead": HeadCodec(f"{_OURS}regression.ridge", "RidgeHead"),
     "OneVsRest": HeadCodec(f"{_OURS}multilabel", "OneVsRest", {"constant_labels_": "unlearned_"}),
     "PromptBlend": HeadCodec(
         f"{_OURS}few_shot",

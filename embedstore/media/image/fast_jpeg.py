@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from embedstore.media.image import decode
 from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_crop, resize_dimensions
-from embedstore.media.image.screening import MAX_IN_PROCESS_PIXELS
+from embedstore.media.image.screening import max_in_process_pixels
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import ImageInfo
@@ -104,7 +104,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
             if (
                 image.format != "JPEG"
                 or image.mode not in JPEG_MODES
-                or image.width * image.height > MAX_IN_PROCESS_PIXELS
+                or image.width * image.height > max_in_process_pixels()
             ):
                 return None
             progressive = bool(image.info.get("progressive"))

@@ -1,7 +1,7 @@
 """Unusual files decoded in processes of their own: one that hangs, crashes or uses too much memory costs only itself.
 
 The processes are started as plain programs (no fork, no import of the user's ``__main__``), only when the first such
-file is decoded, and as many as there are threads that wait for one.
+file is decoded, and as many as there are threads that wait for one and the memory has room for.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 
 from embedstore.errors import ImageError
 from embedstore.media.image.isolation_worker import receive, send
+from embedstore.resources import memory_share, memory_slots
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, ImageInfo
 
 TIMEOUT_SECONDS = 30.0  # for one file; the slowest files that are accepted (100 scans of 12 megapixels) take about one
-MAX_MEMORY_BYTES = 4 << 30  # of address space; the largest image that is accepted takes about half of it
+MAX_MEMORY_BYTES = 4 << 30  # that one file may take; the largest image that is accepted takes about half of it
+USUAL_MEMORY_BYTES = 2 << 30  # of a process: as many run at once as fit into the memory
+MAX_WORKERS = 256  # more than there are threads that decode
 MAX_FILES_PER_WORKER = 1000  # files after which a worker is replaced, so that a leak in it is bounded
 
 WORKER_CODE = (
@@ -39,7 +42,8 @@ class DecodeWorkerPool:
     Args:
         preprocess: how to resize and crop.
         timeout_seconds: seconds that one file may take; by default :data:`TIMEOUT_SECONDS`.
-        memory_bytes: bytes of address space of one process; by default :data:`MAX_MEMORY_BYTES`.
+        memory_bytes: bytes that one file may take; by default :data:`MAX_MEMORY_BYTES`, or the memory of this process
+            (machine or container) where that is less.
     """
 
     def __init__(
@@ -47,7 +51,8 @@ class DecodeWorkerPool:
     ) -> None:
         self._settings = json.dumps(asdict(preprocess)).encode()
         self._timeout = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
-        self._memory_bytes = MAX_MEMORY_BYTES if memory_bytes is None else memory_bytes
+        self._memory_bytes = memory_share(MAX_MEMORY_BYTES, 1) if memory_bytes is None else memory_bytes
+        self._slots = threading.BoundedSemaphore(memory_slots(MAX_WORKERS, USUAL_MEMORY_BYTES))
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
@@ -72,12 +77,13 @@ class DecodeWorkerPool:
             ImageError: if the image cannot be decoded, decoding takes too long, or the process crashes twice (one try
                 more, because the first process may have been killed from outside).
         """
-        try:
-            return self._try(data)
-        except ImageError as e:
-            if e.reason is not FailureReason.CRASHED or self._closed:
-                raise
-            return self._try(data)
+        with self._slots:
+            try:
+                return self._try(data)
+            except ImageError as e:
+                if e.reason is not FailureReason.CRASHED or self._closed:
+                    raise
+                return self._try(data)
 
     def close(self) -> None:
         """End every process, also one that is decoding."""

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, PluginError
 from embedstore.media.image.decode import open_image
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Preprocess
@@ -29,7 +29,7 @@ def main(timeout_seconds: float, memory_bytes: int) -> None:
 
     Args:
         timeout_seconds: seconds that one file may take.
-        memory_bytes: bytes of address space; 0 is no limit.
+        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
     """
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _silence_output()
@@ -70,10 +70,12 @@ def _receive_request(pipe: IO[bytes]) -> tuple[Preprocess, bytes] | None:
 def _answer(preprocess: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return facts and pixels, or the reason why there are none."""
     try:
-        image, image_info = open_image(data)
+        image, image_info = open_image(data, preprocess.decoding_settings)
         pixels = resize_and_crop(image, preprocess)
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
+    except PluginError as e:
+        return {"reason": FailureReason.CRASHED.value, "detail": str(e)}, b""
     except MemoryError:
         return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
     facts = {
@@ -94,13 +96,22 @@ def _silence_output() -> None:
 
 
 def _limit_memory(memory_bytes: int) -> None:
-    """Limit the address space, and write no core file."""
+    """Limit what the process may add to its address space, and write no core file."""
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory_bytes:
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+            most = _address_space() + memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _address_space() -> int:
+    """Return the bytes of address space that this process has; 0 where that is unknown."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def _prefer_as_victim() -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedstore.media.image.crop import split_crop
+from embedstore.resources import memory_share
+
 MAX_IN_PROCESS_PIXELS = 1 << 26  # 67 million: 200 MB as RGB, more than the sensors of nearly all cameras have
 # A progressive JPEG of libjpeg's own script has 10, and no file of the shared test data more than 12.
 MAX_IN_PROCESS_SCANS = 16
@@ -19,12 +22,18 @@ _SCAN_MARKER = 0xDAFF  # FF DA, read as a little-endian number
 _MARKERS_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
+def max_in_process_pixels() -> int:
+    """Return the most pixels that a thread of this process decodes: as RGB, a sixteenth of the process's memory."""
+    return memory_share(3 * MAX_IN_PROCESS_PIXELS, 16) // 3
+
+
 def is_safe_in_process(data: bytes) -> bool:
     """Return whether a file can be decoded on a thread of this process.
 
     Args:
-        data: the bytes of the whole file.
+        data: the bytes of the whole file; of a crop, those of its photo count.
     """
+    _, data = split_crop(data)
     try:
         size = _size(data)
     except IndexError:
@@ -32,7 +41,7 @@ def is_safe_in_process(data: bytes) -> bool:
     if size is None:
         return False
     pixels = size[0] * size[1]
-    return 0 < pixels <= MAX_IN_PROCESS_PIXELS and len(data) <= 8 * pixels + METADATA_ALLOWANCE_BYTES
+    return 0 < pixels <= max_in_process_pixels() and len(data) <= 8 * pixels + METADATA_ALLOWANCE_BYTES
 
 
 def _size(data: bytes) -> tuple[int, int] | None:

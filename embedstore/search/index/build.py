@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
 from embedstore.errors import QueryError
+from embedstore.resources import memory_share
 from embedstore.search.index import approximate, files
 from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.files import IndexSidecar
@@ -21,12 +22,13 @@ from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTun
 from embedstore.storage.disk_errors import disk_errors
 from embedstore.storage.layout import INDEX_LOCK
 from embedstore.storage.lock import writer_lock
-from embedstore.storage.query_limits import parse_size
+from embedstore.storage.query_limits import parse_size, size_text
 from embedstore.storage.reading import list_folder
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 
+_MEMORY_BYTES = 4 << 30  # for an index, unless the user says more
 KINDS = ("flat", "hnsw", "ivf")
 _PROGRESS_SECONDS = 5  # between two messages while rows are added
 ProgressCallback = Callable[[str], None]
@@ -59,12 +61,13 @@ class IndexTarget:
 
     Attributes:
         recall: of the exact ten nearest rows, the share that a search finds, on average.
-        max_memory: memory of the index, loaded or while it is built: bytes, or text such as ``4GB``.
+        max_memory: memory of the index, loaded or while it is built: bytes, or text such as ``4GB``. None is 4 GiB, or
+            half of the memory of this process where that is less.
         kind: flat, hnsw or ivf; None chooses.
     """
 
     recall: float = 0.95
-    max_memory: str | int = "4GB"
+    max_memory: str | int | None = None
     kind: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +75,12 @@ class IndexTarget:
             raise QueryError(f"recall is above 0 and at most 1, not {self.recall}")
         if self.kind not in (None, *KINDS):
             raise QueryError(f"an index is {', '.join(KINDS[:-1])} or {KINDS[-1]}, not {self.kind!r}")
-        parse_size(self.max_memory)
+        _ = self.memory_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory in bytes."""
+        return memory_share(_MEMORY_BYTES, 2) if self.max_memory is None else parse_size(self.max_memory)
 
     def candidates(self, vectors: VectorReader) -> list[IndexSettings]:
         """Return the settings to try, the most promising first.
@@ -80,12 +88,15 @@ class IndexTarget:
         Raises:
             QueryError: if no index fits the memory.
         """
-        rows, memory = len(vectors), parse_size(self.max_memory)
+        rows, memory = len(vectors), self.memory_bytes
         settings = approximate.candidate_settings(
             rows, vectors.dim, recall=self.recall, memory_bytes=memory, kind=self.kind
         )
         if not settings:
-            raise QueryError(f"no index of {rows:,} × {vectors.dim} fits {self.max_memory}; allow more memory")
+            raise QueryError(
+                f"no index of {rows:,} × {vectors.dim} fits {size_text(memory)}; allow more memory with --max-memory "
+                "SIZE (in Python max_memory=)"
+            )
         return settings
 
 
@@ -233,7 +244,9 @@ def _build(storage: Storage, space: SpaceRecord, target: IndexTarget, progress: 
             return IndexBuild(_publish(storage, space, index, fields), tuple(rejected))
         rejected.append(f"{settings.factory} reached recall {tuning.recall:.3f} of {target.recall} in {seconds:.0f} s")
         progress(f"{rejected[-1]}: trying the next setting")
-    raise QueryError(f"no index within {target.max_memory} reaches recall {target.recall}: {'; '.join(rejected)}")
+    raise QueryError(
+        f"no index within {size_text(target.memory_bytes)} reaches recall {target.recall}: {'; '.join(rejected)}"
+    )
 
 
 def _fill_index(

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.resources import available_cores
 from embedstore.search.index.faiss_library import faiss
 from embedstore.search.index.top_k import ScoredRows, merge_top_k, no_rows, select_top_k
-from embedstore.timing import available_cores
 
 PIECE_ROWS = 65536  # rows that one thread scores at a time: 64 MiB of float16 at 512 dimensions
 _SCALED_PIECE_ROWS = 2048  # ... of rows that are not of length 1, where every score is returned to be scaled

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.resources import memory_share
 from embedstore.search.index.kmeans import UnitRowReader, spherical_kmeans
 
 EXACT_MAX_ROWS = 100_000  # rows: at 512 dimensions 5e12 multiplications, about a minute on two cores
-BLOCK_ROWS = 4096  # rows of one side of a block: 64 MiB of scores
+BLOCK_ROWS = 4096  # most rows of one side of a block: 64 MiB of scores
 CELLS_PER_ROW = 3  # nearest cells that a row is compared in
 ROWS_PER_CELL = 500
 _MAX_HELD_PAIRS = 2_000_000  # pairs held before they are reduced to a forest: 40 MB
@@ -50,14 +52,15 @@ def similar_pairs(read_rows: UnitRowReader, count: int, threshold: float, *, exa
     Yields:
         ``(a, b, cosine)``, a < b.
     """
+    size = _block_rows()
     everything = exact or count <= 2 * ROWS_PER_CELL
     for members in [np.arange(count)] if everything else _cells(read_rows, count):
-        for first in range(0, len(members), BLOCK_ROWS):
-            ids = members[first : first + BLOCK_ROWS]
+        for first in range(0, len(members), size):
+            ids = members[first : first + size]
             rows = read_rows(ids)
             yield _pairs_within(rows, ids, threshold)
-            for second in range(first + BLOCK_ROWS, len(members), BLOCK_ROWS):
-                others = members[second : second + BLOCK_ROWS]
+            for second in range(first + size, len(members), size):
+                others = members[second : second + size]
                 yield _pairs_between(rows, ids, read_rows(others), others, threshold)
 
 
@@ -104,6 +107,11 @@ def _forest(held: list[Pairs], count: int) -> Pairs:
     a, b, cosine = a[once], b[once], cosine[once]
     tree = minimum_spanning_tree(coo_matrix((2.0 - cosine.astype(np.float64), (a, b)), (count, count))).tocoo()
     return tree.row.astype(np.int64), tree.col.astype(np.int64), (2.0 - tree.data).astype(np.float32)
+
+
+def _block_rows() -> int:
+    """Return the rows of one side of a block, whose scores take at most a sixteenth of the memory of this process."""
+    return isqrt(memory_share(4 * BLOCK_ROWS * BLOCK_ROWS, 16) // 4)
 
 
 def _pairs_within(rows: NDArray[np.float32], ids: NDArray[np.int64], threshold: float) -> Pairs:

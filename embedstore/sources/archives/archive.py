@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from embedstore.errors import ImageError
 from embedstore.sources.archives.range_file import RangeFile, open_ranges
-from embedstore.sources.local_files import MAX_FILE_BYTES
+from embedstore.sources.local_files import check_size
 from embedstore.types import FailureReason
 
 LISTING_BUFFER_BYTES = 256 << 10  # one range of a server while the headers of a tar are read
@@ -164,10 +164,7 @@ def read_member(archive: Archive, member: Member) -> bytes:
     Raises:
         ImageError: if it is too large, empty or cannot be read.
     """
-    if member.size > MAX_FILE_BYTES:
-        raise ImageError(
-            FailureReason.TOO_LARGE, f"the file has {member.size:,} bytes; the limit is {MAX_FILE_BYTES:,}"
-        )
+    check_size(member.size)
     if member.size == 0:
         raise ImageError(FailureReason.EMPTY, "the file has no bytes")
     return archive.read(member)

@@ -19,7 +19,7 @@ from embedstore.sources.archives.member_uri import MemberUri
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.companions import find_companions
-from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split, sidecar_split
+from embedstore.sources.folder_labels import NAMED_ROLES, SplitFolderCheck, label_and_split, sidecar_split
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
@@ -127,12 +127,14 @@ class ArchiveSource(LocationSource):
         if file.split is None:
             self._check.add(folders, name)
         self._collected.add(display_uri(path), file.columns)
+        stated = {"label": clean_name(file.label), "split": sidecar_split(path, file.split)}
         yield ImageRef(
             display_uri(path),
             path,
             member.size,
             version_ns,
-            clean_name(file.label) or (label if self._labels else None),
-            sidecar_split(path, file.split) or split,
+            stated["label"] or (label if self._labels else None),
+            stated["split"] or split,
             clean_name(file.group),
+            tuple(role for role in NAMED_ROLES if stated[role] is None),
         )

@@ -35,11 +35,13 @@ class ColumnPlan:
         select: SQL for the columns, each under its name in the store, and ``uri``: the path in the structure, or NULL.
         left_out: columns that hold images or other bytes, which are not kept as columns.
         class_checks: SQL conditions of rows whose number of a class has no name, by column.
+        split_is_name: whether the split is that of the file's name.
     """
 
     select: str
     left_out: tuple[str, ...]
     class_checks: Mapping[str, str] = field(default_factory=dict)
+    split_is_name: bool = False
 
 
 def image_columns(footer: Footer) -> list[str]:
@@ -105,9 +107,10 @@ def plan_columns(footer: Footer, image: str, split: str | None) -> ColumnPlan:
             if check:
                 checks[column] = check
     expressions += _image_path(footer, image, names.values())
-    if split is not None and "split" not in names.values():
+    split_is_name = split is not None and "split" not in names.values()
+    if split is not None and split_is_name:
         expressions.append(f"{quote_literal(split)} AS split")
-    return ColumnPlan(", ".join(expressions), tuple(left_out), checks)
+    return ColumnPlan(", ".join(expressions), tuple(left_out), checks, split_is_name)
 
 
 def _role_columns(footer: Footer) -> dict[str, str]:

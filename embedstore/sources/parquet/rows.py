@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, ImageError
-from embedstore.sources.local_files import MAX_FILE_BYTES, stat_file
+from embedstore.sources.local_files import check_size, max_file_bytes, stat_file
 from embedstore.sources.parquet.columns import ROW_NUMBER, holds_bytes
 from embedstore.sources.parquet.footer import IMAGE_FIELD, Footer, RowGroup, read_footer, read_row_groups, rows_of
 from embedstore.sources.parquet.row_uri import RowUri
 from embedstore.storage import forks
-from embedstore.storage.connection import connect
+from embedstore.storage.connection import connect, memory_limit
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import first_line
 from embedstore.types import Failure, FailureReason
@@ -32,7 +32,7 @@ from embedstore.types import Failure, FailureReason
 T = TypeVar("T")
 
 MAX_OPEN_FILES = 16
-MEMORY_LIMIT = "1GB"  # of DuckDB, for one page of images and the rows around the one that is read
+MEMORY_BYTES = 1_000_000_000  # of DuckDB, for one page of images and the rows around the one that is read
 WINDOW_BYTES = 8 << 20  # of images that are read at once
 WINDOW_ROWS = 256
 KEPT_WINDOWS = 8  # besides the last one of each thread
@@ -105,9 +105,8 @@ class ImageColumn:
             raise ImageError(FailureReason.MISSING, "the row has no bytes")
         if size == 0:
             raise ImageError(FailureReason.EMPTY, "the image has no bytes")
-        if data is None:
-            raise ImageError(FailureReason.TOO_LARGE, f"the image has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
-        return data
+        check_size(size)
+        return data or b""
 
     def _rows_of_window(self, first: int, count: int) -> list[StoredImage]:
         """Return the rows of a window, from memory if this thread had it last."""
@@ -125,7 +124,7 @@ class ImageColumn:
             ImageError: if one of them cannot be read.
         """
         query = (
-            f"SELECT octet_length(image), CASE WHEN octet_length(image) <= {MAX_FILE_BYTES} THEN image END FROM "
+            f"SELECT octet_length(image), CASE WHEN octet_length(image) <= {max_file_bytes()} THEN image END FROM "
             f"(SELECT {ROW_NUMBER} AS n, {self._value} AS image FROM {rows_of(self.path)} "
             f"WHERE {ROW_NUMBER} BETWEEN {first} AND {first + count - 1}) ORDER BY n"
         )
@@ -208,7 +207,9 @@ class _OpenFiles:
         """Return a connection for one thread; all share one limit of memory."""
         with self._lock:
             if self._database is None:
-                self._database = connect(memory_limit=MEMORY_LIMIT, threads="1", enable_external_file_cache="false")
+                self._database = connect(
+                    memory_limit=memory_limit(MEMORY_BYTES), threads="1", enable_external_file_cache="false"
+                )
                 # it would read the images of a whole row group; an option of the Parquet reader, not of a new database
                 self._database.execute("SET disable_parquet_prefetching = true")
             return self._database.cursor()
@@ -303,8 +304,8 @@ def _read_or_fail(call: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         return call(con)
     except (duckdb.OutOfMemoryException, MemoryError) as e:
         detail = (
-            f"a page of the file needs more than {MEMORY_LIMIT}; write the file again with smaller row groups, by "
-            "DuckDB: COPY (FROM 'old.parquet') TO 'new.parquet' (ROW_GROUP_SIZE 2048)"
+            f"a page of the file needs more than {memory_limit(MEMORY_BYTES)}; write the file again with smaller "
+            "row groups, by DuckDB: COPY (FROM 'old.parquet') TO 'new.parquet' (ROW_GROUP_SIZE 2048)"
         )
         raise ImageError(FailureReason.NO_MEMORY, detail) from e
     except duckdb.IOException as e:

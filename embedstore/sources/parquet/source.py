@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,11 @@ class _Part:
     without_bytes: NDArray[np.bool_]
 
     @property
+    def named_roles(self) -> tuple[str, ...]:
+        """Which roles of its rows the name of the file states."""
+        return ("split",) if self.plan.split_is_name else ()
+
+    @property
     def query(self) -> str:
         """SQL for its rows as the table of all files takes them."""
         return f"SELECT {ROW_NUMBER} AS {ROW_COLUMN}, {self.plan.select} FROM {rows_of(self.file.path)}"
@@ -97,6 +102,7 @@ class ParquetImages(LocationSource):
         self._column, self._listings = column, listings
         self._failures: list[Failure] = []
         self._resolvers: dict[str, UriResolver] = {}
+        self._named_paths: dict[str, tuple[str, ...]] = {}  # of rows without bytes in files whose names state a split
         self._table = InputTable(self.description)
         self._root = None if options.root is None else root_folder(self._table, options)
         self._parts: dict[int, _Part] = {}  # by the number of the first row
@@ -169,10 +175,11 @@ class ParquetImages(LocationSource):
         part = self._parts[first]
         if uri is None or not part.without_bytes[row - first]:
             return str(RowUri(part.file.path, self._column, row - first))
-        if is_location(uri):
-            return uri
         folder = self._root or part.file.folder
-        return self._resolvers.setdefault(folder, UriResolver(folder)).path(uri)
+        path = uri if is_location(uri) else self._resolvers.setdefault(folder, UriResolver(folder)).path(uri)
+        if part.named_roles:
+            self._named_paths[path] = part.named_roles
+        return path
 
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every row, after the files that cannot be read."""
@@ -181,7 +188,12 @@ class ParquetImages(LocationSource):
             rows = [parse_row_uri(path) for _, path, *_ in chunk]
             paths = stat_locations(entry[1:] for entry, row in zip(chunk, rows, strict=True) if not self._holds(row))
             for entry, row in zip(chunk, rows, strict=True):
-                yield self._row(entry, row) if row is not None and self._holds(row) else next(paths)
+                yield self._row(entry, row) if row is not None and self._holds(row) else self._named(next(paths))
+
+    def _named(self, entry: ImageRef | Failure) -> ImageRef | Failure:
+        """Return the reference of a path with the roles that the name of its table's file states."""
+        roles = self._named_paths.get(entry.path, ())
+        return replace(entry, named_roles=roles) if isinstance(entry, ImageRef) and roles else entry
 
     def _holds(self, row: RowUri | None) -> bool:
         """Return whether a row is of one of the files."""
@@ -194,4 +206,4 @@ class ParquetImages(LocationSource):
         size, version_ns = part.images.mean_bytes(row.row), part.images.version_ns
         if part.without_bytes[row.row]:
             return Failure(uri, path, size, version_ns, FailureReason.MISSING, "the row has neither bytes nor a path")
-        return ImageRef(uri, path, size, version_ns, label, split, group)
+        return ImageRef(uri, path, size, version_ns, label, split, group, part.named_roles)

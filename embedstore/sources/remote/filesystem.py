@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 from embedstore.errors import ImageError, MissingExtra, SourceError, SourceNotFound
-from embedstore.sources.local_files import MAX_FILE_BYTES
+from embedstore.sources.local_files import check_size
 from embedstore.sources.uris import scheme_of
 from embedstore.types import FailureReason
 
@@ -85,9 +85,7 @@ def read_remote(url: str, start: int | None = None, end: int | None = None) -> b
     """
     fs = _open_filesystem(url)
     if start is None:
-        size = stat_remote(url).size
-        if size > MAX_FILE_BYTES:
-            raise ImageError(FailureReason.TOO_LARGE, f"the file has {size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
+        check_size(stat_remote(url).size)
     data: bytes = _as_image_error(lambda: _retry(url, lambda: fs.cat_file(url, start=start, end=end)))
     if not data and start is None:
         raise ImageError(FailureReason.EMPTY, "the file has no bytes")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from embedstore.errors import ImageError, SourceError
 from embedstore.sources.companions import find_companions
-from embedstore.sources.folder_labels import SplitFolderCheck, label_and_split
+from embedstore.sources.folder_labels import NAMED_ROLES, SplitFolderCheck, from_names, label_and_split
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
@@ -102,17 +102,22 @@ class RemoteFiles(LocationSource):
         return Scan(self._entries())
 
     def _entries(self) -> Iterator[ImageRef | Failure]:
-        """Yield the reference of every file."""
+        """Yield the reference of every file, and check at the end which folders name a split."""
+        check = SplitFolderCheck("")
         for url in self._urls:
-            label, split = label_and_split(url.split("/")[3:-1], splits=self._splits)
+            scheme, _, server, *folders, name = url.split("/")
+            label, split = label_and_split(folders, splits=self._splits)
+            check.add((f"{scheme}//{server}", *folders), name)
             try:
                 found = stat_remote(url)
             except ImageError as e:
                 yield Failure(url, url, 0, 0, e.reason, e.detail)
                 continue
-            yield ImageRef(url, url, found.size, found.version_ns, label if self._labels else None, split)
+            yield from_names(ImageRef(url, url, found.size, found.version_ns, label if self._labels else None, split))
+        if self._splits:
+            check.check()
 
 
 def reference(entry: RemoteEntry, label: str | None, split: str | None) -> ImageRef:
     """Return the reference of a listed file."""
-    return ImageRef(entry.url, entry.url, entry.stat.size, entry.stat.version_ns, label, split)
+    return ImageRef(entry.url, entry.url, entry.stat.size, entry.stat.version_ns, label, split, named_roles=NAMED_ROLES)

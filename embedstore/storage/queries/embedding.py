@@ -26,7 +26,12 @@ from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
-_IS_TABLE_ROW = "regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$')"
+_NUMBER = "[-0-9.]+"
+# A row of a table, or a part of a file, is no file of its folder: FILE.suffix#name=…
+_IS_PART = (
+    "(regexp_matches(i.uri, '[.][A-Za-z0-9]+#[A-Za-z_]+=') OR regexp_matches(i.uri, "
+    f"'#(xywh=(pixel:|percent:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}|page=[0-9]+|t=[0-9.]+)$'))"
+)
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
 
 
@@ -56,7 +61,8 @@ def compare_refs(
 ) -> dict[str, int]:
     """Compare one chunk of a scan with the catalog, and add it to the plan.
 
-    A file is unchanged when its size and mtime are; it needs no work when its content has a vector in the space.
+    A file is unchanged when its size and mtime are; it needs no work when its content has a vector in the space. What
+    the name of a folder or file says of an item that exists does not replace what is stored.
 
     Args:
         con: a connection on which the catalog can be read.
@@ -73,25 +79,29 @@ def compare_refs(
         "label": object_array([r.label for r in refs]),
         "split": object_array([r.split for r in refs]),
         "grp": object_array([r.group for r in refs]),
+        "label_is_name": np.array(["label" in r.named_roles for r in refs], dtype=bool),
+        "split_is_name": np.array(["split" in r.named_roles for r in refs], dtype=bool),
     }
     con.execute("""
         CREATE OR REPLACE TABLE memory.main.scan AS
         SELECT n, uri::VARCHAR AS uri, path::BLOB AS path, size, mtime_ns, label::VARCHAR AS label,
-               split::VARCHAR AS split, grp::VARCHAR AS group_id FROM rows
+               split::VARCHAR AS split, grp::VARCHAR AS group_id, label_is_name, split_is_name
+        FROM rows
     """)
     con.execute(_COMPARE, {"space": space, "decoder": decoder})
     con.execute(
         """
         INSERT INTO memory.main.todo
-        SELECT ? + row_number() OVER (ORDER BY n) - 1, uri, path, size, mtime_ns, label, split, group_id, item
-        FROM memory.main.scan JOIN memory.main.compared USING (n) WHERE state = 'todo' ORDER BY n
+        SELECT ? + row_number() OVER (ORDER BY n) - 1, s.uri, s.path, s.size, s.mtime_ns, c.label, c.split, s.group_id,
+               c.item
+        FROM memory.main.scan s JOIN memory.main.compared c USING (n) WHERE state = 'todo' ORDER BY n
         """,
         [first],
     )
     con.execute("""
         INSERT INTO memory.main.seen SELECT item FROM memory.main.compared WHERE item IS NOT NULL;
         INSERT INTO memory.main.changed
-        SELECT item, label, split, group_id FROM memory.main.scan JOIN memory.main.compared USING (n)
+        SELECT item, c.label, c.split, s.group_id FROM memory.main.scan s JOIN memory.main.compared c USING (n)
         WHERE item IS NOT NULL AND state <> 'failed' AND (differs OR NOT present)
     """)
     return dict(con.execute("SELECT state, count(*) FROM memory.main.compared GROUP BY state").fetchall())
@@ -133,7 +143,7 @@ def find_missing_items(
     """Collect the items below the folders ``roots``, in the archives and in the tables that the scan did not find.
 
     Items below a path that failed are left out: a folder, archive or table that cannot be read says nothing of its
-    items. A row of a table is not a file of its folder.
+    items. A row of a table or a part of a file is not a file of its folder.
 
     Args:
         con: a connection on which the catalog can be read.
@@ -145,7 +155,7 @@ def find_missing_items(
         f"""
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE CASE WHEN {_IS_TABLE_ROW}
+        WHERE CASE WHEN {_IS_PART}
               THEN len(list_filter($tables::VARCHAR[][],
                                    lambda t: starts_with(i.uri, t[1]) AND contains(i.uri, t[2]))) > 0
               ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
@@ -285,11 +295,14 @@ _COMPARE = """
 CREATE OR REPLACE TABLE memory.main.compared AS
 WITH matched AS MATERIALIZED (
     SELECT s.n, i.item, i.content, i.present, i.size = s.size AND i.mtime_ns = s.mtime_ns AS same,
+           i.label, i.split,
            i.label IS DISTINCT FROM s.label OR i.split IS DISTINCT FROM s.split
                OR i.group_id IS DISTINCT FROM s.group_id AS differs
     FROM memory.main.scan s JOIN items i ON i.uri = s.uri
 )
 SELECT s.n, m.item, m.present, m.differs,
+    CASE WHEN s.label_is_name AND m.item IS NOT NULL THEN m.label ELSE s.label END AS label,
+    CASE WHEN s.split_is_name AND m.item IS NOT NULL THEN m.split ELSE s.split END AS split,
     CASE WHEN f.n IS NOT NULL THEN 'failed'
          WHEN m.same AND v.content IS NOT NULL THEN 'unchanged'
          ELSE 'todo' END AS state

@@ -24,6 +24,12 @@ class LabelColumn(NamedTuple):
     is_list: bool
 
 
+# A photo without a group is in the group of its own crops, which have its uri as their group.
+_GROUP = (
+    "coalesce(group_id, CASE WHEN uri IN (SELECT o.group_id FROM items o WHERE o.group_id IS NOT NULL) THEN uri END)"
+)
+
+
 class FeatureRow(NamedTuple):
     """One present item; ``shard`` and ``row`` are None without a vector in the space."""
 
@@ -34,6 +40,7 @@ class FeatureRow(NamedTuple):
     content: str
     shard: int | None
     row: int | None
+    weight: float | None
 
 
 def label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn | None:
@@ -57,7 +64,14 @@ def absent_condition(name: str) -> str:
     return f"({text} IS NULL OR regexp_full_match({text}, {quote_literal(ABSENT_PATTERN)}))"
 
 
-def feature_rows(con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: str, condition: str) -> list[FeatureRow]:
+def number_value(name: str) -> str:
+    """Return SQL for a column as a number, NULL where it has no value or another one."""
+    return f"TRY_CAST({quote_identifier(name)}::VARCHAR AS DOUBLE)"
+
+
+def feature_rows(
+    con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: str, condition: str, weight: str = "NULL::DOUBLE"
+) -> list[FeatureRow]:
     """Return the present items that match a condition, ascending.
 
     Args:
@@ -65,10 +79,11 @@ def feature_rows(con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: s
         label: the column of the labels.
         space: the key of the space.
         condition: SQL over ``items``.
+        weight: SQL for the weight of an item.
     """
     rows = con.execute(
-        'SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR, v.shard, v."row"::BIGINT '
-        f"FROM (SELECT item, {label.value} AS y, split, group_id, content FROM items "
+        'SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR, v.shard, v."row"::BIGINT, i.weight '
+        f"FROM (SELECT item, {label.value} AS y, {weight} AS weight, split, {_GROUP} AS group_id, content FROM items "
         f"WHERE present AND ({condition})) i "
         "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
         [space],

@@ -71,7 +71,7 @@ class PredictionStage:
 
     Attributes:
         stream: the contents and items that are predicted.
-        labels: the text of each code; None is "no label".
+        labels: the text of each code; None is "no label". Empty where numbers are predicted.
         table: the name of the table.
     """
 
@@ -89,7 +89,18 @@ class PredictionStage:
             scores: float64 ``(B,)``, probabilities.
         """
         block = {"n": n, "code": codes, "score": scores}  # noqa: F841 - read by SQL
-        self._con.execute(f"INSERT INTO {self.table} SELECT n, code, score FROM block")
+        self._con.execute(f"INSERT INTO {self.table} SELECT n, code, score, NULL FROM block")
+
+    def append_numbers(self, n: NDArray[np.int64], numbers: NDArray[np.float64], reaches: NDArray[np.float64]) -> None:
+        """Add predicted numbers.
+
+        Args:
+            n: int64 ``(B,)``, numbers of contents in the stream.
+            numbers: float64 ``(B,)``.
+            reaches: float64 ``(B,)``, how far the interval of each number reaches on either side.
+        """
+        block = {"n": n, "number": numbers, "reach": reaches}  # noqa: F841 - read by SQL
+        self._con.execute(f"INSERT INTO {self.table} SELECT n, NULL, reach, number FROM block")
 
 
 @contextmanager
@@ -98,7 +109,7 @@ def open_prediction_stage(
 ) -> Iterator[PredictionStage]:
     """Open an empty stage in the private connection; its table is dropped at the end."""
     with scratch_tables(con, "predictions") as (table,):
-        con.execute(f"CREATE TABLE {table} (n BIGINT, code INTEGER, score DOUBLE)")
+        con.execute(f"CREATE TABLE {table} (n BIGINT, code INTEGER, score DOUBLE, number DOUBLE)")
         yield PredictionStage(stream, labels, table, con)
 
 
@@ -109,19 +120,23 @@ def replace_predictions(
 
     Returns:
         The number of items, and the number of rows per label, most frequent first; rows without a label count as
-        :data:`NO_LABEL`.
+        :data:`NO_LABEL`. Predicted numbers are not counted.
     """
     items = stage.stream.items
     codes = {"code": np.arange(len(stage.labels), dtype=np.int32), "label": object_array(stage.labels)}  # noqa: F841 - read by SQL
     of_items = f"FROM predictions WHERE head = ? AND item IN (SELECT item FROM {items})"
     con.execute(f"DELETE {of_items}", [head])
     con.execute(
-        "INSERT INTO predictions BY NAME SELECT ? AS head, i.item, c.label::VARCHAR AS label, s.score, i.content "
+        "INSERT INTO predictions BY NAME SELECT ? AS head, i.item, "
+        "coalesce(s.number::VARCHAR, c.label::VARCHAR) AS label, s.score, i.content "
         f"FROM {stage.table} s JOIN {stage.stream.contents} v USING (n) "
-        f"JOIN {items} i ON i.content = v.content JOIN codes c ON c.code = s.code ORDER BY i.item, s.score DESC",
+        f"JOIN {items} i ON i.content = v.content LEFT JOIN codes c ON c.code = s.code ORDER BY i.item, s.score DESC",
         [head],
     )
+    n_items = fetch_value(con, f"SELECT count(DISTINCT item) {of_items}", [head])
+    if not stage.labels:
+        return n_items, {}
     counts = con.execute(
         f"SELECT coalesce(label, '{NO_LABEL}'), count(*) {of_items} GROUP BY 1 ORDER BY 2 DESC, 1", [head]
     ).fetchall()
-    return fetch_value(con, f"SELECT count(DISTINCT item) {of_items}", [head]), dict(counts)
+    return n_items, dict(counts)

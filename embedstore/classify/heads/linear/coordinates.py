@@ -8,6 +8,7 @@ from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend
 from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis
 from embedstore.classify.heads.numerics import blocks
+from embedstore.resources import memory_share
 
 _BLOCK = 16_384  # rows at once
 _GRAM_BLOCK = 250_000  # numbers in a block of rows whose products are summed: they stay in the cache
@@ -35,12 +36,12 @@ def prepare_rows(
     if len(X) < X.shape[1]:
         Z, basis = _project_to_span(be, X, std)
         return DeviceRows(be, Z, codes, n_classes), basis
-    if X.dtype == np.float16 and X.nbytes * 2 <= _IN_MEMORY:
+    if X.dtype == np.float16 and X.nbytes * 2 <= memory_share(_IN_MEMORY, 4):
         X = X.astype(np.float32)
     rows = DeviceRows(be, X, codes, n_classes)
     basis = _eigenbasis(rows, std)
     columns = max(n_folds, 1) * (1 if n_classes == 2 else n_classes)
-    if be.device is not None or len(X) > _PROJECTED_ROWS * columns or X.nbytes > _IN_MEMORY:
+    if be.device is not None or len(X) > _PROJECTED_ROWS * columns or X.nbytes > memory_share(_IN_MEMORY, 4):
         return rows, basis
     Z = np.ones((len(X), len(basis.eigenvalues) + 1), be.dtype)
     for s in blocks(len(X), _BLOCK):

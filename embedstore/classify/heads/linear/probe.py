@@ -61,7 +61,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             the folds themselves as pairs of training and held-out rows. None is five folds; from 25,000 rows on, if
             rows x features x classes exceed 1e10, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
             then 1).
-        criterion: ``log_loss`` or ``accuracy``, what chooses among the values tried.
+        criterion: ``log_loss``, ``accuracy`` or ``first_accuracy``, what chooses among the values tried; of equal
+            accuracies the second takes the lowest log-loss, the third the strongest penalty.
         scale: ``none`` or ``standard``.
         tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times tighter.
         max_iter: most passes over the rows per C.

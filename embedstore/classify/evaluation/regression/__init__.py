@@ -1,0 +1,1 @@
+"""Evaluations of heads that predict numbers or levels."""

@@ -1,0 +1,1 @@
+"""Annotations next to a source: COCO, YOLO, Pascal VOC, FiftyOne, and tables of image folders."""
