@@ -18,12 +18,12 @@ from tests.helpers.folder_trees import TREES, build_tree, hostile_folder, labels
 
 def test_listed_files_keep_their_order_and_come_once(tmp_path, monkeypatch):
     """A file named in two ways is one image; label and split come from the path as typed."""
-    touch(tmp_path, "train/cat/a.jpg", "dog/b.jpg", "c.jpg")
+    touch(tmp_path, "train/cat/a.jpg", "test/dog/b.jpg", "c.jpg")
     monkeypatch.chdir(tmp_path)
-    source = open_source(["dog/b.jpg", "train/cat/a.jpg", "./dog/../dog/b.jpg", "c.jpg"])
-    assert scanned_paths(source, tmp_path) == ["dog/b.jpg", "train/cat/a.jpg", "c.jpg"]
+    source = open_source(["test/dog/b.jpg", "train/cat/a.jpg", "./test/../test/dog/b.jpg", "c.jpg"])
+    assert scanned_paths(source, tmp_path) == ["test/dog/b.jpg", "train/cat/a.jpg", "c.jpg"]
     assert labels_by_path(source, tmp_path) == {
-        "dog/b.jpg": ("dog", None), "train/cat/a.jpg": ("cat", "train"), "c.jpg": (None, None),
+        "test/dog/b.jpg": ("dog", "test"), "train/cat/a.jpg": ("cat", "train"), "c.jpg": (None, None),
     }  # fmt: skip
     assert source.roots == ()
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from embedstore.errors import BadHead, UnknownHead, did_you_mean
 
 if TYPE_CHECKING:
-    from embedstore.classify.heads.base import fit_grouped
     from embedstore.classify.heads.calibration import CalibratedHead, probabilities
     from embedstore.classify.heads.conformal import ConformalSets, predicts_sets, set_members
     from embedstore.classify.heads.export import export_npz, export_onnx
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
 _MODULES = {
-    "base": ("fit_grouped",),
     "calibration": ("CalibratedHead", "probabilities"),
     "conformal": ("ConformalSets", "predicts_sets", "set_members"),
     "export": ("export_npz", "export_onnx"),
@@ -85,7 +83,6 @@ __all__ = [
     "encode_class_vectors",
     "export_npz",
     "export_onnx",
-    "fit_grouped",
     "fit_weighted",
     "load",
     "load_templates",
