@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.errors import (
         BackboneError,
         BadAnnotations,
@@ -121,6 +122,7 @@ _MODULES = {
     "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
     "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
     "embedstore.classify.registry": ("HeadRecord",),
+    "embedstore.classify.retrieval.report": ("RetrievalReport",),
     "embedstore.errors": (
         "BackboneError",
         "BadAnnotations",
@@ -267,6 +269,7 @@ __all__ = [
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
+    "RetrievalReport",
     "RuntimeMismatch",
     "SourceError",
     "SourceNotFound",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.registry import HeadRecord
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
@@ -955,6 +956,69 @@ class Store:
             by=by,
             by_metric=by_metric,
             protocol=protocol,
+        )
+
+    def retrieval(
+        self,
+        label: str | None = None,
+        *,
+        captions: str | None = None,
+        caption_vectors: Vectors | None = None,
+        ks: Counts = (1, 5, 10),
+        queries: str | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
+        by: str | None = None,
+    ) -> RetrievalReport:
+        """Evaluate how well vectors find items of the same label, or captions and images each other.
+
+        Items of the query's own group (copies of it, and a declared group) are no candidates. Of equal cosines the
+        items that are not relevant come first.
+
+        Args:
+            label: see :class:`Store`; ``label`` by default, if there are no ``captions``. Items with one label of the
+                query's are relevant.
+            captions: a column of texts, or of lists of texts: each text searches the images, and each image the texts.
+                The space needs a text tower, unless there are ``caption_vectors``.
+            caption_vectors: ``(T, D)``, one row per caption: the items in order, the captions of each in theirs.
+            ks: the ranks of R@k, mAP@k and nDCG@k.
+            queries: ``test``, ``val`` or ``train``: items of this split search among all others. By default each item
+                searches among all others.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: split the text of the label here into several labels.
+            near_duplicates: ``group`` finds copies and treats them as one group, ``ignore`` does not search for them.
+            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen.
+            by: also report R@1 by the values of this column.
+
+        Returns:
+            R@k, mAP@k, nDCG@k and MRR with 95% intervals over groups of queries, for each direction.
+
+        Raises:
+            UnknownColumn: if the items lack a column.
+            BadFilter: if ``where`` is not one condition.
+            LabelError: if there is nothing to find, or the column ``by`` cannot be split into slices.
+            BadOption: if options do not go together, or a rank is below 1.
+            BadVectors: if there is not one vector per caption.
+            NoTextTower: if captions are to be encoded in a space of an image-only backbone.
+        """
+        return operations.retrieval.retrieval(
+            self._session,
+            label,
+            where=where,
+            space=space,
+            separator=separator,
+            options=operations.retrieval.RetrievalOptions(
+                captions=captions,
+                caption_vectors=caption_vectors,
+                ks=ks,
+                queries=queries,
+                by=by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
         )
 
     def zero_shot(
