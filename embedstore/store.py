@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TableEdit,
     )
     from embedstore.operations.untrusted import UntrustedReport
+    from embedstore.operations.watch import Watcher
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -233,6 +234,8 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        watcher: Watcher | None = None,
+        poll: float | None = None,
         wait: float = 0.0,
         progress: Progress = None,
     ) -> EmbedReport:
@@ -264,6 +267,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
+                called with the report of every run, and with a line of text where a run cannot be made yet; it ends
+                the watch by returning True for a report.
+            poll: with a watcher, list the source again after so many seconds; by default local folders report their
+                changes, and buckets and network disks are listed every 30 s.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
 
@@ -296,6 +304,8 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            watcher=watcher,
+            poll=poll,
             wait=wait,
             progress=progress,
         )
