@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
+    from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
     from embedstore.errors import (
         BackboneError,
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
     from embedstore.search.duplicates import DuplicateGroups
@@ -119,6 +121,7 @@ _MODULES = {
     "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
     "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
     "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
+    "embedstore.classify.evaluation.shift": ("ShiftReport",),
     "embedstore.classify.registry": ("HeadRecord",),
     "embedstore.errors": (
         "BackboneError",
@@ -189,6 +192,7 @@ _MODULES = {
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
         "Hits",
@@ -223,6 +227,8 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "ClassifiedImage",
+    "ClassifiedImages",
     "CodeNotAllowed",
     "Compaction",
     "DefaultSpace",
@@ -264,6 +270,7 @@ __all__ = [
     "RegressionEvaluation",
     "RepairReport",
     "RuntimeMismatch",
+    "ShiftReport",
     "SourceError",
     "SourceNotFound",
     "SpaceComparison",
