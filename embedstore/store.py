@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
+    from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
     from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.exports.run import ExportReport
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
         TableEdit,
     )
     from embedstore.operations.untrusted import UntrustedReport
+    from embedstore.operations.watch import Watcher
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -239,6 +241,8 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        watcher: Watcher | None = None,
+        poll: float | None = None,
         wait: float = 0.0,
         progress: Progress = None,
     ) -> EmbedReport:
@@ -270,6 +274,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
+                called with the report of every run, and with a line of text where a run cannot be made yet; it ends
+                the watch by returning True for a report.
+            poll: with a watcher, list the source again after so many seconds; by default local folders report their
+                changes, and buckets and network disks are listed every 30 s.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
 
@@ -302,6 +311,8 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            watcher=watcher,
+            poll=poll,
             wait=wait,
             progress=progress,
         )
@@ -1448,6 +1459,48 @@ class Store:
         return operations.heads.export(self._session, name, Path(path))
 
     # ---- label and clean
+
+    def shift(
+        self,
+        first: str | None = None,
+        second: str | None = None,
+        *,
+        where: str | None = None,
+        space: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
+        max_items: int = 5000,
+        seed: int = 0,
+    ) -> ShiftReport:
+        """Test whether two sets of items differ: train against test, or old items against new ones.
+
+        A classifier is trained to tell the sets apart from their vectors, and judged on items that did not train it
+        (a two-sample test, Lopez-Paz and Oquab 2017).
+
+        Args:
+            first: a filter; by default the items of the split ``train``.
+            second: a filter, such as ``"added >= '2026-11-01'"``; by default the items of ``test``, or of ``val`` if
+                there is no ``test``.
+            where: see :class:`Store`; both sets must match it.
+            space: see :class:`Store`.
+            near_duplicates: ``group`` counts near-duplicates as one draw, ``ignore`` does not search for them.
+            near_duplicate_threshold: as for :meth:`probe`.
+            max_items: the most independent items of each set that are compared; more are sampled.
+            seed: random seed of the sample, the folds and the permutations.
+
+        Returns:
+            The p-value, the AUROC with its interval, and the items that show the difference most.
+
+        Raises:
+            BadOption: if one of the two filters is missing.
+            BadFilter: if a filter is not one condition.
+            UnknownColumn: if a filter names an unknown column.
+            LabelError: if the items have no split, or a set has fewer than 20 independent items.
+        """
+        settings = operations.shift.ShiftSettings(
+            operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold), max_items, seed
+        )
+        return operations.shift.shift(self._session, first, second, settings, where=where, space=space)
 
     def label_errors(
         self,
