@@ -99,6 +99,7 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     ),
     "Calibrated": HeadCodec(f"{_OURS}calibration", "CalibratedHead"),
     "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
+    "KernelProbe": HeadCodec(f"{_OURS}kernel", "KernelProbe"),
     "KNNRegressor": HeadCodec(f"{_OURS}regression.knn", "KNNRegressor"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
