@@ -17,6 +17,7 @@ from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
+from embedstore.sources.parts.options import PartOptions
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_SECONDS
@@ -234,6 +235,9 @@ class Store:
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
+        pages: bool = False,
+        every: float | None = None,
+        key_frames: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -265,6 +269,11 @@ class Store:
             hidden: embed hidden files and folders too.
             raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
+            pages: embed the pages of PDF files in folders, archives and buckets, as ``doc.pdf#page=3``. A PDF file that
+                is named itself is always embedded by its pages.
+            every: embed a frame of each video every so many seconds, as ``clip.mp4#t=12.5``. Of a video that is named
+                itself there is one every 5 seconds by default.
+            key_frames: embed the key frames of each video.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
@@ -282,7 +291,7 @@ class Store:
             BadManifest: if a manifest cannot be read or has no uris.
             BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
-            BadOption: if there is no such choice for RAW pairs.
+            BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -296,7 +305,12 @@ class Store:
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
             annotations=AnnotationOptions(tuple(annotations), crops),
-            rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
+            rules=SkipRules(
+                tuple(exclude),
+                hidden,
+                parts=PartOptions(pages, every, key_frames),
+                raw_pairs=RawPairs.parse(raw_pairs),
+            ),
             space=space,
             batch_size=batch_size,
             threads=threads,
