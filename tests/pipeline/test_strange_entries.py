@@ -113,9 +113,9 @@ def test_an_entry_that_is_no_image_is_one_failure(store, photos, entry):
 
 def test_a_file_that_vanishes_during_the_run_is_one_failure(store, photos, monkeypatch):
     """It was listed and is gone when it is read."""
-    from embedstore.sources import source
+    from embedstore.sources import locations
 
-    read = source.read_location
+    read = locations.read_location
 
     def vanish(path):
         if path.endswith("1.png"):
