@@ -100,6 +100,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
     from embedstore.search.duplicates import DuplicateGroups
@@ -189,6 +190,7 @@ _MODULES = {
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
         "Hits",
@@ -223,6 +225,8 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "ClassifiedImage",
+    "ClassifiedImages",
     "CodeNotAllowed",
     "Compaction",
     "DefaultSpace",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -64,6 +64,8 @@ class Preprocess:
         mode: how the aspect ratio is treated.
         interpolation: the resampling filter.
         fill: gray value of the padding, 0 to 255.
+        decoding: settings of decoders by ``FORMAT.OPTION``, sorted; the frame and window of DICOM files, for example.
+            A space without any has the key that it had before there were such settings.
     """
 
     size: tuple[int, int]
@@ -73,6 +75,12 @@ class Preprocess:
     mode: ResizeMode = ResizeMode.SHORTEST
     interpolation: Interpolation = Interpolation.BICUBIC
     fill: int = 0
+    decoding: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def decoding_settings(self) -> dict[str, str]:
+        """The settings of decoders by ``FORMAT.OPTION``."""
+        return dict(self.decoding)
 
     @classmethod
     def from_json(cls, d: dict[str, Any]) -> Preprocess:
@@ -91,6 +99,7 @@ class Preprocess:
             mode=ResizeMode(d["mode"]),
             interpolation=Interpolation(d["interpolation"]),
             fill=int(d["fill"]),
+            decoding=_settings(d.get("decoding", [])),
         )
         if not all(0 < side <= MAX_SIDE for side in (*stored.size, *stored.resize)):
             raise ValueError(f"an input of {stored.size}, resized to {stored.resize} pixels")
@@ -185,7 +194,7 @@ class Space:
     @cached_property
     def key(self) -> str:
         """The digest of everything that changes the numbers: 16 hexadecimal digits."""
-        facts = asdict(self)
+        facts = self._facts()
         for name in ("origin", "licence", "text"):
             del facts[name]
         return hashlib.sha256(_canonical(facts).encode()).hexdigest()[:16]
@@ -208,7 +217,14 @@ class Space:
 
     def to_json(self) -> str:
         """Return canonical JSON."""
-        return _canonical(asdict(self))
+        return _canonical(self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """Return plain values; settings of decoders only where there are any, so that other keys stay as they were."""
+        facts = asdict(self)
+        if facts["preprocess"] is not None and not facts["preprocess"]["decoding"]:
+            del facts["preprocess"]["decoding"]
+        return facts
 
     @classmethod
     def from_json(cls, text: str) -> Space:
@@ -242,15 +258,18 @@ def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]
     Args:
         preprocess: the model's own preprocessing.
         overrides: any of ``size``, ``resize`` (pixels), ``crop_pct``, ``mean``, ``std`` (one number, or three separated
-            by commas), ``mode``, ``interpolation``, ``fill``. ``size`` alone keeps the ratio of resize to size.
+            by commas), ``mode``, ``interpolation``, ``fill``. ``size`` alone keeps the ratio of resize to size. Names
+            with a dot are settings of decoders, ``FORMAT.OPTION``.
 
     Raises:
         ValueError: when a name is unknown or a value does not parse.
     """
+    decoding = decoding_overrides(overrides)
+    overrides = {name: value for name, value in overrides.items() if "." not in name}
     if unknown := sorted(set(overrides) - {"size", "crop_pct", *_PREPROCESS_PARSERS}):
         names = sorted({"size", "crop_pct", *_PREPROCESS_PARSERS})
         raise ValueError(f"unknown preprocessing {', '.join(unknown)}; use {', '.join(names)}")
-    out = preprocess
+    out = replace(preprocess, decoding=tuple(sorted((dict(preprocess.decoding) | decoding).items())))
     if "size" in overrides:
         h, w = _pair(overrides["size"])
         scale = preprocess.resize[0] / preprocess.size[0]
@@ -262,6 +281,19 @@ def override_preprocess(preprocess: Preprocess, overrides: dict[str, JsonScalar]
         out = replace(out, resize=(int(out.size[0] / pct), int(out.size[1] / pct)))
     parsed = {name: parse(overrides[name]) for name, parse in _PREPROCESS_PARSERS.items() if name in overrides}
     return replace(out, **parsed)
+
+
+def decoding_overrides(overrides: Mapping[str, JsonScalar]) -> dict[str, str]:
+    """Return the settings of decoders among overrides of the preprocessing: those whose names have a dot."""
+    return {name.lower(): str(value) for name, value in overrides.items() if "." in name}
+
+
+def _settings(value: Any) -> tuple[tuple[str, str], ...]:
+    """Return stored settings of decoders; they may be from somebody else."""
+    settings = tuple(tuple(pair) for pair in value)
+    if not all(len(pair) == 2 and all(type(part) is str for part in pair) for pair in settings):
+        raise ValueError(f"settings of decoders {value!r:.80}")
+    return tuple((name, setting) for name, setting in settings)
 
 
 def _numbers(value: Any) -> list[float]:

@@ -23,6 +23,9 @@ from embedstore.storage.query_limits import QUERY_SECONDS
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from embedstore.backbones.base import Backbone
     from embedstore.classify.data.features import Features
     from embedstore.classify.evaluation import Evaluation, ProbeResult
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
+    from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
@@ -685,6 +690,37 @@ class Store:
 
     # ---- classify
 
+    def encode(
+        self,
+        texts: str | Sequence[str] | None = None,
+        images: Images | None = None,
+        *,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of texts or images; nothing is stored.
+
+        Args:
+            texts: one or several; without a prompt template.
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            space: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            float32 ``(N, D)``, in order. Those of texts have length 1; those of images are as the space stores them,
+            of length 1 only if its vectors are.
+
+        Raises:
+            QueryError: if not one of the two is given, or one is neither a text nor an image.
+            NoTextTower: if the space has no text tower.
+            ImageError: if an image cannot be used; the message names it.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space holds precomputed vectors.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        return operations.encode.encode(self._session, texts, images, space=space, progress=progress)
+
     def features(
         self,
         label: str = "label",
@@ -750,6 +786,7 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
+        protocol: str | None = None,
     ) -> ProbeResult:
         """Fit a head on the frozen features and evaluate it on held-out items; by default logistic regression.
 
@@ -790,6 +827,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
+                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
+                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
@@ -799,7 +839,8 @@ class Store:
             UnknownColumn: if the items lack the column.
             BadFilter: if ``where`` is not one condition.
             LabelError: if the labels cannot support an evaluation, or the column ``by`` cannot be split into slices.
-            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``.
+            BadOption: if ``by_metric`` is not one of the two, or is given without ``by``; if there is no such protocol,
+                or an option contradicts it.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
         """
@@ -829,14 +870,15 @@ class Store:
                 refit=refit,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
+            protocol=protocol,
         )
 
     def knn(
         self,
         label: str = "label",
         *,
-        k: int = 5,
-        weights: str = "softmax",
+        k: int | None = None,
+        weights: str | None = None,
         task: str = "auto",
         where: str | None = None,
         space: str | None = None,
@@ -856,13 +898,14 @@ class Store:
         refit: bool = False,
         by: str | None = None,
         by_metric: str = "accuracy",
+        protocol: str | None = None,
     ) -> ProbeResult:
         """Evaluate the k nearest neighbors by cosine; :meth:`probe` with ``head="knn"``.
 
         Args:
             label: see :class:`Store`.
-            k: neighbors.
-            weights: ``softmax`` (DINO: exp(cosine / 0.07)), ``uniform`` or ``distance``.
+            k: neighbors; 5 by default.
+            weights: ``softmax`` (DINO: exp(cosine / 0.07), the default), ``uniform`` or ``distance``.
             task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -882,6 +925,8 @@ class Store:
             refit: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
+            protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
+                k that is selected without the held-out items.
 
         Returns:
             The evaluation.
@@ -895,7 +940,7 @@ class Store:
             separator=separator,
             save_as=save_as,
             wait=wait,
-            head_options={"k": k, "weights": weights},
+            head_options=operations.evaluate.neighbor_options(k, weights, protocol),
             folds=folds,
             seed=seed,
             near_duplicates=near_duplicates,
@@ -909,6 +954,7 @@ class Store:
             refit=refit,
             by=by,
             by_metric=by_metric,
+            protocol=protocol,
         )
 
     def zero_shot(
@@ -1281,6 +1327,43 @@ class Store:
             StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.heads.predict(self._session, head, where=where, space=space, wait=wait)
+
+    def classify(
+        self,
+        images: Images,
+        head: str,
+        *,
+        evidence: int = 3,
+        space: str | None = None,
+        progress: Progress = False,
+    ) -> ClassifiedImages:
+        """Classify images that are not items, with a saved head; nothing is stored.
+
+        Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
+
+        Args:
+            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
+                uint8 array ``(H, W, 3)``); one, or a list of them.
+            head: its name.
+            evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
+            space: the space that the head must belong to; by default its own.
+            progress: see :class:`Store`.
+
+        Returns:
+            One prediction per image, in order; an image that cannot be used has a failure instead.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            SpaceMismatch: if the head belongs to another space.
+            StoreDamaged: if the files of the head are not what was written.
+            SourceNotFound: if there is no image, or what is named does not exist.
+            BadBackbone: if the space of the head has no network for images.
+            WeightsNotFound: if its weights are not on this machine.
+            QueryError: if one of the images is neither a name nor an image.
+        """
+        return operations.classify_images.classify(
+            self._session, images, head=head, evidence=evidence, space=space, progress=progress
+        )
 
     def export_head(self, name: str, path: str | Path) -> Path:
         """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.

@@ -261,19 +261,28 @@ def _abstain_label(estimator: Any) -> str:
     return str(getattr(estimator, "abstain_label", ""))
 
 
+def predicted_members(estimator: Any, proba: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which classes a head predicts, bool ``(N, K)``: none for a row that it does not answer.
+
+    Args:
+        estimator: the fitted head.
+        proba: its probabilities ``(N, K)``.
+    """
+    if heads.predicts_sets(estimator):
+        return heads.set_members(estimator, proba)
+    members = np.zeros(proba.shape, dtype=bool)
+    members[np.arange(len(proba)), proba.argmax(axis=1)] = True
+    if isinstance(estimator, heads.SelectiveClassifier):
+        members &= estimator.answers(proba)[:, None]
+    return members
+
+
 def _predict_block(
     estimator: Any, X: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Return rows, numbers of classes (one past the last for "no class") and their probabilities."""
     proba = heads.probabilities(estimator, X)
-    best = proba.max(axis=1)
-    if heads.predicts_sets(estimator):
-        included = heads.set_members(estimator, proba)
-        member = np.hstack([included, ~included.any(axis=1, keepdims=True)])
-        rows, codes = np.nonzero(member)
-        scores = np.hstack([proba, best[:, None]])[rows, codes]
-    else:
-        rows, codes, scores = np.arange(len(X)), proba.argmax(axis=1), best
-        if isinstance(estimator, heads.SelectiveClassifier):
-            codes[~estimator.answers(proba)] = proba.shape[1]
+    members = predicted_members(estimator, proba)
+    rows, codes = np.nonzero(np.hstack([members, ~members.any(axis=1, keepdims=True)]))
+    scores = np.hstack([proba, proba.max(axis=1, keepdims=True)])[rows, codes]
     return rows.astype(np.int64), codes.astype(np.int32), scores.astype(np.float64)

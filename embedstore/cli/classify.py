@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import embedstore as es
-from embedstore.cli import console, render_evaluation
+from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.check_protocol import check_protocol
 from embedstore.cli.option_groups import (
     EvaluationOptionGroup,
     HeadArg,
     ItemOptionGroup,
+    KnnProtocol,
     NearDuplicateOptionGroup,
     ProbeHead,
+    ProbeProtocol,
     SaveAs,
     Separator,
     SliceOptionGroup,
@@ -44,6 +48,7 @@ def probe(
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
     head_arg: HeadArg = [],
+    protocol: ProbeProtocol = None,
     learning_curve: Annotated[
         bool, typer.Option("--learning-curve", help="Add the learning curve over labels per class.")
     ] = False,
@@ -56,6 +61,10 @@ def probe(
 
     `embedstore probe pets.store label --head lda --folds 5 -o report.html`
     """
+    head_options = o.parse_assignments(head_arg, "--head-arg", allow_lists=True)
+    if protocol is not None:
+        more: dict[str, Any] = {"task": task, "weight": weight, "separator": separator}
+        check_protocol(protocol, head or "logistic", head_options, evaluation, learning_curve=learning_curve, **more)
     opened = es.open(store)
     shared: dict[str, Any] = {
         "head": head,
@@ -63,11 +72,10 @@ def probe(
         "where": which.where,
         "space": which.space,
         "separator": separator,
-        "head_options": o.parse_assignments(head_arg, "--head-arg", allow_lists=True),
+        "head_options": head_options,
     }
-    result = opened.probe(
-        label, weight=weight, save_as=save, wait=wait, **shared, **evaluation.to_kwargs(), **slices.to_kwargs()
-    )
+    evaluated = shared | evaluation.to_kwargs() | slices.to_kwargs()
+    result = opened.probe(label, weight=weight, save_as=save, wait=wait, protocol=protocol, **evaluated)
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)
@@ -83,18 +91,25 @@ def knn(
     evaluation: EvaluationOptionGroup,
     slices: SliceOptionGroup,
     label: o.Label = "label",
-    k: Annotated[int, typer.Option("-k", help="The number of neighbors.")] = 5,
+    k: Annotated[int | None, typer.Option("-k", help="The number of neighbors; 5 by default.")] = None,
     neighbor_weights: Annotated[
-        str, typer.Option(help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07)), uniform or distance.")
-    ] = "softmax",
+        str | None,
+        typer.Option(
+            help="The vote of a neighbor: softmax (DINO: exp(cosine / 0.07), the default), uniform or distance."
+        ),
+    ] = None,
     task: TaskOption = "auto",
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
+    protocol: KnnProtocol = None,
     output: o.Evaluations = [],
     as_json: o.Json = False,
 ) -> None:
     """Evaluate the k nearest neighbors by cosine on held-out items."""
+    if protocol is not None:
+        options = {name: v for name, v in (("k", k), ("weights", neighbor_weights)) if v is not None}
+        check_protocol(protocol, "knn", options, evaluation, task=task, separator=separator)
     opened = es.open(store)
     result = opened.knn(
         label,
@@ -106,6 +121,7 @@ def knn(
         separator=separator,
         save_as=save,
         wait=wait,
+        protocol=protocol,
         **evaluation.to_kwargs(),
         **slices.to_kwargs(),
     )
@@ -322,3 +338,57 @@ def export_head(
     """Write a linear head to a file, for use without the store."""
     es.open(store).export_head(head, path)
     console.print_json({"path": str(path)}) if as_json else console.print_line(f"wrote {path}")
+
+
+@app.command(rich_help_panel=Panel.CLASSIFY)
+def classify(
+    store: o.StorePath,
+    head: HeadName,
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE...", help="Files, folders, globs, archives or uris; - reads a file from stdin."),
+    ],
+    evidence: Annotated[
+        int, typer.Option(metavar="N", help="Show the N labeled items that are nearest to each image.")
+    ] = 3,
+    space: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The space that the head must belong to; by default its own.")
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Also embed the images as items, without a label.")] = False,
+    output: Annotated[
+        list[Path],
+        o.output_option(
+            "Write the pictures with their evidence (.html) or a table (.csv, .parquet or .jsonl). Repeatable.",
+            ".html",
+            *o.TABLE_SUFFIXES,
+        ),
+    ] = [],
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    runtime: o.Runtime = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Classify new images with a saved head; nothing is stored unless --add is given.
+
+    `embedstore classify pets.store species new-photos/ -o new.html`
+    """
+    opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
+    from_stdin = "-" in images
+    if from_stdin and (len(images) > 1 or add):
+        raise typer.BadParameter("- reads one image, and goes with no other and without --add")
+    result = opened.classify(
+        [sys.stdin.buffer.read()] if from_stdin else images, head, evidence=evidence, space=space, progress=None
+    )
+    o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        render.print_classified(result)
+    if add:
+        report = opened.embed(images, labels_from=None, splits_from=None, space=result.space)
+        console.print_note(f"{report.scanned:,} images: {report.embedded:,} new items, {report.failures:,} failures")
+    for sentence in opened.close():
+        console.print_note(sentence)
+    if result.failures and len(result.failures) == len(result):
+        raise typer.Exit(1)

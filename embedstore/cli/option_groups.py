@@ -53,6 +53,17 @@ HeadArg = Annotated[
 SaveAs = Annotated[
     str | None, typer.Option("--save", metavar="HEAD", help="Save the fitted head under this name, for `predict`.")
 ]
+ProbeProtocol = Annotated[
+    str | None,
+    typer.Option(
+        help="Evaluate as a publication does: clip, dinov2, dinov3 or vtab1k. It fixes the values of C, who selects C, "
+        "and the refit."
+    ),
+]
+KnnProtocol = Annotated[
+    str | None,
+    typer.Option(help="Evaluate as a publication does: dinov2 or dinov3, with 10, 20, 100 and 200 neighbors at once."),
+]
 Separator = Annotated[str | None, typer.Option(help="The text that separates several labels of an item, e.g. a comma.")]
 
 NearDuplicates = Annotated[

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from embedstore.operations.results import StoreInfo, TableEdit
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.results import Hits
     from embedstore.store import Store
 
@@ -118,3 +119,31 @@ def _print_failures(store: Store, count: int) -> None:
         console.print_note("  " + f"{uri}: {reason}: {detail}")
     if count > len(rows):
         console.print_note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
+
+
+def print_classified(result: ClassifiedImages) -> None:
+    """Print the prediction of each image, and why an image has none."""
+    predicted = [r for r in result.records() if r["failure"] is None]
+    if predicted and predicted[0]["number"] is not None:
+        rows = [(r["image"], r["label"], f"{r['low']:g}", f"{r['high']:g}", _nearest(r)) for r in predicted]
+        console.print_table(("image", result.label, "low", "high", "nearest labeled item"), rows)
+    elif predicted:
+        rows = [
+            (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r)) for r in predicted
+        ]
+        console.print_table(("image", result.label, "probability", "next", "nearest labeled item"), rows)
+    for image in result.failures:
+        console.print_note(f"{image.image}: {image.failure}")
+    console.print_note(f"{len(result):,} images in {result.seconds:.2f} s by head {result.head}; nothing was stored")
+
+
+def _second(record: dict[str, Any]) -> str:
+    """Return the second most probable class."""
+    return "" if record["second_label"] is None else f"{record['second_label']} {record['second_score']:.3f}"
+
+
+def _nearest(record: dict[str, Any]) -> str:
+    """Return the nearest labeled item: its label, similarity and file name."""
+    if record["nearest"] is None:
+        return ""
+    return f"{record['nearest_label']} {record['nearest_score']:.3f} {record['nearest'].rpartition('/')[2]}"

@@ -52,6 +52,7 @@ def print_evaluation(
             render_parts.print_points(curve)
     for note in evaluation_text.evaluation_notes(evaluation):
         console.print_note(note)
+    _print_protocol(evaluation, as_json)
     _print_slices(evaluation, as_json)
     render_parts.print_near_duplicates(store, evaluation.near_duplicates)
     sys.stdout.flush()
@@ -112,6 +113,20 @@ def _print_figures(e: Evaluation) -> None:
     console.print_table(columns, rows[:MAX_TABLE_ROWS])
     if len(rows) > MAX_TABLE_ROWS:
         console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
+
+
+def _print_protocol(e: Evaluation, as_json: bool) -> None:
+    """Print what a protocol tried, and its notes."""
+    from embedstore.reports import protocol_text
+
+    if e.protocol is None:
+        return
+    if not as_json:
+        console.print_line()
+        console.print_line(protocol_text.protocol_title(e.protocol))
+        console.print_table(*protocol_text.protocol_table(e.protocol))
+    for note in protocol_text.protocol_notes(e):
+        console.print_note(note)
 
 
 def _print_slices(e: Evaluation, as_json: bool) -> None:

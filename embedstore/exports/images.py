@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from embedstore.errors import ImageError, QueryError
+from embedstore.media.image.crop import split_crop
+from embedstore.media.image.decode import to_rgb_image
 from embedstore.sources.locations import read_location
+from embedstore.sources.parts.part_uri import parse_part_uri
 from embedstore.storage.transfer.selection import ItemBlock, ItemFile, SelectedItems
 from embedstore.types import content_digest
 
@@ -112,11 +116,26 @@ def _read_file(file: ItemFile) -> bytes | tuple[str, str]:
         return e.reason.value, e.detail
     if file.content is not None and content_digest(data) != file.content:
         return CHANGED, "the file changed since it was embedded; embed its source again"
-    return data
+    return _crop_as_png(data)
+
+
+def _crop_as_png(data: bytes) -> bytes | tuple[str, str]:
+    """Return the bytes of an image; a box of a photo becomes an image of its own."""
+    box, _ = split_crop(data)
+    if box is None:
+        return data
+    out = io.BytesIO()
+    try:
+        to_rgb_image(data).save(out, "PNG")
+    except ImageError as e:
+        return e.reason.value, e.detail
+    return out.getvalue()
 
 
 def image_suffix(file: ItemFile) -> str:
     """Return the usual suffix of an image's format, without a dot; that of its uri where the format has several."""
+    if parse_part_uri(file.uri) is not None:
+        return "png"
     if file.format in _SUFFIXES:
         return _SUFFIXES[file.format]
     match = _URI_SUFFIX.search(file.uri)

@@ -109,7 +109,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
         data = read_location(sample.path)
         if content_digest(data) != sample.content:
             raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
-        return decode.open_image(data)[0]
+        return decode.open_image(data, self.preprocess.decoding_settings)[0]
 
     def _reduce(self, image: Image.Image) -> Image.Image:
         """Return the image with a shorter side of at most twice the network's input."""

@@ -85,7 +85,7 @@ def _sample_pixels(images: DomainImages, of: Preprocess) -> Iterator[_SampledIma
     for row, item in zip(rows.tolist(), items, strict=True):
         try:
             data = read_location(files[item][0])
-            image = decode.open_image(data)[0]
+            image = decode.open_image(data, of.decoding_settings)[0]
         except ImageError:
             continue
         yield _SampledImage(row, preprocess.resize_and_crop(image, of), has_visible_artifacts(data, image.size, of))

@@ -13,9 +13,11 @@ from embedstore.operations.session import Session
 if TYPE_CHECKING:
     from embedstore.operations import (
         advise,
+        classify_images,
         clean,
         compare_spaces,
         edit,
+        encode,
         evaluate,
         finetune,
         heads,
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Session",
     "advise",
+    "classify_images",
     "clean",
     "compare_spaces",
     "edit",
+    "encode",
     "evaluate",
     "finetune",
     "heads",

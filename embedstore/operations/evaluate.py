@@ -15,7 +15,7 @@ from embedstore.classify import evaluation
 from embedstore.classify.data import features as data_features
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
-from embedstore.classify.data.task import AUTO, require_classes, with_task
+from embedstore.classify.data.task import AUTO, Task, require_classes, with_task
 from embedstore.classify.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -39,6 +39,9 @@ from embedstore.classify.evaluation.regression.holdout import evaluate_numeric_h
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
+from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
+from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
 from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadOption, BadVectors
 from embedstore.operations import heads
@@ -122,24 +125,38 @@ def probe(
     head_options: Mapping[str, Any] | None = None,
     settings: EvaluationSettings = EvaluationSettings(),
     slices: SliceOptions = SliceOptions(),
+    protocol: str | None = None,
 ) -> ProbeResult:
     """Evaluate a head; see :meth:`embedstore.Store.probe`."""
     record = session.space(space)
     heads.check_name(session, save_as)
     options = dict(head_options or {})
+    chosen: Protocol | None = None
+    if protocol is not None:
+        given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
+        chosen, task = parse_protocol(protocol, given), Task.CLASSIFICATION.value
     loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
     data = with_task(loaded, task)
     name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
 
     def evaluate() -> ProbeResult:
+        if chosen is not None:
+            return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
         if data.is_numeric:
             return evaluate_numeric_head(name, data, settings, **options)
         return evaluation.evaluate_head(name, data, settings, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
     run |= ({} if task == AUTO else {"task": task}) | ({} if weight is None else {"weight": weight})
+    run |= {} if protocol is None else {"protocol": protocol}
     sliced = evaluate_by(session, slices, where, evaluate)
     return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), sliced))
+
+
+def neighbor_options(k: int | None, weights: str | None, protocol: str | None) -> dict[str, Any]:
+    """Return the options of the head ``knn``; a protocol has its own, beside which only given options count."""
+    defaults = {"k": 5, "weights": "softmax"} if protocol is None else {}
+    return defaults | {name: v for name, v in (("k", k), ("weights", weights)) if v is not None}
 
 
 def few_shot(

@@ -150,7 +150,7 @@ def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint
     pixels: list[NDArray[np.uint8]] = []
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
-            image = decode.open_image(read_item(uri, path))[0]
+            image = decode.open_image(read_item(uri, path), record.space.preprocess.decoding_settings)[0]
         except ImageError:
             continue
         pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))

@@ -225,6 +225,6 @@ def _image_vector(session: Session, record: SpaceRecord, image: QueryImage) -> V
     if wanted is None:
         raise BadBackbone(f"space {record.name} has no image preprocessing; search with a vector or an item id")
     with timing.time_step("encode the image"):
-        pixels = preprocess.resize_and_crop(load_image(image.source), wanted)
+        pixels = preprocess.resize_and_crop(load_image(image.source, wanted.decoding_settings), wanted)
         vector: Vector = image_encoder.encode_images(pixels[None])[0]
     return vector

@@ -11,10 +11,11 @@ from embedstore.backbones import load, resolve_name
 from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
 from embedstore.classify.registry import HeadRecord
 from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
+from embedstore.media.image.formats.registry import check_decoding
 from embedstore.operations import evaluate, heads, zero_shot
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
-from embedstore.space import JsonScalar, Recipe
+from embedstore.space import JsonScalar, Recipe, decoding_overrides
 from embedstore.storage import space_changes
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
@@ -36,7 +37,12 @@ def make_recipe(
     random_init: bool = False,
     seed: int = 0,
 ) -> Recipe:
-    """Return how to load a backbone, from what a user says of it."""
+    """Return how to load a backbone, from what a user says of it.
+
+    Raises:
+        BadOption: if the preprocessing has a setting of a decoder that no installed decoder has.
+    """
+    check_decoding(decoding_overrides(preprocess or {}))
     return Recipe(
         backbone=resolve_name(backbone),
         weights=str(Path(weights).absolute()) if weights else None,

@@ -16,7 +16,7 @@ from embedstore.errors import ImageError
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline.decode_method import PILLOW_METHOD, DecodeMethod
-from embedstore.pipeline.plan import EmbedPlan, PlannedFile
+from embedstore.pipeline.plan import FilesToRead, PlannedFile
 from embedstore.pipeline.prefetch import Prefetch
 from embedstore.pipeline.read import FileContent, read_files
 from embedstore.pipeline.stage_times import StageTimer, StageTimers
@@ -83,7 +83,7 @@ def default_decode_threads() -> int:
 @contextmanager
 def open_prepared_files(
     source: Source,
-    plan: EmbedPlan,
+    plan: FilesToRead,
     settings: DecodeSettings,
     *,
     stop_requested: Callable[[], object],
@@ -118,7 +118,7 @@ def open_prepared_files(
 
 
 def decode_files(
-    groups: Iterator[list[FileContent]], plan: EmbedPlan, decoder: ImageDecoder, pool: ThreadPoolExecutor
+    groups: Iterator[list[FileContent]], plan: FilesToRead, decoder: ImageDecoder, pool: ThreadPoolExecutor
 ) -> Iterator[PreparedFile]:
     """Yield every file in order: decode what is new, once per content, and match the rest with what is known."""
     for group in groups:
@@ -143,7 +143,7 @@ def decode_files(
         plan.learn([digest for digest, file in decoded.items() if file.failure is None])
 
 
-def _match_renamed(group: Sequence[FileContent], plan: EmbedPlan) -> list[PreparedFile]:
+def _match_renamed(group: Sequence[FileContent], plan: FilesToRead) -> list[PreparedFile]:
     """Return the files, and give new names the missing items that have the same content."""
     claimed = plan.claim_renamed([c.digest if c.failure is None and c.planned.item is None else None for c in group])
     return [

@@ -12,7 +12,7 @@ from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline.decode_method import COMPARISON_IMAGES, PILLOW_METHOD, DecodeMethod, choose_decode_method
 from embedstore.pipeline.decoder import Decoder
-from embedstore.pipeline.plan import EmbedPlan
+from embedstore.pipeline.plan import FilesToRead
 from embedstore.pipeline.read import read_sample
 from embedstore.sources.source import Source
 
@@ -63,7 +63,7 @@ class EncoderRequest:
 
 
 def prepare_encoder(
-    load_backbone: LoadBackbone, source: Source, plan: EmbedPlan, request: EncoderRequest, *, towers_folder: Path
+    load_backbone: LoadBackbone, source: Source, plan: FilesToRead, request: EncoderRequest, *, towers_folder: Path
 ) -> RunEncoder:
     """Load the backbone and choose how files become pixels.
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
@@ -52,6 +53,28 @@ class PlanCounts:
     known_failures: int
     new_failures: int
     skipped: dict[str, int]
+
+
+class FilesToRead(Protocol):
+    """What the stages "read" and "decode" need of a plan.
+
+    Attributes:
+        counts: what the scan found.
+    """
+
+    counts: PlanCounts
+
+    def todo(self, chunk_rows: int) -> Iterator[list[PlannedFile]]:
+        """Yield the files to read in the order of the scan, at most ``chunk_rows`` at a time."""
+
+    def known(self, digests: Sequence[str]) -> set[str]:
+        """Return which contents have a vector in the space."""
+
+    def learn(self, digests: Sequence[str]) -> None:
+        """Remember contents that get a vector in this run."""
+
+    def claim_renamed(self, digests: Sequence[str | None]) -> list[int | None]:
+        """Return for every file a missing item with the same content, or None."""
 
 
 class EmbedPlan:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from embedstore.pipeline.plan import EmbedPlan, PlannedFile
+from embedstore.pipeline.plan import FilesToRead, PlannedFile
 from embedstore.pipeline.stage_times import StageTimer
 from embedstore.resources import memory_share
 from embedstore.sources.source import Source
@@ -36,7 +36,7 @@ class FileContent:
 
 
 def read_files(
-    source: Source, plan: EmbedPlan, pool: ThreadPoolExecutor, timer: StageTimer
+    source: Source, plan: FilesToRead, pool: ThreadPoolExecutor, timer: StageTimer
 ) -> Iterator[list[FileContent]]:
     """Yield the planned files in order, in groups; the next group is read while one is used."""
     reading: deque[list[Future[list[FileContent]]]] = deque()
@@ -49,7 +49,7 @@ def read_files(
         yield _results(reading.popleft())
 
 
-def read_sample(source: Source, plan: EmbedPlan, count: int) -> list[bytes]:
+def read_sample(source: Source, plan: FilesToRead, count: int) -> list[bytes]:
     """Return the bytes of up to ``count`` files at the beginning of the plan, leaving out large and unreadable ones."""
     first = next(plan.todo(count), [])
     refs = [planned.ref for planned in first if planned.ref.size <= _group_bytes() // count]
@@ -61,7 +61,7 @@ def _results(tasks: list[Future[list[FileContent]]]) -> list[FileContent]:
     return [content for task in tasks for content in task.result()]
 
 
-def _groups(plan: EmbedPlan) -> Iterator[list[PlannedFile]]:
+def _groups(plan: FilesToRead) -> Iterator[list[PlannedFile]]:
     """Yield the planned files in groups that stay within both limits; a larger file is a group of its own."""
     for chunk in plan.todo(GROUP_FILES):
         group: list[PlannedFile] = []

@@ -13,8 +13,9 @@ from typing import Any
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
-from embedstore.reports import contact_sheet, evaluation_text, slice_text, svg
+from embedstore.reports import contact_sheet, evaluation_text, protocol_text, slice_text, svg
 from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import image_reader_by_uri
@@ -39,6 +40,8 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if e.confusion:
         parts.append(_confusion(e))
     parts.append(f"<h2>Classes</h2>{render_table(evaluation_text.class_table(e))}")
+    if e.protocol is not None:
+        parts.append(_protocol(e, e.protocol))
     if e.slices is not None:
         parts.append(_slices(e.slices))
     if e.report.reliability:
@@ -101,6 +104,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"
     return str(value)
+
+
+def _protocol(e: Evaluation, report: ProtocolReport) -> str:
+    """Return what a protocol tried, with its notes."""
+    title = html.escape(protocol_text.protocol_title(report))
+    table = render_table(protocol_text.protocol_table(report))
+    return f"<h2>Protocol</h2><p>{title}</p>{table}{render_notes(protocol_text.protocol_notes(e))}"
 
 
 def _slices(report: SliceReport) -> str:

@@ -64,7 +64,7 @@ def evaluation_notes(e: Evaluation) -> list[str]:
         )
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
-        cure = "; --head-arg Cs=[...] tries others" if name == "C" else ""
+        cure = "; --head-arg Cs=[...] tries others" if name == "C" and not e.protocol else ""
         out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
 

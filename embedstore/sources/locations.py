@@ -6,7 +6,7 @@ This is the only place that decides by the uri how to read.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,14 @@ from PIL import Image
 
 from embedstore.errors import ImageError
 from embedstore.media.image.crop import Box, join_crop
-from embedstore.media.image.decode import to_rgb_image
+from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
 from embedstore.sources.parts.part_uri import PartUri, parse_part_uri
+from embedstore.sources.plug_in.registry import item_plug_in, read_item_of, stat_item_of
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri, existing_path
@@ -49,6 +50,9 @@ def read_location(path: str) -> bytes:
     row = parse_row_uri(path)
     if row is not None:
         return read_row(row)
+    plug_in = item_plug_in(path)
+    if plug_in is not None:
+        return read_item_of(plug_in, path)
     return read_remote(path) if is_remote(path) else read_file(existing_path(path))
 
 
@@ -59,14 +63,16 @@ def stat_location(
     part = parse_part_uri(path)
     if part is not None:
         return part_reference(stat_location(part.file, label, split, group), part)
-    member, row = parse_member_uri(path), parse_row_uri(path)
-    if member is None and row is None and not is_remote(path):
+    member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
+    if member is None and row is None and plug_in is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
         elif row is not None:
             size, version_ns = stat_row(row)
+        elif plug_in is not None:
+            size, version_ns = stat_item_of(plug_in, path)
         else:
             found = stat_remote(path)
             size, version_ns = found.size, found.version_ns
@@ -76,11 +82,11 @@ def stat_location(
 
 
 def is_location(uri: str) -> bool:
-    """Return whether a uri names a file on a server or a member of an archive, or a part of one, and not a path."""
+    """Return whether a uri names a file on a server, a member of an archive, an item of a plug-in, or a part of one."""
     part = parse_part_uri(uri)
     if part is not None:
         return is_location(part.file)
-    return is_remote(uri) or parse_member_uri(uri) is not None
+    return is_remote(uri) or parse_member_uri(uri) is not None or item_plug_in(uri) is not None
 
 
 def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
@@ -148,13 +154,15 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
     return read_location(decode_path(uri, path_bytes))
 
 
-def load_image(image: bytes | str | Path | Image.Image) -> Image.Image:
+def load_image(image: bytes | str | Path | Image.Image, decoding: Mapping[str, str] = NO_SETTINGS) -> Image.Image:
     """Return an image that a user gave in any form as RGB, upright, with transparency over white.
 
     Args:
         image: the bytes of a file, its path or uri, or an image opened by Pillow.
+        decoding: the settings of decoders that a space records.
 
     Raises:
         ImageError: if the file cannot be read or the image cannot be decoded.
     """
-    return to_rgb_image(read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image)
+    data = read_location(os.fspath(image)) if isinstance(image, str | os.PathLike) else image
+    return to_rgb_image(data, decoding)

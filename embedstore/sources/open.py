@@ -20,6 +20,7 @@ from embedstore.sources.frames import is_frame
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
+from embedstore.sources.plug_in.source import open_plug_in
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
@@ -62,6 +63,7 @@ def open_source(
         BadAnnotations: if annotations cannot be read, or are given together with several sources.
         SourceError: if ``label_rule`` or ``split_rule`` is unknown, or a server refuses or does not answer.
         MissingExtra: if a scheme needs a package that is not installed.
+        PluginError: if an installed source plug-in cannot be used.
     """
     for what, rule in (("label", label_rule), ("split", split_rule)):
         if rule is not None and rule not in RULES:
@@ -69,7 +71,14 @@ def open_source(
     if is_frame(source):
         return Manifest(source, table)
     given = [source] if isinstance(source, str | os.PathLike) else source
-    names = [_local_name(expanded) for name in given for expanded in expand_braces(os.fspath(name))]
+    expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
+    added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
+    if added is not None:
+        is_plain = table == TableOptions(known_types=table.known_types) and rules == SkipRules()
+        if not is_plain or annotations.paths or annotations.crops:
+            raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
+        return added
+    names = [_local_name(name) for name in expanded]
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
         annotations, names = replace(annotations, paths=tuple(names)), []
     if annotations.paths or annotations.crops:

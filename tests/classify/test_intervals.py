@@ -14,7 +14,7 @@ from scipy.stats import binom, binomtest
 
 from embedstore.classify import metrics
 from embedstore.classify.metrics import paired, shares, simultaneous
-from tools import evaluation_promises as promises
+from tools.evaluation_promises import comparisons, draws, intervals
 
 LOW, HIGH = 0.92, 0.98
 
@@ -49,25 +49,28 @@ def test_wilson_by_hand():
 def test_groups_are_one_draw(kind, correlation):
     """With 40 groups of equal and of unequal sizes the coverage is 0.92 to 0.98, whatever the correlation within."""
     for accuracy in (0.5, 0.85, 0.95):
-        coverage = promises.coverage_in_groups(accuracy, kind, correlation, 300)
+        coverage = intervals.coverage_in_groups(accuracy, kind, correlation, 300)
         assert LOW - noise(0.95, 300) <= coverage <= HIGH + noise(HIGH, 300), (accuracy, coverage)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["1", "5", "20", "geometric", "half of 1, half of 20"])
 def test_groups_are_one_draw_in_the_long_run(kind):
-    """At 2,000 runs the coverage is 0.92 to 0.985 for every accuracy and correlation."""
-    for accuracy in promises.ACCURACIES:
-        for correlation in (0.0, 0.1, 0.3, 0.6, 1.0):
-            coverage = promises.coverage_in_groups(accuracy, kind, correlation, 2000)
-            assert 0.91 <= coverage <= 0.99, (accuracy, correlation, coverage)
+    """At 2,000 runs the coverage is at least 0.92 for every accuracy and correlation, within the noise of the runs.
+
+    It is at most 0.98 but near 1, where the count of errors is one of few.
+    """
+    for accuracy in intervals.ACCURACIES:
+        for correlation in intervals.CORRELATIONS:
+            coverage = intervals.coverage_in_groups(accuracy, kind, correlation, 2000)
+            assert LOW - noise(LOW, 2000) / 2 <= coverage <= 0.99, (accuracy, correlation, coverage)
 
 
 @pytest.mark.parametrize("n", [30, 120])
 def test_the_mean_recall_has_its_coverage(n):
     """Five classes of different recalls, of which small samples may show none wrong."""
     for mean in (0.75, 0.95):
-        coverage = promises.coverage_of_mean_recall(n, np.linspace(2 * mean - 1, 1, 5), 300)
+        coverage = intervals.coverage_of_mean_recall(n, np.linspace(2 * mean - 1, 1, 5), 300)
         assert LOW - noise(0.95, 300) <= coverage <= 1, (mean, coverage)
 
 
@@ -122,14 +125,14 @@ def test_the_upper_end_of_auroc_is_at_most_one():
     """At 0.9999, with the linearized replicates of many rows, the interval ends at 1."""
     rng = np.random.default_rng(0)
     for _ in range(10):
-        y, proba = promises.draw_scores(1000, 20, 6.0, rng)
+        y, proba = draws.draw_scores(1000, 20, 6.0, rng)
         assert metrics.metric_interval("auroc_ovr_macro", y, proba)[1] <= 1
 
 
 @pytest.mark.parametrize("separation", [1.5, 3.0])
 def test_the_other_metrics_have_about_their_coverage(separation):
     """F1, log-loss and Brier score of 120 rows; the last two are means of skewed losses."""
-    held = promises.coverage_of_metrics(120, 5, separation, 100)
+    held = intervals.coverage_of_metrics(120, 5, separation, 100)
     for name in ("macro_f1", "log_loss", "brier_score", "auroc_ovr_macro", "average_precision_macro"):
         assert held[name] >= 0.95 - noise(0.95, 100), (name, held[name])
 
@@ -137,12 +140,12 @@ def test_the_other_metrics_have_about_their_coverage(separation):
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.1])
 def test_the_calibration_error_is_debiased(error):
     """Its interval holds the true error, also where it is 0, which the usual one exceeds by its noise."""
-    assert promises.coverage_of_calibration_error(600, error, 150) >= 0.95 - noise(0.95, 150)
+    assert intervals.coverage_of_calibration_error(600, error, 150) >= 0.95 - noise(0.95, 150)
 
 
 def test_the_usual_calibration_error_is_left_out_of_small_reports():
     """It is in reports of 1,000 rows and more, and has no interval."""
-    y, proba = promises.draw_scores(1000, 4, 2.0, np.random.default_rng(0))
+    y, proba = draws.draw_scores(1000, 4, 2.0, np.random.default_rng(0))
     report = metrics.classification_report(y, proba, list(range(4)), n_replicates=50)
     assert math.isnan(report.scores["expected_calibration_error"].low)
     assert sum(b.rows for b in report.reliability) == 1000
@@ -154,7 +157,7 @@ def test_the_usual_calibration_error_is_left_out_of_small_reports():
 @pytest.mark.parametrize(("k", "n", "size"), [(3, 300, 1), (6, 100, 1), (12, 800, 20), (24, 100, 1)])
 def test_equal_classifiers_do_not_differ(k, n, size):
     """No p-value is below 0.05 and no interval excludes 0, in 95 of 100 comparisons."""
-    by_p, by_interval = promises.familywise_error(k, n, 0.85, 100, group_size=size)
+    by_p, by_interval = comparisons.familywise_error(k, n, 0.85, 100, group_size=size)
     assert by_p <= 0.05 + noise(0.05, 100)
     assert by_interval <= 0.05 + noise(0.05, 100)
 
@@ -164,13 +167,13 @@ def test_equal_classifiers_do_not_differ(k, n, size):
 @pytest.mark.parametrize(("n", "size"), [(1000, 1), (100, 1), (800, 20), (200, 5)])
 def test_equal_classifiers_do_not_differ_in_the_long_run(k, n, size):
     """At 1,000 comparisons the share is at most 0.05 and two standard errors."""
-    by_p, by_interval = promises.familywise_error(k, n, 0.85, 1000, group_size=size)
+    by_p, by_interval = comparisons.familywise_error(k, n, 0.85, 1000, group_size=size)
     assert max(by_p, by_interval) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_a_detectable_difference_is_found_in_four_of_five_cases():
     """Two classifiers that differ by what was called detectable are told apart in about 80% of the test sets."""
-    rate, called = promises.detection_rate(400, (0.90, 0.835), 120)
+    rate, called = comparisons.detection_rate(400, (0.90, 0.835), 120)
     assert called == pytest.approx(0.065, abs=0.006)
     assert 0.68 <= rate <= 0.92
 

@@ -11,24 +11,25 @@ from hypothesis import strategies as st
 from embedstore.classify import heads
 from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
-from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.heads.conformal import ConformalSets
 from embedstore.classify.heads.selective import SelectiveClassifier, choose_threshold
 from embedstore.errors import BadHead
-from tests.classify.test_near_duplicates import features
+from tools.evaluation_promises.heads import (
+    IGNORED,
+    abstention,
+    abstention_out_of_fold,
+    coverage_by_class,
+    coverage_of_learning_curve,
+    coverage_out_of_fold,
+    draw,
+    labeled,
+)
+from tools.evaluation_promises.table import PAGE, statements, table_of
 
-MEANS = np.random.default_rng(42).normal(size=(5, 8))
 IGNORE = {"near_duplicates": "ignore"}
-IGNORED = NearDuplicateOptions("ignore")
-
-
-def draw(rng, n, scale=0.85, weights=None):
-    """Rows of five classes and their labels."""
-    y = rng.choice(5, n, p=weights)
-    return (MEANS[y] * scale + rng.normal(size=(n, 8))).astype(np.float32), y
 
 
 class Precomputed:
@@ -40,24 +41,6 @@ class Precomputed:
     def predict_proba(self, X):
         """The features themselves."""
         return np.asarray(X)
-
-
-def precision_of(threshold, proba, y):
-    """The precision on new rows, NaN where nothing is answered."""
-    answered = proba.max(1) >= threshold
-    return (proba.argmax(1) == y)[answered].mean() if answered.any() else math.nan
-
-
-def abstention(target, n, draws, scale=1.3):
-    """The precision on 50,000 new rows of a threshold chosen on ``n`` rows, for each draw."""
-    rng = np.random.default_rng(0)
-    head = heads.make_head("logistic", Cs=[1.0]).fit(*draw(rng, 400, scale))
-    X, y = draw(rng, 50_000, scale)
-    proba, out = head.predict_proba(X), []
-    for _ in range(draws):
-        X_tune, y_tune = draw(rng, n, scale)
-        out.append(precision_of(SelectiveClassifier(head, target).fit(X_tune, y_tune).threshold_, proba, y))
-    return np.array(out)
 
 
 @pytest.mark.parametrize(("target", "n"), [(0.9, 50), (0.9, 200), (0.95, 200), (0.95, 1000)])
@@ -79,15 +62,7 @@ def test_the_precision_holds_in_the_long_run(target, n, scale):
 @pytest.mark.parametrize("n", [60, 200])
 def test_out_of_fold_abstention_keeps_its_precision(n):
     """A threshold that is chosen out of fold misses its target in at most 10% of 40 draws."""
-    rng = np.random.default_rng(1)
-    X_new, y_new = draw(rng, 20_000, 1.8)
-    options, missed = EvaluationSettings(abstain_precision=0.9, **IGNORE), []
-    for _ in range(40):
-        train = features(*draw(rng, n, 1.8))
-        estimator, _ = fit_calibrated_head("prototype", train, train.take(np.zeros(0, np.int64)), options)
-        precision = precision_of(estimator.threshold_, estimator.predict_proba(X_new), y_new)
-        missed.append(precision < 0.9)
-    assert np.mean(missed) <= 0.1
+    assert (abstention_out_of_fold(0.9, n, 40) < 0.9).mean() <= 0.1
 
 
 def test_an_abstaining_head_says_how_many_rows_it_needs():
@@ -134,25 +109,10 @@ def test_without_a_threshold_nothing_is_answered_in_the_report_and_by_the_head()
     y = np.arange(400) % 3
     X = np.eye(3)[y] * 3 + rng.normal(size=(400, 3))
     y[200:300] = (y[200:300] + 1) % 3
-    data = features(X, y, ["train"] * 200 + ["val"] * 100 + ["test"] * 100)
+    data = labeled(X, y, ["train"] * 200 + ["val"] * 100 + ["test"] * 100)
     e = evaluate_head("knn", data, EvaluationSettings(abstain_precision=0.99, **IGNORE), k=1)
     assert (e.abstain["threshold"], e.abstain["coverage"], e.abstain["precision"]) == (None, 0.0, None)
     assert (e.estimator.predict(X[300:]) == "none of these").all()
-
-
-def coverage_out_of_fold(n, draws, head="logistic", alpha=0.1):
-    """The share of 20,000 new rows that conformal sets hold, chosen out of fold on ``n`` rows, over draws."""
-    rng = np.random.default_rng(0)
-    X, y = draw(rng, 20_000)
-    options, out = EvaluationSettings(conformal_alpha=alpha, **IGNORE), []
-    while len(out) < draws:
-        X_train, y_train = draw(rng, n)
-        if np.bincount(y_train, minlength=5).min() < 2:
-            continue
-        train = features(X_train, y_train)
-        estimator, _ = fit_calibrated_head(head, train, train.take(np.zeros(0, np.int64)), options)
-        out.append(estimator.predict_set(X)[np.arange(len(y)), y].mean())
-    return float(np.mean(out))
 
 
 @pytest.mark.parametrize("n", [20, 40])
@@ -170,19 +130,8 @@ def test_conformal_sets_hold_their_coverage_out_of_fold_in_the_long_run(n):
 
 def test_conformal_sets_by_class_hold_in_a_rare_class():
     """A class of 5% is held in 0.9 of its rows by class; with one threshold for all it is not."""
-    rng, weights = np.random.default_rng(0), [0.35, 0.3, 0.2, 0.1, 0.05]
-    head = heads.make_head("logistic", Cs=[0.01]).fit(*draw(rng, 600, weights=weights))
-    X, y = draw(rng, 40_000, weights=weights)
-    tune = draw(rng, 2000, weights=weights)
-
-    def coverage(by_class):
-        sets = ConformalSets(head, 0.1, by_class=by_class).fit(*tune).predict_set(X)
-        held = sets[np.arange(len(y)), y]
-        return [held[y == c].mean() for c in range(5)], held.mean()
-
-    one, mean = coverage(False)
-    own, _ = coverage(True)
-    assert mean == pytest.approx(0.9, abs=0.02)
+    one, own = (coverage_by_class(2000, 1, by_class=by_class) for by_class in (False, True))
+    assert np.average(one, weights=[0.35, 0.3, 0.2, 0.1, 0.05]) == pytest.approx(0.9, abs=0.02)
     assert one[4] < 0.6
     assert min(own) > 0.84
 
@@ -191,7 +140,7 @@ def test_coverage_is_reported_by_class():
     """Each class of the held-out rows has its number of rows and its coverage, and one threshold if asked for."""
     rng = np.random.default_rng(0)
     X, y = draw(rng, 600)
-    data = features(X, y, ["train"] * 300 + ["test"] * 300)
+    data = labeled(X, y, ["train"] * 300 + ["test"] * 300)
     e = evaluate_head("logistic", data, EvaluationSettings(conformal_alpha=0.1, conformal_by_class=True, **IGNORE))
     by_class = e.conformal["coverage_by_class"]
     assert [c["rows"] for c in by_class] == np.bincount(y[300:]).tolist()
@@ -221,8 +170,8 @@ def test_early_stopping_of_the_mlp_keeps_copies_together():
     """
     X, y, splits = grouped_rows(80, 5)
     options = {"hidden": 128, "batch_size": 64, "max_epochs": 150}
-    joined = evaluate_head("mlp", features(X, y, splits), EvaluationSettings(), **options)
-    apart = evaluate_head("mlp", features(X, y, splits), EvaluationSettings(**IGNORE), **options)
+    joined = evaluate_head("mlp", labeled(X, y, splits), EvaluationSettings(), **options)
+    apart = evaluate_head("mlp", labeled(X, y, splits), EvaluationSettings(**IGNORE), **options)
     assert joined.estimator.n_iter_ < apart.estimator.n_iter_ / 2
     assert joined.report["log_loss"] < 0.8 * apart.report["log_loss"]
 
@@ -249,7 +198,7 @@ def test_a_hold_out_cuts_no_group_and_has_every_class_on_both_sides(groups, shar
 def test_few_shot_heads_tune_on_other_pictures():
     """The shots that tune are copies of none of the others: no group is on both sides."""
     X, y, _ = grouped_rows(40, 4)
-    data = NearDuplicateOptions().join(features(X[:160], y[:160]))
+    data = NearDuplicateOptions().join(labeled(X[:160], y[:160]))
     head = heads.TipAdapter(np.eye(4, 32, dtype=np.float32), ["0", "1", "2", "3"])
     codes = np.array([int(v) for v in data.y])
     rest, held_out = head._hold_out(codes, data.groups)
@@ -259,30 +208,10 @@ def test_few_shot_heads_tune_on_other_pictures():
     assert fitted.tuning_rows_ == "held-out shots"
 
 
-def curve_coverage(runs, copies=1):
-    """The share of learning curves whose interval at 4 labels per class holds the accuracy of the population."""
-    rng = np.random.default_rng(0)
-    X_all, y_all = draw(rng, 20_000)
-    truth = []
-    for _ in range(150):
-        rows = np.concatenate([rng.choice(np.flatnonzero(y_all == c), 4, replace=False) for c in range(5)])
-        truth.append((heads.make_head("prototype").fit(X_all[rows], y_all[rows]).predict(X_all) == y_all).mean())
-    held = 0
-    for seed in range(runs):
-        X, y = draw(np.random.default_rng(seed + 1), 260)
-        test = np.repeat(np.arange(200, 260), copies)
-        rows = np.concatenate([np.arange(200), test])
-        data = features(X[rows], y[rows], ["train"] * 200 + ["test"] * len(test), groups=rows)
-        settings_ = LearningCurveSettings((4,), near_duplicates=IGNORED)
-        point = learning_curve("prototype", data, settings_).points[0]
-        held += point.low <= np.mean(truth) <= point.high
-    return held / runs
-
-
 @pytest.mark.parametrize("copies", [1, 8])
 def test_the_interval_of_a_learning_curve_holds_the_accuracy_of_the_population(copies):
     """With 60 held-out rows, or eight copies of each as declared groups, at least 90% of 40 intervals hold it."""
-    assert curve_coverage(40, copies) >= 0.9
+    assert coverage_of_learning_curve(40, copies) >= 0.9
 
 
 def test_the_interval_of_a_multilabel_curve_knows_the_held_out_rows():
@@ -293,10 +222,27 @@ def test_the_interval_of_a_multilabel_curve_knows_the_held_out_rows():
     labels[:] = [(f"c{v}",) if rng.random() < 0.9 else (f"c{v}", "extra") for v in y]
 
     def width(n_test):
-        data = features(X[: 200 + n_test], y[: 200 + n_test], ["train"] * 200 + ["test"] * n_test)
+        data = labeled(X[: 200 + n_test], y[: 200 + n_test], ["train"] * 200 + ["test"] * n_test)
         data = replace(data, y=labels[: len(data)], multilabel=True)
         point = learning_curve("prototype", data, LearningCurveSettings((), near_duplicates=IGNORED)).points[-1]
         assert point.low < point.mean < point.high
         return point.high - point.low
 
     assert width(40) > width(200)
+
+
+def test_the_table_of_the_page_has_every_statement():
+    """Each statement, with its situation and its level, has a line in the page, in this order."""
+    lines = table_of(PAGE.read_text(encoding="utf-8"))
+    assert [line[: len(s.words)] for line, s in zip(lines, statements(), strict=True)] == [
+        s.words for s in statements()
+    ]
+
+
+def test_a_statement_is_simulated():
+    """A line of the table has the range over its situations, and the number of runs of each."""
+    statement = next(statements())
+    line = statement.line(40)
+    low, high = (float(v) for v in line.removeprefix(statement.words).split("|")[0].split(" to "))
+    assert 0.8 < low < high <= 1
+    assert line.endswith("| 40 |")

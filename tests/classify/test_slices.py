@@ -18,7 +18,7 @@ from embedstore.cli import main
 from embedstore.errors import BadOption, LabelError, UnknownColumn
 from embedstore.reports import evaluation_page, slice_text
 from tests.helpers.clusters import clusters, store_of
-from tools import evaluation_promises as promises
+from tools.evaluation_promises import comparisons
 
 
 def run(*arguments):
@@ -131,7 +131,7 @@ def test_gaps_hold_for_all_pairs_together(grouping, n_slices, runs):
     """In at most 5% of test sets any interval misses the true gap, but for three standard errors of the simulation."""
     limit = 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
     for accuracy in (0.6, 0.9, 0.99):
-        assert promises.false_gaps(n_slices, 50, accuracy, grouping, runs) <= limit, accuracy
+        assert comparisons.false_gaps(n_slices, 50, accuracy, grouping, runs) <= limit, accuracy
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_gaps_hold_in_the_long_run(grouping, size, n_slices):
         pytest.skip("a slice of ten items has fewer than ten groups")
     limit = 0.06 + 3 * math.sqrt(0.06 * 0.94 / 1000)
     for accuracy in (0.6, 0.8, 0.9, 0.99):
-        assert promises.false_gaps(n_slices, size, accuracy, grouping, 1000) <= limit, accuracy
+        assert comparisons.false_gaps(n_slices, size, accuracy, grouping, 1000) <= limit, accuracy
 
 
 def test_a_true_gap_is_found():

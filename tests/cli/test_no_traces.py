@@ -34,6 +34,7 @@ VERBS = {
     "few-shot": ["few-shot", "STORE", "--shots", "2"],
     "learning-curve": ["learning-curve", "STORE", "--labels-per-class", "2,4"],
     "compare-heads": ["compare-heads", "STORE", "--heads", "ridge,prototype"],
+    "classify": ["classify", "STORE", "h", "PHOTOS", "-o", "OUT/n.html"],
     "predict": ["predict", "STORE", "h"],
     "heads": ["heads", "STORE"],
     "export-head": ["export-head", "STORE", "h", "OUT/h.npz"],

@@ -40,6 +40,9 @@ OUTPUTS = {
             [".html", ".png"],
         )
     ],
+    ("classify", "output"): [
+        (["classify", "TINY", "tiny", "PHOTOS", "-o", "OUT"], [".html", ".csv", ".parquet", ".jsonl"])
+    ],
     ("compare-heads", "output"): [(["compare-heads", "STORE", "--heads", "ridge,knn", "-o", "OUT"], [".html"])],
     ("export-head", "path"): [(["export-head", "STORE", "kept", "OUT"], [".npz", ".onnx"])],
     ("compare-strategies", "output"): [],  # a training of its own; its plot is written by the same function
@@ -110,7 +113,9 @@ def world(tmp_path_factory):
         path = folder / "photos" / ("ab"[n % 2]) / f"{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (30, 30), (n * 30, 255 * (n % 2), 9)).save(path)
-    es.create(folder / "tiny.store", "embedstore/tiny").embed(folder / "photos")
+    tiny = es.create(folder / "tiny.store", "embedstore/tiny")
+    tiny.embed(folder / "photos")
+    tiny.save_head("tiny", tiny.probe(head="prototype"))
     return {
         "STORE": store.path, "TINY": folder / "tiny.store", "PHOTOS": folder / "photos", "VECTORS": folder / "text.npy",
         "EXPORTED": folder / "exported",

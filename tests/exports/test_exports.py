@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import duckdb
@@ -355,3 +356,17 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(images.ImageReader, "read", lambda self, files: sizes.append(len(files)) or read(self, files))
     store.export(tmp_path / "out.tar")
     assert sizes == [4] * 5
+
+
+def test_a_crop_is_exported_as_an_image_of_its_own(tmp_path):
+    """A box of a photo is the pixels in the box, which any reader of images opens."""
+    image = Image.new("RGB", (64, 64), (250, 0, 0))
+    image.paste((0, 0, 250), (32, 0, 64, 64))
+    image.save(tmp_path / "a.png")
+    store = es.create(tmp_path / "s", "embedstore/tiny", device="cpu")
+    store.embed({"uri": [f"{tmp_path}/a.png#xywh=32,0,20,10"], "label": ["right"]}, progress=False)
+    assert store.export(tmp_path / "x.tar").rows == 1
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        [name] = [n for n in tar.getnames() if n.endswith(".png")]
+        cut = Image.open(io.BytesIO(tar.extractfile(name).read()))
+    assert (cut.size, cut.getpixel((5, 5))) == ((20, 10), (0, 0, 250))

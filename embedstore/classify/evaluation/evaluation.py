@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation.multilabel import exact_match
+from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate
 from embedstore.tables import Record, Table
@@ -133,6 +134,7 @@ class Evaluation(Table):
         conformal: the threshold of the sets of classes, their coverage and size on the held-out rows.
         seconds: of fitting and evaluating.
         slices: the figures by the values of a column; None where none was given.
+        protocol: what the protocol of that name tried and selected; None where none was given.
     """
 
     head: str
@@ -160,6 +162,7 @@ class Evaluation(Table):
     conformal: dict[str, Any] | None
     seconds: float
     slices: SliceReport | None = None
+    protocol: ProtocolReport | None = None
 
     @property
     def n_held_out(self) -> int:
@@ -253,6 +256,7 @@ class Evaluation(Table):
             "confusion": report["confusion"],
             "per_class": report["per_class"],
             **({"slices": self.slices.to_json()} if self.slices else {}),
+            **({"protocol": self.protocol.to_json()} if self.protocol else {}),
             "rare_classes": list(self.report.rare_classes),
             "reliability": report["reliability"],
             "mistakes": [

@@ -144,9 +144,7 @@ def _losses(rows: ScoredRows) -> dict[str, MetricEstimate]:
         MetricName.LOG_LOSS: -np.log(np.clip(of_truth, np.finfo(np.float32).eps, 1)).mean(1),
         MetricName.BRIER_SCORE: 2 * ((1 - of_truth) ** 2).mean(1),  # of both columns, no and yes
     }
-    return {
-        m.value: MetricEstimate(float(loss.mean()), *loss_interval(m, loss, rows.groups)) for m, loss in losses.items()
-    }
+    return {m.value: MetricEstimate(float(loss.mean()), *loss_interval(m, loss, rows)) for m, loss in losses.items()}
 
 
 def _f1_scores(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
@@ -74,7 +75,11 @@ def concatenate_rows(first: Features, second: Features) -> Features:
         ids=np.concatenate([first.ids, second.ids]),
         groups=np.concatenate([first.groups, second.groups]),
         splits=np.concatenate([first.splits, second.splits]),
-        exact_groups=None,
+        exact_groups=_concatenated(first.exact_groups, second.exact_groups),
         numbers=None if first.numbers is None else np.concatenate([first.numbers, second.numbers]),
         weights=None if first.weights is None else np.concatenate([first.weights, second.weights]),
     )
+
+
+def _concatenated(first: NDArray[np.int64] | None, second: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    return None if first is None or second is None else np.concatenate([first, second])

@@ -34,7 +34,7 @@ class MLPHead(LogitClassifier):
         validation_fraction: share of the rows, stratified by class, that decide when to stop. If a class has one row
             or group, or there are too few rows, the training loss decides.
         random_state: random seed of the split, the first weights, dropout and the order of rows.
-        device: ``auto`` (CUDA if there is a GPU), ``cpu`` or any torch device.
+        device: ``auto`` (CUDA if there is a GPU and enough to do, and its memory suffices), ``cpu`` or a torch device.
         class_weight: ``balanced``, or weights by class, as in scikit-learn; None weighs all rows alike. The weights are
             in the loss that is trained on and in the one that decides when to stop.
 
@@ -84,7 +84,8 @@ class MLPHead(LogitClassifier):
             groups: ``(N,)``; rows of one group are all trained on or all held out.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names.
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if the
+                rows do not fit into the memory of the named device.
             ValueError: if there is a single class.
         """
         for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):

@@ -145,7 +145,7 @@ def metric_intervals(
             out[metric] = _bounded_interval(metric, rows, replicates[metric])
         elif metric in ROW_LOSSES:
             losses = ROW_LOSSES[metric](rows.y, rows.proba)
-            out[metric] = loss_interval(metric, losses, rows.groups, n_replicates=n_replicates, seed=seed)
+            out[metric] = loss_interval(metric, losses, rows, n_replicates=n_replicates, seed=seed)
         else:
             out[metric] = _share_interval(metric, rows)
     return out
@@ -166,23 +166,23 @@ def _share_interval(metric: MetricName, rows: ScoredRows) -> Interval:
 def loss_interval(
     metric: MetricName,
     losses: FloatArray,
-    groups: IntArray,
+    rows: ScoredRows,
     *,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> Interval:
-    """Return the 95% interval of a mean loss; where all losses are equal, unseen rows may have the worst one.
+    """Return the 95% interval of a mean loss; where every row is right, unseen rows may have the worst loss.
 
     Args:
         metric: log-loss or Brier score.
         losses: float ``(N,)``, one per row.
-        groups: int ``(N,)``; rows of one group are one draw.
+        rows: the true classes, scores and groups of these rows.
         n_replicates: of the bootstrap.
         seed: random seed of the bootstrap.
     """
-    low, high = studentized_interval(losses, groups, n_replicates=n_replicates, seed=seed)
-    if low == high:
-        unseen = 1 - shares.wilson_interval(1.0, len(np.unique(groups)))[0]
+    low, high = studentized_interval(losses, rows.groups, n_replicates=n_replicates, seed=seed)
+    if low == high or rows.n_groups_with_errors == 0:
+        unseen = 1 - shares.wilson_interval(1.0, rows.n_groups)[0]
         high += unseen * max(0.0, WORST_LOSS[metric] - high)
     return low, max(min(high, WORST_LOSS[metric]), float(losses.mean()))
 

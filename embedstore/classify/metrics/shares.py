@@ -159,9 +159,15 @@ def _intraclass_correlation(values: FloatArray, codes: IntArray, sizes: IntArray
 
 
 def _cautious(correlation: float, correct: FloatArray, codes: IntArray) -> float:
-    """Return a correlation moved towards 1 where few groups have an error (or few a success) that could show it."""
-    seen = min(len(np.unique(codes[correct == kind])) for kind in (0, 1))
-    return correlation + (1 - correlation) / max(seen, 1) ** 2
+    """Return a correlation moved towards 1 where few groups have the errors (or the successes) that could show it."""
+    seen = min(_spread(np.bincount(codes, correct == kind)) for kind in (0, 1))
+    return correlation + (1 - correlation) / max(seen, 1.0) ** 2
+
+
+def _spread(counts: IntArray) -> float:
+    """Return over how many groups their counts spread: Kish's effective number, 0 without any."""
+    squares = float((counts**2).sum())
+    return float(counts.sum()) ** 2 / squares if squares > 0 else 0.0
 
 
 def _student(degrees: int, confidence: float) -> float:

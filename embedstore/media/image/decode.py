@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import PIL
 from PIL import Image, ImageFile
@@ -48,16 +50,18 @@ _MAGIC = {
 _TRUNCATED = re.compile(
     r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete|insufficient", re.IGNORECASE
 )
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _TOO_BIG = re.compile(r"decompressed data too large|exceeds limit|too large", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
 
 
-def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
+def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[Image.Image, ImageInfo]:
     """Decode the first frame of one image file to RGB, upright, with transparency over white.
 
     Args:
         data: the bytes of the file, or of a file and a box in it (:mod:`embedstore.media.image.crop`).
+        decoding: the settings of decoders that the space records, by ``FORMAT.OPTION``.
 
     Returns:
         The image, and its facts: width and height upright, format.
@@ -67,14 +71,14 @@ def open_image(data: bytes) -> tuple[Image.Image, ImageInfo]:
         PluginError: if the plug-in of the format cannot be loaded.
     """
     box, data = split_crop(data)
-    image, info = _open_file(data)
+    image, info = _open_file(data, decoding)
     if box is None:
         return image, info
     cropped = box.cut(image)
     return cropped, ImageInfo(cropped.width, cropped.height, info.format)
 
 
-def _open_file(data: bytes) -> tuple[Image.Image, ImageInfo]:
+def _open_file(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ImageInfo]:
     """Decode a file, and raise what its library raises as ImageError."""
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
@@ -82,24 +86,25 @@ def _open_file(data: bytes) -> tuple[Image.Image, ImageInfo]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # gray rows in place of an error; some training scripts switch it on
     try:
         with suppress_warnings():
-            return _decode(data)
+            return _decode(data, decoding)
     except (ImageError, PluginError):
         raise
     except Exception as e:  # Pillow's plugins raise every type there is
         raise _image_error(e, data) from e
 
 
-def to_rgb_image(image: bytes | Image.Image) -> Image.Image:
+def to_rgb_image(image: bytes | Image.Image, decoding: Mapping[str, str] = NO_SETTINGS) -> Image.Image:
     """Return an image as RGB, upright, with transparency over white.
 
     Args:
         image: the bytes of a file, or an image opened by Pillow.
+        decoding: as for :func:`open_image`.
 
     Raises:
         ImageError: if the image cannot be decoded; ``reason`` says why.
     """
     if not isinstance(image, Image.Image):
-        return open_image(image)[0]
+        return open_image(image, decoding)[0]
     try:
         with suppress_warnings():
             return _load_upright_rgb(image)
@@ -109,28 +114,30 @@ def to_rgb_image(image: bytes | Image.Image) -> Image.Image:
         raise _image_error(e, b"") from e
 
 
-def _decode(data: bytes) -> tuple[Image.Image, ImageInfo]:
+def _decode(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ImageInfo]:
     """Decode, or raise whatever the library raises."""
     image_format = find_built_in(data)
     if image_format is not None:
-        return _decode_format(data, image_format)
+        return _decode_format(data, image_format, decoding)
     try:
         return _decode_pillow(data)
     except PIL.UnidentifiedImageError:
         plug_in = find_plug_in(data)
         if plug_in is None:
             raise
-        return _decode_format(data, plug_in)
+        return _decode_format(data, plug_in, decoding)
 
 
-def _decode_format(data: bytes, image_format: ImageFormat) -> tuple[Image.Image, ImageInfo]:
+def _decode_format(
+    data: bytes, image_format: ImageFormat, decoding: Mapping[str, str]
+) -> tuple[Image.Image, ImageInfo]:
     """Decode by the library of a format that Pillow does not decode."""
     if image_format.package_version is None:
         cure = f"run `pip install '{image_format.install}'` and embed again"
         raise ImageError(
             FailureReason.MISSING_EXTRA, f"{image_format.name} needs the package {image_format.package}; {cure}"
         )
-    image = image_format.open(data)
+    image = image_format.open(data, **image_format.settings(decoding))
     upright = _load_upright_rgb(image, max_pixels=image_format.max_pixels)
     return upright, ImageInfo(upright.width, upright.height, image_format.name)
 

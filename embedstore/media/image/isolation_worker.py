@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, PluginError
 from embedstore.media.image.decode import open_image
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import Preprocess
@@ -70,10 +70,12 @@ def _receive_request(pipe: IO[bytes]) -> tuple[Preprocess, bytes] | None:
 def _answer(preprocess: Preprocess, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return facts and pixels, or the reason why there are none."""
     try:
-        image, image_info = open_image(data)
+        image, image_info = open_image(data, preprocess.decoding_settings)
         pixels = resize_and_crop(image, preprocess)
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
+    except PluginError as e:
+        return {"reason": FailureReason.CRASHED.value, "detail": str(e)}, b""
     except MemoryError:
         return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
     facts = {

@@ -40,7 +40,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], Ima
     Raises:
         ImageError: if the image cannot be decoded; ``reason`` says why.
     """
-    image, picture = open_image(data)
+    image, picture = open_image(data, preprocess.decoding_settings)
     return resize_and_crop(image, preprocess), picture
 
 

@@ -27,9 +27,9 @@ from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch
 from embedstore.types import Failure, FailureReason, ImageRef
 
 _NUMBER = "[-0-9.]+"
-# A row of a table, or a part of a file, is no file of its folder.
+# A row of a table, or a part of a file, is no file of its folder: FILE.suffix#name=…
 _IS_PART = (
-    "(regexp_matches(i.uri, '(?i)[.](parquet|pq)#column=[^&#/]+&row=[0-9]+$') OR regexp_matches(i.uri, "
+    "(regexp_matches(i.uri, '[.][A-Za-z0-9]+#[A-Za-z_]+=') OR regexp_matches(i.uri, "
     f"'#(xywh=(pixel:|percent:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}|page=[0-9]+|t=[0-9.]+)$'))"
 )
 TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")

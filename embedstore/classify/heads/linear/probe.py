@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  
 
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
-from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
+from embedstore.classify.heads.linear.backend import Backend, Tensor, compute_on, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
 from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
 from embedstore.classify.heads.linear.lbfgs import Solution, SolverStart, StoppingCriteria, minimize
@@ -61,13 +61,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             the folds themselves as pairs of training and held-out rows. None is five folds; from 25,000 rows on, if
             rows x features x classes exceed 1e10, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
             then 1).
-        criterion: ``log_loss`` or ``accuracy``, what chooses among the values tried.
+        criterion: ``log_loss``, ``accuracy`` or ``first_accuracy``, what chooses among the values tried; of equal
+            accuracies the second takes the lowest log-loss, the third the strongest penalty.
         scale: ``none`` or ``standard``.
         tol: relative distance from the optimum at which a fit on the path stops; the last fit is ten times tighter.
         max_iter: most passes over the rows per C.
         patience: how many values of C in a row must be worse than the best to end the path; None tries all of them.
         random_state: random seed of the folds.
-        device: ``auto`` (CUDA if there is a GPU), ``cpu``, or a torch device.
+        device: ``auto`` (CUDA if there is a GPU and enough to do, and its memory suffices), ``cpu``, or a torch device.
         keep_out_of_fold: keep ``out_of_fold_``, ``N x K`` numbers.
         class_weight: ``balanced``, or weights by class, as in scikit-learn; None weighs all rows alike. The weights are
             in the loss of the training rows and in that of the held-out rows that chooses C.
@@ -126,7 +127,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 ``set_fit_request(groups=True)``; otherwise the inner folds do not know the groups.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names.
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if the
+                rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
@@ -142,7 +144,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
-            return self._solve(X, codes, grid, train, weights)
+            return compute_on(self.device, work, lambda device: self._solve(X, codes, grid, train, weights, device))
 
     @property
     def grid(self) -> list[float]:
@@ -156,10 +158,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
     def _solve(
-        self, X: Array, codes: IntArray, grid: list[float], train: Array, weights: FloatArray | None
+        self, X: Array, codes: IntArray, grid: list[float], train: Array, weights: FloatArray | None, device: str
     ) -> LogisticProbe:
         """Search the path, then fit on all rows."""
-        be = select_backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
+        be = select_backend(device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
         standardize = parse_option("scale", self.scale, FeatureScaling) is FeatureScaling.STANDARD
         rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standardize)
         everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool), weights)

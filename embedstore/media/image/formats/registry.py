@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 
 import PIL
 
-from embedstore.errors import PluginError
+from embedstore.errors import BadOption, PluginError, did_you_mean
 from embedstore.media.image.formats.heif import HEIF
 from embedstore.media.image.formats.image_format import ImageFormat
 from embedstore.media.image.formats.raw import RAW
+from embedstore.plug_ins import load_plug_ins
 
 ENTRY_POINT_GROUP = "embedstore.decoders"
 
@@ -26,9 +28,9 @@ def find_plug_in(data: bytes) -> ImageFormat | None:
     """Return the format of a plug-in that a file has, or None.
 
     Raises:
-        PluginError: if a plug-in cannot be loaded.
+        PluginError: if a plug-in cannot be loaded, or fails to say whether it is the format.
     """
-    return next((f for f in plug_ins() if f.matches(data)), None)
+    return next((f for f in plug_ins() if _matches(f, data)), None)
 
 
 @cache
@@ -36,10 +38,31 @@ def plug_ins() -> tuple[ImageFormat, ...]:
     """Return the formats of the installed plug-ins, by the name of their entry point.
 
     Raises:
-        PluginError: if a plug-in cannot be loaded, or is not an ImageFormat.
+        PluginError: if a plug-in cannot be loaded, is not an ImageFormat, or has the name of another format.
     """
-    points = sorted(importlib.metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
-    return tuple(_load(point) for point in points)
+    found = load_plug_ins(ENTRY_POINT_GROUP, ImageFormat)
+    names = Counter(f.name.lower() for f in (*BUILT_IN, *found))
+    doubles = [f.name for f in found if names[f.name.lower()] > 1]
+    if doubles:
+        raise PluginError(f"two decoders are for the format {doubles[0]}; uninstall the package of one of them")
+    return found
+
+
+def check_decoding(decoding: Mapping[str, str]) -> None:
+    """Refuse settings that no decoder has.
+
+    Args:
+        decoding: values by ``FORMAT.OPTION``, in lower case.
+
+    Raises:
+        BadOption: if there is no such format or option.
+        PluginError: if a plug-in cannot be loaded.
+    """
+    known = [f"{f.name.lower()}.{option}" for f in (*BUILT_IN, *plug_ins()) for option in f.options]
+    for name in decoding:
+        if name not in known:
+            has = f"the installed decoders have {', '.join(known)}" if known else "no installed decoder has options"
+            raise BadOption(f"no decoder has the option {name!r}; {has}{did_you_mean(name, known)}")
 
 
 @cache
@@ -55,13 +78,12 @@ def decoder_version() -> str:
     return "+".join([f"pillow-{PIL.__version__}", *(f"{name}-{v}" for name, v in sorted(packages.items()) if v)])
 
 
-def _load(point: importlib.metadata.EntryPoint) -> ImageFormat:
-    """Load one plug-in."""
-    where = f"the decoder plug-in {point.name!r} ({point.value})"
+def _matches(image_format: ImageFormat, data: bytes) -> bool:
+    """Return whether a file is of a plug-in's format."""
     try:
-        image_format = point.load()
+        return image_format.matches(data)
     except Exception as e:  # whatever the code of a plug-in raises
-        raise PluginError(f"{where} cannot be loaded: {type(e).__name__}: {e}; repair or uninstall its package") from e
-    if not isinstance(image_format, ImageFormat):
-        raise PluginError(f"{where} is a {type(image_format).__name__}, not an ImageFormat; repair or uninstall it")
-    return image_format
+        raise PluginError(
+            f"the decoder of {image_format.name} fails to recognize files: {type(e).__name__}: {e}; repair or "
+            f"uninstall {image_format.package}"
+        ) from e

@@ -1,0 +1,129 @@
+"""Classify images that are not items of the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.classify import heads, registry
+from embedstore.errors import BadOption, ImageError
+from embedstore.operations.encode import encode_images, open_images
+from embedstore.operations.session import Session
+from embedstore.pipeline.unstored import UnstoredImage
+from embedstore.reports.classified import ClassifiedImage, ClassifiedImages, FileReader, NearestItem
+from embedstore.reports.progress import Progress
+from embedstore.search.options import SearchOptions
+from embedstore.sources.locations import read_location
+from embedstore.sources.source import Source
+from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.types import Failure, Hit, ImageRef
+
+MOST_PROBABLE = 5  # classes that a result lists
+MAX_EVIDENCE = 100
+_BLOCK = 1024  # images that are predicted at once
+
+
+def classify(
+    session: Session, images: Any, *, head: str, evidence: int, space: str | None, progress: Progress
+) -> ClassifiedImages:
+    """Classify images without storing them; see :meth:`embedstore.Store.classify`."""
+    if not 0 <= evidence <= MAX_EVIDENCE:
+        raise BadOption(f"evidence is a number of items from 0 to {MAX_EVIDENCE}, not {evidence}")
+    begin = time.perf_counter()
+    named = session.space(space) if space else None
+    record, estimator = registry.load_head(session.storage, head, space=named)
+    own_space = session.space(record.space_key)
+    opened = open_images(images)
+    encoded = encode_images(session, own_space, opened, progress=progress)
+    nearest = _Evidence(session, own_space, record.label, evidence)
+    classified: list[ClassifiedImage] = []
+    while block := list(islice(encoded, _BLOCK)):
+        classified += _classify_block(estimator, block, nearest)
+    seconds = time.perf_counter() - begin
+    reader = file_reader(opened.source, opened.refs)
+    return ClassifiedImages(record.name, tuple(classified), seconds, record.label, own_space.name, reader)
+
+
+def file_reader(source: Source, refs: list[ImageRef]) -> FileReader:
+    """Return what reads the file of a classified image or of an item by its uri; None where it cannot be read."""
+    by_uri = {ref.uri: ref for ref in refs}
+
+    def read(uri: str) -> bytes | None:
+        if uri in by_uri:
+            data = next(source.read([by_uri[uri]]))
+            return None if isinstance(data, Failure) else data
+        try:
+            return read_location(uri)
+        except ImageError:
+            return None
+
+    return read
+
+
+class _Evidence:
+    """Finds the labeled items that are nearest to an image.
+
+    Args:
+        session: the open store.
+        space: the space of the head.
+        label: the column that the head predicts.
+        count: items per image.
+    """
+
+    def __init__(self, session: Session, space: SpaceRecord, label: str, count: int) -> None:
+        self._session, self._space, self._count = session, space, count
+        self._label = label
+        self._where = f"{quote_identifier(label)} IS NOT NULL"
+
+    def find(self, vector: NDArray[np.float32]) -> tuple[NearestItem, ...]:
+        """Return the nearest labeled items, best first."""
+        if not self._count:
+            return ()
+        options = SearchOptions(k=self._count, where=self._where)
+        hits = self._session.searcher.search(self._space, vector, options).hits
+        return tuple(NearestItem(hit.item, hit.uri, self._label_of(hit), hit.score) for hit in hits)
+
+    def _label_of(self, hit: Hit) -> Any:
+        """Return the value of a hit in the column that the head predicts."""
+        own = {"label": hit.label, "split": hit.split}
+        return own[self._label] if self._label in own else hit.columns[self._label]
+
+
+def _classify_block(estimator: Any, block: list[UnstoredImage], nearest: _Evidence) -> Iterator[ClassifiedImage]:
+    """Yield the predictions of one block, in order."""
+    vectors = [image.vector for image in block if image.vector is not None]
+    predict = _numbers if registry.predicts_numbers(estimator) else _classes
+    predictions = iter(predict(estimator, np.stack(vectors)) if vectors else ())
+    for image in block:
+        if image.vector is None:
+            yield ClassifiedImage(image.uri, failure=_reason(image))
+        else:
+            yield replace(next(predictions), image=image.uri, evidence=nearest.find(image.vector))
+
+
+def _classes(estimator: Any, X: NDArray[np.float32]) -> Iterator[ClassifiedImage]:
+    """Yield the classes of each row with their probabilities."""
+    proba = heads.probabilities(estimator, X)
+    classes = [str(c) for c in estimator.classes_]
+    for p, member in zip(proba, registry.predicted_members(estimator, proba), strict=True):
+        order = np.argsort(-p, kind="stable")[:MOST_PROBABLE]
+        labels = tuple(classes[i] for i in np.flatnonzero(member))
+        yield ClassifiedImage("", labels, float(p.max()), tuple((classes[i], float(p[i])) for i in order))
+
+
+def _numbers(estimator: Any, X: NDArray[np.float32]) -> Iterator[ClassifiedImage]:
+    """Yield the number of each row with its interval."""
+    for number, low, high in zip(estimator.predict(X), *estimator.predict_interval(X), strict=True):
+        yield ClassifiedImage("", number=float(number), interval=(float(low), float(high)))
+
+
+def _reason(image: UnstoredImage) -> str:
+    """Return why an image has no prediction, in one line."""
+    return f"{image.failure.reason}: {image.failure.detail}" if image.failure else "it has no vector"

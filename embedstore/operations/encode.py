@@ -1,0 +1,173 @@
+"""Vectors of images and texts that are not items of the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.backbones.runtimes.runtime import Tower
+from embedstore.errors import BadBackbone, ImageError, QueryError, SourceNotFound
+from embedstore.operations.query_arguments import ImageQuery, parse_image, parse_parts
+from embedstore.operations.query_encoder import encoder
+from embedstore.operations.session import Session
+from embedstore.operations.text_encoder import TextEncoder
+from embedstore.pipeline.decode import DecodeSettings
+from embedstore.pipeline.decode_method import PILLOW_METHOD
+from embedstore.pipeline.encoder import EncoderRequest, prepare_encoder
+from embedstore.pipeline.forward import BatchEncoder
+from embedstore.pipeline.run import EmbedProgress
+from embedstore.pipeline.unstored import FixedBatches, ListedFiles, UnstoredImage, encode_unstored
+from embedstore.reports.progress import Progress, embedding_progress
+from embedstore.resources import available_cores
+from embedstore.sources.memory import MemoryImages, NamedImage
+from embedstore.sources.open import open_source
+from embedstore.sources.source import Source
+from embedstore.storage.commit import storable_rows
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.types import Failure, FailureReason, ImageRef
+
+Images: TypeAlias = "ImageQuery | Sequence[ImageQuery]"
+FEW_IMAGES = 256  # up to so many, the tower of searches is quicker than loading a network for a run
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that a caller named or holds in memory.
+
+    Attributes:
+        source: reads them.
+        entries: of its scan.
+    """
+
+    source: Source
+    entries: list[ImageRef | Failure]
+
+    @property
+    def refs(self) -> list[ImageRef]:
+        """The entries that can be read."""
+        return [e for e in self.entries if isinstance(e, ImageRef)]
+
+
+def encode(session: Session, texts: Any, images: Any, *, space: str | None, progress: Progress) -> NDArray[np.float32]:
+    """Return vectors of texts or images; see :meth:`embedstore.Store.encode`."""
+    if (texts is None) == (images is None):
+        raise QueryError(
+            "give texts or images, one of the two: store.encode(texts=[...]) or store.encode(images=[...])"
+        )
+    record = session.space(space)
+    if texts is not None:
+        return _encode_texts(session, record, texts)
+    found = list(encode_images(session, record, open_images(images), progress=progress))
+    for image in found:
+        if image.failure is not None:
+            raise ImageError(image.failure.reason, f"{image.uri}: {image.failure.detail}")
+    return np.stack([image.vector for image in found if image.vector is not None])
+
+
+def open_images(images: Any) -> ImageSet:
+    """Return the images that a caller passed: names of files, folders, globs, archives or uris, or images in memory.
+
+    Raises:
+        SourceNotFound: if there is no image, or what is named does not exist.
+        SourceError: if a server refuses or does not answer.
+        QueryError: if one is neither a name nor an image.
+    """
+    parts = parse_parts(images, "images")
+    if not parts:
+        raise SourceNotFound("no image was named; name files, folders or uris")
+    if all(isinstance(part, str | os.PathLike) for part in parts):
+        source: Source = open_source([os.fspath(part) for part in parts], label_rule=None, split_rule=None)
+    else:
+        source = MemoryImages([_named_image(number, part) for number, part in enumerate(parts, 1)])
+    entries = list(source.scan())
+    if not entries:
+        raise SourceNotFound(f"{source.description} has no image")
+    return ImageSet(source, entries)
+
+
+def encode_images(
+    session: Session, record: SpaceRecord, images: ImageSet, *, progress: Progress
+) -> Iterator[UnstoredImage]:
+    """Yield every image with its vector as the space would store it, in order.
+
+    Raises:
+        BadBackbone: if the space has no network for images.
+        WeightsNotFound: if the weights are not on this machine.
+    """
+    preprocess = record.space.preprocess
+    if preprocess is None:
+        raise BadBackbone(f"space {record.name} holds precomputed vectors, and no network that makes them of images")
+    failed, total = 0, len(images.entries)
+    with embedding_progress(progress) as report, _open_encoder(session, record, images) as (batches, method):
+        settings = DecodeSettings(preprocess, available_cores(), method)
+        encoded = encode_unstored(images.source, images.entries, batches, settings)
+        for done, image in enumerate(encoded, 1):
+            stored = _as_stored(record, image)
+            failed += stored.failure is not None
+            report(EmbedProgress(done, total, done - failed, failed))
+            yield stored
+
+
+@contextmanager
+def _open_encoder(session: Session, record: SpaceRecord, images: ImageSet) -> Iterator[tuple[BatchEncoder, Any]]:
+    """Open the tower of searches for a few images, and what a run would use for many."""
+    refs = images.refs
+    if len(refs) <= FEW_IMAGES:
+        tower = encoder(session, record, Tower.IMAGE)
+        yield FixedBatches(tower.encode_images), PILLOW_METHOD
+        return
+    run = prepare_encoder(
+        lambda: session.backbones_on_devices(record),
+        images.source,
+        ListedFiles(refs),
+        EncoderRequest(session.options.runtime, session.options.decoder, available_cores()),
+        towers_folder=session.storage.layout.towers_folder(record.key),
+    )
+    try:
+        yield run.encoder, run.method
+    finally:
+        run.close()
+
+
+def _as_stored(record: SpaceRecord, image: UnstoredImage) -> UnstoredImage:
+    """Return the image with its vector in the precision of the space, or with a failure if it cannot be stored."""
+    if image.vector is None:
+        return image
+    if not storable_rows(image.vector[None], record.dtype)[0]:
+        detail = f"the backbone's vector is zero, not finite, or cannot be stored as {record.dtype} exactly enough"
+        return UnstoredImage(image.uri, None, Failure(image.uri, image.uri, 0, 0, FailureReason.NOT_FINITE, detail))
+    return UnstoredImage(image.uri, image.vector.astype(record.dtype).astype(np.float32), None)
+
+
+def _encode_texts(session: Session, record: SpaceRecord, texts: Any) -> NDArray[np.float32]:
+    """Return the vectors of texts, without a prompt template."""
+    sentences = parse_parts(texts, "texts")
+    wrong = [t for t in sentences if not isinstance(t, str) or not t.strip()]
+    if wrong or not sentences:
+        raise QueryError(f"texts are not empty, and at least one; {len(wrong)} of {len(sentences)} are no text")
+    return TextEncoder(encoder(session, record, Tower.TEXT), []).encode_texts(sentences)
+
+
+def _named_image(number: int, value: Any) -> NamedImage:
+    """Return one image with a name, and its bytes unless it is a file."""
+    image = parse_image(value)
+    if isinstance(image.source, str):
+        return image.source, None
+    return f"image {number}", image.source if isinstance(image.source, bytes) else _png_bytes(image.source)
+
+
+def _png_bytes(image: Any) -> bytes:
+    """Return a PIL image, RGB and upright, as the bytes of a PNG file, which keeps every pixel."""
+    import io
+
+    from embedstore.media.image.decode import to_rgb_image
+
+    data = io.BytesIO()
+    to_rgb_image(image).save(data, "PNG", compress_level=1)
+    return data.getvalue()

@@ -1,0 +1,1 @@
+"""Sources that installed packages add by the entry point ``embedstore.sources``."""
