@@ -122,7 +122,7 @@ def test_a_file_that_vanishes_during_the_run_is_one_failure(store, photos, monke
             Path(path).unlink(missing_ok=True)
         return read(path)
 
-    monkeypatch.setattr(source, "read_location", vanish)
+    monkeypatch.setattr(locations, "read_location", vanish)
     report = store.embed(photos)
     assert (report.embedded, report.failures_by_reason) == (1, {"missing": 1})
 
