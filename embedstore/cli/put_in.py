@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,6 +159,16 @@ def embed(
     runtime: o.Runtime = "auto",
     decoder: o.Decoder = "auto",
     allow_code: o.AllowCode = [],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
+    ] = False,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="With --watch, list the source again after this time; by default 30 for buckets and network disks.",
+        ),
+    ] = None,
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
@@ -168,7 +179,11 @@ def embed(
     if bool(source or annotations) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
+    if poll is not None and not watch:
+        raise typer.BadParameter("--poll is for --watch; without it the source is embedded once")
     if vectors is not None:
+        if watch:
+            raise typer.BadParameter("--watch is for a source of images, and not for --vectors")
         if collect_rows:
             raise typer.BadParameter("--collect-rows is for a manifest; every vector has one row of its table")
         counts = opened.add_vectors(
@@ -207,6 +222,8 @@ def embed(
         space=space,
         batch_size=batch_size,
         threads=threads,
+        watcher=partial(render.print_watch_event, opened, as_json) if watch else None,
+        poll=poll,
         wait=wait,
     )
     render.print_embed_report(opened, report, as_json)

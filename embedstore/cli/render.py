@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
@@ -97,6 +98,15 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
     _print_failures(store, report.failures)
 
 
+def print_watch_event(store: Store, as_json: bool, event: EmbedReport | str) -> None:
+    """Print a report of a watch at once, also to a pipe, and on stderr why there was no run."""
+    if isinstance(event, str):
+        console.print_note(event)
+    else:
+        print_embed_report(store, event, as_json)
+    sys.stdout.flush()
+
+
 def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
     """Print counts, and on stderr what a person should know about the table that they come from."""
     for notice in counts.notices:
@@ -123,12 +133,14 @@ def _print_failures(store: Store, count: int) -> None:
 
 def print_classified(result: ClassifiedImages) -> None:
     """Print the prediction of each image, and why an image has none."""
-    rows = [
-        (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r))
-        for r in result.records()
-        if r["failure"] is None
-    ]
-    if rows:
+    predicted = [r for r in result.records() if r["failure"] is None]
+    if predicted and predicted[0]["number"] is not None:
+        rows = [(r["image"], r["label"], f"{r['low']:g}", f"{r['high']:g}", _nearest(r)) for r in predicted]
+        console.print_table(("image", result.label, "low", "high", "nearest labeled item"), rows)
+    elif predicted:
+        rows = [
+            (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r)) for r in predicted
+        ]
         console.print_table(("image", result.label, "probability", "next", "nearest labeled item"), rows)
     for image in result.failures:
         console.print_note(f"{image.image}: {image.failure}")

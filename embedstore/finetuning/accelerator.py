@@ -52,12 +52,18 @@ def create_accelerator(device: str, precision: str) -> Accelerator:
 
 
 @contextmanager
-def fixed_seed(*seed: int) -> Iterator[None]:
-    """Seed every random generator for the block, and restore their states afterwards."""
+def fixed_seed(*seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the random generators for the block, and restore their states afterwards.
+
+    Args:
+        seed: any numbers.
+        device: whose generator is seeded as well as the CPU's; other devices of the machine are not touched.
+    """
     number = int(np.random.default_rng(seed).integers(0, 2**31))
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        torch.manual_seed(number)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(number)
+        _seed_device(device, number)
         np.random.seed(number)  # noqa: NPY002 - the generator that libraries draw from
         random.seed(number)
         try:
@@ -65,3 +71,12 @@ def fixed_seed(*seed: int) -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _seed_device(device: torch.device, number: int) -> None:
+    """Seed the generator of one device."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
+    elif device.type == "mps":
+        torch.mps.manual_seed(number)

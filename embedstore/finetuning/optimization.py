@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embedstore.devices import is_out_of_memory
+from embedstore.devices import describe_memory, is_out_of_memory
 from embedstore.errors import FinetuneError
 from embedstore.finetuning.accelerator import fixed_seed
 from embedstore.finetuning.model import FinetuneModel
+from embedstore.finetuning.ranks import Ranks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,9 +53,11 @@ class OptimizerStep:
         self.schedule = CosineLRScheduler(
             self._optimizer, max(2, total_steps - warmup), warmup_t=warmup, warmup_prefix=True, t_in_epochs=False
         )
-        self._model, self._accelerated = accelerator.prepare(
-            network.model, self._optimizer, device_placement=[False, False]
-        )
+        # mixed precision only: gradients are summed below, not by a wrapper that exchanges them in every backward pass
+        self._model = accelerator.prepare_model(network.model, device_placement=False, evaluation_mode=True)
+        self._accelerated = accelerator.prepare_optimizer(self._optimizer, device_placement=False)
+        self._ranks = Ranks(accelerator, network.device)
+        self._ranks.copy_from_first(network.trainable_state().values())
 
     @property
     def learning_rate(self) -> float:
@@ -73,45 +76,75 @@ class OptimizerStep:
         Raises:
             FinetuneError: if not even one image fits into memory.
         """
-        device = self.network.device
         while True:
-            try:
-                with fixed_seed(*seed):
-                    loss = self._update(pixels.to(device), labels.to(device), mix)
+            loss = self._accumulate_or_none(pixels, labels, mix, seed)
+            count = len(pixels)
+            failed, total, images = self._ranks.sum([loss is None, count * (loss or 0.0), count])
+            if not failed:
                 break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.micro_batch_size == 1:
-                    raise FinetuneError(
-                        f"not even one image fits into the memory of {device}; train fewer layers (layers last-1) or "
-                        "use layers lora"
-                    ) from error
-            self.micro_batch_size = max(1, min(self.micro_batch_size, len(pixels)) // 2)
-        return self._mean_over_processes(loss)
+            self._halve_micro_batch(math.ceil(images / self._ranks.count))
+        self._update(count / images, is_finite=math.isfinite(total))
+        return total / images
 
-    def _update(self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer) -> float:
-        """Accumulate gradients over the micro-batches, then update once; return the loss."""
+    def _accumulate_or_none(
+        self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer, seed: tuple[int, ...]
+    ) -> float | None:
+        """Return the loss of this process and leave the gradients, or return None if memory ran out."""
+        device = self.network.device
+        try:
+            with fixed_seed(*seed, device=device):
+                return self._accumulate(pixels.to(device), labels.to(device), mix)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _accumulate(self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer) -> float:
+        """Accumulate gradients over the micro-batches and return the loss; the host waits for the device once."""
         self._accelerated.zero_grad()
         images, targets = mix(self.network.backbone.normalize(pixels), labels)
-        total, size = 0.0, self.micro_batch_size
+        total, size = torch.zeros((), device=pixels.device), self.micro_batch_size
         for begin in range(0, len(images), size):
             part = slice(begin, begin + size)
             logits = self._model(images[part])
             loss = weighted_loss(logits, targets[part], self.loss_weights, self.settings.label_smoothing)
             loss = loss * (len(targets[part]) / len(images))
             self.accelerator.backward(loss)
-            total += float(loss.detach())
-        if math.isfinite(total):
-            self.accelerator.clip_grad_norm_(list(self.network.trainable_parameters().values()), MAX_GRAD_NORM)
-            self._accelerated.step()
-        return total
+            total += loss.detach()
+        return float(total)
 
-    def _mean_over_processes(self, loss: float) -> float:
-        """Return the mean over the processes, so that all of them decide the same."""
-        if self.accelerator.num_processes == 1:
-            return loss
-        return float(self.accelerator.reduce(torch.tensor(loss, device=self.network.device), "mean"))
+    def _halve_micro_batch(self, images: int) -> None:
+        """Halve the micro-batch, in every process at once: one of them ran out of memory.
+
+        Args:
+            images: most images that a process has.
+
+        Raises:
+            FinetuneError: if it is one image already.
+        """
+        device = self.network.device
+        if self.micro_batch_size == 1:
+            memory = f"the memory of {device}{describe_memory(str(device))}"
+            raise FinetuneError(
+                f"not even one image fits into {memory}; train fewer layers (layers last-1) or use layers lora"
+            )
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.micro_batch_size = max(1, min(self.micro_batch_size, images) // 2)
+
+    def _update(self, share: float, *, is_finite: bool) -> None:
+        """Update the weights by the gradients of all processes, unless the loss is not finite.
+
+        Args:
+            share: of the images of the batch that this process has.
+            is_finite: the loss of all processes together is.
+        """
+        parameters = list(self.network.trainable_parameters().values())
+        self._ranks.sum_gradients(parameters, share)
+        self._ranks.copy_from_first(self.network.batchnorm_buffers().values())
+        if is_finite:
+            self.accelerator.clip_grad_norm_(parameters, MAX_GRAD_NORM)
+            self._accelerated.step()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the optimizer state on the CPU by ``parameter/key``."""

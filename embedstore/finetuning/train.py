@@ -135,7 +135,7 @@ class Trainer:
         """Train for one epoch and score its candidate weights; stop the run if the loss diverges."""
         begin = time.perf_counter()
         self.sampler.epoch = number
-        with fixed_seed(self.settings.seed, number):
+        with fixed_seed(self.settings.seed, number, device=self.network.device):
             losses = self._train_epoch(batches, number)
         if self._has_diverged(losses):
             reason = f"diverged in epoch {number}: the training loss reached {losses[-1]:.3g}"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.classify import metrics
 from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.history import FinetuneScore
@@ -42,6 +43,10 @@ class Validator:
     ) -> None:
         self.network, self.dataset, self.rows, self.accelerator = network, dataset, rows, accelerator
         self._cached_pixels: list[torch.Tensor] | None = None
+        size = min(network.settings.batch_size, network.backbone.batch_size)
+        self._runner = BatchRunner(
+            len(network.head.bias), size, device=network.backbone.device, release_memory=torch.cuda.empty_cache
+        )
 
     def score(self) -> FinetuneScore:
         """Return the score of the first process, so that all processes decide the same."""
@@ -65,15 +70,22 @@ class Validator:
         return float((self.predict_logits(rows).argmax(1) == self.dataset.class_indices(rows)).mean())
 
     def predict_logits(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return float32 logits ``(n, K)`` of some rows."""
+        """Return float32 logits ``(n, K)`` of some rows.
+
+        Raises:
+            BadBackbone: if not even one image fits into the device's memory.
+        """
+        self.network.model.eval()
+        logits = [self._runner.run(pixels, self._forward) for pixels in self._pixel_batches(rows)]
+        return np.concatenate(logits) if logits else np.empty((0, len(self.network.head.bias)), np.float32)
+
+    def _forward(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+        """Return the logits of one batch."""
         network = self.network
-        network.model.eval()
         with torch.inference_mode(), self.accelerator.autocast():
-            logits = [
-                network.model(network.backbone.normalize(pixels.to(network.device))).float().cpu()
-                for pixels in self._pixel_batches(rows)
-            ]
-        return torch.cat(logits).numpy() if logits else np.empty((0, len(network.head.bias)), np.float32)
+            logits = network.model(network.backbone.normalize(pixels.to(network.device)))
+        values: NDArray[np.float32] = logits.float().cpu().numpy()
+        return values
 
     def _pixel_batches(self, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
         """Yield evaluation pixels in batches; those of the validation rows are cached if they fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -98,23 +99,29 @@ class _Evidence:
 def _classify_block(estimator: Any, block: list[UnstoredImage], nearest: _Evidence) -> Iterator[ClassifiedImage]:
     """Yield the predictions of one block, in order."""
     vectors = [image.vector for image in block if image.vector is not None]
-    proba = heads.probabilities(estimator, np.stack(vectors)) if vectors else np.empty((0, 0))
-    members = registry.predicted_members(estimator, proba) if vectors else proba.astype(bool)
-    classes = [str(c) for c in estimator.classes_]
-    rows = iter(zip(proba, members, strict=True))
+    predict = _numbers if registry.predicts_numbers(estimator) else _classes
+    predictions = iter(predict(estimator, np.stack(vectors)) if vectors else ())
     for image in block:
-        if image.failure is not None or image.vector is None:
-            yield ClassifiedImage(image.uri, (), None, failure=_reason(image))
-            continue
-        p, member = next(rows)
+        if image.vector is None:
+            yield ClassifiedImage(image.uri, failure=_reason(image))
+        else:
+            yield replace(next(predictions), image=image.uri, evidence=nearest.find(image.vector))
+
+
+def _classes(estimator: Any, X: NDArray[np.float32]) -> Iterator[ClassifiedImage]:
+    """Yield the classes of each row with their probabilities."""
+    proba = heads.probabilities(estimator, X)
+    classes = [str(c) for c in estimator.classes_]
+    for p, member in zip(proba, registry.predicted_members(estimator, proba), strict=True):
         order = np.argsort(-p, kind="stable")[:MOST_PROBABLE]
-        yield ClassifiedImage(
-            image.uri,
-            tuple(classes[i] for i in np.flatnonzero(member)),
-            float(p.max()),
-            tuple((classes[i], float(p[i])) for i in order),
-            nearest.find(image.vector),
-        )
+        labels = tuple(classes[i] for i in np.flatnonzero(member))
+        yield ClassifiedImage("", labels, float(p.max()), tuple((classes[i], float(p[i])) for i in order))
+
+
+def _numbers(estimator: Any, X: NDArray[np.float32]) -> Iterator[ClassifiedImage]:
+    """Yield the number of each row with its interval."""
+    for number, low, high in zip(estimator.predict(X), *estimator.predict_interval(X), strict=True):
+        yield ClassifiedImage("", number=float(number), interval=(float(low), float(high)))
 
 
 def _reason(image: UnstoredImage) -> str:

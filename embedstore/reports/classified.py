@@ -40,20 +40,26 @@ class ClassifiedImage:
             several labels or sets of classes.
         score: the probability of the most probable class; None if the image failed.
         probabilities: the most probable classes with their probabilities, highest first.
+        number: the predicted number, of a head that predicts numbers.
+        interval: of the number, low and high.
         evidence: the labeled items nearest to it, best first.
         failure: why it has no prediction: the reason and one line, else None.
     """
 
     image: str
-    labels: tuple[str, ...]
-    score: float | None
+    labels: tuple[str, ...] = ()
+    score: float | None = None
     probabilities: tuple[tuple[str, float], ...] = ()
+    number: float | None = None
+    interval: tuple[float, float] | None = None
     evidence: tuple[NearestItem, ...] = ()
     failure: str | None = None
 
     @property
     def label(self) -> str | None:
-        """The predicted class; several are joined by a semicolon, and None is "none of these"."""
+        """The predicted class or number; several classes are joined by a semicolon, and None is "none of these"."""
+        if self.number is not None:
+            return f"{self.number:g}"
         return "; ".join(self.labels) or None
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +69,8 @@ class ClassifiedImage:
             "labels": list(self.labels),
             "score": self.score,
             "probabilities": dict(self.probabilities),
+            "number": self.number,
+            "interval": list(self.interval) if self.interval else None,
             "evidence": [asdict(item) | {"score": round(item.score, 6)} for item in self.evidence],
             "failure": self.failure,
         }
@@ -134,6 +142,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
 def _record(image: ClassifiedImage) -> Record:
     """Return one image as a flat mapping."""
     second = image.probabilities[1] if len(image.probabilities) > 1 else (None, None)
+    low, high = image.interval or (None, None)
     nearest = image.evidence[0] if image.evidence else None
     return {
         "image": image.image,
@@ -141,6 +150,9 @@ def _record(image: ClassifiedImage) -> Record:
         "score": image.score,
         "second_label": second[0],
         "second_score": second[1],
+        "number": image.number,
+        "low": low,
+        "high": high,
         "nearest": nearest.uri if nearest else None,
         "nearest_label": nearest.label if nearest else None,
         "nearest_score": round(nearest.score, 6) if nearest else None,
@@ -163,6 +175,8 @@ def _figure(image: ClassifiedImage, read_file: FileReader) -> str:
         for item in image.evidence
     )
     label = html.escape(image.label or "none of these")
+    if image.interval:
+        label += " [{:g}, {:g}]".format(*image.interval)
     return (
         f"<section>{_picture(image.image, read_file)}<div class='facts'><b>{label}</b><br>"
         f"<small>{html.escape(image.image)}</small><table>{classes}</table></div>{evidence}</section>"

@@ -70,6 +70,25 @@ def test_an_image_is_classified_as_an_item_would_be(world, tmp_path, head):
         assert image.score == pytest.approx(max(score for _, score in expected[image.image]), abs=1e-5)
 
 
+def test_a_head_of_numbers_gives_numbers_with_intervals(world, tmp_path, capsys):
+    """The number and its interval are those of the head on the stored vectors."""
+    copy = es.open(shutil.copytree(world.store.path, tmp_path / "copy"))
+    copy.edit({"warmth": "CASE label WHEN 'red' THEN 9.5 WHEN 'green' THEN 4.5 ELSE 0.5 END + item / 100.0"}, "true",
+              create_columns=True)  # fmt: skip
+    copy.probe("warmth", save_as="warmth")
+    result = copy.classify(world.new, "warmth")
+    head, vectors = copy.head("warmth"), copy.encode(images=world.new)
+    low, high = head.predict_interval(vectors)
+    for i, image in enumerate(result):
+        assert image.number == pytest.approx(head.predict(vectors)[i], abs=1e-3)
+        assert image.interval == pytest.approx((low[i], high[i]), abs=1e-3)
+        assert image.interval[0] < image.number < image.interval[1]
+    assert {e.label > 9 for i in result for e in i.evidence if "/red/" in i.image} == {True}
+    with pytest.raises(SystemExit):
+        main(["classify", str(copy.path), "warmth", str(world.new)])
+    assert "low" in capsys.readouterr().out
+
+
 def test_the_evidence_is_the_nearest_labeled_items(world):
     """The evidence is what a search with the image finds, with the column that the head predicts."""
     path = world.new / "red" / "100.png"

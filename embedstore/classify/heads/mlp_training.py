@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embedstore.arrays import FloatArray, IntArray
-from embedstore.classify.heads.linear.backend import resolve_device
+from embedstore.classify.heads.linear.backend import compute_on
 from embedstore.classify.heads.optimizer import AdamW
 
 Tensor = Any  # torch.Tensor
@@ -57,10 +57,18 @@ class MLPTraining:
             train: the rows to train on.
             held_out: the rows that decide when to stop.
             n_classes: the number of classes.
+
+        Raises:
+            BadHead: if the rows do not fit into the memory of the named device.
         """
+        work = 6.0 * train.X.size * self.hidden  # two products forward and four backward for every weight
+        return compute_on(self.device, work, lambda device: self._run_on(device, train, held_out, n_classes))
+
+    def _run_on(self, name: str, train: WeightedBatch, held_out: WeightedBatch, n_classes: int) -> TrainedMLP:
+        """Train on one device."""
         import torch
 
-        device = torch.device(resolve_device(self.device))
+        device = torch.device(name)
         dropout_rng = torch.Generator(device).manual_seed(self.seed)
         rng = torch.Generator().manual_seed(self.seed)
         layers = self._initial_layers(train.X.shape[1], n_classes, rng, device)

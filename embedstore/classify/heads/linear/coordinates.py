@@ -52,11 +52,11 @@ def prepare_rows(
 
 def _eigenbasis(rows: DeviceRows, std: FloatArray) -> EigenBasis:
     """Return the eigenbasis of the centered rows, each feature divided by ``std``."""
-    be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), np.zeros(rows.dim)
-    for _, block in rows.blocks(max(1, _GRAM_BLOCK // rows.dim)):
+    be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), rows.be.zero_sums(rows.dim)
+    for _, block in rows.blocks(be.block_rows(2 * rows.dim, max(1, _GRAM_BLOCK // rows.dim))):
         gram += block.T @ block
-        total += be.to_numpy(block.sum(0))
-    mean = be.to_device(total / rows.n_rows)
+        total += block.sum(0)
+    mean = be.to_device(be.to_numpy(total) / rows.n_rows)
     gram = gram / rows.n_rows - mean[:, None] * mean[None, :]
     inverse = be.to_device(1 / std)
     values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])

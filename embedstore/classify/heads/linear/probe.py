@@ -17,7 +17,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  
 
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
-from embedstore.classify.heads.linear.backend import Backend, Tensor, select_backend
+from embedstore.classify.heads.linear.backend import Backend, Tensor, compute_on, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
 from embedstore.classify.heads.linear.folds import Folds, fold_training_masks, given_training_masks, resolve_cv
 from embedstore.classify.heads.linear.lbfgs import Solution, SolverStart, StoppingCriteria, minimize
@@ -29,6 +29,7 @@ from embedstore.classify.heads.linear.regularization_path import (
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
 from embedstore.classify.heads.options import parse_option
+from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
@@ -68,7 +69,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_iter: most passes over the rows per C.
         patience: how many values of C in a row must be worse than the best to end the path; None tries all of them.
         random_state: random seed of the folds.
-        device: ``auto`` (CUDA if there is a GPU), ``cpu``, or a torch device.
+        device: ``auto`` (CUDA if there is a GPU and enough to do, and its memory suffices), ``cpu``, or a torch device.
         keep_out_of_fold: keep ``out_of_fold_``, ``N x K`` numbers.
         class_weight: ``balanced``, or weights by class, as in scikit-learn; None weighs all rows alike. The weights are
             in the loss of the training rows and in that of the held-out rows that chooses C.
@@ -115,7 +116,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.keep_out_of_fold = keep_out_of_fold
         self.class_weight = class_weight
 
-    def fit(self, X: Array, y: Array, groups: Array | None = None) -> LogisticProbe:
+    def fit(self, X: Array, y: Array, groups: Array | None = None, sample_weight: Array | None = None) -> LogisticProbe:
         """Choose C and fit on all rows.
 
         Args:
@@ -125,9 +126,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             groups: ``(N,)``; rows of one group stay together. ``GridSearchCV`` and ``cross_val_score`` of scikit-learn
                 hand them on only with metadata routing, that is after ``set_config(enable_metadata_routing=True)`` and
                 ``set_fit_request(groups=True)``; otherwise the inner folds do not know the groups.
+            sample_weight: ``(N,)``, at least 0; a row of weight 2 counts as two rows, in the loss that is fitted and in
+                the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names.
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if a
+                sample weight is negative or not finite; if the rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
@@ -135,15 +139,17 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES)
         check_classification_targets(y)
+        if self.cv is None or isinstance(self.cv, int | float):  # given folds name the rows by their places
+            sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
-        weights = class_weights(self.class_weight, codes, self.classes_)
+        weights = class_weights(self.class_weight, codes, self.classes_, sample_weight)
         grid = self.grid
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
         with _threads().limit(limits=1 if work < _ONE_THREAD else None):
-            return self._solve(X, codes, grid, train, weights)
+            return compute_on(self.device, work, lambda device: self._solve(X, codes, grid, train, weights, device))
 
     @property
     def grid(self) -> list[float]:
@@ -157,10 +163,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return fold_training_masks(y, groups, cv, seed=self.random_state, class_names=self.classes_)
 
     def _solve(
-        self, X: Array, codes: IntArray, grid: list[float], train: Array, weights: FloatArray | None
+        self, X: Array, codes: IntArray, grid: list[float], train: Array, weights: FloatArray | None, device: str
     ) -> LogisticProbe:
         """Search the path, then fit on all rows."""
-        be = select_backend(self.device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
+        be = select_backend(device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
         standardize = parse_option("scale", self.scale, FeatureScaling) is FeatureScaling.STANDARD
         rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standardize)
         everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool), weights)

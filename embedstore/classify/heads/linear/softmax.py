@@ -22,6 +22,7 @@ from embedstore.classify.heads.numerics import blocks
 
 _BLOCK_LOGITS = 250_000  # logits of all tasks in memory at once: 1 MB of float32 stays in the cache
 _MIN_BLOCK_ROWS = 256  # with fewer rows the matrix products lose their speed
+_NUMBERS_PER_LOGIT = 6  # that a pass holds at once on a GPU: the logits, their exponentials, the residuals and copies
 _CURVATURE_SAMPLE = 64  # rows of a block whose curvature is computed
 _ABSENT_LOGIT = -1e4  # of a class that is absent from a task's rows: exp gives exactly 0
 _MAX_MEMORY_SHARE = 0.4  # of a GPU's free memory that the rows may take
@@ -145,16 +146,19 @@ class SoftmaxProblem:
         self.n_passes += 1
         be, (tasks, columns) = self.be, theta.shape[:2]
         w, b = (theta.reshape(tasks * columns, -1), None) if basis.rows_projected else basis.device_coefficients(theta)
-        sums = np.zeros((3, tasks))  # training loss, held-out loss, held-out hits
+        sums = be.zero_sums(3, tasks)  # training loss, held-out loss, held-out hits
         grad, residual_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
-        for s, block in self.rows.blocks(max(_MIN_BLOCK_ROWS, _BLOCK_LOGITS // len(w))):
+        block_rows = be.block_rows(
+            self.rows.dim + _NUMBERS_PER_LOGIT * len(w), max(_MIN_BLOCK_ROWS, _BLOCK_LOGITS // len(w))
+        )
+        for s, block in self.rows.blocks(block_rows):
             logits = w @ block.T
             if b is not None:
                 logits += b[:, None]
             logits = logits.reshape(tasks, columns, -1)
             loss, residual, hits = self._binary_loss(logits, s) if columns == 1 else self._softmax_loss(logits, s)
             train, held_out = self.train_weights[:, s], self.held_out_weights[:, s]
-            sums += (be.dot(loss, train), be.dot(loss, held_out), be.dot(hits, held_out))
+            sums += be.xp.stack([be.sums(loss, train), be.sums(loss, held_out), be.sums(hits, held_out)])
             curvature += self._curvature(residual, train)
             residual *= train[:, None]
             residual = residual.reshape(len(w), -1)
@@ -164,11 +168,12 @@ class SoftmaxProblem:
         if b is not None:
             grad -= residual_sum[:, None] * basis.mean
             grad = be.xp.concatenate([grad @ basis.projection, residual_sum[:, None]], -1)
-        held_out_loss, held_out_accuracy = sums[1:] / self.held_out_totals
+        totals = be.to_numpy(sums)  # the only wait for the device
+        held_out_loss, held_out_accuracy = totals[1:] / self.held_out_totals
         grad = grad.reshape(theta.shape)
         grad *= self.shares[:, None, None]
         return PassResult(
-            sums[0] / self.train_totals, grad, curvature * self.shares[:, None], held_out_loss, held_out_accuracy
+            totals[0] / self.train_totals, grad, curvature * self.shares[:, None], held_out_loss, held_out_accuracy
         )
 
     def _curvature(self, residual: Tensor, train: Tensor) -> Tensor:
@@ -197,7 +202,7 @@ class SoftmaxProblem:
         their precision in float32 where the true class is nearly certain.
         """
         xp, y = self.be.xp, self.rows.device_codes[s]
-        here = self.be.to_device(np.arange(logits.shape[2]))
+        here = self.be.arange(logits.shape[2])
         if self.absent_class_logits is not None:
             logits += self.absent_class_logits
         logits -= xp.amax(logits, 1)[:, None]
