@@ -1,4 +1,4 @@
-"""Several labels per item: shares of labels in splits and folds, chosen thresholds, and average precision as VOC counts."""
+"""Several labels per item: splits and folds with equal shares, chosen thresholds, average precision as VOC counts."""
 
 from dataclasses import replace
 
