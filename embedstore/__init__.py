@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
+    from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.errors import (
         BackboneError,
         BadAnnotations,
@@ -120,7 +122,9 @@ _MODULES = {
     "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
     "embedstore.classify.evaluation.learning_curve": ("LearningCurve",),
     "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
+    "embedstore.classify.evaluation.shift": ("ShiftReport",),
     "embedstore.classify.registry": ("HeadRecord",),
+    "embedstore.classify.retrieval.report": ("RetrievalReport",),
     "embedstore.errors": (
         "BackboneError",
         "BadAnnotations",
@@ -267,7 +271,9 @@ __all__ = [
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
+    "RetrievalReport",
     "RuntimeMismatch",
+    "ShiftReport",
     "SourceError",
     "SourceNotFound",
     "SpaceComparison",

@@ -45,6 +45,7 @@ def load_commands() -> None:
         put_in,
         quickstart,
         search,
+        shift,
     )
 
 

@@ -83,7 +83,7 @@ def label_errors(
     shown = report.ranking.top(limit) if every_label else report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])
     cells = [(i.item, i.score, i.description) for i in shown]
-    _write_contact_sheets(output, cells, uris, f"labels to check: {label}")
+    write_contact_sheets(output, cells, uris, f"labels to check: {label}")
     if as_json:
         facts = report.to_json()
         facts["suspects"] = [issue_json(i) | {"uri": uris.get(i.item)} for i in shown]
@@ -137,7 +137,7 @@ def suggest_labels(
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
     cells = [(s.item, s.confidence, f"{s.predicted}?") for s in result.suggestions]
-    _write_contact_sheets(output, cells, uris, f"to label next: {label}")
+    write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
         facts = result.to_json()
         facts["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in facts["suggestions"]]
@@ -243,7 +243,7 @@ def cluster(
     console.print_result(result.to_json(), as_json)
 
 
-def _write_contact_sheets(
+def write_contact_sheets(
     output: Sequence[Path], cells: Sequence[tuple[int, float, str]], uris: dict[int, str], title: str
 ) -> None:
     """Write contact sheets of items with a score and a text below each image."""

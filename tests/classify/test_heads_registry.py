@@ -10,6 +10,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from embedstore.classify import heads
 from embedstore.errors import BadHead, UnknownHead
 
+# What is selected or stopped by held-out rows differs where rows are repeated: a copy of a held-out row trains.
+SELECTS = {"check_sample_weight_equivalence_on_dense_data": "the folds of repeated rows are other folds"}
+
 
 @parametrize_with_checks(
     [
@@ -18,7 +21,8 @@ from embedstore.errors import BadHead, UnknownHead
         heads.NearestPrototype(),
         heads.MLPHead(hidden=32, max_epochs=60),
         heads.OneVsRest("ridge"),
-    ]
+    ],
+    expected_failed_checks=lambda e: SELECTS if isinstance(e, heads.LogisticProbe | heads.MLPHead) else {},
 )
 def test_scikit_learn_accepts_the_estimator(estimator, check):
     """Every check of scikit-learn's ``check_estimator`` passes, one by one."""

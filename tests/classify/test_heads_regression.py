@@ -119,7 +119,7 @@ def test_weights_and_options_that_are_none_are_refused():
         heads.RidgeHead().fit(X, y, np.zeros(10))
     with pytest.raises(BadHead, match="alpha must be a number above 0, not -1"):
         heads.RidgeHead(alpha=-1).fit(X, y)
-    with pytest.raises(BadHead, match="KNNRegressor does not take weights of rows"):
+    with pytest.raises(BadHead, match="KNNRegressor does not take weights of items"):
         heads.fit_weighted(heads.KNNRegressor(), X, y, weights=np.ones(10))
     with pytest.raises(UnknownHead, match="head 'logistic' does not predict numbers; ridge and knn do"):
         make_regressor("logistic")

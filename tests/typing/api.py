@@ -48,6 +48,7 @@ assert_type(store.compare_heads("label"), es.HeadComparison | es.RegressionCompa
 assert_type(store.learning_curve("label"), es.LearningCurve)
 assert_type(store.label_errors(), es.LabelErrorReport)
 assert_type(store.suggest_labels(), es.LabelSuggestions)
+assert_type(store.shift("year < 2020", "year >= 2020"), es.ShiftReport)
 assert_type(store.duplicates(0.9), es.DuplicateGroups)
 assert_type(store.edit({"label": "'bee'"}, "true"), es.ChangedItems)
 

@@ -11,20 +11,30 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.label_text import NameCleaner, clean_split
+from embedstore.classify.data.label_text import NameCleaner
 from embedstore.classify.data.task import Task
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.memory_map import empty_matrix
-from embedstore.storage.queries.features import FeatureRow, LabelColumn, feature_rows, label_column, number_value
+from embedstore.storage.queries.features import (
+    FeatureRow,
+    LabelColumn,
+    feature_rows,
+    label_column,
+    matching_items,
+    number_value,
+)
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, gather_vectors
+from embedstore.text_form import clean_split
 
 if TYPE_CHECKING:
     from embedstore.classify.data.near_duplicates import NearDuplicates
+
+_EVERY_ITEM = LabelColumn("'item'", is_list=False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +106,7 @@ class Features:
 def load_features(
     storage: Storage,
     space: SpaceRecord,
-    label: str,
+    label: str | None,
     *,
     where: str | None = None,
     separator: str | None = None,
@@ -109,7 +119,8 @@ def load_features(
     Args:
         storage: the store.
         space: the space.
-        label: a column of the items. In a list column an item has any number of labels; an empty list means none.
+        label: a column of the items. In a list column an item has any number of labels; an empty list means none. With
+            None every item has the label ``item``.
         where: a filter, as in search.
         separator: split the text of a label at it: any number of labels per item.
         weight: a column of numbers, the weight of each item in training.
@@ -120,7 +131,7 @@ def load_features(
         LabelError: if no item is left, or a weight is missing, negative or not finite.
     """
     with storage.catalog.read() as con, item_filter.filter_errors(con, where):
-        column = _label_column(con, label)
+        column = _EVERY_ITEM if label is None else _label_column(con, label)
         condition = item_filter.compile_filter(con, where)
         weight_sql = {} if weight is None else {"weight": number_value(_known_column(con, weight))}
         rows = feature_rows(con, column, space=space.key, condition=condition, **weight_sql)
@@ -129,6 +140,10 @@ def load_features(
         vectors = storage.vector_reader_in(con, space.space).map_shards(shards)
     n_unlabeled = sum(r.label is None for r in rows)
     labels, groups = NameCleaner("label"), NameCleaner("group")
+    if not usable and label is None:
+        raise LabelError(
+            f"no item that matches has a vector in space {space.name}; `embedstore info STORE` counts them"
+        )
     if not usable:
         raise LabelError(
             f"no item has both a {label!r} and a vector in space {space.name} ({len(rows)} match, {n_unlabeled} have "
@@ -146,7 +161,7 @@ def load_features(
         n_unlabeled=n_unlabeled,
         n_without_vector=len(rows) - n_unlabeled - len(usable),
         multilabel=multilabel,
-        label=label,
+        label=label or "item",
         space=space.name,
         label_notes=tuple(labels.notes()),
         weights=None if weight is None else _weights(usable, weight),
@@ -172,6 +187,17 @@ def _weights(rows: Sequence[FeatureRow], column: str) -> NDArray[np.float64]:
     if not weights.any():
         raise LabelError(f"all weights in {column!r} are 0: no item is left to train on; leave out the weights")
     return weights
+
+
+def load_matching_ids(storage: Storage, where: str) -> NDArray[np.int64]:
+    """Return the present items that match a filter, int64 ``(N,)``, ascending.
+
+    Raises:
+        UnknownColumn: if the filter names an unknown column.
+        BadFilter: if the filter is not valid.
+    """
+    with storage.catalog.read() as con, item_filter.filter_errors(con, where):
+        return np.array(matching_items(con, item_filter.compile_filter(con, where)), dtype=np.int64)
 
 
 def take_rows(X: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -47,6 +47,11 @@ def fit_head(head: str, train: Features, *, seed: int = 0, options: dict[str, An
 
 
 def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
+    if train.weights is not None and not train.weights.all():
+        train = train.take(np.flatnonzero(train.weights))  # they have no part in the classes and folds either
+    rows: dict[str, Any] = {"groups": train.groups}
+    if train.weights is not None:
+        rows["sample_weight"] = train.weights
     if seed and head in ("logistic", "mlp", "svm"):
         options.setdefault("random_state", seed)
     if train.multilabel:
@@ -54,12 +59,13 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         if len(names) < 2:
             raise LabelError(f"training has {len(names)} different labels; a classifier needs at least two")
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
-        return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), groups=train.groups)
+        return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), **rows)
     if head == "logistic":
         if not _has_single_c(options) and (few := max_inner_folds(train)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
-        return heads.make_head(head, **options).fit(train.X, train.y, groups=train.groups)
-    return heads.fit_grouped(heads.make_head(head, **options), train.X, train.y, train.groups)
+        return heads.make_head(head, **options).fit(train.X, train.y, **rows)
+    estimator = heads.make_head(head, **options)
+    return heads.fit_weighted(estimator, train.X, train.y, weights=train.weights, groups=train.groups)
 
 
 def max_inner_folds(train: Features) -> int:
@@ -104,7 +110,7 @@ def out_of_fold_probabilities(
         Probabilities, float32 ``(N, K)``.
     """
     options = dict(options or {})
-    if nested and not data.multilabel:
+    if (nested and not data.multilabel) or data.weights is not None:
         return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
     if head == "logistic" and data.multilabel and not _has_single_c(options):
         return _out_of_fold_per_label(data, class_names, n_folds, {"random_state": seed} | options)

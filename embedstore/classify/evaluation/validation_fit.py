@@ -63,7 +63,7 @@ def _select_c(
     both = concatenate_rows(train, validation)
     split = (np.arange(len(train)), np.arange(len(train), len(both)))
     probe: heads.LogisticProbe = heads.make_head(head, **{"random_state": settings.seed} | options | {"cv": [split]})
-    return probe.fit(both.X, both.y)
+    return probe.fit(both.X, both.y, sample_weight=both.weights)
 
 
 def concatenate_rows(first: Features, second: Features) -> Features:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from embedstore.errors import BadHead, UnknownHead, did_you_mean
 
 if TYPE_CHECKING:
-    from embedstore.classify.heads.base import fit_grouped
     from embedstore.classify.heads.calibration import CalibratedHead, probabilities
     from embedstore.classify.heads.conformal import ConformalSets, predicts_sets, set_members
     from embedstore.classify.heads.export import export_npz, export_onnx
@@ -27,12 +26,11 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.regression.ordinal import OrdinalHead
     from embedstore.classify.heads.regression.prediction_interval import PredictionInterval
     from embedstore.classify.heads.regression.ridge import RidgeHead
-    from embedstore.classify.heads.regression.weighted_fit import fit_weighted
+    from embedstore.classify.heads.sample_weights import fit_weighted
     from embedstore.classify.heads.selective import SelectiveClassifier
     from embedstore.classify.heads.zero_shot import ZeroShotHead, build_prompts, encode_class_vectors, load_templates
 
 _MODULES = {
-    "base": ("fit_grouped",),
     "calibration": ("CalibratedHead", "probabilities"),
     "conformal": ("ConformalSets", "predicts_sets", "set_members"),
     "export": ("export_npz", "export_onnx"),
@@ -47,7 +45,7 @@ _MODULES = {
     "regression.ordinal": ("OrdinalHead",),
     "regression.prediction_interval": ("PredictionInterval",),
     "regression.ridge": ("RidgeHead",),
-    "regression.weighted_fit": ("fit_weighted",),
+    "sample_weights": ("fit_weighted",),
     "selective": ("SelectiveClassifier",),
     "zero_shot": ("ZeroShotHead", "build_prompts", "encode_class_vectors", "load_templates"),
 }
@@ -85,7 +83,6 @@ __all__ = [
     "encode_class_vectors",
     "export_npz",
     "export_onnx",
-    "fit_grouped",
     "fit_weighted",
     "load",
     "load_templates",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import has_fit_parameter
 
 from embedstore.arrays import Array, FloatArray, unit_rows
 from embedstore.classify.heads.numerics import softmax
@@ -36,13 +34,6 @@ class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
         """Return labels ``(N,)``; of equal logits the first class in order wins."""
         best = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
-
-
-def fit_grouped(head: Any, X: Array, y: Array, groups: Array | None) -> Any:
-    """Fit a classifier and return it; ``groups`` are given to those that hold out rows of their own."""
-    if groups is not None and has_fit_parameter(head, "groups"):
-        return head.fit(X, y, groups=groups)
-    return head.fit(X, y)
 
 
 def unit_features(X: Array, dim: int) -> FloatArray:

@@ -14,7 +14,9 @@ ClassWeight = str | Mapping[Any, float] | None
 BALANCED = "balanced"
 
 
-def class_weights(class_weight: ClassWeight, codes: IntArray, classes: Array) -> FloatArray | None:
+def class_weights(
+    class_weight: ClassWeight, codes: IntArray, classes: Array, sample_weight: FloatArray | None = None
+) -> FloatArray | None:
     """Return the weight of each row, float64 ``(N,)``, or None if all weights are 1.
 
     Args:
@@ -22,16 +24,19 @@ def class_weights(class_weight: ClassWeight, codes: IntArray, classes: Array) ->
             named has the weight 1.
         codes: int64 ``(N,)``, the column of each row's class.
         classes: the K labels.
+        sample_weight: float64 ``(N,)``, weights of single rows; the result is their product with those of the classes,
+            and ``balanced`` counts a row as often as its weight says.
 
     Raises:
         BadHead: if the weight of a class is no positive number, or ``class_weight`` names another class.
     """
     if class_weight is None:
-        return None
+        return sample_weight
+    own = np.ones(len(codes)) if sample_weight is None else sample_weight
     if isinstance(class_weight, str) and class_weight == BALANCED:
-        counts = np.bincount(codes, minlength=len(classes))
-        return np.asarray((len(codes) / (len(classes) * counts))[codes])
-    return np.asarray(_weights_by_class(class_weight, classes)[codes])
+        counts = np.bincount(codes, own, minlength=len(classes))
+        return np.asarray(own * (own.sum() / (len(classes) * counts))[codes])
+    return np.asarray(own * _weights_by_class(class_weight, classes)[codes])
 
 
 def _weights_by_class(class_weight: ClassWeight, classes: Array) -> FloatArray:

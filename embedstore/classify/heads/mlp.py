@@ -13,6 +13,7 @@ from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import check_positive
+from embedstore.classify.heads.sample_weights import drop_unweighted
 
 _BLOCK = 8192
 
@@ -75,27 +76,30 @@ class MLPHead(LogitClassifier):
         self.device = device
         self.class_weight = class_weight
 
-    def fit(self, X: Array, y: Array, groups: Array | None = None) -> MLPHead:
+    def fit(self, X: Array, y: Array, groups: Array | None = None, sample_weight: Array | None = None) -> MLPHead:
         """Train until the held-out loss has stopped falling.
 
         Args:
             X: features ``(N, D)``.
             y: labels ``(N,)``.
             groups: ``(N,)``; rows of one group are all trained on or all held out.
+            sample_weight: ``(N,)``, at least 0, in the loss that is trained on and in the one that decides when to
+                stop. A row of weight 0 is left out; 2 counts as two rows, up to the order of the rows in an epoch.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if the
-                rows do not fit into the memory of the named device.
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if a
+                sample weight is negative or not finite; if the rows do not fit into the memory of the named device.
             ValueError: if there is a single class.
         """
         for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):
             check_positive(name, getattr(self, name))
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
+        sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"labels hold one class, {str(self.classes_[0])!r}; a classifier needs at least two")
-        weights = class_weights(self.class_weight, codes, self.classes_)
+        weights = class_weights(self.class_weight, codes, self.classes_, sample_weight)
         n_held_out = int(np.ceil(self.validation_fraction * len(codes)))
         every = np.arange(len(codes))
         parts = stratified_group_holdout(codes, groups, n_held_out, seed=self.random_state)

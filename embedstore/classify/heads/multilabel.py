@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD
 from embedstore.classify.heads import make_head
-from embedstore.classify.heads.base import fit_grouped
 from embedstore.classify.heads.calibration import probabilities
+from embedstore.classify.heads.sample_weights import drop_unweighted, fit_weighted
 from embedstore.errors import LabelError
 
 _SINGLE_GROUP_C = 1.0  # if one kind of example is in a single group, nothing can choose C
@@ -44,27 +44,30 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.options = options
         self.classes = classes
 
-    def fit(self, X: Array, y: Array, groups: Array | None = None) -> OneVsRest:
+    def fit(self, X: Array, y: Array, groups: Array | None = None, sample_weight: Array | None = None) -> OneVsRest:
         """Fit every label.
 
         Args:
             X: features ``(N, D)``.
             y: bool or 0 and 1, ``(N, K)``, the labels of each row; or one label per row, ``(N,)``.
             groups: ``(N,)``; rows of one group stay together where the head cross-validates.
+            sample_weight: ``(N,)``, at least 0, for heads that take weights of rows.
 
         Raises:
+            BadHead: if weights are given and the head takes none, or one is negative or not finite.
             LabelError: if there are fewer than two labels, or another number of them than ``classes``.
         """
         X, y = validate_data(self, X, y, multi_output=True, dtype=_DTYPES)
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
         check_classification_targets(y)
+        sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.multilabel_ = y.ndim == 2
         members = y.astype(bool) if self.multilabel_ else y[:, None] == np.unique(y)
         self.classes_ = self._label_names(members.shape[1]) if self.multilabel_ else np.unique(y)
         if len(self.classes_) < 2:
             raise LabelError(f"training has {len(self.classes_)} class; a classifier needs at least two")
         groups = np.arange(len(X)) if groups is None else np.asarray(groups)
-        self.heads_ = [self._fit_label(X, member, groups) for member in members.T]
+        self.heads_ = [self._fit_label(X, member, groups, sample_weight) for member in members.T]
         pairs = zip(self.classes_, self.heads_, strict=True)
         self.constant_labels_ = [str(label) for label, head in pairs if isinstance(head, float)]
         return self
@@ -88,17 +91,19 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise LabelError(f"there are {columns} columns of labels and {len(names)} names for them")
         return names
 
-    def _fit_label(self, X: Array, member: Array, groups: Array) -> Any:
+    def _fit_label(self, X: Array, member: Array, groups: Array, weights: FloatArray | None) -> Any:
         n_groups = min(len(np.unique(groups[member])), len(np.unique(groups[~member])))
         if n_groups == 0 or (n_groups == 1 and self.head in _NEED_TWO):
-            return float(member.mean())
+            return float(np.average(member, weights=weights))
         options = dict(self.options or {})
         if self.head != "logistic":
-            return fit_grouped(make_head(self.head, **options), X, member.astype(np.int64), groups)
+            return fit_weighted(
+                make_head(self.head, **options), X, member.astype(np.int64), weights=weights, groups=groups
+            )
         if n_groups == 1:
             options["Cs"] = [_SINGLE_GROUP_C]
         options.setdefault("cv", min(5, n_groups))
-        return make_head(self.head, **options).fit(X, member.astype(np.int64), groups=groups)
+        return make_head(self.head, **options).fit(X, member.astype(np.int64), groups=groups, sample_weight=weights)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that a row may have several labels."""

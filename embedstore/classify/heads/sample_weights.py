@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from sklearn.utils.validation import has_fit_parameter
 
 from embedstore.arrays import Array, FloatArray
 from embedstore.errors import BadHead
+
+
+def drop_unweighted(
+    sample_weight: Array | None, X: Array, y: Array, groups: Array | None
+) -> tuple[FloatArray | None, Array, Array, Array | None]:
+    """Return weights, rows, targets and groups without the rows of weight 0; they have no part in any fold either.
+
+    Args:
+        sample_weight: ``(N,)``, or None, which changes nothing.
+        X: features ``(N, D)``.
+        y: targets ``(N,)`` or ``(N, K)``.
+        groups: ``(N,)`` or None.
+
+    Raises:
+        BadHead: if the weights are not valid.
+    """
+    if sample_weight is None:
+        return None, X, y, groups
+    weights = check_sample_weight(sample_weight, len(y))
+    groups = None if groups is None else np.asarray(groups)
+    if weights.all():
+        return weights, X, y, groups
+    kept = weights > 0
+    return weights[kept], X[kept], y[kept], None if groups is None else groups[kept]
 
 
 def check_sample_weight(sample_weight: Array | None, n_rows: int) -> FloatArray:
@@ -32,3 +59,31 @@ def check_sample_weight(sample_weight: Array | None, n_rows: int) -> FloatArray:
     if not weights.any():
         raise BadHead("all values of sample_weight are zero: no row is left to train on")
     return weights
+
+
+def fit_weighted(
+    head: Any, X: Array, y: Array, *, weights: FloatArray | None = None, groups: Array | None = None
+) -> Any:
+    """Fit a head and return it.
+
+    Args:
+        head: an unfitted scikit-learn estimator.
+        X: features ``(N, D)``.
+        y: targets ``(N,)``.
+        weights: ``(N,)``; None weighs all rows alike.
+        groups: ``(N,)``, given to heads that hold out rows of their own.
+
+    Raises:
+        BadHead: if weights are given and the head has none.
+    """
+    options: dict[str, Any] = {}
+    if weights is not None:
+        if not has_fit_parameter(head, "sample_weight"):
+            raise BadHead(
+                f"{type(head).__name__} does not take weights of items; leave out the weight, or use logistic, mlp, "
+                "svm or ridge"
+            )
+        options["sample_weight"] = weights
+    if groups is not None and has_fit_parameter(head, "groups"):
+        options["groups"] = groups
+    return head.fit(X, y, **options)

@@ -89,3 +89,14 @@ def feature_rows(
         [space],
     ).fetchall()
     return [FeatureRow._make(row) for row in rows]
+
+
+def matching_items(con: duckdb.DuckDBPyConnection, condition: str) -> list[int]:
+    """Return the present items that match a condition, ascending.
+
+    Args:
+        con: a reader's connection.
+        condition: SQL over ``items``.
+    """
+    rows = con.execute(f"SELECT item FROM items WHERE present AND ({condition}) ORDER BY item").fetchall()
+    return [int(item) for (item,) in rows]

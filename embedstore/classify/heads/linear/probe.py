@@ -29,6 +29,7 @@ from embedstore.classify.heads.linear.regularization_path import (
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
 from embedstore.classify.heads.options import parse_option
+from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
@@ -115,7 +116,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.keep_out_of_fold = keep_out_of_fold
         self.class_weight = class_weight
 
-    def fit(self, X: Array, y: Array, groups: Array | None = None) -> LogisticProbe:
+    def fit(self, X: Array, y: Array, groups: Array | None = None, sample_weight: Array | None = None) -> LogisticProbe:
         """Choose C and fit on all rows.
 
         Args:
@@ -125,10 +126,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             groups: ``(N,)``; rows of one group stay together. ``GridSearchCV`` and ``cross_val_score`` of scikit-learn
                 hand them on only with metadata routing, that is after ``set_config(enable_metadata_routing=True)`` and
                 ``set_fit_request(groups=True)``; otherwise the inner folds do not know the groups.
+            sample_weight: ``(N,)``, at least 0; a row of weight 2 counts as two rows, in the loss that is fitted and in
+                the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if the
-                rows do not fit into the memory of the named device.
+            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if a
+                sample weight is negative or not finite; if the rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
@@ -136,10 +139,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES)
         check_classification_targets(y)
+        if self.cv is None or isinstance(self.cv, int | float):  # given folds name the rows by their places
+            sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise LabelError(f"the labels hold 1 class, {str(self.classes_[0])!r}; a classifier needs at least two")
-        weights = class_weights(self.class_weight, codes, self.classes_)
+        weights = class_weights(self.class_weight, codes, self.classes_, sample_weight)
         grid = self.grid
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)

@@ -11,8 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.data.folds import numeric_group_folds
 from embedstore.classify.heads.regression import make_regressor
-from embedstore.classify.heads.regression.weighted_fit import fit_weighted
-from embedstore.classify.heads.sample_weights import check_sample_weight
+from embedstore.classify.heads.sample_weights import check_sample_weight, fit_weighted
 from embedstore.classify.metrics.regression import quadratic_kappa
 from embedstore.errors import LabelError
 

@@ -13,7 +13,7 @@ from embedstore.classify.data.folds import numeric_group_folds
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import check_positive
 from embedstore.classify.heads.regression.centered_rows import CenteredRows
-from embedstore.classify.heads.sample_weights import check_sample_weight
+from embedstore.classify.heads.sample_weights import check_sample_weight, drop_unweighted
 from embedstore.errors import BadHead
 
 _GRID = (1e-7, 10.0)  # the ends of the grid, relative to the largest sum of squares along a direction
@@ -62,11 +62,8 @@ class RidgeHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES, y_numeric=True)
         y = np.asarray(y, np.float64)
+        sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         weights = check_sample_weight(sample_weight, len(y))
-        if not weights.all():  # a row of weight 0 has no part in anything, the folds included
-            kept = weights > 0
-            X, y, weights = X[kept], y[kept], weights[kept]
-            groups = None if groups is None else np.asarray(groups)[kept]
         rows = CenteredRows.of(X, y, weights)
         self.alphas_ = self._grid(rows)
         self.errors_: FloatArray = np.zeros(0)

@@ -1,0 +1,118 @@
+"""Weights of single rows: what they are equal to, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+import embedstore as es
+from embedstore.classify import heads
+from embedstore.classify.data.labels import label_indicators
+from embedstore.errors import BadHead, LabelError
+
+
+def noisy(n, classes=3, seed=0):
+    """Rows of a few classes that overlap."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % classes
+    return np.eye(classes, 5)[y] + rng.normal(size=(n, 5)), np.array([f"c{k}" for k in y])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    weights=st.lists(st.integers(0, 4), min_size=30, max_size=80),
+    classes=st.integers(2, 4),
+    C=st.floats(0.01, 10),
+    class_weight=st.sampled_from([None, "balanced", {"c0": 3.0}]),
+    seed=st.integers(0, 50),
+)
+def test_a_whole_weight_repeats_a_row(weights, classes, C, class_weight, seed):
+    """The optimum of weighted rows is that of repeated rows and of scikit-learn, with class weights, too."""
+    w = np.array(weights)
+    w[: 2 * classes] = 1
+    X, y = noisy(len(w), classes, seed)
+    again = np.repeat(np.arange(len(w)), w)
+    make = {"C": C, "class_weight": class_weight, "tol": 1e-9}
+    weighted = heads.LogisticProbe(**make).fit(X, y, sample_weight=w).predict_proba(X)
+    repeated = heads.LogisticProbe(**make).fit(X[again], y[again]).predict_proba(X)
+    theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-10, max_iter=10_000)
+    assert weighted == pytest.approx(repeated, abs=1e-4)
+    assert weighted == pytest.approx(theirs.fit(X[again], y[again]).predict_proba(X), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp", "ridge", "svm"])
+def test_a_row_of_weight_0_has_no_part_in_anything(name):
+    """Folds, C, standardization and early stopping are those without the row, also of another class."""
+    X, y = noisy(120)
+    w = np.random.default_rng(1).integers(0, 2, 120)
+    X[w == 0] *= 100
+    y[np.flatnonzero(w == 0)[0]] = "ot"
+    options = {"max_epochs": 20, "hidden": 16} if name == "mlp" else {}
+    kept = w > 0
+    if name in ("ridge", "svm"):  # of scikit-learn, where a class without weight stays a class
+        y[y == "ot"] = "c0"
+    one = heads.fit_weighted(heads.make_head(name, **options), X, y, weights=w)
+    two = heads.fit_weighted(heads.make_head(name, **options), X[kept], y[kept], weights=np.ones(kept.sum()))
+    assert list(one.classes_) == list(two.classes_)
+    assert heads.probabilities(one, X[kept]) == pytest.approx(heads.probabilities(two, X[kept]), abs=1e-3)
+
+
+def test_equal_weights_change_nothing():
+    """All weights 5 give the network without weights; in logistic regression they are five times the C."""
+    X, y = noisy(150)
+    w, network = np.full(150, 5.0), {"max_epochs": 20, "hidden": 16}
+    one, two = heads.MLPHead(**network).fit(X, y, sample_weight=w), heads.MLPHead(**network).fit(X, y)
+    assert one.predict_proba(X) == pytest.approx(two.predict_proba(X), abs=1e-4)
+    one, two = heads.LogisticProbe(C=0.1).fit(X, y, sample_weight=w), heads.LogisticProbe(C=0.5).fit(X, y)
+    assert one.predict_proba(X) == pytest.approx(two.predict_proba(X), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_heavy_rows_pull_the_boundary(name):
+    """On labels that contradict each other the heavier ones win."""
+    X = np.repeat(np.random.default_rng(0).normal(size=(60, 4)), 2, axis=0)
+    y, w = np.tile(["a", "b"], 60), np.tile([1.0, 9.0], 60)
+    head = heads.make_head(name).fit(X, y, sample_weight=w)
+    assert head.predict_proba(X)[:, 1].mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_several_labels_take_weights():
+    """Every label's head is fitted with them; a constant label has its weighted share."""
+    X, y = noisy(60, 2)
+    indicators = label_indicators(np.array([(v, "all") for v in y], object), ["c0", "c1", "all"])
+    w = np.random.default_rng(0).integers(0, 3, 60)
+    again = np.repeat(np.arange(60), w)
+    one = heads.OneVsRest("ridge").fit(X, indicators, sample_weight=w)
+    two = heads.OneVsRest("ridge").fit(X[again], indicators[again])
+    assert one.predict_proba(X) == pytest.approx(two.predict_proba(X), abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_a_weight_that_is_none_is_refused(name, bad):
+    """The message names the row."""
+    X, y = noisy(12)
+    with pytest.raises(BadHead, match="at least 0; row 4"):
+        heads.make_head(name).fit(X, y, sample_weight=np.where(np.arange(12) == 4, bad, 1.0))
+
+
+def test_a_store_weighs_its_items(tmp_path):
+    """``weight=`` reaches every head that takes weights; others refuse it, and so do wrong weights."""
+    X, y = noisy(150)
+    store = es.create(tmp_path / "s.store")
+    columns = {"uri": [f"/{n}" for n in range(150)], "label": y, "w": np.arange(150) % 3, "half": [1.0, None] * 75}
+    store.add_vectors(X.astype(np.float32), columns)
+    for head in ("logistic", "mlp", "svm", "ridge"):
+        options = {"max_epochs": 5} if head == "mlp" else {}
+        pair = [store.probe("label", head=head, weight=w, head_options=options, seed=1) for w in (None, "w")]
+        assert pair[0].n_held_out == pair[1].n_held_out
+        proba = [e.held_out_predictions.proba for e in pair]
+        assert proba[0] != pytest.approx(proba[1], abs=1e-3)
+    for head in ("knn", "prototype", "lda"):
+        with pytest.raises(BadHead, match="does not take weights of items"):
+            store.probe("label", head=head, weight="w")
+    with pytest.raises(LabelError, match=r"'half' must be finite numbers of at least 0; 75 of 150.*none"):
+        store.probe("label", weight="half")
+    store.probe("label", weight="w", calibrate="temperature")
+    store.probe("label", weight="w", folds=3)
