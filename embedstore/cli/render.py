@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
@@ -95,6 +96,15 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
     if report.bottleneck:
         console.print_line(report.bottleneck)
     _print_failures(store, report.failures)
+
+
+def print_watch_event(store: Store, as_json: bool, event: EmbedReport | str) -> None:
+    """Print a report of a watch at once, also to a pipe, and on stderr why there was no run."""
+    if isinstance(event, str):
+        console.print_note(event)
+    else:
+        print_embed_report(store, event, as_json)
+    sys.stdout.flush()
 
 
 def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
