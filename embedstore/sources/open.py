@@ -21,6 +21,7 @@ from embedstore.sources.huggingface.hub import download_data_set
 from embedstore.sources.huggingface.saved import SavedDataSet, is_saved_data_set
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
+from embedstore.sources.parts.source import PartsSource
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
 from embedstore.sources.plug_in.source import open_plug_in
 from embedstore.sources.remote.filesystem import is_remote
@@ -56,7 +57,7 @@ def open_source(
         table: how a manifest is read.
         annotations: which annotations of the photos are read, and what becomes an item.
         exclude: absolute folders never entered; stores are never entered anyway.
-        rules: which names in folders are skipped.
+        rules: which names in folders are skipped, and which files are embedded by their pages and frames.
         listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
@@ -111,11 +112,14 @@ def open_source(
     archives = [name for name in names if is_archive_name(name)]
     remote = [name for name in names if is_remote(name) and name not in archives]
     local = [name for name in names if name not in archives and name not in remote]
-    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
+    sources: list[Source] = (
+        [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
+    )
     if archives:
-        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
-    parts += open_remote(remote, labels=labels, splits=splits, rules=rules)
-    return parts[0] if len(parts) == 1 else ChainedSource(parts)
+        sources.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
+    sources += open_remote(remote, labels=labels, splits=splits, rules=rules)
+    files = sources[0] if len(sources) == 1 else ChainedSource(sources)
+    return PartsSource(files, rules.parts, listings)
 
 
 def _folder_of_photos(names: Sequence[str], annotations: AnnotationOptions, table: TableOptions) -> str | None:
