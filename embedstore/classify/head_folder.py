@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class HeadFolder:
-    """``heads/NAME`` of a store. A name that fits is also a safe folder name and needs no quotes in a filter.
+    """``heads/NAME`` of a store. A name that fits is also a safe folder name.
 
     Args:
         root: the folder of the store.

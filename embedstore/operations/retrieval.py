@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify.data.captions import CaptionedItems, load_captions
 from embedstore.classify.data.features import Features
-from embedstore.classify.data.label_text import clean_split
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.slices import load_slices
 from embedstore.classify.data.task import require_classes
@@ -27,6 +26,7 @@ from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.text_form import clean_split
 
 EACH_ITEM = "each item in turn"
 

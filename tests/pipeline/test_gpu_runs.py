@@ -5,6 +5,7 @@ import itertools
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -95,6 +96,13 @@ def test_half_precision_is_compared_and_used(monkeypatch, embed, reference):
     agreement = compare_vectors(reference, vectors)
     assert agreement.is_close
     assert not np.array_equal(reference[BATCH:], vectors[BATCH:])
+
+
+def test_half_precision_is_used_with_the_eager_runtime_too(monkeypatch, store, jpegs):
+    """To name the runtime does not switch the choice of a precision off."""
+    with pretended_gpus(monkeypatch):
+        store._session.options = replace(store._session.options, precision="auto")
+        assert store.embed(jpegs, batch_size=BATCH, runtime="eager").precision == "fp16"
 
 
 def test_several_devices_resize_their_own_images(monkeypatch, embed, reference):

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.label_text import NameCleaner, clean_split
+from embedstore.classify.data.label_text import NameCleaner
 from embedstore.classify.data.task import Task
 from embedstore.errors import LabelError, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
@@ -29,6 +29,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, gather_vectors
+from embedstore.text_form import clean_split
 
 if TYPE_CHECKING:
     from embedstore.classify.data.near_duplicates import NearDuplicates

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.head_files import load, save
     from embedstore.classify.heads.kernel import KernelProbe
     from embedstore.classify.heads.knn import WeightedKNN
+    from embedstore.classify.heads.label_thresholds import LabelThresholds
     from embedstore.classify.heads.linear.probe import LogisticProbe
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
@@ -39,6 +40,7 @@ _MODULES = {
     "head_files": ("load", "save"),
     "kernel": ("KernelProbe",),
     "knn": ("WeightedKNN",),
+    "label_thresholds": ("LabelThresholds",),
     "linear.probe": ("LogisticProbe",),
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
@@ -71,6 +73,7 @@ __all__ = [
     "ConformalSets",
     "KNNRegressor",
     "KernelProbe",
+    "LabelThresholds",
     "LogisticProbe",
     "MLPHead",
     "NearestPrototype",

@@ -101,6 +101,7 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
     "KernelProbe": HeadCodec(f"{_OURS}kernel", "KernelProbe"),
     "KNNRegressor": HeadCodec(f"{_OURS}regression.knn", "KNNRegressor"),
+    "LabelThresholds": HeadCodec(f"{_OURS}label_thresholds", "LabelThresholds"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),
     "LinearSVC": HeadCodec("sklearn.svm", "LinearSVC"),
     "LogisticProbe": HeadCodec(
