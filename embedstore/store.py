@@ -810,6 +810,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -850,6 +851,9 @@ class Store:
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
+            label_thresholds: with several labels per item, ``half`` predicts a label from a probability of one half on,
+                ``chosen`` from the threshold with the highest F1 on the ``val`` items, else on training items out of
+                fold.
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
@@ -894,6 +898,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
             protocol=protocol,
@@ -922,6 +927,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -949,6 +955,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
             protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
@@ -978,6 +985,7 @@ class Store:
             conformal_by_class=conformal_by_class,
             choose_on=choose_on,
             refit=refit,
+            label_thresholds=label_thresholds,
             by=by,
             by_metric=by_metric,
             protocol=protocol,
@@ -1275,6 +1283,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
     ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1303,6 +1312,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; the other heads do not select C.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
@@ -1337,6 +1347,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
         )
 

@@ -18,6 +18,7 @@ from embedstore.media.image.crop import Box, join_crop
 from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
+from embedstore.sources.huggingface.arrow_file import parse_arrow_uri, read_arrow_row, stat_arrow_row
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
@@ -51,6 +52,9 @@ def read_location(path: str) -> bytes:
     row = parse_row_uri(path)
     if row is not None:
         return read_row(row)
+    arrow_row = parse_arrow_uri(path)
+    if arrow_row is not None:
+        return read_arrow_row(arrow_row)
     plug_in = item_plug_in(path)
     if plug_in is not None:
         return read_item_of(plug_in, path)
@@ -65,13 +69,16 @@ def stat_location(
     if part is not None:
         return part_reference(stat_location(part.file, label, split, group), part)
     member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
-    if member is None and row is None and plug_in is None and not is_remote(path):
+    arrow_row = parse_arrow_uri(path)
+    if member is None and row is None and arrow_row is None and plug_in is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
         elif row is not None:
             size, version_ns = stat_row(row)
+        elif arrow_row is not None:
+            size, version_ns = stat_arrow_row(arrow_row)
         elif plug_in is not None:
             size, version_ns = stat_item_of(plug_in, path)
         else:

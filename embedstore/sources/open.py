@@ -17,6 +17,8 @@ from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.frames import is_frame
+from embedstore.sources.huggingface.hub import download_data_set
+from embedstore.sources.huggingface.saved import SavedDataSet, is_saved_data_set
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
 from embedstore.sources.parts.source import PartsSource
@@ -26,7 +28,7 @@ from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
-from embedstore.sources.uris import HUB_CURE, REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
+from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
 
 RULES = ("folder",)
@@ -79,7 +81,11 @@ def open_source(
         if not is_plain or annotations.paths or annotations.crops:
             raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
         return added
-    names = [_local_name(name) for name in expanded]
+    names = [_local_name(download_data_set(name) if scheme_of(name) == "hf" else name) for name in expanded]
+    if len(names) == 1 and is_saved_data_set(names[0]):
+        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or rules != SkipRules():
+            raise BadManifest(f"{names[0]} is a saved data set; leave out the options for tables and folders")
+        return SavedDataSet(names[0], table.uri_column, splits=split_rule is not None)
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
         annotations, names = replace(annotations, paths=tuple(names)), []
     if annotations.paths or annotations.crops:
@@ -141,7 +147,7 @@ def _local_name(name: str) -> str:
         return name
     scheme = remote_scheme(name)
     if scheme:
-        raise SourceNotFound(f"{name}: {scheme}:// {HUB_CURE if scheme == 'hf' else REMOTE_CURE}")
+        raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")
     name = local_path(name, folder="") if scheme_of(name) else os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
     name = existing_path(name)
     if not os.path.lexists(name) and not is_glob(name):
