@@ -17,6 +17,7 @@ from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
+from embedstore.sources.parts.options import PartOptions
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_SECONDS
@@ -237,6 +238,9 @@ class Store:
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
+        pages: bool = False,
+        every: float | None = None,
+        key_frames: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
@@ -270,6 +274,11 @@ class Store:
             hidden: embed hidden files and folders too.
             raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
+            pages: embed the pages of PDF files in folders, archives and buckets, as ``doc.pdf#page=3``. A PDF file that
+                is named itself is always embedded by its pages.
+            every: embed a frame of each video every so many seconds, as ``clip.mp4#t=12.5``. Of a video that is named
+                itself there is one every 5 seconds by default.
+            key_frames: embed the key frames of each video.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
@@ -292,7 +301,7 @@ class Store:
             BadManifest: if a manifest cannot be read or has no uris.
             BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
-            BadOption: if there is no such choice for RAW pairs.
+            BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -306,7 +315,12 @@ class Store:
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
             annotations=AnnotationOptions(tuple(annotations), crops),
-            rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
+            rules=SkipRules(
+                tuple(exclude),
+                hidden,
+                parts=PartOptions(pages, every, key_frames),
+                raw_pairs=RawPairs.parse(raw_pairs),
+            ),
             space=space,
             batch_size=batch_size,
             threads=threads,
@@ -796,6 +810,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -836,6 +851,9 @@ class Store:
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
+            label_thresholds: with several labels per item, ``half`` predicts a label from a probability of one half on,
+                ``chosen`` from the threshold with the highest F1 on the ``val`` items, else on training items out of
+                fold.
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
@@ -880,6 +898,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
             protocol=protocol,
@@ -908,6 +927,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -935,6 +955,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
             protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
@@ -964,6 +985,7 @@ class Store:
             conformal_by_class=conformal_by_class,
             choose_on=choose_on,
             refit=refit,
+            label_thresholds=label_thresholds,
             by=by,
             by_metric=by_metric,
             protocol=protocol,
@@ -1261,6 +1283,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
     ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1289,6 +1312,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; the other heads do not select C.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
@@ -1323,6 +1347,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
         )
 

@@ -127,6 +127,14 @@ class EvaluationOptionGroup:
         bool, typer.Option("--refit", help="Train on the val items, too, after everything is selected.")
     ] = False
 
+    label_thresholds: Annotated[
+        str,
+        typer.Option(
+            help="With several labels per item, predict a label from a probability of one half on (half), or from the "
+            "threshold with the highest F1 on val items or out of fold (chosen)."
+        ),
+    ] = "half"
+
     @property
     def near_duplicate_policy(self) -> str:
         """What is done with near-duplicates."""

@@ -104,6 +104,18 @@ def embed(
             "file) or both."
         ),
     ] = "photo",
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Embed the pages of PDF files, also those in folders.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Embed a frame of each video every so many seconds, also in folders; by default every 5 seconds of a "
+            "video that is named itself.",
+        ),
+    ] = None,
+    key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -204,6 +216,9 @@ def embed(
         exclude=exclude,
         hidden=hidden,
         raw_pairs=raw_pairs,
+        pages=pages,
+        every=every,
+        key_frames=key_frames,
         space=space,
         batch_size=batch_size,
         threads=threads,

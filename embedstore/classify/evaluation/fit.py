@@ -186,8 +186,8 @@ def has_probabilities(estimator: Any) -> bool:
     calibrated. Log-loss, Brier score and calibration error say nothing about such scores.
     """
     while hasattr(estimator, "head"):
-        if isinstance(estimator, heads.CalibratedHead):
-            return True
+        if isinstance(estimator, heads.CalibratedHead | heads.LabelThresholds):
+            return isinstance(estimator, heads.CalibratedHead)
         if isinstance(estimator.head, str):  # one head per label
             return estimator.head not in _HEADS_WITHOUT_PROBABILITIES
         estimator = estimator.head

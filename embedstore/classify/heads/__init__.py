@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.head_files import load, save
     from embedstore.classify.heads.knn import WeightedKNN
+    from embedstore.classify.heads.label_thresholds import LabelThresholds
     from embedstore.classify.heads.linear.probe import LogisticProbe
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
@@ -37,6 +38,7 @@ _MODULES = {
     "few_shot": ("PromptBlend", "TipAdapter"),
     "head_files": ("load", "save"),
     "knn": ("WeightedKNN",),
+    "label_thresholds": ("LabelThresholds",),
     "linear.probe": ("LogisticProbe",),
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
@@ -67,6 +69,7 @@ __all__ = [
     "CalibratedHead",
     "ConformalSets",
     "KNNRegressor",
+    "LabelThresholds",
     "LogisticProbe",
     "MLPHead",
     "NearestPrototype",
