@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.errors import (
         BackboneError,
         BadAnnotations,
@@ -124,6 +125,7 @@ _MODULES = {
     "embedstore.classify.evaluation.regression.compare": ("RegressionComparison",),
     "embedstore.classify.evaluation.shift": ("ShiftReport",),
     "embedstore.classify.registry": ("HeadRecord",),
+    "embedstore.classify.retrieval.report": ("RetrievalReport",),
     "embedstore.errors": (
         "BackboneError",
         "BadAnnotations",
@@ -273,6 +275,7 @@ __all__ = [
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
+    "RetrievalReport",
     "RuntimeMismatch",
     "ShiftReport",
     "SourceError",

@@ -17,6 +17,7 @@ from embedstore.operations.session import OpenOptions, Session
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
+from embedstore.sources.parts.options import PartOptions
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.query_limits import QUERY_SECONDS
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
     from embedstore.classify.registry import HeadRecord
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         TableEdit,
     )
     from embedstore.operations.untrusted import UntrustedReport
+    from embedstore.operations.watch import Watcher
     from embedstore.operations.zero_shot import ZeroShotClassifier
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
@@ -235,10 +238,15 @@ class Store:
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
+        pages: bool = False,
+        every: float | None = None,
+        key_frames: bool = False,
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        watcher: Watcher | None = None,
+        poll: float | None = None,
         wait: float = 0.0,
         progress: Progress = None,
     ) -> EmbedReport:
@@ -266,10 +274,20 @@ class Store:
             hidden: embed hidden files and folders too.
             raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
+            pages: embed the pages of PDF files in folders, archives and buckets, as ``doc.pdf#page=3``. A PDF file that
+                is named itself is always embedded by its pages.
+            every: embed a frame of each video every so many seconds, as ``clip.mp4#t=12.5``. Of a video that is named
+                itself there is one every 5 seconds by default.
+            key_frames: embed the key frames of each video.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
+                called with the report of every run, and with a line of text where a run cannot be made yet; it ends
+                the watch by returning True for a report.
+            poll: with a watcher, list the source again after so many seconds; by default local folders report their
+                changes, and buckets and network disks are listed every 30 s.
             wait: see :class:`Store`.
             progress: see :class:`Store`.
 
@@ -283,7 +301,7 @@ class Store:
             BadManifest: if a manifest cannot be read or has no uris.
             BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
-            BadOption: if there is no such choice for RAW pairs.
+            BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime is not installed.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
@@ -297,11 +315,18 @@ class Store:
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
             annotations=AnnotationOptions(tuple(annotations), crops),
-            rules=SkipRules(tuple(exclude), hidden, raw_pairs=RawPairs.parse(raw_pairs)),
+            rules=SkipRules(
+                tuple(exclude),
+                hidden,
+                parts=PartOptions(pages, every, key_frames),
+                raw_pairs=RawPairs.parse(raw_pairs),
+            ),
             space=space,
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            watcher=watcher,
+            poll=poll,
             wait=wait,
             progress=progress,
         )
@@ -785,6 +810,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -796,8 +822,8 @@ class Store:
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
-            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``; for numbers ``ridge`` or
-                ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge``, ``mlp`` or ``kernel``; for numbers
+                ``ridge`` or ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
             task: ``classification``, ``regression``, ``ordinal`` (a few numbers in order, such as grades) or ``auto``:
                 numbers with a fraction, and many different whole numbers, are a regression; everything else is a
                 classification. A note says what was chosen for numbers.
@@ -825,6 +851,9 @@ class Store:
             conformal_by_class: keep this share within every class.
             choose_on: ``folds`` of the training items, or the ``val`` items, select C of logistic regression.
             refit: train on the ``val`` items, too, after everything is selected.
+            label_thresholds: with several labels per item, ``half`` predicts a label from a probability of one half on,
+                ``chosen`` from the threshold with the highest F1 on the ``val`` items, else on training items out of
+                fold.
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
@@ -869,6 +898,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
             slices=operations.evaluate.SliceOptions(by, by_metric),
             protocol=protocol,
@@ -897,6 +927,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
         by: str | None = None,
         by_metric: str = "accuracy",
         protocol: str | None = None,
@@ -924,6 +955,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
             by: as for :meth:`probe`.
             by_metric: as for :meth:`probe`.
             protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
@@ -953,9 +985,73 @@ class Store:
             conformal_by_class=conformal_by_class,
             choose_on=choose_on,
             refit=refit,
+            label_thresholds=label_thresholds,
             by=by,
             by_metric=by_metric,
             protocol=protocol,
+        )
+
+    def retrieval(
+        self,
+        label: str | None = None,
+        *,
+        captions: str | None = None,
+        caption_vectors: Vectors | None = None,
+        ks: Counts = (1, 5, 10),
+        queries: str | None = None,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+        near_duplicates: str = "group",
+        near_duplicate_threshold: float | None = None,
+        by: str | None = None,
+    ) -> RetrievalReport:
+        """Evaluate how well vectors find items of the same label, or captions and images each other.
+
+        Items of the query's own group (copies of it, and a declared group) are no candidates. Of equal cosines the
+        items that are not relevant come first.
+
+        Args:
+            label: see :class:`Store`; ``label`` by default, if there are no ``captions``. Items with one label of the
+                query's are relevant.
+            captions: a column of texts, or of lists of texts: each text searches the images, and each image the texts.
+                The space needs a text tower, unless there are ``caption_vectors``.
+            caption_vectors: ``(T, D)``, one row per caption: the items in order, the captions of each in theirs.
+            ks: the ranks of R@k, mAP@k and nDCG@k.
+            queries: ``test``, ``val`` or ``train``: items of this split search among all others. By default each item
+                searches among all others.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            separator: split the text of the label here into several labels.
+            near_duplicates: ``group`` finds copies and treats them as one group, ``ignore`` does not search for them.
+            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen.
+            by: also report R@1 by the values of this column.
+
+        Returns:
+            R@k, mAP@k, nDCG@k and MRR with 95% intervals over groups of queries, for each direction.
+
+        Raises:
+            UnknownColumn: if the items lack a column.
+            BadFilter: if ``where`` is not one condition.
+            LabelError: if there is nothing to find, or the column ``by`` cannot be split into slices.
+            BadOption: if options do not go together, or a rank is below 1.
+            BadVectors: if there is not one vector per caption.
+            NoTextTower: if captions are to be encoded in a space of an image-only backbone.
+        """
+        return operations.retrieval.retrieval(
+            self._session,
+            label,
+            where=where,
+            space=space,
+            separator=separator,
+            options=operations.retrieval.RetrievalOptions(
+                captions=captions,
+                caption_vectors=caption_vectors,
+                ks=ks,
+                queries=queries,
+                by=by,
+                near_duplicates=operations.evaluate.NearDuplicateOptions(near_duplicates, near_duplicate_threshold),
+            ),
         )
 
     def zero_shot(
@@ -1187,6 +1283,7 @@ class Store:
         conformal_by_class: bool = False,
         choose_on: str = "folds",
         refit: bool = False,
+        label_thresholds: str = "half",
     ) -> HeadComparison | RegressionComparison:
         """Compare spaces and heads on one split: which backbone, which head, how many labels, and is it luck?
 
@@ -1215,6 +1312,7 @@ class Store:
             conformal_by_class: as for :meth:`probe`.
             choose_on: as for :meth:`probe`; the other heads do not select C.
             refit: as for :meth:`probe`.
+            label_thresholds: as for :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
@@ -1249,6 +1347,7 @@ class Store:
                 conformal_by_class=conformal_by_class,
                 choose_on=choose_on,
                 refit=refit,
+                label_thresholds=label_thresholds,
             ),
         )
 
@@ -2098,7 +2197,7 @@ def open(
         StoreNotFound: if there is nothing at ``path``.
         NotAStore: if the folder is not a store.
         StoreTooNew: if a later embedstore wrote it.
-        StoreDamaged: if it cannot be opened; `embedstore repair` may help.
+        StoreDamaged: if it cannot be opened; `embedstore repair STORE` may help.
     """
     options = OpenOptions.parse(
         device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code

@@ -70,6 +70,16 @@ def known_split(word: str) -> Split | None:
     return _SPLITS.get(plain) or _SPLITS.get(_YEAR.sub("", plain))
 
 
+def clean_split(word: str | None) -> str | None:
+    """Return the split that a word names; None if it is absent, the word itself if it is not understood.
+
+    Stores of earlier versions may hold words such as ``dev``.
+    """
+    name = clean_name(word)
+    split = known_split(name) if name else None
+    return split.value if split else name
+
+
 def split_words() -> str:
     """Return the names of splits that are understood, for a message."""
     return "; ".join(f"{split.value} ({', '.join(words[1:])})" for split, words in SPLIT_WORDS.items())

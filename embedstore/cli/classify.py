@@ -27,6 +27,7 @@ from embedstore.cli.option_groups import (
     TaskOption,
     TextClassOptionGroup,
     Weight,
+    load_vectors,
     with_option_groups,
 )
 
@@ -126,6 +127,54 @@ def knn(
         **slices.to_kwargs(),
     )
     render_evaluation.print_evaluation(opened, result, output, as_json)
+
+
+@app.command(rich_help_panel=Panel.CLASSIFY)
+@with_option_groups
+def retrieval(
+    store: o.StorePath,
+    which: ItemOptionGroup,
+    copies: NearDuplicateOptionGroup,
+    label: Annotated[
+        str | None, typer.Argument(metavar="LABEL", help="A column of the items: items of the same label are relevant.")
+    ] = None,
+    captions: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Search with these texts (or lists of texts) for their images, and back."),
+    ] = None,
+    caption_vectors: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .npy file (T, D) with one vector per caption, computed elsewhere."),
+    ] = None,
+    k: Annotated[str, typer.Option("-k", help="Ranks of the figures, separated by commas.")] = "1,5,10",
+    queries: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="Items of this split search among the others; by default each item does."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Also report R@1 by the values of this column.")
+    ] = None,
+    separator: Separator = None,
+    output: Annotated[list[Path], o.output_option("Write the report (.html). Repeatable.", ".html")] = [],
+    as_json: o.Json = False,
+) -> None:
+    """Evaluate how well items find others of their label, or captions and images each other.
+
+    `embedstore retrieval photos.store --captions caption -k 1,5,10`
+    """
+    report = es.open(store).retrieval(
+        label,
+        captions=captions,
+        caption_vectors=load_vectors(caption_vectors, "--caption-vectors"),
+        ks=o.parse_integers(k, "-k"),
+        queries=queries,
+        where=which.where,
+        space=which.space,
+        separator=separator,
+        by=by,
+        **copies.to_kwargs(),
+    )
+    render_evaluation.print_retrieval(report, output, as_json)
 
 
 @app.command("zero-shot", rich_help_panel=Panel.CLASSIFY)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
+Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge, mlp or kernel.")]
 ProbeHead = Annotated[
     str | None,
     typer.Option(
         "--head",
-        help="The head: logistic, knn, prototype, lda, svm, ridge or mlp; for numbers ridge or knn. By default "
+        help="The head: logistic, knn, prototype, lda, svm, ridge, mlp or kernel; for numbers ridge or knn. By default "
         "logistic, for numbers ridge.",
     ),
 ]
@@ -127,6 +127,14 @@ class EvaluationOptionGroup:
         bool, typer.Option("--refit", help="Train on the val items, too, after everything is selected.")
     ] = False
 
+    label_thresholds: Annotated[
+        str,
+        typer.Option(
+            help="With several labels per item, predict a label from a probability of one half on (half), or from the "
+            "threshold with the highest F1 on val items or out of fold (chosen)."
+        ),
+    ] = "half"
+
     @property
     def near_duplicate_policy(self) -> str:
         """What is done with near-duplicates."""
@@ -171,19 +179,7 @@ class TextClassOptionGroup:
     def to_kwargs(self) -> dict[str, Any]:
         """Return keyword arguments of :meth:`embedstore.Store.zero_shot`."""
         templates = _read_lines(self.templates, "--templates", self.encoding) or self.templates
-        return {"templates": templates, "class_vectors": self._load_class_vectors()}
-
-    def _load_class_vectors(self) -> Any:
-        """Return the array of the .npy file, None without one."""
-        if self.class_vectors is None:
-            return None
-        import numpy as np
-
-        try:
-            return np.load(self.class_vectors, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as e:
-            message = f"{self.class_vectors} is not a .npy file of numbers: {e}"
-            raise typer.BadParameter(message, param_hint="--class-vectors") from e
+        return {"templates": templates, "class_vectors": load_vectors(self.class_vectors, "--class-vectors")}
 
 
 @dataclass(frozen=True)
@@ -291,6 +287,22 @@ def _options(cls: type[Any]) -> list[inspect.Parameter]:
 
 def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def load_vectors(path: Path | None, option: str) -> Any:
+    """Return the array of a .npy file, None without one.
+
+    Raises:
+        typer.BadParameter: if the file is not one of numbers.
+    """
+    if path is None:
+        return None
+    import numpy as np
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise typer.BadParameter(f"{path} is not a .npy file of numbers: {e}", param_hint=option) from e
 
 
 def _read_prompts(path: Path, encoding: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,18 @@ def embed(
             "file) or both."
         ),
     ] = "photo",
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Embed the pages of PDF files, also those in folders.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Embed a frame of each video every so many seconds, also in folders; by default every 5 seconds of a "
+            "video that is named itself.",
+        ),
+    ] = None,
+    key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -146,6 +159,16 @@ def embed(
     runtime: o.Runtime = "auto",
     decoder: o.Decoder = "auto",
     allow_code: o.AllowCode = [],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
+    ] = False,
+    poll: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="With --watch, list the source again after this time; by default 30 for buckets and network disks.",
+        ),
+    ] = None,
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
@@ -156,7 +179,11 @@ def embed(
     if bool(source or annotations) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
+    if poll is not None and not watch:
+        raise typer.BadParameter("--poll is for --watch; without it the source is embedded once")
     if vectors is not None:
+        if watch:
+            raise typer.BadParameter("--watch is for a source of images, and not for --vectors")
         if collect_rows:
             raise typer.BadParameter("--collect-rows is for a manifest; every vector has one row of its table")
         counts = opened.add_vectors(
@@ -189,9 +216,14 @@ def embed(
         exclude=exclude,
         hidden=hidden,
         raw_pairs=raw_pairs,
+        pages=pages,
+        every=every,
+        key_frames=key_frames,
         space=space,
         batch_size=batch_size,
         threads=threads,
+        watcher=partial(render.print_watch_event, opened, as_json) if watch else None,
+        poll=poll,
         wait=wait,
     )
     render.print_embed_report(opened, report, as_json)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
@@ -97,6 +99,15 @@ def print_embed_report(store: Store, report: EmbedReport, as_json: bool) -> None
     _print_failures(store, report.failures)
 
 
+def print_watch_event(store: Store, as_json: bool, event: EmbedReport | str) -> None:
+    """Print a report of a watch at once, also to a pipe, and on stderr why there was no run."""
+    if isinstance(event, str):
+        console.print_note(event)
+    else:
+        print_embed_report(store, event, as_json)
+    sys.stdout.flush()
+
+
 def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
     """Print counts, and on stderr what a person should know about the table that they come from."""
     for notice in counts.notices:
@@ -118,7 +129,7 @@ def _print_failures(store: Store, count: int) -> None:
     for uri, reason, detail in rows[:count]:
         console.print_note("  " + f"{uri}: {reason}: {detail}")
     if count > len(rows):
-        console.print_note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
+        console.print_note(f"  … {count - len(rows)} more: `embedstore failures {shlex.quote(str(store.path))}`")
 
 
 def print_classified(result: ClassifiedImages) -> None:

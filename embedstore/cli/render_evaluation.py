@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
+    from embedstore.classify.retrieval.report import RetrievalReport
     from embedstore.store import Store
 
 MAX_TABLE_ROWS = 30  # classes that are printed; --json and -o report.html have all of them
@@ -95,6 +96,26 @@ def print_comparison(comparison: HeadComparison | RegressionComparison, output: 
         console.print_line()
         console.print_table(*curves)
     for note in evaluation_text.comparison_notes(comparison):
+        console.print_note(note)
+
+
+def print_retrieval(report: RetrievalReport, output: Sequence[Path], as_json: bool) -> None:
+    """Print a retrieval evaluation and write it to files."""
+    from embedstore.reports import retrieval_text, slice_text
+
+    o.write_outputs(output, {".html": o.text_writer(lambda: retrieval_text.retrieval_page(report))})
+    if as_json:
+        console.print_json(report.to_json())
+        return
+    console.print_line(f"{retrieval_text.retrieval_title(report)}, {report.seconds:.2f} s")
+    for d in report.directions:
+        console.print_line()
+        console.print_line(retrieval_text.direction_summary(report, d))
+        console.print_table(*retrieval_text.direction_table(d))
+        if d.slices is not None:
+            console.print_line(retrieval_text.slice_title(d))
+            console.print_table(*slice_text.slice_table(d.slices))
+    for note in retrieval_text.retrieval_notes(report):
         console.print_note(note)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import parse_runtime
+from embedstore.errors import BadOption
 from embedstore.operations.session import Session
+from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
@@ -18,6 +20,7 @@ from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
 from embedstore.sources.skip_rules import SkipRules
+from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
 
@@ -35,22 +38,26 @@ def embed(
     batch_size: int | None,
     threads: int | None,
     runtime: str | None,
+    watcher: Watcher | None,
+    poll: float | None,
     wait: float,
     progress: Progress,
 ) -> EmbedReport:
-    """Embed a source; see :meth:`embedstore.Store.embed`."""
+    """Embed a source, and watch it if there is a watcher; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
-    table = replace(table, known_types=session.storage.filled_columns())
-    opened = open_source(
-        source,
-        label_rule=labels_from,
-        split_rule=splits_from,
-        table=table,
-        annotations=annotations,
-        exclude=[str(session.path)],
-        rules=rules,
-        listings=session.storage.layout.listings,
-    )
+
+    def open_now() -> Source:
+        return open_source(
+            source,
+            label_rule=labels_from,
+            split_rule=splits_from,
+            table=replace(table, known_types=session.storage.filled_columns()),
+            annotations=annotations,
+            exclude=[str(session.path)],
+            rules=rules,
+            listings=session.storage.layout.listings,
+        )
+
     options = EmbedOptions(
         batch_size=batch_size,
         threads=threads,
@@ -58,15 +65,23 @@ def embed(
         decoder=session.options.decoder,
         wait=wait,
     )
-    with embedding_progress(progress) as callback:
-        return embed_source(
-            session.storage,
-            opened,
-            lambda: session.backbones_on_devices(record),
-            record,
-            options=options,
-            progress=callback,
-        )
+
+    def embed_now() -> EmbedReport:
+        with embedding_progress(progress) as callback:
+            return embed_source(
+                session.storage,
+                open_now(),
+                lambda: session.backbones_on_devices(record),
+                record,
+                options=options,
+                progress=callback,
+            )
+
+    if watcher is not None:
+        return watch(WatchedSource(source, open_now, embed_now, poll), watcher)
+    if poll is not None:
+        raise BadOption("poll is for watch; without it a source is embedded once")
+    return embed_now()
 
 
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:

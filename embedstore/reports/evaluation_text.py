@@ -94,7 +94,14 @@ def _rows_notes(e: Evaluation) -> list[str]:
             f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision "
             f"and AUROC: {names}"
         )
-    if not e.held_out_predictions.has_probabilities:
+    if e.label_thresholds is not None:
+        thresholds = sorted(e.label_thresholds.values())
+        out.append(
+            f"each label has a threshold of its own, from {thresholds[0]:.3f} to {thresholds[-1]:.3f}, chosen for the "
+            "highest F1 on items that are not held out; scores are scaled so that it is one half, and are no "
+            "probabilities: log-loss, Brier score and calibration error are left out"
+        )
+    elif not e.held_out_predictions.has_probabilities:
         out.append(
             f"the scores of {e.head} are no probabilities: log-loss, Brier score and calibration error are left out; "
             "--calibrate makes probabilities of them"

@@ -21,6 +21,7 @@ from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.tables import Record, Table
+from embedstore.text_form import clean_split
 
 _RECALL_ROWS = 200  # rows whose neighbors are searched exactly, to measure what was missed
 _RECALL_NEIGHBORS = 100  # ... of each
@@ -225,7 +226,7 @@ def _cross_split_pairs(
     """Return the pairs of each group in different splits."""
     pairs: list[CrossSplitPair] = []
     for _, group in groupby(items, key=lambda i: i.group):
-        members = [(i, i.split) for i in group if i.split is not None][:_MAX_GROUP_ITEMS]
+        members = [(i, split) for i in group if (split := clean_split(i.split)) is not None][:_MAX_GROUP_ITEMS]
         if len({split for _, split in members}) < 2:
             continue
         rows = read_rows(matching.content[np.searchsorted(matching.items, [i.item for i, _ in members])])

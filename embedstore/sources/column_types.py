@@ -84,7 +84,7 @@ def fitted(
         name: the table's name in messages.
 
     Raises:
-        BadManifest: if a value would change; the first one is named.
+        BadManifest: if a value would change; the first one that has no value of the type is named, else the first.
     """
     if typed.kind == kind:
         return typed
@@ -96,7 +96,8 @@ def fitted(
     try:
         changed = con.execute(
             f"SELECT embedstore_row, ({value})::VARCHAR FROM {table} WHERE ({value}) IS NOT NULL "
-            f"AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) ORDER BY embedstore_row LIMIT 1"
+            f"AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) "
+            f"ORDER BY {converted} IS NOT NULL, embedstore_row LIMIT 1"
         ).fetchone()
     except duckdb.Error:  # there is no conversion between the types
         changed = con.execute(

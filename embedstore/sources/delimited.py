@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,8 @@ from embedstore.storage.spreadsheet_cells import restore_cell, restore_sql
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # in the order in which they are tried
 _SAMPLE_ROWS = 50
+_STATEMENT = re.compile(rb"\"?sep=([,;\t|])\"?[\r\n]+")
+_MAX_STATEMENT_BYTES = 16
 _LINE_BYTES = 1 << 26  # of the longest row: a caption or an embedding as text
 
 
@@ -32,6 +36,24 @@ def detect_delimiter(file: Path) -> str:
         return len(widths) == 1, len(rows[0]) if rows else 0
 
     return max(DELIMITERS, key=score)
+
+
+def stated_delimiter(file: Path) -> str | None:
+    """Return the delimiter of a first line ``sep=;``, which Excel obeys, and remove that line; None without one.
+
+    Args:
+        file: UTF-8 text.
+    """
+    with file.open("rb") as text:
+        first = text.readline(_MAX_STATEMENT_BYTES)
+    match = _STATEMENT.fullmatch(first)
+    if match is None:
+        return None
+    with file.open("rb") as text, file.with_name(file.name + ".rest").open("wb") as rest:
+        text.seek(len(first))
+        shutil.copyfileobj(text, rest)
+    file.with_name(file.name + ".rest").replace(file)
+    return match[1].decode()
 
 
 def load_delimited(con: duckdb.DuckDBPyConnection, file: Path, table: str, *, delimiter: str, name: str) -> list[str]:

@@ -18,14 +18,16 @@ from embedstore.media.image.crop import Box, join_crop
 from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
+from embedstore.sources.huggingface.arrow_file import parse_arrow_uri, read_arrow_row, stat_arrow_row
 from embedstore.sources.local_files import read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
+from embedstore.sources.parts.extract import PICTURE_BYTES, read_picture
 from embedstore.sources.parts.part_uri import PartUri, parse_part_uri
 from embedstore.sources.plug_in.registry import item_plug_in, read_item_of, stat_item_of
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
 from embedstore.storage.sql import decode_path
-from embedstore.types import Failure, FailureReason, ImageRef, display_uri, existing_path
+from embedstore.types import Failure, ImageRef, display_uri, existing_path
 
 REQUESTS_AT_ONCE = 16
 
@@ -50,6 +52,9 @@ def read_location(path: str) -> bytes:
     row = parse_row_uri(path)
     if row is not None:
         return read_row(row)
+    arrow_row = parse_arrow_uri(path)
+    if arrow_row is not None:
+        return read_arrow_row(arrow_row)
     plug_in = item_plug_in(path)
     if plug_in is not None:
         return read_item_of(plug_in, path)
@@ -64,13 +69,16 @@ def stat_location(
     if part is not None:
         return part_reference(stat_location(part.file, label, split, group), part)
     member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
-    if member is None and row is None and plug_in is None and not is_remote(path):
+    arrow_row = parse_arrow_uri(path)
+    if member is None and row is None and arrow_row is None and plug_in is None and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
             size, version_ns = stat_archive_member(member)
         elif row is not None:
             size, version_ns = stat_row(row)
+        elif arrow_row is not None:
+            size, version_ns = stat_arrow_row(arrow_row)
         elif plug_in is not None:
             size, version_ns = stat_item_of(plug_in, path)
         else:
@@ -113,32 +121,18 @@ def stat_locations(rows: Iterable[LocationRow]) -> Iterator[ImageRef | Failure]:
 def part_reference(file: ImageRef | Failure, part: PartUri) -> ImageRef | Failure:
     """Return the reference of a part of a file, or why there is none."""
     path = str(part)
-    return replace(file, uri=display_uri(path), path=path)
-
-
-def read_locations(paths: Iterable[str]) -> Iterator[bytes | ImageError]:
-    """Yield the bytes of every item's file, or why it cannot be read; a photo is read once for crops in a row."""
-    last_file, photo = "", b""
-    for path in paths:
-        part = parse_part_uri(path)
-        try:
-            if part is None or not isinstance(part.part, Box):
-                yield read_location(path)
-                continue
-            if part.file != last_file:
-                last_file, photo = "", b""
-                photo = read_location(part.file)
-                last_file = part.file
-            yield join_crop(photo, part.part)
-        except ImageError as e:
-            yield e
+    entry = replace(file, uri=display_uri(path), path=path)
+    if isinstance(part.part, Box) or not isinstance(entry, ImageRef):
+        return entry
+    version_ns = file.mtime_ns + file.size  # the size of the file, which is not that of the part, counts as a change
+    return replace(entry, size=PICTURE_BYTES, mtime_ns=version_ns, group=entry.group or display_uri(part.file))
 
 
 def _read_part(part: PartUri) -> bytes:
     """Return the bytes that stand for a part of a file."""
     if isinstance(part.part, Box):
         return join_crop(read_location(part.file), part.part)
-    raise ImageError(FailureReason.NOT_AN_IMAGE, f"{part.part} is not read")
+    return read_picture(part, read_location)
 
 
 def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:

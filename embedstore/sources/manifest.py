@@ -10,6 +10,7 @@ from typing import Any
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.locations import is_location, stat_locations
+from embedstore.sources.missing_files import MissingFiles
 from embedstore.sources.parts.part_uri import parse_part_uri
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.table_entries import TableEntries, column_roles
@@ -56,9 +57,11 @@ class Manifest(LocationSource):
         roles = column_roles(columns, options.uri_column, self._table.name)
         if "uri" not in roles:
             raise BadManifest(_missing_uri_message(self._table.name, columns))
-        self._uris = UriResolver(root_folder(self._table, options))
+        root = root_folder(self._table, options)
+        self._uris = UriResolver(root)
         self._entries = TableEntries(self._table, roles=roles, path_of=self._path, collect_rows=options.collect_rows)
         self.stated_columns = tuple(roles)
+        self._missing = MissingFiles(self.description, root, _likely_columns(self.columns))
 
     @property
     def columns(self) -> dict[str, str]:
@@ -68,10 +71,13 @@ class Manifest(LocationSource):
     @property
     def notices(self) -> list[str]:
         """What a person should know about the reading, one sentence each."""
-        return [*self._table.notices, *self._entries.notes, *self._uris.notes()]
+        return [*self._table.notices, *self._entries.notes, *self._uris.notes(), *self._missing.notes()]
 
     def scan(self) -> Scan:
-        """Start a pass over the rows in order; a file that does not exist is a failure."""
+        """Start a pass over the rows in order; a file that does not exist is a failure.
+
+        Its end raises BadManifest if no file exists.
+        """
         return Scan(self._refs())
 
     def write_columns(self, parquet: Path) -> None:
@@ -82,7 +88,9 @@ class Manifest(LocationSource):
         """Yield the reference of every row."""
         for chunk in self._entries.chunks():
             for entry in stat_locations(row[1:] for row in chunk):
+                self._missing.count(entry)
                 yield self._with_near_miss(entry) if isinstance(entry, Failure) else entry
+        self._missing.check()
 
     def _with_near_miss(self, failure: Failure) -> Failure:
         """Return the failure of a missing file, with the file that was probably meant."""
@@ -141,11 +149,16 @@ def required_uri(table: str, row: int, uri: str | None) -> str:
     return uri
 
 
+def _likely_columns(columns: Mapping[str, str]) -> list[str]:
+    """Return the columns that probably name images, the likeliest first."""
+    likely = [c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n]
+    return [c for c in likely if not holds_no_names(columns[c])]
+
+
 def _missing_uri_message(table: str, columns: Mapping[str, str]) -> str:
     """Say that there is no column ``uri``, and which column was probably meant."""
     listed = f"{table} has no column `uri` (it has {', '.join(columns) or 'none'})"
-    likely = [c for n in LIKELY_URI_COLUMNS for c in columns if c.lower() == n]
-    names = [c for c in likely if not holds_no_names(columns[c])]
+    names = _likely_columns(columns)
     if names:
         return f"{listed}; rename `{names[0]}` to `uri`, or use --uri-column {names[0]}"
     images = [c for c, kind in columns.items() if "BLOB" in kind]

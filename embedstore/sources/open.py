@@ -17,15 +17,18 @@ from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.frames import is_frame
+from embedstore.sources.huggingface.hub import download_data_set
+from embedstore.sources.huggingface.saved import SavedDataSet, is_saved_data_set
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
+from embedstore.sources.parts.source import PartsSource
 from embedstore.sources.place import expand_braces, is_archive_name, open_archives, open_remote
 from embedstore.sources.plug_in.source import open_plug_in
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
-from embedstore.sources.uris import HUB_CURE, REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
+from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
 
 RULES = ("folder",)
@@ -54,7 +57,7 @@ def open_source(
         table: how a manifest is read.
         annotations: which annotations of the photos are read, and what becomes an item.
         exclude: absolute folders never entered; stores are never entered anyway.
-        rules: which names in folders are skipped.
+        rules: which names in folders are skipped, and which files are embedded by their pages and frames.
         listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
@@ -78,7 +81,11 @@ def open_source(
         if not is_plain or annotations.paths or annotations.crops:
             raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
         return added
-    names = [_local_name(name) for name in expanded]
+    names = [_local_name(download_data_set(name) if scheme_of(name) == "hf" else name) for name in expanded]
+    if len(names) == 1 and is_saved_data_set(names[0]):
+        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or rules != SkipRules():
+            raise BadManifest(f"{names[0]} is a saved data set; leave out the options for tables and folders")
+        return SavedDataSet(names[0], table.uri_column, splits=split_rule is not None)
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
         annotations, names = replace(annotations, paths=tuple(names)), []
     if annotations.paths or annotations.crops:
@@ -105,11 +112,14 @@ def open_source(
     archives = [name for name in names if is_archive_name(name)]
     remote = [name for name in names if is_remote(name) and name not in archives]
     local = [name for name in names if name not in archives and name not in remote]
-    parts: list[Source] = [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
+    sources: list[Source] = (
+        [_combine(local, labels=labels, splits=splits, exclude=exclude, rules=rules)] if local else []
+    )
     if archives:
-        parts.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
-    parts += open_remote(remote, labels=labels, splits=splits, rules=rules)
-    return parts[0] if len(parts) == 1 else ChainedSource(parts)
+        sources.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
+    sources += open_remote(remote, labels=labels, splits=splits, rules=rules)
+    files = sources[0] if len(sources) == 1 else ChainedSource(sources)
+    return PartsSource(files, rules.parts, listings)
 
 
 def _folder_of_photos(names: Sequence[str], annotations: AnnotationOptions, table: TableOptions) -> str | None:
@@ -137,7 +147,7 @@ def _local_name(name: str) -> str:
         return name
     scheme = remote_scheme(name)
     if scheme:
-        raise SourceNotFound(f"{name}: {scheme}:// {HUB_CURE if scheme == 'hf' else REMOTE_CURE}")
+        raise SourceNotFound(f"{name}: {scheme}:// {REMOTE_CURE}")
     name = local_path(name, folder="") if scheme_of(name) else os.path.expanduser(name)  # noqa: PTH111 - Path drops the trailing components that matter to a glob
     name = existing_path(name)
     if not os.path.lexists(name) and not is_glob(name):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedstore.sources.companions import RawPairs
+from embedstore.sources.parts.options import PartOptions
 
 # Folders that network drives, systems and programs make next to photos: previews, trash, snapshots. In lower case.
 LITTER_FOLDERS = frozenset({
@@ -49,6 +50,7 @@ class SkipRules:
         hidden: embed hidden files and folders too, whose names begin with a dot.
         other_kinds: try files of kinds that are no images.
         named: names that the user wrote himself, which are never skipped.
+        parts: which PDF files and videos are embedded by their pages and frames.
         raw_pairs: what is embedded of a RAW file and a JPEG or HEIC file of the same name.
     """
 
@@ -56,6 +58,7 @@ class SkipRules:
     hidden: bool = False
     other_kinds: bool = False
     named: frozenset[str] = frozenset()
+    parts: PartOptions = field(default_factory=PartOptions)
     raw_pairs: RawPairs = RawPairs.PHOTO
 
     def kind_of_folder(self, name: str, below: str) -> str | None:
@@ -85,7 +88,7 @@ class SkipRules:
         if name.startswith(APPLE_DOUBLE_PREFIX):
             return f"{APPLE_DOUBLE_PREFIX}*"
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path costs ten times as much per file
-        if suffix in OTHER_KINDS and not self.other_kinds:
+        if suffix in OTHER_KINDS and suffix not in self.parts.suffixes and not self.other_kinds:
             return suffix
         return self._hidden_or_excluded(name, below)
 

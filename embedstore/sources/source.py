@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from embedstore.errors import ImageError
-from embedstore.sources.locations import read_locations
+from embedstore.media.image.crop import Box, join_crop
+from embedstore.sources.locations import read_location
+from embedstore.sources.parts.part_uri import parse_part_uri
 from embedstore.types import Failure, ImageRef
 
 
@@ -103,8 +105,19 @@ class LocationSource:
 
     def read(self, refs: Sequence[ImageRef]) -> Iterator[bytes | Failure]:
         """Yield the bytes of every file, or why they cannot be read."""
-        for ref, data in zip(refs, read_locations(ref.path for ref in refs), strict=True):
-            yield Failure.from_ref(ref, data.reason, data.detail) if isinstance(data, ImageError) else data
+        last_file, photo = "", b""  # crops of one photo come in a row
+        for ref in refs:
+            part = parse_part_uri(ref.path)
+            try:
+                if part is None or not isinstance(part.part, Box):
+                    yield read_location(ref.path)
+                    continue
+                if part.file != last_file:
+                    photo = read_location(part.file)
+                    last_file = part.file
+                yield join_crop(photo, part.part)
+            except ImageError as e:
+                yield Failure.from_ref(ref, e.reason, e.detail)
 
     def write_columns(self, parquet: Path) -> None:
         """Write nothing: there are no columns."""

@@ -17,7 +17,8 @@ import duckdb
 from embedstore.errors import BadManifest, SourceNotFound
 from embedstore.sources import column_types
 from embedstore.sources.column_types import ANY_KIND, TEXT, TypedColumn
-from embedstore.sources.delimited import DELIMITERS, column_names, detect_delimiter, load_delimited
+from embedstore.sources.decimal_commas import DELIMITERS_OF_COMMAS, Commas, commas_of, replace_commas
+from embedstore.sources.delimited import DELIMITERS, column_names, detect_delimiter, load_delimited, stated_delimiter
 from embedstore.sources.frames import as_frame, frame_columns
 from embedstore.sources.json_tables import JsonKind, load_json
 from embedstore.sources.table_options import TableOptions
@@ -60,6 +61,7 @@ class InputTable:
         self.name, self.folder = name, folder
         self.notices: list[str] = []
         self._spill = spill
+        self._may_have_decimal_commas = False
         self.con = connect(
             memory_limit=memory_limit(MEMORY_BYTES),
             temp_directory=str(spill),
@@ -193,10 +195,23 @@ class InputTable:
 
     def _load_delimited(self, file: Path, suffix: str) -> list[str]:
         """Load CSV or TSV, and note a delimiter that the suffix does not promise."""
-        delimiter = "\t" if suffix == ".tsv" else detect_delimiter(file)
+        delimiter = stated_delimiter(file) or ("\t" if suffix == ".tsv" else detect_delimiter(file))
         if suffix == ".csv" and delimiter != ",":
             self.notices.append(f"{self.name}: the cells are separated by {DELIMITERS[delimiter]}")
+        self._may_have_decimal_commas = delimiter in DELIMITERS_OF_COMMAS
         return load_delimited(self.con, file, "raw", delimiter=delimiter, name=self.name)
+
+    def _restore_points(self, column: str) -> None:
+        """Write the numbers of a column of text with points, and say what was done about commas."""
+        commas = commas_of(self.con, "raw", column)
+        if commas is Commas.DECIMAL:
+            replace_commas(self.con, "raw", column)
+            self.notices.append(f"{self.name}: the numbers of {column!r} have decimal commas (3,14 was read as 3.14)")
+        elif commas is Commas.UNCLEAR:
+            self.notices.append(
+                f"{self.name}: {column!r} stays text: its commas may be decimal commas or separate thousands; write "
+                "the numbers with points and without separators"
+            )
 
     def _create_given(self, kinds: Mapping[str, JsonKind], options: TableOptions, as_text: Collection[str]) -> None:
         """Create ``given`` from ``raw``: every column under its clean name, with its type."""
@@ -206,6 +221,8 @@ class InputTable:
         text = {*as_text, (options.uri_column or "uri").lower()}
         columns = [ROW_COLUMN]
         for (column, kind), name in zip(raw.items(), names, strict=True):
+            if self._may_have_decimal_commas and name.lower() not in text and known.get(name.lower()) != TEXT:
+                self._restore_points(column)
             typed = self._own_type(column, kind, kinds)
             if name.lower() in text:
                 typed = _as_text(column, kind, self.name)

@@ -14,9 +14,6 @@ from embedstore.types import existing_path
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 FILE_SCHEME = "file"
 REMOTE_CURE = "is not read; copy the images to a folder first"
-HUB_CURE = (
-    "is not read; download the data set to a folder with `huggingface_hub.snapshot_download`, and embed the folder"
-)
 _CACHED_FOLDERS = 64  # whose names are kept while files are looked for
 
 

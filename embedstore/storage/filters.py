@@ -20,7 +20,7 @@ from embedstore.errors import BadFilter, UnknownColumn, did_you_mean
 from embedstore.storage import connection
 from embedstore.storage.column_names import ITEMS, PREDICTIONS, find_column, find_item_column
 from embedstore.storage.interrupt import interrupt_after
-from embedstore.storage.predicted_columns import PredictedColumn, PredictingHeads, predicting_heads
+from embedstore.storage.predicted_columns import PredictedColumn, PredictingHeads, predicting_heads, quote_hint
 from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
@@ -172,7 +172,7 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     try:
         statements = duckdb.extract_statements(wrapped)
     except duckdb.Error as e:
-        raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}") from e
+        raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}{quote_hint(expression)}") from e
     tree = parse_select(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")

@@ -10,13 +10,14 @@ table ``predictions``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from embedstore.errors import UnknownColumn, did_you_mean
-from embedstore.storage.column_names import ITEMS
+from embedstore.storage.column_names import ITEMS, PREDICTIONS
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import fetch_column
 from embedstore.storage.syntax_tree import Node, parse_select
@@ -62,9 +63,9 @@ class PredictingHeads:
         head = next((h for h in self.names if h.lower() == names[0].lower()), None)
         if head is None:
             raise UnknownColumn(
-                f"no head {names[0]!r} has predicted anything{did_you_mean(names[0], self.names)}; create pred.HEAD "
+                f"no head {names[0]!r} has predicted anything{self._hint(names[0])}; create pred.HEAD "
                 f"with `embedstore predict STORE HEAD`"
-                f"{'; there are ' + ', '.join(sorted(self.names)) if self.names else ''}"
+                f"{'; there are ' + ', '.join(map(written_name, sorted(self.names))) if self.names else ''}"
                 f"{f'; the column {own_column!r} of the items is {ITEMS}.{own_column}' if own_column else ''}"
             )
         field = names[1].lower() if len(names) == 2 else "label"
@@ -73,6 +74,13 @@ class PredictingHeads:
             listed = f"{', '.join(f'.{f}' for f in fields[:-1])} and .{fields[-1]}"
             raise UnknownColumn(f"pred.{head} has {listed}, not {'.'.join(names[1:])!r}")
         return PredictedColumn(head, field)
+
+    def _hint(self, name: str) -> str:
+        """Return how a head is written whose name goes on with a dash, which SQL reads as minus; else near names."""
+        longer = sorted(h for h in self.names if h.lower().startswith(f"{name.lower()}-"))
+        if longer:
+            return f"; a name with a dash is written in quotes: {written_name(longer[0])}"
+        return did_you_mean(name, self.names)
 
     def lookup(self, con: duckdb.DuckDBPyConnection, column: PredictedColumn, table: str = ITEMS) -> Node:
         """Return the tree of a scalar subquery that looks the column up.
@@ -96,6 +104,19 @@ class PredictingHeads:
         )
         node: Node = parse_select(con, sql)["statements"][0]["node"]["select_list"][0]
         return node
+
+
+def written_name(head: str) -> str:
+    """Return the name of a predicted column as it is written in a filter or query: ``pred.NAME``, quoted if need be."""
+    return f"{PREDICTIONS}.{head if head.isidentifier() else quote_identifier(head)}"
+
+
+def quote_hint(text: str) -> str:
+    """Return the cure for a text that SQL cannot read because of the name of a head; nothing for other texts."""
+    found = re.search(rf"\b{PREDICTIONS}\.(\d[\w-]*|\w+-[\w-]*)", text, re.IGNORECASE)
+    if found is None:
+        return ""
+    return f"; the name of a head with a dash, or a digit in front, is written in quotes: {written_name(found[1])}"
 
 
 def predicting_heads(con: duckdb.DuckDBPyConnection, known: Collection[str] = ()) -> PredictingHeads:

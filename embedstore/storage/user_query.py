@@ -19,7 +19,7 @@ from embedstore.errors import QueryError, QueryTooLarge, UnknownColumn
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.column_names import PREDICTIONS, find_column
 from embedstore.storage.interrupt import interrupt_after
-from embedstore.storage.predicted_columns import PredictingHeads, predicting_heads
+from embedstore.storage.predicted_columns import PredictingHeads, predicting_heads, quote_hint
 from embedstore.storage.query_limits import QueryLimits, python_bytes, size_text
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_nodes, parse_select, to_sql
@@ -127,7 +127,7 @@ def _require_one_statement(con: duckdb.DuckDBPyConnection, query: str) -> None:
     try:
         statements = con.extract_statements(query)
     except duckdb.ParserException as e:
-        raise QueryError(f"cannot read the query: {error_message(e)}") from e
+        raise QueryError(f"cannot read the query: {error_message(e)}{quote_hint(query)}") from e
     except (duckdb.Error, ValueError) as e:  # a kind of statement that DuckDB's Python package does not know yet
         raise _refused(query) from e
     if len(statements) != 1:
@@ -140,7 +140,7 @@ def _refused(query: str) -> QueryError:
     """Return the error of a statement that does more than read."""
     return QueryError(
         f"a query is one {_STATEMENTS} statement and changes nothing, unlike {_shorten(query)}; change items with "
-        "`embedstore edit` or `delete`, and write files with `embedstore export`"
+        "`embedstore edit STORE TABLE`, and write files with `embedstore export STORE FOLDER`"
     )
 
 

@@ -1,49 +1,17 @@
 """Fine-tuning in several real processes: they never wait for each other, and give the weights of one."""
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tools.gpu_check.steps import have_equal_weights, run_ranks
 
 PLENTY = 100
-
-
-def run_ranks(folder, capacities):
-    """Train with one process per capacity; return what each wrote, or their errors."""
-    folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.helpers.one_rank", str(folder), *map(str, capacities)]
-    names = {"WORLD_SIZE": len(capacities), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    common = (
-        os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"} | {k: str(v) for k, v in names.items()}
-    )
-    processes = [
-        subprocess.Popen(
-            command, env=common | {"RANK": str(n), "LOCAL_RANK": str(n)}, stderr=subprocess.PIPE, text=True
-        )
-        for n in range(len(capacities))
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    if any(process.returncode for process in processes):
-        return errors
-    return [torch.load(folder / f"{n}.pt", weights_only=True) for n in range(len(capacities))]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The training by one process with plenty of memory."""
-    return run_ranks(tmp_path_factory.mktemp("alone") / "1", [PLENTY])[0]
+    return run_ranks(tmp_path_factory.mktemp("alone") / "1", (PLENTY,))[0]
 
 
 def is_close(a, b) -> bool:
@@ -60,11 +28,13 @@ def test_two_processes_end_and_give_the_weights_of_one(tmp_path, alone, capaciti
     first, second = run_ranks(tmp_path / "2", capacities)
     assert is_close(first, alone)
     assert is_close(second, alone)
+    assert have_equal_weights(first, second)
     assert first["micro"] == second["micro"]
     assert (first["micro"] == 1) == (1 in capacities)
 
 
 def test_an_image_that_does_not_fit_into_one_process_ends_all_of_them(tmp_path):
     """Both report it; neither hangs."""
-    errors = run_ranks(tmp_path / "2", (PLENTY, 0))
-    assert all("not even one image fits into the memory of cpu" in error for error in errors)
+    with pytest.raises(ChildProcessError) as error:
+        run_ranks(tmp_path / "2", (PLENTY, 0))
+    assert str(error.value).count("FinetuneError: not even one image fits into the memory of") == 2

@@ -110,8 +110,12 @@ def _patch_torch_cuda(patch: Any, machine: PretendedMachine) -> None:
 
     def memory(device: Any = "cuda") -> tuple[int, int]:
         gpu = machine.gpu(device)
-        return gpu.capacity - gpu.used, gpu.capacity
+        return gpu.capacity - gpu.used, memory_of_each
 
+    def cap(fraction: float, device: Any = "cuda") -> None:
+        machine.gpu(device).capacity = int(memory_of_each * fraction)
+
+    memory_of_each = machine.gpus[0].capacity
     replacements = {
         "_lazy_init": lambda: None,
         "is_available": lambda: True,
@@ -122,6 +126,9 @@ def _patch_torch_cuda(patch: Any, machine: PretendedMachine) -> None:
         "device": on_device,
         "current_stream": lambda device="cuda": machine.gpu(device).device,
         "mem_get_info": memory,
+        "set_per_process_memory_fraction": cap,
+        "reset_peak_memory_stats": lambda device="cuda": setattr(machine.gpu(device), "peak", machine.gpu(device).used),
+        "max_memory_allocated": lambda device="cuda": machine.gpu(device).peak,
         "memory_reserved": lambda device="cuda": machine.gpu(device).used,
         "memory_allocated": lambda device="cuda": machine.gpu(device).used,
         "empty_cache": lambda: None,

@@ -5,6 +5,7 @@ import itertools
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,13 @@ def test_half_precision_is_compared_and_used(monkeypatch, embed, reference):
     assert not np.array_equal(reference[BATCH:], vectors[BATCH:])
 
 
+def test_half_precision_is_used_with_the_eager_runtime_too(monkeypatch, store, jpegs):
+    """To name the runtime does not switch the choice of a precision off."""
+    with pretended_gpus(monkeypatch):
+        store._session.options = replace(store._session.options, precision="auto")
+        assert store.embed(jpegs, batch_size=BATCH, runtime="eager").precision == "fp16"
+
+
 def test_several_devices_resize_their_own_images(monkeypatch, embed, reference):
     """Each device gets whole batches in turn and resizes them itself: no pixels go from one device to another."""
     with pretended_gpus(monkeypatch, 2) as machine:
@@ -143,7 +151,7 @@ def test_an_image_that_does_not_fit_is_an_error_that_names_the_memory(monkeypatc
     with pretended_gpus(monkeypatch) as machine:
         store._session.backbone()
         machine.gpus[0].capacity = machine.gpus[0].used + 1000
-        with pytest.raises(BadBackbone, match=r"of cuda \(0\.0 of 0\.0 GB are free\); use --device cpu"):
+        with pytest.raises(BadBackbone, match=r"of cuda \(0\.0 of \d+\.\d GB are free\); use --device cpu"):
             store.embed(jpegs, batch_size=BATCH)
 
 

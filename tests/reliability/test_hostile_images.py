@@ -279,11 +279,11 @@ HOSTILE_WORKER = (
     "import os, sys, json, time; sys.path[:] = json.loads(sys.argv[1]);\n"
     "from embedstore.media.image import isolation_worker as worker\n"
     "decode = worker.open_image\n"
-    "def hostile(data):\n"
+    "def hostile(data, *settings):\n"
     "    if b'HANG' in data: time.sleep(1000)\n"
     "    if b'SEGV' in data: os.kill(os.getpid(), 11)\n"
     "    if b'EATS' in data: data = bytes(8 << 30)\n"
-    "    return decode(data)\n"
+    "    return decode(data, *settings)\n"
     "worker.open_image = hostile\n"
     "worker.main({}, {})"
 )

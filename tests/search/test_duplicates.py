@@ -46,6 +46,16 @@ def test_pairs_across_splits_are_listed(store):
     assert [(p.item, p.split, p.other_item, p.other_split) for p in found.cross_split_pairs] == [(2, "train", 3, "val")]
 
 
+@pytest.mark.parametrize(("first", "second", "pairs"), [("dev", "val", 0), (" VAL", "valid", 0), ("dev", "eval", 1)])
+def test_splits_of_old_stores_are_compared_in_one_form(tmp_path, first, second, pairs):
+    """Words such as ``dev`` were stored as they were written; they are no pair with ``val``."""
+    store = create(tmp_path / "s")
+    store.add_vectors(np.ones((3, 2), np.float32), {"uri": ["/a", "/b", "/c"]})
+    with store._session.storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET split = CASE item WHEN 1 THEN ? WHEN 2 THEN ? ELSE 'nan' END", [first, second])
+    assert len(store.duplicates(0.9).cross_split_pairs) == pairs
+
+
 def test_marked_duplicates_can_be_deleted(store):
     """Deleting the items that are not marked to keep leaves one item per group and all items without duplicates."""
     store.duplicates(float(np.cos(np.radians(12))), write_columns=True)

@@ -278,6 +278,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(images):
     """Three times the rows need about the same memory in Python."""
 
     def peak(count: int) -> int:
+        (images / "0.jpg").touch()  # a table of which no file exists is refused
         body = "".join(f"{i}.jpg,{i}\n" for i in range(count))
         source = manifest(images, f"uri,n\n{body}", f"{count}.csv")
         tracemalloc.start()
@@ -297,8 +298,10 @@ TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_s
 def test_any_text_is_kept_through_json_lines(tmp_path_factory, table):
     """Names and notes in any script are unchanged; nothing is taken for SQL or a pattern."""
     folder = tmp_path_factory.mktemp("manifest")
-    lines = "".join(json.dumps({"uri": f"x{u}", "note": f"n{note}"}) + "\n" for u, note in table.items())
-    normal = [os.path.normpath(f"{folder}/x{u}") for u in table]
+    (folder / "exists").touch()  # a table of which no file exists is refused
+    table = {"exists": "", **{f"x{u}": note for u, note in table.items()}}
+    lines = "".join(json.dumps({"uri": u, "note": f"n{note}"}) + "\n" for u, note in table.items())
+    normal = [os.path.normpath(f"{folder}/{u}") for u in table]
     if len(set(normal)) < len(normal):
         return
     source = manifest(folder, lines, "m.jsonl")

@@ -143,7 +143,7 @@ class AdaptiveEncoder:
         self._pool = DevicePool(backbones)
         self._requested, self._towers_folder, self._expected_images = runtime, towers_folder, expected_images
         self._pool.reset_clocks()
-        self._is_settled = runtime is Runtime.EAGER
+        self._is_settled = runtime is Runtime.EAGER and not self.backbone.half_precisions
         self.choice = RuntimeChoice(Runtime.EAGER, self._pool, self._pool.concurrency if self._is_settled else 1)
         if runtime is Runtime.ONNX:
             require_onnx_export()

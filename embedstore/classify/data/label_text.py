@@ -44,13 +44,6 @@ class NameCleaner:
         return [f"{len(several)} {self._kind}s are written in several ways and were read as one each: {listed}{more}"]
 
 
-def clean_split(word: str | None) -> str | None:
-    """Return the split that a word names; None if it is absent, the word itself if it is not understood."""
-    name = clean_name(word)
-    split = known_split(name) if name else None
-    return split.value if split else name
-
-
 def unknown_splits(words: Iterable[str | None]) -> list[str]:
     """Return the words, sorted, that do not name a split."""
     return sorted({w for w in words if w is not None and known_split(w) is None})

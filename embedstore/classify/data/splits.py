@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import numeric_group_folds, stratified_group_folds
+from embedstore.classify.data.iterative_stratification import iterative_parts
 from embedstore.classify.data.label_text import MAX_LISTED_NAMES, unknown_splits
+from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import LabelError
 from embedstore.text_form import split_words
 from embedstore.types import Split
@@ -54,6 +56,8 @@ def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> lis
     Raises:
         LabelError: if the labels do not support the split.
     """
+    if n_folds and data.multilabel:
+        return multilabel_folds(data, n_folds, seed=seed)
     if n_folds and data.numbers is not None:
         return numeric_folds(data.numbers, data.groups, n_folds, seed=seed)
     if n_folds:
@@ -65,13 +69,16 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
     """Split the rows by their own split column, or hold out a deterministic fifth of every class.
 
     Args:
-        data: labeled rows; rows with several labels or a number are not stratified.
+        data: labeled rows; those with several labels are stratified by every label, those with a number are not.
         seed: random seed of the hashed split.
 
     Raises:
         LabelError: if the labels do not support the split.
     """
     y = data.y
+    name = held_out_split(data.splits)
+    if data.multilabel and name is None:
+        return _multilabel_holdout(data, seed)
     if data.multilabel or data.is_numeric:
         y = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # placeholder classes: nothing is stratified
     return split_rows(y, data.groups, data.splits, exact_groups=data.exact_groups, seed=seed)
@@ -181,6 +188,49 @@ def _splits_of_folds(part: NDArray[np.integer[Any]], n_folds: int) -> list[Train
     ]
 
 
+def multilabel_folds(data: Features, n_folds: int, *, seed: int = 0) -> list[TrainTestSplit]:
+    """Return folds with about equal shares of every label and of pairs of labels; a group is never cut.
+
+    Args:
+        data: rows with several labels.
+        n_folds: at least 2.
+        seed: random seed of the order in which groups are given out.
+
+    Raises:
+        LabelError: if there are fewer than two folds, or fewer groups than folds.
+    """
+    _check_group_folds(data.groups, n_folds)
+    order = np.random.default_rng(seed).permutation(len(data))
+    shares = np.full(n_folds, 1 / n_folds)
+    part = iterative_parts(_indicators(data), data.groups, shares, order=order)
+    return _splits_of_folds(part, n_folds)
+
+
+def _multilabel_holdout(data: Features, seed: int) -> TrainTestSplit:
+    """Hold out a fifth of every label, group by group in the order of the groups' hashes."""
+    order = np.argsort(np.argsort(_shuffle_keys(data.groups, seed), kind="stable"), kind="stable")
+    shares = np.array([1 - HELD_OUT_FRACTION, HELD_OUT_FRACTION])
+    part = iterative_parts(_indicators(data), data.groups, shares, order=order)
+    train, held_out = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+    if not len(train) or not len(held_out):
+        raise LabelError("training or the held-out side has no labeled rows; label items of other groups")
+    return TrainTestSplit(train, held_out, HASH_SPLIT, 0)
+
+
+def _indicators(data: Features) -> NDArray[np.bool_]:
+    """Return which labels each row has, bool ``(N, K)``."""
+    return label_indicators(data.y, sorted({label for row in data.y.tolist() for label in row}))
+
+
+def _check_group_folds(groups: NDArray[np.int64], n_folds: int) -> None:
+    """Refuse fewer than two folds, or fewer groups than folds."""
+    if n_folds < 2:
+        raise LabelError(f"cross-validation needs at least 2 folds, not {n_folds}")
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        raise LabelError(f"{n_groups} groups of items cannot be cut into {n_folds} folds; give a smaller --folds")
+
+
 def numeric_folds(
     numbers: NDArray[np.float64], groups: NDArray[np.int64], n_folds: int, *, seed: int = 0
 ) -> list[TrainTestSplit]:
@@ -195,11 +245,7 @@ def numeric_folds(
     Raises:
         LabelError: if there are fewer than two folds, or fewer groups than folds.
     """
-    if n_folds < 2:
-        raise LabelError(f"cross-validation needs at least 2 folds, not {n_folds}")
-    n_groups = len(np.unique(groups))
-    if n_groups < n_folds:
-        raise LabelError(f"{n_groups} groups of items cannot be cut into {n_folds} folds; give a smaller --folds")
+    _check_group_folds(groups, n_folds)
     return _splits_of_folds(numeric_group_folds(numbers, groups, n_folds, seed=seed), n_folds)
 
 

@@ -51,6 +51,8 @@ def fit_calibrated_head(
             "abstain_precision and conformal_alpha need one label per item; an item of a multilabel column may have no "
             "label anyway: leave them out, or use calibrate"
         )
+    if settings.chooses_thresholds and not train.multilabel:
+        raise BadHead("label_thresholds are for several labels per item; the class with the highest score is predicted")
     estimator = fit_head(head, train, seed=settings.seed, options=options)
     if not settings.needs_calibration:
         return estimator, 0
@@ -105,6 +107,9 @@ def _wrap(estimator: Any, scored: Any, rows: _CalibrationRows, settings: Evaluat
     if settings.calibrate is not None:
         scored = heads.CalibratedHead(scored, settings.calibrate).fit(known.X, known.y)
         estimator = _copy_fit(scored, heads.CalibratedHead(estimator, settings.calibrate))
+    if settings.chooses_thresholds:
+        fitted = heads.LabelThresholds(scored).fit(known.X, known.y)
+        estimator = _copy_fit(fitted, heads.LabelThresholds(estimator))
     if settings.abstain_precision is not None:
         fitted = heads.SelectiveClassifier(scored, settings.abstain_precision).fit(rows.X, rows.y, rows.groups)
         estimator = _copy_fit(fitted, heads.SelectiveClassifier(estimator, settings.abstain_precision))

@@ -207,6 +207,14 @@ class Evaluation(Table):
         )
 
     @property
+    def label_thresholds(self) -> dict[str, float] | None:
+        """Return the chosen threshold of each label, on the scale of its probability; None where all are one half."""
+        thresholds = getattr(self.estimator, "thresholds_", None)
+        if thresholds is None:
+            return None
+        return {name: round(float(t), 6) for name, t in zip(self.classes, thresholds, strict=True)}
+
+    @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
         """Return the counts ``[true][predicted]`` in the order of ``report.classes``; empty for multilabel data."""
         return self.report.confusion
@@ -252,6 +260,7 @@ class Evaluation(Table):
             "calibration": self.calibration,
             "abstain": self.abstain,
             "conformal": self.conformal,
+            "label_thresholds": self.label_thresholds,
             "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],
             "per_class": report["per_class"],

@@ -19,9 +19,10 @@ from embedstore.classify.metrics import (
     MetricName,
     ReliabilityBin,
 )
-from embedstore.classify.metrics.intervals import FEW_ERRORS, ScoredRows, loss_interval, metric_intervals
+from embedstore.classify.metrics.intervals import FEW_ERRORS, MOST, ScoredRows, loss_interval, metric_intervals
 from embedstore.classify.metrics.ranking import RankingMetrics
 from embedstore.classify.metrics.shares import accuracy_rows, share_interval, wilson_interval
+from embedstore.classify.metrics.voc import voc_estimates
 
 LEARNING_CURVE_METRIC = MetricName.AVERAGE_PRECISION  # it needs no threshold
 
@@ -37,8 +38,8 @@ def multilabel_report(
     """Compute the metrics of multilabel predictions with 95% intervals; items of one group are one draw.
 
     ``accuracy`` is the share of items whose labels are all correct. Micro and macro F1 take labels at a probability of
-    one half. Macro average precision and AUROC need no threshold. Log-loss, Brier score and calibration error go over
-    all yes-or-no decisions. There is no confusion matrix.
+    one half. Macro average precision (a step sum, and as the VOC challenges count it) and AUROC need no threshold.
+    Log-loss, Brier score and calibration error go over all yes-or-no decisions. There is no confusion matrix.
 
     Args:
         y: tuples of labels ``(M,)``.
@@ -55,6 +56,7 @@ def multilabel_report(
     values = {MetricName.AVERAGE_PRECISION: ranks.macro_average_precision, MetricName.AUROC: ranks.macro_auroc}
     intervals = metric_intervals(list(values), rows)
     scores |= {m.value: MetricEstimate(value, *intervals[m]) for m, value in values.items()}
+    scores |= voc_estimates(true, proba, groups, has_interval=rows.n_groups > 1 and rows.share_of_rare_classes <= MOST)
     reliability: tuple[ReliabilityBin, ...] = ()
     if has_probabilities:
         confidence, correct = np.maximum(proba, 1 - proba).ravel(), (true == predicted).ravel()

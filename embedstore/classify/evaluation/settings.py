@@ -28,6 +28,13 @@ class ChoiceRows(StrEnum):
     VAL = "val"
 
 
+class LabelThreshold(StrEnum):
+    """From which probability a label is predicted where an item may have several."""
+
+    HALF = "half"
+    CHOSEN = "chosen"
+
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """How a head is evaluated.
@@ -47,6 +54,8 @@ class EvaluationSettings:
         conformal_by_class: keep this share within every class, also a rare one.
         choose_on: ``folds`` of the training rows, or the ``val`` rows, select C of logistic regression.
         refit: train the evaluated head on the ``val`` rows, too, after everything is selected.
+        label_thresholds: with several labels per item the probability from which a label is predicted: ``half``, or
+            ``chosen`` for each label on rows of neither side, else out of fold.
     """
 
     folds: int = 0
@@ -60,6 +69,7 @@ class EvaluationSettings:
     conformal_by_class: bool = False
     choose_on: str = ChoiceRows.FOLDS.value
     refit: bool = False
+    label_thresholds: str = LabelThreshold.HALF.value
 
     def __post_init__(self) -> None:
         abstain, alpha = self.abstain_precision, self.conformal_alpha
@@ -68,6 +78,8 @@ class EvaluationSettings:
             raise LabelError(f"folds must be 0 (the train-test split) or at least 2, not {self.folds}")
         if self.calibrate not in (None, *CALIBRATION_METHODS):
             raise BadHead(f"calibrate must be {' or '.join(CALIBRATION_METHODS)}, not {self.calibrate!r}")
+        if self.label_thresholds not in [t.value for t in LabelThreshold]:
+            raise BadHead(f"label_thresholds must be half or chosen, not {self.label_thresholds!r}")
         if abstain is not None and not 0 < abstain <= 1:
             raise BadHead(f"abstain_precision must be a precision in (0, 1], not {abstain:g}")
         if alpha is not None and not 0 < alpha <= 0.5:
@@ -92,7 +104,8 @@ class EvaluationSettings:
         if self.needs_calibration:
             raise BadHead(
                 "the val items calibrate, and a head that was fitted or selected on them would look better there than "
-                "it is: leave out choose_on and refit, or calibrate, abstain_precision and conformal_alpha"
+                "it is: leave out choose_on and refit, or calibrate, abstain_precision, conformal_alpha and chosen "
+                "label_thresholds"
             )
 
     @property
@@ -109,7 +122,13 @@ class EvaluationSettings:
     @property
     def needs_calibration(self) -> bool:
         """Return whether the head is calibrated, abstains or answers with sets."""
-        return (self.calibrate, self.abstain_precision, self.conformal_alpha) != (None, None, None)
+        wrappers = (self.calibrate, self.abstain_precision, self.conformal_alpha)
+        return wrappers != (None, None, None) or self.chooses_thresholds
+
+    @property
+    def chooses_thresholds(self) -> bool:
+        """Return whether each label has a threshold of its own."""
+        return self.label_thresholds == LabelThreshold.CHOSEN
 
 
 def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.export import export_npz, export_onnx
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.head_files import load, save
+    from embedstore.classify.heads.kernel import KernelProbe
     from embedstore.classify.heads.knn import WeightedKNN
+    from embedstore.classify.heads.label_thresholds import LabelThresholds
     from embedstore.classify.heads.linear.probe import LogisticProbe
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
@@ -36,7 +38,9 @@ _MODULES = {
     "export": ("export_npz", "export_onnx"),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "head_files": ("load", "save"),
+    "kernel": ("KernelProbe",),
     "knn": ("WeightedKNN",),
+    "label_thresholds": ("LabelThresholds",),
     "linear.probe": ("LogisticProbe",),
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
@@ -60,6 +64,7 @@ _FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "svm": ("sklearn.svm", "LinearSVC", {"random_state": 0}),
     "ridge": ("sklearn.linear_model", "RidgeClassifier", {}),
     "mlp": ("embedstore.classify.heads.mlp", "MLPHead", {}),
+    "kernel": ("embedstore.classify.heads.kernel", "KernelProbe", {}),
 }
 HEAD_NAMES = tuple(_FACTORIES)
 __all__ = [
@@ -67,6 +72,8 @@ __all__ = [
     "CalibratedHead",
     "ConformalSets",
     "KNNRegressor",
+    "KernelProbe",
+    "LabelThresholds",
     "LogisticProbe",
     "MLPHead",
     "NearestPrototype",

@@ -7,19 +7,16 @@ file is decoded, and as many as there are threads that wait for one and the memo
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
-from contextlib import suppress
 from dataclasses import asdict
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import ImageError
-from embedstore.media.image.isolation_worker import receive, send
+from embedstore.media.worker_process import WorkerProcess
 from embedstore.resources import memory_share, memory_slots
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason, ImageInfo
@@ -54,8 +51,8 @@ class DecodeWorkerPool:
         self._memory_bytes = memory_share(MAX_MEMORY_BYTES, 1) if memory_bytes is None else memory_bytes
         self._slots = threading.BoundedSemaphore(memory_slots(MAX_WORKERS, USUAL_MEMORY_BYTES))
         self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
-        self._all: set[_Worker] = set()
+        self._idle: list[WorkerProcess] = []
+        self._all: set[WorkerProcess] = set()
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -111,91 +108,25 @@ class DecodeWorkerPool:
         array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
         return array, ImageInfo(facts["width"], facts["height"], facts["format"])
 
-    def _acquire(self) -> _Worker:
+    def _acquire(self) -> WorkerProcess:
         """Return an idle worker, or a new one."""
         with self._lock:
             if self._closed:
                 raise ImageError(FailureReason.CRASHED, "decoding was stopped")
             if self._idle:
                 return self._idle.pop()
-            worker = _Worker(self._timeout, self._memory_bytes)
+            worker = WorkerProcess(WORKER_CODE.format(self._timeout, self._memory_bytes), self._timeout)
             self._all.add(worker)
             return worker
 
-    def _release(self, worker: _Worker) -> None:
+    def _release(self, worker: WorkerProcess) -> None:
         """Make a worker idle."""
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
 
-    def _discard(self, worker: _Worker) -> None:
+    def _discard(self, worker: WorkerProcess) -> None:
         """End a worker."""
         with self._lock:
             self._all.discard(worker)
         worker.end()
-
-
-class _Worker:
-    """One process that decodes one file at a time."""
-
-    def __init__(self, timeout_seconds: float, memory_bytes: int) -> None:
-        self._timeout = timeout_seconds
-        self.served = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", WORKER_CODE.format(timeout_seconds, memory_bytes), json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def ask(self, settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
-        """Send a file and wait for the answer: facts as JSON, and pixels.
-
-        Raises:
-            ImageError: if the answer takes too long or the process dies.
-        """
-        timed_out = threading.Event()
-        timer = threading.Timer(self._timeout, self._on_timeout, (timed_out,))
-        timer.daemon = True
-        timer.start()
-        try:
-            send(self._pipe(self._process.stdin), settings, data)
-            answer = receive(self._pipe(self._process.stdout))
-        except OSError:
-            answer = None
-        finally:
-            timer.cancel()
-        if answer is None:
-            if timed_out.is_set():
-                raise ImageError(FailureReason.TIMED_OUT, f"decoding took more than {self._timeout:g} s")
-            raise ImageError(FailureReason.CRASHED, f"the decoder crashed ({self._exit_status()})")
-        self.served += 1
-        facts: dict[str, Any] = json.loads(answer[0])
-        return facts, answer[1]
-
-    def end(self) -> None:
-        """Kill the process, wait for it and close its pipes."""
-        with suppress(OSError):
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError, ValueError):
-                self._pipe(pipe).close()
-
-    def _on_timeout(self, timed_out: threading.Event) -> None:
-        """Kill the process: the file takes too long."""
-        timed_out.set()
-        with suppress(OSError):
-            self._process.kill()
-
-    def _exit_status(self) -> str:
-        """Say how the process ended."""
-        code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
-
-    @staticmethod
-    def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-        """Return the pipe, which Popen types as optional."""
-        if pipe is None:
-            raise OSError("no pipe")
-        return pipe

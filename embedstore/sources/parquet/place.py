@@ -63,13 +63,11 @@ def open_parquet(
 
 
 def refuse_saved_data_set(name: str) -> None:
-    """Raise BadManifest for what ``datasets.save_to_disk`` wrote, which is Arrow and not Parquet."""
+    """Raise BadManifest for a file of what ``datasets.save_to_disk`` wrote, or a folder of it next to other sources."""
     folder = os.path.dirname(name) if name.lower().endswith(".arrow") else name  # noqa: PTH120
     if any(os.path.isfile(os.path.join(folder, file)) for file in SAVED_DATA_SET):  # noqa: PTH113, PTH118
         raise BadManifest(
-            f"{folder} was written by datasets.save_to_disk, as Arrow files, which are not read; write Parquet in "
-            "Python: `data = datasets.load_from_disk(FOLDER)`, then `data.to_parquet('train.parquet')`, or of a "
-            "DatasetDict each `data[split].to_parquet(f'{split}.parquet')`; and embed these files"
+            f"{name} is of a data set that datasets.save_to_disk wrote; embed the whole folder {folder}, and by itself"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.errors import BadManifest, ImageError
 from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.manifest import root_folder
+from embedstore.sources.missing_files import MissingFiles
 from embedstore.sources.parquet.columns import ROW_NUMBER, ColumnPlan, plan_columns
 from embedstore.sources.parquet.footer import rows_of
 from embedstore.sources.parquet.kept_rows import rows_without_bytes
@@ -112,6 +113,7 @@ class ParquetImages(LocationSource):
         roles = {role: role for role in ROLE_COLUMNS if role in self._table.columns()}
         self._entries = TableEntries(self._table, roles=roles, path_of=self._path, collect_rows=options.collect_rows)
         self.stated_columns = tuple(roles)
+        self._missing = MissingFiles(self.description, self._root or files[0].folder)
         fragment = column_fragment(column)
         self.tables = tuple((prefix, fragment) for prefix in [*(f"{path}#" for path in self._by_path), *covers])
 
@@ -129,6 +131,7 @@ class ParquetImages(LocationSource):
             *(f"{self.description}: the column {name!r} holds bytes and was left out" for name in left_out),
             *self._entries.notes,
             *uris,
+            *self._missing.notes(),
         ]
 
     def scan(self) -> Scan:
@@ -188,7 +191,10 @@ class ParquetImages(LocationSource):
             rows = [parse_row_uri(path) for _, path, *_ in chunk]
             paths = stat_locations(entry[1:] for entry, row in zip(chunk, rows, strict=True) if not self._holds(row))
             for entry, row in zip(chunk, rows, strict=True):
-                yield self._row(entry, row) if row is not None and self._holds(row) else self._named(next(paths))
+                found = self._row(entry, row) if row is not None and self._holds(row) else self._named(next(paths))
+                self._missing.count(found)
+                yield found
+        self._missing.check()
 
     def _named(self, entry: ImageRef | Failure) -> ImageRef | Failure:
         """Return the reference of a path with the roles that the name of its table's file states."""

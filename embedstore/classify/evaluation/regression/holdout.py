@@ -109,6 +109,7 @@ def check_numeric_settings(settings: EvaluationSettings) -> None:
         "calibrate": settings.calibrate is not None,
         "abstain_precision": settings.abstain_precision is not None,
         "conformal_by_class": settings.conformal_by_class,
+        "label_thresholds": settings.chooses_thresholds,
         "choose_on": settings.choose_on != ChoiceRows.FOLDS,
     }
     if names := [name for name, is_given in given.items() if is_given]:

@@ -1,7 +1,8 @@
-"""One process of a training on several: ``python -m tests.helpers.one_rank OUT CAPACITY...``.
+"""One process of a training on several: ``python -m tools.gpu_check.one_rank OUT CAPACITY...``.
 
 It trains a small network for two steps on its share of the batches, with memory for CAPACITY images of its rank at
-once, and writes the weights, the losses and the micro-batch to OUT. Run by :mod:`tests.finetuning.test_ranks`.
+once, and writes the weights, the losses and the micro-batch to OUT. Each process has a GPU of its own where there are
+enough of them; otherwise all are on the CPU.
 """
 
 import os
@@ -23,10 +24,19 @@ SIZE, CLASSES, STEPS = 16, 3, 2
 BATCHES = (7, 5)  # images of each step: no two processes have equal shares
 
 
-def build_network() -> FinetuneModel:
+def device_of(rank: int, count: int) -> str:
+    """Return the device of a process."""
+    if torch.cuda.device_count() < count:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        return "cpu"
+    torch.cuda.set_device(rank)
+    return f"cuda:{rank}"
+
+
+def build_network(device: str) -> FinetuneModel:
     """Return a network that is the same in every process."""
     recipe = Recipe("timm/test_resnet", random_init=True, preprocess={"size": SIZE, "resize": SIZE})
-    backbone = load(recipe, device="cpu")
+    backbone = load(recipe, device=device)
     weight = np.random.default_rng(1).normal(size=(CLASSES, backbone.space.dim)).astype(np.float32)
     head = ClassificationHead(weight, np.zeros(CLASSES, np.float32), 1.0)
     return FinetuneModel(backbone, head, FinetuneSettings(layers="last-1", batch_size=max(BATCHES), warmup_ratio=0))
@@ -34,7 +44,8 @@ def build_network() -> FinetuneModel:
 
 def train(rank: int, count: int) -> tuple[list[float], OptimizerStep]:
     """Take the steps on this process's share of each batch."""
-    step = OptimizerStep(build_network(), create_accelerator("cpu", "fp32"), np.ones(CLASSES, np.float32), STEPS)
+    device = device_of(rank, count)
+    step = OptimizerStep(build_network(device), create_accelerator(device, "fp32"), np.ones(CLASSES, np.float32), STEPS)
     step.network.set_train_mode()
     rng, losses = np.random.default_rng(0), []
     for number, images in enumerate(BATCHES):
@@ -67,8 +78,8 @@ def main() -> None:
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     limit_memory(int(sys.argv[2 + rank]))
     losses, step = train(rank, count)
-    state = {n: t.detach() for n, t in step.network.trainable_state().items()}
-    torch.save({"losses": losses, "micro": step.micro_batch_size, "state": state}, Path(sys.argv[1]) / f"{rank}.pt")
+    result = {"losses": losses, "micro": step.micro_batch_size, "device": str(step.network.device)}
+    torch.save(result | {"state": step.network.copy_trainable_state()}, Path(sys.argv[1]) / f"{rank}.pt")
     if count > 1:
         torch.distributed.destroy_process_group()
 

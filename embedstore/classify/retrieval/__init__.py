@@ -1,0 +1,1 @@
+"""How well vectors find what belongs together: recall, average precision, gain and rank, over labels or captions."""
