@@ -2192,7 +2192,7 @@ def open(
         StoreNotFound: if there is nothing at ``path``.
         NotAStore: if the folder is not a store.
         StoreTooNew: if a later embedstore wrote it.
-        StoreDamaged: if it cannot be opened; `embedstore repair` may help.
+        StoreDamaged: if it cannot be opened; `embedstore repair STORE` may help.
     """
     options = OpenOptions.parse(
         device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
