@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -65,7 +66,7 @@ def confirm_labels(
     if unknown:
         raise LabelError(
             f"items {', '.join(map(str, unknown[:5]))} have no {label!r} and a vector in space {record.name}; "
-            f"`embedstore label-errors STORE {label}` lists items that do"
+            f"`embedstore label-errors STORE {shlex.quote(label)}` lists items that do"
         )
     result = {"items": [[int(i), _digest(labels[i])] for i in dict.fromkeys(items)]}
     with session.storage.writer(label_reviews.OPERATION, wait=wait) as writer:
