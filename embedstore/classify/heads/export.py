@@ -33,7 +33,7 @@ def linear_coefficients(head: Any) -> tuple[FloatArray, FloatArray, Array]:
         return w / np.float32(head.temperature_), b / np.float32(head.temperature_), classes
     if hasattr(head, "predict_interval"):
         raise BadHead(
-            "a head that predicts numbers is not exported; its coefficients are in Python: `store.head(NAME).head.coef_`"
+            "a head that predicts numbers is not exported; its numbers are `store.head(NAME).head.coef_` in Python"
         )
     if not hasattr(head, "coef_"):
         raise BadHead(
