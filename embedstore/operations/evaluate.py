@@ -133,13 +133,13 @@ def probe(
     record = session.space(space)
     heads.check_name(session, save_as)
     options = dict(head_options or {})
+    if weighted_metrics and weight is None:
+        raise BadOption("weighted_metrics weighs the held-out items: give weight, a column, or leave it out")
     chosen: Protocol | None = None
     if protocol is not None:
         given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
         chosen, task = parse_protocol(protocol, given), Task.CLASSIFICATION.value
     loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
-    if weighted_metrics and weight is None:
-        raise BadOption("weighted_metrics weighs the held-out items: give weight, a column, or leave it out")
     data = with_task(loaded, task)
     name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
 
