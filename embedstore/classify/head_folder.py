@@ -16,6 +16,11 @@ from embedstore.storage.reading import is_file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
+def is_head_name(name: str) -> bool:
+    """Return whether a head can have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
 class HeadFolder:
     """``heads/NAME`` of a store. A name that fits is also a safe folder name.
 
@@ -28,7 +33,7 @@ class HeadFolder:
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not is_head_name(name):
             raise BadHead(f"a head's name has letters, digits, _ and -, at most 64 of them; {name!r} does not fit")
         self.path = root / "heads" / name
         self._previous = self.path.with_name(f".{name}.previous")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import heads
-from embedstore.classify.head_folder import HeadFolder
+from embedstore.classify.head_folder import HeadFolder, is_head_name
 from embedstore.classify.heads import head_files
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, UnknownHead, did_you_mean
 from embedstore.storage import disk_errors
@@ -70,7 +71,7 @@ def find_head(storage: Storage, name: str) -> HeadRecord:
     names = [r.name for r in records]
     raise UnknownHead(
         f"{storage.layout.root} has no head {name!r}{did_you_mean(name, names)}; it has {', '.join(names) or 'none'}; "
-        f"`embedstore probe STORE LABEL --save {name}` makes one"
+        f"`embedstore probe STORE LABEL --save {name if is_head_name(name) else 'NAME'}` makes one"
     )
 
 
@@ -137,12 +138,14 @@ def load_head(storage: Storage, name: str, *, space: SpaceRecord | None = None) 
     record = find_head(storage, name)
     if space is not None and space.key != record.space_key:
         own = next((s.name for s in storage.spaces() if s.key == record.space_key), record.space_key)
+        label, name = shlex.quote(record.label), shlex.quote(space.name)
         raise SpaceMismatch(
             f"head {record.name} was trained in space {own} and cannot be used in {space.name}; leave --space out, or "
-            f"train one there: `embedstore probe STORE {record.label} --space {space.name} --save NAME`"
+            f"train one there: `embedstore probe STORE {label} --space {name} --save NAME`"
         )
     folder = HeadFolder(storage.layout.root, record.name).find(record.metadata["digest"])
-    cure = f"train it again: `embedstore probe STORE {record.label} --head {record.kind} --save {record.name}`"
+    label = shlex.quote(record.label)
+    cure = f"train it again: `embedstore probe STORE {label} --head {record.kind} --save {record.name}`"
     description = folder / head_files.METADATA_FILE
     if not is_file(description):
         raise StoreDamaged(f"the files of head {record.name} are missing from {folder}; {cure}")

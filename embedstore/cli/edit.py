@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -103,7 +104,8 @@ def purge(
     result = es.open(store).purge(where, items=item or None, wait=wait)
     console.print_result(result.to_json(), as_json)
     console.print_note(
-        f"run `embedstore compact {store}` to wipe the bytes; backups, exports and the folder quarantine keep theirs"
+        f"run `embedstore compact {shlex.quote(str(store))}` to wipe the bytes; backups, exports and the folder "
+        "quarantine keep theirs"
     )
 
 
@@ -129,7 +131,7 @@ def set_default(
     if result.without_vector:
         console.print_note(
             f"{result.without_vector:,} images have no vector in {result.space} yet, so searches there do not find "
-            f"them: `embedstore reembed {store} --space {result.space}`"
+            f"them: `embedstore reembed {shlex.quote(str(store))} --space {shlex.quote(result.space)}`"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,10 +75,14 @@ def finetune(
         return
     _print_result(result)
     if result.comparison is None:
-        console.print_note(f"embed into it with `embedstore reembed {store} --space {result.space}`")
+        console.print_note(
+            f"embed into it with `embedstore reembed {shlex.quote(str(store))} --space {shlex.quote(result.space)}`"
+        )
     else:
         _print_comparison(result.comparison)
-        console.print_note(f"make it the default with `embedstore set-default {store} {result.space}`")
+        console.print_note(
+            f"make it the default with `embedstore set-default {shlex.quote(str(store))} {shlex.quote(result.space)}`"
+        )
 
 
 @app.command("compare-spaces", rich_help_panel=Panel.FINETUNE)

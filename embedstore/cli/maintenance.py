@@ -61,7 +61,7 @@ def repair(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Repair what `embedstore verify` finds: rebuild what can be rebuilt, quarantine the rest, delete nothing."""
+    """Repair what `embedstore verify STORE` finds: rebuild what can be rebuilt, quarantine the rest, delete nothing."""
     report = es.repair_store(store, reembed=reembed, wait=wait, device=device, allow_code=allow_code)
     if as_json:
         console.print_json(report.to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +129,7 @@ def _print_failures(store: Store, count: int) -> None:
     for uri, reason, detail in rows[:count]:
         console.print_note("  " + f"{uri}: {reason}: {detail}")
     if count > len(rows):
-        console.print_note(f"  … {count - len(rows)} more: `embedstore failures {store.path}`")
+        console.print_note(f"  … {count - len(rows)} more: `embedstore failures {shlex.quote(str(store.path))}`")
 
 
 def print_classified(result: ClassifiedImages) -> None:

@@ -109,7 +109,7 @@ def require_disk_space(storage: Storage, space: SpaceRecord, training: int = 0) 
     if needed > free:
         raise StoreIOError(
             f"not enough disk space in {root}: {vectors:,} vectors and the checkpoint need {needed / 1e6:,.1f} MB, "
-            f"{free / 1e6:,.1f} MB are free; free disk space, or drop a space with `embedstore drop-space`"
+            f"{free / 1e6:,.1f} MB are free; free disk space, or drop a space with `embedstore drop-space STORE SPACE`"
         )
 
 

@@ -41,7 +41,8 @@ class SearchOptions:
             raise QueryError("a search without k needs min_score, the least score of a hit")
         if self.k is not None and not 1 <= self.k <= MAX_HITS:
             raise QueryError(
-                f"k must be between 1 and {MAX_HITS:,}, not {self.k}; use `embedstore export` for everything"
+                f"k must be between 1 and {MAX_HITS:,}, not {self.k}; `embedstore export STORE FOLDER` writes "
+                "everything"
             )
         if not 0 <= self.offset <= MAX_HITS:
             raise QueryError(f"offset must be between 0 and {MAX_HITS:,}, not {self.offset}")

@@ -62,7 +62,7 @@ class RowIndex:
         """
         positions = vectors.positions(placements.shards, placements.rows)
         if placements.items.min(initial=0) < 0 or placements.items.max(initial=0) > MAX_ITEM + 64 * len(positions):
-            raise StoreDamaged("the catalog has items with impossible ids; run `embedstore verify`")
+            raise StoreDamaged("the catalog has items with impossible ids; run `embedstore verify STORE`")
         order = np.lexsort((placements.items, positions))
         items, positions = placements.items[order], positions[order]
         entry_by_item = np.full(int(items.max(initial=-1)) + 1, -1, np.int32)

@@ -186,7 +186,7 @@ class Attachment:
         if reading.exists(self._file):
             return
         folder = self._file.parent
-        missing: StoreError = StoreDamaged(f"{self._file} is missing; run `embedstore repair`")
+        missing: StoreError = StoreDamaged(f"{self._file} is missing; run `embedstore repair STORE`")
         if not reading.exists(folder / MARKER):
             missing = StoreNotFound(f"there is no store at {folder} any more: it was moved or deleted; open it again")
         raise missing

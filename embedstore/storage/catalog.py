@@ -153,7 +153,7 @@ class Catalog:
         with self.read() as con:
             version = migrations.applied_count(con)
         if version == 0:
-            raise StoreDamaged(f"{self.file} is a database without the store's tables; run `embedstore repair`")
+            raise StoreDamaged(f"{self.file} is a database without the store's tables; run `embedstore repair STORE`")
         if version != len(migrations.MIGRATIONS):
             with self.write() as con:
                 migrations.apply_pending(con)
@@ -197,7 +197,7 @@ class Catalog:
             if isinstance(e, VALUE_ERRORS):
                 raise StoreDamaged(
                     f"{self.file} holds a value that embedstore does not write: {first_line(e)}; "
-                    "run `embedstore verify`"
+                    "run `embedstore verify STORE`"
                 ) from e
             raise
         finally:

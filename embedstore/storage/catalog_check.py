@@ -182,7 +182,7 @@ def _migration_count(con: duckdb.DuckDBPyConnection, file: Path, found: Tables, 
             "run `pip install -U embedstore`"
         )
     if number < 1:
-        raise StoreDamaged(f"{file} does not say which migrations it has had; run `embedstore repair`")
+        raise StoreDamaged(f"{file} does not say which migrations it has had; run `embedstore repair STORE`")
     return number
 
 
@@ -197,7 +197,7 @@ def _foreign_columns(
     for name, table in expected.items():
         columns = found[name].columns if name in found else {}
         if missing := table.columns.keys() - columns.keys():
-            raise StoreDamaged(f"{file} lacks {name}.{min(missing)}; run `embedstore repair`")
+            raise StoreDamaged(f"{file} lacks {name}.{min(missing)}; run `embedstore repair STORE`")
         more = {c: kind for c, kind in columns.items() if c not in table.columns} if name == _ALTERED else {}
         unknown = [c for c, kind in more.items() if not _is_plain(con, kind)]
         yield from (ForeignObject("column", f"{name}.{c}") for c in unknown)

@@ -76,4 +76,4 @@ def explain(error: duckdb.Error, file: Path, action: str, *, writing: bool = Fal
         )
     if writing and not ("orrupt" in message or "checksum" in message):
         return StoreIOError(f"{message}; run it again; acknowledged commits are kept")
-    return StoreDamaged(f"{message}; run `embedstore repair`")
+    return StoreDamaged(f"{message}; run `embedstore repair STORE`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -238,7 +239,7 @@ def locate_store(path: Path) -> Layout:
     given, layout = path, Layout(path.absolute())
     _require_usable_path(layout.root)
     if not reading.exists(layout.root):
-        raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {given}`")
+        raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {shlex.quote(str(given))}`")
     with reading.read_errors(layout.marker):
         has_marker = layout.marker.is_symlink() or (reading.exists(layout.marker) and not layout.marker.is_dir())
     if not has_marker:

@@ -75,7 +75,7 @@ def read_errors(path: Path) -> Iterator[None]:
         if isinstance(e, EmbedstoreError):
             raise
         if is_absent(e):
-            raise StoreDamaged(f"{path} is missing ({e.strerror}); run `embedstore repair`") from e
+            raise StoreDamaged(f"{path} is missing ({e.strerror}); run `embedstore repair STORE`") from e
         raise unreadable(path, e) from e
 
 

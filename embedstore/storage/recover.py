@@ -70,7 +70,7 @@ def has_unregistered_shards(layout: Layout, catalog: Catalog) -> bool:
             next_shard = counters.next_shard(con)
             spaces = fetch_column(con, "SELECT space FROM spaces")
         except duckdb.CatalogException as e:
-            raise StoreDamaged(f"{layout.catalog} lacks the store's tables; run `embedstore repair`") from e
+            raise StoreDamaged(f"{layout.catalog} lacks the store's tables; run `embedstore repair STORE`") from e
     return any(number >= next_shard for s in spaces for number, _ in _shard_files(layout, s))
 
 
@@ -118,7 +118,7 @@ def _lost_commits(layout: Layout, acknowledged: int, count: int) -> StoreDamaged
     return StoreDamaged(
         f"{layout.catalog} is at commit {count}, but commit {acknowledged} was acknowledged: its log "
         f"{layout.wal.name} was deleted, truncated or replaced; restore the log (quarantine/ keeps what was cut off), "
-        "or run `embedstore repair`, which registers the vector files again and continues without the rest"
+        "or run `embedstore repair STORE`, which registers the vector files again and continues without the rest"
     )
 
 

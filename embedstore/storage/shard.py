@@ -141,7 +141,7 @@ class Shard:
             try:
                 return self._load(self.path, self.header.file_bytes)
             except EOFError as e:
-                raise StoreDamaged(f"{self.path} was truncated meanwhile; run `embedstore repair`") from e
+                raise StoreDamaged(f"{self.path} was truncated meanwhile; run `embedstore repair STORE`") from e
 
     def map(self) -> None:
         """Map the file now, so that it stays readable if another process removes it."""
@@ -162,7 +162,7 @@ class Shard:
             bad = self.corrupt_rows()
             where = f" in {len(bad)} rows from row {bad[0]}" if len(bad) else " in its header"
             raise StoreDamaged(
-                f"{self.path} does not match its checksum{where}; run `embedstore repair`, then embed again"
+                f"{self.path} does not match its checksum{where}; run `embedstore repair STORE`, then embed again"
             )
 
     def blocks_of(self, rows: NDArray[np.int64]) -> set[int]:
@@ -182,7 +182,9 @@ class Shard:
         for block in sorted(blocks):
             part = slice(block * h.block_rows, (block + 1) * h.block_rows)
             if _block_checksums(self.vectors[part], self.digests[part], h.block_rows) != [h.blocks[block]]:
-                raise StoreDamaged(f"{self.path} does not match its checksum in block {block}; run `embedstore repair`")
+                raise StoreDamaged(
+                    f"{self.path} does not match its checksum in block {block}; run `embedstore repair STORE`"
+                )
 
     def corrupt_rows(self) -> NDArray[np.int64]:
         """Return the rows of the blocks that do not match their checksums: int64 ``(n,)``, ascending.
@@ -232,7 +234,9 @@ def read_shard_header(path: Path) -> ShardHeader:
     except StoreDamaged:  # which is a ValueError, too
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise StoreDamaged(f"{path} is not a whole vector file ({e}); run `embedstore repair`, then embed again") from e
+        raise StoreDamaged(
+            f"{path} is not a whole vector file ({e}); run `embedstore repair STORE`, then embed again"
+        ) from e
     return header
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -94,7 +95,9 @@ def _check_unused(storage: Storage, space: SpaceRecord) -> None:
             f"{space.name} is the only space of {storage.layout.root}; delete the folder to remove the whole store"
         )
     if space.is_default:
-        raise SpaceMismatch(f"{space.name} is the default space; run `embedstore set-default STORE {others[0]}` first")
+        raise SpaceMismatch(
+            f"{space.name} is the default space; run `embedstore set-default STORE {shlex.quote(others[0])}` first"
+        )
 
 
 def _remove_folder(folder: Path, *, last: Path) -> int:

@@ -31,7 +31,7 @@ def first_row(result: duckdb.DuckDBPyConnection) -> tuple[Any, ...]:
     """
     row = result.fetchone()
     if row is None:
-        raise StoreDamaged("the catalog lacks a row that every store has; run `embedstore verify`")
+        raise StoreDamaged("the catalog lacks a row that every store has; run `embedstore verify STORE`")
     return row
 
 
@@ -56,7 +56,7 @@ def int64_column(values: Any) -> NDArray[np.int64]:
         StoreDamaged: if one is missing: a catalog of ours has them all.
     """
     if np.ma.is_masked(values):
-        raise StoreDamaged("the catalog lacks a number that every row has; run `embedstore verify`")
+        raise StoreDamaged("the catalog lacks a number that every row has; run `embedstore verify STORE`")
     return np.asarray(values, np.int64)
 
 

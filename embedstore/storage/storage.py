@@ -63,7 +63,7 @@ class Storage:
             StoreNotFound: if nothing is at ``path``.
             NotAStore: if the folder is not a store.
             StoreTooNew: if a later version of embedstore wrote the store.
-            StoreDamaged: if the store needs ``embedstore repair``.
+            StoreDamaged: if the store needs ``embedstore repair STORE``.
             StoreUnreadable: if a file cannot be read now.
             UnsafeStore: if it holds what embedstore never writes, such as links, views or macros.
         """
@@ -159,7 +159,7 @@ class Storage:
 
         Raises:
             StoreBusy: if another process is writing.
-            StoreDamaged: if the store needs ``embedstore repair``.
+            StoreDamaged: if the store needs ``embedstore repair STORE``.
             StoreIOError: if the disk is full or fails.
         """
         with self._recovered_writer(operation, wait=wait) as writer:

@@ -140,7 +140,7 @@ def _refused(query: str) -> QueryError:
     """Return the error of a statement that does more than read."""
     return QueryError(
         f"a query is one {_STATEMENTS} statement and changes nothing, unlike {_shorten(query)}; change items with "
-        "`embedstore edit` or `delete`, and write files with `embedstore export`"
+        "`embedstore edit STORE TABLE`, and write files with `embedstore export STORE FOLDER`"
     )
 
 

@@ -17,7 +17,7 @@ from embedstore.storage.memory_map import empty_matrix, release_pages
 from embedstore.storage.shard_cache import SHARDS, OpenShard
 
 BLOCK_ROWS = 16384  # 32 MiB of float32 at 512 dimensions
-_NO_SUCH_ROWS = "the catalog names rows of vector files that do not exist; run `embedstore verify`"
+_NO_SUCH_ROWS = "the catalog names rows of vector files that do not exist; run `embedstore verify STORE`"
 _FEW_ROWS = 64  # that are read one by one: sorting and grouping them by file takes longer
 
 
@@ -205,7 +205,7 @@ class VectorReader:
         if (header.rows, header.dim, header.number) != expected:
             raise StoreDamaged(
                 f"{self._files[i]} holds {header.rows} × {header.dim} vectors of file {header.number}, the catalog has "
-                f"{expected[0]} × {expected[1]} of file {expected[2]}; run `embedstore repair`"
+                f"{expected[0]} × {expected[1]} of file {expected[2]}; run `embedstore repair STORE`"
             )
         return opened
 

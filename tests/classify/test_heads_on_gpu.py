@@ -30,13 +30,16 @@ def gpu_files(monkeypatch):
     monkeypatch.setattr(backend, "_GPU_FILES", ("/",))
 
 
-@pytest.mark.parametrize(("classes", "memory"), [(2, 1 << 30), (4, 1 << 30), (4, 500_000)])
-def test_a_probe_on_the_gpu_is_that_of_the_cpu(monkeypatch, classes, memory):
-    """Also where the memory holds a part of the rows at a time."""
+@pytest.mark.parametrize(
+    ("classes", "memory", "options"),
+    [(2, 1 << 30, {"Cs": CS, "cv": 2}), (4, 1 << 30, {"C": 1.0}), (4, 200_000, {"C": 1.0})],
+)
+def test_a_probe_on_the_gpu_is_that_of_the_cpu(monkeypatch, classes, memory, options):
+    """Along a path of C, for several classes, and where the memory holds a part of the rows at a time."""
     X, y = rows_of(classes)
-    expected = LogisticProbe(CS, cv=2, device="cpu").fit(X, y)
+    expected = LogisticProbe(**options, device="cpu").fit(X, y)
     with pretended_gpus(monkeypatch, memory=memory) as machine:
-        probe = LogisticProbe(CS, cv=2, device="cuda").fit(X, y)
+        probe = LogisticProbe(**options, device="cuda").fit(X, y)
         assert machine.counts["kernels"] > 100
     assert probe.C_ == expected.C_
     assert np.allclose(probe.predict_proba(X), expected.predict_proba(X), atol=1e-3)

@@ -244,7 +244,7 @@ def test_repair_takes_back_whole_vector_files_from_the_quarantine(tmp_path):
     (damage,) = es.open(tmp_path / "s").verify().damage
     assert str(damage) == (
         f"quarantine/{kept.name}: it is whole, and 10 of its vectors are missing from the catalog; "
-        "run `embedstore repair`"
+        "run `embedstore repair STORE`"
     )
     report = es.repair_store(tmp_path / "s")
     assert report.actions == [f"10 vectors were taken back from {kept}, which is whole"]

@@ -67,7 +67,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: ForkS
     result = commands.run(CLI, "verify", store)
     assert result.returncode == 1
     assert f"{path.relative_to(store)} (block 1): 44 rows do not match their checksum" in result.stdout
-    assert "run `embedstore repair`" in result.stdout
+    assert "run `embedstore repair STORE`" in result.stdout
     as_json = json.loads(commands.run(CLI, "verify", store, "--json").stdout)
     assert [(d["where"], as_json["ok"]) for d in as_json["damage"]] == [("block 1", False)]
     found = commands.run(CLI, "search", store, "--item", 1, "-k", 3)

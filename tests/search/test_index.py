@@ -225,7 +225,7 @@ def test_an_unusable_index_is_ignored_with_a_note(store, words):
     assert [h.item for h in hits] == expected
     assert len(hits.notes) == 1
     assert words in hits.notes[0]
-    assert "`embedstore index`" in hits.notes[0]
+    assert "`embedstore index STORE`" in hits.notes[0]
 
 
 def test_a_setting_that_misses_the_recall_is_reported_and_the_next_is_tried(store, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.label_text import NameCleaner
 from embedstore.classify.data.task import Task
-from embedstore.errors import LabelError, UnknownColumn, did_you_mean
+from embedstore.errors import LabelError, NoLabels, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.memory_map import empty_matrix
@@ -25,6 +26,7 @@ from embedstore.storage.queries.features import (
     matching_items,
     number_value,
 )
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, object_array
 from embedstore.storage.storage import Storage
@@ -145,7 +147,7 @@ def load_features(
             f"no item that matches has a vector in space {space.name}; `embedstore info STORE` counts them"
         )
     if not usable:
-        raise LabelError(
+        raise NoLabels(
             f"no item has both a {label!r} and a vector in space {space.name} ({len(rows)} match, {n_unlabeled} have "
             'no label); see `embedstore sql STORE "select label, count(*) from items group by 1"`'
         )
@@ -177,12 +179,14 @@ def _weights(rows: Sequence[FeatureRow], column: str) -> NDArray[np.float64]:
     weights = np.array([np.nan if r.weight is None else r.weight for r in rows], np.float64)
     bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
     if len(bad):
-        first = rows[bad[0]]
+        first, name = rows[bad[0]], quote_identifier(column)
+        assignment = shlex.quote(f"{column}=1")
+        where = shlex.quote(f"{name} IS NULL OR NOT {name} BETWEEN 0 AND 1e300")
         raise LabelError(
             f"the weights in {column!r} must be finite numbers of at least 0; {len(bad):,} of {len(rows):,} labeled "
             f"items have another value, the first is item {first.item} with "
             f"{'none' if first.weight is None else f'{first.weight:g}'}; leave such items out with --where, or set "
-            f'them: `embedstore edit STORE --set "{column}=1" --where "{column} is null"`'
+            f"them: `embedstore edit STORE --set {assignment} --where {where}`"
         )
     if not weights.any():
         raise LabelError(f"all weights in {column!r} are 0: no item is left to train on; leave out the weights")

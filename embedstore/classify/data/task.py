@@ -93,7 +93,7 @@ def require_classes(data: Features, verb: str) -> Features:
     raise LabelError(
         f"{verb} needs classes, and {data.label!r} holds numbers ({len(set(data.y.tolist())):,} different ones); make "
         f"classes of ranges, for example `embedstore edit STORE --where true --add-columns --set {assignment}`, and "
-        f"give that column; `embedstore probe STORE {data.label}` predicts the number itself"
+        f"give that column; `embedstore probe STORE {shlex.quote(data.label)}` predicts the number itself"
     )
 
 

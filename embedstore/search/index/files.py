@@ -267,7 +267,7 @@ def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tu
 
 def _ignored(path: Path, problem: object) -> str:
     """Return the note on an index that cannot be used."""
-    return f"index {path.name} {problem}; it is ignored: run `embedstore index` to build a new one"
+    return f"index {path.name} {problem}; it is ignored: run `embedstore index STORE` to build a new one"
 
 
 def load_index(folder: Path, sidecar: IndexSidecar) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embedstore.errors import ImageError
+from embedstore.sources.archives.compressed import DecompressedRanges
+from embedstore.sources.archives.member_uri import compression_of
 from embedstore.sources.archives.range_file import RangeFile, open_ranges
 from embedstore.sources.local_files import check_size
 from embedstore.types import FailureReason
@@ -59,13 +61,20 @@ class _RangedArchive:
 
 
 class TarArchive(_RangedArchive):
-    """An uncompressed tar: members are ranges of it."""
+    """A tar: members are ranges of it, or of what a compressed one holds."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        compression = compression_of(path)
+        self._is_compressed = compression is not None
+        if compression is not None:
+            self._ranges = DecompressedRanges(self._ranges, compression)
 
     def members(self) -> Iterator[Member]:
         """Yield the files in the order of the archive.
 
         Raises:
-            BrokenArchive: where the archive ends early, is compressed or is no tar.
+            BrokenArchive: where the archive ends early, or is no tar.
             ImageError: if it cannot be read.
         """
         file = io.BufferedReader(RangeFile(self._ranges), LISTING_BUFFER_BYTES)
@@ -73,12 +82,14 @@ class TarArchive(_RangedArchive):
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 for info in tar:
                     tar.members = []  # type: ignore[attr-defined]  # tarfile keeps every header in memory
-                    if info.offset_data + info.size > self.size:
+                    if not self._is_compressed and info.offset_data + info.size > self.size:
                         raise BrokenArchive(f"the archive ends inside {info.name!r}")
                     if info.isreg():
                         yield Member(info.name, info.size, info.offset_data)
+            if isinstance(self._ranges, DecompressedRanges) and self._ranges.failure is not None:
+                raise self._ranges.failure
         except tarfile.TarError as e:
-            raise BrokenArchive(f"{e}; a compressed tar must be unpacked or recompressed as plain tar first") from e
+            raise BrokenArchive(f"{e}; the name of a compressed tar must say so, as .tar.gz does") from e
 
     def read(self, member: Member) -> bytes:
         """Return the bytes of a member.

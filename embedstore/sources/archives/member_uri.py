@@ -6,7 +6,11 @@ from dataclasses import dataclass
 
 from embedstore.sources.uris import scheme_of
 
-SUFFIXES = {".tar": "tar", ".zip": "zip", ".cbz": "zip"}
+COMPRESSED_SUFFIXES = {
+    ".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tbz2": "bzip2", ".tbz": "bzip2", ".tar.xz": "xz",
+    ".txz": "xz", ".tar.zst": "zstd", ".tzst": "zstd",
+}  # fmt: skip
+SUFFIXES = {".tar": "tar", ".zip": "zip", ".cbz": "zip"} | dict.fromkeys(COMPRESSED_SUFFIXES, "tar")
 SEPARATOR = "::"
 
 
@@ -41,3 +45,9 @@ def archive_kind(path: str) -> str | None:
     """Return ``"tar"`` or ``"zip"`` for the path or url of an archive, from its suffix; None for another file."""
     lowered = path.lower()
     return next((kind for suffix, kind in SUFFIXES.items() if lowered.endswith(suffix)), None)
+
+
+def compression_of(path: str) -> str | None:
+    """Return how a tar is compressed, from its suffix; None for a plain one."""
+    lowered = path.lower()
+    return next((name for suffix, name in COMPRESSED_SUFFIXES.items() if lowered.endswith(suffix)), None)

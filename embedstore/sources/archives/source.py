@@ -15,7 +15,7 @@ from embedstore.sources.archives.listing import (
     load_listing,
     save_listing,
 )
-from embedstore.sources.archives.member_uri import MemberUri
+from embedstore.sources.archives.member_uri import MemberUri, compression_of
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.companions import find_companions
@@ -60,6 +60,17 @@ class ArchiveSource(LocationSource):
     def columns(self) -> dict[str, str]:
         """The columns of the sidecars; complete after a scan."""
         return self._collected.types
+
+    @property
+    def notices(self) -> Sequence[str]:
+        """What a person should know about the reading."""
+        compressed = [path for _, path in self._archives if compression_of(path)]
+        if not compressed:
+            return ()
+        return [
+            f"{len(compressed):,} archives are compressed, first {compressed[0]}: to read an image of one again, it is "
+            "decompressed from its begin to the image"
+        ]
 
     def scan(self) -> Scan:
         """Start a pass over the archives; one that cannot be read is a failure."""

@@ -133,15 +133,15 @@ def _copy_shard(storage: Storage, registered: ShardRecord, target: Path, hard_li
         _link_or_copy(source, target, hard_link)
     except FileNotFoundError as e:
         if is_registered(storage.catalog, registered.space, registered.number):
-            raise StoreDamaged(f"{source} is missing; run `embedstore repair`") from e
+            raise StoreDamaged(f"{source} is missing; run `embedstore repair STORE`") from e
         raise _FileReplaced(f"{source} was replaced before it was copied; run it again") from e
     file = shard.Shard(target)
     if file.header.checksum != registered.checksum:
-        raise StoreDamaged(f"{source} is not the file that the catalog names; run `embedstore repair`")
+        raise StoreDamaged(f"{source} is not the file that the catalog names; run `embedstore repair STORE`")
     try:
         file.verify()
     except StoreDamaged as e:
-        raise StoreDamaged(f"{source} does not match its checksum; run `embedstore repair`") from e
+        raise StoreDamaged(f"{source} does not match its checksum; run `embedstore repair STORE`") from e
 
 
 def _link_or_copy(source: Path, target: Path, hard_link: bool) -> None:

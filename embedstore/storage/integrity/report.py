@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-REPAIR_CURE = "run `embedstore repair`"
+REPAIR_CURE = "run `embedstore repair STORE`"
 
 
 @dataclass(frozen=True)

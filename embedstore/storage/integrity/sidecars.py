@@ -18,7 +18,7 @@ from embedstore.storage.layout import Layout
 from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.store_files import read_bounded
 
-_CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space` this one"
+_CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space STORE SPACE` this one"
 
 
 @dataclass(frozen=True)

@@ -49,5 +49,5 @@ def _counter(con: duckdb.DuckDBPyConnection, name: str) -> int:
     """
     value = fetch_value(con, f"SELECT {name} FROM counters")
     if not isinstance(value, int):
-        raise StoreDamaged(f"the catalog lacks the counter {name}; run `embedstore repair`")
+        raise StoreDamaged(f"the catalog lacks the counter {name}; run `embedstore repair STORE`")
     return value

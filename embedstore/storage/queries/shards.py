@@ -80,7 +80,7 @@ def _require_numbers(rows: Sequence[tuple[int, ...]]) -> None:
         StoreDamaged: if one is missing or negative.
     """
     if any(not isinstance(number, int) or number < 0 for row in rows for number in row):
-        raise StoreDamaged("the catalog has vector files without a number or a size; run `embedstore verify`")
+        raise StoreDamaged("the catalog has vector files without a number or a size; run `embedstore verify STORE`")
 
 
 def has_shard(con: duckdb.DuckDBPyConnection, space: str, number: int) -> bool:

@@ -1,0 +1,315 @@
+"""Every command that a message names is followed once: what fails, the command of its message, and then it works.
+
+The store lies in a folder with a space in its name, so that a command that is not quoted fails.
+"""
+
+import re
+import shlex
+import shutil
+from dataclasses import dataclass
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import embedstore as es
+from embedstore.cli import main
+from tests.conftest import TINY
+from tests.helpers.clusters import add, clusters, store_of
+from tests.house.test_cures import COMMAND, MESSAGES
+
+X, Y = clusters(40, noise=0.1)
+
+
+@dataclass(frozen=True)
+class Cure:
+    """How one kind of command in a message is provoked and followed.
+
+    Attributes:
+        command: as the source has it, with ``{}`` for what is put in.
+        prepare: makes what the failing command needs, in the folder of the test.
+        words: the failing command; S is the store.
+        fills: what the user puts in for the words in capitals.
+        status: of the command that the message names.
+        works: the command that works afterwards; None is the failing one.
+    """
+
+    command: str
+    prepare: object
+    words: str
+    fills: dict
+    status: int = 0
+    works: str | None = None
+
+
+def numbers(folder, **columns):
+    """A store of vectors with labels."""
+    return store_of(folder / "my store", X, label=Y, **columns)
+
+
+def photos(folder, **columns):
+    """A store of three embedded photos."""
+    (folder / "p" / "cat").mkdir(parents=True)
+    for n in range(3):
+        Image.new("RGB", (16, 16), (80 * n, 9, 9)).save(folder / "p" / "cat" / f"{n}.png")
+    store = es.create(folder / "my store", "embedstore/tiny", device="cpu")
+    store.embed(folder / "p", progress=False)
+    return store
+
+
+def with_two_spaces(folder):
+    """A store with a second space, and a head in the first."""
+    store = numbers(folder)
+    add(store, X[:, :8], "other space")
+    store.save_head("kept", store.probe(head="ridge", space="numbers"))
+    return store
+
+
+def with_emptied_cells(folder):
+    """A manifest whose cells were emptied after it was embedded."""
+    store = photos(folder)
+    uris = [uri for (uri,) in store.sql("SELECT uri FROM items ORDER BY item").rows]
+    pd.DataFrame({"uri": uris, "note": ["a", "b", "c"]}).to_csv(folder / "t.csv", index=False)
+    store.embed(folder / "t.csv", progress=False)
+    pd.DataFrame({"uri": uris, "note": ["a", None, None]}).to_csv(folder / "t.csv", index=False)
+
+
+def with_marked_duplicates(folder):
+    """Three equal rows, of which the kept one will go."""
+    store = store_of(folder / "my store", np.ones((3, 4), np.float32))
+    store.duplicates(0.9, write_columns=True)
+
+
+def with_broken_file(folder):
+    """A vector file with one changed byte."""
+    photos(folder).close()
+    file = next((folder / "my store" / "spaces").glob("*/shards/*.vec"))
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 255
+    file.chmod(0o600)
+    file.write_bytes(data)
+
+
+def with_broken_index(folder):
+    """An index whose description was changed."""
+    numbers(folder).build_index()
+    for file in (folder / "my store" / "spaces").glob("*/index/*.faiss"):
+        file.write_bytes(file.read_bytes()[:-9])
+
+
+def change_catalog(statement):
+    """Return a function that makes a store and changes its catalog by hand."""
+
+    def prepare(folder):
+        numbers(folder).close()
+        with duckdb.connect(str(folder / "my store" / "catalog.duckdb")) as con:
+            con.execute(statement)
+
+    return prepare
+
+
+def with_old_split(folder):
+    """A store of an earlier version, with a word that is no split."""
+    store = numbers(folder)
+    with store._session.storage.writer("test") as writer, writer.transaction() as con:
+        con.execute("UPDATE items SET split = CASE WHEN item % 2 = 0 THEN 'it''s odd' ELSE 'train' END")
+
+
+def without_vector(folder):
+    """Two spaces of which the second lacks every image."""
+    store = photos(folder)
+    store.add_space(TINY, random_init=True, preprocess={"size": 32, "resize": 32}, space_name="other space")
+
+
+ROWS = [
+    Cure(
+        "backbones [FILTER]",
+        numbers,
+        "create new.store --backbone vit_bass_patch16_224",
+        {"[FILTER]": "vit_base"},
+        0,
+        "info S",
+    ),
+    Cure("info STORE", numbers, 'shift S --where "item > 99"', {}, 0, "probe S --head ridge"),
+    Cure(
+        'sql STORE "select label, count(*) from items group by 1"',
+        lambda f: numbers(f, none=[None] * 40),
+        "probe S none",
+        {},
+        0,
+        "probe S label --head ridge",
+    ),
+    Cure(
+        "edit STORE --set {} --where {}",
+        lambda f: numbers(f, **{"my w": [None, -1.0, float("nan"), *[2.0] * 37]}),
+        "probe S --head ridge --weight 'my w'",
+        {},
+    ),
+    Cure(
+        "edit STORE --where true --add-columns --set {}",
+        lambda f: numbers(f, **{"my n": list(range(40))}),
+        "probe S --head ridge --by 'my n'",
+        {},
+        0,
+        "probe S --head ridge --by 'high_my n'",
+    ),
+    Cure('edit STORE --set "split=\'test\'" --where "split={}"', with_old_split, "probe S --head ridge", {}),
+    Cure("probe STORE LABEL --save {}", numbers, "predict S species", {"LABEL": "label"}),
+    Cure(
+        "probe STORE {} --space {} --save NAME",
+        with_two_spaces,
+        "predict S kept --space 'other space'",
+        {"NAME": "new"},
+        0,
+        "predict S new",
+    ),
+    Cure("predict STORE HEAD", with_two_spaces, 'sql S "select pred.kept from items"', {"HEAD": "kept"}),
+    Cure("compact {}", photos, "purge S --item 1", {}, 0, "verify S"),
+    Cure("reembed {} --space {}", without_vector, "set-default S 'other space'", {}, 0, "search S --item 1"),
+    Cure(
+        "failures {}",
+        lambda f: [
+            es.create(f / "my store", "embedstore/tiny"),
+            (f / "p").mkdir(),
+            *[(f / "p" / f"{n}.png").write_text("x") for n in range(14)],
+        ],
+        "embed S p",
+        {},
+        0,
+        "info S",
+    ),
+    Cure("export STORE FOLDER", numbers, "import new.store exported", {"FOLDER": "exported"}),
+    Cure(
+        "embed STORE --vectors FILE.npy --table FILE",
+        lambda f: [
+            numbers(f),
+            np.save(f / "v.npy", X),
+            (f / "e").mkdir(),
+            pd.DataFrame({"uri": [f"/new/{n}" for n in range(40)]}).to_csv(f / "t.csv", index=False),
+        ],
+        "import new.store e",
+        {"FILE.npy": "v.npy", "FILE": "t.csv"},
+        0,
+        "search S --item 41",
+    ),
+    Cure(
+        "embed STORE SOURCE --backbone NAME",
+        lambda f: [photos(f), shutil.rmtree(f / "my store"), es.create(f / "my store")],
+        "embed S p",
+        {"SOURCE": "p", "NAME": "embedstore/tiny"},
+    ),
+    Cure(
+        "label-errors STORE {}",
+        lambda f: numbers(f, **{"my l": [*Y[:39], None]}),
+        "label-errors S 'my l' --confirm 40",
+        {},
+        0,
+        "label-errors S 'my l' --confirm 1",
+    ),
+    Cure("edit STORE TABLE", with_emptied_cells, "embed S t.csv", {"TABLE": "t.csv"}),
+    Cure("index STORE", with_broken_index, "search S --item 1", {}),
+    Cure("repair STORE", with_broken_file, "search S --item 1", {}),
+    Cure(
+        "verify STORE", change_catalog('UPDATE vectors SET "row" = 9999'), "search S --item 1", {}, 1, "backbones clip"
+    ),
+    Cure("verify STORE --untrusted", change_catalog("CREATE VIEW v AS SELECT 1"), "info S", {}, 1, "backbones clip"),
+    Cure("create {}", lambda f: None, "info S", {}),
+    Cure("create FOLDER", lambda f: (f / "my store").mkdir(), "info S", {"FOLDER": "new.store"}, 0, "info new.store"),
+    Cure(
+        "duplicates STORE --write-columns",
+        with_marked_duplicates,
+        "delete S --where duplicate_keep",
+        {},
+        0,
+        "search S --item 2 --where duplicate_keep",
+    ),
+    Cure(
+        "set-default STORE {}",
+        lambda f: add(numbers(f), X[:, :8], "other space"),
+        "drop-space S numbers",
+        {},
+        0,
+        "info S",
+    ),
+    Cure(
+        "heads STORE --delete NAME",
+        lambda f: with_two_spaces(f).set_default("other space"),
+        "drop-space S numbers",
+        {"NAME": "kept"},
+    ),
+    Cure(
+        'shift STORE --first "year < 2024" --second "year >= 2024"',
+        lambda f: numbers(f, year=[2023] * 20 + [2024] * 20),
+        "shift S",
+        {},
+        0,
+        "info S",
+    ),
+]
+
+ELSEWHERE = {
+    "backbones open_clip": "the same command is followed with another filter",
+    "backbones --text": "the same command is followed with another filter",
+    "embed STORE SOURCE --backbone NAME --weights FILE": "a recipe of a stranger: tests/reliability",
+    "embed STORE SOURCE --backbone {} --weights FILE": "moved weights: tests/backbones/test_weights.py",
+    "finetune STORE LABEL": "a training: tests/finetuning",
+    "set-default {} {}": "printed after a training: tests/finetuning",
+    "set-default STORE OTHER --refit-heads": "needs a fine-tuned space: tests/finetuning",
+    "drop-space STORE SPACE": "a full disk before a training",
+    "probe STORE {} --head {} --save {}": "lost files of a head: tests/reliability/test_damage.py",
+    "probe STORE {}": "numbers in place of classes: tests/classify",
+    "reembed STORE": "two spaces without a common item",
+}
+
+
+def test_every_command_of_a_message_has_a_row():
+    """A new message with a command is followed here, or this test fails."""
+    found = {
+        verb + rest
+        for where, text in MESSAGES
+        if not where.startswith("embedstore/cli/put_in")  # its help text names an export
+        for verb, rest in COMMAND.findall(text)
+    }
+    rows = {row.command for row in ROWS}
+    assert found - rows - set(ELSEWHERE) == set()
+    assert (rows | set(ELSEWHERE)) - found == set()
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    """Run a command in the folder of the test: its status and all that it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def one(words):
+        try:
+            main([str(tmp_path / "my store") if w == "S" else w for w in words])
+            status = 0
+        except SystemExit as e:
+            status = int(e.code or 0)
+        return status, "".join(capsys.readouterr())
+
+    return one
+
+
+def pattern(command):
+    """A pattern of the command as a message shows it."""
+    return "`embedstore " + "(.+?)".join(map(re.escape, command.split("{}"))) + "`"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: r.command.replace(" ", "-"))
+def test_the_command_of_a_message_works(run, tmp_path, row):
+    """What the message says is typed as it is written, with the user's names for the words in capitals."""
+    row.prepare(tmp_path)
+    words = shlex.split(row.words)
+    status, said = run(words)
+    found = re.search(pattern(row.command), re.sub(r"\s+", " ", said))
+    assert found, said
+    fills = {"STORE": "S", **row.fills}
+    cure = [fills.get(word, word) for word in shlex.split(found[0].strip("`"))[1:]]
+    status, said = run(cure)
+    assert status == row.status, said
+    status, said = run(shlex.split(row.works) if row.works else words)
+    assert status == 0, said
+    assert not re.search(pattern(row.command), said) or row.works, said
