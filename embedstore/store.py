@@ -822,8 +822,8 @@ class Store:
 
         Args:
             label: see :class:`Store`; a list column gives several labels per item.
-            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge`` or ``mlp``; for numbers ``ridge`` or
-                ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
+            head: ``logistic``, ``knn``, ``prototype``, ``lda``, ``svm``, ``ridge``, ``mlp`` or ``kernel``; for numbers
+                ``ridge`` or ``knn``. None is ``logistic`` for classes and ``ridge`` for numbers.
             task: ``classification``, ``regression``, ``ordinal`` (a few numbers in order, such as grades) or ``auto``:
                 numbers with a fraction, and many different whole numbers, are a regression; everything else is a
                 classification. A note says what was chosen for numbers.

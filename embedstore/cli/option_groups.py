@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
-Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge or mlp.")]
+Head = Annotated[str, typer.Option(help="The head: logistic, knn, prototype, lda, svm, ridge, mlp or kernel.")]
 ProbeHead = Annotated[
     str | None,
     typer.Option(
         "--head",
-        help="The head: logistic, knn, prototype, lda, svm, ridge or mlp; for numbers ridge or knn. By default "
+        help="The head: logistic, knn, prototype, lda, svm, ridge, mlp or kernel; for numbers ridge or knn. By default "
         "logistic, for numbers ridge.",
     ),
 ]

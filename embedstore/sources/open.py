@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.errors import BadAnnotations, BadManifest, SourceError, SourceNotFound
-from embedstore.sources.annotations.formats import is_annotation_file
+from embedstore.sources.annotations.formats import annotation_hint, is_annotation_file
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.annotations.source import open_annotations
 from embedstore.sources.chained import ChainedSource
@@ -96,12 +96,10 @@ def open_source(
         raise SourceNotFound("no source was named; name a folder, images or a manifest")
     rows = open_parquet(names, table, splits=split_rule is not None, listings=listings)
     if rows is not None:
-        if rules.exclude or rules.hidden:
-            raise BadManifest(f"{names[0]} holds its images as rows; leave out --exclude and --hidden")
+        _require_plain(rules, f"{names[0]} holds its images as rows")
         return rows
     if len(names) == 1 and is_manifest(names[0]):
-        if rules.exclude or rules.hidden:
-            raise BadManifest(f"{names[0]} names its images one by one; leave out --exclude and --hidden")
+        _require_plain(rules, f"{names[0]} names its images one by one")
         return Manifest(names[0], table)
     for name in names:
         if is_manifest(name):
@@ -119,7 +117,16 @@ def open_source(
         sources.append(open_archives(archives, labels=labels, splits=splits, listings=listings, rules=rules))
     sources += open_remote(remote, labels=labels, splits=splits, rules=rules)
     files = sources[0] if len(sources) == 1 else ChainedSource(sources)
-    return PartsSource(files, rules.parts, listings)
+    hints = [hint for name in local if (hint := annotation_hint(name)) is not None]
+    return PartsSource(files, rules.parts, listings, hints)
+
+
+def _require_plain(rules: SkipRules, what: str) -> None:
+    """Raise BadManifest if there are options for folders, which a table has no use for."""
+    if rules.exclude or rules.hidden:
+        raise BadManifest(f"{what}; leave out --exclude and --hidden")
+    if rules != SkipRules():
+        raise BadManifest(f"{what}; leave out --raw-pairs, --pages, --every and --key-frames, which are for folders")
 
 
 def _folder_of_photos(names: Sequence[str], annotations: AnnotationOptions, table: TableOptions) -> str | None:

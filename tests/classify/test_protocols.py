@@ -84,7 +84,7 @@ def reference_votes(train, labels, queries, ks, temperature=0.07):
     unit = [torch.nn.functional.normalize(torch.tensor(x, dtype=torch.float64), dim=1) for x in (train, queries)]
     cosines, rows = (unit[1] @ unit[0].T).topk(max(ks), dim=1)
     weights = torch.softmax(cosines / temperature, dim=1)
-    one_hot = torch.nn.functional.one_hot(torch.tensor(labels)[rows])
+    one_hot = torch.nn.functional.one_hot(torch.tensor(labels)[rows], num_classes=int(max(labels)) + 1)
     return {k: (one_hot[:, :k] * weights[:, :k, None]).sum(1).numpy() for k in ks}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+REFUSED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 
 _bucket_numbers = itertools.count(1)  # the buckets of all servers of this process are one name space
@@ -22,12 +23,14 @@ class Bucket:
     Attributes:
         name: of the bucket.
         gets: the keys whose bytes were requested.
+        refuses: whether the server answers every request with 403.
         files_until_expiry: how many more files the server gives before it says that the token has expired; None is all.
     """
 
     def __init__(self, client: Any, name: str) -> None:
         self._client, self.name = client, name
         self.gets: list[str] = []
+        self.refuses = False
         self.files_until_expiry: int | None = None
 
     @property
@@ -58,6 +61,9 @@ class Bucket:
     ) -> Iterable[bytes]:
         """Answer one request, as the application of the server does or by refusing."""
         key = environ["PATH_INFO"].removeprefix(f"/{self.name}").strip("/")
+        if self.refuses:
+            start("403 Forbidden", [("Content-Type", "application/xml")])
+            return [REFUSED]
         if environ["REQUEST_METHOD"] == "GET" and key:
             self.gets.append(key)
             if self.files_until_expiry is not None:

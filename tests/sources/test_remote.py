@@ -275,3 +275,16 @@ def test_a_run_over_tars_in_a_bucket_that_is_killed_twice_ends_complete(bucket, 
     assert len(bucket.gets) == before
     assert reopened.verify().ok
     assert reopened.sql("SELECT count(*), count(DISTINCT content) FROM items").rows[0] == (members, members)
+
+
+def test_a_bucket_that_refuses_is_one_line_and_marks_nothing_missing(bucket, store):
+    """403 for the whole listing ends the run; 403 for some files is a failure of each."""
+    bucket.put(dict(PHOTOS))
+    store.embed(bucket.url, progress=False)
+    bucket.refuses = True
+    with pytest.raises(SourceError, match="cannot be listed") as e:
+        store.embed(bucket.url, progress=False)
+    assert "\n" not in str(e.value)
+    assert store.sql("SELECT count(*) FROM items WHERE present").rows == ((6,),)
+    bucket.refuses = False
+    assert store.embed(bucket.url, progress=False).unchanged == 6

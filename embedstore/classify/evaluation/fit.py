@@ -15,6 +15,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
+_HEADS_WITH_C = ("logistic", "kernel")
 _HEADS_WITHOUT_PROBABILITIES = ("knn", "svm", "ridge")
 SINGLE_EXAMPLE_C = 1.0  # the regularization where a class has one group only: cross-validation cannot choose C
 
@@ -52,7 +53,7 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
     rows: dict[str, Any] = {"groups": train.groups}
     if train.weights is not None:
         rows["sample_weight"] = train.weights
-    if seed and head in ("logistic", "mlp", "svm"):
+    if seed and head in ("logistic", "mlp", "svm", "kernel"):
         options.setdefault("random_state", seed)
     if train.multilabel:
         names = sorted({label for row in train.y.tolist() for label in row})
@@ -60,7 +61,7 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
             raise LabelError(f"training has {len(names)} different labels; a classifier needs at least two")
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
         return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), **rows)
-    if head == "logistic":
+    if head in _HEADS_WITH_C:
         if not _has_single_c(options) and (few := max_inner_folds(train)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
         return heads.make_head(head, **options).fit(train.X, train.y, **rows)
@@ -80,7 +81,7 @@ def max_inner_folds(train: Features) -> int:
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
     """Fit a head as :func:`fit_head`, with C = 1 where a class has one group only and nothing can choose C."""
     options = dict(options or {})
-    if head == "logistic" and not train.multilabel and splits.groups_per_class(train.y, train.groups)[1].min() < 2:
+    if head in _HEADS_WITH_C and not train.multilabel and splits.groups_per_class(train.y, train.groups)[1].min() < 2:
         options.setdefault("C", SINGLE_EXAMPLE_C)
     return fit_head(head, train, seed=seed, options=options)
 
@@ -200,6 +201,8 @@ def selected_hyperparameters(estimator: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if hasattr(inner, "C_"):
         out["C"] = float(np.ravel(inner.C_)[0])
+    if hasattr(inner, "gamma_"):
+        out["gamma"] = float(inner.gamma_)
     if hasattr(inner, "k_"):
         out["k"] = int(inner.k_)
     for name, key in (("alpha_", "alpha"), ("beta_", "beta"), ("penalty_", "pull")):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.export import export_npz, export_onnx
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.head_files import load, save
+    from embedstore.classify.heads.kernel import KernelProbe
     from embedstore.classify.heads.knn import WeightedKNN
     from embedstore.classify.heads.label_thresholds import LabelThresholds
     from embedstore.classify.heads.linear.probe import LogisticProbe
@@ -37,6 +38,7 @@ _MODULES = {
     "export": ("export_npz", "export_onnx"),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "head_files": ("load", "save"),
+    "kernel": ("KernelProbe",),
     "knn": ("WeightedKNN",),
     "label_thresholds": ("LabelThresholds",),
     "linear.probe": ("LogisticProbe",),
@@ -62,6 +64,7 @@ _FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "svm": ("sklearn.svm", "LinearSVC", {"random_state": 0}),
     "ridge": ("sklearn.linear_model", "RidgeClassifier", {}),
     "mlp": ("embedstore.classify.heads.mlp", "MLPHead", {}),
+    "kernel": ("embedstore.classify.heads.kernel", "KernelProbe", {}),
 }
 HEAD_NAMES = tuple(_FACTORIES)
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "CalibratedHead",
     "ConformalSets",
     "KNNRegressor",
+    "KernelProbe",
     "LabelThresholds",
     "LogisticProbe",
     "MLPHead",

@@ -99,6 +99,7 @@ HEAD_CODECS: dict[str, HeadCodec] = {
     ),
     "Calibrated": HeadCodec(f"{_OURS}calibration", "CalibratedHead"),
     "ConformalSets": HeadCodec(f"{_OURS}conformal", "ConformalSets"),
+    "KernelProbe": HeadCodec(f"{_OURS}kernel", "KernelProbe"),
     "KNNRegressor": HeadCodec(f"{_OURS}regression.knn", "KNNRegressor"),
     "LabelThresholds": HeadCodec(f"{_OURS}label_thresholds", "LabelThresholds"),
     "LinearDiscriminantAnalysis": HeadCodec("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from enum import StrEnum
 
 from embedstore.errors import BadAnnotations, SourceNotFound
@@ -62,6 +63,16 @@ def is_annotation_file(path: str) -> bool:
     return name.endswith(_YAML_SUFFIXES) or (name.endswith(".json") and json_format(path) is not None)
 
 
+def annotation_hint(folder: str) -> str | None:
+    """Return which option reads the annotations in a folder of photos; None if no names of files look like any."""
+    with suppress(OSError):
+        found = _in_folder(folder) if os.path.isdir(folder) else None  # noqa: PTH112
+        if found is not None:
+            kind, path = found
+            return f"{path} looks like annotations ({kind}), which --annotations {path} reads"
+    return None
+
+
 def _of_file(path: str) -> tuple[AnnotationFormat, str] | None:
     """Return the format of a file."""
     name = path.lower()
@@ -88,4 +99,4 @@ def _in_folder(folder: str) -> tuple[AnnotationFormat, str] | None:
             return kind, os.path.join(folder, name)  # noqa: PTH118
     if voc.ANNOTATIONS in names or any(name.lower().endswith(".xml") for name in names):
         return AnnotationFormat.VOC, folder
-    return (AnnotationFormat.YOLO, folder) if "labels" in names else None
+    return (AnnotationFormat.YOLO, folder) if {"images", "labels"} <= set(names) else None

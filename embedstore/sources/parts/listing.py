@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from embedstore.errors import StoreError
+from embedstore.media.extraction.pdf import MAX_PAGES
 from embedstore.sources.parts.part_uri import Moment, Page
 from embedstore.storage.durable_files import atomic_write
 from embedstore.types import ImageRef
 
 FORMAT = 1
+MAX_SECONDS = 1e9  # that a uri can hold
 Parts = list[Page] | list[Moment]
 
 
@@ -35,9 +38,7 @@ class PartListings:
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             content = json.loads(self._file(ref).read_text(encoding="utf-8"))
             if content["file"] == self._head(ref):
-                if "pages" in content:
-                    return [Page(n) for n in range(1, int(content["pages"]) + 1)]
-                return [Moment(float(t)) for t in content["moments"]]
+                return _parts(content)
         return None
 
     def save(self, ref: ImageRef, parts: Parts) -> None:
@@ -59,3 +60,12 @@ class PartListings:
         """Return the file that holds a listing."""
         name = sha256(f"{ref.uri}#{self._wanted}".encode()).hexdigest()[:32]
         return (self._folder or Path()) / f"{name}.json"
+
+
+def _parts(content: Mapping[str, Any]) -> Parts | None:
+    """Return what a listing holds; None if it holds what no file has."""
+    if "pages" in content:
+        count = int(content["pages"])
+        return [Page(n) for n in range(1, count + 1)] if 0 < count <= MAX_PAGES else None
+    times = [float(t) for t in content["moments"]]
+    return [Moment(t) for t in times] if all(0 <= t < MAX_SECONDS for t in times) else None

@@ -29,10 +29,11 @@ class PartsSource:
         files: the other source.
         options: which pages and frames.
         listings: the folder that keeps the pages and moments of files; None keeps none.
+        hints: what a person should know about options that would read more, one sentence each.
     """
 
-    def __init__(self, files: Source, options: PartOptions, listings: Path | None) -> None:
-        self._files = files
+    def __init__(self, files: Source, options: PartOptions, listings: Path | None, hints: Sequence[str] = ()) -> None:
+        self._files, self._hints = files, tuple(hints)
         self._every = options.every if options.frames else DEFAULT_SECONDS
         self._key_frames = options.key_frames
         self._listings = {
@@ -84,7 +85,8 @@ class PartsSource:
     @property
     def notices(self) -> Sequence[str]:
         """What a person should know about the reading: also which option reads what was skipped."""
-        return [*self._files.notices, *(self._hint(kind) for kind in (PDF, VIDEO) if self._count_skipped(kind))]
+        skipped = [self._hint(kind) for kind in (PDF, VIDEO) if self._count_skipped(kind)]
+        return [*self._files.notices, *self._hints, *skipped]
 
     def scan(self) -> Scan:
         """Start a pass over every image, page and frame; a file that cannot be opened is one failure."""

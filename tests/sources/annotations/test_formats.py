@@ -228,6 +228,27 @@ def test_the_table_of_an_image_folder_is_read_by_its_file_names(tmp_path):
         opened(tmp_path / "train")
 
 
+def test_a_folder_of_photos_with_annotations_is_read_as_before_and_the_report_says_how_to_read_them(tmp_path):
+    """Files next to photos do not change what a folder means."""
+    folder = voc(tmp_path / "voc")
+    es.create(tmp_path / "s.store", "embedstore/tiny", device="cpu")
+    report = es.open(tmp_path / "s.store", device="cpu").embed(folder)
+    assert (report.embedded, report.skipped_by_kind) == (2, {".xml": 1, ".txt": 2})
+    assert any(f"--annotations {folder}" in notice for notice in report.notices)
+    write_photos(tmp_path / "plain", "a.png")
+    assert not open_source(tmp_path / "plain").notices
+
+
+@pytest.mark.parametrize("options", [{"pages": True}, {"every": 1.0}, {"raw_pairs": "both"}, {"hidden": True}])
+def test_options_for_folders_are_refused_with_a_table(tmp_path, options):
+    """An option that would do nothing is an error."""
+    write_photos(tmp_path, "a.png")
+    (tmp_path / "t.csv").write_text("uri\na.png\n")
+    store = es.create(tmp_path / "s.store", "embedstore/tiny", device="cpu")
+    with pytest.raises(BadManifest, match="leave out --"):
+        store.embed(tmp_path / "t.csv", **options)
+
+
 # ---- uris of parts
 
 FILES = st.sampled_from(

@@ -1,5 +1,6 @@
 """Pages of PDF files: one item per page, read again by its uri alone."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,19 @@ def test_pages_in_archives_and_buckets_are_read_in_place(tmp_path, monkeypatch):
         source = open_source(f"{bucket.url}/p/", rules=PAGES)
         assert [r.uri for r in source.scan()] == [f"{bucket.url}/p/a.pdf#page={n}" for n in (1, 2)]
         assert colors(source) == [RED, GREEN]
+
+
+@pytest.mark.parametrize(
+    "change", [{"pages": 10**15}, {"pages": -1}, {"moments": [-1.0]}, {"moments": ["x"]}, {"pages": None}]
+)
+def test_a_listing_that_is_damaged_is_made_again(tmp_path, store, change):
+    """Listings of a store from somebody else decide nothing."""
+    path = write_pdf(tmp_path / "a.pdf", [RED, GREEN])
+    assert store.embed(path).embedded == 2
+    (listing,) = (tmp_path / "s.store/listings").glob("*.json")
+    content = json.loads(listing.read_text())
+    listing.write_text(json.dumps({"file": content["file"]} | change))
+    assert store.embed(path).unchanged == 2
 
 
 def encrypted_pdf(path: Path) -> None:
