@@ -1,5 +1,6 @@
 """Every output of every verb, on everything that cannot be written: one line, exit status 1, no half file."""
 
+import importlib
 import inspect
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import typing
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +279,9 @@ def foreign_world(world):
     """The same files, readable and writable by an ordinary user."""
     if not hasattr(os, "geteuid"):
         pytest.skip("this system has no user ids")
+    for package in ("onnx", "lancedb", "accelerate"):  # the ordinary user may not be able to read them
+        with suppress(ImportError):
+            importlib.import_module(package)
     with tempfile.TemporaryDirectory() as name:
         copies = {}
         for key, path in world.items():
