@@ -1664,22 +1664,27 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> LabelSuggestions:
-        """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other.
+        """Suggest what to label next, from the first label on.
+
+        While there are fewer than two labels per class, the items are typical of regions without a label (TypiClust,
+        Hacohen et al. 2022). From then on they are those that the head is unsure of, spread by k-means (Zhdanov 2019).
+        Of very many unlabeled items a random sample is compared.
 
         Args:
-            label: the column; every labeled item is a training row.
+            label: the column; every labeled item is a training row. It may be empty.
             k: items wanted.
             head: as for :meth:`probe`.
-            seed: random seed of the head.
+            seed: random seed of the head, the sample and the clusters.
             where: a filter on the items to choose from.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
 
         Returns:
-            The items, with the class that the head would predict.
+            The items, with the class that the head would predict if two classes have a label.
 
         Raises:
-            LabelError: if fewer than two classes have a label.
+            LabelError: if the column holds numbers.
+            UnknownColumn: if there is no such column.
         """
         return operations.labels.suggest_labels(
             self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator
