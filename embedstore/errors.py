@@ -46,6 +46,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   └── BadHead            (ValueError)         an option that the head lacks, or a head that cannot be stored
     ├── FinetuneError          (ValueError)         settings that do not fit the network, the data or each other
     ├── LabelError             (ValueError)         the labels cannot support what was requested
+    │   └── NoLabels                                no item has a label and a vector
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
     ├── OutputError            (OSError)            a file that the user named cannot be written
@@ -235,6 +236,10 @@ class FinetuneError(EmbedstoreError, ValueError):
 
 class LabelError(EmbedstoreError, ValueError):
     """The labels cannot support what was requested."""
+
+
+class NoLabels(LabelError):
+    """No item has a label and a vector."""
 
 
 class OutputError(EmbedstoreError, OSError):

@@ -793,6 +793,7 @@ class Store:
         head: str | None = None,
         task: str = "auto",
         weight: str | None = None,
+        weighted_metrics: bool = False,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -829,6 +830,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
+            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
+                count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -880,6 +883,7 @@ class Store:
             head=head,
             task=task,
             weight=weight,
+            weighted_metrics=weighted_metrics,
             where=where,
             space=space,
             separator=separator,
@@ -1664,22 +1668,27 @@ class Store:
         space: str | None = None,
         separator: str | None = None,
     ) -> LabelSuggestions:
-        """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other.
+        """Suggest what to label next, from the first label on.
+
+        While there are fewer than two labels per class, the items are typical of regions without a label (TypiClust,
+        Hacohen et al. 2022). From then on they are those that the head is unsure of, spread by k-means (Zhdanov 2019).
+        Of very many unlabeled items a random sample is compared.
 
         Args:
-            label: the column; every labeled item is a training row.
+            label: the column; every labeled item is a training row. It may be empty.
             k: items wanted.
             head: as for :meth:`probe`.
-            seed: random seed of the head.
+            seed: random seed of the head, the sample and the clusters.
             where: a filter on the items to choose from.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
 
         Returns:
-            The items, with the class that the head would predict.
+            The items, with the class that the head would predict if two classes have a label.
 
         Raises:
-            LabelError: if fewer than two classes have a label.
+            LabelError: if the column holds numbers.
+            UnknownColumn: if there is no such column.
         """
         return operations.labels.suggest_labels(
             self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator

@@ -116,6 +116,12 @@ def label_errors(
     )
 
 
+_STRATEGIES = {
+    "typical": "typical of what has no label",
+    "uncertain": "those that the head is unsure of, spread out",
+}
+
+
 @app.command("suggest-labels", rich_help_panel=Panel.LABEL)
 @with_option_groups
 def suggest_labels(
@@ -131,12 +137,15 @@ def suggest_labels(
     names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
-    """Suggest what to label next: unlabeled items that the head is unsure of and that differ from each other."""
+    """Suggest what to label next: typical items first, then those that the head is unsure of and that differ.
+
+    `embedstore suggest-labels pets.store species -k 50 -o next.html` works from the first label on.
+    """
     names.check()
     opened = es.open(store)
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
-    cells = [(s.item, s.confidence, f"{s.predicted}?") for s in result.suggestions]
+    cells = [(s.item, s.confidence or 0.0, f"{s.predicted}?" if s.predicted else "") for s in result.suggestions]
     write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
         facts = result.to_json()
@@ -146,7 +155,8 @@ def suggest_labels(
     if names.print_names(opened, [s.item for s in result.suggestions]):
         return
     console.print_line(
-        f"{len(result.suggestions)} of {result.n_candidates:,} images without {label} ({result.seconds:.2f} s)"
+        f"{len(result.suggestions)} of {result.n_candidates:,} images without {label}: {_STRATEGIES[result.strategy]} "
+        f"({result.n_compared:,} compared, {result.seconds:.2f} s)"
     )
     if not result.n_candidates:
         console.print_note(f"every image that matches has a {label}; embed some without a label first")
@@ -154,10 +164,15 @@ def suggest_labels(
     console.print_table(
         ("margin", "confidence", "predicted", "item", "uri"),
         [
-            (round(s.margin, 4), round(s.confidence, 4), s.predicted, s.item, uris.get(s.item))
+            (_shown(s.margin), _shown(s.confidence), s.predicted or "", s.item, uris.get(s.item))
             for s in result.suggestions
         ],
     )
+
+
+def _shown(value: float | None) -> float | str:
+    """Return a number with four digits, nothing where there is none."""
+    return "" if value is None else round(value, 4)
 
 
 @app.command(rich_help_panel=Panel.LABEL)

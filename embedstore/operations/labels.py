@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -15,11 +16,12 @@ from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
-from embedstore.errors import LabelError
+from embedstore.errors import LabelError, NoLabels
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.storage.queries import label_reviews
 from embedstore.storage.queries.features import absent_condition
+from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 
@@ -91,14 +93,27 @@ def suggest_labels(
     separator: str | None,
 ) -> LabelSuggestions:
     """Suggest items to label next; see :meth:`embedstore.Store.suggest_labels`."""
-    record = session.space(space)
-    loaded = require_classes(load_features(session.storage, record, label, separator=separator), "suggest-labels")
-    data = NearDuplicateOptions().join(loaded)
-    if len(_classes(data)) < 2:
-        raise LabelError(f"suggest-labels needs labeled items of at least two classes in column {label!r}")
-    estimator = fit.fit_head_to_few(head, data, seed=seed)
+    record, begin = session.space(space), time.perf_counter()
+    data = _labeled(session, record, label, separator)
+    classes = set() if data is None else _classes(data)
+    estimator = None if data is None or len(classes) < 2 else fit.fit_head_to_few(head, data, seed=seed)
+    vectors = np.empty((0, record.space.dim), np.float32) if data is None else data.X
     with open_vector_stream(session.storage, record, where, extra_condition=absent_condition(label)) as stream:
-        return active_learning.suggest_labels(estimator, stream.iter_blocks(), label, k=k, head=head)
+        strategy, chosen, compared = active_learning.suggest_labels(
+            estimator, stream, vectors, k, n_classes=len(classes), seed=seed
+        )
+        unlabeled = stream.tables.rows
+    seconds = time.perf_counter() - begin
+    return LabelSuggestions(tuple(chosen), unlabeled, compared, strategy, label, head, seconds)
+
+
+def _labeled(session: Session, record: SpaceRecord, label: str, separator: str | None) -> Features | None:
+    """Return the labeled items, copies as groups; None if there is none yet."""
+    try:
+        loaded = load_features(session.storage, record, label, separator=separator)
+    except NoLabels:
+        return None
+    return NearDuplicateOptions().join(require_classes(loaded, "suggest-labels"))
 
 
 def _classes(data: Features) -> set[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import filters as item_filter
-from embedstore.storage.queries.streams import StreamTables, create_stream_tables, stream_rows
+from embedstore.storage.queries.streams import StreamTables, create_stream_tables, sampled_rows, stream_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import int64_column, scratch_tables
 from embedstore.storage.storage import Storage
@@ -31,6 +31,25 @@ class VectorStream:
             columns = stream_rows(self._storage.catalog.scratch, self.tables, begin, begin + block_rows)
             positions = self._vectors.positions(int64_column(columns["shard"]), int64_column(columns["row"]))
             yield begin, int64_column(columns["item"]), self._vectors.read_float32(positions)
+
+    def sample(self, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return items int64 ``(n,)`` and vectors float32 ``(n, dim)`` of a random sample, at most ``count``."""
+        blocks = list(self.sample_blocks(count, seed))
+        if not blocks:
+            return np.empty(0, np.int64), np.empty((0, self._vectors.dim), np.float32)
+        return np.concatenate([items for items, _ in blocks]), np.concatenate([X for _, X in blocks])
+
+    def sample_blocks(self, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield ``(items int64 (b,), vectors float32 (b, dim))`` of a random sample, at most ``count`` in all."""
+        rows = self.tables.rows
+        if count >= rows:
+            yield from ((items, X) for _, items, X in self.iter_blocks())
+            return
+        numbers = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+        for begin in range(0, count, BLOCK_ROWS):
+            columns = sampled_rows(self._storage.catalog.scratch, self.tables, numbers[begin : begin + BLOCK_ROWS])
+            positions = self._vectors.positions(int64_column(columns["shard"]), int64_column(columns["row"]))
+            yield int64_column(columns["item"]), self._vectors.read_float32(positions)
 
 
 @contextmanager

@@ -158,13 +158,6 @@ def test_suggestions_are_uncertain_and_diverse(tmp_path):
     assert found.suggestions[0].margin == min(s.margin for s in found.suggestions)
 
 
-def test_suggestions_need_two_labeled_classes(tmp_path):
-    """With labels of one class the request is refused."""
-    store = store_of(tmp_path / "s", clusters(20)[0], label=["a"] * 5 + [None] * 15)
-    with pytest.raises(LabelError, match="two classes"):
-        store.suggest_labels("label")
-
-
 @pytest.mark.parametrize("head", ["logistic", "ridge"])
 def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
     """3% of 1,500 yes-or-no labels are flipped: at least seven in ten of the first 45 issues are flipped labels (by

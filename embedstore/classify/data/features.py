@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.label_text import NameCleaner
 from embedstore.classify.data.task import Task
-from embedstore.errors import LabelError, UnknownColumn, did_you_mean
+from embedstore.errors import LabelError, NoLabels, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.memory_map import empty_matrix
@@ -147,7 +147,7 @@ def load_features(
             f"no item that matches has a vector in space {space.name}; `embedstore info STORE` counts them"
         )
     if not usable:
-        raise LabelError(
+        raise NoLabels(
             f"no item has both a {label!r} and a vector in space {space.name} ({len(rows)} match, {n_unlabeled} have "
             'no label); see `embedstore sql STORE "select label, count(*) from items group by 1"`'
         )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
 
 from embedstore.arrays import Array, FloatArray, unit_rows
 from embedstore.classify.heads.numerics import softmax
@@ -34,6 +35,17 @@ class LogitClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc
         """Return labels ``(N,)``; of equal logits the first class in order wins."""
         best = self._logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
+
+
+def check_classes(y: Array) -> None:
+    """Check that targets are classes. Text always is, however many different values there are.
+
+    Raises:
+        ValueError: if they are continuous numbers.
+    """
+    if y.dtype.kind == "U" or (y.dtype.kind == "O" and all(isinstance(value, str) for value in y.flat)):
+        return
+    check_classification_targets(y)
 
 
 def unit_features(X: Array, dim: int) -> FloatArray:

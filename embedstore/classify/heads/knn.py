@@ -6,10 +6,10 @@ from enum import StrEnum
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
+from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.numerics import blocks
 from embedstore.classify.heads.options import check_positive, parse_option
 
@@ -63,7 +63,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: if k is below 1, the weights have another name, or the temperature is not above 0.
         """
         X, y = validate_data(self, X, y)
-        check_classification_targets(y)
+        check_classes(y)
         parse_option("weights", self.weights, VoteWeights)
         check_positive("temperature", self.temperature)
         if not isinstance(self.k, int | np.integer) or self.k < 1:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.folds import stratified_group_holdout
-from embedstore.classify.heads.base import LogitClassifier
+from embedstore.classify.heads.base import LogitClassifier, check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import blocks
@@ -94,7 +93,7 @@ class MLPHead(LogitClassifier):
         for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):
             check_positive(name, getattr(self, name))
         X, y = validate_data(self, X, y)
-        check_classification_targets(y)
+        check_classes(y)
         sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:

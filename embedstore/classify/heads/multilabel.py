@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.labels import LABEL_THRESHOLD
 from embedstore.classify.heads import make_head
+from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.calibration import probabilities
 from embedstore.classify.heads.sample_weights import drop_unweighted, fit_weighted
 from embedstore.errors import LabelError
@@ -59,7 +59,7 @@ class OneVsRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         X, y = validate_data(self, X, y, multi_output=True, dtype=_DTYPES)
         y = column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-        check_classification_targets(y)
+        check_classes(y)
         sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.multilabel_ = y.ndim == 2
         members = y.astype(bool) if self.multilabel_ else y[:, None] == np.unique(y)

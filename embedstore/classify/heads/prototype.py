@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
-from embedstore.classify.heads.base import LogitClassifier
+from embedstore.classify.heads.base import LogitClassifier, check_classes
 from embedstore.classify.heads.options import check_positive
 
 
@@ -44,7 +43,7 @@ class NearestPrototype(LogitClassifier):
         """
         check_positive("temperature", self.temperature)
         X, y = validate_data(self, X, y)
-        check_classification_targets(y)
+        check_classes(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.prototypes_ = class_means(unit_rows(X), codes, len(self.classes_))
         return self

@@ -56,3 +56,14 @@ def stream_rows(
     """Return the columns ``item``, ``shard`` and ``row`` of the contents from ``begin`` to ``end``."""
     query = f'SELECT item, shard, place::BIGINT AS "row" FROM {tables.contents} WHERE n >= ? AND n < ? ORDER BY n'
     return con.execute(query, [begin, end]).fetchnumpy()
+
+
+def sampled_rows(
+    con: duckdb.DuckDBPyConnection, tables: StreamTables, numbers: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the columns ``item``, ``shard`` and ``row`` of the contents of these numbers, in ascending order."""
+    query = f"""
+        SELECT item, shard, place::BIGINT AS "row" FROM {tables.contents}
+        WHERE n IN (SELECT unnest(?::BIGINT[])) ORDER BY n
+    """
+    return con.execute(query, [numbers.tolist()]).fetchnumpy()

@@ -11,11 +11,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.linear.backend import Backend, Tensor, compute_on, select_backend
 from embedstore.classify.heads.linear.coordinates import prepare_rows
@@ -138,7 +138,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 below 2.
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES)
-        check_classification_targets(y)
+        check_classes(y)
         if self.cv is None or isinstance(self.cv, int | float):  # given folds name the rows by their places
             sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         self.classes_, codes = np.unique(y, return_inverse=True)
