@@ -793,6 +793,7 @@ class Store:
         head: str | None = None,
         task: str = "auto",
         weight: str | None = None,
+        weighted_metrics: bool = False,
         where: str | None = None,
         space: str | None = None,
         separator: str | None = None,
@@ -829,6 +830,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
+            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
+                count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -880,6 +883,7 @@ class Store:
             head=head,
             task=task,
             weight=weight,
+            weighted_metrics=weighted_metrics,
             where=where,
             space=space,
             separator=separator,

@@ -27,6 +27,7 @@ from embedstore.cli.option_groups import (
     TaskOption,
     TextClassOptionGroup,
     Weight,
+    WeightedMetrics,
     load_vectors,
     with_option_groups,
 )
@@ -45,6 +46,7 @@ def probe(
     head: ProbeHead = None,
     task: TaskOption = "auto",
     weight: Weight = None,
+    weighted_metrics: WeightedMetrics = False,
     separator: Separator = None,
     save: SaveAs = None,
     wait: o.SaveWait = 10.0,
@@ -76,7 +78,8 @@ def probe(
         "head_options": head_options,
     }
     evaluated = shared | evaluation.to_kwargs() | slices.to_kwargs()
-    result = opened.probe(label, weight=weight, save_as=save, wait=wait, protocol=protocol, **evaluated)
+    evaluated |= {"weight": weight, "weighted_metrics": weighted_metrics}
+    result = opened.probe(label, save_as=save, wait=wait, protocol=protocol, **evaluated)
     curve = None
     if learning_curve:
         copies = NearDuplicateOptionGroup(evaluation.near_duplicate_policy, evaluation.near_duplicate_threshold)

@@ -45,6 +45,13 @@ Weight = Annotated[
         metavar="COLUMN", help="A column with the weight of each item in training, at least 0; 2 counts twice."
     ),
 ]
+WeightedMetrics = Annotated[
+    bool,
+    typer.Option(
+        "--weighted-metrics",
+        help="Also report accuracy (of numbers the mean absolute error) over held-out items weighted by --weight.",
+    ),
+]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
 HeadArg = Annotated[
     list[str],

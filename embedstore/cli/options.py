@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from embedstore import timing
 from embedstore.cli import console
+from embedstore.errors import OutputError
 from embedstore.storage import durable_files
 from embedstore.storage.disk_errors import output_errors
 
@@ -84,7 +87,7 @@ TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
 
 
 def output_option(text: str, *suffixes: str) -> Any:
-    """Return the option -o/--output of a verb, which refuses other suffixes before the verb begins its work.
+    """Return the option -o/--output of a verb, which refuses what cannot be written before the verb begins its work.
 
     Args:
         text: the help of the option.
@@ -97,9 +100,28 @@ def output_option(text: str, *suffixes: str) -> Any:
                 raise typer.BadParameter(f"{path} must end in {' or '.join(suffixes)}")
             if path.is_dir():
                 raise typer.BadParameter(f"{path} is a folder; name a file")
+            require_writable(path)
         return paths
 
     return typer.Option("-o", "--output", metavar="FILE", callback=check, help=text)
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file can be created, or missing folders for it, without creating anything.
+
+    Raises:
+        OutputError: if the path cannot exist, something on the way is no folder, or the folder may not be written to.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            os.lstat(path)
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    except (OSError, ValueError) as e:
+        raise OutputError(f"cannot write {path}: {getattr(e, 'strerror', None) or e}") from e
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise OutputError(f"cannot write {path}: {folder} may not be written to")
 
 
 Evaluations = Annotated[

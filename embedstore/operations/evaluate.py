@@ -39,6 +39,7 @@ from embedstore.classify.evaluation.regression.holdout import evaluate_numeric_h
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
+from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
 from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
 from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
 from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
@@ -117,6 +118,7 @@ def probe(
     head: str | None = None,
     task: str = AUTO,
     weight: str | None = None,
+    weighted_metrics: bool = False,
     where: str | None = None,
     space: str | None = None,
     separator: str | None = None,
@@ -131,6 +133,8 @@ def probe(
     record = session.space(space)
     heads.check_name(session, save_as)
     options = dict(head_options or {})
+    if weighted_metrics and weight is None:
+        raise BadOption("weighted_metrics weighs the held-out items: give weight, a column, or leave it out")
     chosen: Protocol | None = None
     if protocol is not None:
         given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
@@ -143,10 +147,13 @@ def probe(
         if chosen is not None:
             return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
         if data.is_numeric:
-            return evaluate_numeric_head(name, data, settings, **options)
-        return evaluation.evaluate_head(name, data, settings, **options)
+            numbers = evaluate_numeric_head(name, data, settings, **options)
+            return add_weighted_metrics(numbers, data) if weighted_metrics else numbers
+        classes = evaluation.evaluate_head(name, data, settings, **options)
+        return add_weighted_metrics(classes, data) if weighted_metrics else classes
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
+    run |= {"weighted_metrics": True} if weighted_metrics else {}
     run |= ({} if task == AUTO else {"task": task}) | ({} if weight is None else {"weight": weight})
     run |= {} if protocol is None else {"protocol": protocol}
     sliced = evaluate_by(session, slices, where, evaluate)

@@ -172,7 +172,7 @@ class StageTimes:
         share = reached / backbone
         of = f"{share:.0%} of the device's rate ({backbone:,.0f} images/s)"
         if decoding >= backbone or share >= MIN_DEVICE_UTILIZATION:
-            return f"backbone-bound: {of}; a smaller backbone, --precision bf16 or a faster device would lift it"
+            return f"backbone-bound: {of}; a smaller backbone or a faster device would lift it"
         threads = min(self.cores, math.ceil(self.threads * backbone / decoding))
         if threads > self.threads:
             lifted = min(1.0, share * threads / self.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from embedstore.backbones.base import MAX_BATCH_SIZE, affordable_batch
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
-from embedstore.errors import EmbedstoreError, ImageError, NoImages, RuntimeMismatch
+from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoImages, RuntimeMismatch
 from embedstore.media.image import preprocess
 from embedstore.pipeline.decode_method import (
     PrepareFunction,
@@ -124,12 +125,14 @@ def _measure(
     sample = _read_sample(refs, backbone, settings.thread_count)
     decode_rates = _measure_decoders(sample, backbone, settings, progress)
     runtimes = _measure_runtimes(home, sample, backbone, settings, progress)
+    fastest = max(runtimes, key=lambda r: r.images_per_second)
     progress("batch sizes")
+    backbone.set_precision(fastest.precision)
     largest = MAX_BATCH_SIZE if backbone.device != "cpu" else affordable_batch(sample.pixels.shape[-2:])
     rates = backbone.runner.tune(backbone.encode_images, sample.pixels, smallest=1, largest=largest)
+    backbone.set_precision("fp32")
     progress("writing")
     write_rate = _measure_writing(home / "vectors.store", backbone.space.dim)
-    fastest = max(runtimes, key=lambda r: r.images_per_second)
     progress(f"end to end, {fastest.runtime}")
     fastest_decoder = max(decode_rates, key=decode_rates.__getitem__)
     whole = _measure_whole_run(home, sample, settings, fastest.runtime, fastest_decoder)
@@ -137,7 +140,7 @@ def _measure(
     return BenchResult(
         backbone=settings.backbone,
         device=backbone.device,
-        precision=backbone.precision,
+        precision=fastest.precision,
         threads=settings.thread_count,
         cores=available_cores(),
         images=len(sample.pixels),
@@ -249,15 +252,18 @@ def _measure_runtimes(
     results = []
     for runtime in dict.fromkeys(runtimes):
         progress(f"the network, {runtime}")
-        encoder = None
         try:
             encoder = AdaptiveEncoder([backbone], runtime, home / "towers", expected_images=len(sample.pixels))
-            rate = _measure_encoder(encoder, sample.pixels, settings.seconds_per_stage)
+            with closing(encoder):  # the next runtime is compared with fp32 again
+                rate = _measure_encoder(encoder, sample.pixels, settings.seconds_per_stage)
         except (EmbedstoreError, OSError) as e:
             results.append(RuntimeBenchmark(runtime.value, 0.0, error=one_line(e)))
             continue
         agreement = encoder.choice.agreement
-        results.append(RuntimeBenchmark(runtime.value, rate, agreement.min_cosine if agreement else None))
+        cosine = agreement.min_cosine if agreement else None
+        results.append(RuntimeBenchmark(runtime.value, rate, cosine, precision=encoder.precision))
+    if not any(result.images_per_second for result in results):
+        raise BadBackbone(f"{settings.backbone} cannot be measured: {results[0].error}")
     return results
 
 

@@ -50,12 +50,14 @@ class RuntimeBenchmark:
         images_per_second: its speed; 0 if it could not be measured.
         min_cosine: the smallest cosine of a vector to the eager one, or None for eager.
         error: why it could not be measured, or "".
+        precision: of its forward passes.
     """
 
     runtime: str
     images_per_second: float
     min_cosine: float | None = None
     error: str = ""
+    precision: str = "fp32"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -71,7 +73,7 @@ class BenchResult:
     Attributes:
         backbone: what was measured.
         device: where the network ran.
-        precision: the precision of a forward pass.
+        precision: the precision of a forward pass of the fastest runtime.
         threads: threads that read and decoded.
         cores: cores that this process may use.
         images: how many images were measured.

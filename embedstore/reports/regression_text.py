@@ -10,6 +10,7 @@ from embedstore.classify.evaluation.regression.compare import RegressionComparis
 from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
 from embedstore.classify.evaluation.regression.slice_report import NumericSliceReport
 from embedstore.classify.evaluation.slice_report import MIN_SLICE_GROUPS
+from embedstore.classify.evaluation.weighted_metrics import WEIGHTED_MAE
 from embedstore.classify.metrics.regression import MIN_GROUPS, NumericMetric
 from embedstore.reports.evaluation_text import (
     MAX_LISTED_CLASSES,
@@ -191,7 +192,7 @@ def number_interval(low: float, high: float) -> str | None:
 
 def _name(metric: str) -> str:
     """Return a metric in words."""
-    return _NAMES[NumericMetric(metric)]
+    return "weighted mean absolute error" if metric == WEIGHTED_MAE else _NAMES[NumericMetric(metric)]
 
 
 def _value(value: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from embedstore.errors import SourceNotFound
 from embedstore.sources.archives.member_uri import SEPARATOR, archive_kind
 from embedstore.sources.archives.source import ArchiveSource
+from embedstore.sources.companions import find_companions
 from embedstore.sources.files import is_glob
 from embedstore.sources.remote.filesystem import glob_remote, is_remote, is_remote_file
 from embedstore.sources.remote.folder import RemoteFiles, RemoteFolder
@@ -73,14 +75,31 @@ def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: Skip
     """
     parts: list[Source] = []
     files: list[str] = []
+    skipped: Counter[str] = Counter()
     for name in names:
         if _WILDCARD.search(name):
-            files += _require_matches(name, [entry.url for entry in glob_remote(name)])
+            files += _glob_files(name, rules, skipped)
         elif is_remote_file(name):
             files.append(name)
         else:
             parts.append(RemoteFolder(name, labels=labels, splits=splits, rules=rules))
-    return [RemoteFiles(files, labels=labels, splits=splits), *parts] if files else parts
+    return [RemoteFiles(files, labels=labels, splits=splits, skipped=skipped), *parts] if files or skipped else parts
+
+
+def _glob_files(pattern: str, rules: SkipRules, skipped: Counter[str]) -> list[str]:
+    """Return the files that a pattern matches, and count those that are skipped.
+
+    As in folders, a file is skipped for its kind unless the pattern writes its suffix.
+    """
+    urls = _require_matches(pattern, [entry.url for entry in glob_remote(pattern)])
+    suffix = pattern.rsplit("/", 1)[-1].rpartition(".")[2]
+    if "." in pattern.rsplit("/", 1)[-1] and not _WILDCARD.search(suffix):
+        return urls
+    kinds = {url: kind for url in urls if (kind := rules.kind_of_path(url.rsplit("/", 1)[-1]))}
+    kept = [url for url in urls if url not in kinds]
+    kinds |= find_companions(kept, lambda _: True, raw_pairs=rules.raw_pairs)
+    skipped.update(kinds.values())
+    return [url for url in kept if url not in kinds]
 
 
 def _archive_paths(name: str) -> Iterator[str]:

@@ -117,6 +117,18 @@ def test_a_saved_head_predicts_numbers_that_filters_compare(store):
         store.features("age", where="pred.age_head.middle > 1")
 
 
+def test_a_head_for_numbers_is_listed_and_not_exported(store, tmp_path):
+    """Its record has the errors and no classes; the export names where the coefficients are."""
+    store.probe("age", save_as="listed")
+    (record,) = [h for h in store.heads if h.name == "listed"]
+    assert record.metadata["task"] == "regression"
+    assert record.metadata["classes"] == []
+    assert record.metadata["mae"] < record.metadata["r2"] * 10
+    with pytest.raises(BadHead, match="a head that predicts numbers is not exported"):
+        store.export_head("listed", tmp_path / "x.npz")
+    assert store.head("listed").head.coef_.shape == (12,)
+
+
 def test_a_class_head_has_no_ends(store):
     """pred.NAME.low is for numbers only."""
     store.probe("camera", save_as="cam")

@@ -9,7 +9,9 @@ from sklearn.linear_model import LogisticRegression
 import embedstore as es
 from embedstore.classify import heads
 from embedstore.classify.data.labels import label_indicators
-from embedstore.errors import BadHead, LabelError
+from embedstore.classify.metrics.resampling import studentized_interval
+from embedstore.classify.metrics.shares import WeightedRows, share_interval
+from embedstore.errors import BadHead, BadOption, LabelError
 
 
 def noisy(n, classes=3, seed=0):
@@ -114,5 +116,40 @@ def test_a_store_weighs_its_items(tmp_path):
             store.probe("label", head=head, weight="w")
     with pytest.raises(LabelError, match=r"'half' must be finite numbers of at least 0; 75 of 150.*none"):
         store.probe("label", weight="half")
+    with pytest.raises(BadOption, match="weighted_metrics weighs the held-out items: give weight"):
+        store.probe("label", weighted_metrics=True)
     store.probe("label", weight="w", calibrate="temperature")
     store.probe("label", weight="w", folds=3)
+
+
+def test_weighted_figures_count_items_by_their_weight(tmp_path):
+    """They are the means of repeated held-out items; the unweighted figures are unchanged."""
+    X, y = noisy(300)
+    w = np.arange(300) % 4
+    store = es.create(tmp_path / "s.store")
+    columns = {"uri": [f"/{n}" for n in range(300)], "label": y, "w": w, "age": X[:, 0] + 0.5}
+    store.add_vectors(X.astype(np.float32), columns)
+    e = store.probe("label", weight="w", weighted_metrics=True)
+    rows = e.held_out_predictions
+    own = w[rows.ids - 1]
+    figure = e.scores["weighted_accuracy"]
+    assert figure.value == pytest.approx(np.repeat(rows.correct, own).mean())
+    assert figure.low < figure.value < figure.high
+    assert e.accuracy == rows.correct.mean()
+    n = store.probe("age", weight="w", weighted_metrics=True)
+    rows = n.held_out_predictions
+    errors = np.repeat(np.abs(rows.y - rows.predicted), w[rows.ids - 1])
+    assert n.scores["weighted_mae"].value == pytest.approx(errors.mean())
+
+
+def test_the_interval_of_a_weighted_mean_covers_the_truth():
+    """In 200 draws of 80 rows with weights of 1 to 10 between 0.9 and 0.99, of a share and of a mean."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        weights, correct = rng.integers(1, 11, 80).astype(float), rng.random(80) < 0.8
+        rows = WeightedRows(correct.astype(float), weights / weights.sum(), np.zeros(80, int), np.arange(80))
+        share = share_interval(rows)
+        mean = studentized_interval(rng.exponential(size=80), np.arange(80), weights=weights)
+        covered.append((share[0] <= 0.8 <= share[1], mean[0] <= 1 <= mean[1]))
+    assert ((np.mean(covered, 0) >= 0.9) & (np.mean(covered, 0) <= 0.99)).all()

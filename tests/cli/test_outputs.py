@@ -1,5 +1,6 @@
 """Every output of every verb, on everything that cannot be written: one line, exit status 1, no half file."""
 
+import importlib
 import inspect
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import typing
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.cli import load_commands, main
 from embedstore.cli.app import app
+from tests.conftest import TINY
 from tests.helpers.clusters import clusters, store_of
 
 load_commands()
@@ -45,7 +48,13 @@ OUTPUTS = {
     ],
     ("compare-heads", "output"): [(["compare-heads", "STORE", "--heads", "ridge,knn", "-o", "OUT"], [".html"])],
     ("export-head", "path"): [(["export-head", "STORE", "kept", "OUT"], [".npz", ".onnx"])],
-    ("compare-strategies", "output"): [],  # a training of its own; its plot is written by the same function
+    ("compare-strategies", "output"): [
+        (["compare-strategies", "TRAINABLE", "--epochs", "0", "--labels-per-class", "2", "-o", "OUT"], [".png"])
+    ],
+    ("retrieval", "output"): [(["retrieval", "STORE", "label", "-o", "OUT"], [".html"])],
+    ("shift", "output"): [
+        (["shift", "WIDE", "--first", "item <= 30", "--second", "item > 30", "-o", "OUT"], [".html"])
+    ],
     ("label-errors", "output"): [(["label-errors", "STORE", "-o", "OUT"], [".html"])],
     ("suggest-labels", "output"): [(["suggest-labels", "STORE", "some", "-o", "OUT"], [".html"])],
     ("duplicates", "output"): [
@@ -73,7 +82,8 @@ OUTPUTS = {
 }
 # Paths that a verb reads, or the store that it opens.
 INPUTS = {
-    "prompts", "class_vectors", "table", "source", "folder", "weights", "vectors", "images", "image", "store", "root",
+    "prompts", "class_vectors", "caption_vectors",
+    "table", "source", "folder", "weights", "vectors", "images", "image", "store", "root",
 }  # fmt: skip
 CASES = [
     (verb, words, suffix)
@@ -81,6 +91,7 @@ CASES = [
     for words, suffixes in commands
     for suffix in suffixes
 ]
+LONG = [pytest.param(*case, marks=pytest.mark.slow) if case[0] == "compare-strategies" else case for case in CASES]
 IDS = [f"{verb}-{words[-2].strip('-')}{suffix or '-folder'}" for verb, words, suffix in CASES]
 
 
@@ -98,6 +109,7 @@ def test_every_path_of_every_verb_is_known_as_input_or_output():
     unknown = [(v, n) for v, n in path_parameters() if (v, n) not in OUTPUTS and n not in INPUTS]
     assert unknown == []
     assert set(OUTPUTS) <= set(path_parameters())
+    assert [key for key, commands in OUTPUTS.items() if not commands] == []
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +128,12 @@ def world(tmp_path_factory):
     tiny = es.create(folder / "tiny.store", "embedstore/tiny")
     tiny.embed(folder / "photos")
     tiny.save_head("tiny", tiny.probe(head="prototype"))
+    trainable = es.create(folder / "trainable.store", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
+    trainable.embed(folder / "photos")
     return {
-        "STORE": store.path, "TINY": folder / "tiny.store", "PHOTOS": folder / "photos", "VECTORS": folder / "text.npy",
+        "WIDE": store_of(folder / "wide.store", clusters(60)[0]).path, "TRAINABLE": trainable.path,
+        "STORE": store.path, "TINY": folder / "tiny.store",
+        "PHOTOS": folder / "photos", "VECTORS": folder / "text.npy",
         "EXPORTED": folder / "exported",
     }  # fmt: skip
 
@@ -216,7 +232,7 @@ def test_an_output_that_cannot_be_written_is_one_line(run, tmp_path, verb, words
     assert snapshot(box) == before
 
 
-@pytest.mark.parametrize(("verb", "words", "suffix"), CASES, ids=IDS)
+@pytest.mark.parametrize(("verb", "words", "suffix"), LONG, ids=IDS)
 def test_missing_parent_folders_are_made(run, tmp_path, verb, words, suffix):
     """Where the file or folder can be written."""
     if verb == "quickstart":
@@ -242,7 +258,7 @@ def full_disk(tmp_path):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-@pytest.mark.parametrize(("verb", "words", "suffix"), CASES, ids=IDS)
+@pytest.mark.parametrize(("verb", "words", "suffix"), LONG, ids=IDS)
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(run, full_disk, tmp_path, verb, words, suffix):
     """The output does not fit, or it is small enough to fit as a whole."""
     out = full_disk / f"out{suffix}"
@@ -263,6 +279,9 @@ def foreign_world(world):
     """The same files, readable and writable by an ordinary user."""
     if not hasattr(os, "geteuid"):
         pytest.skip("this system has no user ids")
+    for package in ("onnx", "lancedb", "accelerate"):  # the ordinary user may not be able to read them
+        with suppress(ImportError):
+            importlib.import_module(package)
     with tempfile.TemporaryDirectory() as name:
         copies = {}
         for key, path in world.items():

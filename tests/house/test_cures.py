@@ -76,7 +76,7 @@ def test_every_command_in_a_message_exists():
 
 def test_every_option_in_a_message_exists():
     """Some verb has it, wherever the message appears."""
-    other_programs = {"--no-sandbox"}
+    other_programs = {"--no-sandbox", "--repo-type", "--local-dir"}  # of browsers; of `hf download`
     wrong = [
         f"{where}: {name}"
         for where, text in MESSAGES

@@ -22,6 +22,8 @@ from embedstore.backbones.registry import BUNDLED_INFO
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
 from embedstore.errors import BadBackbone
 from embedstore.operations import session
+from embedstore.quickstart import bench
+from embedstore.quickstart.bench_result import BenchSettings
 from embedstore.space import Recipe
 from tests.conftest import picture
 from tests.helpers.pretend_cuda import pretended_gpus
@@ -331,3 +333,29 @@ def test_an_out_of_memory_that_is_not_recognized_ends_the_run(monkeypatch, store
         machine.gpus[0].capacity = machine.gpus[0].used + 1000
         with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
             store.embed(jpegs, batch_size=BATCH)
+
+
+# ---- the benchmark
+
+
+def test_bench_reports_a_precision_that_it_cannot_measure(jpegs):
+    """Bf16 moves the vectors of random weights: one line that names the cure, not a division by zero."""
+    settings = BenchSettings("timm/test_resnet", max_images=4, seconds_per_stage=0.01, precision="bf16", device="cpu")
+    with pytest.raises(
+        BadBackbone, match=r"cannot be measured: --precision bf16 gives other vectors.*--precision fp32"
+    ):
+        bench.run(jpegs, settings)
+
+
+def test_bench_measures_half_precision_and_compares_with_fp32(monkeypatch, jpegs):
+    """The precision that a run would use is measured, and is not left behind for the next runtime."""
+    monkeypatch.setattr(Agreement, "is_close", True)  # random weights tell images apart too little
+    settings = BenchSettings("timm/test_resnet", max_images=8, seconds_per_stage=0.01, threads=1)
+    loaded = []
+    monkeypatch.setattr(bench, "load", lambda *args, **kw: loaded.append(load_backbone(*args, **kw)) or loaded[-1])
+    monkeypatch.setattr(bench, "MAX_BATCH_SIZE", 2)
+    with pretended_gpus(monkeypatch):
+        result = bench.run(jpegs, settings)
+    assert (result.device, result.precision) == ("cuda", "fp16")
+    assert [runtime.precision for runtime in result.runtimes] == ["fp16"]
+    assert loaded[0].precision == "fp32"

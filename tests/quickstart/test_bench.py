@@ -50,7 +50,7 @@ def test_images_are_generated_without_a_folder(capsys):
         main([*arguments, "--json"])
     document = json.loads(capsys.readouterr().out)
     assert (document["images"], document["pixels"]) == (4, 500 * 375)
-    assert document["networks"][0].keys() == {"runtime", "images_per_second", "cosine", "why"}
+    assert document["networks"][0].keys() == {"runtime", "images_per_second", "cosine", "why", "precision"}
     assert document["knee"] in map(int, document["batches"])
     assert min(document[rate] for rate in ("read", "decode", "write", "end_to_end", "limit")) > 0
     with pytest.raises(SystemExit):

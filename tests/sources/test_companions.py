@@ -121,6 +121,11 @@ def test_a_prefix_of_a_bucket_pairs_like_a_folder(monkeypatch):
         scan = open_source(f"{bucket.url}/p/").scan()
         assert [e.uri.removeprefix(f"{bucket.url}/p/") for e in scan] == ["A.jpg", "b.cr2", "c/a.dng"]
         assert scan.summary.skipped == {".cr2 paired with .jpg": 1}
+        bucket.put(dict.fromkeys(("g/a.CR2", "g/a.jpg", "g/b.pdf", "g/.DS_Store"), b"x"))
+        scan = open_source(f"{bucket.url}/g/*").scan()
+        assert [e.uri for e in scan] == [f"{bucket.url}/g/a.jpg"]
+        assert scan.summary.skipped == {".cr2 paired with .jpg": 1, ".pdf": 1, ".DS_Store": 1}
+        assert [e.uri for e in open_source(f"{bucket.url}/g/*.CR2").scan()] == [f"{bucket.url}/g/a.CR2"]
 
 
 def photo(seed: int) -> bytes:

@@ -67,8 +67,15 @@ _FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "kernel": ("embedstore.classify.heads.kernel", "KernelProbe", {}),
 }
 HEAD_NAMES = tuple(_FACTORIES)
+_PRETRAINED = ("embedstore.classify.heads.pretrained_tabular", "PretrainedTabularHead")
+_OPTIONAL_FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    name: (*_PRETRAINED, {"model": name}) for name in ("tabpfn", "tabicl")
+}
+OPTIONAL_HEAD_NAMES = tuple(_OPTIONAL_FACTORIES)
+"""Heads whose package and weights are not part of embedstore."""
 __all__ = [
     "HEAD_NAMES",
+    "OPTIONAL_HEAD_NAMES",
     "CalibratedHead",
     "ConformalSets",
     "KNNRegressor",
@@ -105,7 +112,7 @@ def make_head(name: str, **options: Any) -> Any:
     """Return an unfitted classifier by its name.
 
     Args:
-        name: one of :data:`HEAD_NAMES`.
+        name: one of :data:`HEAD_NAMES` or :data:`OPTIONAL_HEAD_NAMES`.
         **options: arguments of the estimator's constructor; they override our defaults.
 
     Returns:
@@ -115,9 +122,10 @@ def make_head(name: str, **options: Any) -> Any:
         UnknownHead: if there is no classifier of that name.
         BadHead: if the classifier has no such option.
     """
-    if name not in _FACTORIES:
-        raise UnknownHead(f"no head {name!r}; there are {', '.join(HEAD_NAMES)}{did_you_mean(name, HEAD_NAMES)}")
-    module, class_name, defaults = _FACTORIES[name]
+    factories = _FACTORIES | _OPTIONAL_FACTORIES
+    if name not in factories:
+        raise UnknownHead(f"no head {name!r}; there are {', '.join(factories)}{did_you_mean(name, factories)}")
+    module, class_name, defaults = factories[name]
     head_class = getattr(importlib.import_module(module), class_name)
     known = list(inspect.signature(head_class).parameters)
     for option in options:

@@ -31,6 +31,10 @@ def linear_coefficients(head: Any) -> tuple[FloatArray, FloatArray, Array]:
     if isinstance(head, CalibratedHead) and not head.multilabel_ and hasattr(head, "temperature_"):
         w, b, classes = linear_coefficients(head.head)
         return w / np.float32(head.temperature_), b / np.float32(head.temperature_), classes
+    if hasattr(head, "predict_interval"):
+        raise BadHead(
+            "a head that predicts numbers is not exported; its numbers are `store.head(NAME).head.coef_` in Python"
+        )
     if not hasattr(head, "coef_"):
         raise BadHead(
             f"{type(head).__name__} is not a linear head; export logistic, lda, svm or ridge, as they are or "

@@ -97,13 +97,19 @@ def logit_interval(value: float, replicates: FloatArray, n_groups: int) -> tuple
 
 
 def studentized_interval(
-    losses: FloatArray, groups: IntArray | None, *, n_replicates: int = DEFAULT_REPLICATES, seed: int = 0
+    losses: FloatArray,
+    groups: IntArray | None,
+    *,
+    weights: FloatArray | None = None,
+    n_replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the 95% bootstrap-t interval of a mean (Efron and Tibshirani 1993, section 12.5), for skewed losses.
 
     Args:
         losses: float ``(N,)``, one per row.
         groups: int ``(N,)``; rows of one group are drawn together. By default every row is one group.
+        weights: ``(N,)``, above 0, how often each row counts in the mean; by default once.
         n_replicates: the number of resamplings.
         seed: random seed of the resamplings.
 
@@ -111,11 +117,12 @@ def studentized_interval(
         The lower and the upper end; NaN with a single group; the mean twice if all losses are equal.
     """
     codes = np.arange(len(losses)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    sizes: FloatArray = np.bincount(codes).astype(np.float64)
-    sums: FloatArray = np.asarray(np.bincount(codes, losses), np.float64)
+    weights = np.ones(len(losses)) if weights is None else weights
+    sizes: FloatArray = np.asarray(np.bincount(codes, weights), np.float64)
+    sums: FloatArray = np.asarray(np.bincount(codes, weights * losses), np.float64)
     if len(sizes) < 2:
         return math.nan, math.nan
-    mean = float(losses.mean())
+    mean = float(np.average(losses, weights=weights))
     error = _standard_errors(sums, sizes, np.ones((1, len(sizes))))[1][0]
     statistics = []
     for counts in bootstrap_counts(len(sizes), n_replicates, seed):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from embedstore.errors import ImageError, SourceError
 from embedstore.sources.companions import find_companions
@@ -90,16 +92,26 @@ class RemoteFiles(LocationSource):
         urls: of the files.
         labels: take the label from the folders in the url.
         splits: take the split from them.
+        skipped: how many files of each kind a pattern matched that are skipped.
     """
 
-    def __init__(self, urls: Sequence[str], *, labels: bool = True, splits: bool = True) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        labels: bool = True,
+        splits: bool = True,
+        skipped: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._urls = tuple(dict.fromkeys(urls))
         self._labels, self._splits = labels, splits
-        self.description = urls[0] if len(urls) == 1 else f"{len(urls)} files, first {urls[0]}"
+        self._skipped = skipped
+        first = next(iter(urls), "nothing")
+        self.description = first if len(urls) == 1 else f"{len(urls)} files, first {first}"
 
     def scan(self) -> Scan:
         """Start a pass over the files in the order given."""
-        return Scan(self._entries())
+        return Scan(self._entries(), ScanSummary(Counter(self._skipped)))
 
     def _entries(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every file, and check at the end which folders name a split."""

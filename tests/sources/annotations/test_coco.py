@@ -294,6 +294,26 @@ def test_splits_come_from_files_and_folders_unless_none_are_wanted(tmp_path):
     assert [r.split for r in open_source([], annotations=options, split_rule=None).scan()] == [None, None]
 
 
+def test_the_export_of_lightly_studio_is_read(tmp_path):
+    """It names photos by absolute paths, counts classes from 0, and writes no crowds."""
+    write_photos(tmp_path / "photos", "a.png", "b.png")
+    content = {
+        "images": [
+            {"id": n, "file_name": str(tmp_path / f"photos/{name}.png"), "width": SIDE, "height": SIDE}
+            for n, name in enumerate("ab")
+        ],
+        "categories": [{"id": 0, "name": "cat"}],
+        "annotations": [{"image_id": 1, "category_id": 0, "bbox": [0.0, 0.0, 9.0, 9.0]}],
+    }
+    path = tmp_path / "elsewhere/coco_export.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content))
+    refs, failures = scan(open_source(path))
+    assert failures == []
+    assert [(Path(r.uri).name, r.label) for r in refs] == [("a.png", None), ("b.png", "cat")]
+    assert [r.uri for r in crops(path).scan()] == [f"{tmp_path}/photos/b.png#xywh=0,0,9,9"]
+
+
 @pytest.mark.slow
 def test_a_large_file_is_read_in_flat_memory(tmp_path):
     """Half a million boxes with outlines, 150 MB of JSON, in less than 250 MB more."""
