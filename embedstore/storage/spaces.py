@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 
 from embedstore.errors import BadBackbone, SpaceNotFound, StoreDamaged, did_you_mean
@@ -108,11 +109,20 @@ class SpaceTable:
         if self._cached is None or self._cached[0] != self._catalog.stamp:
             with self._catalog.read() as con:
                 stamp = self._catalog.stamp
-                rows = con.execute(
-                    "SELECT space, name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
-                ).fetchall()
-            self._cached = stamp, [self._record(row) for row in rows]
+                records = self.records_in(con)
+            self._cached = stamp, records
         return list(self._cached[1])
+
+    def records_in(self, con: duckdb.DuckDBPyConnection) -> list[SpaceRecord]:
+        """Return every space of the generation that ``con`` has open, oldest first.
+
+        Raises:
+            StoreDamaged: if the catalog does not say what a space means.
+        """
+        rows = con.execute(
+            "SELECT space, name, facts, dtype, current, created, recipe FROM spaces ORDER BY created, name"
+        ).fetchall()
+        return [self._record(row) for row in rows]
 
     def find(self, name: str | None) -> SpaceRecord:
         """Return the space of that name or key, or the default space for None.

@@ -92,6 +92,10 @@ class Storage:
         """Return every space, oldest first."""
         return self._space_table.records()
 
+    def spaces_in(self, con: duckdb.DuckDBPyConnection) -> list[SpaceRecord]:
+        """Return every space of the generation that ``con`` has open, oldest first."""
+        return self._space_table.records_in(con)
+
     def space(self, name: str | None = None) -> SpaceRecord:
         """Return the space of that name or key, or the default space.
 

@@ -120,7 +120,7 @@ def _number_vectors(storage: Storage, con: duckdb.DuckDBPyConnection, table: str
         f"SELECT s.space, coalesce(min(n), 0), coalesce(max(n) + 1, 0) FROM spaces s LEFT JOIN {table} t "
         "ON t.space = s.space GROUP BY ALL ORDER BY s.space"
     ).fetchall()
-    known, spaces = {record.key: record for record in storage.spaces()}, {}
+    known, spaces = {record.key: record for record in storage.spaces_in(con)}, {}
     for key, begin, end in rows:
         reader = storage.vector_reader_in(con, known[key].space).map_shards()
         spaces[key] = NumberedVectors(storage.catalog.scratch, table, reader, begin, end)
