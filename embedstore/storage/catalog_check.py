@@ -80,6 +80,16 @@ _PLAIN_TYPES = frozenset(
 _NESTED_TYPES = frozenset({"list", "array", "struct", "map", "union"})
 
 
+# What no row of a table of ours says: our own statements count and name files with these values.
+_MOST = 1 << 62
+IMPOSSIBLE = {
+    "shards": f"space IS NULL OR coalesce(shard NOT BETWEEN 0 AND {_MOST}, true) OR "
+    f'coalesce("rows" NOT BETWEEN 0 AND {_MOST}, true) OR coalesce(bytes NOT BETWEEN 0 AND {_MOST}, true)',
+    "counters": f"coalesce(next_item NOT BETWEEN 0 AND {_MOST}, true) OR "
+    f"coalesce(next_shard NOT BETWEEN 0 AND {_MOST}, true) OR coalesce(next_run NOT BETWEEN 0 AND {_MOST}, true)",
+}
+
+
 @dataclass(frozen=True)
 class ForeignObject:
     """Something in a catalog that embedstore did not create.
@@ -105,7 +115,7 @@ def require_own_objects(file: Path) -> None:
     Raises:
         UnsafeStore: if it holds something else, or its log takes too long.
         StoreTooNew: if it has had migrations that this version does not know.
-        StoreDamaged: if a table or a column is missing.
+        StoreDamaged: if a table or a column is missing, or a number cannot be.
         duckdb.Error: if the file cannot be attached.
     """
     state = _file_state(file)
@@ -149,7 +159,23 @@ def foreign_objects(file: Path) -> list[ForeignObject]:
         objects += [ForeignObject("table", name) for name in sorted(found.keys() - expected.keys())]
         if found and not objects:
             objects += _foreign_columns(con, file, found, expected)
+            if not objects:
+                _require_possible_values(con, file)
     return objects
+
+
+def _require_possible_values(con: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Refuse a catalog whose numbers of files and of rows cannot be.
+
+    Raises:
+        StoreDamaged: if there is one.
+    """
+    for table, condition in IMPOSSIBLE.items():
+        count = int(fetch_value(con, f"SELECT count(*) FROM cat.main.{table} WHERE {condition}"))
+        if count:
+            raise StoreDamaged(
+                f"{file} has impossible values in {count} rows of table {table}; run `embedstore repair STORE`"
+            )
 
 
 def _require_possible_size(con: duckdb.DuckDBPyConnection, file: Path) -> None:

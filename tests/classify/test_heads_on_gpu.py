@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from embedstore.classify.heads.linear import backend
 from embedstore.classify.heads.linear.backend import MIN_GPU_WORK, resolve_device, select_backend
@@ -102,13 +101,3 @@ def test_another_error_of_a_gpu_is_not_mistaken_for_a_lack_of_memory(gpu_files, 
 
     with pretended_gpus(monkeypatch), pytest.raises(RuntimeError, match="illegal memory access"):
         backend.compute_on("auto", 1.0, broken)
-
-
-@pytest.mark.skipif(torch.version.cuda is not None, reason="gradients on a pretended device need torch without CUDA")
-def test_an_mlp_on_the_gpu_has_the_accuracy_of_the_cpu(monkeypatch):
-    """It is trained there by the same steps."""
-    X, y = rows_of(4)
-    expected = MLPHead(device="cpu", dropout=0.0, max_epochs=5).fit(X, y)
-    with pretended_gpus(monkeypatch):
-        head = MLPHead(device="cuda", dropout=0.0, max_epochs=5).fit(X, y)
-    assert np.allclose(head.coefs_[0], expected.coefs_[0], atol=1e-4)

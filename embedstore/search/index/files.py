@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
@@ -32,6 +33,8 @@ SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with o
 SUFFIXES = (".json", ".faiss")
 _MAX_ROW_BYTES, _MAX_OTHER_BYTES = 4096, 1 << 26  # of links and ids of a row, and of everything that no row has
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
+
+_FILE_NAME = re.compile(r"[\w.,=+-]{1,200}\.faiss", re.ASCII)
 
 FolderState = tuple[tuple[str, int, int], ...]
 
@@ -216,7 +219,7 @@ def _check_types(facts: dict[str, Any]) -> None:
 
     Raises:
         TypeError: if a value has another type, or is negative.
-        ValueError: if the rows are not those of the vector files.
+        ValueError: if the rows are not those of the vector files, or the file is not named as an index is.
         KeyError: if a field is not known.
     """
     for name, value in facts.items():
@@ -227,6 +230,8 @@ def _check_types(facts: dict[str, Any]) -> None:
     shards = facts["shards"]
     if not all(type(s) is list and len(s) == 2 and all(type(n) is int and n >= 0 for n in s) for s in shards):
         raise TypeError("shards are not pairs of numbers")
+    if not _FILE_NAME.fullmatch(facts["file"]):
+        raise ValueError(f"file is {facts['file']!r:.40}")
     if facts["rows"] != sum(rows for _, rows in shards):
         raise ValueError("its rows are not those of its vector files")
 

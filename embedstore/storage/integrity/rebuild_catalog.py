@@ -70,6 +70,8 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
             actions += [loss for t in tables if (loss := _copy_table(con, old, t))]
         else:
             actions.append("nothing of the old catalog could be read; embed again: contents with a vector are skipped")
+        for table, condition in catalog_check.IMPOSSIBLE.items():
+            con.execute(f"DELETE FROM cat.{table} WHERE {condition}")
         actions += _restore_spaces(con, at)
         con.execute("USE cat")
         actions += clear_orphaned_marks(con)

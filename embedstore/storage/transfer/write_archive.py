@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import QueryError, StoreDamaged, StoreIOError
-from embedstore.space import Space
 from embedstore.storage import layout
 from embedstore.storage.catalog import ARCHIVED_TABLES
 from embedstore.storage.quoting import quote_identifier
@@ -118,12 +117,12 @@ def _number_vectors(storage: Storage, con: duckdb.DuckDBPyConnection, table: str
         'shard, "row"::BIGINT AS "row" FROM vectors'
     )
     rows = con.execute(
-        f"SELECT s.space, s.facts, coalesce(min(n), 0), coalesce(max(n) + 1, 0) FROM spaces s LEFT JOIN {table} t "
+        f"SELECT s.space, coalesce(min(n), 0), coalesce(max(n) + 1, 0) FROM spaces s LEFT JOIN {table} t "
         "ON t.space = s.space GROUP BY ALL ORDER BY s.space"
     ).fetchall()
-    spaces = {}
-    for key, facts, begin, end in rows:
-        reader = storage.vector_reader_in(con, Space.from_json(facts)).map_shards()
+    known, spaces = {record.key: record for record in storage.spaces()}, {}
+    for key, begin, end in rows:
+        reader = storage.vector_reader_in(con, known[key].space).map_shards()
         spaces[key] = NumberedVectors(storage.catalog.scratch, table, reader, begin, end)
     return spaces
 
