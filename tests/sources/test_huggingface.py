@@ -229,8 +229,9 @@ def test_a_data_set_of_the_hub_is_downloaded_once(datasets, tmp_path):
 
 def test_an_arrow_uri_of_a_file_that_is_gone_is_missing(tmp_path):
     """The reason is that of every other file."""
-    refs, failures = scan(open_source({"uri": [f"{tmp_path}/x.arrow#column=image&row=0"]}))
-    assert (refs, [f.reason for f in failures]) == ([], ["missing"])
+    (tmp_path / "a.png").write_bytes(picture(1))
+    refs, failures = scan(open_source({"uri": [f"{tmp_path}/x.arrow#column=image&row=0", f"{tmp_path}/a.png"]}))
+    assert (len(refs), [f.reason for f in failures]) == (1, ["missing"])
 
 
 def test_an_unknown_scheme_of_the_hub_is_refused():
