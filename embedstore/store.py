@@ -6,6 +6,7 @@ Every signature and docstring is here; the work is done by :mod:`embedstore.oper
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
-    from embedstore.operations.arguments import Counts, ItemIds, Names, Vectors
+    from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
@@ -227,7 +228,7 @@ class Store:
         self,
         source: Any = (),
         *,
-        annotations: Names = (),
+        annotations: Paths = (),
         crops: bool = False,
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
@@ -314,7 +315,7 @@ class Store:
             labels_from=labels_from,
             splits_from=splits_from,
             table=TableOptions(uri_column, root, encoding, collect_rows),
-            annotations=AnnotationOptions(tuple(annotations), crops),
+            annotations=AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
             rules=SkipRules(
                 tuple(exclude),
                 hidden,

@@ -20,6 +20,7 @@ from embedstore.errors import BadOption
 # Any: a set, array, Series, Index, tensor, Arrow array or generator, which the conversion turns into a list
 ItemIds: TypeAlias = Sequence[int] | Any
 Counts: TypeAlias = Sequence[int] | Any
+Paths: TypeAlias = Sequence[str | os.PathLike[str]] | Any  # one path alone is one path
 Names: TypeAlias = Sequence[str] | Any  # one name alone is one name, and not a list of letters
 Vectors: TypeAlias = NDArray[Any] | Any  # a tensor, DataFrame, Arrow array, or a list of lists
 
@@ -177,6 +178,11 @@ def _names(values: Any) -> list[str]:
     return [values] if isinstance(values, str) else [_text(value) for value in _members(values)]
 
 
+def _paths(values: Any) -> list[str]:
+    alone = isinstance(values, str | os.PathLike)
+    return [os.fspath(_path(value)) for value in ([values] if alone else _members(values))]
+
+
 def _classes(values: Any) -> Any:
     return values if isinstance(values, Mapping) else [str(python_scalar(v)) for v in _members(values)]
 
@@ -190,6 +196,7 @@ CONVERSIONS = {
     "ItemIds": Conversion("item ids (a list of whole numbers)", _item_ids),
     "Counts": Conversion("a list of whole numbers", _whole_numbers),
     "Names": Conversion("a list of names", _names),
+    "Paths": Conversion("a path, or a list of paths", _paths),
     "Classes": Conversion("a list of class names, or prompts by class", _classes),
     "Vectors": Conversion("an array of numbers", as_array),
 }

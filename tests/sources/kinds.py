@@ -5,6 +5,7 @@ The table in docs/sources.md is written from these (``python -m tools.source_tab
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import sqlite3
@@ -80,6 +81,7 @@ class SourceKind:
         make: makes the example and returns what is embedded.
         counts: items, failures and skipped names of the example, counted by hand.
         options: of ``Store.embed``.
+        annotated: whether the source is a folder of photos and the annotations of these, given as both.
         hostile: bad inputs that are tried: words, and the test that tries them.
         needs: packages without which the kind cannot be tried.
     """
@@ -91,6 +93,7 @@ class SourceKind:
     counts: tuple[int, int, int]
     hostile: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
+    annotated: bool = False
     needs: tuple[str, ...] = ()
 
 
@@ -119,12 +122,13 @@ def measure(kind: SourceKind, folder: Path) -> Measured:
         workshop = Workshop(folder, monkeypatch, stack)
         source = kind.make(workshop)
         store = es.create(folder / "store", "embedstore/tiny", device="cpu")
-        first = store.embed(source, progress=False, **kind.options)
+        options = kind.options | ({"annotations": source} if kind.annotated else {})
+        first = store.embed(source, progress=False, **options)
         reads = list[str]()
         read = locations.read_location
         monkeypatch.setattr(locations, "read_location", lambda path: reads.append(path) or read(path))
         gets = len(workshop.bucket.gets) if workshop.bucket else 0
-        second = store.embed(source, progress=False, **kind.options)
+        second = store.embed(source, progress=False, **options)
         downloads = len(workshop.bucket.gets) - gets if workshop.bucket else 0
         assert (first.scanned, second.unchanged) == (first.embedded + first.failures, first.embedded)
         assert second.known_failures + second.failures == first.failures
@@ -226,6 +230,36 @@ def _crops(w: Workshop) -> Path:
     return w.write("annotations.json", json.dumps(facts).encode())
 
 
+def _yolo(w: Workshop) -> Path:
+    for name, data in (("a.png", picture(1)), ("b.png", picture(2)), ("c.png", BROKEN)):
+        w.write(f"images/train/{name}", data)
+    w.write("labels/train/a.txt", b"0 0.25 0.25 0.5 0.5\n")
+    return w.write("data.yaml", b"path: .\ntrain: images/train\nnames: {0: cat}\n")
+
+
+def _voc(w: Workshop) -> Path:
+    for name, data in (("a.png", picture(1)), ("b.png", BROKEN)):
+        w.write(f"JPEGImages/{name}", data)
+        box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        size = "<size><width>16</width><height>16</height></size>"
+        marked = f"<object><name>cat</name>{box}</object>"
+        xml = f"<annotation><filename>{name}</filename>{size}{marked}</annotation>"
+        w.write(f"Annotations/{name[0]}.xml", xml.encode())
+    return w.folder / "data"
+
+
+def _image_folder(w: Workshop) -> Path:
+    for name, data in (("a.png", picture(1)), ("b.png", picture(2)), ("c.png", BROKEN)):
+        w.write(f"train/{name}", data)
+    lines = [json.dumps({"file_name": f"{name}.png", "label": "cat"}) for name in "abc"]
+    w.write("train/metadata.jsonl", "\n".join(lines).encode())
+    return w.folder / "data" / "train"
+
+
+def _compressed_tar(w: Workshop) -> Path:
+    return w.write("photos.tar.gz", gzip.compress(tar_bytes([*FILES, SKIPPED])))
+
+
 def _pdf(w: Workshop) -> Path:
     return write_pdf(w.folder / "doc.pdf", [(250, 0, 0), (0, 250, 0), (0, 0, 250)])
 
@@ -272,6 +306,8 @@ _PARQUET = "tests/sources/test_parquet_failures.py::"
 _COCO, _FRAMES = "tests/sources/annotations/test_coco.py::", "tests/sources/parts/test_frames.py::"
 _BROKEN = "tests/media/test_decode_broken.py::"
 _EXAMPLES = "tests/media/test_examples.py::"
+_LABELS = "tests/sources/annotations/test_formats.py::"
+_COMPRESSED = "tests/sources/test_compressed_tars.py::"
 _BAD_ARCHIVES = {
     "half a tar": f"{_ARCHIVES}test_half_a_tar_gives_its_whole_members_and_one_failure",
     "two members of one name": f"{_ARCHIVES}test_of_two_members_with_one_name_the_later_is_the_file",
@@ -305,6 +341,10 @@ KINDS = [
         "encrypted members": f"{_ARCHIVES}test_an_encrypted_member_is_a_failure",
     }),
     SourceKind("tar, WebDataset", "`'shards/*.tar'`", "standard library", _shard, (2, 1, 1), _BAD_ARCHIVES),
+    SourceKind("compressed tar", "`photos.tar.gz`", "standard library (`zstd`)", _compressed_tar, (3, 1, 1), {
+        "half an archive": f"{_COMPRESSED}test_half_an_archive_gives_its_whole_members_and_one_failure",
+        "a bomb": f"{_COMPRESSED}test_a_bomb_is_refused",
+    }),
     SourceKind("prefix of a bucket", "`s3://bucket/photos/`", "s3fs (`s3`), `gs`", _bucket, (3, 1, 1), _BAD_BUCKETS,
                needs=("moto", "s3fs")),
     SourceKind("archive in a bucket", "`s3://bucket/shard.tar`", "s3fs (`s3`)", _bucket_tar, (3, 1, 1),
@@ -321,6 +361,16 @@ KINDS = [
     SourceKind("boxes of COCO", "`annotations.json --crops`", "ijson", _crops, (2, 1, 0), {
         "damaged photos": f"{_COCO}test_a_photo_that_is_damaged_is_one_failure_per_crop",
     }, options={"crops": True}, needs=("ijson",)),
+    SourceKind("YOLO", "`data.yaml`", "PyYAML", _yolo, (2, 1, 0), {
+        "rows that are no boxes": f"{_LABELS}test_rows_of_yolo_that_cannot_be_read_are_counted",
+        "descriptions that lead nowhere": f"{_LABELS}test_descriptions_of_yolo_that_cannot_be_used_are_one_line",
+    }),
+    SourceKind("Pascal VOC", "`voc/ --annotations voc/`", "defusedxml", _voc, (1, 1, 0), {
+        "XML with entities": f"{_LABELS}test_xml_that_is_damaged_or_has_entities_is_one_failure",
+    }, annotated=True),
+    SourceKind("folder with metadata.jsonl", "`train/ --annotations train/`", "DuckDB", _image_folder, (2, 1, 0), {
+        "a table without file names": f"{_LABELS}test_the_table_of_an_image_folder_is_read_by_its_file_names",
+    }, annotated=True),
     SourceKind("PDF", "`doc.pdf`", "pypdfium2 (`pdf`)", _pdf, (3, 0, 0), {
         "a file that crashes or hangs the reader":
             "tests/sources/parts/test_pages.py::test_a_file_that_crashes_or_hangs_the_reader_is_one_failure",

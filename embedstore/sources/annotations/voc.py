@@ -36,7 +36,7 @@ def read_voc(path: str, images: ImageFiles) -> Iterator[Record]:
     """
     files = _xml_files(path)
     folder = _data_set_folder(path)
-    photos = images.root or os.path.join(folder, IMAGES)  # noqa: PTH118
+    photos = _photo_folder(images.root or folder) or images.root or os.path.join(folder, IMAGES)  # noqa: PTH118
     splits = _splits(folder)
     for file in files:
         stem = os.path.splitext(os.path.basename(file))[0]  # noqa: PTH119, PTH122
@@ -68,6 +68,12 @@ def _data_set_folder(path: str) -> str:
     """Return the folder that has ``Annotations``."""
     folder = os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path) or ".")  # noqa: PTH100, PTH112, PTH120
     return os.path.dirname(folder) if os.path.basename(folder) == ANNOTATIONS else folder  # noqa: PTH119, PTH120
+
+
+def _photo_folder(folder: str) -> str | None:
+    """Return the folder of the photos in that of a data set, None if there is none."""
+    photos = os.path.join(folder, IMAGES)  # noqa: PTH118
+    return photos if os.path.isdir(photos) else None  # noqa: PTH112
 
 
 def _splits(folder: str) -> dict[str, str]:

@@ -138,6 +138,8 @@ def test_voc_counts_pixels_from_one_and_keeps_its_flags(tmp_path):
     assert colors(boxes) == [(255, 0, 0), (255, 255, 255)]
     assert boxes.columns == {"categories": "VARCHAR[]", "difficult": "BOOLEAN", "truncated": "BOOLEAN"}
     assert items(opened(folder / "Annotations/a.xml", crops=True)) == items(boxes)
+    for images in (folder, folder / "JPEGImages"):
+        assert items(opened(folder, images=images)) == items(opened(folder))
 
 
 @pytest.mark.parametrize(
