@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it speaks gRPC, which the emulator does not
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "timm/test_resnet.r160_in1k"  # timm's own test network: 0.5 M parameters, a real ResNet
