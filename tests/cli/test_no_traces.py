@@ -35,6 +35,8 @@ VERBS = {
     "learning-curve": ["learning-curve", "STORE", "--labels-per-class", "2,4"],
     "compare-heads": ["compare-heads", "STORE", "--heads", "ridge,prototype"],
     "classify": ["classify", "STORE", "h", "PHOTOS", "-o", "OUT/n.html"],
+    "retrieval": ["retrieval", "STORE", "label", "-o", "OUT/g.html"],
+    "shift": ["shift", "STORE", "--first", "label = 'cat'", "--second", "label = 'dog'"],
     "predict": ["predict", "STORE", "h"],
     "heads": ["heads", "STORE"],
     "export-head": ["export-head", "STORE", "h", "OUT/h.npz"],
@@ -88,9 +90,9 @@ def without_network():
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A store of 24 pictures in two spaces with a head, a backup and an archive of it."""
+    """A store of 48 pictures in two spaces with a head, a backup and an archive of it."""
     folder = tmp_path_factory.mktemp("traces")
-    for n in range(24):
+    for n in range(48):
         path = folder / "photos" / ("cat" if n % 2 else "dog") / f"{n}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(n).save(path)
@@ -98,7 +100,7 @@ def place(tmp_path_factory):
     store.embed(folder / "photos")
     store.probe("label", head="ridge", save_as="h")
     uris = [u for (u,) in store.sql("select uri from items order by item").rows]
-    second = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
+    second = np.random.default_rng(0).normal(size=(48, 4)).astype(np.float32)
     store.add_vectors(second, {"uri": uris}, space="second")
     store.edit({"label": "nullif(label, 'none')"}, "item > 20")
     store.backup(folder / "backup")

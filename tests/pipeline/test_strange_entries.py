@@ -113,16 +113,16 @@ def test_an_entry_that_is_no_image_is_one_failure(store, photos, entry):
 
 def test_a_file_that_vanishes_during_the_run_is_one_failure(store, photos, monkeypatch):
     """It was listed and is gone when it is read."""
-    from embedstore.sources import locations
+    from embedstore.sources import source
 
-    read = locations.read_location
+    read = source.read_location
 
     def vanish(path):
         if path.endswith("1.png"):
             Path(path).unlink(missing_ok=True)
         return read(path)
 
-    monkeypatch.setattr(locations, "read_location", vanish)
+    monkeypatch.setattr(source, "read_location", vanish)
     report = store.embed(photos)
     assert (report.embedded, report.failures_by_reason) == (1, {"missing": 1})
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.sources import locations
+from embedstore.sources import source as reading
 from tests.helpers.dng import dng
 from tests.helpers.documents import write_pdf, write_video
 from tests.helpers.plug_ins import EXAMPLES, add_distribution, forget_plug_ins, plug_in_folder
@@ -126,7 +127,8 @@ def measure(kind: SourceKind, folder: Path) -> Measured:
         first = store.embed(source, progress=False, **options)
         reads = list[str]()
         read = locations.read_location
-        monkeypatch.setattr(locations, "read_location", lambda path: reads.append(path) or read(path))
+        for module in (locations, reading):
+            monkeypatch.setattr(module, "read_location", lambda path: reads.append(path) or read(path))
         gets = len(workshop.bucket.gets) if workshop.bucket else 0
         second = store.embed(source, progress=False, **options)
         downloads = len(workshop.bucket.gets) - gets if workshop.bucket else 0
