@@ -53,7 +53,7 @@ def meant(text):
 @settings(max_examples=150, deadline=None)
 @given(levels=st.lists(st.tuples(LIMITS, LIMITS), min_size=1, max_size=6), version=st.sampled_from([1, 2]))
 def test_the_least_limit_of_nested_groups_holds(tmp_path_factory, levels, version):
-    """Of the machine and of every group from the process's own to the root, in both versions."""
+    """The limit is the least of the machine and of every group from the process's own to the root, in both versions."""
     root, files, path = tmp_path_factory.mktemp("root"), {}, "" if version == 2 else "memory"
     for depth, limits in enumerate(levels):
         path = path if depth == 0 else f"{path}/g{depth}"

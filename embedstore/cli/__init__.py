@@ -44,6 +44,7 @@ def load_commands() -> None:
         measure,
         put_in,
         quickstart,
+        saved_heads,
         search,
         shift,
     )

@@ -64,7 +64,7 @@ def test_groups_stay_on_one_side_when_gamma_and_c_are_chosen():
 
 
 def test_gamma_has_the_lowest_out_of_fold_loss():
-    """Of several values the chosen one is the best of them one by one."""
+    """The chosen value is the one that is best when each is tried alone."""
     X, y = rings(200)
     head = heads.KernelProbe([0.01, 0.3, 30.0]).fit(X, y)
     single = {g: heads.KernelProbe([g]).fit(X, y) for g in (0.01, 0.3, 30.0)}

@@ -99,6 +99,6 @@ def test_verbs_that_need_classes_refuse_a_quantity_with_a_cure_that_works(tmp_pa
 
 
 def test_classes_pass_unchanged():
-    """Nothing is said of classes that are whole numbers, or refused."""
+    """Classes that are whole numbers are accepted without a note."""
     data = features(np.zeros((4, 2)), ["1", "2", "1", "2"])
     assert require_classes(data, "label-errors") is data

@@ -68,7 +68,7 @@ def test_copies_would_break_the_level():
 
 @pytest.mark.parametrize("change", ["mean", "scale"])
 def test_a_shift_is_found(change):
-    """Of the mean, and of the spread around the same mean, which no linear classifier of the vectors sees."""
+    """A shift of the mean is found, and one of the spread around the same mean, which no linear classifier sees."""
     rng = np.random.default_rng(0)
     X, second = rng.normal(size=(600, 16)), np.arange(600) < 300
     if change == "mean":

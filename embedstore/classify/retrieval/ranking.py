@@ -17,7 +17,7 @@ from embedstore.classify.heads.numerics import blocks
 
 BoolArray = NDArray[np.bool_]
 Judgment = tuple[BoolArray, BoolArray]
-"""Of a block of queries: which gallery items are relevant, and which are no candidates, bool ``(Q, N)`` each."""
+"""Which gallery items are relevant to each query of a block, and which are no candidates: bool ``(Q, N)`` each."""
 
 _SCALE = 1_000_000  # cosines are compared as whole millionths
 _NO_CANDIDATE = np.iinfo(np.int32).min + 1  # odd: not relevant

@@ -29,7 +29,7 @@ _KNOWN = frozenset(
 
 
 def read_coco(path: str) -> Iterator[Record]:
-    """Yield the photos of a file, then what is said of them.
+    """Yield the photos of a file, then their annotations.
 
     Raises:
         BadAnnotations: if it is not such a file, or two categories have one id.

@@ -31,7 +31,7 @@ _LABEL_FIELDS_LEFT_OUT = frozenset({"label", "_cls", "_id", "bounding_box", "mas
 
 
 def read_fiftyone(path: str) -> Iterator[Record]:
-    """Yield the photos of a file and what is said of them.
+    """Yield the photos of a file and their annotations.
 
     Raises:
         BadAnnotations: if it is not such a file, or it has several fields of labels and none is ``ground_truth``.

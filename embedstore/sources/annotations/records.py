@@ -36,7 +36,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What is said of a photo or of a box in it.
+    """The annotation of a photo or of a box in it.
 
     Attributes:
         photo: the key of the photo.

@@ -205,7 +205,7 @@ class AnnotationTables:
         )
 
     def _create_given(self, items: str, said: str, columns: CollectedColumns, *, column_key: str, label: str) -> None:
-        """Create ``given`` from the items, what is said of them, and their other columns."""
+        """Create ``given`` from the items, their annotations, and their other columns."""
         with temporary_folder() as folder:
             other = ""
             join = ""
