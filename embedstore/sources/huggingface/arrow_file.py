@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from embedstore.errors import ImageError, MissingExtra
-from embedstore.sources.local_files import MAX_FILE_BYTES, stat_file
+from embedstore.sources.local_files import check_size, stat_file
 from embedstore.sources.parquet.footer import IMAGE_FIELD
 from embedstore.sources.parquet.row_uri import RowUri
 from embedstore.types import Failure, FailureReason
@@ -67,9 +67,7 @@ def read_arrow_row(uri: RowUri) -> bytes:
         raise ImageError(FailureReason.NOT_AN_IMAGE, f"the column {uri.column!r} holds no bytes")
     if not data:
         raise ImageError(FailureReason.EMPTY, "the image has no bytes")
-    if len(data) > MAX_FILE_BYTES:
-        detail = f"the image has {len(data):,} bytes; the limit is {MAX_FILE_BYTES:,}"
-        raise ImageError(FailureReason.TOO_LARGE, detail)
+    check_size(len(data))
     return data
 
 

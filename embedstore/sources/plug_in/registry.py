@@ -10,7 +10,7 @@ from typing import TypeVar
 from embedstore.errors import ImageError, PluginError
 from embedstore.plug_ins import load_plug_ins
 from embedstore.sources.archives.member_uri import archive_kind
-from embedstore.sources.local_files import MAX_FILE_BYTES
+from embedstore.sources.local_files import check_size
 from embedstore.sources.plug_in.protocol import SourceItem, SourcePlugIn
 from embedstore.sources.remote.filesystem import SCHEMES
 from embedstore.sources.tables import table_suffix
@@ -89,9 +89,7 @@ def read_item_of(plug_in: SourcePlugIn, uri: str) -> bytes:
         raise ImageError(FailureReason.UNREADABLE, f"the source {plug_in.name} gives {type(data).__name__}, not bytes")
     if not data:
         raise ImageError(FailureReason.EMPTY, "the item has no bytes")
-    if len(data) > MAX_FILE_BYTES:
-        detail = f"the item has {len(data):,} bytes; the limit is {MAX_FILE_BYTES:,}"
-        raise ImageError(FailureReason.TOO_LARGE, detail)
+    check_size(len(data))
     return data
 
 
