@@ -15,10 +15,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it speaks gRPC, which the emulator does not
+
+settings.register_profile("same", derandomize=True)  # the suite tries the same examples in every run
+settings.register_profile("random")
+settings.load_profile(os.environ.get("EMBEDSTORE_EXAMPLES", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = "timm/test_resnet.r160_in1k"  # timm's own test network: 0.5 M parameters, a real ResNet

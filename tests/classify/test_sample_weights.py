@@ -35,7 +35,7 @@ def test_a_whole_weight_repeats_a_row(weights, classes, C, class_weight, seed):
     w[: 2 * classes] = 1
     X, y = noisy(len(w), classes, seed)
     again = np.repeat(np.arange(len(w)), w)
-    make = {"C": C, "class_weight": class_weight, "tol": 1e-9}
+    make = {"C": C, "class_weight": class_weight, "tol": 1e-12}
     weighted = heads.LogisticProbe(**make).fit(X, y, sample_weight=w).predict_proba(X)
     repeated = heads.LogisticProbe(**make).fit(X[again], y[again]).predict_proba(X)
     theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-10, max_iter=10_000)

@@ -72,7 +72,7 @@ def r2(y: FloatArray, predicted: FloatArray, weights: FloatArray) -> FloatArray:
     total = weights.sum(1)
     center = float(y.mean())  # exact in any precision of the weights only around a number near the mean
     sums, squares = weights @ (y - center), weights @ (y - center) ** 2
-    return 1 - _ratio(weights @ (y - predicted) ** 2, squares - sums**2 / total)
+    return 1 - _ratio(weights @ (y - predicted) ** 2, squares - sums**2 / total, scale=squares)
 
 
 def pearson(y: FloatArray, predicted: FloatArray, weights: FloatArray) -> FloatArray:
@@ -95,8 +95,9 @@ def quadratic_kappa(ranks: Array, predicted: Array, weights: FloatArray) -> Floa
     """
     a, b, total = ranks.astype(np.float64), predicted.astype(np.float64), weights.sum(1)
     observed = weights @ (a - b) ** 2 / total
-    by_chance = (weights @ a**2 + weights @ b**2) / total - 2 * (weights @ a) * (weights @ b) / total**2
-    return 1 - _ratio(observed, by_chance)
+    squares = (weights @ a**2 + weights @ b**2) / total
+    by_chance = squares - 2 * (weights @ a) * (weights @ b) / total**2
+    return 1 - _ratio(observed, by_chance, scale=squares)
 
 
 def regression_report(
@@ -216,11 +217,13 @@ def _resamplings(n_rows: int, groups: Array, seed: int) -> Iterator[FloatArray]:
 
 def _correlation(a: FloatArray, b: FloatArray, weights: FloatArray) -> FloatArray:
     """Return the weighted correlation of the rows of two ``(B, N)`` arrays."""
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     total = weights.sum(1, keepdims=True)
+    scale = np.sqrt((weights * a * a).sum(1) * (weights * b * b).sum(1))
     a = a - (weights * a).sum(1, keepdims=True) / total
     b = b - (weights * b).sum(1, keepdims=True) / total
     products, a2, b2 = (weights * a * b).sum(1), (weights * a * a).sum(1), (weights * b * b).sum(1)
-    return _ratio(products, np.sqrt(a2 * b2))
+    return _ratio(products, np.sqrt(a2 * b2), scale=scale)
 
 
 def _weighted_ranks(values: Array, weights: FloatArray) -> FloatArray:
@@ -231,6 +234,7 @@ def _weighted_ranks(values: Array, weights: FloatArray) -> FloatArray:
     return np.asarray((upper - (counts - 1) / 2)[:, codes])
 
 
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def _ratio(numerator: FloatArray, denominator: FloatArray, *, scale: FloatArray) -> FloatArray:
+    """Return the ratio, NaN where the denominator is the rounding of a difference of numbers as large as `scale`."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(denominator > 1e-12 * np.abs(numerator), numerator / denominator, np.nan)
+        return np.where(denominator > 1e-12 * scale, numerator / denominator, np.nan)
