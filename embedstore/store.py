@@ -120,7 +120,7 @@ class Store:
     def close(self) -> list[str]:
         """Export the towers that queries of this process ran with PyTorch, so that the next process starts without it.
 
-        Does nothing where onnx is not installed, the folder is read-only, or the runtime was chosen by the user.
+        Does nothing where the folder is read-only, or the runtime was chosen by the user.
 
         Returns:
             One sentence per exported tower.
@@ -2189,9 +2189,9 @@ def open(
         path: its folder.
         device: ``auto`` or a PyTorch device, for backbones that are loaded later.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
-        runtime: ``auto`` (eager for short runs; onnxruntime if it is installed, faster, and equally exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
-        decoder: ``auto``, ``pillow`` (the reference) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
+        runtime: ``auto`` (onnxruntime on the CPU where it gives the same vectors, else PyTorch), ``eager``, ``onnx`` or
+            ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the reference), ``exact`` (the same bytes) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
             bound applies.
         allow_code: ``module:factory`` names that this store may import.
 

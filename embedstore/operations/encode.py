@@ -122,11 +122,13 @@ def _open_encoder(session: Session, record: SpaceRecord, images: ImageSet) -> It
         tower = encoder(session, record, Tower.IMAGE)
         yield FixedBatches(tower.encode_images), PILLOW_METHOD
         return
+    o = session.options
     run = prepare_encoder(
         lambda: session.backbones_on_devices(record),
         images.source,
         ListedFiles(refs),
-        EncoderRequest(session.options.runtime, session.options.decoder, available_cores()),
+        EncoderRequest(o.runtime, o.decoder, available_cores(), on_cpu=session.computes_on_cpu),
+        space=record.space,
         towers_folder=session.storage.layout.towers_folder(record.key),
     )
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from embedstore.backbones import load
-from embedstore.backbones.loading import resolve_devices
+from embedstore.backbones.loading import computes_on_cpu, resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.backbones.stored_recipes import require_safe_recipe
 from embedstore.errors import SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
@@ -139,6 +139,11 @@ class Session:
         self._backbones.pop(key, None)
         for replica in [r for r in self._replicas if r[0] == key]:
             del self._replicas[replica]
+
+    @property
+    def computes_on_cpu(self) -> bool:
+        """A network would compute on the CPU in fp32; torch is imported only if there may be a GPU."""
+        return computes_on_cpu(self.options.device, self.options.precision)
 
     def backbones_on_devices(self, record: SpaceRecord) -> list[Backbone]:
         """Return the backbone of a space, once per device that embedding uses; each is loaded once."""

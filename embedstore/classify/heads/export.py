@@ -88,7 +88,7 @@ def build_linear_onnx(weights: FloatArray, intercepts: FloatArray, classes: Arra
     try:
         import onnx
     except ImportError as e:
-        raise MissingExtra("writing ONNX needs the onnx package; run `pip install 'embedstore[onnx]'`") from e
+        raise MissingExtra("writing ONNX needs the onnx package; run `pip install onnx`") from e
     h, kind = onnx.helper, onnx.TensorProto
     integers = classes.dtype.kind in "iu"
     labels = classes.astype(np.int64) if integers else np.array([str(c) for c in classes], dtype=object)
