@@ -198,7 +198,9 @@ def test_changed_weights_are_refused(tmp_path, photos):
     assert es.open(tmp_path / "s").embed(photos).unchanged == 12, "nothing to embed, nothing to load"
     picture(99).save(photos / "new.png")
     with pytest.raises(SpaceMismatch, match="bring the old weights back"):
-        es.open(tmp_path / "s").embed(photos)
+        es.open(tmp_path / "s").embed(photos, runtime="eager")
+    report = es.open(tmp_path / "s", device="cpu").embed(photos)  # the exported tower is still of the old weights
+    assert (report.embedded, report.runtime) == (1, "onnx")
 
 
 def test_moved_weights_can_be_named_again(tmp_path, photos):
