@@ -46,6 +46,8 @@ def embed(
     """Embed a source, and watch it if there is a watcher; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
 
+    rules = replace(rules, modality=record.space.modality)
+
     def open_now() -> Source:
         return open_source(
             source,
@@ -85,13 +87,13 @@ def embed(
 
 
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:
-    """Embed the images of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
+    """Embed the items of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
     record = session.space(space)
     options = EmbedOptions(runtime=session.options.runtime, decoder=session.options.decoder, wait=wait)
     with embedding_progress(progress) as callback:
         return embed_source(
             session.storage,
-            StoreItemsSource(session.storage),
+            StoreItemsSource(session.storage, modality=record.space.modality),
             lambda: session.backbones_on_devices(record),
             record,
             options=options,

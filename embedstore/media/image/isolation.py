@@ -19,7 +19,7 @@ from embedstore.errors import ImageError
 from embedstore.media.worker_process import WorkerProcess
 from embedstore.resources import memory_share, memory_slots
 from embedstore.space import Preprocess
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 
 TIMEOUT_SECONDS = 30.0  # for one file; the slowest files that are accepted (100 scans of 12 megapixels) take about one
 MAX_MEMORY_BYTES = 4 << 30  # that one file may take; the largest image that is accepted takes about half of it
@@ -61,7 +61,7 @@ class DecodeWorkerPool:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         self.close()
 
-    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ContentInfo]:
         """Decode, resize and crop one file.
 
         Args:
@@ -90,7 +90,7 @@ class DecodeWorkerPool:
         for worker in workers:
             worker.end()
 
-    def _try(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+    def _try(self, data: bytes) -> tuple[NDArray[np.uint8], ContentInfo]:
         """Decode one file in one process."""
         worker = self._acquire()
         try:
@@ -106,7 +106,7 @@ class DecodeWorkerPool:
         if "reason" in facts:
             raise ImageError(FailureReason(facts["reason"]), facts["detail"])
         array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
-        return array, ImageInfo(facts["width"], facts["height"], facts["format"])
+        return array, ContentInfo(facts["width"], facts["height"], facts["format"])
 
     def _acquire(self) -> WorkerProcess:
         """Return an idle worker, or a new one."""
