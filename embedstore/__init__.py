@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         NotAStore,
         NoTextTower,
         OutputError,
+        PartsError,
         PluginError,
         QueryError,
         RuntimeMismatch,
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
+    from embedstore.operations.parts import RegisterReport
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -101,6 +103,8 @@ if TYPE_CHECKING:
     )
     from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.distributed.plan_parts import PlanReport
+    from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
@@ -110,7 +114,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted, work
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -151,6 +155,7 @@ _MODULES = {
         "NoTextTower",
         "NotAStore",
         "OutputError",
+        "PartsError",
         "PluginError",
         "QueryError",
         "RuntimeMismatch",
@@ -193,8 +198,11 @@ _MODULES = {
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.parts": ("RegisterReport",),
     "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
+    "embedstore.pipeline.distributed.plan_parts": ("PlanReport",),
+    "embedstore.pipeline.distributed.worker": ("PartReport",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
     "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
@@ -215,6 +223,7 @@ _MODULES = {
         "repair_store",
         "restore",
         "verify_untrusted",
+        "work",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -268,10 +277,14 @@ __all__ = [
     "NoTextTower",
     "NotAStore",
     "OutputError",
+    "PartReport",
+    "PartsError",
+    "PlanReport",
     "PluginError",
     "PredictionSummary",
     "PurgedItems",
     "QueryError",
+    "RegisterReport",
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
@@ -314,6 +327,7 @@ __all__ = [
     "repair_store",
     "restore",
     "verify_untrusted",
+    "work",
 ]
 
 
