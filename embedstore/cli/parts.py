@@ -17,7 +17,7 @@ def plan_parts(
     store: o.StorePath,
     source: Annotated[
         list[str] | None,
-        typer.Argument(metavar="SOURCE", help="What to embed, as for `embedstore embed`; every worker must see it."),
+        typer.Argument(metavar="SOURCE", help="What to embed, as for embed; every worker must see it."),
     ] = None,
     parts: Annotated[
         int | None, typer.Option(min=1, help="The number of parts; by default parts of 4,096 files.")

@@ -53,10 +53,9 @@ def _print_plan(p: dict[str, Any]) -> None:
     if "problem" in p:
         console.print_line(f"plan of parts of {p['space']}: {p['problem']}")
         return
-    state = (
-        f"{p['registered']:,} of {p['parts']:,} registered, {p['waiting']:,} waiting for `embedstore register STORE`"
-    )
-    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {p['files']:,} files; {state}")
+    state = f"{p['registered']:,} of {p['parts']:,} registered, {p['waiting']:,} wait"
+    cure = " for `embedstore register STORE`" if p["waiting"] else ""
+    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {p['files']:,} files; {state}{cure}")
 
 
 def _print_space(s: dict[str, Any]) -> None:

@@ -140,8 +140,8 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
         return
     plan = registrar.plan
     raise PartsError(
-        f"{len(registrar.left):,} of {len(plan.parts):,} parts of the plan for {plan.source.description} are left; embed "
-        f"them with `embedstore work STORE --part N/{len(plan.parts)}`, or replace the plan with "
+        f"{len(registrar.left):,} of {len(plan.parts):,} parts of the plan for {plan.source.description} are left; "
+        f"embed them with `embedstore work STORE --part N/{len(plan.parts)}`, or replace the plan with "
         "`embedstore plan-parts STORE SOURCE --replace`"
     )
 
