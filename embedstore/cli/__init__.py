@@ -46,6 +46,7 @@ def load_commands() -> None:
         quickstart,
         saved_heads,
         search,
+        serve,
         shift,
     )
 
