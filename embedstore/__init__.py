@@ -109,7 +109,7 @@ if TYPE_CHECKING:
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
@@ -209,7 +209,7 @@ _MODULES = {
         "Hits",
         "SqlResult",
     ),
-    "embedstore.search.duplicates": ("DuplicateGroups",),
+    "embedstore.search.duplicate_groups": ("DuplicateGroups",),
     "embedstore.search.index.build": ("IndexBuild",),
     "embedstore.storage.integrity.report": ("VerificationReport",),
     "embedstore.storage.spaces": ("SpaceRecord",),

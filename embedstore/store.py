@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.space import JsonScalar
     from embedstore.storage.integrity.report import VerificationReport
@@ -578,8 +578,9 @@ class Store:
         Args:
             threshold: the least cosine of a pair.
             where: see :class:`Store`.
-            keep: which item of a group to keep: ``first`` or ``largest``.
-            exact: whether to compare all pairs; None decides by the number of items.
+            keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
+                pixels), ``oldest`` or ``train-first``.
+            exact: whether to compare all pairs; None does so up to 200,000 contents.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
