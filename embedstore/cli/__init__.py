@@ -48,6 +48,7 @@ def load_commands() -> None:
         quickstart,
         saved_heads,
         search,
+        serve,
         shift,
     )
 
