@@ -6,6 +6,8 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.errors import BadBackbone, BadOption, NoImages
+from embedstore.operations import parts
+from embedstore.operations.session import OpenOptions
 from tests.helpers.text_models import save_model
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
@@ -127,3 +129,15 @@ def test_real_sentences_are_near_by_their_meaning(shared_data, tmp_path):
     vectors = store.encode(texts=["a dog on the beach", "a puppy plays at the sea", "the stock market fell"])
     cosines = vectors @ vectors.T
     assert cosines[0, 1] > 0.5 > 0.2 > cosines[0, 2]
+
+
+def test_texts_are_embedded_in_parts(store, texts):
+    """A plan of two parts, two workers and a registration give what one run gives."""
+    store.plan_parts(texts, parts=2)
+    for part in ("1/2", "2/2"):
+        parts.work(store.path, part, options=OpenOptions("cpu"), space=None, batch_size=None, threads=1, progress=False)
+    assert store.register().finished
+    assert store.sql("SELECT count(*), any_value(format) FROM vectors JOIN contents USING (content)").rows == (
+        (5, "TEXT"),
+    )
+    assert store.embed(texts).unchanged == 5
