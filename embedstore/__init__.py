@@ -47,10 +47,12 @@ if TYPE_CHECKING:
         BadVectors,
         CodeNotAllowed,
         DimensionMismatch,
+        EditConflict,
         EmbedstoreError,
         FinetuneError,
         HeadError,
         ImageError,
+        ItemNotFound,
         LabelError,
         MissingExtra,
         NoImages,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         PluginError,
         QueryError,
         RuntimeMismatch,
+        ServerError,
         SourceError,
         SourceNotFound,
         SpaceError,
@@ -106,7 +109,7 @@ if TYPE_CHECKING:
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
@@ -139,10 +142,12 @@ _MODULES = {
         "BadVectors",
         "CodeNotAllowed",
         "DimensionMismatch",
+        "EditConflict",
         "EmbedstoreError",
         "FinetuneError",
         "HeadError",
         "ImageError",
+        "ItemNotFound",
         "LabelError",
         "MissingExtra",
         "NoImages",
@@ -154,6 +159,7 @@ _MODULES = {
         "PluginError",
         "QueryError",
         "RuntimeMismatch",
+        "ServerError",
         "SourceError",
         "SourceNotFound",
         "SpaceError",
@@ -203,7 +209,7 @@ _MODULES = {
         "Hits",
         "SqlResult",
     ),
-    "embedstore.search.duplicates": ("DuplicateGroups",),
+    "embedstore.search.duplicate_groups": ("DuplicateGroups",),
     "embedstore.search.index.build": ("IndexBuild",),
     "embedstore.storage.integrity.report": ("VerificationReport",),
     "embedstore.storage.spaces": ("SpaceRecord",),
@@ -240,6 +246,7 @@ __all__ = [
     "DimensionMismatch",
     "DroppedSpace",
     "DuplicateGroups",
+    "EditConflict",
     "EmbedReport",
     "EmbeddingMap",
     "EmbedstoreError",
@@ -257,6 +264,7 @@ __all__ = [
     "ImageError",
     "ImportReport",
     "IndexBuild",
+    "ItemNotFound",
     "LabelError",
     "LabelErrorReport",
     "LabelSuggestions",
@@ -277,6 +285,7 @@ __all__ = [
     "RepairReport",
     "RetrievalReport",
     "RuntimeMismatch",
+    "ServerError",
     "ShiftReport",
     "SourceError",
     "SourceNotFound",

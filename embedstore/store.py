@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.space import JsonScalar
     from embedstore.storage.integrity.report import VerificationReport
@@ -578,8 +578,9 @@ class Store:
         Args:
             threshold: the least cosine of a pair.
             where: see :class:`Store`.
-            keep: which item of a group to keep: ``first`` or ``largest``.
-            exact: whether to compare all pairs; None decides by the number of items.
+            keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
+                pixels), ``oldest`` or ``train-first``.
+            exact: whether to compare all pairs; None does so up to 200,000 contents.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
@@ -1487,6 +1488,36 @@ class Store:
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8642,
+        token: str | None = None,
+        read_only: bool = False,
+        open_browser: bool = True,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve the page and its HTTP API until the process is interrupted (Ctrl-C).
+
+        Args:
+            host: the address to listen at; any but a loopback address needs a token.
+            port: the port to listen at; 0 takes a free one.
+            token: the secret that a browser or program shows, of at least 32 characters; by default a new one.
+            read_only: refuse every change of the store.
+            open_browser: open the page in a browser.
+            announce: called with each line for the user, the first of which has the address; by default they are
+                written to stdout.
+
+        Raises:
+            BadOption: if the port or token cannot be used, or other machines could connect without a token.
+            ServerError: if the server cannot listen at the address, such as a port that is in use.
+        """
+        from embedstore.server.run import ServerOptions, serve
+
+        options = ServerOptions(host, port, token, read_only, open_browser)
+        serve(self, self._session, options, announce)
 
     # ---- label and clean
 

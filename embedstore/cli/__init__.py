@@ -37,6 +37,7 @@ def load_commands() -> None:
     """Import the modules of the verbs; each adds its verbs to the application."""
     from embedstore.cli import (  # noqa: F401
         classify,
+        duplicates,
         edit,
         finetuning,
         label_and_clean,
@@ -46,6 +47,7 @@ def load_commands() -> None:
         quickstart,
         saved_heads,
         search,
+        serve,
         shift,
     )
 

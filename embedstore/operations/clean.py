@@ -10,7 +10,8 @@ from embedstore.errors import QueryError
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
-from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
+from embedstore.search.duplicate_groups import DuplicateGroups, DuplicateKeepPolicy
+from embedstore.search.duplicates import find_duplicates
 from embedstore.storage.queries.computed_columns import ColumnRole, ComputedValues, require_writable
 from embedstore.storage.sql import utc_now
 
@@ -28,7 +29,8 @@ def duplicates(
 ) -> DuplicateGroups:
     """Group near-duplicates; see :meth:`embedstore.Store.duplicates`. ``columns`` are those to write, if any."""
     if keep not in list(DuplicateKeepPolicy):
-        raise QueryError(f"keep must be {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
+        policies = list(DuplicateKeepPolicy)
+        raise QueryError(f"keep must be {', '.join(policies[:-1])} or {policies[-1]}, not {keep!r}")
     names = dict(zip((ColumnRole.DUPLICATE_GROUP, ColumnRole.DUPLICATE_KEEP), columns or (), strict=False))
     _check_columns(session, names)
     record, started = session.space(space), utc_now()

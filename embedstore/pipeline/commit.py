@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,25 +42,40 @@ class CommitTotals:
     commits: int = 0
 
 
-class CommitStage:
-    """Collects files and commits them when there are enough of them, or the last commit was long ago.
+def store_commit(writer: Writer, space: SpaceRecord, attributes: Path | None) -> Callable[[CommitBatch], None]:
+    """Return a function that commits a batch to the store.
 
     Args:
         writer: the store's writer.
         space: the space of the vectors.
+        attributes: a Parquet file of ``uri`` and the user's own columns, or None.
+    """
+
+    def commit(batch: CommitBatch) -> None:
+        carry_imported_vectors(writer, batch)
+        writer.commit(batch, space=space, decoder=decoder_version(), attributes=attributes)
+
+    return commit
+
+
+class CommitStage:
+    """Collects files and commits them when there are enough of them, or the last commit was long ago.
+
+    Args:
+        commit: makes one batch durable, such as :func:`store_commit`.
+        space: the space of the vectors.
         max_rows: files in one commit.
         max_seconds: between two commits.
-        attributes: a Parquet file of ``uri`` and the user's own columns, or None.
 
     Attributes:
         totals: counts so far.
     """
 
     def __init__(
-        self, writer: Writer, space: SpaceRecord, *, max_rows: int, max_seconds: float, attributes: Path | None
+        self, commit: Callable[[CommitBatch], None], space: SpaceRecord, *, max_rows: float, max_seconds: float
     ) -> None:
         self.totals = CommitTotals()
-        self._writer, self._space, self._attributes = writer, space, attributes
+        self._commit, self._space = commit, space
         self._max_rows, self._max_seconds = max_rows, max_seconds
         self._unstorable: set[str] = set()  # contents whose vector cannot be stored
         self._batch = CommitBatch()
@@ -84,8 +100,7 @@ class CommitStage:
     def flush(self) -> None:
         """Make everything that was added durable."""
         if self._batch:
-            carry_imported_vectors(self._writer, self._batch)
-            self._writer.commit(self._batch, space=self._space, decoder=decoder_version(), attributes=self._attributes)
+            self._commit(self._batch)
             self.totals.commits += 1
             self._batch = CommitBatch()
         self._committed_at = time.monotonic()

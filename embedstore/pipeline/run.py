@@ -11,13 +11,13 @@ from pathlib import Path
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import BadBackbone, NoImages
 from embedstore.media.image.formats.registry import decoder_version
-from embedstore.pipeline.commit import CommitStage
+from embedstore.pipeline.commit import CommitStage, store_commit
 from embedstore.pipeline.decode import DecodeSettings, default_decode_threads, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
-from embedstore.pipeline.plan import EmbedPlan, build_plan
+from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers
@@ -102,22 +102,21 @@ def embed_source(
         SystemExit: if SIGTERM stopped the run, after a commit.
     """
     begin, started = time.perf_counter(), utc_now()
-    job = _Job(storage, source, space, options, progress)
+    job = EmbedJob(storage, source, space, options, progress)
     with (
         catch_stop_signals() as stop,
         storage.writer(f"embed {source.description}", wait=options.wait) as writer,
         temporary_folder() as folder,
-        closing(_plan(job, stop)) as plan,
+        closing(plan_source(job, stop)) as plan,
     ):
-        attributes, kept_values = _apply_metadata(writer, source, plan, folder)
-        commits = CommitStage(
-            writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
-        )
+        attributes, kept_values = apply_metadata(writer, source, plan, folder)
+        commit = store_commit(writer, space, attributes)
+        commits = CommitStage(commit, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds)
         for rows in plan.scan_failures(options.commit_rows):
             commits.add_failures(rows)
         encoding = None
         if plan.counts.todo:
-            encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
+            encoding = embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
         covers = source.roots or source.archives or source.tables
         missing = plan.mark_missing(writer) if covers and not stop.signal_number else 0
@@ -131,7 +130,7 @@ def embed_source(
             notices=[
                 *storage.notices,
                 *source.notices,
-                *_kept_note(source, kept_values),
+                *kept_note(source, kept_values),
                 *(encoding.encoder.notices if encoding else []),
             ],
         )
@@ -142,7 +141,7 @@ def embed_source(
 
 
 @dataclass(frozen=True)
-class _Job:
+class EmbedJob:
     """What one run embeds, from where to where, and how."""
 
     storage: Storage
@@ -152,7 +151,7 @@ class _Job:
     progress: Callable[[EmbedProgress], None]
 
 
-def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
+def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     """Decide what has to be done; raise NoImages without a file, BadManifest if the store cannot take the columns."""
     job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
@@ -173,7 +172,7 @@ def _watch(scan: Scan, stop: StopSignal, progress: Callable[[EmbedProgress], Non
         yield entry
 
 
-def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
+def apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
     """Write what needs no image: the user's own columns, and the metadata and presence of known items.
 
     Returns:
@@ -191,7 +190,7 @@ def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Pat
     return attributes, kept
 
 
-def _kept_note(source: Source, kept: int) -> list[str]:
+def kept_note(source: Source, kept: int) -> list[str]:
     """Return what a person should know about cells that were emptied since the last run."""
     if not kept:
         return []
@@ -201,9 +200,9 @@ def _kept_note(source: Source, kept: int) -> list[str]:
     ]
 
 
-def _embed_files(
-    job: _Job,
-    plan: EmbedPlan,
+def embed_files(
+    job: EmbedJob,
+    plan: FilesToRead,
     load_backbone: LoadBackbone,
     commits: CommitStage,
     stop: StopSignal,
@@ -238,7 +237,7 @@ def _embed_files(
 
 
 def _prepare(
-    job: _Job, plan: EmbedPlan, load_backbone: LoadBackbone, *, isolate_all: bool
+    job: EmbedJob, plan: FilesToRead, load_backbone: LoadBackbone, *, isolate_all: bool
 ) -> tuple[RunEncoder, DecodeSettings]:
     """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space

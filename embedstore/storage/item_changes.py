@@ -257,7 +257,7 @@ def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str])
             targets[name] = _create_column(con, name, kind)
             continue
         targets[name] = _editable_column(name, existing)
-        item_rows.retype_if_empty(con, targets[name], existing[targets[name]], kind)
+        item_rows.retype(con, targets[name], existing[targets[name]], kind)
     computed_columns.mark_edited(con, list(targets.values()))
     return targets
 

@@ -81,6 +81,16 @@ class Layout:
         return self.root / "listings"
 
     @property
+    def cache(self) -> Path:
+        """The folder of what the page derives: it may be deleted at any time, and no backup has it."""
+        return self.root / "cache"
+
+    @property
+    def thumbnails(self) -> Path:
+        """The folder of re-encoded images."""
+        return self.cache / "thumbnails"
+
+    @property
     def guard(self) -> Path:
         """The folder with the copy of catalog and log from which a checkpoint can be undone."""
         return self.root / GUARD
