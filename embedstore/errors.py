@@ -15,7 +15,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
     │   │   └── StoreUnreadable                     a file cannot be read now; it may be whole
     │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
-    │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   ├── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   └── PartsError         (ValueError)         a plan of parts that is missing or unfinished, or has no such part
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
     │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
@@ -109,6 +110,10 @@ class StoreDamaged(StoreError, ValueError):
 
 class UnsafeStore(StoreError, ValueError):
     """The store holds what embedstore never writes, such as links, views or macros, and was not opened."""
+
+
+class PartsError(StoreError, ValueError):
+    """A plan of parts is missing or unfinished, or has no such part."""
 
 
 class SpaceError(EmbedstoreError):
