@@ -53,7 +53,9 @@ def serving(store: Path, *options: str) -> Iterator[Server]:
     """Run ``embedstore serve`` on a free port until the block ends."""
     command = [sys.executable, "-m", "embedstore", "serve", str(store), "--port", "0", "--no-open", *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         try:
             line = process.stdout.readline()
             assert " at http://" in line, line + process.stdout.read()

@@ -518,10 +518,7 @@ export interface components {
         ItemsRequest: {
             /** Ids */
             ids: number[];
-            /**
-             * Columns
-             * @default []
-             */
+            /** Columns */
             columns?: string[];
         };
         /**
