@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         NotAStore,
         NoTextTower,
         OutputError,
+        PartsError,
         PluginError,
         QueryError,
         RuntimeMismatch,
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
+    from embedstore.operations.parts import RegisterReport
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -104,6 +106,8 @@ if TYPE_CHECKING:
     )
     from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.distributed.plan_parts import PlanReport
+    from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
@@ -113,7 +117,7 @@ if TYPE_CHECKING:
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted, work
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -156,6 +160,7 @@ _MODULES = {
         "NoTextTower",
         "NotAStore",
         "OutputError",
+        "PartsError",
         "PluginError",
         "QueryError",
         "RuntimeMismatch",
@@ -199,8 +204,11 @@ _MODULES = {
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.parts": ("RegisterReport",),
     "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
+    "embedstore.pipeline.distributed.plan_parts": ("PlanReport",),
+    "embedstore.pipeline.distributed.worker": ("PartReport",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
     "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
@@ -221,6 +229,7 @@ _MODULES = {
         "repair_store",
         "restore",
         "verify_untrusted",
+        "work",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -276,10 +285,14 @@ __all__ = [
     "NoTextTower",
     "NotAStore",
     "OutputError",
+    "PartReport",
+    "PartsError",
+    "PlanReport",
     "PluginError",
     "PredictionSummary",
     "PurgedItems",
     "QueryError",
+    "RegisterReport",
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
@@ -323,6 +336,7 @@ __all__ = [
     "repair_store",
     "restore",
     "verify_untrusted",
+    "work",
 ]
 
 

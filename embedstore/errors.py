@@ -15,7 +15,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
     │   │   └── StoreUnreadable                     a file cannot be read now; it may be whole
     │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
-    │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   ├── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   └── PartsError         (ValueError)         a plan of parts that is missing or unfinished, or has no such part
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
     │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
@@ -35,7 +36,10 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   │   └── BadEncoding                         a text file in another encoding
     │   ├── BadAnnotations     (ValueError)         annotations that cannot be read or contradict themselves
     │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
-    ├── ImageError             (ValueError)         one image cannot be used; has the reason
+    ├── ItemError              (ValueError)         one file, text or sound cannot be used; has the reason
+    │   ├── ImageError                              one image
+    │   ├── TextError                               one text
+    │   └── AudioError                              one sound
     ├── QueryError             (ValueError)         a query or change that cannot be done
     │   ├── BadFilter                               a filter that is not one condition over the items
     │   ├── QueryTimeout       (TimeoutError)       a query or filter that takes longer than its limit
@@ -109,6 +113,10 @@ class StoreDamaged(StoreError, ValueError):
 
 class UnsafeStore(StoreError, ValueError):
     """The store holds what embedstore never writes, such as links, views or macros, and was not opened."""
+
+
+class PartsError(StoreError, ValueError):
+    """A plan of parts is missing or unfinished, or has no such part."""
 
 
 class SpaceError(EmbedstoreError):
@@ -187,8 +195,8 @@ class BadVectors(SourceError, ValueError):
     """Precomputed vectors cannot be stored."""
 
 
-class ImageError(EmbedstoreError, ValueError):
-    """One image cannot be used.
+class ItemError(EmbedstoreError, ValueError):
+    """One file, text or sound cannot be used.
 
     Args:
         reason: the code that the table ``failures`` stores.
@@ -199,6 +207,18 @@ class ImageError(EmbedstoreError, ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class ImageError(ItemError):
+    """One image cannot be used, or one file of any kind cannot be read."""
+
+
+class TextError(ItemError):
+    """One text cannot be used."""
+
+
+class AudioError(ItemError):
+    """One sound cannot be used."""
 
 
 class QueryError(EmbedstoreError, ValueError):

@@ -43,6 +43,7 @@ def load_commands() -> None:
         label_and_clean,
         maintenance,
         measure,
+        parts,
         put_in,
         quickstart,
         saved_heads,

@@ -136,6 +136,10 @@ class Layout:
         """Return the folder of a space's exported networks."""
         return self.space_folder(space) / "towers"
 
+    def inbox_folder(self, space: str) -> Path:
+        """Return the folder of a plan of parts of a space, and of the results of its workers."""
+        return self.space_folder(space) / "inbox"
+
     def _folder_name(self, space: str) -> str:
         """Return the key of a space, which the catalog or a description names."""
         if not isinstance(space, str) or not _SPACE_KEY.fullmatch(space):
