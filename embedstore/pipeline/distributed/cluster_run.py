@@ -118,7 +118,7 @@ class _ClusterRun:
         part, problem = next(iter(sorted(self._problems.items())), (0, "its result is torn"))
         return (
             f"{len(self._registrar.left):,} of {len(self._registrar.plan.parts):,} parts were not embedded: part "
-            f"{part} failed {MAX_ATTEMPTS} times ({problem}); everything else is stored, run the command again for the rest"
+            f"{part} failed {MAX_ATTEMPTS} times ({problem}); the others are stored; run the command again for the rest"
         )
 
     def _end(self, ended: EndedPart) -> None:
